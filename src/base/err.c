@@ -1,0 +1,81 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    int rank; /* -1: not known yet */
+    char role[32];
+    char host[64];
+    long step; /* -1: not in a step */
+    void (*abort_all)(int);
+} context = {.rank = -1, .step = -1};
+
+int err_set(struct err *e, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e->text, sizeof e->text, format, args);
+    va_end(args);
+    return -1;
+}
+
+int err_prefix(struct err *e, const char *format, ...)
+{
+    char before[ERR_TEXT_MAX], after[ERR_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(before, sizeof before, format, args);
+    va_end(args);
+    memcpy(after, e->text, sizeof after);
+    size_t used = strnlen(before, sizeof before);
+    memcpy(e->text, before, used);
+    snprintf(e->text + used, sizeof e->text - used, ": %s", after);
+    return -1;
+}
+
+void die_context_rank(int rank, const char *role, int role_index)
+{
+    context.rank = rank;
+    snprintf(context.role, sizeof context.role, "%s %d", role, role_index);
+    if (gethostname(context.host, sizeof context.host - 1) != 0)
+        snprintf(context.host, sizeof context.host, "unknown");
+}
+
+void die_context_step(long step)
+{
+    context.step = step;
+}
+
+void die_context_abort(void (*abort_all)(int status))
+{
+    context.abort_all = abort_all;
+}
+
+/* One write, so that the lines of several dying ranks do not mix. */
+void die(const char *format, ...)
+{
+    char line[ERR_TEXT_MAX + 256];
+    int n = snprintf(line, sizeof line, "tandem: ");
+    if (context.rank >= 0)
+        n += snprintf(line + n, sizeof line - (size_t)n, "rank %d (%s, host %s): ", context.rank,
+                      context.role, context.host);
+    if (context.step >= 0)
+        n += snprintf(line + n, sizeof line - (size_t)n, "step %ld: ", context.step);
+    va_list args;
+    va_start(args, format);
+    int room = (int)sizeof line - n - 1;
+    int wrote = vsnprintf(line + n, (size_t)room, format, args);
+    va_end(args);
+    n += wrote < room ? wrote : room - 1;
+    line[n++] = '\n';
+    fflush(stdout);
+    if (write(STDERR_FILENO, line, (size_t)n) < 0)
+        fputs(line, stderr);
+    if (context.abort_all)
+        context.abort_all(EXIT_RUN);
+    exit(EXIT_RUN);
+}
