@@ -1,0 +1,47 @@
+/* prompts.h - the input: prompts of a job, from HDF5.
+ *
+ * Schema (README "Prompts"). Either `text`: strings [n], variable- or fixed-length, UTF-8 or ASCII;
+ * or token ids: `tokens` integer [total] and `offsets` integer [n + 1], row i being
+ * tokens[offsets[i]
+ * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
+ * Opened by every attention rank and by the dry run; rows are read one at a time, when admitted.
+ * Errors in a row are the row's own (the job goes on), errors of the file end the job.
+ */
+#ifndef TANDEM_DATA_PROMPTS_H
+#define TANDEM_DATA_PROMPTS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct prompts;
+
+/* One row; free with prompt_free(). Either text (not NULL) or tokens. */
+struct prompt {
+    char *text; /* bytes as in the file, NUL-terminated, perhaps not valid UTF-8 */
+    size_t text_bytes;
+    int32_t *tokens;
+    size_t n_tokens;
+    int32_t max_new_tokens; /* 0: as in the job */
+};
+
+int prompts_open(struct prompts **out, const char *path, struct err *e);
+void prompts_close(struct prompts *p);
+
+size_t prompts_count(const struct prompts *p);
+bool prompts_are_tokens(const struct prompts *p);
+
+/* Reads row i. -1: this row cannot be read or is malformed (message in e); others may be fine. */
+int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e);
+void prompt_free(struct prompt *p);
+
+/* The row's id as text, malloc'd; its number in decimal when the file has no ids. */
+char *prompts_id(struct prompts *p, size_t i);
+
+/* A hash of the file's contents (count, and every row's bytes): a continued job must have the same.
+ */
+uint64_t prompts_hash(struct prompts *p);
+
+#endif

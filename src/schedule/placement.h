@@ -1,0 +1,52 @@
+/* placement.h - which rank holds what: pure functions of the layout, the same on every rank.
+ *
+ * FFN ranks are numbered f = p x tensor + t: instance p of `expert` instances holds a contiguous
+ * range of the routed experts, rank t of `tensor` ranks inside it holds a slice of their
+ * intermediate dimension. The shared expert and dense MLPs are sliced over all expert x tensor
+ * ranks. (Paper section 7.1: TP only, EP only, and TP+EP hybrid.)
+ */
+#ifndef TANDEM_SCHEDULE_PLACEMENT_H
+#define TANDEM_SCHEDULE_PLACEMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MICRO_BATCHES_MAX 4
+
+struct layout {
+    int attention;  /* attention ranks */
+    int expert;     /* FFN instances */
+    int tensor;     /* ranks of an instance */
+    bool colocated; /* every rank has both roles: attention ranks, each with a whole FFN */
+};
+
+/* A half-open range [first, first + count). */
+struct span {
+    size_t first, count;
+};
+
+/* expert x tensor; 1 when colocated. */
+int layout_ffn_ranks(const struct layout *l);
+
+/* attention + FFN ranks; the size of the world. */
+int layout_ranks(const struct layout *l);
+
+/* Part `part` of `parts` of `width` items, as even as possible in multiples of `granule` (the last
+ * part takes what is left over); parts may be empty. Earlier parts are never smaller by more than a
+ * granule. */
+struct span placement_slice(size_t width, int parts, int part, size_t granule);
+
+/* The multiple in which intermediate dimensions are cut: 128 when every part still gets some (the
+ * block of FP8 scales), else 32, else 1. */
+size_t placement_granule(size_t width, int parts);
+
+/* The experts of instance p. */
+struct span placement_experts(size_t experts, const struct layout *l, int ffn_rank);
+
+/* The slice of a routed expert's intermediate dimension on this FFN rank. */
+struct span placement_expert_inter(size_t inter, const struct layout *l, int ffn_rank);
+
+/* The slice of the shared expert's or a dense MLP's intermediate dimension on this FFN rank. */
+struct span placement_shared_inter(size_t inter, const struct layout *l, int ffn_rank);
+
+#endif
