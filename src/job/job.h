@@ -1,0 +1,110 @@
+/* job.h - what the user asked for: the job file, resolved.
+ *
+ * The only reader of YAML. Every key is known or an error (`file:line:column: what, and the nearest
+ * known key`); defaults are filled in here and nowhere else; jobs/example.yaml names every key with
+ * its default and meaning. Paths are relative to the working directory. Every rank reads the job
+ * itself and keeps it, unchanged, to the end.
+ */
+#ifndef TANDEM_JOB_JOB_H
+#define TANDEM_JOB_JOB_H
+
+#include "base/dtype.h"
+#include "base/err.h"
+#include "schedule/placement.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define JOB_MAX_STOPS 16
+
+enum exchange_kind { EXCHANGE_AUTO, EXCHANGE_LOCAL, EXCHANGE_MPI, EXCHANGE_NCCL };
+enum tri { TRI_AUTO, TRI_FALSE, TRI_TRUE };
+
+/* A stop token: by id, or by its text in the vocabulary (id is found when the tokenizer is open).
+ */
+struct job_stop {
+    char *text; /* NULL: by id */
+    int32_t id;
+};
+
+struct job {
+    char *path; /* of the job file itself */
+
+    char *model;     /* model: checkpoint directory */
+    char *tokenizer; /* tokenizer: file; default <model>/tokenizer.json */
+
+    struct {
+        char *file;          /* prompts.file */
+        char *template_text; /* prompts.template: text with one {prompt}; default "{prompt}" */
+        enum tri bos;        /* prompts.bos: put the model's bos token first; auto: as
+                                tokenizer_config.json says (add_bos_token), no for token prompts */
+        uint64_t first;      /* prompts.first: first row, default 0 */
+        int64_t count;       /* prompts.count: rows, -1 (default): to the end */
+    } prompts;
+
+    struct {
+        char *file;            /* output.file */
+        double commit_seconds; /* output.commit_seconds: completions are sealed this often; default
+                                  5 */
+    } output;
+
+    struct layout
+        layout; /* layout.attention, layout.ffn.expert, layout.ffn.tensor, or layout.colocated */
+    int micro_batches;           /* layout.micro_batches: 1..4, default 2 (1 when colocated) */
+    enum exchange_kind exchange; /* layout.exchange: auto, local, mpi, nccl */
+    int threads; /* layout.threads per rank; 0 (auto): the cores it may run on / ranks on them */
+
+    char *device;  /* device: cpu or cuda */
+    char *kernels; /* kernels: auto, plain, avx2, avx512 */
+
+    struct {
+        enum dtype activations; /* precision.activations: bf16 (default), f32 */
+        enum dtype kv_cache;    /* precision.kv_cache: bf16 (default), f32, fp8 */
+        enum dtype dispatch;    /* precision.dispatch, rows to the FFN: bf16 (default), f32, fp8 */
+        enum dtype combine;     /* precision.combine, partial sums back: f32 (default), bf16 */
+        bool int8_weights;      /* precision.weights: keep (default), int8 */
+    } precision;
+
+    struct {
+        int slots; /* schedule.slots: sequences an attention rank decodes at once; default 16 */
+        int prefill_chunk;  /* schedule.prefill_chunk: prompt rows per step and rank; default 256 */
+        size_t max_context; /* schedule.max_context: longest sequence; 0 (default): the model's */
+        size_t kv_memory;   /* schedule.kv_memory: bytes of KV cache per attention rank ("4 GiB");
+                               0 (auto): as much as all slots at max_context can use, at most half of
+                               free memory */
+        double
+            time_limit; /* schedule.time_limit: stop after this long ("23h50m"), exit 75; 0: none */
+    } schedule;
+
+    struct {
+        double temperature; /* sampling.temperature: default 0, greedy */
+        int top_k;          /* sampling.top_k: default 0, all */
+        double top_p;       /* sampling.top_p: default 1 */
+        uint64_t seed;      /* sampling.seed: default 0 */
+        int samples;        /* sampling.samples: completions per prompt, default 1 */
+        int max_new_tokens; /* sampling.max_new_tokens: default 256 */
+        struct job_stop
+            stop[JOB_MAX_STOPS]; /* sampling.stop: ids or texts; the model's eos always */
+        int n_stop;
+        bool ignore_eos; /* sampling.ignore_eos: default false; for measurements */
+    } sampling;
+
+    char *trace; /* trace: Chrome/Perfetto timeline of every rank; NULL: none */
+};
+
+/* Reads and checks a job file. `overrides`: n strings "key.path=value" from the command line
+ * (--set), read as YAML scalars after the file; errors in them name "--set" instead of file and
+ * line. */
+int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
+             struct err *e);
+void job_free(struct job *job);
+
+/* The resolved job, every key, as YAML that job_read() takes again; malloc'd. */
+char *job_yaml(const struct job *job);
+
+/* What decides a completion besides model and prompts (sampling section, template, bos, precision
+ * is NOT in it), as JSON with sorted keys; malloc'd. Equal texts: a job may be continued. */
+char *job_sampling_json(const struct job *job);
+
+#endif
