@@ -2,7 +2,7 @@
  *
  * Opens `model.safetensors`, or the files named by `model.safetensors.index.json`, maps them
  * read-only and checks their headers completely: every tensor's dtype, shape and byte range, no
- * overlap, no gap beyond the file, no file outside the directory. Pages are read when touched, so a
+ * overlap, no hole, no name twice, no file outside the directory. Pages are read when touched, so a
  * rank holds only the tensors it takes. Any rank may open one; the mapping lives until close.
  */
 #ifndef TANDEM_DATA_CHECKPOINT_H
@@ -13,25 +13,32 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define TENSOR_MAX_DIMS 8
 
+/* All pointers belong to the checkpoint. */
 struct tensor {
     const char *name;
     const char *file;       /* path, for messages */
-    enum dtype dtype;       /* F32, BF16, F8_E4M3 (others: listed, see `known`) */
+    enum dtype dtype;       /* F32, BF16, F8_E4M3; DTYPE_COUNT when not known */
     bool known;             /* false: a dtype this program does not read; dtype_text says which */
     const char *dtype_text; /* as written in the file: "BF16" */
-    int dims;
+    int dims;               /* 0: a scalar, of one element */
     size_t shape[TENSOR_MAX_DIMS];
-    const void *data; /* aligned to the element */
-    size_t bytes;
+    const void *data; /* aligned to the element where known */
+    size_t bytes;     /* = elements x dtype_size(dtype) where known */
 };
 
 struct checkpoint;
 
+/* -1 and a message naming file and tensor: no such directory, no safetensors in it, a malformed or
+ * cut off file, a tensor in two files, an index that names a file outside the directory, a missing
+ * file, or a tensor that its file does not have. Where both are there, `model.safetensors` is taken
+ * and not the index, as transformers does. A tensor in a file of the index that the index does not
+ * list is listed here all the same. */
 int checkpoint_open(struct checkpoint **out, const char *directory, struct err *e);
-void checkpoint_close(struct checkpoint *c);
+void checkpoint_close(struct checkpoint *c); /* NULL: nothing */
 
 const char *checkpoint_directory(const struct checkpoint *c);
 
@@ -42,12 +49,14 @@ const struct tensor *checkpoint_find(const struct checkpoint *c, const char *nam
 size_t checkpoint_count(const struct checkpoint *c);
 const struct tensor *checkpoint_at(const struct checkpoint *c, size_t i);
 
-/* Hints to the kernel: this range will be read soon, in order / will not be needed any more. */
+/* Hints to the kernel about bytes of a tensor: this range will be read soon / will not be needed
+ * any more (its whole pages leave this process; reading them again is right, only slow). */
 void checkpoint_prefetch(const void *data, size_t bytes);
 void checkpoint_release(const void *data, size_t bytes);
 
 /* A hash of names, dtypes, shapes and of sampled contents (the first and last 4 KiB of every
- * tensor): says whether a continued job still has the model it began with. */
+ * tensor): says whether a continued job still has the model it began with. The same however the
+ * tensors are spread over files. */
 uint64_t checkpoint_hash(const struct checkpoint *c);
 
 #endif
