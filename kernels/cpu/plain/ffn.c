@@ -1,0 +1,197 @@
+#include "kernels/cpu/plain/plain.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- packing -------------------------------------------------------------------------------- */
+
+static size_t mlp_bytes(const struct device *d, const struct mlp_part *m, enum weight_keep keep)
+{
+    if (m->gate.n == 0)
+        return 0;
+    return plain_weight_bytes(d, &m->gate, keep) + plain_weight_bytes(d, &m->up, keep) +
+           plain_weight_bytes(d, &m->down, keep);
+}
+
+static struct mlp mlp_create(struct device *d, const struct mlp_part *m, enum weight_keep keep)
+{
+    struct mlp packed = {.inter = m->gate.n};
+    if (packed.inter == 0)
+        return packed;
+    packed.gate = plain_weight_create(d, &m->gate, keep);
+    packed.up = plain_weight_create(d, &m->up, keep);
+    packed.down = plain_weight_create(d, &m->down, keep);
+    return packed;
+}
+
+static void mlp_destroy(struct device *d, struct mlp *m)
+{
+    plain_weight_destroy(d, m->gate);
+    plain_weight_destroy(d, m->up);
+    plain_weight_destroy(d, m->down);
+}
+
+size_t plain_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    size_t bytes = mlp_bytes(d, &f->shared, keep);
+    for (int e = 0; e < f->n_experts; e++)
+        bytes += mlp_bytes(d, &f->experts[e], keep);
+    return bytes;
+}
+
+struct ffn *plain_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    struct ffn *packed = mem_zeroed(1, sizeof *packed);
+    packed->first_expert = f->first_expert;
+    packed->n_experts = f->n_experts;
+    packed->experts = mem_zeroed((size_t)f->n_experts, sizeof *packed->experts);
+    for (int e = 0; e < f->n_experts; e++)
+        packed->experts[e] = mlp_create(d, &f->experts[e], keep);
+    packed->shared = mlp_create(d, &f->shared, keep);
+    return packed;
+}
+
+void plain_ffn_destroy(struct device *d, struct ffn *f)
+{
+    if (!f)
+        return;
+    for (int e = 0; e < f->n_experts; e++)
+        mlp_destroy(d, &f->experts[e]);
+    mlp_destroy(d, &f->shared);
+    free(f->experts);
+    free(f);
+}
+
+/* ---- the operation ----------------------------------------------------------------------------
+ */
+
+/* What one call works in, and the rows that the expert at hand has. */
+struct work {
+    size_t hidden;
+    const float *xs;    /* [n][H] the inputs in f32 */
+    float *sums;        /* [n][H] the partial sums so far */
+    float *mids;        /* [count][I] silu(gate) x up of the listed rows */
+    float *weight_rows; /* [threads][2][max(H, I)] */
+    size_t weight_width;
+    int count;
+    int32_t *rows;  /* [count] */
+    float *factors; /* [count] weights of the expert for these rows */
+};
+
+static float silu(float x)
+{
+    return x / (1.0f + expf(-x));
+}
+
+/* mids = silu(gate x) * up x, rounded to the activation dtype. */
+static void gate_up(const struct device *d, const struct mlp *m, const struct work *w)
+{
+#pragma omp parallel for num_threads(d->threads)
+    for (size_t j = 0; j < m->inter; j++) {
+        float *gate = w->weight_rows + 2 * w->weight_width * (size_t)omp_get_thread_num();
+        float *up = gate + w->weight_width;
+        plain_weight_row(d, m->gate, j, gate);
+        plain_weight_row(d, m->up, j, up);
+        for (int i = 0; i < w->count; i++) {
+            const float *x = w->xs + (size_t)w->rows[i] * w->hidden;
+            float mid = silu(plain_dot(x, gate, w->hidden)) * plain_dot(x, up, w->hidden);
+            if (d->config.act == DTYPE_BF16)
+                mid = f32_from_bf16(bf16_from_f32(mid));
+            w->mids[(size_t)i * m->inter + j] = mid;
+        }
+    }
+}
+
+/* sums += factor * down mids, for the listed rows. */
+static void down(const struct device *d, const struct mlp *m, const struct work *w)
+{
+#pragma omp parallel for num_threads(d->threads)
+    for (size_t j = 0; j < w->hidden; j++) {
+        float *row = w->weight_rows + 2 * w->weight_width * (size_t)omp_get_thread_num();
+        plain_weight_row(d, m->down, j, row);
+        for (int i = 0; i < w->count; i++)
+            w->sums[(size_t)w->rows[i] * w->hidden + j] +=
+                w->factors[i] * plain_dot(w->mids + (size_t)i * m->inter, row, m->inter);
+    }
+}
+
+static void run_mlp(const struct device *d, const struct mlp *m, const struct work *w)
+{
+    if (m->inter == 0 || w->count == 0)
+        return;
+    gate_up(d, m, w);
+    down(d, m, w);
+}
+
+/* Lists the rows that chose `expert`; a router names an expert once per row. */
+static void list_rows(struct work *w, int expert, const int32_t *ids, const float *weights,
+                      int topk, int n)
+{
+    w->count = 0;
+    for (int i = 0; i < n; i++)
+        for (size_t k = (size_t)i * (size_t)topk; k < (size_t)(i + 1) * (size_t)topk; k++)
+            if (ids[k] == expert) {
+                w->rows[w->count] = i;
+                w->factors[w->count++] = weights[k];
+                break;
+            }
+}
+
+/* A shared expert or dense MLP has every row, with weight 1. */
+static void list_all(struct work *w, int n)
+{
+    w->count = n;
+    for (int i = 0; i < n; i++) {
+        w->rows[i] = i;
+        w->factors[i] = 1.0f;
+    }
+}
+
+static size_t hidden_of(const struct device *d, const struct ffn *f)
+{
+    if (f->shared.inter)
+        return f->shared.gate->k;
+    for (int e = 0; e < f->n_experts; e++)
+        if (f->experts[e].inter)
+            return f->experts[e].gate->k;
+    return d->config.limits.hidden;
+}
+
+static struct work work_begin(struct device *d, const struct ffn *f, const void *x, int n)
+{
+    size_t hidden = hidden_of(d, f), rows = (size_t)n, inter = f->shared.inter;
+    for (int e = 0; e < f->n_experts; e++)
+        if (f->experts[e].inter > inter)
+            inter = f->experts[e].inter;
+    struct work w = {.hidden = hidden, .weight_width = hidden > inter ? hidden : inter};
+    cpu_scratch_begin(d);
+    float *xs = cpu_scratch(d, rows * hidden, sizeof(float));
+    w.sums = cpu_scratch(d, rows * hidden, sizeof(float));
+    w.mids = cpu_scratch(d, rows * inter, sizeof(float));
+    w.rows = cpu_scratch(d, rows, sizeof(int32_t));
+    w.factors = cpu_scratch(d, rows, sizeof(float));
+    w.weight_rows = cpu_scratch(d, 2 * (size_t)d->threads * w.weight_width, sizeof(float));
+    plain_load(d, d->config.act, x, 0, rows * hidden, xs);
+    w.xs = xs;
+    memset(w.sums, 0, rows * hidden * sizeof(float));
+    return w;
+}
+
+void plain_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+               const int32_t *ids, const float *weights, int topk, int n, void *out,
+               enum dtype out_dtype)
+{
+    (void)s;
+    struct work w = work_begin(d, f, x, n);
+    for (int e = 0; e < f->n_experts; e++) {
+        list_rows(&w, f->first_expert + e, ids, weights, topk, n);
+        run_mlp(d, &f->experts[e], &w);
+    }
+    list_all(&w, n);
+    run_mlp(d, &f->shared, &w);
+    plain_store(out_dtype, w.sums, (size_t)n * w.hidden, out, 0);
+}

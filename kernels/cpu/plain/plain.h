@@ -1,0 +1,125 @@
+/* plain.h - the reference: every operation of kernels/ops.h in plain C. Internal to kernels/cpu.
+ *
+ * These files are meant to be read beside ops.h, and are frozen: what they compute is what the fast
+ * backends are tested against, so they are changed when the contract changes and not to be faster.
+ * A fast backend may use any of these functions for what it does not speed up, as long as it takes
+ * the whole group that shares a packed form (weight, ffn, kv) and opens its device with at least
+ * plain_scratch_bytes().
+ *
+ * Threads: loops over rows or over outputs are shared out by OpenMP. Each output is made by one
+ * thread, in an order that does not depend on how many there are.
+ */
+#ifndef TANDEM_KERNELS_CPU_PLAIN_H
+#define TANDEM_KERNELS_CPU_PLAIN_H
+
+#include "kernels/cpu/device.h"
+
+/* Experts of a router; the public models have at most a few hundred. */
+#define PLAIN_MAX_EXPERTS 1024
+
+/* W[n][k] without gaps, in the dtype it is kept in. */
+struct weight {
+    enum dtype dtype; /* f32, bf16, f8e4m3, i8 */
+    size_t n, k;
+    void *data;
+    float *scale;        /* i8: [n]; f8e4m3: block scales of the blocks touched; else NULL */
+    size_t scale_stride; /* f8e4m3: f32 between block rows */
+    size_t row0, col0;   /* f8e4m3: of element (0, 0) within its block: 0..127 */
+};
+
+struct mlp {
+    size_t inter; /* 0: nothing here, the weights are NULL */
+    struct weight *gate, *up, *down;
+};
+
+struct ffn {
+    int first_expert, n_experts;
+    struct mlp *experts; /* [n_experts] */
+    struct mlp shared;
+};
+
+/* [layers][blocks][KV_BLOCK][kv_heads][D], keys and values apart, in the device's KV dtype. */
+struct kv {
+    struct kv_shape shape;
+    enum dtype dtype;
+    unsigned char *keys, *values;
+};
+
+/* ---- helpers (plain.c) ---------------------------------------------------------------------- */
+
+/* The scratch memory that the largest operation here takes under the limits of `config`. */
+size_t plain_scratch_bytes(const struct device_config *config);
+
+/* n numbers of dtype f32, bf16 or f8e4m3 to f32, and back (rounding to nearest even; f8e4m3
+ * saturates). `at` counts elements from the start of `from` or `to`. */
+void plain_load(const struct device *d, enum dtype t, const void *from, size_t at, size_t n,
+                float *to);
+void plain_store(enum dtype t, const float *from, size_t n, void *to, size_t at);
+
+/* One number, stored likewise. */
+static inline void plain_store_one(enum dtype t, float value, void *to, size_t at)
+{
+    if (t == DTYPE_F32)
+        ((float *)to)[at] = value;
+    else
+        ((bf16_t *)to)[at] = bf16_from_f32(value);
+}
+
+/* sum_j a[j] b[j], in f32: sixteen running sums (element j goes to sum j mod 16) that are then
+ * added up in pairs. A function of n and the values alone; rounding errors grow with n / 16. */
+float plain_dot(const float *a, const float *b, size_t n);
+
+/* Row j of the weight as f32 [k]. */
+void plain_weight_row(const struct device *d, const struct weight *w, size_t j, float *to);
+
+/* The place of token `pos` of segment `seg` in the cache, in elements: its first KV head. */
+size_t plain_kv_at(const struct kv *kv, int layer, const struct attn_batch *batch, int seg,
+                   int pos);
+
+/* ---- the operations (see ops.h), one a file ---------------------------------------------------
+ */
+
+size_t plain_weight_bytes(const struct device *d, const struct weight_part *w,
+                          enum weight_keep keep);
+struct weight *plain_weight_create(struct device *d, const struct weight_part *w,
+                                   enum weight_keep keep);
+struct weight *plain_table_create(struct device *d, const struct weight_part *w);
+void plain_weight_destroy(struct device *d, struct weight *w);
+
+size_t plain_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
+struct ffn *plain_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
+void plain_ffn_destroy(struct device *d, struct ffn *f);
+
+size_t plain_kv_bytes(const struct device *d, const struct kv_shape *shape);
+struct kv *plain_kv_create(struct device *d, const struct kv_shape *shape);
+void plain_kv_destroy(struct device *d, struct kv *kv);
+
+void plain_embed(struct device *d, struct stream *s, const struct weight *table, const int32_t *ids,
+                 int n, float *x);
+void plain_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
+                         int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
+                         int hidden, void *y);
+void plain_norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
+                int n, int width, void *y);
+void plain_linear(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,
+                  void *y, enum dtype y_dtype);
+void plain_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
+                       const struct attn_batch *batch, const float *angles, int heads, void *q,
+                       void *k, const void *v);
+void plain_attend(struct device *d, struct stream *s, const struct kv *kv, int layer,
+                  const struct attn_batch *batch, int heads, const void *q, void *out);
+void plain_route(struct device *d, struct stream *s, const struct router_spec *spec,
+                 const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights);
+void plain_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+               const int32_t *ids, const float *weights, int topk, int n, void *out,
+               enum dtype out_dtype);
+void plain_wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
+                       enum dtype wire, void *rows, float *scales);
+void plain_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
+                       const float *scales, int n, int hidden, void *x);
+void plain_gather(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,
+                  int width, float *y);
+void plain_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                  const struct sample_params *params, int32_t *tokens, float *logprobs);
+
+#endif

@@ -1,0 +1,34 @@
+#include "kernels/cpu/plain/plain.h"
+
+#include <math.h>
+
+static void add_part(float *x, enum dtype t, const void *part, size_t at, size_t n)
+{
+    if (t == DTYPE_F32)
+        for (size_t j = 0; j < n; j++)
+            x[j] += ((const float *)part)[at + j];
+    else
+        for (size_t j = 0; j < n; j++)
+            x[j] += f32_from_bf16(((const bf16_t *)part)[at + j]);
+}
+
+void plain_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
+                         int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
+                         int hidden, void *y)
+{
+    (void)s;
+    size_t width = (size_t)hidden;
+#pragma omp parallel for num_threads(d->threads)
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * width;
+        float *row = x + at;
+        for (int p = 0; p < n_parts; p++)
+            add_part(row, part_dtype, parts[p], at, width);
+        if (!y)
+            continue;
+        float mean = plain_dot(row, row, width) / (float)width;
+        float factor = 1.0f / sqrtf(mean + eps);
+        for (size_t j = 0; j < width; j++)
+            plain_store_one(d->config.act, row[j] * factor * gain[j], y, at + j);
+    }
+}

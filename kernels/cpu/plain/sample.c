@@ -1,0 +1,141 @@
+/* sample.c - one token per row.
+ *
+ * Candidates are popped off a heap in the order of ops.h, so that only as many are put in order as
+ * the draw needs. Probabilities are f32; their sums are made in double, because a running f32 sum
+ * over a vocabulary of 1e5 would lose the tail of the distribution. */
+#include "kernels/cpu/plain/plain.h"
+
+#include <math.h>
+#include <omp.h>
+
+/* The tokens of one row, best first once popped: heap[0] is before all others. */
+struct candidates {
+    const float *logits;
+    int32_t *heap;
+    int left;
+};
+
+static bool before(const float *logits, int32_t a, int32_t b)
+{
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+}
+
+/* Lets the token at `place` sink until the tokens under it come after it. */
+static void sink(struct candidates *c, int place)
+{
+    int32_t token = c->heap[place];
+    for (;;) {
+        int child = 2 * place + 1;
+        if (child >= c->left)
+            break;
+        if (child + 1 < c->left && before(c->logits, c->heap[child + 1], c->heap[child]))
+            child++;
+        if (!before(c->logits, c->heap[child], token))
+            break;
+        c->heap[place] = c->heap[child];
+        place = child;
+    }
+    c->heap[place] = token;
+}
+
+/* Takes the first candidate away and leaves it behind the heap, so that all tokens popped so far
+ * are heap[left..], the first one last. */
+static int32_t pop(struct candidates *c)
+{
+    int32_t first = c->heap[0];
+    c->left--;
+    c->heap[0] = c->heap[c->left];
+    c->heap[c->left] = first;
+    if (c->left)
+        sink(c, 0);
+    return first;
+}
+
+static double weight_of(const float *logits, int32_t token, float most, float temperature)
+{
+    return (double)expf((logits[token] - most) / temperature);
+}
+
+/* Temperature, top_k, top_p, then the draw. */
+static int32_t draw(const struct sample_params *p, const float *logits, int vocab, float most,
+                    int32_t *heap)
+{
+    struct candidates c = {logits, heap, vocab};
+    for (int32_t t = 0; t < vocab; t++)
+        heap[t] = t;
+    for (int place = vocab / 2; place-- > 0;)
+        sink(&c, place);
+
+    int kept = p->top_k > 0 && p->top_k < vocab ? p->top_k : vocab;
+    double total = 0; /* of the candidates that top_k leaves */
+    if (kept == vocab)
+        for (int32_t t = 0; t < vocab; t++)
+            total += weight_of(logits, t, most, p->temperature);
+    else
+        for (int i = 0; i < kept; i++)
+            total += weight_of(logits, pop(&c), most, p->temperature);
+
+    if (p->top_p < 1.0f) { /* now of the smallest set that reaches top_p */
+        double enough = (double)p->top_p * total;
+        int i = 0;
+        total = 0;
+        do {
+            int32_t t = i < vocab - c.left ? heap[vocab - 1 - i] : pop(&c);
+            total += weight_of(logits, t, most, p->temperature);
+            i++;
+        } while (i < kept && total < enough);
+        kept = i;
+    }
+
+    double sum = 0, wanted = (double)p->uniform * total;
+    int32_t token = -1;
+    for (int i = 0; i < kept && !(sum > wanted); i++) {
+        token = i < vocab - c.left ? heap[vocab - 1 - i] : pop(&c);
+        sum += weight_of(logits, token, most, p->temperature);
+    }
+    return token;
+}
+
+/* The first of the largest logits; -1 when there is a NaN or no finite largest one. */
+static int32_t first_of(const float *logits, int vocab)
+{
+    int32_t best = 0;
+    for (int32_t t = 0; t < vocab; t++) {
+        if (isnan(logits[t]))
+            return -1;
+        if (logits[t] > logits[best])
+            best = t;
+    }
+    return isfinite(logits[best]) ? best : -1;
+}
+
+static float log_probability(const float *logits, int vocab, float most, int32_t token)
+{
+    double total = 0;
+    for (int32_t t = 0; t < vocab; t++)
+        total += (double)expf(logits[t] - most);
+    return (float)((double)logits[token] - (double)most - log(total));
+}
+
+void plain_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                  const struct sample_params *params, int32_t *tokens, float *logprobs)
+{
+    (void)s;
+    size_t width = (size_t)vocab;
+    cpu_scratch_begin(d);
+    int32_t *heaps = cpu_scratch(d, (size_t)d->threads * width, sizeof(int32_t));
+#pragma omp parallel for num_threads(d->threads)
+    for (int i = 0; i < n; i++) {
+        const float *row = logits + (size_t)i * width;
+        int32_t token = first_of(row, vocab);
+        logprobs[i] = NAN;
+        tokens[i] = token;
+        if (token < 0)
+            continue;
+        float most = row[token];
+        if (params[i].temperature > 0)
+            tokens[i] =
+                draw(&params[i], row, vocab, most, heaps + (size_t)omp_get_thread_num() * width);
+        logprobs[i] = log_probability(row, vocab, most, tokens[i]);
+    }
+}
