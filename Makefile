@@ -1,0 +1,198 @@
+# Tandem: `make demo` builds it and decodes a few prompts; `make help` names every target.
+# Settings: on the command line (make CUDA=0), or for good in config.mk (CUDA = 0).
+-include config.mk
+
+CUDA ?= auto#         auto, 0, or 1 (a missing CUDA Toolkit or NCCL is then an error)
+SAN ?=#               sanitizers: SAN=address,undefined builds in a directory of its own
+WERROR ?= 0
+V ?= 0#               1 shows the commands
+PREFIX ?= /usr/local
+CUDA_ARCHS ?= 80 90 100
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+comma := ,
+BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+
+say = $(if $(filter 1,$(V)),,@echo "  $(1)";)
+# --- what is there ---------------------------------------------------------------------------
+have = $(shell command -v $(1) 2>/dev/null)
+pkg = $(shell pkg-config --$(2) $(1) 2>/dev/null)
+has_pkg = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
+
+ifneq ($(call have,mpicc),)
+MPI := mpicc
+MPI_CFLAGS := $(shell mpicc --showme:compile 2>/dev/null)
+MPI_LIBS := $(shell mpicc --showme:link 2>/dev/null)
+else
+MPI := $(call has_pkg,ompi-c)
+MPI_CFLAGS := $(call pkg,ompi-c,cflags)
+MPI_LIBS := $(call pkg,ompi-c,libs)
+endif
+HDF5 := $(firstword $(call has_pkg,hdf5-serial) $(call has_pkg,hdf5) $(call have,h5cc))
+ifeq ($(notdir $(HDF5)),h5cc)
+HDF5_CFLAGS := $(filter -I%,$(shell $(HDF5) -show))
+HDF5_LIBS := $(filter -L% -l% %.a,$(shell $(HDF5) -show))
+else
+HDF5_CFLAGS := $(call pkg,$(HDF5),cflags)
+HDF5_LIBS := $(call pkg,$(HDF5),libs)
+endif
+SMALL := yaml-0.1 jansson libpcre2-8
+MISSING := $(if $(MPI_LIBS),,open-mpi) $(if $(HDF5_LIBS),,hdf5) \
+    $(foreach p,$(SMALL),$(if $(call has_pkg,$(p)),,$(p)))
+PYTHON ?= $(firstword $(foreach p,/usr/bin/python3 python3,$(shell \
+    $(p) -c 'import h5py' 2>/dev/null && echo $(p))))
+
+CUDA_HOME ?= $(firstword $(patsubst %/bin/nvcc,%,$(call have,nvcc)) $(wildcard /usr/local/cuda))
+NVCC := $(wildcard $(CUDA_HOME)/bin/nvcc)
+NCCL_HOME ?= $(CUDA_HOME)
+CUDA_MISSING := $(strip $(if $(NVCC),,nvcc) \
+    $(if $(wildcard $(CUDA_HOME)/include/cublas_v2.h),,cublas_v2.h) \
+    $(if $(wildcard $(NCCL_HOME)/include/nccl.h /usr/include/nccl.h),,nccl.h))
+USE_CUDA := $(if $(filter 1,$(CUDA)),1,$(if $(filter auto,$(CUDA)),$(if $(SAN)$(CUDA_MISSING),0,1),0))
+ifneq ($(and $(filter 1,$(CUDA)),$(CUDA_MISSING)),)
+$(error CUDA=1, but not found: $(CUDA_MISSING). Looked in CUDA_HOME=$(CUDA_HOME) and \
+    NCCL_HOME=$(NCCL_HOME); install the CUDA Toolkit and NCCL, or say CUDA=0)
+endif
+
+# --- how to compile --------------------------------------------------------------------------
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla $(if $(filter 1,$(WERROR)),-Werror)
+CFLAGS ?= -O2 -g
+# No contraction of a*b+c behind our back: a row's result must not depend on how a loop was cut.
+ALL_CFLAGS := -std=gnu17 $(CFLAGS) -fopenmp -ffp-contract=off $(WARN) -D_GNU_SOURCE -Isrc -I.
+SYSTEM := $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(foreach p,$(SMALL),$(call pkg,$(p),cflags)))
+LIBS := $(MPI_LIBS) $(HDF5_LIBS) $(foreach p,$(SMALL),$(call pkg,$(p),libs)) -lpthread -lm
+ifneq ($(SAN),)
+ALL_CFLAGS += -fsanitize=$(SAN) -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=$(SAN)
+endif
+X86 := $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null))
+ifneq ($(X86),)
+ALL_CFLAGS += -DTANDEM_X86
+endif
+
+SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
+SRC := $(if $(X86),$(SRC),$(filter-out kernels/cpu/avx%,$(SRC)))
+ifeq ($(USE_CUDA),1)
+SRC += $(wildcard kernels/cuda/*.c)
+CU := $(wildcard kernels/cuda/*.cu)
+ALL_CFLAGS += -DTANDEM_CUDA
+SYSTEM += -isystem $(CUDA_HOME)/include $(if $(filter-out $(CUDA_HOME),$(NCCL_HOME)),-isystem $(NCCL_HOME)/include)
+CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
+LIBS += $(foreach d,$(CUDA_LIB) $(wildcard $(filter-out $(CUDA_HOME)/lib,$(NCCL_HOME)/lib)),-L$(d) -Wl,-rpath,$(d)) \
+    -lcudart -lcublas -lcublasLt -lnccl -lstdc++
+else
+SRC := $(filter-out src/exchange/nccl.c,$(SRC))
+endif
+NVCCFLAGS := -O3 -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
+    $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+    -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+
+OBJ := $(SRC:%.c=$(BUILD)/%.o) $(CU:%.cu=$(BUILD)/%.cu.o)
+# A .c file with a main() under tests/<area>/ is a program; the area's other .c files are its helpers.
+TEST_SRC := $(filter-out tests/cuda/%,$(wildcard tests/*/*.c))
+TEST_MAIN := $(if $(TEST_SRC),$(shell grep -lE '^int main\b' $(TEST_SRC)))
+TESTS := $(TEST_MAIN:%.c=$(BUILD)/%)
+helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN),$(TEST_SRC))))
+
+# --- targets ---------------------------------------------------------------------------------
+.PHONY: all demo test check test-slurm bench info ptxas install format format-check clean help FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
+all: $(BUILD)/tandem ## the program, build/tandem
+
+demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mpirun, show completions
+	@tests/packages.sh build
+	@$(MAKE) --no-print-directory all
+	@tests/demo.sh $(BUILD)/tandem
+
+test: ## install what is missing (as root), build, run every test
+	@tests/packages.sh build test
+	@$(MAKE) --no-print-directory all tests
+	@BUILD=$(BUILD) SAN=$(SAN) tests/run
+
+check: all tests ## unit tests only: seconds, no MPI, no network
+	@BUILD=$(BUILD) SAN=$(SAN) tests/run unit
+
+test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on this machine (root)
+	@BUILD=$(BUILD) SAN=$(SAN) tests/run slurm
+
+bench: $(filter $(BUILD)/tests/bench/%,$(TESTS)) ## measure kernels and exchange: build/tests/bench/*
+	@for program in $^; do echo "== $$program"; $$program || exit 1; done
+
+tests: $(TESTS) ## test programs, build/tests/<area>/<name>
+
+info: ## what was found, and what was decided
+	@echo "compiler    $(CC): $$($(CC) --version 2>/dev/null | head -1)"
+	@echo "MPI         $(if $(MPI_LIBS),$(MPI): $$(mpirun --version 2>/dev/null | head -1),NOT FOUND)"
+	@echo "HDF5        $(if $(HDF5_LIBS),$(HDF5) $(call pkg,$(HDF5),modversion),NOT FOUND)"
+	@$(foreach p,$(SMALL) cmocka,echo "$(p): $(or $(call pkg,$(p),modversion),NOT FOUND)" | sed 's/: */            /; s/^\(............\) */\1/';)
+	@echo "python3     $(or $(PYTHON),none with h5py: some tests will be skipped)"
+	@echo "CUDA        CUDA=$(CUDA), $(if $(NVCC),$$($(NVCC) --version | sed -n 's/.*release/nvcc/p'),no nvcc)$(if $(CUDA_MISSING),; not found: $(CUDA_MISSING))"
+	@echo "builds      $(BUILD)/tandem: backends $(strip plain $(if $(X86),avx2 avx512) $(if $(filter 1,$(USE_CUDA)),cuda (sm: $(CUDA_ARCHS)))); exchanges $(strip local mpi $(if $(filter 1,$(USE_CUDA)),nccl))"
+	@echo "flags       $(ALL_CFLAGS)"
+	@$(if $(strip $(MISSING)),echo "missing     $(strip $(MISSING)); tests/packages.sh says how to install",true)
+
+ptxas: ## registers, shared memory and spills of every CUDA kernel
+	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
+	@for cu in $(wildcard kernels/cuda/*.cu); do for arch in $(CUDA_ARCHS); do echo "== $$cu sm_$$arch"; \
+	    $(NVCC) -O3 -std=c++17 -DTANDEM_CUDA -Isrc -I. -arch=sm_$$arch -cubin -o /dev/null -Xptxas -v $$cu 2>&1 | \
+	    sed -n "s/.*Compiling entry function '\([^']*\)'.*/\1/p; s/^ptxas info *: Used/    /p; s/^ *\([0-9]* bytes stack\)/    \1/p" | \
+	    c++filt; done; done
+
+install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem/jobs $(DESTDIR)$(PREFIX)/share/tandem/slurm
+	install -m 755 $(BUILD)/tandem $(DESTDIR)$(PREFIX)/bin/tandem
+	install -m 644 LICENSE $(wildcard README.md) $(DESTDIR)$(PREFIX)/share/tandem
+	install -m 644 $(wildcard jobs/*.yaml) $(DESTDIR)$(PREFIX)/share/tandem/jobs
+	install -m 644 $(wildcard slurm/*) $(DESTDIR)$(PREFIX)/share/tandem/slurm
+
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+format: ## clang-format every source file
+	clang-format -i $(FORMATTED)
+format-check: ## complain about files that clang-format would change
+	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(FORMATTED); \
+	else echo "SKIPPED: format-check needs clang-format, which is not installed"; fi
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#=]*## /\1\t/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@echo "Settings: CUDA=auto|0|1  SAN=address,undefined  WERROR=1  CC=  CFLAGS=  BUILD=  V=1  PREFIX=  DESTDIR="
+
+# --- rules -----------------------------------------------------------------------------------
+ifneq ($(strip $(MISSING)),)
+$(BUILD)/flags: FORCE
+	@echo "not found: $(strip $(MISSING))"; tests/packages.sh --print build; exit 1
+else
+# Rewritten only when the flags change, so that everything is then compiled again.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' > $@
+endif
+
+$(BUILD)/kernels/cpu/avx2%.o: SIMD := -mavx2 -mfma -mf16c
+$(BUILD)/kernels/cpu/avx512%.o: SIMD := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC    $<)$(CC) $(ALL_CFLAGS) $(SIMD) $(SYSTEM) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,NVCC  $<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(BUILD)/libtandem.a: $(OBJ)
+	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@
+
+$(BUILD)/tandem: $(BUILD)/src/main.o $(BUILD)/libtandem.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
+
+.SECONDEXPANSION:
+$(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call helpers,$$*.c) $(BUILD)/libtandem.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(if $(findstring /bench/,$@),,-lcmocka) $(LIBS)
+
+-include tests/cuda/emulation.mk
+-include $(OBJ:.o=.d) $(BUILD)/src/main.d $(TEST_SRC:%.c=$(BUILD)/%.d)

@@ -1,0 +1,64 @@
+#!/bin/bash
+# packages.sh [--print] build|test ... - the Debian and Ubuntu packages Tandem is built from.
+# Does nothing when all are there. Else installs them (as root), or prints the command and fails.
+set -u
+print=
+[ "${1:-}" = --print ] && print=1 && shift
+packages=
+for group in "${@:-build}"; do
+    case $group in
+    build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev" \
+        packages+=" libyaml-dev libjansson-dev libpcre2-dev" ;;
+    test) packages+=" libcmocka-dev python3 python3-h5py python3-numpy" ;;
+    slurm) packages+=" slurm-wlm munge" ;;
+    *) echo "packages.sh: groups are build, test and slurm, not '$group'" >&2; exit 1 ;;
+    esac
+done
+
+# What the groups are for is there, however it came to be there (modules, Spack, ...).
+found() {
+    local ok=0 name
+    case $1 in
+    build)
+        for name in gcc make pkg-config mpirun; do
+            command -v "$name" >/dev/null || ok=1
+        done
+        command -v mpicc >/dev/null || pkg-config --exists ompi-c || ok=1
+        pkg-config --exists hdf5-serial || pkg-config --exists hdf5 || command -v h5cc >/dev/null || ok=1
+        pkg-config --exists yaml-0.1 jansson libpcre2-8 || ok=1 ;;
+    test)
+        pkg-config --exists cmocka || ok=1
+        /usr/bin/python3 -c 'import h5py, numpy' || python3 -c 'import h5py, numpy' || ok=1 ;;
+    slurm) command -v slurmctld >/dev/null && command -v slurmd >/dev/null &&
+        command -v munged >/dev/null || ok=1 ;;
+    esac 2>/dev/null
+    return $ok
+}
+missing=
+for group in "${@:-build}"; do
+    found "$group" 2>/dev/null || missing+=" $group"
+done
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+    cat <<END
+Some libraries are missing (make info lists them), and this is not Debian or Ubuntu. On Fedora, RHEL:
+    gcc make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel
+    libcmocka-devel python3-h5py (tests)
+END
+    exit 1
+fi
+if [ -n "$print" ] || [ "$(id -u)" != 0 ]; then
+    echo "Please install what is missing, then repeat the command:"
+    echo "    sudo apt-get install -y --no-install-recommends$packages"
+    exit 1
+fi
+echo "Installing$packages"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+if ! { apt-get -q update && apt-get -q install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+    tail -20 "$log"
+    echo "apt-get failed; its last lines are above" >&2
+    exit 1
+fi
