@@ -31,9 +31,9 @@ int err_prefix(struct err *e, const char *format, ...)
     vsnprintf(before, sizeof before, format, args);
     va_end(args);
     memcpy(after, e->text, sizeof after);
-    size_t used = strnlen(before, sizeof before);
-    memcpy(e->text, before, used);
-    snprintf(e->text + used, sizeof e->text - used, ": %s", after);
+    memcpy(e->text, before, sizeof before);
+    strncat(e->text, ": ", sizeof e->text - 1 - strlen(e->text));
+    strncat(e->text, after, sizeof e->text - 1 - strlen(e->text));
     return -1;
 }
 

@@ -1,0 +1,121 @@
+/* Memory: sizes that cannot be are the end, all others give usable memory. */
+#include "base/mem.h"
+
+#include "base/err.h"
+#include "tests/base/death.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* Kept from the optimizer, which knows that these cannot be allocated. */
+static volatile size_t huge = SIZE_MAX / 2;
+
+static void multiplies_too_much(void)
+{
+    mem_mul(huge, 3);
+}
+
+static void asks_for_too_much(void)
+{
+    free(mem_new(huge, 1));
+}
+
+static void asks_for_too_much_aligned(void)
+{
+    free(mem_aligned(huge + huge + 1, 1));
+}
+
+static void resizes_too_much(void)
+{
+    free(mem_resize(mem_new(1, 1), huge, 16));
+}
+
+static void test_impossible_sizes_die(void **state)
+{
+    (void)state;
+    char text[4096];
+    assert_int_equal(death_of(multiplies_too_much, text, sizeof text), EXIT_RUN);
+    assert_non_null(strstr(text, "overflows"));
+    assert_int_equal(death_of(asks_for_too_much_aligned, text, sizeof text), EXIT_RUN);
+    assert_non_null(strstr(text, "overflows"));
+    assert_int_equal(death_of(resizes_too_much, text, sizeof text), EXIT_RUN);
+    assert_non_null(strstr(text, "overflows"));
+#ifndef __SANITIZE_ADDRESS__ /* which ends the program itself */
+    assert_int_equal(death_of(asks_for_too_much, text, sizeof text), EXIT_RUN);
+    assert_non_null(strstr(text, "out of memory"));
+#else
+    (void)asks_for_too_much;
+#endif
+}
+
+static void test_mul(void **state)
+{
+    (void)state;
+    assert_true(mem_mul(0, SIZE_MAX) == 0);
+    assert_true(mem_mul(SIZE_MAX, 1) == SIZE_MAX);
+    assert_true(mem_mul((size_t)1 << 31, (size_t)1 << 31) == (size_t)1 << 62);
+}
+
+static void test_zeroed_and_empty(void **state)
+{
+    (void)state;
+    unsigned char *p = mem_zeroed(1001, 3);
+    for (size_t i = 0; i < 3003; i++)
+        assert_int_equal(p[i], 0);
+    free(p);
+    void *empty[] = {mem_new(0, 8), mem_zeroed(8, 0), mem_aligned(0, 0), mem_resize(NULL, 0, 1)};
+    for (size_t i = 0; i < 4; i++) {
+        assert_non_null(empty[i]);
+        free(empty[i]);
+    }
+}
+
+static void test_aligned(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 200; n += 7) {
+        unsigned char *p = mem_aligned(n, 3);
+        assert_int_equal((uintptr_t)p % MEM_ALIGN, 0);
+        memset(p, 1, 3 * n);
+        free(p);
+    }
+}
+
+static void test_resize_keeps(void **state)
+{
+    (void)state;
+    int *p = NULL;
+    for (int n = 1; n < 5000; n += 617) {
+        p = mem_resize(p, (size_t)n, sizeof *p);
+        p[n - 1] = n;
+    }
+    for (int n = 1; n < 5000; n += 617)
+        assert_int_equal(p[n - 1], n);
+    free(p);
+}
+
+static void test_strings(void **state)
+{
+    (void)state;
+    char *a = mem_string("tandem"), *b = mem_string_n("tandem", 3), *c = mem_string_n(NULL, 0);
+    assert_string_equal(a, "tandem");
+    assert_string_equal(b, "tan");
+    assert_string_equal(c, "");
+    free(a);
+    free(b);
+    free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_impossible_sizes_die), cmocka_unit_test(test_mul),
+        cmocka_unit_test(test_zeroed_and_empty),     cmocka_unit_test(test_aligned),
+        cmocka_unit_test(test_resize_keeps),         cmocka_unit_test(test_strings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
