@@ -1,0 +1,122 @@
+#include "roles/trace.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct trace_event {
+    double start, end; /* clock_now() */
+    int32_t step;
+    int16_t layer; /* -1: not in a layer */
+    int8_t kind, micro_batch;
+};
+
+/* What a rank contributes to the file, before its events. */
+struct trace_head {
+    int32_t rank, index;
+    char role[16];
+    double wall_minus_clock; /* brings the clocks of different hosts together */
+    uint64_t n;
+};
+
+static const char *const kind_name[TRACE_KINDS] = {"attention", "ffn",      "send",  "wait",
+                                                   "sample",    "contract", "commit"};
+
+void trace_open(struct trace *t, bool keep_events)
+{
+    *t = (struct trace){0};
+    if (keep_events)
+        t->ring = mem_new(TRACE_EVENTS, sizeof *t->ring);
+}
+
+void trace_close(struct trace *t)
+{
+    free(t->ring);
+    *t = (struct trace){0};
+}
+
+double trace_add(struct trace *t, enum trace_kind kind, long step, int layer, int micro_batch,
+                 double start)
+{
+    double now = clock_now();
+    t->total[kind] += now - start;
+    if (t->ring)
+        t->ring[t->n++ % TRACE_EVENTS] = (struct trace_event){
+            start, now, (int32_t)step, (int16_t)layer, (int8_t)kind, (int8_t)micro_batch};
+    return now;
+}
+
+void trace_reset(struct trace *t)
+{
+    memset(t->total, 0, sizeof t->total);
+}
+
+static void write_event(FILE *f, const struct trace_head *head, const struct trace_event *v,
+                        double origin)
+{
+    double start = (v->start + head->wall_minus_clock - origin) * 1e6;
+    fprintf(f, ",\n{\"name\":\"%s\",\"ph\":\"X\",\"pid\":%d,\"tid\":0,\"ts\":%.3f,\"dur\":%.3f",
+            kind_name[v->kind], head->rank, start, (v->end - v->start) * 1e6);
+    fprintf(f, ",\"args\":{\"step\":%d", v->step);
+    if (v->layer >= 0)
+        fprintf(f, ",\"layer\":%d", v->layer);
+    if (v->micro_batch >= 0)
+        fprintf(f, ",\"micro_batch\":%d", v->micro_batch);
+    fprintf(f, "}}");
+}
+
+/* data: for every rank its head and events. The first event of all is time 0. */
+static void write_ranks(FILE *f, const char *data, size_t total)
+{
+    double origin = 0;
+    fprintf(f, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{}");
+    for (size_t at = 0; at < total;) {
+        struct trace_head head;
+        memcpy(&head, data + at, sizeof head);
+        const char *events = data + at + sizeof head;
+        fprintf(f,
+                ",\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":"
+                "{\"name\":\"rank %d: %s %d\"}}",
+                head.rank, head.rank, head.role, head.index);
+        for (uint64_t i = 0; i < head.n; i++) {
+            struct trace_event v;
+            memcpy(&v, events + i * sizeof v, sizeof v);
+            if (origin == 0)
+                origin = v.start + head.wall_minus_clock;
+            write_event(f, &head, &v, origin);
+        }
+        at += sizeof head + head.n * sizeof(struct trace_event);
+    }
+    fprintf(f, "\n]}\n");
+}
+
+int trace_write(struct trace *t, struct comm *c, const char *path, struct err *e)
+{
+    struct trace_head head = {.rank = c->rank, .index = c->index};
+    snprintf(head.role, sizeof head.role, "%s", comm_role(c));
+    head.n = t->n < TRACE_EVENTS ? t->n : TRACE_EVENTS;
+    comm_barrier(c);
+    head.wall_minus_clock = clock_wall() - clock_now();
+    size_t bytes = sizeof head + head.n * sizeof *t->ring, total;
+    char *mine = mem_new(bytes, 1);
+    void *all;
+    memcpy(mine, &head, sizeof head);
+    for (uint64_t i = 0; i < head.n; i++) /* oldest first */
+        memcpy(mine + sizeof head + i * sizeof *t->ring,
+               &t->ring[(t->n - head.n + i) % TRACE_EVENTS], sizeof *t->ring);
+    comm_gather(c, c->writer, mine, bytes, &all, &total, NULL);
+    free(mine);
+    if (!all)
+        return 0;
+    FILE *f = fopen(path, "w");
+    if (f)
+        write_ranks(f, all, total);
+    free(all);
+    if (!f || fclose(f) != 0)
+        return err_set(e, "%s: the trace cannot be written: %s", path, strerror(errno));
+    return 0;
+}
