@@ -25,15 +25,17 @@ int err_set(struct err *e, const char *format, ...)
 
 int err_prefix(struct err *e, const char *format, ...)
 {
-    char before[ERR_TEXT_MAX], after[ERR_TEXT_MAX];
+    char text[2 * ERR_TEXT_MAX + 2];
     va_list args;
     va_start(args, format);
-    vsnprintf(before, sizeof before, format, args);
+    vsnprintf(text, ERR_TEXT_MAX, format, args);
     va_end(args);
-    memcpy(after, e->text, sizeof after);
-    memcpy(e->text, before, sizeof before);
-    strncat(e->text, ": ", sizeof e->text - 1 - strlen(e->text));
-    strncat(e->text, after, sizeof e->text - 1 - strlen(e->text));
+    size_t used = strlen(text), old = strlen(e->text);
+    memcpy(text + used, ": ", 2);
+    memcpy(text + used + 2, e->text, old);
+    size_t kept = used + 2 + old < sizeof e->text ? used + 2 + old : sizeof e->text - 1;
+    memcpy(e->text, text, kept);
+    e->text[kept] = 0;
     return -1;
 }
 

@@ -11,6 +11,14 @@
 #include <string.h>
 #include <cmocka.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ADDRESS_SANITIZER
+#endif
+#endif
+
 /* Kept from the optimizer, which knows that these cannot be allocated. */
 static volatile size_t huge = SIZE_MAX / 2;
 
@@ -44,7 +52,7 @@ static void test_impossible_sizes_die(void **state)
     assert_non_null(strstr(text, "overflows"));
     assert_int_equal(death_of(resizes_too_much, text, sizeof text), EXIT_RUN);
     assert_non_null(strstr(text, "overflows"));
-#ifndef __SANITIZE_ADDRESS__ /* which ends the program itself */
+#ifndef ADDRESS_SANITIZER /* which ends the program itself */
     assert_int_equal(death_of(asks_for_too_much, text, sizeof text), EXIT_RUN);
     assert_non_null(strstr(text, "out of memory"));
 #else
@@ -63,10 +71,15 @@ static void test_mul(void **state)
 static void test_zeroed_and_empty(void **state)
 {
     (void)state;
-    unsigned char *p = mem_zeroed(1001, 3);
-    for (size_t i = 0; i < 3003; i++)
-        assert_int_equal(p[i], 0);
-    free(p);
+    for (size_t n = 8; n < 3000; n += 40) {
+        unsigned char *p = mem_new(n, 3); /* memory that was used before, likely to come back */
+        memset(p, 0xa5, 3 * n);
+        free(p);
+        p = mem_zeroed(n, 3);
+        for (size_t i = 0; i < 3 * n; i++)
+            assert_int_equal(p[i], 0);
+        free(p);
+    }
     void *empty[] = {mem_new(0, 8), mem_zeroed(8, 0), mem_aligned(0, 0), mem_resize(NULL, 0, 1)};
     for (size_t i = 0; i < 4; i++) {
         assert_non_null(empty[i]);
