@@ -238,6 +238,14 @@ class MLP(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
+class Stack(nn.Module):
+    """The same matrix of all experts, as one tensor."""
+
+    def __init__(self, experts, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+
+
 class MoE(nn.Module):
     """Softmax over all experts, then top-k; the weights are not renormalised."""
 
@@ -246,9 +254,9 @@ class MoE(nn.Module):
         hidden, inner, experts = c["hidden_size"], c["moe_intermediate_size"], c["moe_num_experts"]
         self.experts, self.top_k = experts, c["moe_top_k"]
         self.gate = nn.Linear(hidden, experts, bias=False)
-        self.gate_proj = nn.Parameter(torch.empty(experts, inner, hidden))
-        self.up_proj = nn.Parameter(torch.empty(experts, inner, hidden))
-        self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
+        self.gate_proj = Stack(experts, hidden, inner)
+        self.up_proj = Stack(experts, hidden, inner)
+        self.down_proj = Stack(experts, inner, hidden)
 
     def forward(self, x):
         shape, x = x.shape, x.reshape(-1, x.shape[-1])
@@ -263,7 +271,8 @@ class MoE(nn.Module):
         rows = order // self.top_k
         counts = torch.bincount(index.flatten(), minlength=self.experts).tolist()
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        gate, up, down = (w.to(dtype).unbind(0) for w in (self.gate_proj, self.up_proj, self.down_proj))
+        gate, up, down = (
+            stack.weight.to(dtype).unbind(0) for stack in (self.gate_proj, self.up_proj, self.down_proj))
         parts = x.to(dtype)[rows].split(counts)
         y = [F.linear(F.silu(F.linear(t, g)) * F.linear(t, u), d)
              for t, g, u, d in zip(parts, gate, up, down)]
@@ -366,7 +375,7 @@ class Model(nn.Module):
         self.lm_head = nn.Linear(c["hidden_size"], c["vocab_size"], bias=False)
         for name, p in self.named_parameters():
             if p.dim() > 1:
-                last = name.endswith(("o_proj.weight", "down_proj", "down_proj.weight"))
+                last = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(p, std=0.02 / math.sqrt(2 * c["num_hidden_layers"]) if last else 0.02)
 
     def loss(self, ids, targets):
@@ -480,6 +489,7 @@ def export(model, out):
     tensors = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
     new = out / "model.safetensors.new"
     save_file(tensors, str(new), metadata={"format": "pt"})
+    new.chmod(0o644)
     new.rename(out / "model.safetensors")
     (out / "config.json").write_text(json.dumps(model.config, indent=2) + "\n")
 
@@ -529,9 +539,9 @@ def train(model, tokenizer, synsets, held_documents, texts, args):
             step, tokens = step + 1, tokens + count
             mean = loss.item() if mean is None else 0.99 * mean + 0.01 * loss.item()
             if step % 50 == 0:
-                load_ = " ".join(f"{m.load.min():.2f}-{m.load.max():.2f}" for m in model.moes())
+                loads = " ".join(f"{m.load.min():.2f}-{m.load.max():.2f}" for m in model.moes())
                 print(f"{elapsed():6.1f} min  step {step}  pass {passes}  tokens {tokens}  loss {mean:.3f}"
-                      f"  lr {lr:.2e}  load {load_}  {tokens / elapsed() / 60:.0f} tokens/s", flush=True)
+                      f"  lr {lr:.2e}  load {loads}  {tokens / elapsed() / 60:.0f} tokens/s", flush=True)
             if elapsed() >= next_check:
                 next_check = elapsed() + args.every
                 best = check(model, tokenizer, held_documents, texts, best, args)
