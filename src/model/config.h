@@ -1,0 +1,65 @@
+/* config.h - typed access to the fields of a config.json, with errors that name file and field.
+ *
+ * A family reads its fields one after the other without looking at errors: the first thing that is
+ * wrong is written to `e` and everything after it is ignored. Every field that was asked for, or
+ * declared harmless, is remembered, so that config_finish() can report the first one nobody knows.
+ * Used while one rank's main thread reads its model; nothing here is kept afterwards.
+ */
+#ifndef TANDEM_MODEL_CONFIG_H
+#define TANDEM_MODEL_CONFIG_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct config {
+    const char *file;     /* path, for messages */
+    const char *inside;   /* what stands before field names in messages: "" or "text_config." */
+    const json_t *fields; /* borrowed */
+    json_t *seen;         /* names asked for; owned */
+    struct err *e;        /* empty text: nothing wrong yet */
+};
+
+/* e->text must be empty or hold the error of a config read before. `fields` must be an object and
+ * live until config_close(). */
+void config_open(struct config *c, const char *file, const char *inside, const json_t *fields,
+                 struct err *e);
+void config_close(struct config *c);
+
+bool config_failed(const struct config *c);
+
+/* "FILE: INSIDE+FIELD " and the message; kept only when nothing was wrong before. */
+void config_wrong(struct config *c, const char *field, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The value as JSON text, shortened, for messages. text holds `size` bytes. */
+const char *config_text(const json_t *value, char *text, size_t size);
+
+/* The value, or NULL when the field is absent. JSON's null is a value here. */
+const json_t *config_get(struct config *c, const char *field);
+
+/* An integer in [least, most]. The _or forms return `otherwise` when the field is absent; without
+ * it an absent field is an error. After an error the result is the nearest harmless number. */
+size_t config_size(struct config *c, const char *field, size_t least, size_t most);
+size_t config_size_or(struct config *c, const char *field, size_t least, size_t most,
+                      size_t otherwise);
+
+/* A finite number with above < number <= most. */
+double config_number_or(struct config *c, const char *field, double above, double most,
+                        double otherwise);
+
+bool config_bool_or(struct config *c, const char *field, bool otherwise);
+
+/* When the field is there it must equal one of the JSON texts (separated by blanks, no blanks
+ * inside); `why` ends the message: what this program can do. */
+void config_must_be(struct config *c, const char *field, const char *texts, const char *why);
+
+/* Fields that do not change the result: NULL-terminated list. */
+void config_ignore(struct config *c, const char *const *fields);
+
+/* Any field left that nobody asked for is an error. */
+void config_finish(struct config *c);
+
+#endif
