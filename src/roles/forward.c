@@ -1,0 +1,301 @@
+#include "roles/forward.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What a micro-batch keeps between its layers. Integer arrays of the batch stand in one block, so
+ * that a step uploads it in one copy. */
+struct lane {
+    float *x;                /* device [rows][H]: the residual stream */
+    int32_t *host, *device;  /* the block of integers, pinned and on the device */
+    struct attn_batch batch; /* pointers into `device` */
+    const int32_t *token, *sampled_row;
+    int rows, n_sampled;
+    const void *const *partials; /* of the layer before, NULL: none yet */
+};
+
+struct forward {
+    struct forward_parts p;
+    struct lane lane[MICRO_BATCHES_MAX];
+    /* Attention scratch, used by one micro-batch after the other on one stream. */
+    void *h, *q_low, *q, *k, *v, *heads; /* act */
+    float *o, *picked, *logits;
+    struct sample_params *params;
+    int32_t *token;
+    float *logprob;
+    /* FFN: the rows in act, when the wire has another format. */
+    void *decoded;
+    struct wire in[MICRO_BATCHES_MAX];
+};
+
+/* Sizes in elements of everything the attention side allocates; one place for plan and allocation.
+ */
+struct sizes {
+    size_t rows, sampled, lane_ints;
+    size_t x, h, q_low, q, kv, logits;
+};
+
+static struct sizes sizes_of(const struct forward_parts *p)
+{
+    const struct model *m = p->model;
+    struct sizes s = {0};
+    s.rows = (size_t)schedule_most_rows(p->limits);
+    s.sampled = (size_t)schedule_most_sampled(p->limits);
+    size_t table = mem_mul(s.sampled, (size_t)schedule_blocks_stride(p->limits));
+    s.lane_ints = 3 * s.rows + 3 * s.sampled + 1 + table;
+    s.x = mem_mul(s.rows, m->hidden);
+    s.h = s.x;
+    s.q_low = mem_mul(s.rows, m->q_rank);
+    s.q = mem_mul(s.rows, m->heads * m->head_dim);
+    s.kv = mem_mul(s.rows, m->kv_heads * m->head_dim);
+    s.logits = mem_mul(s.sampled, m->vocab);
+    return s;
+}
+
+static size_t ffn_rows(const struct exchange_shape *s)
+{
+    return mem_mul(s->rows, s->layout.colocated ? 1 : (size_t)s->layout.attention);
+}
+
+size_t forward_bytes(const struct forward_parts *p, bool attention, bool ffn)
+{
+    size_t total = 0, act = dtype_size(p->act);
+    if (attention) {
+        struct sizes s = sizes_of(p);
+        total += (size_t)p->shape->micro_batches * (s.x * 4 + s.lane_ints * 4);
+        total += (s.h + s.q_low + 2 * s.q + 2 * s.kv) * act;
+        total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
+        total += s.sampled * (sizeof(struct sample_params) + 8);
+    }
+    if (ffn && p->act != p->shape->dispatch)
+        total += ffn_rows(p->shape) * p->model->hidden * act;
+    return total;
+}
+
+static void *device_new(const struct forward_parts *p, size_t count, size_t size)
+{
+    return p->backend->device->alloc(p->device, mem_mul(count, size));
+}
+
+static void open_attention(struct forward *f)
+{
+    const struct forward_parts *p = &f->p;
+    const struct device_ops *dev = p->backend->device;
+    struct sizes s = sizes_of(p);
+    size_t act = dtype_size(p->act);
+    for (int m = 0; m < p->shape->micro_batches; m++) {
+        struct lane *lane = &f->lane[m];
+        lane->x = device_new(p, s.x, sizeof(float));
+        lane->device = device_new(p, s.lane_ints, sizeof(int32_t));
+        lane->host = dev->alloc_host(p->device, s.lane_ints * sizeof(int32_t));
+    }
+    f->h = device_new(p, s.h, act);
+    f->q_low = device_new(p, s.q_low, act);
+    f->q = device_new(p, s.q, act);
+    f->heads = device_new(p, s.q, act);
+    f->k = device_new(p, s.kv, act);
+    f->v = device_new(p, s.kv, act);
+    f->o = device_new(p, s.x, sizeof(float));
+    f->picked = device_new(p, s.sampled * p->model->hidden, sizeof(float));
+    f->logits = device_new(p, s.logits, sizeof(float));
+    f->params = device_new(p, s.sampled, sizeof *f->params);
+    f->token = device_new(p, s.sampled, sizeof *f->token);
+    f->logprob = device_new(p, s.sampled, sizeof *f->logprob);
+}
+
+struct forward *forward_open(const struct forward_parts *parts)
+{
+    struct forward *f = mem_zeroed(1, sizeof *f);
+    f->p = *parts;
+    if (parts->attention)
+        open_attention(f);
+    if (parts->ffn && parts->act != parts->shape->dispatch)
+        f->decoded = device_new(parts, ffn_rows(parts->shape) * parts->model->hidden,
+                                dtype_size(parts->act));
+    return f;
+}
+
+void forward_close(struct forward *f)
+{
+    if (!f)
+        return;
+    const struct device_ops *dev = f->p.backend->device;
+    void *all[] = {f->h,      f->q_low,  f->q,      f->heads, f->k,       f->v,      f->o,
+                   f->picked, f->logits, f->params, f->token, f->logprob, f->decoded};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i])
+            dev->release(f->p.device, all[i]);
+    for (int m = 0; f->p.attention && m < f->p.shape->micro_batches; m++) {
+        dev->release(f->p.device, f->lane[m].x);
+        dev->release(f->p.device, f->lane[m].device);
+        dev->release_host(f->p.device, f->lane[m].host);
+    }
+    free(f);
+}
+
+/* Copies one array of the plan behind the others; returns where it will be on the device. */
+static const int32_t *put(struct lane *lane, size_t *used, const int32_t *from, size_t n)
+{
+    size_t at = *used;
+    memcpy(lane->host + at, from, n * sizeof *from);
+    *used += n;
+    return lane->device + at;
+}
+
+void forward_begin(struct forward *f, int m, const struct micro_batch *b)
+{
+    struct lane *lane = &f->lane[m];
+    const struct forward_parts *p = &f->p;
+    size_t rows = (size_t)b->rows, segments = (size_t)b->segments, used = 0;
+    int stride = schedule_blocks_stride(p->limits);
+    lane->rows = b->rows;
+    lane->n_sampled = b->n_sampled;
+    lane->partials = NULL;
+    if (b->rows == 0)
+        return;
+    lane->token = put(lane, &used, b->token, rows);
+    lane->sampled_row = put(lane, &used, b->sampled_row, (size_t)b->n_sampled);
+    lane->batch = (struct attn_batch){
+        .rows = b->rows,
+        .segments = b->segments,
+        .max_rows = b->max_rows,
+        .max_context = b->max_context,
+        .seg_row = put(lane, &used, b->seg_row, segments + 1),
+        .seg_pos = put(lane, &used, b->seg_pos, segments),
+        .row_seg = put(lane, &used, b->row_seg, rows),
+        .row_pos = put(lane, &used, b->row_pos, rows),
+        .blocks = put(lane, &used, b->blocks, segments * (size_t)stride),
+        .blocks_stride = stride,
+    };
+    p->backend->device->upload(p->device, p->stream, lane->device, lane->host,
+                               used * sizeof(int32_t));
+    p->backend->ops->embed(p->device, p->stream, p->attention->embed, lane->token, lane->rows,
+                           lane->x);
+}
+
+void forward_collect(struct forward *f, int m, int layer)
+{
+    struct lane *lane = &f->lane[m];
+    if (layer > 0 && lane->rows > 0)
+        lane->partials = f->p.exchange_ops->collect(f->p.exchange, layer - 1, m);
+}
+
+/* x += partial sums of the layer before; y = norm(x), or only the sum when y is NULL. */
+static void add_partials(struct forward *f, struct lane *lane, const float *gain, void *y)
+{
+    const struct forward_parts *p = &f->p;
+    int n = lane->partials ? layout_ffn_ranks(&p->shape->layout) : 0;
+    p->backend->ops->residual_norm(p->device, p->stream, lane->x, lane->partials, n,
+                                   p->shape->combine, gain, p->model->norm_eps, lane->rows,
+                                   (int)p->model->hidden, y);
+}
+
+/* Multi-Matrix Factorization Attention (paper section 4): o = Wo attend(Wq norm(Wqd h), Wk h, Wv
+ * h). */
+static void mfa(struct forward *f, struct lane *lane, int layer)
+{
+    const struct forward_parts *p = &f->p;
+    const struct ops *op = p->backend->ops;
+    const struct model *m = p->model;
+    const struct attention_layer *w = &p->attention->layers[layer];
+    struct device *d = p->device;
+    struct stream *s = p->stream;
+    int n = lane->rows, heads = (int)m->heads;
+    op->linear(d, s, w->q_down, f->h, n, f->q_low, p->act);
+    op->norm(d, s, f->q_low, w->inter_norm, m->norm_eps, n, (int)m->q_rank, f->q_low);
+    op->linear(d, s, w->q_up, f->q_low, n, f->q, p->act);
+    op->linear(d, s, w->k, f->h, n, f->k, p->act);
+    op->linear(d, s, w->v, f->h, n, f->v, p->act);
+    op->rope_append(d, s, p->kv, layer, &lane->batch, p->attention->angles, heads, f->q, f->k,
+                    f->v);
+    op->attend(d, s, p->kv, layer, &lane->batch, heads, f->q, f->heads);
+    op->linear(d, s, w->o, f->heads, n, f->o, DTYPE_F32);
+}
+
+void forward_attention(struct forward *f, int m, int layer)
+{
+    struct lane *lane = &f->lane[m];
+    const struct forward_parts *p = &f->p;
+    const struct ops *op = p->backend->ops;
+    const struct attention_layer *w = &p->attention->layers[layer];
+    int n = lane->rows, hidden = (int)p->model->hidden;
+    if (n == 0)
+        return;
+    add_partials(f, lane, w->input_norm, f->h);
+    mfa(f, lane, layer);
+    struct wire out = p->exchange_ops->out(p->exchange, m);
+    bool same_format = p->act == p->shape->dispatch;
+    void *h = same_format ? out.rows : f->h;
+    const void *o = f->o;
+    op->residual_norm(p->device, p->stream, lane->x, &o, 1, DTYPE_F32, w->post_norm,
+                      p->model->norm_eps, n, hidden, h);
+    if (p->model->moe[layer])
+        op->route(p->device, p->stream, &p->model->router, w->router, h, n, hidden, out.ids,
+                  out.weights);
+    if (!same_format)
+        op->wire_encode(p->device, p->stream, h, n, hidden, p->shape->dispatch, out.rows,
+                        out.scales);
+}
+
+void forward_dispatch(struct forward *f, int m, int layer)
+{
+    if (f->lane[m].rows > 0)
+        f->p.exchange_ops->dispatch(f->p.exchange, layer, m);
+}
+
+void forward_sample(struct forward *f, int m, const struct sample_params *params, int32_t *tokens,
+                    float *logprobs, float *logits)
+{
+    struct lane *lane = &f->lane[m];
+    const struct forward_parts *p = &f->p;
+    const struct device_ops *dev = p->backend->device;
+    const struct ops *op = p->backend->ops;
+    int n = lane->n_sampled, hidden = (int)p->model->hidden, vocab = (int)p->model->vocab;
+    size_t count = (size_t)n;
+    if (n == 0)
+        return;
+    add_partials(f, lane, NULL, NULL);
+    op->gather(p->device, p->stream, lane->x, lane->sampled_row, n, hidden, f->picked);
+    op->residual_norm(p->device, p->stream, f->picked, NULL, 0, DTYPE_F32, p->attention->final_norm,
+                      p->model->norm_eps, n, hidden, f->h);
+    op->linear(p->device, p->stream, p->attention->lm_head, f->h, n, f->logits, DTYPE_F32);
+    dev->upload(p->device, p->stream, f->params, params, count * sizeof *params);
+    op->sample(p->device, p->stream, f->logits, n, vocab, f->params, f->token, f->logprob);
+    dev->download(p->device, p->stream, tokens, f->token, count * sizeof *tokens);
+    dev->download(p->device, p->stream, logprobs, f->logprob, count * sizeof *logprobs);
+    if (logits)
+        dev->download(p->device, p->stream, logits, f->logits,
+                      mem_mul(count, p->model->vocab) * sizeof *logits);
+    dev->stream_sync(p->device, p->stream); /* the host needs the tokens to plan the next step */
+}
+
+bool forward_receive(struct forward *f, int m, int layer)
+{
+    f->in[m] = f->p.exchange_ops->receive(f->p.exchange, layer, m);
+    return f->in[m].n > 0;
+}
+
+void forward_ffn(struct forward *f, int m, int layer)
+{
+    const struct forward_parts *p = &f->p;
+    const struct ops *op = p->backend->ops;
+    const struct wire *in = &f->in[m];
+    bool routed = p->model->moe[layer];
+    const void *x = in->rows;
+    if (p->act != p->shape->dispatch) {
+        op->wire_decode(p->device, p->stream, p->shape->dispatch, in->rows, in->scales, in->n,
+                        (int)p->model->hidden, f->decoded);
+        x = f->decoded;
+    }
+    op->ffn(p->device, p->stream, p->ffn->layers[layer], x, routed ? in->ids : NULL,
+            routed ? in->weights : NULL, p->model->router.topk, in->n,
+            p->exchange_ops->reply_buffer(p->exchange, m), p->shape->combine);
+}
+
+void forward_reply(struct forward *f, int m, int layer)
+{
+    if (f->in[m].n > 0)
+        f->p.exchange_ops->reply(f->p.exchange, layer, m);
+}

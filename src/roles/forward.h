@@ -1,0 +1,73 @@
+/* forward.h - the layers of a step, as each role sees them.
+ *
+ * Attention side: residual stream, norms, MFA attention, router, sampling, for one micro-batch at a
+ * time; its FFN results come through the exchange. FFN side: the rank's share of every layer's FFN
+ * for the rows of all attention ranks. Neither knows where the other is.
+ *
+ * One struct forward per rank, opened after the device and the weights, closed before them. Buffers
+ * are made for the largest step; nothing is allocated inside one.
+ */
+#ifndef TANDEM_ROLES_FORWARD_H
+#define TANDEM_ROLES_FORWARD_H
+
+#include "exchange/exchange.h"
+#include "kernels/ops.h"
+#include "model/model.h"
+#include "model/weights.h"
+#include "schedule/schedule.h"
+
+struct forward;
+
+/* What a forward works with; all of it outlives it. attention or ffn is NULL when the rank does not
+ * have the role. */
+struct forward_parts {
+    const struct model *model;
+    const struct backend *backend;
+    struct device *device;
+    struct stream *stream;
+    const struct attention_weights *attention;
+    const struct ffn_weights *ffn;
+    struct kv *kv; /* attention */
+    const struct exchange_ops *exchange_ops;
+    struct exchange *exchange;
+    const struct exchange_shape *shape;
+    const struct schedule_limits *limits; /* attention: how large a micro-batch may be */
+    enum dtype act;
+};
+
+struct forward *forward_open(const struct forward_parts *parts);
+void forward_close(struct forward *f);
+
+/* Device bytes open() takes, without the exchange: for the memory plan. parts: device, exchange,
+ * weights and kv are not looked at. */
+size_t forward_bytes(const struct forward_parts *parts, bool attention, bool ffn);
+
+/* Attention, micro-batch m of the step: uploads the plan and looks up the embeddings. */
+void forward_begin(struct forward *f, int m, const struct micro_batch *batch);
+
+/* Attention, before layer `layer` (or after the last): waits for the partial sums of the layer
+ * before. Nothing for layer 0. Separate from forward_attention() so that waiting is timed apart
+ * from working. */
+void forward_collect(struct forward *f, int m, int layer);
+
+/* Attention, one layer: adds the partial sums, norm, projections, RoPE, attention, residual, norm,
+ * router; the rows are left where the exchange sends them from. */
+void forward_attention(struct forward *f, int m, int layer);
+
+/* Attention: the rows of forward_attention() are sent. */
+void forward_dispatch(struct forward *f, int m, int layer);
+
+/* Attention, after forward_collect() of the last layer: adds the partials, final norm and lm_head
+ * for the sampled rows, and one token for each. params [n_sampled] (host); tokens and logprobs
+ * [n_sampled] (host) are there when it returns. logits (host, [n_sampled][V]) may be NULL. */
+void forward_sample(struct forward *f, int m, const struct sample_params *params, int32_t *tokens,
+                    float *logprobs, float *logits);
+
+/* FFN, one layer and micro-batch: waits for the rows; false when nobody has any. */
+bool forward_receive(struct forward *f, int m, int layer);
+/* FFN: computes the partial sums of the rows received. */
+void forward_ffn(struct forward *f, int m, int layer);
+/* FFN: sends them back. */
+void forward_reply(struct forward *f, int m, int layer);
+
+#endif
