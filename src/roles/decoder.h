@@ -1,0 +1,45 @@
+/* decoder.h - the sequences of one attention rank: from unit to prompt, tokens, completion.
+ *
+ * Turns the units a rank is given into sequences for the schedule, chooses the sampling parameters
+ * of every row, appends the sampled tokens and turns finished sequences into completions. A prompt
+ * that cannot be decoded becomes an error row at once and never takes a slot. One per attention
+ * rank; no MPI.
+ */
+#ifndef TANDEM_ROLES_DECODER_H
+#define TANDEM_ROLES_DECODER_H
+
+#include "job/job.h"
+#include "kernels/ops.h"
+#include "roles/parcel.h"
+#include "roles/prompting.h"
+#include "schedule/schedule.h"
+
+struct decoder {
+    const struct job *job;
+    const struct prompting *prompting;
+    struct prompts *prompts;
+    struct schedule *schedule;
+    struct schedule_limits limits;
+    int rank;                     /* attention index, recorded in completions */
+    struct parcel *finished;      /* where completions go */
+    int64_t n_finished, n_tokens; /* completions and completion tokens so far */
+};
+
+/* Everything given outlives the decoder; the schedule is made here. */
+void decoder_open(struct decoder *d, const struct job *job, const struct prompting *prompting,
+                  struct prompts *prompts, const struct schedule_limits *limits, int rank,
+                  struct parcel *finished);
+void decoder_close(struct decoder *d);
+
+/* Takes on one unit: reads, tokenizes and queues it, or files its error row. */
+void decoder_accept(struct decoder *d, uint64_t unit);
+
+/* Sampling parameters of the micro-batch's sampled rows; params[batch->n_sampled]. */
+void decoder_params(const struct decoder *d, const struct micro_batch *batch,
+                    struct sample_params *params);
+
+/* Appends the sampled tokens to their sequences. Call after schedule_advance(). */
+void decoder_take(struct decoder *d, const struct micro_batch *batch, const int32_t *tokens,
+                  const float *logprobs);
+
+#endif

@@ -1,0 +1,90 @@
+#include "roles/inputs.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int open_model(struct inputs *in, struct err *e)
+{
+    if (model_read(&in->model, in->job.model, e) != 0 ||
+        checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
+        model_check(&in->model, in->checkpoint, e) != 0)
+        return -1;
+    size_t wanted = in->job.schedule.max_context;
+    if (wanted > in->model.context)
+        return err_set(e, "%s: schedule.max_context is %zu, but the model's context is %zu",
+                       in->job.path, wanted, in->model.context);
+    in->max_context = wanted ? wanted : in->model.context;
+    return 0;
+}
+
+static int open_prompts(struct inputs *in, struct err *e)
+{
+    const struct job *job = &in->job;
+    if (prompts_open(&in->prompts, job->prompts.file, e) != 0)
+        return -1;
+    uint64_t rows = prompts_count(in->prompts), first = job->prompts.first;
+    if (first > rows)
+        return err_set(e, "%s: prompts.first is %llu, but %s has %llu rows", job->path,
+                       (unsigned long long)first, job->prompts.file, (unsigned long long)rows);
+    in->n_prompts = rows - first;
+    if (job->prompts.count >= 0 && (uint64_t)job->prompts.count < in->n_prompts)
+        in->n_prompts = (uint64_t)job->prompts.count;
+    in->units = in->n_prompts * (uint64_t)job->sampling.samples;
+    return prompting_open(&in->prompting, job, &in->model, prompts_are_tokens(in->prompts), e);
+}
+
+static int open_all(struct inputs *in, struct err *e)
+{
+    in->backend = backend_find(in->job.device, in->job.kernels, e);
+    if (!in->backend)
+        return err_prefix(e, "%s", in->job.path);
+    if (open_model(in, e) != 0)
+        return -1;
+    return open_prompts(in, e);
+}
+
+int inputs_open(struct inputs *in, const char *job_path, const char *const *overrides, size_t n,
+                struct err *e)
+{
+    *in = (struct inputs){0};
+    if (job_read(&in->job, job_path, overrides, n, e) != 0)
+        return -1;
+    if (open_all(in, e) == 0)
+        return 0;
+    inputs_close(in);
+    return -1;
+}
+
+void inputs_close(struct inputs *in)
+{
+    prompting_close(&in->prompting);
+    prompts_close(in->prompts);
+    checkpoint_close(in->checkpoint);
+    job_free(&in->job);
+    *in = (struct inputs){0};
+}
+
+uint64_t inputs_hash(const struct inputs *in)
+{
+    char *yaml = job_yaml(&in->job);
+    uint64_t h = hash_string(HASH_START, yaml);
+    free(yaml);
+    h = hash_u64(h, checkpoint_hash(in->checkpoint));
+    return hash_u64(h, prompts_count(in->prompts));
+}
+
+struct completions_identity inputs_identity(const struct inputs *in)
+{
+    const struct tokenizer *t = in->prompting.tokenizer;
+    return (struct completions_identity){
+        .model_hash = checkpoint_hash(in->checkpoint),
+        .tokenizer_hash = t ? tokenizer_hash(t) : 0,
+        .prompts_hash = prompts_hash(in->prompts),
+        .units = in->units,
+        .samples = (uint64_t)in->job.sampling.samples,
+        .sampling = job_sampling_json(&in->job),
+    };
+}

@@ -1,0 +1,153 @@
+#include "roles/prompting.h"
+
+#include "base/mem.h"
+#include "text/tokenizer_config.h"
+#include "text/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int add_stop(struct prompting *p, const struct job_stop *stop, struct err *e)
+{
+    int32_t id = stop->id;
+    if (stop->text) {
+        if (!p->tokenizer)
+            return err_set(e,
+                           "sampling.stop: '%s' is text, but there is no tokenizer; give token ids",
+                           stop->text);
+        id = tokenizer_id(p->tokenizer, stop->text);
+        if (id < 0)
+            return err_set(e,
+                           "sampling.stop: '%s' is not one token of the vocabulary; "
+                           "give a single token or its id",
+                           stop->text);
+    }
+    if (id < 0 || id >= p->vocab)
+        return err_set(e, "sampling.stop: token %d is not in the vocabulary of %d tokens", id,
+                       p->vocab);
+    p->stop[p->n_stop++] = id;
+    return 0;
+}
+
+static int find_stops(struct prompting *p, const struct job *job, const struct model *model,
+                      struct err *e)
+{
+    for (int i = 0; i < model->n_eos && !job->sampling.ignore_eos; i++)
+        p->stop[p->n_stop++] = model->eos[i];
+    for (int i = 0; i < job->sampling.n_stop; i++)
+        if (add_stop(p, &job->sampling.stop[i], e) != 0)
+            return -1;
+    return 0;
+}
+
+static int find_bos(struct prompting *p, const struct job *job, const struct model *model,
+                    bool tokens_given, struct err *e)
+{
+    bool add = job->prompts.bos == TRI_TRUE;
+    if (job->prompts.bos == TRI_AUTO && !tokens_given &&
+        tokenizer_config_add_bos(job->tokenizer, &add, e) != 0)
+        return -1;
+    if (add && model->bos < 0)
+        return err_set(e, "prompts.bos: the model's config.json names no bos_token_id");
+    p->bos = add ? model->bos : -1;
+    return 0;
+}
+
+static int open_parts(struct prompting *p, const struct job *job, const struct model *model,
+                      bool tokens_given, struct err *e)
+{
+    if (!tokens_given || access(job->tokenizer, F_OK) == 0) {
+        if (tokenizer_open(&p->tokenizer, job->tokenizer, e) != 0)
+            return -1;
+        if (tokenizer_size(p->tokenizer) > model->vocab)
+            return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu",
+                           job->tokenizer, tokenizer_size(p->tokenizer), model->vocab);
+    }
+    if (template_parse(job->prompts.template_text, &p->template, e) != 0)
+        return err_prefix(e, "prompts.template");
+    if (find_bos(p, job, model, tokens_given, e) != 0)
+        return -1;
+    return find_stops(p, job, model, e);
+}
+
+int prompting_open(struct prompting *p, const struct job *job, const struct model *model,
+                   bool tokens_given, struct err *e)
+{
+    *p = (struct prompting){.bos = -1, .vocab = (int32_t)model->vocab};
+    if (open_parts(p, job, model, tokens_given, e) == 0)
+        return 0;
+    prompting_close(p);
+    return -1;
+}
+
+void prompting_close(struct prompting *p)
+{
+    tokenizer_close(p->tokenizer);
+    template_free(p->template);
+    *p = (struct prompting){0};
+}
+
+static int encode_text(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
+                       size_t *n, struct err *e)
+{
+    size_t bytes, bad;
+    if (prompt->text_bytes == 0)
+        return err_set(e, "the prompt is empty");
+    if (utf8_check(prompt->text, prompt->text_bytes, &bad) != 0)
+        return err_set(e, "the prompt is not valid UTF-8: byte %zu of %zu", bad + 1,
+                       prompt->text_bytes);
+    char *text = template_apply(p->template, prompt->text, prompt->text_bytes, &bytes);
+    int status = tokenizer_encode(p->tokenizer, text, bytes, tokens, n, e);
+    free(text);
+    return status;
+}
+
+static int copy_tokens(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
+                       size_t *n, struct err *e)
+{
+    if (prompt->n_tokens == 0)
+        return err_set(e, "the prompt is empty");
+    for (size_t i = 0; i < prompt->n_tokens; i++)
+        if (prompt->tokens[i] < 0 || prompt->tokens[i] >= p->vocab)
+            return err_set(e, "token %zu of the prompt is %d, but the vocabulary has %d tokens",
+                           i + 1, prompt->tokens[i], p->vocab);
+    *tokens = mem_new(prompt->n_tokens, sizeof **tokens);
+    memcpy(*tokens, prompt->tokens, prompt->n_tokens * sizeof **tokens);
+    *n = prompt->n_tokens;
+    return 0;
+}
+
+int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
+                     size_t *n, struct err *e)
+{
+    int status =
+        prompt->text ? encode_text(p, prompt, tokens, n, e) : copy_tokens(p, prompt, tokens, n, e);
+    if (status != 0 || p->bos < 0)
+        return status;
+    *tokens = mem_resize(*tokens, *n + 1, sizeof **tokens);
+    memmove(*tokens + 1, *tokens, *n * sizeof **tokens);
+    (*tokens)[0] = p->bos;
+    (*n)++;
+    return 0;
+}
+
+char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n)
+{
+    char *raw = NULL, *text = NULL;
+    size_t raw_bytes = 0, bytes = 0;
+    if (!p->tokenizer)
+        return mem_string("");
+    tokenizer_decode(p->tokenizer, tokens, n, true, &raw, &raw_bytes);
+    tokenizer_utf8_lossy(raw, raw_bytes, &text, &bytes);
+    free(raw);
+    return text;
+}
+
+bool prompting_is_stop(const struct prompting *p, int32_t token)
+{
+    for (int i = 0; i < p->n_stop; i++)
+        if (p->stop[i] == token)
+            return true;
+    return false;
+}

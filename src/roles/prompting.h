@@ -1,0 +1,42 @@
+/* prompting.h - from a row of the prompts file to the tokens the model sees, and back to text.
+ *
+ * Template, tokenizer and bos token of a job in one place, so that the dry run shows exactly what a
+ * run decodes. Opened by every rank that reads prompts (attention ranks, the dry run). Read-only
+ * once open.
+ */
+#ifndef TANDEM_ROLES_PROMPTING_H
+#define TANDEM_ROLES_PROMPTING_H
+
+#include "data/prompts.h"
+#include "job/job.h"
+#include "model/model.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+struct prompting {
+    struct tokenizer *tokenizer; /* NULL: prompts are token ids and there is no tokenizer file */
+    struct template *template;
+    int32_t bos; /* put first; -1: none */
+    int32_t vocab;
+    int32_t stop[JOB_MAX_STOPS + MODEL_MAX_EOS];
+    int n_stop;
+};
+
+/* tokens_given: the prompts are token ids, so no tokenizer is needed (one is used for the
+ * completions' text when its file exists). */
+int prompting_open(struct prompting *p, const struct job *job, const struct model *model,
+                   bool tokens_given, struct err *e);
+void prompting_close(struct prompting *p);
+
+/* The tokens of one row, malloc'd; -1 with the row's own error: empty, not UTF-8, an id outside the
+ * vocabulary. */
+int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
+                     size_t *n, struct err *e);
+
+/* The text of a completion (special tokens left out), valid UTF-8, malloc'd; "" without a
+ * tokenizer. */
+char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n);
+
+bool prompting_is_stop(const struct prompting *p, int32_t token);
+
+#endif
