@@ -186,8 +186,8 @@ static int parse_tensor(struct safetensors *s, const char *name, const json_t *e
     t->file = s->path;
     if (!json_is_object(entry))
         return err_set(e, "wanted an object with dtype, shape and data_offsets");
-    unsigned bits;
-    size_t elements;
+    unsigned bits = 0;
+    size_t elements = 0;
     if (parse_dtype(t, json_object_get(entry, "dtype"), &bits, e) != 0 ||
         parse_shape(t, json_object_get(entry, "shape"), &elements, e) != 0)
         return -1;

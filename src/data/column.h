@@ -1,0 +1,46 @@
+/* column.h - one dataset of a table, read row by row: strings, integers or reals.
+ *
+ * For files other people write (prompts) and for our own output: any integer or float width,
+ * strings of variable or fixed length, contiguous, chunked or compressed. Rows read in rising order
+ * cost far less than one HDF5 call each; any order works. One thread.
+ */
+#ifndef TANDEM_DATA_COLUMN_H
+#define TANDEM_DATA_COLUMN_H
+
+#include "base/err.h"
+
+#include <hdf5.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum column_kind {
+    COLUMN_STRINGS,
+    COLUMN_INTEGERS,
+    COLUMN_REALS,
+};
+
+struct column;
+
+/* Opens dataset `name` of an open file, which must stay open longer. path: for messages. -1: not
+ * there, not one-dimensional, of none of the three kinds, or compressed by a filter that this
+ * HDF5 library lacks. */
+int column_open(struct column **out, hid_t file, const char *path, const char *name, struct err *e);
+void column_close(struct column *c); /* NULL: nothing */
+
+enum column_kind column_kind(const struct column *c);
+size_t column_count(const struct column *c);
+
+/* "integers of 32 bits": for messages. */
+const char *column_describe(const struct column *c);
+
+/* Row i of a column of strings, malloc'd, a NUL behind it that is not counted. Padding is removed
+ * as the type says: NULs, or spaces. -1: the file does not give the row (message names dataset and
+ * row). */
+int column_string(struct column *c, size_t i, char **text, size_t *bytes, struct err *e);
+
+/* Rows begin .. begin + n - 1; they must exist. Unsigned integers above 2^63 - 1 read as that. */
+int column_integers(struct column *c, size_t begin, size_t n, int64_t *out, struct err *e);
+int column_reals(struct column *c, size_t begin, size_t n, double *out, struct err *e);
+
+#endif

@@ -1,0 +1,128 @@
+#include "data/files.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+char *files_join(const char *directory, const char *name)
+{
+    size_t room = strlen(directory) + strlen(name) + 2;
+    char *path = mem_new(room, 1);
+    snprintf(path, room, "%s/%s", directory, name);
+    return path;
+}
+
+char *files_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return mem_string(".");
+    return slash == path ? mem_string("/") : mem_string_n(path, (size_t)(slash - path));
+}
+
+const char *files_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+bool files_exist(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+static int sync_path(const char *path, int flags, struct err *e)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, "%s: cannot be opened to be synced: %s", path, strerror(errno));
+    int rc = fsync(fd);
+    int why = errno;
+    close(fd);
+    if (rc == 0 ||
+        (why == EINVAL && (flags & O_DIRECTORY))) /* some file systems sync no directory */
+        return 0;
+    return err_set(e, "%s: cannot be forced to disk: %s", path, strerror(why));
+}
+
+int files_sync(const char *path, struct err *e)
+{
+    return sync_path(path, O_RDONLY, e);
+}
+
+int files_sync_directory(const char *directory, struct err *e)
+{
+    return sync_path(directory, O_RDONLY | O_DIRECTORY, e);
+}
+
+int files_publish(const char *from, const char *to, struct err *e)
+{
+    if (files_sync(from, e) != 0)
+        return -1;
+    if (rename(from, to) != 0)
+        return err_set(e, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+    char *directory = files_directory(to);
+    int rc = files_sync_directory(directory, e);
+    free(directory);
+    return rc;
+}
+
+int files_write(const char *directory, const char *name, const void *data, size_t n, struct err *e)
+{
+    char *path = files_join(directory, name);
+    size_t room = strlen(path) + 5;
+    char *tmp = mem_new(room, 1);
+    snprintf(tmp, room, "%s.tmp", path);
+    FILE *f = fopen(tmp, "we");
+    int rc = 0;
+    if (!f)
+        rc = err_set(e, "%s: cannot be created: %s", tmp, strerror(errno));
+    if (f) {
+        bool ok = fwrite(data, 1, n, f) == n;
+        ok = fclose(f) == 0 && ok;
+        if (!ok)
+            rc = err_set(e, "%s: cannot be written: %s", tmp, strerror(errno));
+    }
+    if (rc == 0)
+        rc = files_publish(tmp, path, e);
+    if (rc != 0)
+        unlink(tmp);
+    free(tmp);
+    free(path);
+    return rc;
+}
+
+char *files_read(const char *path, size_t *n, struct err *e)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) {
+        err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
+        return NULL;
+    }
+    size_t room = 4096, held = 0;
+    char *data = mem_new(room + 1, 1);
+    for (;;) {
+        held += fread(data + held, 1, room - held, f);
+        if (held < room)
+            break;
+        room *= 2;
+        data = mem_resize(data, room + 1, 1);
+    }
+    if (ferror(f)) {
+        err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+        free(data);
+        data = NULL;
+    } else {
+        data[held] = 0;
+        *n = held;
+    }
+    fclose(f);
+    return data;
+}

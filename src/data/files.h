@@ -1,0 +1,35 @@
+/* files.h - files that survive a kill and a power loss, or were never there.
+ *
+ * A file becomes visible under its name only when it is complete and on disk: written under another
+ * name, fsynced, renamed, and the directory fsynced. One rank and thread per file.
+ */
+#ifndef TANDEM_DATA_FILES_H
+#define TANDEM_DATA_FILES_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* malloc'd "directory/name"; malloc'd directory part of a path ("." when it has none); the part
+ * behind the last slash, inside path. */
+char *files_join(const char *directory, const char *name);
+char *files_directory(const char *path);
+const char *files_name(const char *path);
+
+bool files_exist(const char *path);
+
+/* Forces a file's contents, a directory's entries to disk. */
+int files_sync(const char *path, struct err *e);
+int files_sync_directory(const char *directory, struct err *e);
+
+/* fsync(from), rename(from, to), fsync(directory of to). Replaces `to`. */
+int files_publish(const char *from, const char *to, struct err *e);
+
+/* Writes n bytes to directory/name through directory/name.tmp, and publishes it. */
+int files_write(const char *directory, const char *name, const void *data, size_t n, struct err *e);
+
+/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read. */
+char *files_read(const char *path, size_t *n, struct err *e);
+
+#endif

@@ -1,0 +1,213 @@
+#include "data/h5.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void h5_quiet(void)
+{
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+/* What the stack of reasons is searched for. */
+struct reason {
+    char innermost[300];
+    bool lock;
+};
+
+static herr_t look_at(unsigned n, const H5E_error2_t *entry, void *context)
+{
+    struct reason *r = context;
+    if (!entry->desc)
+        return 0;
+    if (n == 0)
+        snprintf(r->innermost, sizeof r->innermost, "%s", entry->desc);
+    if (strstr(entry->desc, "unable to lock"))
+        r->lock = true;
+    return 0;
+}
+
+/* HDF5 appends addresses and sizes that help nobody: "..., buf = 0x55, total write size = 96, ...".
+ */
+static void shorten(char *text)
+{
+    char *tail = strstr(text, ", buf = ");
+    if (!tail)
+        tail = strstr(text, ", file descriptor = ");
+    if (tail)
+        *tail = 0;
+    for (char *p = text; *p; p++)
+        if (*p == '\n')
+            *p = ' ';
+}
+
+int h5_err(struct err *e, const char *format, ...)
+{
+    struct reason r = {.innermost = ""};
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, look_at, &r);
+    shorten(r.innermost);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e->text, sizeof e->text, format, args);
+    va_end(args);
+    size_t used = strlen(e->text);
+    snprintf(e->text + used, sizeof e->text - used, "%s%s%s%s", *r.innermost ? " (HDF5: " : "",
+             r.innermost, *r.innermost ? ")" : "",
+             r.lock ? "; if no other program has the file open, its file system does not support "
+                      "locks: set HDF5_USE_FILE_LOCKING=FALSE in the environment"
+                    : "");
+    return -1;
+}
+
+void h5_close(hid_t id)
+{
+    if (id < 0)
+        return;
+    hid_t reason = H5Eget_current_stack();
+    H5Idec_ref(id);
+    if (reason >= 0)
+        H5Eset_current_stack(reason);
+}
+
+int h5_open(hid_t *out, const char *path, struct err *e)
+{
+    h5_quiet();
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, "%s: wanted an HDF5 file, found %s", path,
+                       S_ISDIR(st.st_mode) ? "a directory" : "a special file");
+    if (access(path, R_OK) != 0)
+        return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file < 0) {
+        struct err why;
+        h5_err(&why, "cannot be opened");
+        if (H5Fis_hdf5(path) == 0)
+            return err_set(e, "%s: wanted an HDF5 file, found something else (%lld bytes)", path,
+                           (long long)st.st_size);
+        return err_set(e, "%s: %s", path, why.text);
+    }
+    *out = file;
+    return 0;
+}
+
+int h5_create(hid_t *out, const char *path, struct err *e)
+{
+    h5_quiet();
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    h5_close(access);
+    if (file < 0)
+        return h5_err(e, "%s: cannot be created", path);
+    *out = file;
+    return 0;
+}
+
+int h5_finish(hid_t file, const char *path, struct err *e)
+{
+    return H5Fclose(file) < 0 ? h5_err(e, "%s: cannot be written", path) : 0;
+}
+
+bool h5_has(hid_t file, const char *name)
+{
+    return H5Lexists(file, name, H5P_DEFAULT) > 0;
+}
+
+hid_t h5_string_type(void)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    if (type < 0 || H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)
+        die("HDF5 cannot make a string type");
+    return type;
+}
+
+static int put(hid_t object, const char *name, hid_t type, const void *value)
+{
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    int rc = attribute >= 0 && H5Awrite(attribute, type, value) >= 0 ? 0 : -1;
+    h5_close(attribute);
+    h5_close(space);
+    return rc;
+}
+
+int h5_put_string(hid_t object, const char *name, const char *value)
+{
+    hid_t type = h5_string_type();
+    int rc = put(object, name, type, &value);
+    h5_close(type);
+    return rc;
+}
+
+int h5_put_u64(hid_t object, const char *name, uint64_t value)
+{
+    return put(object, name, H5T_NATIVE_UINT64, &value);
+}
+
+/* The attribute when it is there, of one element and of the class wanted; else a negative number.
+ */
+static hid_t open_attribute(hid_t object, const char *name, H5T_class_t class, hid_t *type)
+{
+    if (H5Aexists(object, name) <= 0)
+        return -1;
+    hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
+    if (attribute < 0)
+        return -1;
+    *type = H5Aget_type(attribute);
+    hid_t space = H5Aget_space(attribute);
+    bool fits = H5Tget_class(*type) == class && H5Sget_simple_extent_npoints(space) == 1;
+    H5Sclose(space);
+    if (!fits) {
+        H5Tclose(*type);
+        H5Aclose(attribute);
+        return -1;
+    }
+    return attribute;
+}
+
+char *h5_get_string(hid_t object, const char *name)
+{
+    hid_t type;
+    hid_t attribute = open_attribute(object, name, H5T_STRING, &type);
+    if (attribute < 0)
+        return NULL;
+    char *result = NULL;
+    if (H5Tis_variable_str(type) > 0) {
+        char *value = NULL;
+        if (H5Aread(attribute, type, &value) >= 0 && value) {
+            result = mem_string(value);
+            H5free_memory(value);
+        }
+    } else {
+        size_t size = H5Tget_size(type);
+        result = mem_zeroed(size + 1, 1);
+        if (H5Aread(attribute, type, result) < 0) {
+            free(result);
+            result = NULL;
+        }
+    }
+    H5Tclose(type);
+    H5Aclose(attribute);
+    return result;
+}
+
+bool h5_get_u64(hid_t object, const char *name, uint64_t *value)
+{
+    hid_t type;
+    hid_t attribute = open_attribute(object, name, H5T_INTEGER, &type);
+    if (attribute < 0)
+        return false;
+    bool ok = H5Aread(attribute, H5T_NATIVE_UINT64, value) >= 0;
+    H5Tclose(type);
+    H5Aclose(attribute);
+    return ok;
+}

@@ -1,0 +1,51 @@
+/* h5.h - HDF5 for this folder: errors as messages, attributes, opening files.
+ *
+ * Only src/data/ includes hdf5.h. The library is serial and not thread-safe: every function of this
+ * folder is called from one thread at a time. HDF5's own printing is switched off; its reason for a
+ * failure is the end of our message.
+ */
+#ifndef TANDEM_DATA_H5_H
+#define TANDEM_DATA_H5_H
+
+#include "base/err.h"
+
+#include <hdf5.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Switches HDF5's printing off; whatever opens or creates a file calls it first. Again: nothing. */
+void h5_quiet(void);
+
+/* err_set() with HDF5's reason behind the message, and what to do when a file could not be locked.
+ * To be called before any HDF5 function but h5_close(), or the reason is lost. Returns -1. */
+int h5_err(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Closes an id of any kind (a negative one: nothing) and keeps the reason of an earlier failure. */
+void h5_close(hid_t id);
+
+/* Opens for reading; the file's absence, another format and a cut off file are said in plain words.
+ */
+int h5_open(hid_t *out, const char *path, struct err *e);
+
+/* Creates, or overwrites. Closing the file closes everything open in it. */
+int h5_create(hid_t *out, const char *path, struct err *e);
+
+/* H5Fclose(), which writes what HDF5 still holds: fails when the disk is full. */
+int h5_finish(hid_t file, const char *path, struct err *e);
+
+/* Is there a link of that name in the file's root? */
+bool h5_has(hid_t file, const char *name);
+
+/* Type of a variable-length UTF-8 string. The caller closes it. */
+hid_t h5_string_type(void);
+
+/* Attributes with one value. Writing: 0, or -1 with the reason left for h5_err(). A string goes in
+ * as variable-length UTF-8: it may be longer than the 64 KiB of an ordinary attribute. */
+int h5_put_string(hid_t object, const char *name, const char *value);
+int h5_put_u64(hid_t object, const char *name, uint64_t value);
+
+/* Reading: malloc'd string, or NULL when there is none; false when there is no such integer. */
+char *h5_get_string(hid_t object, const char *name);
+bool h5_get_u64(hid_t object, const char *name, uint64_t *value);
+
+#endif

@@ -1,0 +1,233 @@
+#include "data/prompts.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "data/column.h"
+#include "data/h5.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct prompts {
+    char *path;
+    hid_t file;
+    size_t count;
+    struct column *text;             /* or */
+    struct column *tokens, *offsets; /* these */
+    struct column *id, *limit;       /* NULL when not in the file */
+};
+
+static const char *kind_name(enum column_kind kind)
+{
+    return kind == COLUMN_STRINGS ? "strings" : kind == COLUMN_INTEGERS ? "integers" : "reals";
+}
+
+/* rows: how many the dataset must have; SIZE_MAX: any number. */
+static int open_column(struct prompts *p, const char *name, enum column_kind kind, size_t rows,
+                       struct column **out, struct err *e)
+{
+    if (column_open(out, p->file, p->path, name, e) != 0)
+        return -1;
+    if (column_kind(*out) != kind)
+        return err_set(e, "%s: dataset \"%s\": wanted %s, found %s", p->path, name, kind_name(kind),
+                       column_describe(*out));
+    if (rows != SIZE_MAX && column_count(*out) != rows)
+        return err_set(e, "%s: dataset \"%s\" has %zu rows, the prompts are %zu", p->path, name,
+                       column_count(*out), rows);
+    return 0;
+}
+
+static int open_prompt_columns(struct prompts *p, struct err *e)
+{
+    bool text = h5_has(p->file, "text"), tokens = h5_has(p->file, "tokens");
+    if (text && tokens)
+        return err_set(
+            e,
+            "%s: has both \"text\" and \"tokens\"; which are the prompts? Remove or rename "
+            "one",
+            p->path);
+    if (!text && !tokens)
+        return err_set(
+            e,
+            "%s: wanted a dataset \"text\" (strings), or \"tokens\" and \"offsets\" "
+            "(integers), found neither; `tandem import` makes such a file from JSON Lines "
+            "or plain text",
+            p->path);
+    if (text) {
+        if (open_column(p, "text", COLUMN_STRINGS, SIZE_MAX, &p->text, e) != 0)
+            return -1;
+        p->count = column_count(p->text);
+        return 0;
+    }
+    if (open_column(p, "tokens", COLUMN_INTEGERS, SIZE_MAX, &p->tokens, e) != 0 ||
+        open_column(p, "offsets", COLUMN_INTEGERS, SIZE_MAX, &p->offsets, e) != 0)
+        return -1;
+    if (column_count(p->offsets) == 0)
+        return err_set(e, "%s: dataset \"offsets\" is empty; n prompts have n + 1 offsets",
+                       p->path);
+    p->count = column_count(p->offsets) - 1;
+    return 0;
+}
+
+static int open_columns(struct prompts *p, struct err *e)
+{
+    if (h5_open(&p->file, p->path, e) != 0 || open_prompt_columns(p, e) != 0)
+        return -1;
+    if (h5_has(p->file, "max_new_tokens") &&
+        open_column(p, "max_new_tokens", COLUMN_INTEGERS, p->count, &p->limit, e) != 0)
+        return -1;
+    if (!h5_has(p->file, "id"))
+        return 0;
+    if (column_open(&p->id, p->file, p->path, "id", e) != 0)
+        return -1;
+    if (column_kind(p->id) == COLUMN_REALS)
+        return err_set(e, "%s: dataset \"id\": wanted strings or integers, found %s", p->path,
+                       column_describe(p->id));
+    if (column_count(p->id) != p->count)
+        return err_set(e, "%s: dataset \"id\" has %zu rows, the prompts are %zu", p->path,
+                       column_count(p->id), p->count);
+    return 0;
+}
+
+int prompts_open(struct prompts **out, const char *path, struct err *e)
+{
+    struct prompts *p = mem_zeroed(1, sizeof *p);
+    p->path = mem_string(path);
+    p->file = -1;
+    if (open_columns(p, e) != 0) {
+        prompts_close(p);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+void prompts_close(struct prompts *p)
+{
+    if (!p)
+        return;
+    column_close(p->text);
+    column_close(p->tokens);
+    column_close(p->offsets);
+    column_close(p->id);
+    column_close(p->limit);
+    if (p->file >= 0)
+        H5Fclose(p->file);
+    free(p->path);
+    free(p);
+}
+
+size_t prompts_count(const struct prompts *p)
+{
+    return p->count;
+}
+
+bool prompts_are_tokens(const struct prompts *p)
+{
+    return p->tokens != NULL;
+}
+
+static int read_tokens(struct prompts *p, size_t i, struct prompt *out, struct err *e)
+{
+    int64_t range[2];
+    if (column_integers(p->offsets, i, 2, range, e) != 0)
+        return -1;
+    size_t total = column_count(p->tokens);
+    if (range[0] < 0 || range[1] < range[0] || (uint64_t)range[1] > total)
+        return err_set(e,
+                       "prompt %zu: its offsets %" PRId64 " to %" PRId64 " are no range of the %zu "
+                       "tokens",
+                       i, range[0], range[1], total);
+    size_t n = (size_t)(range[1] - range[0]);
+    int64_t *wide = mem_new(n, sizeof *wide);
+    int rc = column_integers(p->tokens, (size_t)range[0], n, wide, e);
+    out->tokens = mem_new(n, sizeof *out->tokens);
+    out->n_tokens = n;
+    for (size_t k = 0; k < n && rc == 0; k++) {
+        if (wide[k] < 0 || wide[k] > INT32_MAX)
+            rc = err_set(e, "prompt %zu: token %zu is %" PRId64 ", not a token id", i, k, wide[k]);
+        out->tokens[k] = (int32_t)wide[k];
+    }
+    free(wide);
+    return rc;
+}
+
+static int read_limit(struct prompts *p, size_t i, struct prompt *out, struct err *e)
+{
+    int64_t limit;
+    if (column_integers(p->limit, i, 1, &limit, e) != 0)
+        return -1;
+    if (limit < 0 || limit > INT32_MAX)
+        return err_set(e,
+                       "prompt %zu: max_new_tokens is %" PRId64 "; wanted 1 or more, or 0 for the "
+                       "job's value",
+                       i, limit);
+    out->max_new_tokens = (int32_t)limit;
+    return 0;
+}
+
+int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
+{
+    *out = (struct prompt){0};
+    if (i >= p->count)
+        die("prompt %zu of %zu is read", i, p->count);
+    int rc = p->text ? column_string(p->text, i, &out->text, &out->text_bytes, e)
+                     : read_tokens(p, i, out, e);
+    if (rc == 0 && p->limit)
+        rc = read_limit(p, i, out, e);
+    if (rc != 0)
+        prompt_free(out);
+    return rc;
+}
+
+void prompt_free(struct prompt *p)
+{
+    free(p->text);
+    free(p->tokens);
+    *p = (struct prompt){0};
+}
+
+char *prompts_id(struct prompts *p, size_t i)
+{
+    char number[32];
+    snprintf(number, sizeof number, "%zu", i);
+    struct err ignored;
+    if (p->id && column_kind(p->id) == COLUMN_STRINGS) {
+        char *text;
+        size_t bytes;
+        if (column_string(p->id, i, &text, &bytes, &ignored) == 0)
+            return text;
+    } else if (p->id) {
+        int64_t value;
+        if (column_integers(p->id, i, 1, &value, &ignored) == 0)
+            snprintf(number, sizeof number, "%" PRId64, value);
+    }
+    return mem_string(number);
+}
+
+uint64_t prompts_hash(struct prompts *p)
+{
+    uint64_t h = hash_u64(HASH_START, p->count);
+    h = hash_u64(h, prompts_are_tokens(p));
+    for (size_t i = 0; i < p->count; i++) {
+        struct prompt row;
+        struct err why;
+        if (prompts_read(p, i, &row, &why) != 0) {
+            h = hash_string(h, "unreadable");
+        } else if (row.text) {
+            h = hash_bytes(h, row.text, row.text_bytes);
+        } else {
+            h = hash_bytes(h, row.tokens, row.n_tokens * sizeof *row.tokens);
+        }
+        h = hash_u64(h, (uint64_t)row.max_new_tokens);
+        if (p->id) {
+            char *id = prompts_id(p, i);
+            h = hash_string(h, id);
+            free(id);
+        }
+        prompt_free(&row);
+    }
+    return h;
+}
