@@ -357,7 +357,7 @@ static json_t *moe_layers_text(const struct model *m)
 {
     char text[MODEL_MAX_LAYERS * 4] = "";
     size_t used = 0;
-    for (size_t l = 0; l < m->layers; l++)
+    for (size_t l = 0; l < m->layers && l < MODEL_MAX_LAYERS; l++)
         if (m->moe[l])
             used += (size_t)snprintf(text + used, sizeof text - used, used ? ",%zu" : "%zu", l);
     return json_string(text);
@@ -369,6 +369,15 @@ static json_t *tokens_json(const struct model *m)
     for (int i = 0; i < m->n_eos; i++)
         json_array_append_new(list, json_integer(m->eos[i]));
     return list;
+}
+
+/* The short decimal that stands for the float: 1e-05, not 9.99999974737875e-06. */
+static double decimal(float f)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)f);
+    double short_one = strtod(text, NULL);
+    return (float)short_one == f ? short_one : (double)f;
 }
 
 static json_t *write_config(const struct model *m, enum dtype dtype)
@@ -385,7 +394,7 @@ static json_t *write_config(const struct model *m, enum dtype dtype)
         (json_int_t)m->router.experts, "moe_top_k", (json_int_t)m->router.topk,
         "moe_intermediate_size", (json_int_t)m->expert_inter, "share_expert_dim",
         (json_int_t)m->shared_inter, "norm_expert_weight", m->router.renormalize, "rms_norm_eps",
-        (double)m->norm_eps, "rope_theta", m->rope_theta, "rope_scaling", "tie_word_embeddings",
+        decimal(m->norm_eps), "rope_theta", m->rope_theta, "rope_scaling", "tie_word_embeddings",
         m->tied, "torch_dtype", dtype == DTYPE_F32 ? "float32" : "bfloat16", "moe_layers_enum",
         moe_layers_text(m), "bos_token_id", m->bos < 0 ? json_null() : json_integer(m->bos),
         "eos_token_id", tokens_json(m));

@@ -1,0 +1,425 @@
+#include "model/generate.h"
+
+#include "base/mem.h"
+#include "base/philox.h"
+#include "model/config.h"
+#include "model/family.h"
+#include "model/shards.h"
+
+#include <errno.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define PATH_BYTES 4096
+#define STRIP_ROWS FAMILY_BLOCK /* rows made at once: a row of blocks */
+
+/* ---- random weights ------------------------------------------------------------------------- */
+
+enum purpose { FOR_WEIGHT, FOR_BLOCK }; /* last word of the counter */
+
+/* The tensor's number in the counter, so that every tensor has random numbers of its own. */
+static uint32_t stream_of(enum model_tensor kind, size_t layer)
+{
+    return (uint32_t)kind << 16 | (uint32_t)layer;
+}
+
+/* to[i] = about normal, mean 0 and variance 1, for the elements first .. first + n - 1 of a tensor.
+ * The sum of four bytes: integers only, so that every machine makes the same numbers; no more
+ * than 3.5 in magnitude. */
+static void fill_normal(uint64_t seed, uint32_t stream, size_t first, size_t n, float *to)
+{
+    const float mean = 510.0f, deviation = 147.80054f; /* sqrt(4 (256^2 - 1) / 12) */
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    for (size_t i = 0; i < n;) {
+        size_t block = (first + i) / 4, lane = (first + i) % 4;
+        uint32_t words[4];
+        const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), stream, FOR_WEIGHT};
+        philox4x32(counter, key, words);
+        for (; lane < 4 && i < n; lane++, i++) {
+            uint32_t w = words[lane];
+            uint32_t sum = (w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24);
+            to[i] = ((float)sum - mean) / deviation;
+        }
+    }
+}
+
+/* Blocks of real checkpoints differ in magnitude, and a wrong scale must show: 0.5 to 1.5 times. */
+static float block_gain(uint64_t seed, uint32_t stream, size_t block)
+{
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), stream, FOR_BLOCK};
+    uint32_t words[4];
+    philox4x32(counter, key, words);
+    return 0.5f + (float)(words[0] >> 8) * 0x1p-24f;
+}
+
+/* Standard deviation: projections keep the magnitude of what goes in; the router and the head make
+ * a softmax that is neither flat nor a single one. A tied table is a head. */
+static float deviation_of(const struct model *m, enum tensor_use use, size_t inputs)
+{
+    float unit = 1.0f / sqrtf((float)inputs);
+    switch (use) {
+    case USE_GAIN:
+        return 0.1f; /* around 1 */
+    case USE_TABLE:
+        return m->tied ? 3.0f * unit : 1.0f;
+    case USE_ROUTER:
+        return 2.0f * unit;
+    case USE_HEAD:
+        return 3.0f * unit;
+    case USE_LINEAR:
+        return unit;
+    }
+    die("tensor use %d", (int)use);
+}
+
+/* ---- the tensors ---------------------------------------------------------------------------- */
+
+/* Which tensor of the model an entry of the list of shards is. */
+struct source {
+    enum model_tensor kind;
+    size_t layer;
+    bool scale; /* its block scales, written together with it */
+};
+
+struct plan {
+    const struct generate_options *o;
+    struct shards shards;
+    struct source *sources; /* [shards.count] */
+};
+
+static enum dtype dtype_of(const struct generate_options *o, enum tensor_use use)
+{
+    return o->dtype == DTYPE_F8E4M3 && use != USE_LINEAR ? DTYPE_BF16 : o->dtype;
+}
+
+static void plan_add(struct plan *p, const char *name, enum dtype dtype, int dims,
+                     const size_t *shape, struct source source)
+{
+    shards_add(&p->shards, name, dtype, dims, shape, source.scale);
+    p->sources = mem_resize(p->sources, p->shards.count, sizeof *p->sources);
+    p->sources[p->shards.count - 1] = source;
+}
+
+static void plan_tensor(struct plan *p, enum model_tensor kind, size_t layer)
+{
+    const struct model *m = &p->o->model;
+    char name[FAMILY_NAME_MAX + 32];
+    size_t shape[3];
+    if (!family_has(m, kind, layer))
+        return;
+    family_name(m, kind, layer, name);
+    int dims = family_shape(m, kind, shape);
+    enum dtype dtype = dtype_of(p->o, family_of(m)->tensors[kind].use);
+    plan_add(p, name, dtype, dims, shape, (struct source){kind, layer, false});
+    if (dtype != DTYPE_F8E4M3)
+        return;
+    strcat(name, family_of(m)->scale_suffix);
+    for (int i = dims - 2; i < dims; i++)
+        shape[i] = (shape[i] + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
+    plan_add(p, name, DTYPE_F32, dims, shape, (struct source){kind, layer, true});
+}
+
+static void plan_make(struct plan *p, const struct generate_options *o)
+{
+    *p = (struct plan){.o = o};
+    shards_init(&p->shards, o->directory);
+    const struct family *f = family_of(&o->model);
+    for (int k = 0; k < TENSOR_KINDS; k++)
+        if (f->tensors[k].where == WHERE_MODEL)
+            plan_tensor(p, (enum model_tensor)k, 0);
+    for (size_t l = 0; l < o->model.layers; l++)
+        for (int k = 0; k < TENSOR_KINDS; k++)
+            if (f->tensors[k].where != WHERE_MODEL)
+                plan_tensor(p, (enum model_tensor)k, l);
+    shards_plan(&p->shards, o->file_bytes);
+}
+
+static void plan_free(struct plan *p)
+{
+    shards_free(&p->shards);
+    free(p->sources);
+}
+
+size_t generate_bytes(const struct generate_options *o)
+{
+    struct plan p;
+    plan_make(&p, o);
+    size_t bytes = shards_bytes(&p.shards);
+    plan_free(&p);
+    return bytes;
+}
+
+size_t generate_parameters(const struct generate_options *o)
+{
+    struct plan p;
+    plan_make(&p, o);
+    size_t n = 0;
+    for (size_t i = 0; i < p.shards.count; i++)
+        if (!p.sources[i].scale)
+            n += p.shards.tensors[i].bytes / dtype_size(p.shards.tensors[i].dtype);
+    plan_free(&p);
+    return n;
+}
+
+/* ---- strips --------------------------------------------------------------------------------- */
+
+/* Up to STRIP_ROWS rows of a matrix; `matrix` counts the matrices of a stacked tensor. */
+struct strip {
+    size_t tensor, matrix, row, rows;
+};
+
+static size_t rows_of(const struct shard_tensor *t)
+{
+    return t->dims >= 2 ? t->shape[t->dims - 2] : 1;
+}
+
+static size_t columns_of(const struct shard_tensor *t)
+{
+    return t->shape[t->dims - 1];
+}
+
+/* Makes the list of a file; *widest: elements of the largest strip. */
+static struct strip *strips_of(const struct plan *p, size_t file, size_t *count, size_t *widest)
+{
+    struct strip *strips = NULL;
+    *count = *widest = 0;
+    for (size_t i = 0; i < p->shards.count; i++) {
+        const struct shard_tensor *t = &p->shards.tensors[i];
+        if (t->file != file || p->sources[i].scale || t->bytes == 0)
+            continue;
+        size_t rows = rows_of(t), columns = columns_of(t);
+        size_t each = (rows + STRIP_ROWS - 1) / STRIP_ROWS;
+        size_t matrices = t->dims == 3 ? t->shape[0] : 1;
+        strips = mem_resize(strips, *count + mem_mul(each, matrices), sizeof *strips);
+        for (size_t s = 0; s < each * matrices; s++) {
+            size_t row = s % each * STRIP_ROWS;
+            size_t n = rows - row < STRIP_ROWS ? rows - row : STRIP_ROWS;
+            strips[(*count)++] = (struct strip){i, s / each, row, n};
+            if (mem_mul(n, columns) > *widest)
+                *widest = n * columns;
+        }
+    }
+    return strips;
+}
+
+/* Makes the strip's numbers: x[rows][columns] = normal x deviation (+ 1 for gains). */
+static void strip_values(const struct plan *p, const struct strip *s, float *x)
+{
+    const struct shard_tensor *t = &p->shards.tensors[s->tensor];
+    const struct source *from = &p->sources[s->tensor];
+    const struct model *m = &p->o->model;
+    enum tensor_use use = family_of(m)->tensors[from->kind].use;
+    size_t columns = columns_of(t), n = s->rows * columns;
+    size_t first = (s->matrix * rows_of(t) + s->row) * columns;
+    float deviation = deviation_of(m, use, columns);
+    fill_normal(p->o->seed, stream_of(from->kind, from->layer), first, n, x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] * deviation + (use == USE_GAIN ? 1.0f : 0.0f);
+}
+
+/* To FP8: one scale for every FAMILY_BLOCK columns, since a strip is one row of blocks. */
+static void strip_to_fp8(const struct plan *p, const struct strip *s, const float *x, f8e4m3_t *to,
+                         float *scales)
+{
+    const struct shard_tensor *t = &p->shards.tensors[s->tensor];
+    const struct source *from = &p->sources[s->tensor];
+    size_t columns = columns_of(t), blocks = (columns + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
+    size_t block_rows = (rows_of(t) + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        size_t begin = b * FAMILY_BLOCK;
+        size_t end = columns - begin < FAMILY_BLOCK ? columns : begin + FAMILY_BLOCK;
+        float most = 0;
+        for (size_t r = 0; r < s->rows; r++)
+            for (size_t i = begin; i < end; i++)
+                most = fmaxf(most, fabsf(x[r * columns + i]));
+        float unscale = most > 0 ? 448.0f / most : 1.0f;
+        size_t block = (s->matrix * block_rows + s->row / FAMILY_BLOCK) * blocks + b;
+        float gain = block_gain(p->o->seed, stream_of(from->kind, from->layer), block);
+        scales[b] = gain / unscale;
+        for (size_t r = 0; r < s->rows; r++)
+            for (size_t i = begin; i < end; i++)
+                to[r * columns + i] = f8e4m3_from_f32(x[r * columns + i] * unscale);
+    }
+}
+
+static int strip_write(const struct plan *p, const struct strip *s, int fd, float *x, void *to,
+                       struct err *e)
+{
+    const struct shard_tensor *t = &p->shards.tensors[s->tensor];
+    size_t columns = columns_of(t), n = s->rows * columns, size = dtype_size(t->dtype);
+    size_t offset = t->offset + (s->matrix * rows_of(t) + s->row) * columns * size;
+    strip_values(p, s, x);
+    if (t->dtype == DTYPE_F32)
+        return shards_write(fd, x, n * size, offset, t->name, e);
+    if (t->dtype == DTYPE_BF16) {
+        for (size_t i = 0; i < n; i++)
+            ((bf16_t *)to)[i] = bf16_from_f32(x[i]);
+        return shards_write(fd, to, n * size, offset, t->name, e);
+    }
+    const struct shard_tensor *scale = t + 1; /* plan_tensor() put it there */
+    size_t blocks = columns_of(scale);
+    float *scales = mem_new(blocks, sizeof *scales);
+    strip_to_fp8(p, s, x, to, scales);
+    int status = shards_write(fd, to, n * size, offset, t->name, e);
+    size_t row = s->matrix * rows_of(scale) + s->row / FAMILY_BLOCK;
+    if (status == 0)
+        status = shards_write(fd, scales, blocks * sizeof *scales,
+                              scale->offset + row * blocks * sizeof *scales, scale->name, e);
+    free(scales);
+    return status;
+}
+
+static int file_write(struct plan *p, size_t file, struct err *e)
+{
+    const int threads = p->o->threads > 0 ? p->o->threads : omp_get_max_threads();
+    size_t count, widest;
+    int fd = shards_create(&p->shards, file, e);
+    if (fd < 0)
+        return -1;
+    struct strip *strips = strips_of(p, file, &count, &widest);
+    int status = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        float *x = mem_new(widest, sizeof *x);
+        void *to = mem_new(widest, sizeof(bf16_t));
+        struct err mine = {""};
+#pragma omp for schedule(dynamic)
+        for (size_t i = 0; i < count; i++)
+            if (mine.text[0] == '\0')
+                (void)strip_write(p, &strips[i], fd, x, to, &mine);
+#pragma omp critical
+        if (mine.text[0] != '\0') {
+            *e = mine;
+            status = -1;
+        }
+        free(x);
+        free(to);
+    }
+    free(strips);
+    if (close(fd) != 0 && status == 0)
+        status = err_set(e, "%s: a weight file could not be written: %s", p->o->directory,
+                         strerror(errno));
+    return status;
+}
+
+/* ---- the directory -------------------------------------------------------------------------- */
+
+static int path_of(char path[PATH_BYTES], const char *directory, const char *name, struct err *e)
+{
+    if (snprintf(path, PATH_BYTES, "%s/%s", directory, name) >= PATH_BYTES)
+        return err_set(e, "a path below %.100s... is longer than %d bytes", directory,
+                       PATH_BYTES - 1);
+    return 0;
+}
+
+static int prepare_directory(const struct generate_options *o, struct err *e)
+{
+    char path[PATH_BYTES];
+    if (mkdir(o->directory, 0777) != 0 && errno != EEXIST)
+        return err_set(e, "%s: cannot be made: %s", o->directory, strerror(errno));
+    if (path_of(path, o->directory, "config.json", e) != 0)
+        return -1;
+    if (access(path, F_OK) == 0)
+        return err_set(e, "%s: is there already; remove that model or choose another directory",
+                       path);
+    struct statvfs fs;
+    size_t needed = generate_bytes(o);
+    if (statvfs(o->directory, &fs) == 0 &&
+        (double)fs.f_bavail * (double)fs.f_frsize < (double)needed)
+        return err_set(e, "%s: the checkpoint takes %.1f GB, but only %.1f GB are free there",
+                       o->directory, (double)needed * 1e-9,
+                       (double)fs.f_bavail * (double)fs.f_frsize * 1e-9);
+    return 0;
+}
+
+static int copy_file(const char *from, const char *to, struct err *e)
+{
+    FILE *in = fopen(from, "rb");
+    if (!in)
+        return err_set(e, "%s: cannot be read: %s", from, strerror(errno));
+    FILE *out = fopen(to, "wb");
+    if (!out) {
+        fclose(in);
+        return err_set(e, "%s: cannot be written: %s", to, strerror(errno));
+    }
+    char block[65536];
+    size_t n;
+    bool good = true;
+    while (good && (n = fread(block, 1, sizeof block, in)) > 0)
+        good = fwrite(block, 1, n, out) == n;
+    good = good && !ferror(in);
+    fclose(in);
+    if (fclose(out) != 0 || !good)
+        return err_set(e, "%s: cannot be copied to %s", from, to);
+    return 0;
+}
+
+static int copy_tokenizer(const struct generate_options *o, struct err *e)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
+                                        "chat_template.jinja"};
+    for (size_t i = 0; o->tokenizer && i < sizeof names / sizeof *names; i++) {
+        char from[PATH_BYTES], to[PATH_BYTES];
+        if (path_of(from, o->tokenizer, names[i], e) != 0 ||
+            path_of(to, o->directory, names[i], e) != 0)
+            return -1;
+        bool needed = i == 0;
+        if ((needed || access(from, F_OK) == 0) && copy_file(from, to, e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The config goes the way of any other, so a shape that cannot be read again is not written. */
+static int check_shape(const struct generate_options *o, const json_t *json, struct err *e)
+{
+    static const char *const what = "the model to generate";
+    struct model again = {0};
+    struct config c;
+    if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F8E4M3)
+        return err_set(e, "%s: dtype can be f32, bf16 or fp8, not %s", what, dtype_name(o->dtype));
+    for (size_t l = o->model.layers; l < MODEL_MAX_LAYERS; l++)
+        if (o->model.moe[l])
+            return err_set(e, "%s: layer %zu is to have experts, but there are %zu layers", what, l,
+                           o->model.layers);
+    e->text[0] = '\0';
+    config_open(&c, what, "", json, e);
+    family_of(&o->model)->read(&again, &c);
+    int status = config_failed(&c) ? -1 : 0;
+    config_close(&c);
+    return status;
+}
+
+int generate_checkpoint(const struct generate_options *o, struct err *e)
+{
+    char path[PATH_BYTES];
+    json_t *config = family_of(&o->model)->write(&o->model, o->dtype);
+    int status = check_shape(o, config, e);
+    if (status == 0)
+        status = prepare_directory(o, e);
+    if (status == 0)
+        status = copy_tokenizer(o, e);
+
+    if (status == 0) {
+        struct plan p;
+        plan_make(&p, o);
+        for (size_t f = 0; f < p.shards.files && status == 0; f++)
+            status = file_write(&p, f, e);
+        if (status == 0)
+            status = shards_write_index(&p.shards, e);
+        plan_free(&p);
+    }
+    if (status == 0)
+        status = path_of(path, o->directory, "config.json", e);
+    if (status == 0 && json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
+        status = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    json_decref(config);
+    return status;
+}

@@ -1,0 +1,57 @@
+/* generate.h - `tandem generate`: a checkpoint with random weights.
+ *
+ * For measuring without downloading hundreds of gigabytes, and for tests. The result is a Hugging
+ * Face directory like any other: config.json, safetensors files (with an index when there are
+ * several), and the tokenizer of another directory if asked for. What such a model writes is
+ * nonsense, but its activations are finite and of ordinary size and its logits have a clear first.
+ *
+ * The weights are a pure function of shape, seed and dtype: the same files on every machine, with
+ * any number of threads and any file size. Written in strips, so memory stays below some 20 MB for
+ * each thread. One process; not part of a job.
+ */
+#ifndef TANDEM_MODEL_GENERATE_H
+#define TANDEM_MODEL_GENERATE_H
+
+#include "base/dtype.h"
+#include "base/err.h"
+#include "model/model.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct generate_options {
+    const char *directory; /* made when missing (its parent must exist); has no config.json yet */
+    const char *tokenizer; /* directory whose tokenizer files are copied; NULL: none */
+    struct model model;    /* the shape; fp8_blocks follows dtype */
+    bool moe_chosen;       /* model.moe was set, and does not follow the number of layers */
+    enum dtype dtype; /* linears: f32, bf16, or fp8 with 128x128 block scales (the rest bf16) */
+    uint64_t seed;
+    size_t file_bytes; /* a file is not made larger than this, unless by a single tensor */
+    int threads;       /* 0: as many as OpenMP would take */
+};
+
+/* A middle-sized Step-3: hidden 2048, 6 layers of which 1 to 4 have 48 experts (top 3, intermediate
+ * 1024, one shared expert of 1024), dense intermediate 4096, 64 heads of 256, q rank 512, 4096
+ * tokens of vocabulary, context 4096; bf16, 1.56e9 parameters (3.1 GB), seed 1, files of 1 GiB. */
+void generate_defaults(struct generate_options *o);
+
+/* One setting by name, as on the command line: hidden, layers, vocab, context, heads, head_dim,
+ * q_rank, dense, experts, topk, expert, shared (0: none), moe_layers ("1-4,7"), renormalize, tied
+ * (true, false), rope_theta, eos, dtype (f32, bf16, fp8), seed, file_mb, threads. moe_layers that
+ * are not set are all but the first and the last. Returns -1 for an unknown name or a value that is
+ * none. `tokenizer` and `directory` are set directly. */
+int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e);
+
+/* All names that generate_set() knows, NULL at the end. */
+const char *const *generate_names(void);
+
+/* Parameters and bytes on disk of what generate_checkpoint() would write. */
+size_t generate_parameters(const struct generate_options *o);
+size_t generate_bytes(const struct generate_options *o);
+
+/* Writes the checkpoint; config.json comes last, so that half a checkpoint is none. Errors: a shape
+ * that no model has, a directory that holds a model already, no space, what the system says. */
+int generate_checkpoint(const struct generate_options *o, struct err *e);
+
+#endif

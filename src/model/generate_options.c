@@ -1,0 +1,225 @@
+/* generate_options.c - the settings of generate.h: defaults, and one by name. */
+#include "model/generate.h"
+
+#include "model/family.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void default_moe(struct generate_options *o)
+{
+    struct model *m = &o->model;
+    if (o->moe_chosen)
+        return;
+    for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
+        m->moe[l] = l > 0 && l + 1 < m->layers;
+}
+
+void generate_defaults(struct generate_options *o)
+{
+    *o = (struct generate_options){
+        .model = {.family = "step3",
+                  .attention = ATTENTION_MFA,
+                  .hidden = 2048,
+                  .layers = 6,
+                  .vocab = 4096,
+                  .context = 4096,
+                  .heads = 64,
+                  .kv_heads = 1,
+                  .head_dim = 256,
+                  .q_rank = 512,
+                  .dense_inter = 4096,
+                  .expert_inter = 1024,
+                  .shared_inter = 1024,
+                  .router = {ROUTER_SOFTMAX, 48, 3, false},
+                  .norm_eps = 1e-5f,
+                  .rope_theta = 500000,
+                  .bos = 0,
+                  .eos = {1},
+                  .n_eos = 1},
+        .dtype = DTYPE_BF16,
+        .seed = 1,
+        .file_bytes = (size_t)1 << 30,
+    };
+    default_moe(o);
+}
+
+enum value {
+    V_SIZE,
+    V_INT,
+    V_BOOL,
+    V_NUMBER,
+    V_DTYPE,
+    V_LAYERS,
+    V_EOS,
+    V_SEED,
+    V_MEGABYTES,
+    V_THREADS
+};
+
+/* In the order of generate_names(). */
+static const struct {
+    enum value is;
+    size_t offset; /* into struct generate_options */
+} settings[] = {
+#define IN_MODEL(field) offsetof(struct generate_options, model.field)
+    {V_SIZE, IN_MODEL(hidden)},
+    {V_SIZE, IN_MODEL(layers)},
+    {V_SIZE, IN_MODEL(vocab)},
+    {V_SIZE, IN_MODEL(context)},
+    {V_SIZE, IN_MODEL(heads)},
+    {V_SIZE, IN_MODEL(head_dim)},
+    {V_SIZE, IN_MODEL(q_rank)},
+    {V_SIZE, IN_MODEL(dense_inter)},
+    {V_INT, IN_MODEL(router.experts)},
+    {V_INT, IN_MODEL(router.topk)},
+    {V_SIZE, IN_MODEL(expert_inter)},
+    {V_SIZE, IN_MODEL(shared_inter)},
+    {V_LAYERS, IN_MODEL(moe)},
+    {V_BOOL, IN_MODEL(router.renormalize)},
+    {V_BOOL, IN_MODEL(tied)},
+    {V_NUMBER, IN_MODEL(rope_theta)},
+    {V_EOS, IN_MODEL(eos)},
+    {V_DTYPE, offsetof(struct generate_options, dtype)},
+    {V_SEED, offsetof(struct generate_options, seed)},
+    {V_MEGABYTES, offsetof(struct generate_options, file_bytes)},
+    {V_THREADS, offsetof(struct generate_options, threads)},
+};
+
+static const char *const names[] = {
+    "hidden",  "layers", "vocab",  "context", "heads",      "head_dim",    "q_rank", "dense",
+    "experts", "topk",   "expert", "shared",  "moe_layers", "renormalize", "tied",   "rope_theta",
+    "eos",     "dtype",  "seed",   "file_mb", "threads",    NULL,
+};
+
+_Static_assert(sizeof names / sizeof *names == sizeof settings / sizeof *settings + 1,
+               "every setting has a name");
+
+const char *const *generate_names(void)
+{
+    return names;
+}
+
+/* A whole decimal number of at most `most`; the rest of the text must be `end`. */
+static int parse_number(const char **text, unsigned long long most, unsigned long long *number)
+{
+    char *rest;
+    if (**text < '0' || **text > '9')
+        return -1;
+    errno = 0;
+    *number = strtoull(*text, &rest, 10);
+    *text = rest;
+    return errno || *number > most ? -1 : 0;
+}
+
+/* "1-4,7", or "none". */
+static int parse_layers(struct generate_options *o, const char *text)
+{
+    bool moe[MODEL_MAX_LAYERS] = {false};
+    bool none = strcmp(text, "none") == 0;
+    while (!none) {
+        unsigned long long first, last;
+        if (parse_number(&text, MODEL_MAX_LAYERS - 1, &first) != 0)
+            return -1;
+        last = first;
+        if (*text == '-') {
+            text++;
+            if (parse_number(&text, MODEL_MAX_LAYERS - 1, &last) != 0)
+                return -1;
+        }
+        for (; first <= last; first++)
+            moe[first] = true;
+        if (*text == '\0')
+            break;
+        if (*text++ != ',')
+            return -1;
+    }
+    memcpy(o->model.moe, moe, sizeof moe);
+    o->moe_chosen = true;
+    return 0;
+}
+
+static int parse_word(const char *value, const char *const *words)
+{
+    for (int i = 0; words[i]; i++)
+        if (strcmp(value, words[i]) == 0)
+            return i;
+    return -1;
+}
+
+static int set_number(struct generate_options *o, enum value is, void *field, const char *value)
+{
+    unsigned long long n, most = is == V_SEED        ? UINT64_MAX
+                                 : is == V_MEGABYTES ? 1 << 30
+                                                     : INT32_MAX;
+    if (parse_number(&value, most, &n) != 0 || *value)
+        return -1;
+    if (is == V_THREADS && n > 1024)
+        return -1;
+    if (is == V_INT || is == V_EOS || is == V_THREADS)
+        *(int *)field = (int)n;
+    else if (is == V_SEED)
+        *(uint64_t *)field = n;
+    else
+        *(size_t *)field = is == V_MEGABYTES ? (size_t)n << 20 : (size_t)n;
+    if (is == V_EOS)
+        o->model.n_eos = 1;
+    return 0;
+}
+
+static int set_value(struct generate_options *o, enum value is, void *field, const char *value)
+{
+    static const char *const truth[] = {"false", "true", NULL};
+    static const char *const dtypes[] = {"f32", "bf16", "fp8", NULL};
+    static const enum dtype dtype[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F8E4M3};
+    int word = parse_word(value, is == V_BOOL ? truth : dtypes);
+    char *end;
+    double number;
+    switch (is) {
+    case V_BOOL:
+        *(bool *)field = word == 1;
+        return word < 0 ? -1 : 0;
+    case V_DTYPE:
+        if (word >= 0)
+            *(enum dtype *)field = dtype[word];
+        return word < 0 ? -1 : 0;
+    case V_NUMBER:
+        number = strtod(value, &end);
+        *(double *)field = number;
+        return *end || end == value || !isfinite(number) ? -1 : 0;
+    case V_LAYERS:
+        return parse_layers(o, value);
+    default:
+        return set_number(o, is, field, value);
+    }
+}
+
+int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e)
+{
+    static const char *const wanted[] = {[V_SIZE] = "a whole number",
+                                         [V_INT] = "a whole number",
+                                         [V_BOOL] = "true or false",
+                                         [V_NUMBER] = "a number",
+                                         [V_DTYPE] = "f32, bf16 or fp8",
+                                         [V_LAYERS] = "layers like 1-4,7, or none",
+                                         [V_EOS] = "a token",
+                                         [V_SEED] = "a whole number below 2^64",
+                                         [V_MEGABYTES] = "whole MiB, 0 for a single file",
+                                         [V_THREADS] = "0 to 1024"};
+    int i = parse_word(name, names);
+    if (i < 0) {
+        err_set(e, "there is no setting \"%.60s\"; there are:", name);
+        for (size_t j = 0; names[j]; j++) {
+            size_t used = strlen(e->text);
+            snprintf(e->text + used, sizeof e->text - used, j ? ", %s" : " %s", names[j]);
+        }
+        return -1;
+    }
+    if (set_value(o, settings[i].is, (char *)o + settings[i].offset, value) != 0)
+        return err_set(e, "%s must be %s, not \"%.60s\"", name, wanted[settings[i].is], value);
+    default_moe(o);
+    return 0;
+}
