@@ -1,0 +1,494 @@
+#include "job/job.h"
+
+#include "base/mem.h"
+#include "job/document.h"
+#include "job/keys.h"
+#include "job/suggest.h"
+#include "text/template.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#define KEYS_MAX 64
+
+/* Where the value of a key comes from. */
+struct given {
+    const struct node *node; /* NULL: nowhere, the default is taken */
+    const char *override;    /* the --set it stands in, or NULL: the file */
+};
+
+struct reader {
+    const char *path;
+    struct node file;
+    struct node *sets; /* one tree for each override */
+    size_t n_sets;
+    struct given given[KEYS_MAX];
+    struct err *e;
+};
+
+/* "jobs/a.yaml:3:7" or "--set schedule.slots=x" before the message that is there; returns -1. */
+static int put_place(struct reader *r, const struct node *at, const char *override)
+{
+    if (override)
+        return err_prefix(r->e, "--set %s", override);
+    if (!at)
+        return err_prefix(r->e, "%s", r->path);
+    return err_prefix(r->e, "%s:%d:%d", r->path, at->line, at->column);
+}
+
+/* --- which keys are there ------------------------------------------------------------------ */
+
+static void __attribute__((format(printf, 2, 3))) add(struct err *e, const char *format, ...)
+{
+    size_t used = strlen(e->text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e->text + used, sizeof e->text - used, format, args);
+    va_end(args);
+}
+
+/* Adds what was probably meant: the same name in another section, a near name, or all names. */
+static void add_hint(struct err *e, const char *section, const char *name)
+{
+    char store[KEYS_NAMES_MAX][32], path[64];
+    const char *names[KEYS_NAMES_MAX];
+    bool elsewhere = false;
+    for (size_t i = 0; i < keys_count; i++) {
+        const char *home = *keys[i].section ? keys[i].section : "the top level";
+        if (strcmp(keys[i].name, name) != 0 &&
+            strcmp(keys_path(&keys[i], path, sizeof path), name) != 0)
+            continue;
+        if (elsewhere)
+            add(e, " and in %s", home);
+        else
+            add(e, "; there is '%s' in %s", keys[i].name, home);
+        elsewhere = true;
+    }
+    if (elsewhere)
+        return;
+    size_t n = keys_names(section, store);
+    for (size_t i = 0; i < n; i++)
+        names[i] = store[i];
+    const char *near = suggest_nearest(name, names, n);
+    if (near)
+        add(e, "; did you mean '%s'?", near);
+    for (size_t i = 0; !near && i < n; i++)
+        add(e, "%s%s", i == 0 ? "; known are " : ", ", names[i]);
+}
+
+static int fail_unknown(struct reader *r, const char *section, const char *name,
+                        const struct node *at, const char *override)
+{
+    if (*section)
+        err_set(r->e, "unknown key '%.100s' in %s", name, section);
+    else
+        err_set(r->e, "unknown key '%.100s'", name);
+    add_hint(r->e, section, name);
+    return put_place(r, at, override);
+}
+
+static int fail_section(struct reader *r, const char *section, const struct node *value)
+{
+    char found[96], store[KEYS_NAMES_MAX][32], first[128];
+    size_t n = keys_names(section, store);
+    snprintf(first, sizeof first, "%s%s%s", store[0], n > 1 ? ", " : "", n > 1 ? store[1] : "");
+    err_set(r->e, "%s wants keys below it (%s%s), found %s", section, first, n > 2 ? ", ..." : "",
+            document_describe(value, found, sizeof found));
+    return put_place(r, value, NULL);
+}
+
+/* Notes the value of every key of a mapping of the file, and of the sections inside it. A section
+ * with nothing below it is fine: its lines may be commented out. */
+static int collect(struct reader *r, const struct node *map, const char *section)
+{
+    for (size_t i = 0; i + 1 < map->count; i += 2) {
+        const struct node *name = &map->children[i], *value = name + 1;
+        char path[128];
+        int n = snprintf(path, sizeof path, "%s%s%s", section, *section ? "." : "", name->text);
+        int k = n < (int)sizeof path && !strchr(name->text, '.') ? keys_find(path) : -1;
+        if (k >= 0) {
+            r->given[k].node = value;
+        } else if (n < (int)sizeof path && !strchr(name->text, '.') && keys_is_section(path)) {
+            if (document_is_null(value))
+                continue;
+            if (value->kind != NODE_MAPPING)
+                return fail_section(r, path, value);
+            if (collect(r, value, path) != 0)
+                return -1;
+        } else {
+            return fail_unknown(r, section, name->text, name, NULL);
+        }
+    }
+    return 0;
+}
+
+/* One "key.path=value" of the command line, after the file. "key=" takes the file's value away. */
+static int collect_override(struct reader *r, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    size_t n = equals ? (size_t)(equals - text) : strlen(text);
+    char path[128], name[160];
+    snprintf(path, sizeof path, "%.*s", (int)(n < 127 ? n : 127), text);
+    snprintf(name, sizeof name, "--set %s", path);
+    if (!equals)
+        return err_set(r->e, "%s: wants key=value, such as --set schedule.slots=8", name);
+    int k = keys_find(path);
+    if (k < 0 && keys_is_section(path)) {
+        err_set(r->e, "'%s' is a section; name one of its keys", path);
+        return put_place(r, NULL, text);
+    }
+    if (k < 0) {
+        char *dot = strrchr(path, '.');
+        bool known = dot && (*dot = 0, keys_is_section(path));
+        if (dot && !known)
+            *dot = '.';
+        return fail_unknown(r, known ? path : "", known ? dot + 1 : path, NULL, text);
+    }
+    struct node *value = &r->sets[r->n_sets];
+    if (document_read_text(value, name, equals + 1, strlen(equals + 1), r->e) != 0)
+        return -1;
+    r->n_sets++;
+    r->given[k] =
+        document_is_null(value) ? (struct given){NULL, NULL} : (struct given){value, text};
+    return 0;
+}
+
+/* --- what they say ------------------------------------------------------------------------- */
+
+static int fail_missing(struct reader *r, const struct key *k)
+{
+    char path[64];
+    keys_path(k, path, sizeof path);
+    return err_set(r->e, "%s: '%s' is missing: %s (jobs/example.yaml names every key)", r->path,
+                   path, k->about);
+}
+
+static int read_value(struct reader *r, size_t index, struct job *job)
+{
+    const struct key *k = &keys[index];
+    const struct given *given = &r->given[index];
+    char path[64], copy[32];
+    struct node preset = {.kind = NODE_SCALAR, .plain = true, .text = copy};
+    if (!given->node && !k->preset)
+        return fail_missing(r, k);
+    if (!given->node)
+        snprintf(copy, sizeof copy, "%s", k->preset);
+    if (keys_read(k, given->node ? given->node : &preset, job, r->e) == 0)
+        return 0;
+    err_prefix(r->e, "%s", keys_path(k, path, sizeof path));
+    return put_place(r, given->node, given->override);
+}
+
+/* The message in r->e is about this key: puts the place of its value before it. */
+static int fail_key(struct reader *r, const char *path)
+{
+    const struct given *given = &r->given[keys_find(path)];
+    return put_place(r, given->node, given->override);
+}
+
+static bool is_given(const struct reader *r, const char *path)
+{
+    return r->given[keys_find(path)].node != NULL;
+}
+
+/* Values that depend on others. */
+static void resolve(struct job *job)
+{
+    if (!job->tokenizer) {
+        size_t n = strlen(job->model);
+        bool slash = n > 0 && job->model[n - 1] == '/';
+        const char *name = slash ? "tokenizer.json" : "/tokenizer.json";
+        size_t bytes = n + strlen(name) + 1;
+        job->tokenizer = mem_new(bytes, 1);
+        snprintf(job->tokenizer, bytes, "%s%s", job->model, name);
+    }
+    if (job->micro_batches == 0)
+        job->micro_batches = job->layout.colocated ? 1 : 2;
+}
+
+static int check_layout(struct reader *r, const struct job *job)
+{
+    static const char *const ffn[] = {"layout.ffn.expert", "layout.ffn.tensor"};
+    const struct layout *l = &job->layout;
+    for (int i = 0; i < 2 && l->colocated; i++)
+        if (is_given(r, ffn[i])) {
+            err_set(r->e,
+                    "%s contradicts layout.colocated: true, where every rank holds a whole "
+                    "FFN; leave one of them out",
+                    ffn[i]);
+            return fail_key(r, ffn[i]);
+        }
+    if (l->colocated && job->exchange != EXCHANGE_AUTO && job->exchange != EXCHANGE_LOCAL) {
+        err_set(r->e, "layout.exchange: a colocated layout has nothing to send; leave it at auto");
+        return fail_key(r, "layout.exchange");
+    }
+    if (!l->colocated && job->exchange == EXCHANGE_LOCAL) {
+        err_set(r->e, "layout.exchange: local works inside one process, but attention and FFN are "
+                      "separate ranks here; take mpi or nccl, or layout.colocated: true");
+        return fail_key(r, "layout.exchange");
+    }
+    long ranks = l->colocated ? l->attention : l->attention + (long)l->expert * l->tensor;
+    if (ranks > 1000000) {
+        err_set(r->e, "layout: %ld ranks are more than the 1000000 that can be", ranks);
+        return fail_key(r, "layout.attention");
+    }
+    return 0;
+}
+
+static int check_device(struct reader *r, const struct job *job)
+{
+    bool cuda = strcmp(job->device, "cuda") == 0;
+    if (job->exchange == EXCHANGE_NCCL && !cuda) {
+        err_set(r->e, "layout.exchange: nccl moves device memory and needs device: cuda");
+        return fail_key(r, "layout.exchange");
+    }
+    if (cuda && strcmp(job->kernels, "auto") != 0) {
+        err_set(r->e, "kernels: %s is for device: cpu; with device: cuda leave it at auto",
+                job->kernels);
+        return fail_key(r, "kernels");
+    }
+    return 0;
+}
+
+static int check_files(struct reader *r, const struct job *job)
+{
+    if (strcmp(job->output.file, job->prompts.file) == 0) {
+        err_set(r->e, "output.file is prompts.file: the prompts would be overwritten");
+        return fail_key(r, "output.file");
+    }
+    if (job->trace &&
+        (strcmp(job->trace, job->output.file) == 0 || strcmp(job->trace, job->prompts.file) == 0)) {
+        err_set(r->e, "trace is the same file as output.file or prompts.file");
+        return fail_key(r, "trace");
+    }
+    struct template *template;
+    if (template_parse(job->prompts.template_text, &template, r->e) != 0) {
+        err_prefix(r->e, "prompts.template");
+        return fail_key(r, "prompts.template");
+    }
+    template_free(template);
+    return 0;
+}
+
+static int read_all(struct reader *r, struct job *job, const char *const *overrides, size_t n)
+{
+    char found[96];
+    if (document_read_file(&r->file, r->path, r->e) != 0)
+        return -1;
+    if (document_is_null(&r->file))
+        return err_set(r->e, "%s: is empty; jobs/example.yaml names every key", r->path);
+    if (r->file.kind != NODE_MAPPING)
+        return err_set(r->e, "%s:%d:%d: a job file has lines like \"model: directory\", found %s",
+                       r->path, r->file.line, r->file.column,
+                       document_describe(&r->file, found, sizeof found));
+    if (collect(r, &r->file, "") != 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (collect_override(r, overrides[i]) != 0)
+            return -1;
+    for (size_t i = 0; i < keys_count; i++)
+        if (read_value(r, i, job) != 0)
+            return -1;
+    resolve(job);
+    if (check_layout(r, job) != 0 || check_device(r, job) != 0)
+        return -1;
+    return check_files(r, job);
+}
+
+int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
+             struct err *e)
+{
+    struct reader r = {.path = path, .e = e, .sets = mem_zeroed(n, sizeof *r.sets)};
+    if (keys_count > KEYS_MAX)
+        die("job: %zu keys, but room for %d", keys_count, KEYS_MAX);
+    *job = (struct job){.path = mem_string(path)};
+    int status = read_all(&r, job, overrides, n);
+    document_free(&r.file);
+    for (size_t i = 0; i < r.n_sets; i++)
+        document_free(&r.sets[i]);
+    free(r.sets);
+    if (status != 0)
+        job_free(job);
+    return status;
+}
+
+void job_free(struct job *job)
+{
+    for (size_t i = 0; i < keys_count; i++)
+        keys_free(&keys[i], job);
+    free(job->path);
+    job->path = NULL;
+}
+
+/* --- back to text -------------------------------------------------------------------------- */
+
+struct writer {
+    yaml_emitter_t emitter;
+    FILE *out;
+    char section[64];
+};
+
+static int write_bytes(void *data, unsigned char *bytes, size_t n)
+{
+    return fwrite(bytes, 1, n, ((struct writer *)data)->out) == n;
+}
+
+static void emit(struct writer *w, yaml_event_t *event)
+{
+    if (!yaml_emitter_emit(&w->emitter, event))
+        die("job: libyaml cannot write the job: %s", w->emitter.problem);
+}
+
+static void emit_scalar(struct writer *w, const char *text, bool quoted)
+{
+    yaml_event_t event;
+    if (!yaml_scalar_event_initialize(
+            &event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
+            quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE))
+        die("job: libyaml cannot write '%s'", text);
+    emit(w, &event);
+}
+
+static void emit_map_start(struct writer *w)
+{
+    yaml_event_t event;
+    yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE);
+    emit(w, &event);
+}
+
+static void emit_map_end(struct writer *w)
+{
+    yaml_event_t event;
+    yaml_mapping_end_event_initialize(&event);
+    emit(w, &event);
+}
+
+/* Closes and opens mappings until keys of `section` ("layout.ffn") can be written. */
+static void enter_section(struct writer *w, const char *section)
+{
+    size_t n = strlen(w->section);
+    while (n > 0 && !(strncmp(w->section, section, n) == 0 && (!section[n] || section[n] == '.'))) {
+        emit_map_end(w);
+        char *dot = strrchr(w->section, '.');
+        *(dot ? dot : w->section) = 0;
+        n = strlen(w->section);
+    }
+    while (section[n]) {
+        const char *name = section + n + (section[n] == '.');
+        size_t length = strcspn(name, ".");
+        char copy[64];
+        snprintf(copy, sizeof copy, "%.*s", (int)length, name);
+        emit_scalar(w, copy, false);
+        emit_map_start(w);
+        n = (size_t)(name - section) + length;
+    }
+    snprintf(w->section, sizeof w->section, "%s", section);
+}
+
+static void emit_stops(struct writer *w, const struct job *job)
+{
+    yaml_event_t event;
+    yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_SEQUENCE_STYLE);
+    emit(w, &event);
+    for (int i = 0; i < job->sampling.n_stop; i++) {
+        const struct job_stop *stop = &job->sampling.stop[i];
+        char id[16];
+        snprintf(id, sizeof id, "%d", stop->id);
+        emit_scalar(w, stop->text ? stop->text : id, stop->text != NULL);
+    }
+    yaml_sequence_end_event_initialize(&event);
+    emit(w, &event);
+}
+
+static void emit_key(struct writer *w, const struct key *k, const struct job *job)
+{
+    if (job->layout.colocated && strcmp(k->section, "layout.ffn") == 0)
+        return; /* there is no FFN to lay out, and the reader would refuse it */
+    enter_section(w, k->section);
+    emit_scalar(w, k->name, false);
+    if (k->kind == KEY_STOPS) {
+        emit_stops(w, job);
+        return;
+    }
+    bool quoted;
+    char *text = keys_text(k, job, &quoted);
+    emit_scalar(w, text, quoted);
+    free(text);
+}
+
+char *job_yaml(const struct job *job)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    struct writer w = {.out = open_memstream(&text, &bytes)};
+    if (!w.out || !yaml_emitter_initialize(&w.emitter))
+        die("out of memory while writing the job");
+    yaml_emitter_set_output(&w.emitter, write_bytes, &w);
+    yaml_emitter_set_width(&w.emitter, -1);
+    yaml_emitter_set_unicode(&w.emitter, 1);
+    yaml_event_t event;
+    yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING);
+    emit(&w, &event);
+    yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1);
+    emit(&w, &event);
+    emit_map_start(&w);
+    for (size_t i = 0; i < keys_count; i++)
+        emit_key(&w, &keys[i], job);
+    enter_section(&w, "");
+    emit_map_end(&w);
+    yaml_document_end_event_initialize(&event, 1);
+    emit(&w, &event);
+    yaml_stream_end_event_initialize(&event);
+    emit(&w, &event);
+    yaml_emitter_delete(&w.emitter);
+    if (fclose(w.out) != 0)
+        die("out of memory while writing the job");
+    return text;
+}
+
+static void set(json_t *object, const char *name, json_t *value)
+{
+    if (!object || json_object_set_new(object, name, value) != 0)
+        die("job: '%s' cannot be written as JSON", name);
+}
+
+/* What ends a completion, in the order of the job. */
+static json_t *stops_json(const struct job *job)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < job->sampling.n_stop; i++) {
+        const struct job_stop *stop = &job->sampling.stop[i];
+        json_array_append_new(list, stop->text ? json_string(stop->text) : json_integer(stop->id));
+    }
+    return list;
+}
+
+char *job_sampling_json(const struct job *job)
+{
+    static const char *const listed[] = {
+        "prompts.template",        "prompts.bos",
+        "prompts.first",           "schedule.max_context",
+        "sampling.temperature",    "sampling.top_k",
+        "sampling.top_p",          "sampling.seed",
+        "sampling.samples",        "sampling.ignore_eos",
+        "sampling.max_new_tokens",
+    };
+    json_t *object = json_object();
+    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++) {
+        bool quoted;
+        char *text = keys_text(&keys[keys_find(listed[i])], job, &quoted);
+        set(object, listed[i], json_string(text));
+        free(text);
+    }
+    set(object, "sampling.stop", stops_json(job));
+    char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
+    json_decref(object);
+    if (!text)
+        die("out of memory while writing the job");
+    return text;
+}

@@ -1,0 +1,439 @@
+#include "job/keys.h"
+
+#include "base/mem.h"
+#include "job/suggest.h"
+#include "job/value.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(enum dtype) == sizeof(int) && sizeof(enum tri) == sizeof(int) &&
+                   sizeof(enum exchange_kind) == sizeof(int),
+               "KEY_CHOICE fills enums as int");
+
+static const struct choice bos[] = {
+    {"auto", TRI_AUTO}, {"true", TRI_TRUE}, {"false", TRI_FALSE}, {NULL, 0}};
+static const struct choice exchanges[] = {{"auto", EXCHANGE_AUTO},
+                                          {"local", EXCHANGE_LOCAL},
+                                          {"mpi", EXCHANGE_MPI},
+                                          {"nccl", EXCHANGE_NCCL},
+                                          {NULL, 0}};
+static const struct choice devices[] = {{"cpu", 0}, {"cuda", 0}, {NULL, 0}};
+static const struct choice kernels[] = {
+    {"auto", 0}, {"plain", 0}, {"avx2", 0}, {"avx512", 0}, {NULL, 0}};
+static const struct choice wide[] = {{"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {NULL, 0}};
+static const struct choice narrow[] = {
+    {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {"fp8", DTYPE_F8E4M3}, {NULL, 0}};
+static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 0}};
+static const struct choice weights[] = {{"keep", false}, {"int8", true}, {NULL, 0}};
+
+enum { RANKS_MAX = 65536, ROWS_MAX = 1 << 20 };
+#define TOKENS_MAX 0x1p30
+#define BYTES_MAX  0x1p50
+#define YEAR       31536000.0
+
+#define IN(member)      offsetof(struct job, member)
+#define PRESET(text)    .preset = text
+#define RANGE(from, to) .min = (from), .max = (to)
+#define AUTO(value)     .word = "auto", .word_value = (value)
+
+const struct key keys[] = {
+    {"", "model", KEY_TEXT, IN(model), .about = "the checkpoint directory"},
+    {"", "tokenizer", KEY_TEXT, IN(tokenizer), PRESET("auto"), AUTO(0)},
+
+    {"prompts", "file", KEY_TEXT, IN(prompts.file), .about = "the HDF5 file with the prompts"},
+    {"prompts", "template", KEY_TEXT, IN(prompts.template_text), PRESET("{prompt}")},
+    {"prompts", "bos", KEY_CHOICE, IN(prompts.bos), PRESET("auto"), .choices = bos},
+    {"prompts", "first", KEY_UINT64, IN(prompts.first), PRESET("0"), RANGE(0, 0x1p53)},
+    {"prompts", "count", KEY_INT64, IN(prompts.count), PRESET("all"), RANGE(1, 0x1p53),
+     .word = "all", .word_value = -1},
+
+    {"output", "file", KEY_TEXT, IN(output.file), .about = "the HDF5 file to write"},
+    {"output", "commit_seconds", KEY_SECONDS, IN(output.commit_seconds), PRESET("5 s"),
+     RANGE(0.01, 86400)},
+
+    {"layout", "attention", KEY_INT, IN(layout.attention), PRESET("1"), RANGE(1, RANKS_MAX)},
+    {"layout.ffn", "expert", KEY_INT, IN(layout.expert), PRESET("1"), RANGE(1, RANKS_MAX)},
+    {"layout.ffn", "tensor", KEY_INT, IN(layout.tensor), PRESET("1"), RANGE(1, RANKS_MAX)},
+    {"layout", "colocated", KEY_BOOL, IN(layout.colocated), PRESET("false"), .choices = truths},
+    {"layout", "micro_batches", KEY_INT, IN(micro_batches), PRESET("auto"),
+     RANGE(1, MICRO_BATCHES_MAX), AUTO(0)},
+    {"layout", "exchange", KEY_CHOICE, IN(exchange), PRESET("auto"), .choices = exchanges},
+    {"layout", "threads", KEY_INT, IN(threads), PRESET("auto"), RANGE(1, 4096), AUTO(0)},
+
+    {"", "device", KEY_NAME, IN(device), PRESET("cpu"), .choices = devices},
+    {"", "kernels", KEY_NAME, IN(kernels), PRESET("auto"), .choices = kernels},
+
+    {"precision", "activations", KEY_CHOICE, IN(precision.activations), PRESET("bf16"),
+     .choices = wide},
+    {"precision", "kv_cache", KEY_CHOICE, IN(precision.kv_cache), PRESET("bf16"),
+     .choices = narrow},
+    {"precision", "dispatch", KEY_CHOICE, IN(precision.dispatch), PRESET("bf16"),
+     .choices = narrow},
+    {"precision", "combine", KEY_CHOICE, IN(precision.combine), PRESET("f32"), .choices = wide},
+    {"precision", "weights", KEY_BOOL, IN(precision.int8_weights), PRESET("keep"),
+     .choices = weights},
+
+    {"schedule", "slots", KEY_INT, IN(schedule.slots), PRESET("16"), RANGE(1, ROWS_MAX)},
+    {"schedule", "prefill_chunk", KEY_INT, IN(schedule.prefill_chunk), PRESET("256"),
+     RANGE(1, ROWS_MAX)},
+    {"schedule", "max_context", KEY_COUNT, IN(schedule.max_context), PRESET("auto"),
+     RANGE(2, TOKENS_MAX), AUTO(0)},
+    {"schedule", "kv_memory", KEY_SIZE, IN(schedule.kv_memory), PRESET("auto"), RANGE(1, BYTES_MAX),
+     AUTO(0)},
+    {"schedule", "time_limit", KEY_SECONDS, IN(schedule.time_limit), PRESET("none"), RANGE(1, YEAR),
+     .word = "none"},
+
+    {"sampling", "temperature", KEY_REAL, IN(sampling.temperature), PRESET("0"), RANGE(0, 1000)},
+    {"sampling", "top_k", KEY_INT, IN(sampling.top_k), PRESET("all"), RANGE(1, TOKENS_MAX),
+     .word = "all"},
+    {"sampling", "top_p", KEY_REAL, IN(sampling.top_p), PRESET("1"), RANGE(1e-6, 1)},
+    {"sampling", "seed", KEY_UINT64, IN(sampling.seed), PRESET("0")},
+    {"sampling", "samples", KEY_INT, IN(sampling.samples), PRESET("1"), RANGE(1, ROWS_MAX)},
+    {"sampling", "max_new_tokens", KEY_INT, IN(sampling.max_new_tokens), PRESET("256"),
+     RANGE(1, TOKENS_MAX)},
+    {"sampling", "stop", KEY_STOPS, IN(sampling.stop), PRESET("none"), .word = "none"},
+    {"sampling", "ignore_eos", KEY_BOOL, IN(sampling.ignore_eos), PRESET("false"),
+     .choices = truths},
+
+    {"", "trace", KEY_TEXT, IN(trace), PRESET("none"), .word = "none"},
+};
+const size_t keys_count = sizeof keys / sizeof *keys;
+
+const char *keys_path(const struct key *k, char *text, size_t size)
+{
+    snprintf(text, size, "%s%s%s", k->section, *k->section ? "." : "", k->name);
+    return text;
+}
+
+int keys_find(const char *path)
+{
+    char text[64];
+    for (size_t i = 0; i < keys_count; i++)
+        if (strcmp(keys_path(&keys[i], text, sizeof text), path) == 0)
+            return (int)i;
+    return -1;
+}
+
+/* What follows the section in a longer path ("layout" in "layout.ffn": "ffn"), or NULL. */
+static const char *below(const char *path, const char *section)
+{
+    size_t n = strlen(section);
+    if (n == 0)
+        return *path ? path : NULL;
+    return strncmp(path, section, n) == 0 && path[n] == '.' ? path + n + 1 : NULL;
+}
+
+bool keys_is_section(const char *path)
+{
+    for (size_t i = 0; i < keys_count; i++)
+        if (*path && (strcmp(keys[i].section, path) == 0 || below(keys[i].section, path)))
+            return true;
+    return false;
+}
+
+size_t keys_names(const char *section, char store[KEYS_NAMES_MAX][32])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < keys_count && n < KEYS_NAMES_MAX; i++) {
+        const char *name = keys[i].name;
+        size_t length = strlen(name);
+        if (strcmp(keys[i].section, section) != 0) {
+            name = below(keys[i].section, section);
+            if (!name)
+                continue;
+            length = strcspn(name, ".");
+        }
+        snprintf(store[n], sizeof store[n], "%.*s", (int)length, name);
+        bool seen = false;
+        for (size_t j = 0; j < n; j++)
+            seen = seen || strcmp(store[j], store[n]) == 0;
+        n += !seen;
+    }
+    return n;
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+/* Appends to a text that may be full already. */
+static void __attribute__((format(printf, 3, 4)))
+add(char *text, size_t size, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + used, size - used, format, args);
+    va_end(args);
+}
+
+static void list_choices(const struct key *k, char *text, size_t size)
+{
+    for (const struct choice *c = k->choices; c->name; c++)
+        add(text, size, "%s%s", c == k->choices ? "" : c[1].name ? ", " : " or ", c->name);
+}
+
+/* "an integer from 1 to 4, or auto". */
+static void describe_wanted(const struct key *k, char *text, size_t size)
+{
+    *text = 0;
+    switch (k->kind) {
+    case KEY_TEXT:
+        add(text, size, "a text");
+        break;
+    case KEY_NAME:
+    case KEY_CHOICE:
+    case KEY_BOOL:
+        list_choices(k, text, size);
+        break;
+    case KEY_SIZE:
+        add(text, size, "a size such as '4 GiB', up to 1024 TiB");
+        break;
+    case KEY_SECONDS:
+        add(text, size, "a duration such as '23h50m' or '90 s', from %g s to %.0f s", k->min,
+            k->max);
+        break;
+    case KEY_REAL:
+        add(text, size, "a number from %g to %g", k->min, k->max);
+        break;
+    case KEY_STOPS:
+        add(text, size, "a list of at most %d tokens, each its id (5) or its text (\"<|end|>\")",
+            JOB_MAX_STOPS);
+        break;
+    default:
+        if (k->max == 0)
+            add(text, size, "an integer from 0 to %" PRIu64, UINT64_MAX);
+        else
+            add(text, size, "an integer from %.0f to %.0f", k->min, k->max);
+    }
+    if (k->word)
+        add(text, size, ", or %s", k->word);
+}
+
+static int refuse(const struct key *k, const struct node *value, const char *hint, struct err *e)
+{
+    char wanted[256], found[96];
+    describe_wanted(k, wanted, sizeof wanted);
+    return err_set(e, "wants %s, found %s%s", wanted, document_describe(value, found, sizeof found),
+                   hint);
+}
+
+static bool in_range(const struct key *k, double value)
+{
+    if (k->word && k->kind != KEY_TEXT && value == (double)k->word_value)
+        return true;
+    return (k->min == 0 && k->max == 0) || (value >= k->min && value <= k->max);
+}
+
+/* A value of one of the number kinds, stored in *member. False: not a number, or out of range. */
+static bool read_number(const struct key *k, const char *text, void *member)
+{
+    int64_t whole = 0;
+    uint64_t natural = 0;
+    double real = 0;
+    if (k->word && strcmp(text, k->word) == 0) {
+        whole = k->word_value;
+        natural = (uint64_t)k->word_value;
+        real = (double)k->word_value;
+    } else if (k->kind == KEY_INT || k->kind == KEY_INT64) {
+        if (!value_int(text, &whole) || !in_range(k, (double)whole))
+            return false;
+    } else if (k->kind == KEY_REAL || k->kind == KEY_SECONDS) {
+        bool is_one = k->kind == KEY_REAL ? value_real(text, &real) : value_seconds(text, &real);
+        if (!is_one || !in_range(k, real))
+            return false;
+    } else {
+        bool is_one = k->kind == KEY_SIZE ? value_size(text, &natural) : value_uint(text, &natural);
+        if (!is_one || !in_range(k, (double)natural))
+            return false;
+    }
+    switch (k->kind) {
+    case KEY_INT:
+        *(int *)member = (int)whole;
+        break;
+    case KEY_INT64:
+        *(int64_t *)member = whole;
+        break;
+    case KEY_UINT64:
+        *(uint64_t *)member = natural;
+        break;
+    case KEY_SIZE:
+    case KEY_COUNT:
+        *(size_t *)member = natural;
+        break;
+    default:
+        *(double *)member = real;
+    }
+    return true;
+}
+
+static int read_choice(const struct key *k, const struct node *value, void *member, struct err *e)
+{
+    const char *names[8];
+    size_t n = 0;
+    for (const struct choice *c = k->choices; c->name; c++)
+        names[n++] = c->name;
+    for (size_t i = 0; value->kind == NODE_SCALAR && i < n; i++) {
+        if (strcmp(value->text, names[i]) != 0)
+            continue;
+        if (k->kind == KEY_NAME)
+            *(char **)member = mem_string(names[i]);
+        else if (k->kind == KEY_BOOL)
+            *(bool *)member = k->choices[i].value;
+        else
+            *(int *)member = k->choices[i].value;
+        return 0;
+    }
+    char hint[64] = "";
+    const char *near = value->kind == NODE_SCALAR ? suggest_nearest(value->text, names, n) : NULL;
+    if (near)
+        snprintf(hint, sizeof hint, "; did you mean '%s'?", near);
+    return refuse(k, value, hint, e);
+}
+
+static int read_text(const struct key *k, const struct node *value, char **member, struct err *e)
+{
+    if (value->kind == NODE_MAPPING)
+        return refuse(k, value, "; braces begin a mapping in YAML: put the text in quotes", e);
+    if (value->kind != NODE_SCALAR || document_is_null(value) || !*value->text)
+        return refuse(k, value, "", e);
+    bool word = k->word && value->plain && strcmp(value->text, k->word) == 0;
+    *member = word ? NULL : mem_string(value->text);
+    return 0;
+}
+
+static int read_stops(const struct key *k, const struct node *value, struct job *job, struct err *e)
+{
+    job->sampling.n_stop = 0;
+    if (value->kind == NODE_SCALAR && value->plain && strcmp(value->text, k->word) == 0)
+        return 0;
+    if (value->kind != NODE_SEQUENCE)
+        return refuse(k, value, "; a list has brackets: [5, \"<|end|>\"]", e);
+    if (value->count > JOB_MAX_STOPS)
+        return refuse(k, value, " of more", e);
+    for (size_t i = 0; i < value->count; i++) {
+        const struct node *item = &value->children[i];
+        struct job_stop *stop = &job->sampling.stop[i];
+        int64_t id = 0;
+        if (item->kind != NODE_SCALAR || !*item->text || document_is_null(item))
+            return refuse(k, item, " in the list", e);
+        *stop = (struct job_stop){.id = -1};
+        if (item->plain && value_int(item->text, &id)) {
+            if (id < 0 || id > INT32_MAX)
+                return refuse(k, item, " in the list; ids begin at 0", e);
+            stop->id = (int32_t)id;
+        } else {
+            stop->text = mem_string(item->text);
+        }
+        job->sampling.n_stop++;
+    }
+    return 0;
+}
+
+int keys_read(const struct key *k, const struct node *value, struct job *job, struct err *e)
+{
+    void *member = (char *)job + k->offset;
+    switch (k->kind) {
+    case KEY_TEXT:
+        return read_text(k, value, member, e);
+    case KEY_NAME:
+    case KEY_CHOICE:
+    case KEY_BOOL:
+        return read_choice(k, value, member, e);
+    case KEY_STOPS:
+        return read_stops(k, value, job, e);
+    default:
+        if (value->kind != NODE_SCALAR)
+            return refuse(k, value, "", e);
+        bool quoted = !value->plain && k->kind != KEY_SIZE && k->kind != KEY_SECONDS;
+        if (!quoted && read_number(k, value->text, member))
+            return 0;
+        return refuse(k, value, quoted ? " in quotes, which is a text" : "", e);
+    }
+}
+
+/* --- writing ------------------------------------------------------------------------------- */
+
+const char *keys_choice_name(const struct key *k, const struct job *job)
+{
+    const char *member = (const char *)job + k->offset;
+    int value = k->kind == KEY_BOOL ? *(const bool *)member : *(const int *)member;
+    for (const struct choice *c = k->choices; c->name; c++)
+        if (c->value == value)
+            return c->name;
+    die("job: %s.%s has no name for %d", k->section, k->name, value);
+}
+
+/* The number as text; true when it is what the key's word stands for. */
+static bool number_text(const struct key *k, const void *member, char *text, size_t size)
+{
+    double value = 0;
+    switch (k->kind) {
+    case KEY_INT:
+        value = *(const int *)member;
+        snprintf(text, size, "%d", *(const int *)member);
+        break;
+    case KEY_INT64:
+        value = (double)*(const int64_t *)member;
+        snprintf(text, size, "%" PRId64, *(const int64_t *)member);
+        break;
+    case KEY_UINT64:
+        value = (double)*(const uint64_t *)member;
+        snprintf(text, size, "%" PRIu64, *(const uint64_t *)member);
+        break;
+    case KEY_SIZE:
+    case KEY_COUNT:
+        value = (double)*(const size_t *)member;
+        if (k->kind == KEY_SIZE)
+            value_size_text(*(const size_t *)member, text, size);
+        else
+            snprintf(text, size, "%zu", *(const size_t *)member);
+        break;
+    case KEY_SECONDS:
+        value = *(const double *)member;
+        value_seconds_text(value, text, size);
+        break;
+    default:
+        value = *(const double *)member;
+        value_real_text(value, text, size);
+    }
+    return k->word && value == (double)k->word_value;
+}
+
+char *keys_text(const struct key *k, const struct job *job, bool *quoted)
+{
+    const void *member = (const char *)job + k->offset;
+    *quoted = false;
+    switch (k->kind) {
+    case KEY_TEXT:
+        *quoted = *(char *const *)member != NULL;
+        return mem_string(*quoted ? *(char *const *)member : k->word);
+    case KEY_NAME:
+        return mem_string(*(char *const *)member);
+    case KEY_CHOICE:
+    case KEY_BOOL:
+        return mem_string(keys_choice_name(k, job));
+    case KEY_STOPS:
+        die("job: %s.%s is written by job.c", k->section, k->name);
+    default: {
+        char text[64];
+        bool word = number_text(k, member, text, sizeof text);
+        return mem_string(word ? k->word : text);
+    }
+    }
+}
+
+void keys_free(const struct key *k, struct job *job)
+{
+    char **member = (char **)((char *)job + k->offset);
+    if (k->kind == KEY_TEXT || k->kind == KEY_NAME) {
+        free(*member);
+        *member = NULL;
+    } else if (k->kind == KEY_STOPS) {
+        for (int i = 0; i < job->sampling.n_stop; i++)
+            free(job->sampling.stop[i].text);
+        job->sampling.n_stop = 0;
+    }
+}
