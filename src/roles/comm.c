@@ -243,6 +243,13 @@ void comm_gather(struct comm *c, int root, const void *data, size_t bytes, void 
     free(at);
 }
 
+void comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all)
+{
+    (void)c;
+    must(MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD),
+         "MPI_Allgather");
+}
+
 void comm_broadcast(struct comm *c, int root, void *data, size_t bytes)
 {
     (void)c;

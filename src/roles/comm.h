@@ -71,6 +71,9 @@ void comm_contract(struct comm *c, const struct contract *mine, struct contract 
 void comm_gather(struct comm *c, int root, const void *data, size_t bytes, void **out,
                  size_t *total, size_t *sizes);
 
+/* Everybody's `bytes` bytes to everybody, in rank order: all[size * bytes]. */
+void comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all);
+
 /* root's bytes to all. */
 void comm_broadcast(struct comm *c, int root, void *data, size_t bytes);
 

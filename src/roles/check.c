@@ -1,0 +1,137 @@
+#include "roles/check.h"
+
+#include "base/mem.h"
+#include "roles/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void print_model(const struct inputs *in, FILE *out)
+{
+    const struct model *m = &in->model;
+    size_t moe = 0;
+    for (size_t l = 0; l < m->layers; l++)
+        moe += m->moe[l];
+    fprintf(
+        out,
+        "model       %s: %s, %zu layers (%zu MoE), hidden %zu, %zu x %zu heads, vocabulary %zu\n",
+        in->job.model, m->family, m->layers, moe, m->hidden, m->heads, m->head_dim, m->vocab);
+    if (moe)
+        fprintf(out, "experts     %d, %d per token, intermediate %zu, shared %zu\n",
+                m->router.experts, m->router.topk, m->expert_inter, m->shared_inter);
+    fprintf(out, "prompts     %s: %llu rows, %llu completions\n", in->job.prompts.file,
+            (unsigned long long)in->n_prompts, (unsigned long long)in->units);
+}
+
+static void print_layout(const struct inputs *in, const struct exchange_ops *transport, FILE *out)
+{
+    const struct layout *l = &in->job.layout;
+    if (l->colocated)
+        fprintf(out, "layout      %d colocated rank%s", l->attention, l->attention == 1 ? "" : "s");
+    else
+        fprintf(out, "layout      %d attention + %d FFN (%d expert x %d tensor)", l->attention,
+                layout_ffn_ranks(l), l->expert, l->tensor);
+    fprintf(out, ", %d micro-batch%s, exchange %s, %d slots of %zu tokens\n", in->job.micro_batches,
+            in->job.micro_batches == 1 ? "" : "es", transport->name, in->job.schedule.slots,
+            in->max_context);
+}
+
+/* The plan of one rank, as it will be allocated. */
+static int print_rank(const struct inputs *in, const struct exchange_ops *transport, int rank,
+                      FILE *out, struct err *e)
+{
+    const struct layout *l = &in->job.layout;
+    bool attention = l->colocated || rank < l->attention;
+    struct engine_role role = {
+        .attention = attention,
+        .ffn = l->colocated || !attention,
+        .index = attention ? rank : rank - l->attention,
+        .threads = in->job.threads > 0 ? in->job.threads : 1,
+        .host_ranks = layout_ranks(l),
+    };
+    struct engine g;
+    int status = engine_plan(&g, in, &role, transport, e);
+    if (status == 0)
+        fprintf(out, "%4d  %-9s %4d %12.1f %12.1f %12.1f\n", rank,
+                l->colocated ? "colocated"
+                : attention  ? "attention"
+                             : "ffn",
+                role.index, (double)g.memory.weights / 0x1p20, (double)g.memory.kv / 0x1p20,
+                (double)g.memory.buffers / 0x1p20);
+    engine_close(&g);
+    return status;
+}
+
+static int print_memory(const struct inputs *in, const struct exchange_ops *transport, FILE *out,
+                        struct err *e)
+{
+    fprintf(out, "memory in MiB (all ranks on one host)\n%4s  %-9s %4s %12s %12s %12s\n", "rank",
+            "role", "", "weights", "KV cache", "buffers");
+    for (int rank = 0; rank < layout_ranks(&in->job.layout); rank++)
+        if (print_rank(in, transport, rank, out, e) != 0)
+            return -1;
+    return 0;
+}
+
+/* A token's text on one line: bytes that do not print as \xhh. */
+static void print_token(const struct prompting *p, int32_t id, FILE *out)
+{
+    char *text = NULL;
+    size_t n = 0;
+    fprintf(out, " %d", id);
+    if (!p->tokenizer)
+        return;
+    tokenizer_decode(p->tokenizer, &id, 1, false, &text, &n);
+    fputc('\'', out);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] < ' ' || (unsigned char)text[i] >= 127)
+            fprintf(out, "\\x%02x", (unsigned char)text[i]);
+        else
+            fputc(text[i], out);
+    fputc('\'', out);
+    free(text);
+}
+
+/* The first row; what is wrong with it is shown, not an error: the job would go on. */
+static void print_first_prompt(struct inputs *in, FILE *out)
+{
+    struct prompt prompt;
+    struct err e;
+    int32_t *tokens = NULL;
+    size_t n = 0;
+    if (in->n_prompts == 0)
+        return;
+    if (prompts_read(in->prompts, (size_t)in->job.prompts.first, &prompt, &e) != 0) {
+        fprintf(out, "first prompt cannot be read: %s\n", e.text);
+        return;
+    }
+    if (prompting_encode(&in->prompting, &prompt, &tokens, &n, &e) != 0) {
+        fprintf(out, "first prompt gives an error row: %s\n", e.text);
+    } else {
+        fprintf(out, "first prompt, %zu tokens:", n);
+        for (size_t i = 0; i < n; i++)
+            print_token(&in->prompting, tokens[i], out);
+        fputc('\n', out);
+    }
+    free(tokens);
+    prompt_free(&prompt);
+}
+
+int check_job(const char *job_path, const char *const *overrides, size_t n, FILE *out,
+              struct err *e)
+{
+    struct inputs in;
+    if (inputs_open(&in, job_path, overrides, n, e) != 0)
+        return -1;
+    const struct exchange_ops *transport = engine_transport(&in.job, false, e);
+    int status = transport ? 0 : -1;
+    if (status == 0) {
+        print_model(&in, out);
+        print_layout(&in, transport, out);
+        status = print_memory(&in, transport, out, e);
+    }
+    if (status == 0)
+        print_first_prompt(&in, out);
+    inputs_close(&in);
+    return status;
+}

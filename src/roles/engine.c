@@ -1,0 +1,231 @@
+#include "roles/engine.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+const struct exchange_ops *engine_transport(const struct job *job, bool one_host, struct err *e)
+{
+    bool cuda = strcmp(job->device, "cuda") == 0;
+    enum exchange_kind kind = job->exchange;
+    (void)one_host;
+    if (kind == EXCHANGE_AUTO)
+        kind = job->layout.colocated ? EXCHANGE_LOCAL : cuda ? EXCHANGE_NCCL : EXCHANGE_MPI;
+    if (job->layout.colocated != (kind == EXCHANGE_LOCAL)) {
+        err_set(e, "%s: layout.exchange: 'local' is for colocated layouts, and only they have it",
+                job->path);
+        return NULL;
+    }
+    if (kind == EXCHANGE_NCCL && !cuda) {
+        err_set(e, "%s: layout.exchange: nccl needs device: cuda; use mpi", job->path);
+        return NULL;
+    }
+    if (kind == EXCHANGE_MPI && cuda) {
+        err_set(e, "%s: layout.exchange: mpi is for device: cpu; use nccl", job->path);
+        return NULL;
+    }
+    if (kind == EXCHANGE_NCCL)
+        return exchange_find_nccl();
+    return kind == EXCHANGE_LOCAL ? &exchange_local : &exchange_mpi;
+}
+
+static size_t largest(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The widest intermediate part and the experts of this FFN rank. */
+static void limit_ffn(struct device_limits *l, const struct model *m, const struct layout *layout,
+                      int index)
+{
+    size_t expert = placement_expert_inter(m->expert_inter, layout, index).count;
+    size_t shared = placement_shared_inter(m->shared_inter, layout, index).count;
+    size_t dense = placement_shared_inter(m->dense_inter, layout, index).count;
+    l->experts = placement_experts((size_t)m->router.experts, layout, index).count;
+    l->inter = largest(expert, largest(shared, dense));
+}
+
+static void plan_shapes(struct engine *g)
+{
+    const struct job *job = &g->in->job;
+    const struct model *m = &g->in->model;
+    g->limits = (struct schedule_limits){
+        .slots = job->schedule.slots,
+        .micro_batches = job->micro_batches,
+        .prefill_chunk = job->schedule.prefill_chunk,
+        .max_context = g->in->max_context,
+    };
+    g->shape = (struct exchange_shape){
+        .layout = job->layout,
+        .micro_batches = job->micro_batches,
+        .layers = m->layers,
+        .routed = m->moe,
+        .hidden = m->hidden,
+        .topk = (size_t)m->router.topk,
+        .rows = (size_t)schedule_most_rows(&g->limits),
+        .dispatch = job->precision.dispatch,
+        .combine = job->precision.combine,
+    };
+}
+
+static void plan_device(struct engine *g)
+{
+    const struct job *job = &g->in->job;
+    const struct model *m = &g->in->model;
+    bool gathers = g->role.ffn && !job->layout.colocated;
+    struct device_limits l = {
+        .rows = g->shape.rows * (gathers ? (size_t)job->layout.attention : 1),
+        .hidden = m->hidden,
+        .topk = (size_t)m->router.topk,
+    };
+    if (g->role.attention) {
+        l.q_width = largest(m->heads * m->head_dim, m->q_rank);
+        l.heads = m->heads;
+        l.head_dim = m->head_dim;
+        l.context = g->in->max_context;
+        l.vocab = m->vocab;
+        l.logit_rows = (size_t)schedule_most_sampled(&g->limits);
+    }
+    if (g->role.ffn)
+        limit_ffn(&l, m, &job->layout, g->role.index);
+    g->config = (struct device_config){
+        .index = g->role.device,
+        .threads = g->role.threads,
+        .act = job->precision.activations,
+        .kv = job->precision.kv_cache,
+        .limits = l,
+    };
+}
+
+static struct kv_shape kv_shape(const struct engine *g)
+{
+    const struct model *m = &g->in->model;
+    return (struct kv_shape){.layers = m->layers,
+                             .blocks = g->limits.kv_blocks,
+                             .kv_heads = m->kv_heads,
+                             .head_dim = m->head_dim};
+}
+
+/* KV blocks: what all slots can use, within what the job grants, or half of the memory that is
+ * free. */
+static int plan_kv(struct engine *g, struct err *e)
+{
+    const struct job *job = &g->in->job;
+    size_t longest = blocks_for(g->limits.max_context);
+    g->limits.kv_blocks = 1;
+    struct kv_shape one = kv_shape(g);
+    size_t block = g->backend->ops->kv_bytes(g->device, &one);
+    size_t free_share = g->backend->device->memory_free(g->device) / 2 / (size_t)g->role.host_ranks;
+    size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : free_share;
+    size_t all = mem_mul(longest, (size_t)g->limits.slots);
+    g->limits.kv_blocks = granted / block < all ? granted / block : all;
+    if (g->limits.kv_blocks >= longest)
+        return 0;
+    return err_set(e,
+                   "%s: one sequence of %zu tokens needs %.1f MiB of KV cache, but %s gives %.1f "
+                   "MiB; lower schedule.max_context or raise schedule.kv_memory",
+                   job->path, g->limits.max_context, (double)(longest * block) / 0x1p20,
+                   job->schedule.kv_memory ? "schedule.kv_memory" : "half of the free memory",
+                   (double)granted / 0x1p20);
+}
+
+static struct forward_parts forward_parts(struct engine *g)
+{
+    return (struct forward_parts){
+        .model = &g->in->model,
+        .backend = g->backend,
+        .device = g->device,
+        .stream = g->stream,
+        .attention = g->role.attention ? &g->attention : NULL,
+        .ffn = g->role.ffn ? &g->ffn : NULL,
+        .kv = g->kv,
+        .exchange_ops = g->exchange_ops,
+        .exchange = g->exchange,
+        .shape = &g->shape,
+        .limits = &g->limits,
+        .act = g->config.act,
+    };
+}
+
+static enum weight_keep keep(const struct engine *g)
+{
+    return g->in->job.precision.int8_weights ? WEIGHT_INT8 : WEIGHT_KEEP;
+}
+
+static void plan_memory(struct engine *g)
+{
+    const struct inputs *in = g->in;
+    struct exchange_place place = {.attention = g->role.attention,
+                                   .ffn = g->role.ffn,
+                                   .index = g->role.index,
+                                   .backend = g->backend,
+                                   .device = g->device};
+    struct forward_parts parts = forward_parts(g);
+    if (g->role.attention) {
+        struct kv_shape shape = kv_shape(g);
+        g->memory.kv = g->backend->ops->kv_bytes(g->device, &shape);
+        g->memory.weights += attention_weights_bytes(g->backend, g->device, &in->model,
+                                                     in->checkpoint, in->max_context, keep(g));
+    }
+    if (g->role.ffn)
+        g->memory.weights += ffn_weights_bytes(g->backend, g->device, &in->model, in->checkpoint,
+                                               &in->job.layout, g->role.index, keep(g));
+    g->memory.buffers = g->exchange_ops->bytes(&g->shape, &place) +
+                        forward_bytes(&parts, g->role.attention, g->role.ffn);
+}
+
+int engine_plan(struct engine *g, const struct inputs *in, const struct engine_role *role,
+                const struct exchange_ops *transport, struct err *e)
+{
+    *g = (struct engine){.in = in, .role = *role, .backend = in->backend};
+    g->exchange_ops = transport;
+    plan_shapes(g);
+    plan_device(g);
+    if (g->backend->device->open(&g->config, &g->device, e) != 0)
+        return -1;
+    if (role->attention && plan_kv(g, e) != 0)
+        return -1;
+    plan_memory(g);
+    return 0;
+}
+
+void engine_load(struct engine *g, const struct exchange_place *place, weights_progress progress,
+                 void *progress_context)
+{
+    const struct inputs *in = g->in;
+    g->stream = g->backend->device->stream_create(g->device);
+    if (g->role.attention) {
+        struct kv_shape shape = kv_shape(g);
+        attention_weights_load(&g->attention, g->backend, g->device, &in->model, in->checkpoint,
+                               in->max_context, keep(g), progress, progress_context);
+        g->kv = g->backend->ops->kv_create(g->device, &shape);
+    }
+    if (g->role.ffn)
+        ffn_weights_load(&g->ffn, g->backend, g->device, &in->model, in->checkpoint,
+                         &in->job.layout, g->role.index, keep(g), progress, progress_context);
+    struct exchange_place here = *place;
+    here.backend = g->backend;
+    here.device = g->device;
+    here.compute = g->stream;
+    g->exchange = g->exchange_ops->open(&g->shape, &here);
+    struct forward_parts parts = forward_parts(g);
+    g->forward = forward_open(&parts);
+}
+
+void engine_close(struct engine *g)
+{
+    if (!g->device)
+        return;
+    forward_close(g->forward);
+    g->exchange_ops->close(g->exchange);
+    if (g->kv)
+        g->backend->ops->kv_destroy(g->device, g->kv);
+    if (g->stream && g->role.attention)
+        attention_weights_free(&g->attention, g->backend, g->device, &g->in->model);
+    if (g->stream && g->role.ffn)
+        ffn_weights_free(&g->ffn, g->backend, g->device, &g->in->model);
+    if (g->stream)
+        g->backend->device->stream_destroy(g->device, g->stream);
+    g->backend->device->close(g->device);
+    *g = (struct engine){0};
+}

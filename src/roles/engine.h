@@ -1,0 +1,60 @@
+/* engine.h - one rank's machine: device, weights, KV cache, exchange and forward, made to measure.
+ *
+ * First the plan: from job, model and role alone, what shapes a rank will meet and what memory it
+ * will take; the dry run prints it, and opening an engine allocates exactly that. One engine per
+ * rank.
+ */
+#ifndef TANDEM_ROLES_ENGINE_H
+#define TANDEM_ROLES_ENGINE_H
+
+#include "exchange/exchange.h"
+#include "roles/forward.h"
+#include "roles/inputs.h"
+
+struct engine_role {
+    bool attention, ffn;
+    int index;      /* among the ranks of its role */
+    int threads;    /* CPU threads */
+    int device;     /* GPU of the host */
+    int host_ranks; /* ranks that share the host's memory */
+};
+
+struct engine_memory {
+    size_t weights, kv, buffers; /* device bytes; buffers: exchange, activations, scratch */
+};
+
+struct engine {
+    const struct inputs *in;
+    struct engine_role role;
+    struct device_config config;
+    struct schedule_limits limits;
+    struct exchange_shape shape;
+    const struct exchange_ops *exchange_ops;
+    const struct backend *backend;
+    struct device *device;
+    struct stream *stream;
+    struct attention_weights attention;
+    struct ffn_weights ffn;
+    struct kv *kv;
+    struct exchange *exchange;
+    struct forward *forward;
+    struct engine_memory memory;
+};
+
+/* Chooses the transport. one_host: all ranks share memory. -1: the job asks for one that cannot be.
+ */
+const struct exchange_ops *engine_transport(const struct job *job, bool one_host, struct err *e);
+
+/* Opens the device and plans: limits, shapes, memory. -1: no device, or the KV memory does not hold
+ * one longest sequence. Nothing large is allocated yet. */
+int engine_plan(struct engine *g, const struct inputs *in, const struct engine_role *role,
+                const struct exchange_ops *transport, struct err *e);
+
+/* Loads the weights and makes everything else. Collective where the transport is (all ranks). */
+void engine_load(struct engine *g, const struct exchange_place *place, weights_progress progress,
+                 void *progress_context);
+
+/* Frees whatever plan and load have made. */
+void engine_close(struct engine *g);
+
+#endif

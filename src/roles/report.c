@@ -1,0 +1,215 @@
+#include "roles/report.h"
+
+#include "base/mem.h"
+#include "roles/cores.h"
+#include "roles/progress.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one rank says about itself. */
+struct rank_line {
+    int32_t index, threads, cores;
+    char role[16], cores_text[64], device[128];
+    double weights, kv, buffers; /* bytes */
+};
+
+static struct rank_line describe(const struct comm *c, const struct engine *g)
+{
+    struct rank_line line = {.index = c->index, .threads = g->role.threads};
+    cpu_set_t mask;
+    cores_mask(&mask);
+    line.cores = cores_count(&mask);
+    cores_text(&mask, line.cores_text, sizeof line.cores_text);
+    snprintf(line.role, sizeof line.role, "%s", comm_role(c));
+    g->backend->device->describe(g->device, line.device, sizeof line.device);
+    line.weights = (double)g->memory.weights;
+    line.kv = (double)g->memory.kv;
+    line.buffers = (double)g->memory.buffers;
+    return line;
+}
+
+static void print_line(FILE *f, int rank, const char *host, const struct rank_line *l)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s %d", l->role, l->index);
+    fprintf(f, "%4d  %-16s %-13s %7d  %-10s %9.1f %9.1f %9.1f  %s\n", rank, host, name, l->threads,
+            l->cores_text, l->weights / 0x1p20, l->kv / 0x1p20, l->buffers / 0x1p20, l->device);
+}
+
+static void print_table(FILE *f, const struct comm *c, const struct rank_line *lines)
+{
+    fprintf(f, "%4s  %-16s %-13s %7s  %-10s %9s %9s %9s  %s\n", "rank", "host", "role", "threads",
+            "cores", "weights", "KV", "buffers", "device (memory in MiB)");
+    for (int i = 0; i < c->size; i++)
+        print_line(f, i, c->host[i], &lines[i]);
+}
+
+static void warn_about_cores(const struct comm *c, const struct rank_line *lines)
+{
+    for (int i = 0; i < c->size; i++)
+        if (lines[i].threads > lines[i].cores)
+            fprintf(
+                stderr,
+                "tandem: warning: rank %d has %d threads but may run on %d core%s (%s); start it "
+                "with `mpirun --bind-to none` or `srun --cpu-bind=none`, or set "
+                "layout.threads\n",
+                i, lines[i].threads, lines[i].cores, lines[i].cores == 1 ? "" : "s",
+                lines[i].cores_text);
+}
+
+static struct rank_line *gather_lines(struct comm *c, const struct engine *g)
+{
+    struct rank_line mine = describe(c, g);
+    void *all;
+    size_t total;
+    comm_gather(c, c->writer, &mine, sizeof mine, &all, &total, NULL);
+    return all;
+}
+
+void report_ranks(struct comm *c, const struct engine *g)
+{
+    struct rank_line *lines = gather_lines(c, g);
+    if (!lines)
+        return;
+    print_table(stdout, c, lines);
+    fflush(stdout);
+    warn_about_cores(c, lines);
+    free(lines);
+}
+
+char *report_rank_table(struct comm *c, const struct engine *g)
+{
+    struct rank_line *lines = gather_lines(c, g);
+    char *text = NULL;
+    size_t size;
+    if (!lines)
+        return NULL;
+    FILE *f = open_memstream(&text, &size);
+    if (!f)
+        die("out of memory");
+    print_table(f, c, lines);
+    fclose(f);
+    free(lines);
+    return text;
+}
+
+static void add(float **list, size_t *n, size_t *room, double value)
+{
+    if (*n == *room) {
+        *room = *room ? *room * 2 : 1024;
+        *list = mem_resize(*list, *room, sizeof **list);
+    }
+    (*list)[(*n)++] = (float)value;
+}
+
+void report_completions(struct report *r, const struct completion *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct completion *c = &rows[i];
+        if (c->finish == FINISH_ERROR) {
+            r->failed++;
+            continue;
+        }
+        r->done++;
+        r->prompt_tokens += c->n_prompt_tokens;
+        r->new_tokens += c->n_tokens;
+        add(&r->first, &r->n_first, &r->room_first, c->first_token - c->admitted);
+        if (c->n_tokens > 1)
+            add(&r->each, &r->n_each, &r->room_each,
+                (c->last_token - c->first_token) / (c->n_tokens - 1));
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* The value that a share `q` of the values do not exceed, in milliseconds; sorts them. */
+static double quantile_ms(float *values, size_t n, double q)
+{
+    if (n == 0)
+        return NAN;
+    qsort(values, n, sizeof *values, by_value);
+    size_t i = (size_t)ceil(q * (double)n);
+    return 1e3 * (double)values[i > 0 ? i - 1 : 0];
+}
+
+static void print_latency(const char *what, float *values, size_t n)
+{
+    printf("%-22s median %.1f ms, 99th percentile %.1f ms\n", what, quantile_ms(values, n, 0.5),
+           quantile_ms(values, n, 0.99));
+}
+
+/* Per rank: seconds of each kind, and whether it has which role. */
+struct rank_time {
+    double total[TRACE_KINDS];
+    int32_t attention, ffn;
+};
+
+/* Share of the time the ranks of a role spent working, sending and waiting. */
+static void print_role(const char *name, const struct rank_time *ranks, int n, bool attention,
+                       double seconds)
+{
+    double work = 0, wait = 0, send = 0;
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        if (attention ? !ranks[i].attention : !ranks[i].ffn || ranks[i].attention)
+            continue;
+        const double *t = ranks[i].total;
+        work += t[TRACE_ATTENTION] + t[TRACE_SAMPLE] + t[TRACE_FFN];
+        wait += t[TRACE_WAIT] + t[TRACE_CONTRACT];
+        send += t[TRACE_SEND];
+        count++;
+    }
+    if (count > 0 && seconds > 0)
+        printf("%-22s working %.1f %%, sending %.1f %%, waiting %.1f %%\n", name,
+               100 * work / seconds / count, 100 * send / seconds / count,
+               100 * wait / seconds / count);
+}
+
+static void print_roles(const struct rank_time *ranks, int n, double seconds)
+{
+    bool colocated = ranks[0].attention && ranks[0].ffn;
+    print_role(colocated ? "ranks" : "attention ranks", ranks, n, true, seconds);
+    print_role("FFN ranks", ranks, n, false, seconds);
+}
+
+void report_summary(struct report *r, struct comm *c, const struct trace *t, double seconds,
+                    const char *path, bool finished)
+{
+    struct rank_time mine = {.attention = c->attention, .ffn = c->ffn};
+    void *all;
+    size_t total;
+    char text[32];
+    memcpy(mine.total, t->total, sizeof mine.total);
+    comm_gather(c, c->writer, &mine, sizeof mine, &all, &total, NULL);
+    if (!all)
+        return;
+    printf("%-22s %llu done, %llu failed, in %s\n", "completions", (unsigned long long)r->done,
+           (unsigned long long)r->failed, progress_duration(seconds, text));
+    if (r->done > 0) {
+        printf("%-22s %llu prompt (%.1f per second), %llu completion (%.1f per second)\n", "tokens",
+               (unsigned long long)r->prompt_tokens, (double)r->prompt_tokens / seconds,
+               (unsigned long long)r->new_tokens, (double)r->new_tokens / seconds);
+        print_latency("time to first token", r->first, r->n_first);
+        if (r->n_each > 0)
+            print_latency("time per token", r->each, r->n_each);
+        print_roles(all, c->size, seconds);
+    }
+    printf("%-22s %s%s\n", finished ? "output" : "unfinished", path,
+           finished ? "" : " (what is finished is sealed; the same command continues)");
+    fflush(stdout);
+    free(all);
+}
+
+void report_free(struct report *r)
+{
+    free(r->first);
+    free(r->each);
+    *r = (struct report){0};
+}

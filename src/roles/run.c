@@ -1,0 +1,268 @@
+#include "roles/run.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "roles/cores.h"
+#include "roles/steps.h"
+#include "roles/stop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef TANDEM_VERSION
+#define TANDEM_VERSION "development"
+#endif
+
+/* Everything of a run on this rank. */
+struct run {
+    struct comm *comm;
+    struct inputs in;
+    struct engine engine;
+    struct completions_identity identity; /* writer */
+    struct completions *out;              /* writer */
+    struct units units;
+    struct decoder decoder;
+    struct parcel finished;
+    struct trace trace;
+    struct report report;
+    struct progress progress;
+    double started, loaded;
+};
+
+static bool is_writer(const struct run *r)
+{
+    return r->comm->rank == r->comm->writer;
+}
+
+/* ---- before decoding ------------------------------------------------------------------------ */
+
+/* This rank's threads: as the job says, or its fair share of the cores it may run on. */
+static int choose_threads(const struct run *r)
+{
+    struct comm *c = r->comm;
+    size_t size = (size_t)c->size;
+    cpu_set_t mine, *all = mem_new(size, sizeof *all), *here = mem_new(size, sizeof *here);
+    int n = 0, self = 0;
+    cores_mask(&mine);
+    comm_allgather(c, &mine, sizeof mine, all);
+    for (int i = 0; i < c->size; i++) {
+        if (strcmp(c->host[i], c->host[c->rank]) != 0)
+            continue;
+        if (i == c->rank)
+            self = n;
+        here[n++] = all[i];
+    }
+    int share = cores_share(here, n, self);
+    free(all);
+    free(here);
+    return r->in.job.threads > 0 ? r->in.job.threads : share;
+}
+
+static bool open_inputs(struct run *r, const struct run_options *o)
+{
+    struct err e = {{0}};
+    int status = inputs_open(&r->in, o->job, o->overrides, o->n_overrides, &e);
+    if (!comm_agree(r->comm, status == 0, &e))
+        return false;
+    status = comm_same(r->comm, inputs_hash(&r->in))
+                 ? 0
+                 : err_set(&e,
+                           "%s: the ranks do not see the same job, checkpoint or prompts; are "
+                           "all files on a file system that all hosts share?",
+                           o->job);
+    if (!comm_agree(r->comm, status == 0, &e))
+        return false;
+    status = comm_split(r->comm, &r->in.job.layout, o->role, &e);
+    return comm_agree(r->comm, status == 0, &e);
+}
+
+static bool plan_engine(struct run *r)
+{
+    struct err e = {{0}};
+    struct comm *c = r->comm;
+    struct engine_role role = {.attention = c->attention,
+                               .ffn = c->ffn,
+                               .index = c->index,
+                               .device = c->host_rank,
+                               .host_ranks = c->host_ranks,
+                               .threads = choose_threads(r)};
+    const struct exchange_ops *transport = engine_transport(&r->in.job, c->one_host, &e);
+    int status = transport ? engine_plan(&r->engine, &r->in, &role, transport, &e) : -1;
+    return comm_agree(c, status == 0, &e);
+}
+
+/* The writer opens the output; everybody learns what is done already. *finished: all of it. */
+static bool open_output(struct run *r, bool *finished)
+{
+    struct err e = {{0}};
+    int status = 0, complete = 0;
+    if (is_writer(r)) {
+        r->identity = inputs_identity(&r->in);
+        status = completions_open(&r->out, r->in.job.output.file, &r->identity, finished, &e);
+        complete = *finished;
+    }
+    if (!comm_agree(r->comm, status == 0, &e))
+        return false;
+    comm_broadcast(r->comm, r->comm->writer, &complete, sizeof complete);
+    *finished = complete != 0;
+    if (complete)
+        return true;
+    size_t bytes = units_bitmap_bytes(r->in.units);
+    uint8_t *done = mem_zeroed(bytes, 1);
+    if (is_writer(r))
+        memcpy(done, completions_done(r->out), (size_t)((r->in.units + 7) / 8));
+    comm_broadcast(r->comm, r->comm->writer, done, bytes);
+    units_init(&r->units, r->in.units, done);
+    free(done);
+    return true;
+}
+
+static void show_loading(void *context, size_t done, size_t total)
+{
+    double *last = context;
+    if (clock_now() - *last < 2 && done < total)
+        return;
+    if (*last > 0)
+        fprintf(stderr, "tandem: rank 0 has loaded %.1f of %.1f GiB\n", (double)done / 0x1p30,
+                (double)total / 0x1p30);
+    *last = clock_now();
+}
+
+static void load(struct run *r)
+{
+    struct comm *c = r->comm;
+    struct exchange_place place = {.attention = c->attention,
+                                   .ffn = c->ffn,
+                                   .index = c->index,
+                                   .world_of_attention = c->world_of_attention,
+                                   .world_of_ffn = c->world_of_ffn};
+    double last = clock_now();
+    engine_load(&r->engine, &place, is_writer(r) ? show_loading : NULL, &last);
+    comm_barrier(c);
+    r->loaded = clock_now();
+    if (is_writer(r)) {
+        printf("loaded in %.1f s; %llu of %llu completions to do\n", r->loaded - r->started,
+               (unsigned long long)r->units.left, (unsigned long long)r->units.total);
+        fflush(stdout);
+    }
+}
+
+/* ---- decoding ------------------------------------------------------------------------------- */
+
+static enum exit_status decode(struct run *r)
+{
+    struct steps s = {
+        .comm = r->comm,
+        .in = &r->in,
+        .engine = &r->engine,
+        .units = &r->units,
+        .finished = &r->finished,
+        .trace = &r->trace,
+        .started = r->started,
+    };
+    if (r->comm->attention) {
+        decoder_open(&r->decoder, &r->in.job, &r->in.prompting, r->in.prompts, &r->engine.limits,
+                     r->comm->index, &r->finished);
+        s.decoder = &r->decoder;
+    }
+    if (is_writer(r)) {
+        progress_start(&r->progress, r->units.total, r->units.total - r->units.left);
+        s.out = r->out;
+        s.report = &r->report;
+        s.progress = &r->progress;
+    }
+    enum exit_status status = steps_run(&s);
+    if (is_writer(r)) {
+        progress_end(&r->progress);
+        if (status == EXIT_RUN)
+            fprintf(stderr, "tandem: %s\n", s.seal_error.text);
+    }
+    return status;
+}
+
+/* ---- after decoding ------------------------------------------------------------------------- */
+
+static int merge(struct run *r, const char *ranks, struct err *e)
+{
+    char *job = job_yaml(&r->in.job), seed[32];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->in.job.sampling.seed);
+    const struct attribute attributes[] = {
+        {"tandem_version", TANDEM_VERSION},
+        {"job", job},
+        {"ranks", ranks},
+        {"seed", seed},
+        {"model", r->in.job.model},
+        {"exchange", r->engine.exchange_ops->name},
+        {"kernels", r->engine.backend->name},
+    };
+    int status = completions_merge(r->out, r->in.prompts, attributes,
+                                   sizeof attributes / sizeof *attributes, e);
+    free(job);
+    return status;
+}
+
+static enum exit_status finish(struct run *r, enum exit_status status)
+{
+    struct err e = {{0}};
+    double seconds = clock_now() - r->loaded;
+    int merged = 0;
+    char *ranks = report_rank_table(r->comm, &r->engine);
+    if (is_writer(r) && status == EXIT_DONE)
+        merged = merge(r, ranks, &e);
+    free(ranks);
+    if (!comm_agree(r->comm, merged == 0, &e))
+        return EXIT_RUN;
+    if (r->in.job.trace) {
+        merged = trace_write(&r->trace, r->comm, r->in.job.trace, &e);
+        if (!comm_agree(r->comm, merged == 0, &e))
+            return EXIT_RUN;
+    }
+    if (status != EXIT_RUN)
+        report_summary(&r->report, r->comm, &r->trace, seconds, r->in.job.output.file,
+                       status == EXIT_DONE);
+    return status;
+}
+
+static enum exit_status run_opened(struct run *r)
+{
+    bool finished = false;
+    if (!plan_engine(r) || !open_output(r, &finished))
+        return EXIT_INPUT;
+    if (finished) {
+        if (is_writer(r))
+            printf("%s is finished already\n", r->in.job.output.file);
+        return EXIT_DONE;
+    }
+    report_ranks(r->comm, &r->engine);
+    load(r);
+    return finish(r, decode(r));
+}
+
+static void close_run(struct run *r)
+{
+    decoder_close(&r->decoder);
+    engine_close(&r->engine);
+    completions_close(r->out);
+    free(r->identity.sampling);
+    units_free(&r->units);
+    parcel_free(&r->finished);
+    trace_close(&r->trace);
+    report_free(&r->report);
+    inputs_close(&r->in);
+}
+
+enum exit_status run_job(struct comm *c, const struct run_options *o)
+{
+    struct run r = {.comm = c, .started = clock_now()};
+    if (!open_inputs(&r, o)) {
+        inputs_close(&r.in);
+        return EXIT_INPUT;
+    }
+    stop_on_signals();
+    trace_open(&r.trace, r.in.job.trace != NULL);
+    enum exit_status status = run_opened(&r);
+    close_run(&r);
+    return status;
+}

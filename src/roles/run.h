@@ -1,0 +1,22 @@
+/* run.h - `tandem run`: the whole job, from the job file to the merged output.
+ */
+#ifndef TANDEM_ROLES_RUN_H
+#define TANDEM_ROLES_RUN_H
+
+#include "base/err.h"
+#include "roles/comm.h"
+
+#include <stddef.h>
+
+struct run_options {
+    const char *job;              /* the job file */
+    const char *const *overrides; /* --set key=value */
+    size_t n_overrides;
+    enum role role; /* --role */
+};
+
+/* Called by every rank, after comm_start(). Errors have been printed when it returns; the same
+ * status on every rank. */
+enum exit_status run_job(struct comm *c, const struct run_options *options);
+
+#endif
