@@ -14,8 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VOCAB_ID_MAX 16777215 /* ids are indices of arrays: a larger one is a mistake in the file  \
-                               */
+#define VOCAB_ID_MAX                                                                               \
+    16777215 /* ids are indices of arrays: a larger one is a mistake in the file                   \
+              */
 
 struct vocab_token {
     char *text;  /* NUL-terminated; NULL: no token has this id */

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Compares src/text with Hugging Face tokenizers on random and natural strings, and times both.
+
+    python3 tests/text/compare_hf.py [--count N] [--seed S] [--speed FILE] tokenizer.json...
+
+For every tokenizer.json given N strings, and for every variant of tests/text/fixtures/variants.json a
+fiftieth of that. Ids must be equal, and decoding too. Every character of Unicode is encoded once, alone and between
+letters. Run from the root of the repository; needs the tokenizers package and a C compiler.
+"""
+import argparse
+import ctypes
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+from tokenizers import Tokenizer
+
+import make_fixtures
+import samples
+
+
+class Err(ctypes.Structure):
+    _fields_ = [("text", ctypes.c_char * 2048)]
+
+
+class Ours:
+    """src/text/tokenizer.h"""
+
+    def __init__(self, lib, path):
+        self.lib, self.t, e = lib, ctypes.c_void_p(), Err()
+        if lib.tokenizer_open(ctypes.byref(self.t), path.encode(), ctypes.byref(e)):
+            raise ValueError(e.text.decode(errors="replace"))
+
+    def raw_encode(self, data):
+        ids, n, e = ctypes.POINTER(ctypes.c_int32)(), ctypes.c_size_t(), Err()
+        if self.lib.tokenizer_encode(self.t, data, ctypes.c_size_t(len(data)), ctypes.byref(ids),
+                                     ctypes.byref(n), ctypes.byref(e)):
+            raise ValueError(e.text.decode(errors="replace"))
+        return ids, n.value
+
+    def encode(self, text):
+        ids, n = self.raw_encode(text.encode())
+        out = ids[:n]
+        self.lib.free(ids)
+        return out
+
+    def decode(self, ids, skip):
+        array, text, n = (ctypes.c_int32 * len(ids))(*ids), ctypes.c_void_p(), ctypes.c_size_t()
+        self.lib.tokenizer_decode(self.t, array, ctypes.c_size_t(len(ids)), ctypes.c_bool(skip),
+                                  ctypes.byref(text), ctypes.byref(n))
+        out = ctypes.string_at(text, n.value)
+        lossy, m = ctypes.c_void_p(), ctypes.c_size_t()
+        self.lib.tokenizer_utf8_lossy(text, n, ctypes.byref(lossy), ctypes.byref(m))
+        repaired = ctypes.string_at(lossy, m.value).decode()
+        assert repaired == out.decode(errors="replace"), out
+        self.lib.free(text)
+        self.lib.free(lossy)
+        return repaired
+
+
+def library(folder):
+    """The library, compiled from the sources."""
+    out = os.path.join(folder, "libtext.so")
+    sources = ["src/text/" + f for f in sorted(os.listdir("src/text")) if f.endswith(".c")]
+    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Isrc", "-shared", "-fPIC", "-o", out,
+                    *sources, "src/base/err.c", "src/base/mem.c", "-ljansson", "-lpcre2-8"], check=True)
+    lib = ctypes.CDLL(out)
+    lib.free.argtypes = [ctypes.c_void_p]
+    return lib
+
+
+def compare(name, ours, hf, strings, rng):
+    """The number of strings that differ."""
+    bad = 0
+    for s in strings:
+        want = hf.encode(s, add_special_tokens=False).ids
+        got = ours.encode(s)
+        ids = rng.choices(want, k=min(8, len(want))) if want else []
+        same = got == want and all(ours.decode(x, skip) == hf.decode(x, skip_special_tokens=skip)
+                                   for x, skip in ((want, False), (want, True), (ids, False)))
+        if not same:
+            bad += 1
+            if bad <= 5:
+                print("%s differs on %s:\n  ours %s\n  hf   %s" % (ascii(name), ascii(s), got, want))
+    return bad
+
+
+def every_character():
+    """Every character alone and between letters, 64 to a string."""
+    codes = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+    for i in range(0, len(codes), 64):
+        chars = [chr(c) for c in codes[i:i + 64]]
+        yield "".join("a%sb %s 1%s2" % (c, c, c) for c in chars)
+        yield "\n" + "".join(chars)
+
+
+def speed(path, ours, hf):
+    """Megabytes a second of a whole file in lines, and in one string, one thread each."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    for name, parts in (("lines", text.splitlines(keepends=True)), ("one string", [text])):
+        data = [p.encode() for p in parts]
+        size = sum(map(len, data))
+        best_ours = best_hf = 1e9
+        for _ in range(3):
+            start = time.perf_counter()
+            for d in data:
+                ours.lib.free(ours.raw_encode(d)[0])
+            best_ours = min(best_ours, time.perf_counter() - start)
+            start = time.perf_counter()
+            for p in parts:
+                hf.encode(p, add_special_tokens=False)
+            best_hf = min(best_hf, time.perf_counter() - start)
+        print("%s: %d bytes, ours %.2f MB/s, hf %.2f MB/s" %
+              (name, size, size / best_ours / 1e6, size / best_hf / 1e6))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--count", type=int, default=20000)
+    p.add_argument("--seed", type=int, default=2)
+    p.add_argument("--speed", metavar="FILE")
+    p.add_argument("files", nargs="*")
+    a = p.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    rng = random.Random(a.seed)
+    bad = total = 0
+    with tempfile.TemporaryDirectory() as folder:
+        lib = library(folder)
+        for path in a.files:
+            ours, hf = Ours(lib, path), Tokenizer.from_file(path)
+            if a.speed:
+                speed(a.speed, ours, hf)
+                continue
+            strings = [samples.sample(rng) for _ in range(a.count)] + list(every_character())
+            bad += compare(path, ours, hf, strings, rng)
+            total += len(strings)
+        if not a.speed:
+            with open("tests/text/fixtures/small.json", encoding="ascii") as f:
+                base = json.load(f)
+            for name, parts in make_fixtures.variants():
+                path = os.path.join(folder, "variant.json")
+                with open(path, "w", encoding="ascii") as f:
+                    json.dump(make_fixtures.vary(base, parts), f)
+                strings = [samples.sample(rng) for _ in range(a.count // 50)]
+                if name.startswith("pattern \\") or name in ("gpt2", "o200k", "llama 3", "digits"):
+                    strings += list(every_character())[::1 if len(name) < 16 else 8]
+                bad += compare(name, Ours(lib, path), Tokenizer.from_file(path), strings, rng)
+                total += len(strings)
+            print("%d strings compared, %d differ" % (total, bad))
+    return bad != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
