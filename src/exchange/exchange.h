@@ -18,9 +18,10 @@
  * Counts come from the step contract: begin() gives them to every rank, so nothing about sizes is
  * ever sent. All buffers are made by open() for the largest step; nothing is allocated in a step.
  *
- * Transports: `local` (both roles in this process), `mpi` (host memory), `nccl` (device memory and
- * streams, no host synchronization). One struct exchange per rank, used by its main thread.
- * Failures of the wire are a broken world: die().
+ * Transports: `local` (both roles in this process), `shared` (ranks of one host, memory they
+ * share), `mpi` (host memory, any hosts), `nccl` (device memory and streams, no host
+ * synchronization). One struct exchange per rank, used by its main thread. Failures of the wire are
+ * a broken world: die().
  */
 #ifndef TANDEM_EXCHANGE_EXCHANGE_H
 #define TANDEM_EXCHANGE_EXCHANGE_H
@@ -101,7 +102,7 @@ struct exchange_ops {
     double (*waited)(const struct exchange *x);
 };
 
-extern const struct exchange_ops exchange_local, exchange_mpi;
+extern const struct exchange_ops exchange_local, exchange_shared, exchange_mpi;
 
 /* The NCCL transport, or NULL in a binary without CUDA (kernels/backend.c knows). */
 const struct exchange_ops *exchange_find_nccl(void);

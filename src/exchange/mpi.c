@@ -7,15 +7,15 @@
  * when the rows are dispatched.
  *
  * Waiting polls and gives the core away between polls: with more ranks than cores, the peer that is
- * waited for may need this very core.
+ * waited for may need this very core (base/backoff.h).
  */
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exchange/exchange.h"
 
 #include <limits.h>
 #include <mpi.h>
-#include <sched.h>
 #include <stdlib.h>
 
 enum { TAG_ROWS = 0, TAG_PARTIALS = MICRO_BATCHES_MAX };
@@ -138,18 +138,19 @@ static void mpi_close(struct exchange *x)
     free(x);
 }
 
-/* Until all n requests are done. The first polls spin; then every poll gives the core away. */
+/* Until all n requests are done. */
 static void wait_all(struct exchange *x, int n, MPI_Request *requests, const char *what)
 {
     double start = 0;
-    for (unsigned poll = 0;; poll++) {
+    struct backoff pause = {0};
+    for (;;) {
         int done;
         must(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE), what);
         if (done)
             break;
         if (start == 0)
             start = clock_now();
-        sched_yield();
+        backoff_pause(&pause);
     }
     if (start != 0)
         x->waited += clock_now() - start;

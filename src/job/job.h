@@ -18,7 +18,13 @@
 
 #define JOB_MAX_STOPS 16
 
-enum exchange_kind { EXCHANGE_AUTO, EXCHANGE_LOCAL, EXCHANGE_MPI, EXCHANGE_NCCL };
+enum exchange_kind {
+    EXCHANGE_AUTO, /* local when colocated, shared on one host, mpi on several, nccl on GPUs */
+    EXCHANGE_LOCAL,
+    EXCHANGE_SHARED,
+    EXCHANGE_MPI,
+    EXCHANGE_NCCL
+};
 enum tri { TRI_AUTO, TRI_FALSE, TRI_TRUE };
 
 /* A stop token: by id, or by its text in the vocabulary (id is found when the tokenizer is open).
@@ -52,7 +58,7 @@ struct job {
     struct layout
         layout; /* layout.attention, layout.ffn.expert, layout.ffn.tensor, or layout.colocated */
     int micro_batches;           /* layout.micro_batches: 1..4, default 2 (1 when colocated) */
-    enum exchange_kind exchange; /* layout.exchange: auto, local, mpi, nccl */
+    enum exchange_kind exchange; /* layout.exchange: auto, local, shared, mpi, nccl */
     int threads; /* layout.threads per rank; 0 (auto): the cores it may run on / ranks on them */
 
     char *device;  /* device: cpu or cuda */

@@ -18,6 +18,7 @@ static const struct choice bos[] = {
     {"auto", TRI_AUTO}, {"true", TRI_TRUE}, {"false", TRI_FALSE}, {NULL, 0}};
 static const struct choice exchanges[] = {{"auto", EXCHANGE_AUTO},
                                           {"local", EXCHANGE_LOCAL},
+                                          {"shared", EXCHANGE_SHARED},
                                           {"mpi", EXCHANGE_MPI},
                                           {"nccl", EXCHANGE_NCCL},
                                           {NULL, 0}};

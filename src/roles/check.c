@@ -123,7 +123,7 @@ int check_job(const char *job_path, const char *const *overrides, size_t n, FILE
     struct inputs in;
     if (inputs_open(&in, job_path, overrides, n, e) != 0)
         return -1;
-    const struct exchange_ops *transport = engine_transport(&in.job, false, e);
+    const struct exchange_ops *transport = engine_transport(&in.job, true, e);
     int status = transport ? 0 : -1;
     if (status == 0) {
         print_model(&in, out);

@@ -1,14 +1,13 @@
 #include "roles/comm.h"
 
+#include "base/backoff.h"
 #include "base/mem.h"
 
 #include <limits.h>
 #include <mpi.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static void must(int code, const char *what)
@@ -29,11 +28,12 @@ static void abort_all(int status)
 /* Waits without holding the core: a peer may need it. */
 static void wait_for(MPI_Request *request, const char *what)
 {
+    struct backoff pause = {0};
     for (int done = 0;;) {
         must(MPI_Test(request, &done, MPI_STATUS_IGNORE), what);
         if (done)
             return;
-        sched_yield();
+        backoff_pause(&pause);
     }
 }
 
@@ -64,6 +64,7 @@ void comm_start(struct comm *c, int *argc, char ***argv)
         die("MPI_Init_thread failed");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     die_context_abort(abort_all);
+    backoff_sharpen();
     MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &c->size);
     die_context_rank(c->rank, "starting", c->rank);

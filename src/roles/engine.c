@@ -4,29 +4,37 @@
 
 #include <string.h>
 
+/* What auto means for this job. */
+static enum exchange_kind natural_transport(const struct job *job, bool cuda, bool one_host)
+{
+    if (job->layout.colocated)
+        return EXCHANGE_LOCAL;
+    if (cuda)
+        return EXCHANGE_NCCL;
+    return one_host ? EXCHANGE_SHARED : EXCHANGE_MPI;
+}
+
 const struct exchange_ops *engine_transport(const struct job *job, bool one_host, struct err *e)
 {
     bool cuda = strcmp(job->device, "cuda") == 0;
     enum exchange_kind kind = job->exchange;
-    (void)one_host;
     if (kind == EXCHANGE_AUTO)
-        kind = job->layout.colocated ? EXCHANGE_LOCAL : cuda ? EXCHANGE_NCCL : EXCHANGE_MPI;
-    if (job->layout.colocated != (kind == EXCHANGE_LOCAL)) {
+        kind = natural_transport(job, cuda, one_host);
+    if (job->layout.colocated != (kind == EXCHANGE_LOCAL))
         err_set(e, "%s: layout.exchange: 'local' is for colocated layouts, and only they have it",
                 job->path);
-        return NULL;
-    }
-    if (kind == EXCHANGE_NCCL && !cuda) {
-        err_set(e, "%s: layout.exchange: nccl needs device: cuda; use mpi", job->path);
-        return NULL;
-    }
-    if (kind == EXCHANGE_MPI && cuda) {
-        err_set(e, "%s: layout.exchange: mpi is for device: cpu; use nccl", job->path);
-        return NULL;
-    }
-    if (kind == EXCHANGE_NCCL)
-        return exchange_find_nccl();
-    return kind == EXCHANGE_LOCAL ? &exchange_local : &exchange_mpi;
+    else if (kind == EXCHANGE_NCCL && !cuda)
+        err_set(e, "%s: layout.exchange: 'nccl' needs device: cuda; use auto", job->path);
+    else if ((kind == EXCHANGE_MPI || kind == EXCHANGE_SHARED) && cuda)
+        err_set(e, "%s: layout.exchange: device cuda exchanges by 'nccl'; use auto", job->path);
+    else if (kind == EXCHANGE_SHARED && !one_host)
+        err_set(e, "%s: layout.exchange: 'shared' needs all ranks on one host; use mpi", job->path);
+    else
+        return kind == EXCHANGE_LOCAL    ? &exchange_local
+               : kind == EXCHANGE_SHARED ? &exchange_shared
+               : kind == EXCHANGE_MPI    ? &exchange_mpi
+                                         : exchange_find_nccl();
+    return NULL;
 }
 
 static size_t largest(size_t a, size_t b)
