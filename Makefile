@@ -72,7 +72,6 @@ ALL_CFLAGS += -DTANDEM_X86
 endif
 
 SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
-SRC := $(if $(X86),$(SRC),$(filter-out kernels/cpu/avx%,$(SRC)))
 ifeq ($(USE_CUDA),1)
 SRC += $(wildcard kernels/cuda/*.c)
 CU := $(wildcard kernels/cuda/*.cu)
@@ -96,6 +95,7 @@ TESTS := $(TEST_MAIN:%.c=$(BUILD)/%)
 helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN),$(TEST_SRC))))
 
 # --- targets ---------------------------------------------------------------------------------
+RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" tests/run
 .PHONY: all demo test check test-slurm bench info ptxas install format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -109,13 +109,13 @@ demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mp
 test: ## install what is missing (as root), build, run every test
 	@tests/packages.sh build test
 	@$(MAKE) --no-print-directory all tests
-	@BUILD=$(BUILD) SAN=$(SAN) tests/run
+	@$(RUN)
 
-check: all tests ## unit tests only: seconds, no MPI, no network
-	@BUILD=$(BUILD) SAN=$(SAN) tests/run unit
+check: tests ## unit tests only: seconds, no MPI, no network
+	@$(RUN) unit
 
 test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on this machine (root)
-	@BUILD=$(BUILD) SAN=$(SAN) tests/run slurm
+	@$(RUN) slurm
 
 bench: $(filter $(BUILD)/tests/bench/%,$(TESTS)) ## measure kernels and exchange: build/tests/bench/*
 	@for program in $^; do echo "== $$program"; $$program || exit 1; done
@@ -173,12 +173,9 @@ $(BUILD)/flags: FORCE
 	    echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' > $@
 endif
 
-$(BUILD)/kernels/cpu/avx2%.o: SIMD := -mavx2 -mfma -mf16c
-$(BUILD)/kernels/cpu/avx512%.o: SIMD := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
-
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,CC    $<)$(CC) $(ALL_CFLAGS) $(SIMD) $(SYSTEM) -MMD -MP -c -o $@ $<
+	$(call say,CC    $<)$(CC) $(ALL_CFLAGS) $(SYSTEM) -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -7,7 +7,7 @@ print=
 packages=
 for group in "${@:-build}"; do
     case $group in
-    build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev" \
+    build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev"
         packages+=" libyaml-dev libjansson-dev libpcre2-dev" ;;
     test) packages+=" libcmocka-dev python3 python3-h5py python3-numpy" ;;
     slurm) packages+=" slurm-wlm munge" ;;
@@ -31,7 +31,7 @@ found() {
         /usr/bin/python3 -c 'import h5py, numpy' || python3 -c 'import h5py, numpy' || ok=1 ;;
     slurm) command -v slurmctld >/dev/null && command -v slurmd >/dev/null &&
         command -v munged >/dev/null || ok=1 ;;
-    esac 2>/dev/null
+    esac
     return $ok
 }
 missing=

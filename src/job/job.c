@@ -60,13 +60,14 @@ static void add_hint(struct err *e, const char *section, const char *name)
     bool elsewhere = false;
     for (size_t i = 0; i < keys_count; i++) {
         const char *home = *keys[i].section ? keys[i].section : "the top level";
+        const char *in = *keys[i].section ? "in" : "at";
         if (strcmp(keys[i].name, name) != 0 &&
             strcmp(keys_path(&keys[i], path, sizeof path), name) != 0)
             continue;
         if (elsewhere)
-            add(e, " and in %s", home);
+            add(e, " and %s %s", in, home);
         else
-            add(e, "; there is '%s' in %s", keys[i].name, home);
+            add(e, "; there is '%s' %s %s", keys[i].name, in, home);
         elsewhere = true;
     }
     if (elsewhere)
@@ -127,6 +128,20 @@ static int collect(struct reader *r, const struct node *map, const char *section
     return 0;
 }
 
+/* A whole path nobody knows: the nearest of all paths, when one is near. */
+static int fail_unknown_path(struct reader *r, const char *path, const char *override)
+{
+    char store[KEYS_MAX][64];
+    const char *paths[KEYS_MAX];
+    for (size_t i = 0; i < keys_count; i++)
+        paths[i] = keys_path(&keys[i], store[i], sizeof store[i]);
+    const char *near = suggest_nearest(path, paths, keys_count);
+    if (!near)
+        return fail_unknown(r, "", path, NULL, override);
+    err_set(r->e, "unknown key '%.100s'; did you mean '%s'?", path, near);
+    return put_place(r, NULL, override);
+}
+
 /* One "key.path=value" of the command line, after the file. "key=" takes the file's value away. */
 static int collect_override(struct reader *r, const char *text)
 {
@@ -144,10 +159,13 @@ static int collect_override(struct reader *r, const char *text)
     }
     if (k < 0) {
         char *dot = strrchr(path, '.');
-        bool known = dot && (*dot = 0, keys_is_section(path));
-        if (dot && !known)
+        if (dot) {
+            *dot = 0;
+            if (keys_is_section(path))
+                return fail_unknown(r, path, dot + 1, NULL, text);
             *dot = '.';
-        return fail_unknown(r, known ? path : "", known ? dot + 1 : path, NULL, text);
+        }
+        return fail_unknown_path(r, path, text);
     }
     struct node *value = &r->sets[r->n_sets];
     if (document_read_text(value, name, equals + 1, strlen(equals + 1), r->e) != 0)
@@ -229,7 +247,7 @@ static int check_layout(struct reader *r, const struct job *job)
     }
     if (!l->colocated && job->exchange == EXCHANGE_LOCAL) {
         err_set(r->e, "layout.exchange: local works inside one process, but attention and FFN are "
-                      "separate ranks here; take mpi or nccl, or layout.colocated: true");
+                      "separate ranks here; take shared, mpi or nccl, or layout.colocated: true");
         return fail_key(r, "layout.exchange");
     }
     long ranks = l->colocated ? l->attention : l->attention + (long)l->expert * l->tensor;

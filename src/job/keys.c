@@ -16,12 +16,10 @@ _Static_assert(sizeof(enum dtype) == sizeof(int) && sizeof(enum tri) == sizeof(i
 
 static const struct choice bos[] = {
     {"auto", TRI_AUTO}, {"true", TRI_TRUE}, {"false", TRI_FALSE}, {NULL, 0}};
-static const struct choice exchanges[] = {{"auto", EXCHANGE_AUTO},
-                                          {"local", EXCHANGE_LOCAL},
-                                          {"shared", EXCHANGE_SHARED},
-                                          {"mpi", EXCHANGE_MPI},
-                                          {"nccl", EXCHANGE_NCCL},
-                                          {NULL, 0}};
+static const struct choice exchanges[] = {
+    {"auto", EXCHANGE_AUTO}, {"local", EXCHANGE_LOCAL}, {"shared", EXCHANGE_SHARED},
+    {"mpi", EXCHANGE_MPI},   {"nccl", EXCHANGE_NCCL},   {NULL, 0},
+};
 static const struct choice devices[] = {{"cpu", 0}, {"cuda", 0}, {NULL, 0}};
 static const struct choice kernels[] = {
     {"auto", 0}, {"plain", 0}, {"avx2", 0}, {"avx512", 0}, {NULL, 0}};
