@@ -1,0 +1,364 @@
+/* Random checkpoints: the same for the same seed, of the right shape and size of numbers. */
+#include "data/checkpoint.h"
+#include "model/generate.h"
+
+#include "tests/model/files.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static char top[FILES_PATH];
+
+/* Generates into top/name and opens it. */
+static struct checkpoint *generate(struct generate_options *o, const char *name)
+{
+    struct checkpoint *c;
+    struct err e;
+    char path[FILES_PATH];
+    files_join(path, top, name);
+    o->directory = path;
+    if (generate_checkpoint(o, &e) != 0 || checkpoint_open(&c, path, &e) != 0)
+        die("%s", e.text);
+    return c;
+}
+
+static void odd(struct generate_options *o, enum dtype dtype)
+{
+    files_odd_model(o, NULL);
+    o->dtype = dtype;
+    o->model.hidden = 133;
+    o->model.expert_inter = 301; /* three rows of blocks */
+}
+
+static bool same_contents(const struct checkpoint *a, const struct checkpoint *b)
+{
+    bool same = checkpoint_count(a) == checkpoint_count(b);
+    for (size_t i = 0; same && i < checkpoint_count(a); i++) {
+        const struct tensor *t = checkpoint_at(a, i), *u = checkpoint_find(b, t->name);
+        same = u && t->dtype == u->dtype && t->bytes == u->bytes &&
+               memcmp(t->data, u->data, t->bytes) == 0;
+    }
+    return same;
+}
+
+/* Threads and file sizes change nothing; the seed changes everything but the shape. */
+static void test_seed_decides(void **state)
+{
+    (void)state;
+    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F8E4M3};
+    for (int i = 0; i < 3; i++) {
+        struct generate_options o;
+        char name[32];
+        struct checkpoint *c[4];
+        for (int run = 0; run < 4; run++) {
+            odd(&o, dtypes[i]);
+            o.threads = run == 1 ? 1 : 3;
+            o.file_bytes = run == 2 ? 100000 : 0;
+            o.seed = run == 3 ? 12 : 11;
+            snprintf(name, sizeof name, "seed-%d-%d", i, run);
+            c[run] = generate(&o, name);
+        }
+        assert_true(same_contents(c[0], c[1]));
+        assert_true(same_contents(c[0], c[2]));
+        assert_false(same_contents(c[0], c[3]));
+        assert_true(strstr(checkpoint_at(c[2], 0)->file, "model-00001-of-000"));
+        for (int run = 0; run < 4; run++)
+            checkpoint_close(c[run]);
+    }
+}
+
+/* Bytes and parameters as counted beforehand. */
+static void test_sizes(void **state)
+{
+    (void)state;
+    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F8E4M3};
+    for (int i = 0; i < 3; i++) {
+        struct generate_options o;
+        char name[32];
+        odd(&o, dtypes[i]);
+        snprintf(name, sizeof name, "size-%d", i);
+        struct checkpoint *c = generate(&o, name);
+        size_t bytes = 0, parameters = 0;
+        for (size_t t = 0; t < checkpoint_count(c); t++) {
+            const struct tensor *x = checkpoint_at(c, t);
+            bytes += x->bytes;
+            if (!strstr(x->name, "_scale_inv"))
+                parameters += x->bytes / dtype_size(x->dtype);
+        }
+        assert_int_equal(bytes, generate_bytes(&o));
+        assert_int_equal(parameters, generate_parameters(&o));
+        checkpoint_close(c);
+    }
+    struct generate_options o;
+    generate_defaults(&o);
+    assert_int_equal(generate_bytes(&o), 2 * generate_parameters(&o));
+    assert_true(generate_parameters(&o) > 1560000000 && generate_parameters(&o) < 1570000000);
+}
+
+/* What was asked for is what is read back. */
+static void test_config_round_trip(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    struct model m;
+    struct err e;
+    char path[FILES_PATH];
+    odd(&o, DTYPE_F8E4M3);
+    o.model.router.renormalize = true;
+    o.model.tied = true;
+    o.model.norm_eps = 3e-6f;
+    o.model.rope_theta = 12345.5;
+    o.model.n_eos = 2;
+    o.model.eos[1] = 60;
+    checkpoint_close(generate(&o, "round"));
+    files_join(path, top, "round");
+    assert_int_equal(model_read(&m, path, &e), 0);
+    o.model.fp8_blocks = true;
+    assert_memory_equal(m.moe, o.model.moe, sizeof m.moe);
+    assert_memory_equal(m.eos, o.model.eos, sizeof m.eos);
+    assert_true(m.norm_eps == o.model.norm_eps && m.rope_theta == o.model.rope_theta);
+    assert_string_equal(m.family, o.model.family);
+    const size_t *const got[] = {&m.hidden,      &m.layers,       &m.vocab,       &m.context,
+                                 &m.heads,       &m.kv_heads,     &m.head_dim,    &m.q_rank,
+                                 &m.dense_inter, &m.expert_inter, &m.shared_inter};
+    const size_t *const put[] = {&o.model.hidden,       &o.model.layers,      &o.model.vocab,
+                                 &o.model.context,      &o.model.heads,       &o.model.kv_heads,
+                                 &o.model.head_dim,     &o.model.q_rank,      &o.model.dense_inter,
+                                 &o.model.expert_inter, &o.model.shared_inter};
+    for (size_t i = 0; i < sizeof got / sizeof *got; i++)
+        assert_int_equal(*got[i], *put[i]);
+    assert_int_equal(m.router.experts, o.model.router.experts);
+    assert_int_equal(m.router.topk, o.model.router.topk);
+    assert_true(m.router.renormalize && m.tied && m.fp8_blocks);
+    assert_int_equal(m.bos, 0);
+    assert_int_equal(m.n_eos, 2);
+}
+
+static float element(const struct tensor *t, size_t i)
+{
+    if (t->dtype == DTYPE_F32)
+        return ((const float *)t->data)[i];
+    if (t->dtype == DTYPE_BF16)
+        return f32_from_bf16(((const bf16_t *)t->data)[i]);
+    return f32_from_f8e4m3(((const f8e4m3_t *)t->data)[i]);
+}
+
+static void check_moments(const struct checkpoint *c, const char *name, double mean,
+                          double deviation)
+{
+    const struct tensor *t = checkpoint_find(c, name);
+    size_t n = t->bytes / dtype_size(t->dtype);
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += element(t, i);
+    for (size_t i = 0; i < n; i++)
+        squares += (element(t, i) - sum / (double)n) * (element(t, i) - sum / (double)n);
+    double error = fabs(sum / (double)n - mean) * sqrt((double)n) / deviation;
+    double ratio = sqrt(squares / (double)n) / deviation;
+    if (!(error < 4) || !(fabs(ratio - 1) < 3 / sqrt((double)n)))
+        fail_msg("%s: mean %g (wanted %g), deviation %g times %g", name, sum / (double)n, mean,
+                 ratio, deviation);
+}
+
+static void test_numbers_are_of_ordinary_size(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    odd(&o, DTYPE_BF16);
+    struct checkpoint *c = generate(&o, "numbers");
+    check_moments(c, "model.embed_tokens.weight", 0, 1);
+    check_moments(c, "lm_head.weight", 0, 3 / sqrt(133));
+    check_moments(c, "model.layers.0.self_attn.wq.weight", 0, 1 / sqrt(19));
+    check_moments(c, "model.layers.1.moe.gate.weight", 0, 2 / sqrt(133));
+    check_moments(c, "model.layers.1.moe.gate_proj.weight", 0, 1 / sqrt(133));
+    check_moments(c, "model.layers.2.moe.down_proj.weight", 0, 1 / sqrt(301));
+    check_moments(c, "model.layers.3.post_attention_layernorm.weight", 1, 0.1);
+    /* one tensor is not another's copy */
+    const struct tensor *a = checkpoint_find(c, "model.layers.1.moe.gate_proj.weight");
+    const struct tensor *b = checkpoint_find(c, "model.layers.2.moe.gate_proj.weight");
+    const struct tensor *d = checkpoint_find(c, "model.layers.1.moe.up_proj.weight");
+    assert_memory_not_equal(a->data, b->data, 1024);
+    assert_memory_not_equal(a->data, d->data, 1024);
+    checkpoint_close(c);
+}
+
+/* Every block uses the whole range of the format, and its scale is that of the block. */
+static void test_fp8_blocks(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    odd(&o, DTYPE_F8E4M3);
+    struct checkpoint *c = generate(&o, "blocks");
+    const struct tensor *t = checkpoint_find(c, "model.layers.1.moe.gate_proj.weight");
+    const struct tensor *s = checkpoint_find(c, "model.layers.1.moe.gate_proj.weight_scale_inv");
+    assert_int_equal(s->shape[1], 3);
+    assert_int_equal(s->shape[2], 2);
+    float most[7 * 3 * 2] = {0};
+    for (size_t i = 0; i < 7u * 301 * 133; i++) {
+        size_t block = (i / 133 / 301 * 3 + i / 133 % 301 / 128) * 2 + i % 133 / 128;
+        most[block] = fmaxf(most[block], fabsf(element(t, i)));
+    }
+    const float *scale = s->data;
+    float low = 1, high = 0;
+    for (size_t i = 0; i < 7 * 3 * 2; i++) {
+        assert_true(most[i] == 448.0f);
+        low = fminf(low, scale[i]);
+        high = fmaxf(high, scale[i]);
+    }
+    assert_true(low > 0 && high < 2 * 3.5f / sqrtf(133) / 448 && high > 1.5f * low);
+    checkpoint_close(c);
+}
+
+static void test_tokenizer_is_copied(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    char from[FILES_PATH], to[FILES_PATH];
+    size_t n;
+    struct err e;
+    odd(&o, DTYPE_BF16);
+    files_join(from, top, "from");
+    files_join(to, top, "to");
+    o.directory = from;
+    assert_int_equal(generate_checkpoint(&o, &e), 0);
+    o.directory = to;
+    o.tokenizer = from;
+    assert_int_equal(generate_checkpoint(&o, &e), -1);
+    assert_non_null(strstr(e.text, "from/tokenizer.json: cannot be read"));
+    files_write(from, "tokenizer.json", "{\"a\": 1}", 8);
+    assert_int_equal(generate_checkpoint(&o, &e), 0); /* no config.json was left behind */
+    char *copy = files_read(to, "tokenizer.json", &n);
+    assert_string_equal(copy, "{\"a\": 1}");
+    free(copy);
+}
+
+static void expect_refused(struct generate_options *o, const char *words)
+{
+    struct err e = {""};
+    if (generate_checkpoint(o, &e) == 0)
+        fail_msg("accepted, but wanted: %s", words);
+    if (!strstr(e.text, words))
+        fail_msg("no \"%s\" in: %s", words, e.text);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    char path[FILES_PATH];
+    odd(&o, DTYPE_BF16);
+    checkpoint_close(generate(&o, "twice"));
+    files_join(path, top, "twice");
+    o.directory = path;
+    expect_refused(&o, "twice/config.json: is there already");
+    files_join(path, top, "no/parent");
+    expect_refused(&o, "no/parent: cannot be made: No such file");
+
+    files_join(path, top, "refused");
+    o.model.router.topk = 8;
+    expect_refused(&o, "moe_top_k is 8, but moe_num_experts is 7");
+    odd(&o, DTYPE_BF16);
+    o.directory = path;
+    o.model.head_dim = 7;
+    expect_refused(&o, "head_dim is 7; it must be even");
+    odd(&o, DTYPE_BF16);
+    o.directory = path;
+    o.model.moe[5] = true;
+    expect_refused(&o, "layer 5 is to have experts, but there are 4 layers");
+    odd(&o, DTYPE_BF16);
+    o.directory = path;
+    o.model.expert_inter = o.model.hidden = 1u << 20;
+    o.model.router.experts = 1024;
+    expect_refused(&o, "GB are free there");
+}
+
+static void test_settings(void **state)
+{
+    (void)state;
+    static const char *const good[][2] = {
+        {"hidden", "11"},      {"layers", "9"},  {"vocab", "12"},
+        {"context", "13"},     {"heads", "14"},  {"head_dim", "16"},
+        {"q_rank", "17"},      {"dense", "18"},  {"experts", "19"},
+        {"topk", "2"},         {"expert", "20"}, {"shared", "0"},
+        {"tied", "true"},      {"eos", "5"},     {"renormalize", "true"},
+        {"rope_theta", "1e4"}, {"dtype", "fp8"}, {"seed", "18446744073709551615"},
+        {"file_mb", "3"},      {"threads", "2"},
+    };
+    static const char *const bad[][3] = {
+        {"hidden", "", "hidden must be a whole number"},
+        {"hidden", "12x", "not \"12x\""},
+        {"hidden", "-1", "not \"-1\""},
+        {"hidden", "99999999999", "whole number"},
+        {"tied", "yes", "tied must be true or false"},
+        {"dtype", "f16", "dtype must be f32, bf16 or fp8"},
+        {"rope_theta", "x", "rope_theta must be a number"},
+        {"moe_layers", "1-", "moe_layers must be layers like"},
+        {"moe_layers", "1,,2", "moe_layers must be"},
+        {"moe_layers", "600", "moe_layers must be"},
+        {"seed", "18446744073709551616", "seed must be"},
+        {"size", "3", "no setting \"size\"; there are: hidden, layers"},
+    };
+    struct generate_options o;
+    struct err e;
+    generate_defaults(&o);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (generate_set(&o, good[i][0], good[i][1], &e) != 0)
+            fail_msg("%s", e.text);
+    const struct model *m = &o.model;
+    assert_true(m->hidden == 11 && m->layers == 9 && m->vocab == 12 && m->context == 13);
+    assert_true(m->heads == 14 && m->head_dim == 16 && m->q_rank == 17 && m->dense_inter == 18);
+    assert_true(m->router.experts == 19 && m->router.topk == 2 && m->router.renormalize);
+    assert_true(m->expert_inter == 20 && m->shared_inter == 0 && m->tied && m->eos[0] == 5);
+    assert_true(m->rope_theta == 1e4 && o.dtype == DTYPE_F8E4M3 && o.seed == UINT64_MAX);
+    assert_true(o.file_bytes == 3u << 20 && o.threads == 2);
+    for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
+        assert_int_equal(m->moe[l], l >= 1 && l <= 7);
+    assert_int_equal(generate_set(&o, "moe_layers", "0,2-3", &e), 0);
+    assert_int_equal(generate_set(&o, "layers", "5", &e), 0);
+    for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
+        assert_int_equal(m->moe[l], l == 0 || l == 2 || l == 3);
+    assert_int_equal(generate_set(&o, "moe_layers", "none", &e), 0);
+    for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
+        assert_false(m->moe[l]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(generate_set(&o, bad[i][0], bad[i][1], &e), -1);
+        if (!strstr(e.text, bad[i][2]))
+            fail_msg("no \"%s\" in: %s", bad[i][2], e.text);
+    }
+}
+
+static int make(void **state)
+{
+    (void)state;
+    files_make(top);
+    return 0;
+}
+
+static int clean(void **state)
+{
+    (void)state;
+    files_remove(top);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_seed_decides),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_config_round_trip),
+        cmocka_unit_test(test_numbers_are_of_ordinary_size),
+        cmocka_unit_test(test_fp8_blocks),
+        cmocka_unit_test(test_tokenizer_is_copied),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_settings),
+    };
+    return cmocka_run_group_tests(tests, make, clean);
+}
