@@ -83,6 +83,7 @@ struct completions_identity inputs_identity(const struct inputs *in)
         .model_hash = checkpoint_hash(in->checkpoint),
         .tokenizer_hash = t ? tokenizer_hash(t) : 0,
         .prompts_hash = prompts_hash(in->prompts),
+        .first_prompt = in->job.prompts.first,
         .units = in->units,
         .samples = (uint64_t)in->job.sampling.samples,
         .sampling = job_sampling_json(&in->job),

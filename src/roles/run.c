@@ -119,15 +119,21 @@ static bool open_output(struct run *r, bool *finished)
     return true;
 }
 
+/* When progress was last shown, and whether at all: a model that loads at once needs no lines. */
+struct loading {
+    double last;
+    bool shown;
+};
+
 static void show_loading(void *context, size_t done, size_t total)
 {
-    double *last = context;
-    if (clock_now() - *last < 2 && done < total)
+    struct loading *l = context;
+    double now = clock_now();
+    if (now - l->last < 2 && !(l->shown && done == total))
         return;
-    if (*last > 0)
-        fprintf(stderr, "tandem: rank 0 has loaded %.1f of %.1f GiB\n", (double)done / 0x1p30,
-                (double)total / 0x1p30);
-    *last = clock_now();
+    fprintf(stderr, "tandem: attention rank 0 has loaded %.1f of %.1f GiB\n", (double)done / 0x1p30,
+            (double)total / 0x1p30);
+    *l = (struct loading){now, true};
 }
 
 static void load(struct run *r)
@@ -138,8 +144,8 @@ static void load(struct run *r)
                                    .index = c->index,
                                    .world_of_attention = c->world_of_attention,
                                    .world_of_ffn = c->world_of_ffn};
-    double last = clock_now();
-    engine_load(&r->engine, &place, is_writer(r) ? show_loading : NULL, &last);
+    struct loading loading = {.last = clock_now()};
+    engine_load(&r->engine, &place, is_writer(r) ? show_loading : NULL, &loading);
     comm_barrier(c);
     r->loaded = clock_now();
     if (is_writer(r)) {
