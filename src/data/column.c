@@ -40,7 +40,8 @@ static int reopen_with_cache(struct column *c, hid_t file)
     bool chunked = H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 1, &chunk) == 1;
     H5Pclose(creation);
     hid_t type = H5Dget_type(c->dataset);
-    /* In the file a string of variable length is a reference of 16 bytes, whatever the type says. */
+    /* In the file a string of variable length is a reference of 16 bytes, whatever the type says.
+     */
     size_t size = H5Tis_variable_str(type) > 0 ? 16 : H5Tget_size(type);
     size_t bytes = (size_t)chunk * size;
     H5Tclose(type);
