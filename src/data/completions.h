@@ -48,7 +48,7 @@ void completion_free(struct completion *c);
 /* What must stay the same for a job to be continued, and is recorded in the output's attributes. */
 struct completions_identity {
     uint64_t model_hash, tokenizer_hash, prompts_hash;
-    uint64_t first_prompt;   /* row of the prompts file that unit 0 belongs to */
+    uint64_t first_prompt; /* row of the prompts file that unit 0 belongs to */
     uint64_t units, samples;
     char *sampling; /* the resolved sampling section as JSON: equal, or not continued */
 };

@@ -1,0 +1,30 @@
+/* export.h - completions as JSON Lines: from the finished output, or from what is sealed so far.
+ *
+ * For the subcommand `export`; one process, beside a running job if wanted: it only reads.
+ */
+#ifndef TANDEM_DATA_EXPORT_H
+#define TANDEM_DATA_EXPORT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct export_options {
+    bool tokens, logprobs; /* write these arrays too */
+    bool partial;          /* read `<path>.partial/` when `path` is not there */
+    const char *prompts;   /* partial: prompts file to take the ids from; NULL: no field "id" */
+    size_t *rows;          /* receives how many objects were written; NULL: nothing does */
+};
+
+/* One object a line, in the order of prompts and samples:
+ *   {"id": "..", "prompt": 0, "sample": 0, "text": "..", "finish": "stop", "error": null,
+ *    "prompt_tokens": 5, "tokens": [..], "logprobs": [..]}
+ * error is a string when finish is "error". logprobs are written so that reading them as float
+ * gives the same bits; those that are no numbers are null. Text that is not UTF-8 gets U+FFFD.
+ * *rows (may be NULL): objects written. -1: nothing of that name, not an output, unreadable, or
+ * `out` refuses. */
+int export_completions(const char *path, FILE *out, const struct export_options *o, struct err *e);
+
+#endif
