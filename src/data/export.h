@@ -23,7 +23,7 @@ struct export_options {
  *    "prompt_tokens": 5, "tokens": [..], "logprobs": [..]}
  * error is a string when finish is "error". logprobs are written so that reading them as float
  * gives the same bits; those that are no numbers are null. Text that is not UTF-8 gets U+FFFD.
- * *rows (may be NULL): objects written. -1: nothing of that name, not an output, unreadable, or
+ * -1: nothing of that name, not an output, unreadable, or
  * `out` refuses. */
 int export_completions(const char *path, FILE *out, const struct export_options *o, struct err *e);
 

@@ -21,15 +21,15 @@ struct import_options {
     enum import_format format;
     const char *text_field;   /* NULL: "text" */
     const char *tokens_field; /* an array of token ids; NULL: read text */
-    const char
-        *id_field; /* a string or integer, in every object; NULL: "id", if the first has it */
+    const char *id_field; /* string or integer, in every object; NULL: "id", if the first has it */
     const char *limit_field; /* NULL: "max_new_tokens", where an object has it */
     bool force;              /* replace out_path when it exists */
+    size_t *rows;            /* receives how many were written; NULL: nothing does */
 };
 
-/* in_path "-" is standard input. Empty lines are left out. *rows (may be NULL): how many were
- * written. -1 with file:line (and column) of the first line that is not right: not JSON, not UTF-8,
- * a NUL, a field that is missing or of the wrong type; or out_path exists and force is not set. */
+/* in_path "-" is standard input. Empty lines are left out. -1 with file:line (and column) of the
+ * first line that is not right: not JSON, not UTF-8, a NUL, a field that is missing or of the wrong
+ * type; or out_path exists and force is not set. */
 int import_prompts(const char *in_path, const char *out_path, const struct import_options *o,
                    struct err *e);
 
