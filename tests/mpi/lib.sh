@@ -1,0 +1,59 @@
+# lib.sh - what the scripts of this folder share. Sourced, never run.
+# Each script gets a folder of its own, $work, removed at the end.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+BUILD=${BUILD:-build}
+PYTHON=${PYTHON:-python3}
+tandem=$BUILD/tandem
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+skip() {
+    echo "$*"
+    exit 77
+}
+
+need() {
+    [ -x "$1" ] || fail "$1 is not built"
+}
+
+# decode NAME RANKS [KEY=VALUE]... - runs $job with the output $work/NAME.h5; prints what it said
+# when it fails. The exit status is that of the job.
+decode() {
+    local name=$1 ranks=$2 status
+    shift 2
+    local set=()
+    for pair in "$@"; do
+        set+=(--set "$pair")
+    done
+    tests/mpirun "$ranks" "$tandem" run "$job" --set output.file="$work/$name.h5" "${set[@]}" \
+        >"$work/$name.log" 2>&1
+    status=$?
+    [ $status = 0 ] || cat "$work/$name.log"
+    return $status
+}
+
+# completions NAME - what was decoded, one JSON line a completion: everything but times and ranks.
+completions() {
+    "$tandem" export "$work/$1.h5" --tokens --logprobs || fail "export of $1"
+}
+
+# tokens NAME - the same without the logprobs.
+tokens() {
+    "$tandem" export "$work/$1.h5" --tokens || fail "export of $1"
+}
+
+# same NAME NAME - the completions are equal to the last bit of every logprob.
+same() {
+    cmp <(completions "$1") <(completions "$2") || fail "$1 and $2 differ"
+}
+
+# same_tokens NAME NAME - the completions are equal; logprobs may differ in their last bits.
+same_tokens() {
+    cmp <(tokens "$1") <(tokens "$2") || fail "$1 and $2 differ in tokens"
+}
