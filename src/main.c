@@ -5,9 +5,13 @@
  */
 #include "base/err.h"
 #include "base/mem.h"
+#include "data/export.h"
+#include "data/import.h"
+#include "model/generate.h"
 #include "roles/check.h"
 #include "roles/run.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -99,6 +103,149 @@ static int command_check(int argc, char **argv)
     return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
 }
 
+/* ---- import and export ---------------------------------------------------------------------- */
+
+static int parse_format(const char *text, enum import_format *format, struct err *e)
+{
+    if (strcmp(text, "jsonl") == 0)
+        *format = IMPORT_JSON;
+    else if (strcmp(text, "text") == 0)
+        *format = IMPORT_TEXT;
+    else
+        return err_set(e, "--format is jsonl or text, not '%s'", text);
+    return 0;
+}
+
+static int parse_import(int argc, char **argv, struct import_options *o, struct err *e)
+{
+    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
+                                            {"text", required_argument, NULL, 't'},
+                                            {"tokens", required_argument, NULL, 'k'},
+                                            {"id", required_argument, NULL, 'i'},
+                                            {"max-new-tokens", required_argument, NULL, 'm'},
+                                            {"force", no_argument, NULL, 'F'},
+                                            {NULL, 0, NULL, 0}};
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case 'f':
+            if (parse_format(optarg, &o->format, e) != 0)
+                return -1;
+            break;
+        case 't':
+            o->text_field = optarg;
+            break;
+        case 'k':
+            o->tokens_field = optarg;
+            break;
+        case 'i':
+            o->id_field = optarg;
+            break;
+        case 'm':
+            o->limit_field = optarg;
+            break;
+        case 'F':
+            o->force = true;
+            break;
+        default:
+            return err_set(e, "see `tandem help`");
+        }
+    }
+    if (argc - optind != 2)
+        return err_set(e, "`tandem import` takes the file to read and the HDF5 file to write");
+    return 0;
+}
+
+static int command_import(int argc, char **argv)
+{
+    size_t rows = 0;
+    struct err e = {{0}};
+    struct import_options o = {.rows = &rows};
+    if (parse_import(argc, argv, &o, &e) != 0 ||
+        import_prompts(argv[optind], argv[optind + 1], &o, &e) != 0)
+        return complain(&e, EXIT_INPUT);
+    printf("%s: %zu prompts\n", argv[optind + 1], rows);
+    return EXIT_DONE;
+}
+
+static int parse_export(int argc, char **argv, struct export_options *o, const char **to,
+                        struct err *e)
+{
+    static const struct option options[] = {
+        {"tokens", no_argument, NULL, 't'},   {"logprobs", no_argument, NULL, 'l'},
+        {"partial", no_argument, NULL, 'p'},  {"prompts", required_argument, NULL, 'P'},
+        {"to", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        o->tokens |= option == 't';
+        o->logprobs |= option == 'l';
+        o->partial |= option == 'p';
+        if (option == 'P')
+            o->prompts = optarg;
+        if (option == 'o')
+            *to = optarg;
+        if (option == '?')
+            return err_set(e, "see `tandem help`");
+    }
+    if (argc - optind != 1)
+        return err_set(e, "`tandem export` takes one output file of a job");
+    return 0;
+}
+
+static int command_export(int argc, char **argv)
+{
+    struct err e = {{0}};
+    const char *to = NULL;
+    struct export_options o = {0};
+    if (parse_export(argc, argv, &o, &to, &e) != 0)
+        return complain(&e, EXIT_INPUT);
+    FILE *out = to ? fopen(to, "w") : stdout;
+    if (!out) {
+        err_set(&e, "%s: cannot be written: %s", to, strerror(errno));
+        return complain(&e, EXIT_INPUT);
+    }
+    int status = export_completions(argv[optind], out, &o, &e);
+    if (fflush(out) != 0 && status == 0)
+        status = err_set(&e, "%s: %s", to ? to : "standard output", strerror(errno));
+    if (to)
+        fclose(out);
+    return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
+}
+
+/* ---- generate ------------------------------------------------------------------------------- */
+
+/* --tokenizer DIRECTORY, or NAME=VALUE for one of generate_names(); one directory to write. */
+static int parse_generate(int argc, char **argv, struct generate_options *o, struct err *e)
+{
+    for (int i = 1; i < argc; i++) {
+        char *equals = strchr(argv[i], '=');
+        if (strcmp(argv[i], "--tokenizer") == 0 && i + 1 < argc) {
+            o->tokenizer = argv[++i];
+        } else if (equals) {
+            *equals = 0;
+            if (generate_set(o, argv[i], equals + 1, e) != 0)
+                return -1;
+        } else if (o->directory || argv[i][0] == '-') {
+            return err_set(e, "`tandem generate` does not know '%s'; see `tandem help`", argv[i]);
+        } else {
+            o->directory = argv[i];
+        }
+    }
+    if (!o->directory)
+        return err_set(e, "`tandem generate` takes the directory to write");
+    return 0;
+}
+
+static int command_generate(int argc, char **argv)
+{
+    struct err e = {{0}};
+    struct generate_options o;
+    generate_defaults(&o);
+    if (parse_generate(argc, argv, &o, &e) != 0 || generate_checkpoint(&o, &e) != 0)
+        return complain(&e, EXIT_INPUT);
+    printf("%s: %zu parameters, %.2f GB\n", o.directory, generate_parameters(&o),
+           (double)generate_bytes(&o) / 1e9);
+    return EXIT_DONE;
+}
+
 /* ---- help ----------------------------------------------------------------------------------- */
 
 static int command_help(int argc, char **argv);
@@ -116,6 +263,15 @@ static const struct command commands[] = {
      command_run},
     {"check", "JOB.yaml [--set KEY=VALUE]...",
      "dry run: validate everything, print layout, memory and the first prompt", command_check},
+    {"import",
+     "IN OUT.h5 [--format jsonl|text] [--text FIELD] [--tokens FIELD] [--id FIELD] "
+     "[--max-new-tokens FIELD] [--force]",
+     "prompts from JSON Lines or plain text (- is standard input) into an HDF5 file",
+     command_import},
+    {"export", "OUTPUT.h5 [--tokens] [--logprobs] [--partial] [--prompts FILE.h5] [--to FILE]",
+     "completions as JSON Lines; --partial: of a job that is not finished", command_export},
+    {"generate", "DIRECTORY [NAME=VALUE]... [--tokenizer DIRECTORY]",
+     "a checkpoint with random weights, for measuring", command_generate},
     {"version", "", "print the version", command_version},
     {"help", "", "print this", command_help},
 };
@@ -127,6 +283,9 @@ static int command_help(int argc, char **argv)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         printf("  tandem %s %s\n      %s\n", commands[i].name, commands[i].arguments,
                commands[i].what);
+    printf("\nNames for generate:");
+    for (const char *const *name = generate_names(); *name; name++)
+        printf(" %s", *name);
     printf("\nExit status: 0 done, 1 wrong input, 2 failed while running, 75 unfinished: the same "
            "command continues.\n");
     return EXIT_DONE;
