@@ -4,7 +4,7 @@
 #include "base/philox.h"
 #include "model/config.h"
 #include "model/family.h"
-#include "model/shards.h"
+#include "model/writer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -90,8 +90,8 @@ struct source {
 
 struct plan {
     const struct generate_options *o;
-    struct shards shards;
-    struct source *sources; /* [shards.count] */
+    struct writer files;
+    struct source *sources; /* [files.count] */
 };
 
 static enum dtype dtype_of(const struct generate_options *o, enum tensor_use use)
@@ -102,9 +102,9 @@ static enum dtype dtype_of(const struct generate_options *o, enum tensor_use use
 static void plan_add(struct plan *p, const char *name, enum dtype dtype, int dims,
                      const size_t *shape, struct source source)
 {
-    shards_add(&p->shards, name, dtype, dims, shape, source.scale);
-    p->sources = mem_resize(p->sources, p->shards.count, sizeof *p->sources);
-    p->sources[p->shards.count - 1] = source;
+    writer_add(&p->files, name, dtype, dims, shape, source.scale);
+    p->sources = mem_resize(p->sources, p->files.count, sizeof *p->sources);
+    p->sources[p->files.count - 1] = source;
 }
 
 static void plan_tensor(struct plan *p, enum model_tensor kind, size_t layer)
@@ -129,7 +129,7 @@ static void plan_tensor(struct plan *p, enum model_tensor kind, size_t layer)
 static void plan_make(struct plan *p, const struct generate_options *o)
 {
     *p = (struct plan){.o = o};
-    shards_init(&p->shards, o->directory);
+    writer_init(&p->files, o->directory);
     const struct family *f = family_of(&o->model);
     for (int k = 0; k < TENSOR_KINDS; k++)
         if (f->tensors[k].where == WHERE_MODEL)
@@ -138,12 +138,12 @@ static void plan_make(struct plan *p, const struct generate_options *o)
         for (int k = 0; k < TENSOR_KINDS; k++)
             if (f->tensors[k].where != WHERE_MODEL)
                 plan_tensor(p, (enum model_tensor)k, l);
-    shards_plan(&p->shards, o->file_bytes);
+    writer_plan(&p->files, o->file_bytes);
 }
 
 static void plan_free(struct plan *p)
 {
-    shards_free(&p->shards);
+    writer_free(&p->files);
     free(p->sources);
 }
 
@@ -151,7 +151,7 @@ size_t generate_bytes(const struct generate_options *o)
 {
     struct plan p;
     plan_make(&p, o);
-    size_t bytes = shards_bytes(&p.shards);
+    size_t bytes = writer_bytes(&p.files);
     plan_free(&p);
     return bytes;
 }
@@ -161,9 +161,9 @@ size_t generate_parameters(const struct generate_options *o)
     struct plan p;
     plan_make(&p, o);
     size_t n = 0;
-    for (size_t i = 0; i < p.shards.count; i++)
+    for (size_t i = 0; i < p.files.count; i++)
         if (!p.sources[i].scale)
-            n += p.shards.tensors[i].bytes / dtype_size(p.shards.tensors[i].dtype);
+            n += p.files.tensors[i].bytes / dtype_size(p.files.tensors[i].dtype);
     plan_free(&p);
     return n;
 }
@@ -175,12 +175,12 @@ struct strip {
     size_t tensor, matrix, row, rows;
 };
 
-static size_t rows_of(const struct shard_tensor *t)
+static size_t rows_of(const struct writer_tensor *t)
 {
     return t->dims >= 2 ? t->shape[t->dims - 2] : 1;
 }
 
-static size_t columns_of(const struct shard_tensor *t)
+static size_t columns_of(const struct writer_tensor *t)
 {
     return t->shape[t->dims - 1];
 }
@@ -190,8 +190,8 @@ static struct strip *strips_of(const struct plan *p, size_t file, size_t *count,
 {
     struct strip *strips = NULL;
     *count = *widest = 0;
-    for (size_t i = 0; i < p->shards.count; i++) {
-        const struct shard_tensor *t = &p->shards.tensors[i];
+    for (size_t i = 0; i < p->files.count; i++) {
+        const struct writer_tensor *t = &p->files.tensors[i];
         if (t->file != file || p->sources[i].scale || t->bytes == 0)
             continue;
         size_t rows = rows_of(t), columns = columns_of(t);
@@ -212,7 +212,7 @@ static struct strip *strips_of(const struct plan *p, size_t file, size_t *count,
 /* Makes the strip's numbers: x[rows][columns] = normal x deviation (+ 1 for gains). */
 static void strip_values(const struct plan *p, const struct strip *s, float *x)
 {
-    const struct shard_tensor *t = &p->shards.tensors[s->tensor];
+    const struct writer_tensor *t = &p->files.tensors[s->tensor];
     const struct source *from = &p->sources[s->tensor];
     const struct model *m = &p->o->model;
     enum tensor_use use = family_of(m)->tensors[from->kind].use;
@@ -228,7 +228,7 @@ static void strip_values(const struct plan *p, const struct strip *s, float *x)
 static void strip_to_fp8(const struct plan *p, const struct strip *s, const float *x, f8e4m3_t *to,
                          float *scales)
 {
-    const struct shard_tensor *t = &p->shards.tensors[s->tensor];
+    const struct writer_tensor *t = &p->files.tensors[s->tensor];
     const struct source *from = &p->sources[s->tensor];
     size_t columns = columns_of(t), blocks = (columns + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
     size_t block_rows = (rows_of(t) + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
@@ -252,25 +252,25 @@ static void strip_to_fp8(const struct plan *p, const struct strip *s, const floa
 static int strip_write(const struct plan *p, const struct strip *s, int fd, float *x, void *to,
                        struct err *e)
 {
-    const struct shard_tensor *t = &p->shards.tensors[s->tensor];
+    const struct writer_tensor *t = &p->files.tensors[s->tensor];
     size_t columns = columns_of(t), n = s->rows * columns, size = dtype_size(t->dtype);
     size_t offset = t->offset + (s->matrix * rows_of(t) + s->row) * columns * size;
     strip_values(p, s, x);
     if (t->dtype == DTYPE_F32)
-        return shards_write(fd, x, n * size, offset, t->name, e);
+        return writer_write(fd, x, n * size, offset, t->name, e);
     if (t->dtype == DTYPE_BF16) {
         for (size_t i = 0; i < n; i++)
             ((bf16_t *)to)[i] = bf16_from_f32(x[i]);
-        return shards_write(fd, to, n * size, offset, t->name, e);
+        return writer_write(fd, to, n * size, offset, t->name, e);
     }
-    const struct shard_tensor *scale = t + 1; /* plan_tensor() put it there */
+    const struct writer_tensor *scale = t + 1; /* plan_tensor() put it there */
     size_t blocks = columns_of(scale);
     float *scales = mem_new(blocks, sizeof *scales);
     strip_to_fp8(p, s, x, to, scales);
-    int status = shards_write(fd, to, n * size, offset, t->name, e);
+    int status = writer_write(fd, to, n * size, offset, t->name, e);
     size_t row = s->matrix * rows_of(scale) + s->row / FAMILY_BLOCK;
     if (status == 0)
-        status = shards_write(fd, scales, blocks * sizeof *scales,
+        status = writer_write(fd, scales, blocks * sizeof *scales,
                               scale->offset + row * blocks * sizeof *scales, scale->name, e);
     free(scales);
     return status;
@@ -280,7 +280,7 @@ static int file_write(struct plan *p, size_t file, struct err *e)
 {
     const int threads = p->o->threads > 0 ? p->o->threads : omp_get_max_threads();
     size_t count, widest;
-    int fd = shards_create(&p->shards, file, e);
+    int fd = writer_create(&p->files, file, e);
     if (fd < 0)
         return -1;
     struct strip *strips = strips_of(p, file, &count, &widest);
@@ -410,10 +410,10 @@ int generate_checkpoint(const struct generate_options *o, struct err *e)
     if (status == 0) {
         struct plan p;
         plan_make(&p, o);
-        for (size_t f = 0; f < p.shards.files && status == 0; f++)
+        for (size_t f = 0; f < p.files.files && status == 0; f++)
             status = file_write(&p, f, e);
         if (status == 0)
-            status = shards_write_index(&p.shards, e);
+            status = writer_write_index(&p.files, e);
         plan_free(&p);
     }
     if (status == 0)

@@ -1,11 +1,11 @@
-/* shards.h - writes a checkpoint directory: which tensor goes to which safetensors file, and where.
+/* writer.h - writes a checkpoint directory: which tensor goes to which safetensors file, and where.
  *
  * The caller lists its tensors, has them planned, creates one file after the other and writes the
  * contents itself, in any order and from any thread, at the offsets given here; so a checkpoint
  * larger than memory can be written. Used by one process.
  */
-#ifndef TANDEM_MODEL_SHARDS_H
-#define TANDEM_MODEL_SHARDS_H
+#ifndef TANDEM_MODEL_WRITER_H
+#define TANDEM_MODEL_WRITER_H
 
 #include "base/dtype.h"
 #include "base/err.h"
@@ -14,46 +14,46 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct shard_tensor {
+struct writer_tensor {
     char name[FAMILY_NAME_MAX + 32];
     enum dtype dtype; /* f32, bf16 or f8e4m3 */
     int dims;
     size_t shape[3];
     bool joined;   /* stands in the file of the tensor before it */
-    size_t bytes;  /* by shards_add() */
-    size_t file;   /* by shards_plan() */
-    size_t offset; /* bytes into the file's data; from the file's start after shards_create() */
+    size_t bytes;  /* by writer_add() */
+    size_t file;   /* by writer_plan() */
+    size_t offset; /* bytes into the file's data; from the file's start after writer_create() */
 };
 
-struct shards {
+struct writer {
     const char *directory; /* borrowed */
-    struct shard_tensor *tensors;
+    struct writer_tensor *tensors;
     size_t count, files;
 };
 
-/* An empty list; shards_free() returns what it holds. */
-void shards_init(struct shards *s, const char *directory);
-void shards_free(struct shards *s);
+/* An empty list; writer_free() returns what it holds. */
+void writer_init(struct writer *s, const char *directory);
+void writer_free(struct writer *s);
 
-void shards_add(struct shards *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
+void writer_add(struct writer *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
                 bool joined);
 
 /* Fills files in the order of the list, a new one when the next tensor would make it larger than
  * file_bytes (0: one file for everything). In a file wider elements come first, so that all are
  * aligned. */
-void shards_plan(struct shards *s, size_t file_bytes);
+void writer_plan(struct writer *s, size_t file_bytes);
 
-size_t shards_bytes(const struct shards *s);
+size_t writer_bytes(const struct writer *s);
 
 /* Creates file `file`, writes its header and moves the offsets of its tensors to their places in
  * the file. Returns its descriptor, which the caller closes, or -1. */
-int shards_create(struct shards *s, size_t file, struct err *e);
+int writer_create(struct writer *s, size_t file, struct err *e);
 
 /* Writes model.safetensors.index.json; nothing when there is only one file. */
-int shards_write_index(const struct shards *s, struct err *e);
+int writer_write_index(const struct writer *s, struct err *e);
 
 /* All `bytes` at `offset`, or -1 with the reason. `what` is named in the message. */
-int shards_write(int fd, const void *data, size_t bytes, size_t offset, const char *what,
+int writer_write(int fd, const void *data, size_t bytes, size_t offset, const char *what,
                  struct err *e);
 
 #endif

@@ -1,4 +1,4 @@
-#include "model/shards.h"
+#include "model/writer.h"
 
 #include "base/mem.h"
 
@@ -14,24 +14,24 @@
 #define PATH_BYTES   4096
 #define HEADER_ALIGN 8 /* the format asks for it: the data then begins aligned */
 
-void shards_init(struct shards *s, const char *directory)
+void writer_init(struct writer *s, const char *directory)
 {
-    *s = (struct shards){.directory = directory};
+    *s = (struct writer){.directory = directory};
 }
 
-void shards_free(struct shards *s)
+void writer_free(struct writer *s)
 {
     free(s->tensors);
     s->tensors = NULL;
     s->count = 0;
 }
 
-void shards_add(struct shards *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
+void writer_add(struct writer *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
                 bool joined)
 {
     s->tensors = mem_resize(s->tensors, s->count + 1, sizeof *s->tensors);
-    struct shard_tensor *t = &s->tensors[s->count++];
-    *t = (struct shard_tensor){.dtype = dtype, .dims = dims, .joined = joined};
+    struct writer_tensor *t = &s->tensors[s->count++];
+    *t = (struct writer_tensor){.dtype = dtype, .dims = dims, .joined = joined};
     snprintf(t->name, sizeof t->name, "%s", name);
     t->bytes = dtype_size(dtype);
     for (int i = 0; i < dims; i++) {
@@ -40,11 +40,11 @@ void shards_add(struct shards *s, const char *name, enum dtype dtype, int dims, 
     }
 }
 
-void shards_plan(struct shards *s, size_t file_bytes)
+void writer_plan(struct writer *s, size_t file_bytes)
 {
     size_t file = 0, used = 0;
     for (size_t i = 0; i < s->count; i++) {
-        struct shard_tensor *t = &s->tensors[i];
+        struct writer_tensor *t = &s->tensors[i];
         bool full = file_bytes && used > 0 && used + t->bytes > file_bytes;
         if (full && !t->joined) {
             file++;
@@ -58,7 +58,7 @@ void shards_plan(struct shards *s, size_t file_bytes)
         size_t at = 0;
         for (size_t width = 4; width > 0; width /= 2)
             for (size_t i = 0; i < s->count; i++) {
-                struct shard_tensor *t = &s->tensors[i];
+                struct writer_tensor *t = &s->tensors[i];
                 if (t->file != file || dtype_size(t->dtype) != width)
                     continue;
                 t->offset = at;
@@ -67,7 +67,7 @@ void shards_plan(struct shards *s, size_t file_bytes)
     }
 }
 
-size_t shards_bytes(const struct shards *s)
+size_t writer_bytes(const struct writer *s)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < s->count; i++)
@@ -75,7 +75,7 @@ size_t shards_bytes(const struct shards *s)
     return bytes;
 }
 
-static void file_name(const struct shards *s, size_t file, char name[64])
+static void file_name(const struct writer *s, size_t file, char name[64])
 {
     if (s->files == 1)
         snprintf(name, 64, "model.safetensors");
@@ -83,7 +83,7 @@ static void file_name(const struct shards *s, size_t file, char name[64])
         snprintf(name, 64, "model-%05zu-of-%05zu.safetensors", file + 1, s->files);
 }
 
-static int path_to(const struct shards *s, const char *name, char path[PATH_BYTES], struct err *e)
+static int path_to(const struct writer *s, const char *name, char path[PATH_BYTES], struct err *e)
 {
     int n = snprintf(path, PATH_BYTES, "%s/%s", s->directory, name);
     if (n >= PATH_BYTES)
@@ -92,7 +92,7 @@ static int path_to(const struct shards *s, const char *name, char path[PATH_BYTE
     return 0;
 }
 
-int shards_write(int fd, const void *data, size_t bytes, size_t offset, const char *what,
+int writer_write(int fd, const void *data, size_t bytes, size_t offset, const char *what,
                  struct err *e)
 {
     const char *from = data;
@@ -110,12 +110,12 @@ int shards_write(int fd, const void *data, size_t bytes, size_t offset, const ch
     return 0;
 }
 
-static json_t *header_of(const struct shards *s, size_t file)
+static json_t *header_of(const struct writer *s, size_t file)
 {
     static const char *const text[DTYPE_COUNT] = {"F32", "BF16", "F8_E4M3", "I8"};
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     for (size_t i = 0; i < s->count; i++) {
-        const struct shard_tensor *t = &s->tensors[i];
+        const struct writer_tensor *t = &s->tensors[i];
         if (t->file != file)
             continue;
         json_t *shape = json_array();
@@ -131,7 +131,7 @@ static json_t *header_of(const struct shards *s, size_t file)
 }
 
 /* Eight bytes of length and the JSON, padded with blanks. Sets where the data begins. */
-static int write_header(const struct shards *s, size_t file, int fd, const char *path,
+static int write_header(const struct writer *s, size_t file, int fd, const char *path,
                         size_t *data_begins, struct err *e)
 {
     json_t *header = header_of(s, file);
@@ -146,14 +146,14 @@ static int write_header(const struct shards *s, size_t file, int fd, const char 
         block[i] = (char)(uint8_t)((uint64_t)padded >> 8 * i);
     memcpy(block + 8, json, length);
     memset(block + 8 + length, ' ', padded - length);
-    int status = shards_write(fd, block, padded + 8, 0, path, e);
+    int status = writer_write(fd, block, padded + 8, 0, path, e);
     free(block);
     free(json);
     *data_begins = padded + 8;
     return status;
 }
 
-int shards_create(struct shards *s, size_t file, struct err *e)
+int writer_create(struct writer *s, size_t file, struct err *e)
 {
     char name[64], path[PATH_BYTES];
     file_name(s, file, name);
@@ -173,7 +173,7 @@ int shards_create(struct shards *s, size_t file, struct err *e)
     return fd;
 }
 
-int shards_write_index(const struct shards *s, struct err *e)
+int writer_write_index(const struct writer *s, struct err *e)
 {
     char path[PATH_BYTES], name[64];
     if (s->files < 2)
@@ -187,7 +187,7 @@ int shards_write_index(const struct shards *s, struct err *e)
             die("out of memory while writing %s", path);
     }
     json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size",
-                              (json_int_t)shards_bytes(s), "weight_map", map);
+                              (json_int_t)writer_bytes(s), "weight_map", map);
     int status = 0;
     if (json_dump_file(index, path, JSON_INDENT(2)) != 0)
         status = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
