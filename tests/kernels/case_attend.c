@@ -1,0 +1,400 @@
+/* case_attend.c - rotary embedding, the KV cache, and attention over it.
+ *
+ * A scene is a set of sequences with q, k and v for every token. It is played in batches, in one
+ * way or another (whole prompts, token by token, chunks), and every row must come out right, and
+ * with the same bits in whichever way. The cache is filled with NaN before: a token that a row must
+ * not see, or that was not stored yet, shows. */
+#include "tests/kernels/cases.h"
+#include "tests/kernels/rig.h"
+#include "tests/kernels/shapes.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEQUENCES  6
+#define MAX_BLOCKS 4 /* of one sequence */
+#define LAYERS     2
+#define LAYER      1 /* the one that is tested */
+
+static const int lengths[SEQUENCES] = {1, 63, 64, 65, 130, 7};
+
+struct shape {
+    int heads, kv_heads, dim;
+};
+
+struct scene {
+    struct shape shape;
+    const float *q[SEQUENCES], *k[SEQUENCES], *v[SEQUENCES]; /* [length][heads][D] */
+    const float *angles;
+    int32_t blocks[SEQUENCES][MAX_BLOCKS];
+};
+
+/* What came out of every token. */
+struct played {
+    float *q[SEQUENCES], *k[SEQUENCES], *out[SEQUENCES];
+};
+
+/* A way to cut the scene into batches. */
+struct way {
+    const char *name;
+    int chunk;      /* tokens of a segment; sequence s: chunk + s x grow */
+    int grow;       /* */
+    bool backwards; /* sequences in a batch */
+    bool alone;     /* one sequence after the other */
+};
+
+struct segment {
+    int seq, pos, count;
+};
+
+static struct device_limits limits_of(const struct shape *s)
+{
+    size_t width = (size_t)s->heads * (size_t)s->dim;
+    return (struct device_limits){.rows = 6 * MAX_BLOCKS * KV_BLOCK,
+                                  .hidden = 1,
+                                  .q_width = width,
+                                  .heads = (size_t)s->heads,
+                                  .head_dim = (size_t)s->dim,
+                                  .context = MAX_BLOCKS * KV_BLOCK};
+}
+
+static struct scene new_scene(struct rig *r, struct shape shape, double scale)
+{
+    struct scene scene = {.shape = shape};
+    size_t dim = (size_t)shape.dim, positions = MAX_BLOCKS * KV_BLOCK;
+    for (int s = 0; s < SEQUENCES; s++) {
+        size_t n = (size_t)lengths[s] * dim;
+        scene.q[s] = rig_values(r, r->act, n * (size_t)shape.heads, scale);
+        scene.k[s] = rig_values(r, r->act, n * (size_t)shape.kv_heads, 1.5);
+        scene.v[s] = rig_values(r, r->act, n * (size_t)shape.kv_heads, 2);
+        for (int b = 0; b < MAX_BLOCKS; b++) /* 7 and 24 have no common factor: all different */
+            scene.blocks[s][b] = (s * MAX_BLOCKS + b) * 7 % (SEQUENCES * MAX_BLOCKS);
+    }
+    float *angles = rig_host(r, positions * dim, sizeof *angles);
+    for (size_t p = 0; p < positions; p++)
+        for (size_t j = 0; j < dim / 2; j++) {
+            double angle = (double)p * pow(500000.0, -2.0 * (double)j / (double)dim);
+            angles[p * dim + 2 * j] = (float)cos(angle);
+            angles[p * dim + 2 * j + 1] = (float)sin(angle);
+        }
+    scene.angles = angles;
+    return scene;
+}
+
+static struct played new_played(struct rig *r, const struct scene *scene)
+{
+    struct played p;
+    for (int s = 0; s < SEQUENCES; s++) {
+        size_t n = (size_t)lengths[s] * (size_t)scene->shape.dim;
+        p.q[s] = rig_host(r, n * (size_t)scene->shape.heads, sizeof(float));
+        p.k[s] = rig_host(r, n * (size_t)scene->shape.kv_heads, sizeof(float));
+        p.out[s] = rig_host(r, n * (size_t)scene->shape.heads, sizeof(float));
+    }
+    return p;
+}
+
+/* The batch of these segments, on the device. Blocks beyond a sequence's tokens are -1. */
+static struct attn_batch make_batch(struct rig *r, const struct scene *scene,
+                                    const struct segment *segments, int n)
+{
+    struct attn_batch batch = {.segments = n, .blocks_stride = MAX_BLOCKS + 1};
+    size_t count = (size_t)n;
+    int32_t *seg_row = rig_host(r, count + 1, 4), *seg_pos = rig_host(r, count, 4);
+    int32_t *blocks = rig_host(r, count * (MAX_BLOCKS + 1), 4);
+    int32_t *row_seg = rig_host(r, SEQUENCES * MAX_BLOCKS * KV_BLOCK, 4);
+    int32_t *row_pos = rig_host(r, SEQUENCES * MAX_BLOCKS * KV_BLOCK, 4);
+    for (int i = 0; i < n; i++) {
+        const struct segment *s = &segments[i];
+        int context = s->pos + s->count;
+        seg_row[i] = batch.rows;
+        seg_pos[i] = s->pos;
+        for (int j = 0; j < s->count; j++) {
+            row_seg[batch.rows] = i;
+            row_pos[batch.rows++] = s->pos + j;
+        }
+        for (int b = 0; b <= MAX_BLOCKS; b++)
+            blocks[i * (MAX_BLOCKS + 1) + b] =
+                b * KV_BLOCK < context ? scene->blocks[s->seq][b] : -1;
+        batch.max_rows = s->count > batch.max_rows ? s->count : batch.max_rows;
+        batch.max_context = context > batch.max_context ? context : batch.max_context;
+    }
+    seg_row[n] = batch.rows;
+    size_t rows = (size_t)batch.rows;
+    batch.seg_row = rig_put(r, seg_row, (count + 1) * 4);
+    batch.seg_pos = rig_put(r, seg_pos, count * 4);
+    batch.row_seg = rig_put(r, row_seg, rows * 4);
+    batch.row_pos = rig_put(r, row_pos, rows * 4);
+    batch.blocks = rig_put(r, blocks, count * (MAX_BLOCKS + 1) * 4);
+    return batch;
+}
+
+/* Rows of the segments out of, or back into, per-sequence arrays [length][width]. */
+static float *rows_from(struct rig *r, const float *const *from, const struct segment *segments,
+                        int n, size_t rows, size_t width)
+{
+    float *all = rig_host(r, rows * width, sizeof *all), *to = all;
+    for (int i = 0; i < n; i++) {
+        size_t count = (size_t)segments[i].count * width;
+        memcpy(to, from[segments[i].seq] + (size_t)segments[i].pos * width, count * sizeof *to);
+        to += count;
+    }
+    return all;
+}
+
+static void rows_to(float *const *to, const struct segment *segments, int n, const float *from,
+                    size_t width)
+{
+    for (int i = 0; i < n; i++) {
+        size_t count = (size_t)segments[i].count * width;
+        memcpy(to[segments[i].seq] + (size_t)segments[i].pos * width, from, count * sizeof *from);
+        from += count;
+    }
+}
+
+static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
+                       const struct segment *segments, int n, struct played *p)
+{
+    const struct shape *shape = &scene->shape;
+    struct attn_batch batch = make_batch(r, scene, segments, n);
+    size_t rows = (size_t)batch.rows, dim = (size_t)shape->dim;
+    size_t wide = dim * (size_t)shape->heads, narrow = dim * (size_t)shape->kv_heads;
+    void *q =
+        rig_put_values(r, r->act, rows_from(r, scene->q, segments, n, rows, wide), rows * wide);
+    void *k =
+        rig_put_values(r, r->act, rows_from(r, scene->k, segments, n, rows, narrow), rows * narrow);
+    void *v =
+        rig_put_values(r, r->act, rows_from(r, scene->v, segments, n, rows, narrow), rows * narrow);
+    float *angles = rig_put_values(r, DTYPE_F32, scene->angles, MAX_BLOCKS * KV_BLOCK * dim);
+    void *out = rig_room(r, rows * wide * dtype_size(r->act));
+    r->ops->rope_append(r->d, r->s, kv, LAYER, &batch, angles, shape->heads, q, k, v);
+    r->ops->attend(r->d, r->s, kv, LAYER, &batch, shape->heads, q, out);
+    rows_to(p->q, segments, n, rig_get_values(r, r->act, q, rows * wide), wide);
+    rows_to(p->k, segments, n, rig_get_values(r, r->act, k, rows * narrow), narrow);
+    rows_to(p->out, segments, n, rig_get_values(r, r->act, out, rows * wide), wide);
+    rig_clear(r);
+}
+
+/* Every place of the cache gets a NaN, in every layer. */
+static struct kv *poisoned_kv(struct rig *r, const struct scene *scene)
+{
+    const struct shape *shape = &scene->shape;
+    struct kv_shape kv_shape = {LAYERS, SEQUENCES * MAX_BLOCKS, (size_t)shape->kv_heads,
+                                (size_t)shape->dim};
+    struct kv *kv = r->ops->kv_create(r->d, &kv_shape);
+    size_t elements = (size_t)KV_BLOCK * MAX_BLOCKS * (size_t)shape->dim;
+    size_t wide = elements * (size_t)shape->heads, narrow = elements * (size_t)shape->kv_heads;
+    float *nans = rig_host(r, wide, sizeof *nans);
+    for (size_t i = 0; i < wide; i++)
+        nans[i] = NAN;
+    void *q = rig_put_values(r, r->act, nans, wide), *k = rig_put_values(r, r->act, nans, narrow);
+    void *v = rig_put_values(r, r->act, nans, narrow);
+    float *angles = rig_put_values(r, DTYPE_F32, scene->angles, elements);
+    for (int s = 0; s < SEQUENCES; s++) {
+        struct segment all = {s, 0, MAX_BLOCKS * KV_BLOCK};
+        struct attn_batch batch = make_batch(r, scene, &all, 1);
+        for (int layer = 0; layer < LAYERS; layer++)
+            r->ops->rope_append(r->d, r->s, kv, layer, &batch, angles, shape->heads, q, k, v);
+    }
+    rig_clear(r);
+    return kv;
+}
+
+static int chunk_of(const struct way *way, int seq)
+{
+    return way->chunk + seq * way->grow;
+}
+
+/* Plays the sequences first..end-1 together until all are done. */
+static void play_some(struct rig *r, const struct scene *scene, struct kv *kv,
+                      const struct way *way, int first, int end, struct played *p)
+{
+    int done[SEQUENCES] = {0};
+    for (;;) {
+        struct segment segments[SEQUENCES];
+        int n = 0;
+        for (int i = first; i < end; i++) {
+            int s = way->backwards ? end - 1 - (i - first) : i, left = lengths[s] - done[s];
+            int count = left < chunk_of(way, s) ? left : chunk_of(way, s);
+            if (count)
+                segments[n++] = (struct segment){s, done[s], count};
+            done[s] += count;
+        }
+        if (n == 0)
+            break;
+        play_batch(r, scene, kv, segments, n, p);
+    }
+}
+
+static void play(struct rig *r, const struct scene *scene, const struct way *way, struct played *p)
+{
+    struct kv *kv = poisoned_kv(r, scene);
+    if (way->alone)
+        for (int s = SEQUENCES - 1; s >= 0; s--)
+            play_some(r, scene, kv, way, s, s + 1, p);
+    else
+        play_some(r, scene, kv, way, 0, SEQUENCES, p);
+    play_batch(r, scene, kv, NULL, 0, p); /* a batch of nothing does nothing */
+    r->ops->kv_destroy(r->d, kv);
+}
+
+/* ---- references -------------------------------------------------------------------------------
+ */
+
+static void check_rotation(struct rig *r, const struct scene *scene, const char *name, int heads,
+                           const float *from, const float *got, int length)
+{
+    size_t dim = (size_t)scene->shape.dim, half = dim / 2, all = (size_t)length * (size_t)heads;
+    double *want = rig_host(r, all * dim, sizeof *want);
+    for (size_t i = 0; i < all; i++)
+        for (size_t j = 0; j < half; j++) {
+            const float *angle = scene->angles + i / (size_t)heads * dim + 2 * j;
+            double c = (double)angle[0], s = (double)angle[1];
+            double a = (double)from[i * dim + j], b = (double)from[i * dim + j + half];
+            want[i * dim + j] = a * c - b * s;
+            want[i * dim + j + half] = b * c + a * s;
+        }
+    rig_compare(r, name, got, want, all, dim, NULL, rig_tolerance(r->act));
+}
+
+static double cached(enum dtype t, float f)
+{
+    if (t == DTYPE_F8E4M3)
+        return (double)f32_from_f8e4m3(f8e4m3_from_f32(f));
+    return (double)(t == DTYPE_BF16 ? f32_from_bf16(bf16_from_f32(f)) : f);
+}
+
+/* One head of one row, from what rope_append left in q and k. Returns the size of the numbers. */
+static double reference_head(const struct rig *r, const struct scene *scene, const struct played *p,
+                             int seq, size_t row, size_t head, double *scores, double *want)
+{
+    const struct shape *s = &scene->shape;
+    size_t dim = (size_t)s->dim, heads = (size_t)s->heads, kv_heads = (size_t)s->kv_heads;
+    const float *q = p->q[seq] + (row * heads + head) * dim;
+    size_t first = head / (heads / kv_heads) * dim, step = kv_heads * dim;
+    double most = -INFINITY, total = 0, size = 0;
+    for (size_t t = 0; t <= row; t++) {
+        scores[t] = 0;
+        for (size_t j = 0; j < dim; j++)
+            scores[t] += (double)q[j] * cached(r->kv, p->k[seq][t * step + first + j]);
+        scores[t] /= sqrt((double)dim);
+        most = fmax(most, scores[t]);
+    }
+    for (size_t t = 0; t <= row; t++)
+        total += scores[t] = exp(scores[t] - most);
+    for (size_t j = 0; j < dim; j++) {
+        double sum = 0, squares = 0;
+        for (size_t t = 0; t <= row; t++) {
+            double term = scores[t] / total * cached(r->kv, scene->v[seq][t * step + first + j]);
+            sum += term;
+            squares += term * term;
+        }
+        want[j] = sum;
+        size = fmax(size, fmax(fabs(sum), sqrt(squares)));
+    }
+    return size;
+}
+
+static void check_attention(struct rig *r, const struct scene *scene, const struct played *p,
+                            double tolerance)
+{
+    size_t dim = (size_t)scene->shape.dim, heads = (size_t)scene->shape.heads;
+    double *scores = mem_new(MAX_BLOCKS * KV_BLOCK, sizeof *scores);
+    for (int s = 0; s < SEQUENCES; s++) {
+        size_t all = (size_t)lengths[s] * heads;
+        double *want = rig_host(r, all * dim, sizeof *want), *size = rig_host(r, all, sizeof *size);
+        for (size_t i = 0; i < all; i++)
+            size[i] = reference_head(r, scene, p, s, i / heads, i % heads, scores, want + i * dim);
+        check_rotation(r, scene, "q", (int)heads, scene->q[s], p->q[s], lengths[s]);
+        check_rotation(r, scene, "k", scene->shape.kv_heads, scene->k[s], p->k[s], lengths[s]);
+        rig_compare(r, "out", p->out[s], want, all, dim, size, tolerance);
+    }
+    free(scores);
+}
+
+static const struct shape shapes[] = {{1, 1, 2}, {3, 1, 64}, {5, 1, 6}, {4, 2, 34}, {3, 1, 256}};
+static const enum dtype kvs[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F8E4M3};
+
+int case_attend(const struct backend *b)
+{
+    static const struct way whole = {"whole prompts", MAX_BLOCKS * KV_BLOCK, 0, false, false};
+    static const double scales[] = {1, 80}; /* the second makes the softmax steep */
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++)
+        for (size_t k = 0; k < COUNT(kvs); k++)
+            for (size_t i = 0; i < COUNT(shapes); i++)
+                for (size_t c = 0; c < COUNT(scales); c++) {
+                    struct rig r;
+                    struct device_limits limits = limits_of(&shapes[i]);
+                    rig_open(&r, b, shape_acts[a], kvs[k], 2, &limits);
+                    rig_at(&r, "attend: %d heads on %d of %d, kv %s, q up to %g", shapes[i].heads,
+                           shapes[i].kv_heads, shapes[i].dim, dtype_name(kvs[k]), scales[c]);
+                    struct scene scene = new_scene(&r, shapes[i], scales[c]);
+                    struct played p = new_played(&r, &scene);
+                    rig_keep(&r);
+                    play(&r, &scene, &whole, &p);
+                    /* An error in a score is multiplied by how steep the softmax is there. */
+                    check_attention(&r, &scene, &p, rig_tolerance(r.act) * (c ? 30 : 1));
+                    failures += rig_close(&r);
+                }
+    return failures;
+}
+
+/* ---- invariance -------------------------------------------------------------------------------
+ */
+
+static const struct way ways[] = {
+    {"whole prompts", MAX_BLOCKS *KV_BLOCK, 0, false, false},
+    {"whole prompts backwards", MAX_BLOCKS *KV_BLOCK, 0, true, false},
+    {"each prompt alone", MAX_BLOCKS *KV_BLOCK, 0, false, true},
+    {"token by token", 1, 0, false, false},
+    {"token by token, backwards", 1, 0, true, false},
+    {"token by token, alone", 1, 0, false, true},
+    {"chunks of 3", 3, 0, true, false},
+    {"chunks of 64", 64, 0, false, false},
+    {"chunks of 1, 14, 27, ...", 1, 13, false, false},
+    {"chunks of 17, alone", 17, 0, false, true},
+};
+
+static void check_way(const struct backend *b, const struct rig *first, const struct scene *scene,
+                      const struct played *want, const struct way *way, int threads, int *failures)
+{
+    struct rig r;
+    struct device_limits limits = limits_of(&scene->shape);
+    rig_open(&r, b, first->act, first->kv, threads, &limits);
+    rig_at(&r, "%s, %d threads: %s against whole prompts", first->what, threads, way->name);
+    struct played p = new_played(&r, scene);
+    rig_keep(&r);
+    play(&r, scene, way, &p);
+    for (int s = 0; s < SEQUENCES; s++) {
+        size_t n = (size_t)lengths[s] * (size_t)scene->shape.dim * sizeof(float);
+        rig_same_bytes(&r, "q", p.q[s], want->q[s], n * (size_t)scene->shape.heads);
+        rig_same_bytes(&r, "k", p.k[s], want->k[s], n * (size_t)scene->shape.kv_heads);
+        rig_same_bytes(&r, "out", p.out[s], want->out[s], n * (size_t)scene->shape.heads);
+    }
+    *failures += rig_close(&r);
+}
+
+int case_attend_invariance(const struct backend *b)
+{
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++)
+        for (size_t k = 0; k < COUNT(kvs); k++)
+            for (size_t i = 0; i < COUNT(shapes); i++) {
+                struct rig r;
+                struct device_limits limits = limits_of(&shapes[i]);
+                rig_open(&r, b, shape_acts[a], kvs[k], 1, &limits);
+                rig_at(&r, "attend: %d heads on %d of %d, kv %s", shapes[i].heads,
+                       shapes[i].kv_heads, shapes[i].dim, dtype_name(kvs[k]));
+                struct scene scene = new_scene(&r, shapes[i], 2);
+                struct played want = new_played(&r, &scene);
+                rig_keep(&r);
+                play(&r, &scene, &ways[0], &want);
+                for (size_t w = 0; w < COUNT(ways); w++)
+                    check_way(b, &r, &scene, &want, &ways[w], 1 + (int)(w + i) % 3, &failures);
+                failures += rig_close(&r);
+            }
+    return failures;
+}

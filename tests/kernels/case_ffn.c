@@ -1,0 +1,297 @@
+/* case_ffn.c - experts, shared experts and dense MLPs on one FFN rank. */
+#include "tests/kernels/cases.h"
+#include "tests/kernels/rig.h"
+#include "tests/kernels/shapes.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MAX_EXPERTS 4
+#define MAX_TOPK    3
+
+struct mlp {
+    struct rig_weight gate, up, down;
+};
+
+struct ffn_inputs {
+    struct mlp experts[MAX_EXPERTS], shared;
+    struct mlp_part parts[MAX_EXPERTS];
+    struct ffn_part part;
+    enum weight_keep keep;
+    enum dtype out;
+    size_t hidden, topk; /* topk 0: a dense layer */
+    const float *x;
+    const int32_t *ids;
+    const float *weights;
+};
+
+/* What a rank may hold. The router chooses among `all` experts. */
+struct shape {
+    int hidden, inter, shared, first, held, all, topk;
+};
+
+static const struct shape shapes[] = {
+    {77, 65, 33, 0, 4, 4, 2}, /* everything */
+    {65, 7, 0, 3, 2, 8, 3},   /* some experts, none shared */
+    {63, 0, 64, 0, 0, 0, 0},  /* dense */
+    {300, 63, 5, 5, 3, 8, 3}, /* several blocks of FP8 scales */
+    {33, 0, 17, 2, 2, 6, 2},  /* an empty slice of the experts */
+    {7, 0, 0, 0, 2, 3, 1},    /* nothing at all: zeros */
+    {1, 1, 1, 1, 1, 3, 3},    /* */
+    {64, 256, 0, 0, 1, 2, 1}, /* */
+};
+
+static struct mlp new_mlp(struct rig *r, enum dtype t, size_t hidden, size_t inter, size_t slice)
+{
+    return (struct mlp){rig_weight(r, t, inter, hidden, slice, 0),
+                        rig_weight(r, t, inter, hidden, slice, 0),
+                        rig_weight(r, t, hidden, inter, 0, slice)};
+}
+
+static struct mlp_part parts_of(const struct mlp *m)
+{
+    return (struct mlp_part){m->gate.part, m->up.part, m->down.part};
+}
+
+/* The last rows choose in turn; row 0 chooses the last experts, which may not be held. */
+static void choose(struct rig *r, struct ffn_inputs *in, const struct shape *s, int n)
+{
+    int32_t *ids = rig_host(r, (size_t)(n * s->topk), sizeof *ids);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < s->topk; k++) { /* a shift by chance, then neighbours: all different */
+            int shift = (int)(rig_uniform(r) * s->all);
+            ids[i * s->topk + k] =
+                k == 0 ? (i == 0 ? s->all - 1 : shift) : (ids[i * s->topk] + s->all - k) % s->all;
+        }
+    in->ids = ids;
+    in->weights = rig_values(r, DTYPE_F32, (size_t)(n * s->topk), 1);
+}
+
+static void fill_inputs(struct rig *r, struct ffn_inputs *in, const struct shape *s, enum dtype t,
+                        int n)
+{
+    in->hidden = (size_t)s->hidden;
+    in->topk = (size_t)s->topk;
+    for (int e = 0; e < s->held; e++) {
+        in->experts[e] = new_mlp(r, t, in->hidden, (size_t)s->inter, (size_t)e * 50);
+        in->parts[e] = parts_of(&in->experts[e]);
+    }
+    in->shared = new_mlp(r, t, in->hidden, (size_t)s->shared, 100);
+    in->part = (struct ffn_part){s->first, s->held, in->parts, parts_of(&in->shared)};
+    in->x = rig_values(r, r->act, (size_t)n * in->hidden, 1);
+    choose(r, in, s, n);
+}
+
+static unsigned char *run_ffn(struct rig *r, const void *inputs, const int *rows, int n)
+{
+    const struct ffn_inputs *in = inputs;
+    size_t count = (size_t)n * in->hidden, chosen = (size_t)n * in->topk;
+    struct ffn *f = r->ops->ffn_create(r->d, &in->part, in->keep);
+    int32_t *ids = rig_host(r, chosen, sizeof *ids);
+    float *weights = rig_host(r, chosen, sizeof *weights);
+    for (size_t i = 0; i < chosen; i++) { /* a row of NaN chooses as row 0 does */
+        int row = rows[i / in->topk];
+        size_t from = (size_t)(row < 0 ? 0 : row) * in->topk + i % in->topk;
+        ids[i] = in->ids[from];
+        weights[i] = in->weights[from];
+    }
+    void *x = rig_put_values(r, r->act, rig_pick(r, in->x, in->hidden, rows, n), count);
+    void *out = rig_room(r, count * dtype_size(in->out));
+    r->ops->ffn(r->d, r->s, f, x, in->topk ? rig_put(r, ids, chosen * sizeof *ids) : NULL,
+                in->topk ? rig_put(r, weights, chosen * sizeof *weights) : NULL, (int)in->topk, n,
+                out, in->out);
+    float *got = rig_get_values(r, in->out, out, count);
+    r->ops->ffn_destroy(r->d, f);
+    return (unsigned char *)got;
+}
+
+/* sum += factor x mlp(x); squares: of the terms, as large as they are before anything cancels. */
+static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep keep, const float *x,
+                          double factor, double *sum, double *squares)
+{
+    size_t inter = m->gate.part.n, hidden = m->gate.part.k;
+    const double *gate = rig_kept(r, &m->gate, keep), *up = rig_kept(r, &m->up, keep);
+    const double *down = rig_kept(r, &m->down, keep);
+    for (size_t i = 0; i < inter; i++) {
+        double g = 0, u = 0, g2 = 0, u2 = 0;
+        for (size_t j = 0; j < hidden; j++) {
+            double a = gate[i * hidden + j] * (double)x[j], b = up[i * hidden + j] * (double)x[j];
+            g += a;
+            u += b;
+            g2 += a * a;
+            u2 += b * b;
+        }
+        double mid = g / (1 + exp(-g)) * u, size = fmax(fabs(mid), sqrt(g2 * u2));
+        for (size_t h = 0; h < hidden; h++) {
+            double weight = factor * down[h * inter + i];
+            sum[h] += weight * mid;
+            squares[h] += weight * size * weight * size;
+        }
+    }
+}
+
+static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
+{
+    int rows[64];
+    for (int i = 0; i < n; i++)
+        rows[i] = i;
+    size_t hidden = in->hidden;
+    double *want = rig_host(r, (size_t)n * hidden, sizeof *want);
+    double *size = rig_host(r, (size_t)n, sizeof *size);
+    const float *got = (const float *)(const void *)run_ffn(r, in, rows, n);
+    rig_keep(r);
+    for (size_t i = 0; i < (size_t)n; i++) {
+        double *squares = rig_host(r, hidden, sizeof *squares);
+        for (int e = 0; e < in->part.n_experts; e++)
+            for (size_t k = 0; k < in->topk; k++)
+                if (in->ids[i * in->topk + k] == in->part.first_expert + e)
+                    reference_mlp(r, &in->experts[e], in->keep, in->x + i * hidden,
+                                  (double)in->weights[i * in->topk + k], want + i * hidden,
+                                  squares);
+        reference_mlp(r, &in->shared, in->keep, in->x + i * hidden, 1, want + i * hidden, squares);
+        for (size_t h = 0; h < hidden; h++)
+            size[i] = fmax(size[i], fmax(fabs(want[i * hidden + h]), sqrt(squares[h])));
+        rig_clear(r);
+    }
+    enum dtype coarse = r->act == DTYPE_BF16 ? DTYPE_BF16 : in->out;
+    rig_compare(r, "out", got, want, (size_t)n, hidden, size,
+                rig_weight_tolerance(r, coarse, in->keep));
+}
+
+static struct device_limits limits_of(const struct shape *s, size_t rows)
+{
+    return (struct device_limits){
+        .rows = rows,
+        .hidden = (size_t)s->hidden,
+        .experts = (size_t)s->held,
+        .topk = (size_t)s->topk,
+        .inter = (size_t)(s->inter > s->shared ? s->inter : s->shared),
+    };
+}
+
+static const struct {
+    enum dtype dtype;
+    enum weight_keep keep;
+} forms[] = {
+    {DTYPE_F32, WEIGHT_KEEP},  {DTYPE_BF16, WEIGHT_KEEP},   {DTYPE_F8E4M3, WEIGHT_KEEP},
+    {DTYPE_BF16, WEIGHT_INT8}, {DTYPE_F8E4M3, WEIGHT_INT8},
+};
+
+static const char *form_name(size_t f)
+{
+    static const char *const names[] = {"f32", "bf16", "fp8", "bf16 as int8", "fp8 as int8"};
+    return names[f];
+}
+
+int case_ffn(const struct backend *b)
+{
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++)
+        for (size_t f = 0; f < COUNT(forms); f++)
+            for (size_t i = 0; i < COUNT(shapes); i++)
+                for (size_t n = 0; n < COUNT(shape_rows); n++) {
+                    struct rig r;
+                    struct device_limits limits = limits_of(&shapes[i], (size_t)shape_rows[n]);
+                    rig_open(&r, b, shape_acts[a], DTYPE_BF16, 3, &limits);
+                    struct ffn_inputs in = {.keep = forms[f].keep,
+                                            .out = (n + i) % 2 ? DTYPE_F32 : DTYPE_BF16};
+                    rig_at(&r, "ffn %zu: weights %s, hidden %d, inter %d and %d, rows %d, out %s",
+                           i, form_name(f), shapes[i].hidden, shapes[i].inter, shapes[i].shared,
+                           shape_rows[n], dtype_name(in.out));
+                    fill_inputs(&r, &in, &shapes[i], forms[f].dtype, shape_rows[n]);
+                    check_ffn(&r, &in, shape_rows[n]);
+                    failures += rig_close(&r);
+                }
+    return failures;
+}
+
+/* ---- order, and experts that others chose -------------------------------------------------------
+ */
+
+/* All experts compute the same v. With weights 2^24, 1 and -2^24 on experts 0, 1 and 2 the sum in
+ * expert order differs in its last bits from every other order, so it must be bit for bit the one
+ * that the contract spells out, whatever the order in which the router names the experts. */
+static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *order)
+{
+    static const float factors[3] = {0x1p24f, 1.0f, -0x1p24f};
+    int32_t ids[3];
+    float weights[3];
+    for (int k = 0; k < 3; k++) {
+        ids[k] = order[k];
+        weights[k] = factors[order[k]];
+    }
+    in->ids = (const int32_t[]){3, 0, 1}; /* one expert alone, weight 1; the others weigh nothing */
+    in->weights = (const float[]){1, 0, 0};
+    float v[77];
+    memcpy(v, run_ffn(r, in, (const int[]){0}, 1), sizeof v);
+    rig_clear(r);
+    in->ids = ids;
+    in->weights = weights;
+    float *got = (float *)(void *)run_ffn(r, in, (const int[]){0}, 1);
+    float *want = rig_host(r, 77, sizeof *want);
+    for (size_t h = 0; h < 77; h++) {
+        volatile float sum = factors[0] * v[h]; /* exact: a power of two */
+        sum += factors[1] * v[h];
+        sum += factors[2] * v[h];
+        want[h] = sum;
+    }
+    rig_same_bytes(r, "out", got, want, 77 * sizeof *want);
+    rig_clear(r);
+}
+
+int case_ffn_order(const struct backend *b)
+{
+    static const int32_t orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}};
+    static const struct shape shape = {77, 65, 0, 0, 4, 4, 3};
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r;
+        struct device_limits limits = limits_of(&shape, 4);
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &limits);
+        struct ffn_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+        fill_inputs(&r, &in, &shape, DTYPE_BF16, 4);
+        for (int e = 1; e < 4; e++)
+            in.parts[e] = in.parts[0];
+        rig_keep(&r);
+        for (size_t o = 0; o < COUNT(orders); o++) {
+            rig_at(&r, "ffn in the order %d %d %d", orders[o][0], orders[o][1], orders[o][2]);
+            check_order(&r, &in, orders[o]);
+        }
+        /* An expert of NaN reaches only the row that chose it. */
+        rig_at(&r, "ffn with an expert of NaN");
+        float *nans = rig_values(&r, DTYPE_F32, 77 * 65, 1);
+        for (size_t i = 0; i < 77 * 65; i++)
+            nans[i] = NAN;
+        in.parts[3].down.data = rig_encode(&r, DTYPE_BF16, nans, 77 * 65);
+        in.parts[3].down.stride = 65;
+        in.ids = (const int32_t[]){0, 1, 2, 2, 3, 1, 1, 0, 2, 0, 2, 1};
+        in.weights = rig_values(&r, DTYPE_F32, 12, 1);
+        const float *got = (float *)(void *)run_ffn(&r, &in, (const int[]){0, 1, 2, 3}, 4);
+        for (size_t i = 0; i < 4 * 77; i++)
+            if (isnan(got[i]) != (i / 77 == 1)) {
+                rig_fail(&r, "row %zu is %g", i / 77, (double)got[i]);
+                break;
+            }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
+int case_ffn_invariance(const struct backend *b)
+{
+    int failures = 0, total = 131;
+    for (size_t a = 0; a < COUNT(shape_acts); a++)
+        for (size_t f = 0; f < COUNT(forms); f++)
+            for (size_t i = 0; i < 4; i++) {
+                struct rig r;
+                rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
+                struct ffn_inputs in = {.keep = forms[f].keep, .out = DTYPE_F32};
+                rig_at(&r, "weights %s, hidden %d", form_name(f), shapes[i].hidden);
+                fill_inputs(&r, &in, &shapes[i], forms[f].dtype, total);
+                rig_keep(&r);
+                struct row_op op = {"ffn", &in, in.hidden * sizeof(float), true, run_ffn};
+                rig_invariance(&r, &op, total);
+                failures += rig_close(&r);
+            }
+    return failures;
+}

@@ -1,0 +1,131 @@
+/* case_linear.c - y = x W^T for every form that weights come and are kept in. */
+#include "tests/kernels/cases.h"
+#include "tests/kernels/rig.h"
+#include "tests/kernels/shapes.h"
+
+#include <math.h>
+
+struct linear_inputs {
+    struct rig_weight w;
+    enum weight_keep keep;
+    enum dtype out;
+    const float *x;
+};
+
+static unsigned char *run_linear(struct rig *r, const void *inputs, const int *rows, int n)
+{
+    const struct linear_inputs *in = inputs;
+    const struct weight_part *part = &in->w.part;
+    size_t outputs = (size_t)n * part->n;
+    struct weight *w = r->ops->weight_create(r->d, part, in->keep);
+    void *x = rig_put_values(r, r->act, rig_pick(r, in->x, part->k, rows, n), (size_t)n * part->k);
+    void *y = rig_room(r, outputs * dtype_size(in->out));
+    r->ops->linear(r->d, r->s, w, x, n, y, in->out);
+    float *got = rig_get_values(r, in->out, y, outputs);
+    r->ops->weight_destroy(r->d, w);
+    return (unsigned char *)got;
+}
+
+/* y and, per row, the size that its numbers have if nothing cancels. */
+static void reference(const struct linear_inputs *in, const double *w, size_t rows, double *y,
+                      double *size)
+{
+    size_t n = in->w.part.n, k = in->w.part.k;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0, squares = 0;
+            for (size_t l = 0; l < k; l++) {
+                double term = (double)in->x[i * k + l] * w[j * k + l];
+                sum += term;
+                squares += term * term;
+            }
+            y[i * n + j] = sum;
+            size[i] = fmax(size[i], fmax(fabs(sum), sqrt(squares)));
+        }
+}
+
+static void check_linear(struct rig *r, struct linear_inputs *in, int n)
+{
+    int rows[64];
+    for (int i = 0; i < n; i++)
+        rows[i] = i;
+    const struct weight_part *part = &in->w.part;
+    in->x = rig_values(r, r->act, (size_t)n * part->k, 1);
+    double *want = rig_host(r, (size_t)n * part->n, sizeof *want);
+    double *size = rig_host(r, (size_t)n, sizeof *size);
+    reference(in, rig_kept(r, &in->w, in->keep), (size_t)n, want, size);
+    rig_compare(r, "y", (const float *)(const void *)run_linear(r, in, rows, n), want, (size_t)n,
+                part->n, size, rig_weight_tolerance(r, in->out, in->keep));
+    size_t least = part->n * part->k * (in->keep == WEIGHT_INT8 ? 1 : dtype_size(part->dtype));
+    struct weight_part shape = *part; /* the plan asks before there is any data */
+    shape.data = NULL;
+    shape.scale = NULL;
+    size_t bytes = r->ops->weight_bytes(r->d, &shape, in->keep);
+    if (bytes < least || bytes != r->ops->weight_bytes(r->d, part, in->keep))
+        rig_fail(r, "weight_bytes is %zu, the numbers alone take %zu", bytes, least);
+    rig_clear(r);
+}
+
+static const struct {
+    size_t n, k, row0, col0;
+} shapes[] = {
+    {1, 1, 0, 0},       {7, 3, 2, 1},       {63, 65, 0, 0},   {64, 64, 100, 60},
+    {65, 63, 128, 128}, {33, 300, 90, 127}, {257, 77, 50, 1}, {1, 256, 127, 0},
+    {130, 130, 1, 255}, {0, 9, 0, 0},       {9, 0, 0, 0},
+};
+
+static const struct {
+    enum dtype dtype;
+    enum weight_keep keep;
+} forms[] = {
+    {DTYPE_F32, WEIGHT_KEEP}, {DTYPE_BF16, WEIGHT_KEEP}, {DTYPE_F8E4M3, WEIGHT_KEEP},
+    {DTYPE_F32, WEIGHT_INT8}, {DTYPE_BF16, WEIGHT_INT8}, {DTYPE_F8E4M3, WEIGHT_INT8},
+};
+
+int case_linear(const struct backend *b)
+{
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r;
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &rig_limits);
+        for (size_t f = 0; f < COUNT(forms); f++)
+            for (size_t s = 0; s < COUNT(shapes); s++)
+                for (size_t n = 0; n < COUNT(shape_rows); n++) {
+                    enum dtype out = n % 2 ? DTYPE_F32 : r.act;
+                    rig_at(&r, "linear: weights %s%s, n %zu, k %zu from (%zu, %zu), rows %d, y %s",
+                           dtype_name(forms[f].dtype),
+                           forms[f].keep == WEIGHT_INT8 ? " as int8" : "", shapes[s].n, shapes[s].k,
+                           shapes[s].row0, shapes[s].col0, shape_rows[n], dtype_name(out));
+                    struct linear_inputs in = {rig_weight(&r, forms[f].dtype, shapes[s].n,
+                                                          shapes[s].k, shapes[s].row0,
+                                                          shapes[s].col0),
+                                               forms[f].keep, out, NULL};
+                    check_linear(&r, &in, shape_rows[n]);
+                }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
+int case_linear_invariance(const struct backend *b)
+{
+    int failures = 0, total = 131;
+    for (size_t a = 0; a < COUNT(shape_acts); a++)
+        for (size_t f = 0; f < COUNT(forms); f++) {
+            struct rig r;
+            rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
+            for (size_t s = 2; s < 7; s++) {
+                rig_at(&r, "weights %s%s, n %zu, k %zu", dtype_name(forms[f].dtype),
+                       forms[f].keep == WEIGHT_INT8 ? " as int8" : "", shapes[s].n, shapes[s].k);
+                struct linear_inputs in = {rig_weight(&r, forms[f].dtype, shapes[s].n, shapes[s].k,
+                                                      shapes[s].row0, shapes[s].col0),
+                                           forms[f].keep, s % 2 ? DTYPE_F32 : r.act, NULL};
+                in.x = rig_values(&r, r.act, (size_t)total * shapes[s].k, 1);
+                rig_keep(&r);
+                struct row_op op = {"linear", &in, shapes[s].n * sizeof(float), true, run_linear};
+                rig_invariance(&r, &op, total);
+            }
+            failures += rig_close(&r);
+        }
+    return failures;
+}

@@ -1,0 +1,40 @@
+/* cases.h - what every backend must do: each operation against a reference written out in double,
+ * and the promise that a row's result is its own.
+ *
+ * A case opens its own devices on the backend it is given, prints what fails to stderr and returns
+ * the number of failures. parity.c runs all cases on all backends of this binary.
+ */
+#ifndef TANDEM_TESTS_KERNELS_CASES_H
+#define TANDEM_TESTS_KERNELS_CASES_H
+
+#include "kernels/device.h"
+
+struct kernel_case {
+    const char *name;
+    int (*run)(const struct backend *b);
+};
+
+/* All cases; the last has no name. */
+extern const struct kernel_case kernel_cases[];
+
+int case_device(const struct backend *b);
+int case_embed(const struct backend *b);
+int case_residual_norm(const struct backend *b);
+int case_norm(const struct backend *b);
+int case_gather(const struct backend *b);
+int case_wire(const struct backend *b);
+int case_linear(const struct backend *b);
+int case_attend(const struct backend *b);
+int case_route(const struct backend *b);
+int case_ffn(const struct backend *b);
+int case_ffn_order(const struct backend *b);
+int case_greedy(const struct backend *b);
+int case_sample(const struct backend *b);
+int case_sample_ties(const struct backend *b);
+int case_rows_invariance(const struct backend *b);
+int case_linear_invariance(const struct backend *b);
+int case_attend_invariance(const struct backend *b);
+int case_ffn_invariance(const struct backend *b);
+int case_sample_invariance(const struct backend *b);
+
+#endif
