@@ -1,0 +1,447 @@
+/* The whole model, every backend, against the reference in float64 (reference.py).
+ *
+ * Random checkpoints with odd sizes go through the product's own layer loop (roles/forward.h) in
+ * one process. Four sequences of different length are prefilled in chunks and decoded side by side;
+ * the logits of every position are compared with reference.py, and, bit for bit, with those of the
+ * same sequences one token at a time, alone, with another number of threads.
+ *
+ * Needs python3 with numpy and h5py (PYTHON names another interpreter); skipped without.
+ */
+#include "kernels/device.h"
+#include "roles/forward.h"
+
+#include "tests/model/files.h"
+
+#include <hdf5.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define SEQUENCES 4
+#define TOKENS    113 /* of all sequences */
+#define CONTEXT   80  /* two blocks of the KV cache */
+#define STRIDE    2
+
+/* The longest crosses a KV block. */
+static const int length[SEQUENCES] = {70, 9, 1, 33};
+
+static int first_row(int sequence)
+{
+    int row = 0;
+    for (int s = 0; s < sequence; s++)
+        row += length[s];
+    return row;
+}
+
+static int32_t token_of(int sequence, int position, size_t vocab)
+{
+    return (int32_t)((size_t)(sequence * 31 + position * position * 7 + position) % vocab);
+}
+
+/* ---- the machine ---------------------------------------------------------------------------- */
+
+struct precision {
+    enum dtype act, kv, wire, combine;
+    enum weight_keep keep;
+};
+
+struct rig {
+    struct model model;
+    struct checkpoint *checkpoint;
+    const struct backend *backend;
+    struct device *device;
+    struct stream *stream;
+    struct attention_weights attention;
+    struct ffn_weights ffn;
+    struct kv *kv;
+    struct exchange_shape shape;
+    struct exchange *exchange;
+    struct schedule_limits limits;
+    struct forward *forward;
+};
+
+static void open_device(struct rig *r, const struct precision *p, int threads)
+{
+    struct err e;
+    const struct model *m = &r->model;
+    size_t inter = m->dense_inter;
+    inter = m->expert_inter > inter ? m->expert_inter : inter;
+    inter = m->shared_inter > inter ? m->shared_inter : inter;
+    size_t q_width = m->heads * m->head_dim;
+    struct device_config config = {
+        .threads = threads,
+        .act = p->act,
+        .kv = p->kv,
+        .limits = {.rows = r->shape.rows,
+                   .hidden = m->hidden,
+                   .q_width = q_width > m->q_rank ? q_width : m->q_rank,
+                   .heads = m->heads,
+                   .head_dim = m->head_dim,
+                   .context = CONTEXT,
+                   .vocab = m->vocab,
+                   .logit_rows = r->shape.rows,
+                   .experts = (size_t)m->router.experts,
+                   .topk = (size_t)m->router.topk,
+                   .inter = inter},
+    };
+    if (r->backend->device->open(&config, &r->device, &e) != 0)
+        die("%s", e.text);
+}
+
+static void rig_open(struct rig *r, const struct backend *b, const char *directory,
+                     const struct precision *p, int threads)
+{
+    static const struct layout layout = {1, 1, 1, true};
+    struct err e;
+    *r = (struct rig){.backend = b};
+    if (model_read(&r->model, directory, &e) != 0 ||
+        checkpoint_open(&r->checkpoint, directory, &e) != 0 ||
+        model_check(&r->model, r->checkpoint, &e) != 0)
+        die("%s", e.text);
+    r->limits = (struct schedule_limits){.slots = TOKENS,
+                                         .micro_batches = 1,
+                                         .prefill_chunk = TOKENS,
+                                         .max_context = CONTEXT,
+                                         .kv_blocks = SEQUENCES * STRIDE};
+    r->shape = (struct exchange_shape){.layout = layout,
+                                       .micro_batches = 1,
+                                       .layers = r->model.layers,
+                                       .routed = r->model.moe,
+                                       .hidden = r->model.hidden,
+                                       .topk = (size_t)r->model.router.topk,
+                                       .rows = (size_t)schedule_most_rows(&r->limits),
+                                       .dispatch = p->wire,
+                                       .combine = p->combine};
+    open_device(r, p, threads);
+    r->stream = b->device->stream_create(r->device);
+    attention_weights_load(&r->attention, b, r->device, &r->model, r->checkpoint, CONTEXT, p->keep,
+                           NULL, NULL);
+    ffn_weights_load(&r->ffn, b, r->device, &r->model, r->checkpoint, &layout, 0, p->keep, NULL,
+                     NULL);
+    struct kv_shape kv = {r->model.layers, SEQUENCES * STRIDE, r->model.kv_heads,
+                          r->model.head_dim};
+    r->kv = b->ops->kv_create(r->device, &kv);
+    struct exchange_place place = {
+        .attention = true, .ffn = true, .backend = b, .device = r->device, .compute = r->stream};
+    r->exchange = exchange_local.open(&r->shape, &place);
+    struct forward_parts parts = {.model = &r->model,
+                                  .backend = b,
+                                  .device = r->device,
+                                  .stream = r->stream,
+                                  .attention = &r->attention,
+                                  .ffn = &r->ffn,
+                                  .kv = r->kv,
+                                  .exchange_ops = &exchange_local,
+                                  .exchange = r->exchange,
+                                  .shape = &r->shape,
+                                  .limits = &r->limits,
+                                  .act = p->act};
+    r->forward = forward_open(&parts);
+}
+
+static void rig_close(struct rig *r)
+{
+    const struct backend *b = r->backend;
+    forward_close(r->forward);
+    exchange_local.close(r->exchange);
+    b->ops->kv_destroy(r->device, r->kv);
+    attention_weights_free(&r->attention, b, r->device, &r->model);
+    ffn_weights_free(&r->ffn, b, r->device, &r->model);
+    b->device->stream_destroy(r->device, r->stream);
+    b->device->close(r->device);
+    checkpoint_close(r->checkpoint);
+}
+
+/* ---- steps ---------------------------------------------------------------------------------- */
+
+/* `count` tokens of a sequence from position `from` on. */
+struct segment {
+    int sequence, from, count;
+};
+
+/* A micro-batch in which the logits of every row are wanted. */
+struct batch {
+    int32_t token[TOKENS], seg_row[TOKENS + 1], seg_pos[TOKENS], row_seg[TOKENS], row_pos[TOKENS];
+    int32_t blocks[TOKENS * STRIDE], sampled_row[TOKENS];
+    struct micro_batch b;
+};
+
+static void batch_make(struct batch *x, const struct segment *segments, int n, size_t vocab)
+{
+    x->b = (struct micro_batch){.segments = n,
+                                .token = x->token,
+                                .seg_row = x->seg_row,
+                                .seg_pos = x->seg_pos,
+                                .row_seg = x->row_seg,
+                                .row_pos = x->row_pos,
+                                .blocks = x->blocks,
+                                .sampled_row = x->sampled_row};
+    struct micro_batch *b = &x->b;
+    for (int i = 0; i < n; i++) {
+        const struct segment *s = &segments[i];
+        x->seg_row[i] = b->rows;
+        x->seg_pos[i] = s->from;
+        x->blocks[i * STRIDE] = s->sequence; /* the blocks of a sequence are not neighbors */
+        x->blocks[i * STRIDE + 1] = 2 * SEQUENCES - 1 - s->sequence;
+        for (int j = 0; j < s->count; j++, b->rows++) {
+            x->token[b->rows] = token_of(s->sequence, s->from + j, vocab);
+            x->row_seg[b->rows] = i;
+            x->row_pos[b->rows] = s->from + j;
+            x->sampled_row[b->rows] = b->rows;
+        }
+        b->max_rows = s->count > b->max_rows ? s->count : b->max_rows;
+        b->max_context = s->from + s->count > b->max_context ? s->from + s->count : b->max_context;
+    }
+    x->seg_row[n] = b->rows;
+    b->n_sampled = b->rows;
+}
+
+/* Runs one step; the logits go to their rows of logits[TOKENS][V]. */
+static void step(struct rig *r, const struct segment *segments, int n, float *logits)
+{
+    static struct batch x;
+    static const struct sample_params greedy[TOKENS];
+    static int32_t tokens[TOKENS];
+    static float logprobs[TOKENS];
+    size_t vocab = r->model.vocab;
+    batch_make(&x, segments, n, vocab);
+    float *here = malloc((size_t)x.b.rows * vocab * sizeof *here);
+    exchange_local.begin(r->exchange, &x.b.rows);
+    forward_begin(r->forward, 0, &x.b);
+    for (int l = 0; l < (int)r->model.layers; l++) {
+        forward_collect(r->forward, 0, l);
+        forward_attention(r->forward, 0, l);
+        forward_dispatch(r->forward, 0, l);
+        if (forward_receive(r->forward, 0, l)) {
+            forward_ffn(r->forward, 0, l);
+            forward_reply(r->forward, 0, l);
+        }
+    }
+    forward_collect(r->forward, 0, (int)r->model.layers);
+    forward_sample(r->forward, 0, greedy, tokens, logprobs, here);
+    exchange_local.end(r->exchange);
+    for (int i = 0, row = 0; i < n; row += segments[i++].count) {
+        size_t to = (size_t)(first_row(segments[i].sequence) + segments[i].from);
+        memcpy(logits + to * vocab, here + (size_t)row * vocab,
+               (size_t)segments[i].count * vocab * sizeof *logits);
+    }
+    free(here);
+}
+
+/* Everything in four steps: chunks of prompts of several sequences, single tokens beside them. */
+static void run_together(struct rig *r, float *logits)
+{
+    static const struct segment steps[][3] = {
+        {{0, 0, 40}, {1, 0, 9}, {2, 0, 1}},
+        {{3, 0, 32}, {0, 40, 27}},
+        {{0, 67, 1}, {3, 32, 1}},
+        {{0, 68, 2}},
+    };
+    static const int count[] = {3, 2, 2, 1};
+    for (int i = 0; i < 4; i++)
+        step(r, steps[i], count[i], logits);
+}
+
+static void run_alone(struct rig *r, float *logits)
+{
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int p = 0; p < length[s]; p++)
+            step(r, &(struct segment){s, p, 1}, 1, logits);
+}
+
+/* ---- the reference -------------------------------------------------------------------------- */
+
+static const char *python(void)
+{
+    const char *named = getenv("PYTHON");
+    return named ? named : access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3" : "python3";
+}
+
+static bool python_works(void)
+{
+    char command[512];
+    snprintf(command, sizeof command, "%s -c 'import numpy, h5py' 2>/dev/null", python());
+    return system(command) == 0;
+}
+
+static double *reference_logits(const char *directory, size_t vocab)
+{
+    char command[8192];
+    size_t used = (size_t)snprintf(command, sizeof command,
+                                   "%s tests/model/reference.py logits %s --out %s/logits.h5",
+                                   python(), directory, directory);
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int p = 0; p < length[s]; p++)
+            used += (size_t)snprintf(command + used, sizeof command - used, "%s%d",
+                                     p ? "," : " --tokens ", token_of(s, p, vocab));
+    if (used >= sizeof command || system(command) != 0)
+        die("the reference failed: %.200s...", command);
+
+    char path[FILES_PATH];
+    files_join(path, directory, "logits.h5");
+    double *logits = calloc(TOKENS * vocab, sizeof *logits);
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t data = H5Dopen2(file, "logits", H5P_DEFAULT), space = H5Dget_space(data);
+    if (H5Sget_simple_extent_npoints(space) != (hssize_t)(TOKENS * vocab) ||
+        H5Dread(data, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, logits) < 0)
+        die("%s: not the logits of %d tokens", path, TOKENS);
+    H5Sclose(space);
+    H5Dclose(data);
+    H5Fclose(file);
+    return logits;
+}
+
+/* ---- comparisons ---------------------------------------------------------------------------- */
+
+struct errors {
+    double largest; /* max |found - wanted| / max |wanted| */
+    double typical; /* the same with root mean squares */
+};
+
+static struct errors compare(const float *found, const double *wanted, size_t n)
+{
+    double largest = 0, most = 0, squares = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs(found[i] - wanted[i]);
+        largest = d > largest || isnan(d) ? d : largest;
+        most = fmax(most, fabs(wanted[i]));
+        squares += d * d;
+        all += wanted[i] * wanted[i];
+        if (isnan(largest))
+            break;
+    }
+    return (struct errors){largest / most, sqrt(squares / all)};
+}
+
+static const struct {
+    const char *name;
+    struct precision p;
+    double largest, typical; /* bounds */
+} precisions[] = {
+    {"f32", {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32, WEIGHT_KEEP}, 1e-5, 5e-6},
+    {"bf16", {DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, WEIGHT_KEEP}, 1e-1, 2e-2},
+};
+
+static char directory[FILES_PATH];
+
+static void check_backend(const struct backend *b, const char *model, const double *wanted)
+{
+    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++) {
+        static struct rig r;
+        rig_open(&r, b, directory, &precisions[i].p, i == 0 ? 2 : 1);
+        size_t n = TOKENS * r.model.vocab;
+        float *together = calloc(n, sizeof *together), *alone = calloc(n, sizeof *alone);
+        run_together(&r, together);
+        rig_close(&r);
+        rig_open(&r, b, directory, &precisions[i].p, 1);
+        run_alone(&r, alone);
+        rig_close(&r);
+        struct errors e = compare(together, wanted, n);
+        printf("    %-10s %-8s %-8s largest %.2e typical %.2e\n", model, b->name,
+               precisions[i].name, e.largest, e.typical);
+        if (!(e.largest <= precisions[i].largest) || !(e.typical <= precisions[i].typical))
+            fail_msg("%s, %s, %s: logits differ by %g (typically %g), at most %g (%g) is allowed",
+                     model, b->name, precisions[i].name, e.largest, e.typical,
+                     precisions[i].largest, precisions[i].typical);
+        if (memcmp(together, alone, n * sizeof *alone) != 0)
+            fail_msg("%s, %s, %s: logits depend on batch or threads", model, b->name,
+                     precisions[i].name);
+        free(together);
+        free(alone);
+    }
+}
+
+static void check_model(const char *name, struct generate_options *o)
+{
+    struct err e;
+    files_remove(directory);
+    o->directory = directory;
+    if (generate_checkpoint(o, &e) != 0)
+        die("%s", e.text);
+    double *wanted = reference_logits(directory, o->model.vocab);
+    for (size_t i = 0; backend_all()[i]; i++) {
+        const struct backend *b = backend_all()[i];
+        if (b->usable(&e) == 0)
+            check_backend(b, name, wanted);
+        else
+            printf("    %-10s %s: not usable here: %s\n", name, b->name, e.text);
+    }
+    free(wanted);
+}
+
+static void test_f32(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    files_odd_model(&o, NULL);
+    o.dtype = DTYPE_F32;
+    check_model("f32", &o);
+}
+
+/* Several files, one tied table, weights of experts renormalized, no shared expert. */
+static void test_bf16(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    files_odd_model(&o, NULL);
+    o.file_bytes = 30000;
+    o.model.tied = true;
+    o.model.shared_inter = 0;
+    o.model.router.renormalize = true;
+    o.model.moe[0] = o.model.moe[3] = true;
+    o.model.moe[1] = false;
+    check_model("bf16", &o);
+}
+
+/* More than one block of scales in every direction. */
+static void test_fp8(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    files_odd_model(&o, NULL);
+    o.dtype = DTYPE_F8E4M3;
+    o.model.hidden = 261;
+    o.model.heads = 3;
+    o.model.head_dim = 46;
+    o.model.q_rank = 131;
+    o.model.dense_inter = 259;
+    o.model.expert_inter = 133;
+    o.model.shared_inter = 141;
+    check_model("fp8", &o);
+}
+
+static int make(void **state)
+{
+    (void)state;
+    files_make(directory);
+    return 0;
+}
+
+static int clean(void **state)
+{
+    (void)state;
+    files_remove(directory);
+    return 0;
+}
+
+int main(void)
+{
+    if (!python_works()) {
+        printf("SKIPPED: test_forward needs %s with numpy and h5py (Debian: python3-h5py)\n",
+               python());
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_fp8),
+    };
+    return cmocka_run_group_tests(tests, make, clean);
+}
