@@ -94,11 +94,13 @@ def variants():
         added(603, "<both>", lstrip=True, rstrip=True, normalized=True), added(604, "word", single_word=True, normalized=True),
         added(605, "New York", normalized=True), added(606, "long"), added(607, "longlonger"), added(608, "  "),
         added(609, "<mark>", single_word=True, lstrip=True, rstrip=True), added(166, "\u00e9"), added(610, "caf\u00e9", normalized=True)]}
+    # Words with an "a" cannot be merged any more, and are whole pieces.
+    yield "ignore merges", {**sequence(stage(LLAMA)), "drop": ["a"], "model": {"ignore_merges": True}}
     yield "missing bytes dropped", {"drop": ["a", "\u0120", "\u00e4"]}
     yield "missing bytes unknown", {"drop": ["a", "\u0120", "\u00e4"], "model": {"unk_token": "!"}}
     yield "missing bytes fused", {"drop": ["a", "\u0120", "\u00e4"], "model": {"unk_token": "!", "fuse_unk": True}}
     for p in PATTERNS:
-        yield "pattern " + p, sequence(stage(p))
+        yield "pattern " + p, sequence(stage(p, "Removed"))
 
 
 def vary(base, parts):
@@ -149,7 +151,7 @@ def main():
         if name == "flags":
             some = texts
         if name.startswith("pattern"):
-            some = rng.sample(texts, 10) + [samples.confetti(rng) for _ in range(6)]
+            some = [samples.EXOTIC] + rng.sample(texts, 10) + [samples.confetti(rng) for _ in range(6)]
         out.append([name, parts, [[s, hf.encode(s, add_special_tokens=False).ids] for s in some]])
     lines("variants.json", out)
     if len(sys.argv) > 1:

@@ -2,12 +2,12 @@
 """Writes src/text/unicode_table.c: which characters the properties of split patterns have gained.
 
 Hugging Face tokenizers matches split patterns with Oniguruma and the tables of Unicode 16.0; PCRE2
-brings its own tables, those of Unicode 11 to 15 on the distributions of today. General categories of
-assigned characters hardly change, so what differs is the characters assigned later: they are listed
-here and added to the property in every pattern (src/text/pattern.c).
+brings its own tables, those of Unicode 11 to 15 on the distributions of today. Properties of assigned
+characters hardly change, so what differs is the characters assigned later, and a few that gained a
+property: they are listed here and added to the property in every pattern (src/text/translate.c).
 
 Needs: the tokenizers package (asked for the truth, character by character) and perl with Unicode
-tables not older than 11 (asked which of them Unicode 11.0 had already).
+tables of Unicode 11 to 14 (asked which of them were known before).
 
     python3 tests/text/make_unicode.py        # from the root of the repository
 """
@@ -30,10 +30,11 @@ def matched(pattern):
     return {ord(c) for piece, _ in split.pre_tokenize_str(TEXT) for c in piece}
 
 
-def present_in_base():
-    """The code points assigned in Unicode BASE."""
-    script = ("for my $c (0..0x10ffff) { next if $c >= 0xd800 && $c < 0xe000;"
-              " print \"$c\\n\" if chr($c) =~ /\\p{Present_In: %s}/ }" % BASE)
+def known(name, script):
+    """The code points assigned in Unicode BASE that have the property in perl's newer tables."""
+    script = ("for my $c (0..0x10ffff) { next if $c >= 0xd800 && $c < 0xe000; my $s = chr($c);"
+              " print \"$c\\n\" if $s =~ /\\p{Present_In: %s}/ && $s =~ /\\p{%s%s}/ }" %
+              (BASE, "Script=" if script else "", name))
     out = subprocess.run(["perl", "-e", script], check=True, capture_output=True, text=True)
     return set(map(int, out.stdout.split()))
 
@@ -62,14 +63,13 @@ def c_ranges(rs):
 
 
 def main():
-    old = present_in_base()
     out = ["/* Written by tests/text/make_unicode.py with tokenizers %s; do not edit. */" %
            tokenizers.__version__,
            '#include "text/unicode.h"', "", "/* clang-format off */"]
     rows = []
     for kind, names in (("0", CATEGORIES), ("1", SCRIPTS)):
         for name in names:
-            extra = ranges(matched("\\p{%s}" % name) - old)
+            extra = ranges(matched("\\p{%s}" % name) - known(name, kind == "1"))
             array = "NULL"
             if extra:
                 array = "extra_" + name

@@ -37,6 +37,10 @@ FIXED = [
     "the" * 30, "a b c d e f g h i j k l m n o p q r s t u v w x y z", "supercalifragilisticexpialidocious antidisestablishmentarianism",
 ]
 
+# What Unicode versions, scripts and definitions of white space and word characters disagree on.
+EXOTIC = ("a\u1c89\u1c8a1\u0897\U00010d40 \u1b4e\u2427\ua7da\u3001\u3006\u30fc\u309b\U0002ebf0\U0001b132\U0001b155\u180e\u0085\u200c"
+          "\u200d\u0363\u09f4\u2160\u20e3\u203fFf\u0378\U0001fae9\ua7cb\U00016d40\u20c0\u2e5d\U0001d2c0 \u0301b")
+
 WORDS = ("the of and to in is that for it as was with be by on not he his but at are this have from or had an they "
          "which one you were her all she there would their we him been has when who will more no if out so said what "
          "up its about into than them can only other new some could time these two may then do first any my now such "
