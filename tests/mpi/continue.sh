@@ -1,0 +1,66 @@
+#!/bin/bash
+# A job killed by SIGKILL twenty times at random moments, each time continued by the same command, ends
+# with the same completions as one that ran through; nothing that was sealed is lost or done twice.
+# timeout: 600
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+kills=${KILLS:-20}
+RANDOM=${SEED:-7}
+settings=(output.commit_seconds=0.05 prompts.count=120 sampling.samples=2 sampling.temperature=0.8
+    schedule.slots=3 sampling.max_new_tokens=60 layout.ffn.expert=1)
+decode whole 2 "${settings[@]}" || fail "uninterrupted"
+seconds=$(sed -n 's/.*in \([0-9]*\)s$/\1/p' "$work/whole.log" | head -n 1)
+echo "uninterrupted: ${seconds:-?} s"
+
+sealed() { "$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l; }
+before=0 done_kills=0
+for ((i = 0; i < kills; i++)); do
+    setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/killed.h5" \
+        $(printf -- '--set %s ' "${settings[@]}") >"$work/killed.log" 2>&1 &
+    pid=$!
+    sleep "0.$((RANDOM % 6 + 3))$((RANDOM % 10))"
+    # Ranks first: mpirun would otherwise have time to end them in an orderly way.
+    pkill -KILL -f "run $job --set output.file=$work/killed.h5" 
+    kill -KILL -- -$pid 2>/dev/null
+    wait $pid 2>/dev/null
+    [ -f "$work/killed.h5" ] && break
+    now=$(sealed)
+    [ "$now" -ge "$before" ] || fail "kill $i: $now completions are sealed, $before were"
+    before=$now
+    done_kills=$((done_kills + 1))
+done
+echo "$done_kills kills, $before completions sealed by then"
+decode killed 2 "${settings[@]}" || fail "the last continuation"
+same whole killed
+
+# SIGUSR1 asks for an orderly end: exit status 75, and the same command continues.
+setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/warned.h5" \
+    $(printf -- '--set %s ' "${settings[@]}") >"$work/warned.log" 2>&1 &
+pid=$!
+for ((i = 0; i < 100; i++)); do
+    grep -q 'completions to do' "$work/warned.log" && break
+    sleep 0.1
+done
+sleep 0.2
+kill -USR1 $pid
+wait $pid
+status=$?
+[ $status = 75 ] || [ -f "$work/warned.h5" ] || fail "SIGUSR1: exit status $status, wanted 75"
+decode warned 2 "${settings[@]}" || fail "after SIGUSR1"
+same whole warned
+
+# A time limit does the same.
+decode limited 2 "${settings[@]}" schedule.time_limit=1s >/dev/null
+status=$?
+[ $status = 75 ] || [ $status = 0 ] || fail "time limit: exit status $status, wanted 75"
+decode limited 2 "${settings[@]}" || fail "after the time limit"
+same whole limited
+
+# Done is done: the same command again changes nothing; another job does not overwrite it.
+sum=$(sha256sum "$work/limited.h5")
+decode limited 2 "${settings[@]}" || fail "a finished job"
+[ "$sum" = "$(sha256sum "$work/limited.h5")" ] || fail "a finished output was written again"
+decode limited 2 "${settings[@]}" sampling.seed=9 >"$work/other.log" && fail "another job overwrote it"
+grep -q sampling "$work/other.log" || fail "the message does not say what differs"
+echo "continued jobs are equal to uninterrupted ones"
