@@ -8,14 +8,11 @@
 #include "tests/kernels/rig.h"
 #include "tests/kernels/shapes.h"
 
-#include "base/mem.h"
-
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SEQUENCES  6
-#define MAX_BLOCKS 4 /* of one sequence */
+#define MAX_BLOCKS 3 /* of one sequence */
 #define LAYERS     2
 #define LAYER      1 /* the one that is tested */
 
@@ -35,6 +32,7 @@ struct scene {
 /* What came out of every token. */
 struct played {
     float *q[SEQUENCES], *k[SEQUENCES], *out[SEQUENCES];
+    const float *angles; /* device */
 };
 
 /* A way to cut the scene into batches. */
@@ -70,7 +68,7 @@ static struct scene new_scene(struct rig *r, struct shape shape, double scale)
         scene.q[s] = rig_values(r, r->act, n * (size_t)shape.heads, scale);
         scene.k[s] = rig_values(r, r->act, n * (size_t)shape.kv_heads, 1.5);
         scene.v[s] = rig_values(r, r->act, n * (size_t)shape.kv_heads, 2);
-        for (int b = 0; b < MAX_BLOCKS; b++) /* 7 and 24 have no common factor: all different */
+        for (int b = 0; b < MAX_BLOCKS; b++) /* 7 and 18 have no common factor: all different */
             scene.blocks[s][b] = (s * MAX_BLOCKS + b) * 7 % (SEQUENCES * MAX_BLOCKS);
     }
     float *angles = rig_host(r, positions * dim, sizeof *angles);
@@ -93,6 +91,9 @@ static struct played new_played(struct rig *r, const struct scene *scene)
         p.k[s] = rig_host(r, n * (size_t)scene->shape.kv_heads, sizeof(float));
         p.out[s] = rig_host(r, n * (size_t)scene->shape.heads, sizeof(float));
     }
+    size_t angles = MAX_BLOCKS * KV_BLOCK * (size_t)scene->shape.dim;
+    p.angles = rig_put_values(r, DTYPE_F32, scene->angles, angles);
+    rig_keep(r);
     return p;
 }
 
@@ -167,9 +168,8 @@ static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
         rig_put_values(r, r->act, rows_from(r, scene->k, segments, n, rows, narrow), rows * narrow);
     void *v =
         rig_put_values(r, r->act, rows_from(r, scene->v, segments, n, rows, narrow), rows * narrow);
-    float *angles = rig_put_values(r, DTYPE_F32, scene->angles, MAX_BLOCKS * KV_BLOCK * dim);
     void *out = rig_room(r, rows * wide * dtype_size(r->act));
-    r->ops->rope_append(r->d, r->s, kv, LAYER, &batch, angles, shape->heads, q, k, v);
+    r->ops->rope_append(r->d, r->s, kv, LAYER, &batch, p->angles, shape->heads, q, k, v);
     r->ops->attend(r->d, r->s, kv, LAYER, &batch, shape->heads, q, out);
     rows_to(p->q, segments, n, rig_get_values(r, r->act, q, rows * wide), wide);
     rows_to(p->k, segments, n, rig_get_values(r, r->act, k, rows * narrow), narrow);
@@ -178,7 +178,7 @@ static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
 }
 
 /* Every place of the cache gets a NaN, in every layer. */
-static struct kv *poisoned_kv(struct rig *r, const struct scene *scene)
+static struct kv *poisoned_kv(struct rig *r, const struct scene *scene, const float *angles)
 {
     const struct shape *shape = &scene->shape;
     struct kv_shape kv_shape = {LAYERS, SEQUENCES * MAX_BLOCKS, (size_t)shape->kv_heads,
@@ -191,7 +191,6 @@ static struct kv *poisoned_kv(struct rig *r, const struct scene *scene)
         nans[i] = NAN;
     void *q = rig_put_values(r, r->act, nans, wide), *k = rig_put_values(r, r->act, nans, narrow);
     void *v = rig_put_values(r, r->act, nans, narrow);
-    float *angles = rig_put_values(r, DTYPE_F32, scene->angles, elements);
     for (int s = 0; s < SEQUENCES; s++) {
         struct segment all = {s, 0, MAX_BLOCKS * KV_BLOCK};
         struct attn_batch batch = make_batch(r, scene, &all, 1);
@@ -230,7 +229,7 @@ static void play_some(struct rig *r, const struct scene *scene, struct kv *kv,
 
 static void play(struct rig *r, const struct scene *scene, const struct way *way, struct played *p)
 {
-    struct kv *kv = poisoned_kv(r, scene);
+    struct kv *kv = poisoned_kv(r, scene, p->angles);
     if (way->alone)
         for (int s = SEQUENCES - 1; s >= 0; s--)
             play_some(r, scene, kv, way, s, s + 1, p);
@@ -259,35 +258,35 @@ static void check_rotation(struct rig *r, const struct scene *scene, const char 
     rig_compare(r, name, got, want, all, dim, NULL, rig_tolerance(r->act));
 }
 
-static double cached(enum dtype t, float f)
+/* What the cache holds of these numbers. */
+static double *cached(struct rig *r, const float *values, size_t n)
 {
-    if (t == DTYPE_F8E4M3)
-        return (double)f32_from_f8e4m3(f8e4m3_from_f32(f));
-    return (double)(t == DTYPE_BF16 ? f32_from_bf16(bf16_from_f32(f)) : f);
+    const float *kept = rig_decode(r, r->kv, rig_encode(r, r->kv, values, n), n);
+    double *exact = rig_host(r, n, sizeof *exact);
+    for (size_t i = 0; i < n; i++)
+        exact[i] = (double)kept[i];
+    return exact;
 }
 
-/* One head of one row, from what rope_append left in q and k. Returns the size of the numbers. */
-static double reference_head(const struct rig *r, const struct scene *scene, const struct played *p,
-                             int seq, size_t row, size_t head, double *scores, double *want)
+/* One head over `tokens` tokens; k and v are its first key and value, `step` numbers apart. Returns
+ * the size that the numbers have if nothing cancels. */
+static double reference_head(const float *q, const double *k, const double *v, size_t tokens,
+                             size_t step, size_t dim, double *want)
 {
-    const struct shape *s = &scene->shape;
-    size_t dim = (size_t)s->dim, heads = (size_t)s->heads, kv_heads = (size_t)s->kv_heads;
-    const float *q = p->q[seq] + (row * heads + head) * dim;
-    size_t first = head / (heads / kv_heads) * dim, step = kv_heads * dim;
-    double most = -INFINITY, total = 0, size = 0;
-    for (size_t t = 0; t <= row; t++) {
+    double scores[MAX_BLOCKS * KV_BLOCK], most = -INFINITY, total = 0, size = 0;
+    for (size_t t = 0; t < tokens; t++) {
         scores[t] = 0;
         for (size_t j = 0; j < dim; j++)
-            scores[t] += (double)q[j] * cached(r->kv, p->k[seq][t * step + first + j]);
+            scores[t] += (double)q[j] * k[t * step + j];
         scores[t] /= sqrt((double)dim);
         most = fmax(most, scores[t]);
     }
-    for (size_t t = 0; t <= row; t++)
+    for (size_t t = 0; t < tokens; t++)
         total += scores[t] = exp(scores[t] - most);
     for (size_t j = 0; j < dim; j++) {
         double sum = 0, squares = 0;
-        for (size_t t = 0; t <= row; t++) {
-            double term = scores[t] / total * cached(r->kv, scene->v[seq][t * step + first + j]);
+        for (size_t t = 0; t < tokens; t++) {
+            double term = scores[t] / total * v[t * step + j];
             sum += term;
             squares += term * term;
         }
@@ -297,21 +296,27 @@ static double reference_head(const struct rig *r, const struct scene *scene, con
     return size;
 }
 
+/* From what rope_append left in q and k. */
 static void check_attention(struct rig *r, const struct scene *scene, const struct played *p,
                             double tolerance)
 {
     size_t dim = (size_t)scene->shape.dim, heads = (size_t)scene->shape.heads;
-    double *scores = mem_new(MAX_BLOCKS * KV_BLOCK, sizeof *scores);
+    size_t kv_heads = (size_t)scene->shape.kv_heads, step = kv_heads * dim;
     for (int s = 0; s < SEQUENCES; s++) {
         size_t all = (size_t)lengths[s] * heads;
+        double *k = cached(r, p->k[s], (size_t)lengths[s] * step);
+        double *v = cached(r, scene->v[s], (size_t)lengths[s] * step);
         double *want = rig_host(r, all * dim, sizeof *want), *size = rig_host(r, all, sizeof *size);
-        for (size_t i = 0; i < all; i++)
-            size[i] = reference_head(r, scene, p, s, i / heads, i % heads, scores, want + i * dim);
+        for (size_t i = 0; i < all; i++) {
+            size_t first = i % heads / (heads / kv_heads) * dim;
+            size[i] = reference_head(p->q[s] + i * dim, k + first, v + first, i / heads + 1, step,
+                                     dim, want + i * dim);
+        }
         check_rotation(r, scene, "q", (int)heads, scene->q[s], p->q[s], lengths[s]);
         check_rotation(r, scene, "k", scene->shape.kv_heads, scene->k[s], p->k[s], lengths[s]);
         rig_compare(r, "out", p->out[s], want, all, dim, size, tolerance);
+        rig_clear(r);
     }
-    free(scores);
 }
 
 static const struct shape shapes[] = {{1, 1, 2}, {3, 1, 64}, {5, 1, 6}, {4, 2, 34}, {3, 1, 256}};
@@ -325,7 +330,7 @@ int case_attend(const struct backend *b)
     for (size_t a = 0; a < COUNT(shape_acts); a++)
         for (size_t k = 0; k < COUNT(kvs); k++)
             for (size_t i = 0; i < COUNT(shapes); i++)
-                for (size_t c = 0; c < COUNT(scales); c++) {
+                for (size_t c = 0; c < COUNT(scales) - i % 2; c++) {
                     struct rig r;
                     struct device_limits limits = limits_of(&shapes[i]);
                     rig_open(&r, b, shape_acts[a], kvs[k], 2, &limits);
@@ -333,7 +338,6 @@ int case_attend(const struct backend *b)
                            shapes[i].kv_heads, shapes[i].dim, dtype_name(kvs[k]), scales[c]);
                     struct scene scene = new_scene(&r, shapes[i], scales[c]);
                     struct played p = new_played(&r, &scene);
-                    rig_keep(&r);
                     play(&r, &scene, &whole, &p);
                     /* An error in a score is multiplied by how steep the softmax is there. */
                     check_attention(&r, &scene, &p, rig_tolerance(r.act) * (c ? 30 : 1));
@@ -366,7 +370,6 @@ static void check_way(const struct backend *b, const struct rig *first, const st
     rig_open(&r, b, first->act, first->kv, threads, &limits);
     rig_at(&r, "%s, %d threads: %s against whole prompts", first->what, threads, way->name);
     struct played p = new_played(&r, scene);
-    rig_keep(&r);
     play(&r, scene, way, &p);
     for (int s = 0; s < SEQUENCES; s++) {
         size_t n = (size_t)lengths[s] * (size_t)scene->shape.dim * sizeof(float);
@@ -382,7 +385,7 @@ int case_attend_invariance(const struct backend *b)
     int failures = 0;
     for (size_t a = 0; a < COUNT(shape_acts); a++)
         for (size_t k = 0; k < COUNT(kvs); k++)
-            for (size_t i = 0; i < COUNT(shapes); i++) {
+            for (size_t i = (a + k) % 2; i < COUNT(shapes); i += 2) {
                 struct rig r;
                 struct device_limits limits = limits_of(&shapes[i]);
                 rig_open(&r, b, shape_acts[a], kvs[k], 1, &limits);
@@ -390,7 +393,6 @@ int case_attend_invariance(const struct backend *b)
                        shapes[i].kv_heads, shapes[i].dim, dtype_name(kvs[k]));
                 struct scene scene = new_scene(&r, shapes[i], 2);
                 struct played want = new_played(&r, &scene);
-                rig_keep(&r);
                 play(&r, &scene, &ways[0], &want);
                 for (size_t w = 0; w < COUNT(ways); w++)
                     check_way(b, &r, &scene, &want, &ways[w], 1 + (int)(w + i) % 3, &failures);

@@ -282,7 +282,7 @@ int case_ffn_invariance(const struct backend *b)
     int failures = 0, total = 131;
     for (size_t a = 0; a < COUNT(shape_acts); a++)
         for (size_t f = 0; f < COUNT(forms); f++)
-            for (size_t i = 0; i < 4; i++) {
+            for (size_t i = f % 2; i < 4; i += 2) {
                 struct rig r;
                 rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
                 struct ffn_inputs in = {.keep = forms[f].keep, .out = DTYPE_F32};

@@ -44,7 +44,7 @@ void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype
 
 int rig_close(struct rig *r)
 {
-    r->kept_host = 0;
+    r->kept_host = r->kept_buffers = 0;
     rig_clear(r);
     r->dev->stream_destroy(r->d, r->s);
     r->dev->close(r->d);
@@ -63,7 +63,7 @@ static void check_guard(struct rig *r, const unsigned char *guard, const char *s
 
 void rig_clear(struct rig *r)
 {
-    for (int i = 0; i < r->n_buffers; i++) {
+    for (int i = r->kept_buffers; i < r->n_buffers; i++) {
         struct rig_buffer *b = &r->buffers[i];
         unsigned char guards[2 * GUARD];
         r->dev->download(r->d, r->s, guards, b->base, GUARD);
@@ -75,13 +75,14 @@ void rig_clear(struct rig *r)
     }
     for (int i = r->kept_host; i < r->n_host; i++)
         free(r->host[i]);
-    r->n_buffers = 0;
+    r->n_buffers = r->kept_buffers;
     r->n_host = r->kept_host;
 }
 
 void rig_keep(struct rig *r)
 {
     r->kept_host = r->n_host;
+    r->kept_buffers = r->n_buffers;
 }
 
 void rig_at(struct rig *r, const char *format, ...)
@@ -353,8 +354,9 @@ static void check_choice(struct rig *r, const struct row_op *op, const char *cho
     rig_clear(r);
 }
 
+/* step: every how many'th choice is taken. */
 static void check_choices(struct rig *r, const struct row_op *op, int total,
-                          const unsigned char *whole)
+                          const unsigned char *whole, size_t step)
 {
     static const int counts[] = {2, 3, 4, 5, 8, 15, 16, 17, 33, 64, 100};
     int rows[200] = {0};
@@ -364,9 +366,9 @@ static void check_choices(struct rig *r, const struct row_op *op, int total,
     for (int i = 0; i < total; i++)
         rows[i] = total - 1 - i;
     check_choice(r, op, "backwards", rows, total, whole);
-    for (int i = 0; i < total; i += i < 5 ? 1 : 23)
+    for (int i = 0; i < total; i += i < 3 ? (int)step : 43)
         check_choice(r, op, "alone", &(int){i}, 1, whole);
-    for (size_t c = 0; c < sizeof counts / sizeof *counts && counts[c] <= total; c++) {
+    for (size_t c = 0; c < sizeof counts / sizeof *counts && counts[c] <= total; c += step) {
         for (int i = 0; i < counts[c]; i++)
             rows[i] = (int)(rig_uniform(r) * total);
         check_choice(r, op, "by chance", rows, counts[c], whole);
@@ -384,12 +386,12 @@ void rig_invariance(struct rig *r, const struct row_op *op, int total)
     unsigned char *whole = mem_new((size_t)total, op->row_bytes);
     memcpy(whole, op->run(r, op->inputs, rows, total), (size_t)total * op->row_bytes);
     rig_clear(r);
-    check_choices(r, op, total, whole);
+    check_choices(r, op, total, whole, 1);
     for (int threads = 2; threads <= 3; threads++) {
         struct rig other;
         rig_open(&other, r->backend, r->act, r->kv, threads, &rig_limits);
         rig_at(&other, "%s, %d threads", r->what, threads);
-        check_choices(&other, op, total, whole);
+        check_choices(&other, op, total, whole, 3);
         r->failures += rig_close(&other);
     }
     free(whole);

@@ -5,8 +5,8 @@
  * NaN, so an element that was not written fails every comparison. Device memory is touched only by
  * upload() and download(), so that the cases run on every backend.
  *
- * Host and device memory handed out lives until rig_clear(). A failure prints what was compared and
- * is counted; nothing stops.
+ * Host and device memory handed out lives until rig_clear(), or longer with rig_keep(). A failure
+ * prints what was compared and is counted; nothing stops.
  */
 #ifndef TANDEM_TESTS_KERNELS_RIG_H
 #define TANDEM_TESTS_KERNELS_RIG_H
@@ -30,7 +30,7 @@ struct rig {
     int failures;
     char what[256]; /* the shape at hand, for messages */
     struct rig_buffer buffers[64];
-    int n_buffers;
+    int n_buffers, kept_buffers;
     void *host[512];
     int n_host, kept_host;
 };
@@ -43,7 +43,7 @@ void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype
 /* Clears, closes, and returns the number of failures. */
 int rig_close(struct rig *r);
 void rig_clear(struct rig *r);
-/* The host memory handed out so far lives until rig_close(). */
+/* The host and device memory handed out so far lives until rig_close(). */
 void rig_keep(struct rig *r);
 
 /* What is tested now; printed before a failure. */
