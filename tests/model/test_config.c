@@ -115,7 +115,7 @@ static void test_vision_form(void **state)
 {
     (void)state;
     static struct model m, text;
-    must_read(&m, true, "{\"eos_token_id\": 7}", "");
+    must_read(&m, true, "{\"bos_token_id\": 5, \"eos_token_id\": 7}", "");
     assert_int_equal(m.bos, 0);
     assert_int_equal(m.n_eos, 1);
     assert_int_equal(m.eos[0], 1285);

@@ -186,6 +186,10 @@ static void test_numbers_are_of_ordinary_size(void **state)
     const struct tensor *d = checkpoint_find(c, "model.layers.1.moe.up_proj.weight");
     assert_memory_not_equal(a->data, b->data, 1024);
     assert_memory_not_equal(a->data, d->data, 1024);
+    /* nor one expert another's, nor one strip of rows another's */
+    const bf16_t *first = a->data;
+    assert_memory_not_equal(first, first + 301 * 133, 1024);
+    assert_memory_not_equal(first, first + 128 * 133, 1024);
     checkpoint_close(c);
 }
 
