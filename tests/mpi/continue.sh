@@ -7,42 +7,49 @@ job=tests/mpi/job.yaml
 need "$tandem"
 kills=${KILLS:-20}
 RANDOM=${SEED:-7}
-settings=(output.commit_seconds=0.05 prompts.count=120 sampling.samples=2 sampling.temperature=0.8
-    schedule.slots=3 sampling.max_new_tokens=60 layout.ffn.expert=1)
+settings=(output.commit_seconds=0.05 prompts.count=80 sampling.samples=2 sampling.temperature=0.8
+    schedule.slots=3 sampling.max_new_tokens=40 layout.ffn.expert=1)
 decode whole 2 "${settings[@]}" || fail "uninterrupted"
 seconds=$(sed -n 's/.*in \([0-9]*\)s$/\1/p' "$work/whole.log" | head -n 1)
 echo "uninterrupted: ${seconds:-?} s"
 
 sealed() { "$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l; }
+
+# start NAME - the job in the background, in a process group of its own; returns when it decodes.
+start() {
+    : >"$work/$1.log"
+    setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/$1.h5" \
+        $(printf -- '--set %s ' "${settings[@]}") >"$work/$1.log" 2>&1 &
+    pid=$!
+    for ((try = 0; try < 300; try++)); do
+        grep -q 'completions to do' "$work/$1.log" && break
+        kill -0 $pid 2>/dev/null || break
+        sleep 0.05
+    done
+}
+
 before=0 done_kills=0
 for ((i = 0; i < kills; i++)); do
-    setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/killed.h5" \
-        $(printf -- '--set %s ' "${settings[@]}") >"$work/killed.log" 2>&1 &
-    pid=$!
-    sleep "0.$((RANDOM % 6 + 3))$((RANDOM % 10))"
+    start killed
+    sleep "0.$((RANDOM % 5))$((RANDOM % 10))"
     # Ranks first: mpirun would otherwise have time to end them in an orderly way.
     pkill -KILL -f "run $job --set output.file=$work/killed.h5" 
     kill -KILL -- -$pid 2>/dev/null
-    wait $pid 2>/dev/null
+    wait $pid 2>/dev/null # says "Killed"
     [ -f "$work/killed.h5" ] && break
     now=$(sealed)
     [ "$now" -ge "$before" ] || fail "kill $i: $now completions are sealed, $before were"
     before=$now
     done_kills=$((done_kills + 1))
-done
+done 2>/dev/null
+[ "$before" -gt 0 ] || fail "no kill came after a completion was sealed"
 echo "$done_kills kills, $before completions sealed by then"
 decode killed 2 "${settings[@]}" || fail "the last continuation"
 same whole killed
 
 # SIGUSR1 asks for an orderly end: exit status 75, and the same command continues.
-setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/warned.h5" \
-    $(printf -- '--set %s ' "${settings[@]}") >"$work/warned.log" 2>&1 &
-pid=$!
-for ((i = 0; i < 100; i++)); do
-    grep -q 'completions to do' "$work/warned.log" && break
-    sleep 0.1
-done
-sleep 0.2
+start warned
+sleep 0.1
 kill -USR1 $pid
 wait $pid
 status=$?

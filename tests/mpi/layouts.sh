@@ -8,8 +8,8 @@ need "$tandem"
 colocated() { # NAME RANKS [KEY=VALUE]...
     local name=$1 ranks=$2
     shift 2
-    sed '/ffn:/d; s/attention: 1/colocated: '"$ranks"'/' tests/mpi/job.yaml >"$work/colocated.yaml"
-    job=$work/colocated.yaml decode "$name" "$ranks" "$@" || fail "$name"
+    sed 's/ffn: .*/colocated: true/' tests/mpi/job.yaml >"$work/colocated.yaml"
+    job=$work/colocated.yaml decode "$name" "$ranks" layout.attention="$ranks" "$@" || fail "$name"
 }
 afd() { # NAME ATTENTION EXPERT TENSOR [KEY=VALUE]...
     local name=$1 ranks=$(($2 + $3 * $4))
