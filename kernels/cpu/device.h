@@ -12,11 +12,14 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
+struct isa; /* kernels/cpu/fast/fast.h */
+
 struct device {
     struct device_config config; /* as given to open(); never changed */
     const char *name;            /* of the backend */
     int threads;                 /* config.threads, for `#pragma omp ... num_threads(d->threads)` */
     float f8_value[256];         /* f32_from_f8e4m3() of every code */
+    const struct isa *isa;       /* vector backends: their instruction set's kernels */
 
     /* Scratch memory: a bump arena that every operation begins empty. */
     unsigned char *scratch;

@@ -1,0 +1,303 @@
+/* attend.c - attention over the paged cache: two panel products with a softmax in between.
+ *
+ * The query heads that share a KV head (all of them in MFA), of one row or of a few consecutive
+ * rows of a prompt, are the rows of these products. A sequence is cut every ATTEND_SPLIT tokens: a
+ * task is some rows x one KV head x one stretch, and ends in running maximum, sum and weighted
+ * values (online softmax). The stretches of a row are then merged from first to last. Where the
+ * cuts are depends on positions alone, so a row's bits do not depend on threads, on the batch, or
+ * on whether it is decoded or part of a prompt's chunk: tokens a row does not see have probability
+ * exactly 0, and adding 0 changes nothing.
+ */
+#include "kernels/cpu/fast/kv.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define ROWS_TOGETHER 64 /* heads x rows of a prompt in one task, at least one row */
+#define TILE_PANELS   (ATTEND_TILE / PANEL)
+#define TILE_BLOCKS   (ATTEND_TILE / KV_BLOCK)
+#define MERGE_ROWS    16 /* of a task, merged by one thread */
+
+/* Rows row .. row + rows - 1 (of one segment) of one KV head. */
+struct item {
+    size_t segment, row, rows, kv_head;
+    size_t tokens; /* that the last row sees */
+    size_t slot;   /* of its first stretch */
+    size_t stretches;
+};
+
+/* One stretch of an item. */
+struct task {
+    size_t item, stretch;
+};
+
+/* What one thread works in. */
+struct space {
+    uint8_t *q, *p; /* packed rows */
+    float *scores;  /* [TILE_PANELS][rows][32] */
+    size_t *seen;   /* [rows] */
+};
+
+struct work {
+    const struct kv *kv;
+    size_t layer, heads, group; /* group: query heads per KV head */
+    const struct attn_batch *batch;
+    enum x_format format;
+    const uint8_t *q;
+    uint8_t *out;
+    size_t most_rows; /* of a task, heads counted */
+    size_t slots, tasks, items;
+    struct item *item;
+    struct task *task;
+    float *state; /* [slots][slot_floats]: maxima, sums, weighted values */
+    size_t slot_floats;
+    struct space *space; /* [threads] */
+};
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+static size_t stretches(size_t tokens)
+{
+    return (tokens + ATTEND_SPLIT - 1) / ATTEND_SPLIT;
+}
+
+/* Enough for the longest sequence, and for a wave that keeps all threads busy. */
+static size_t slot_count(size_t threads, size_t context)
+{
+    size_t wave = 16 * threads, one = stretches(context);
+    return one > wave ? one : wave;
+}
+
+static size_t most_rows(size_t heads)
+{
+    return heads > ROWS_TOGETHER ? heads : ROWS_TOGETHER;
+}
+
+static size_t slot_floats(size_t rows, size_t dim)
+{
+    return rows * (2 + round_up(dim, PANEL));
+}
+
+size_t fast_attend_scratch(const struct device_config *c)
+{
+    const struct device_limits *l = &c->limits;
+    size_t threads = (size_t)c->threads, rows = most_rows(l->heads);
+    size_t slots = slot_count(threads, l->context);
+    size_t space = cpu_scratch_size(x_chunks(X_F32, l->head_dim + K_ALIGN) * rows, X_ROW) +
+                   cpu_scratch_size(rows, X_ROW) +
+                   cpu_scratch_size(ATTEND_TILE * rows, sizeof(float)) +
+                   cpu_scratch_size(rows, sizeof(size_t));
+    return cpu_scratch_size(slots, sizeof(struct item)) +
+           cpu_scratch_size(slots, sizeof(struct task)) +
+           cpu_scratch_size(mem_mul(slots, slot_floats(rows, l->head_dim)), sizeof(float)) +
+           cpu_scratch_size(threads, sizeof(struct space)) + mem_mul(threads, space);
+}
+
+static void take_memory(struct device *d, struct work *w)
+{
+    size_t threads = (size_t)d->threads, dim = w->kv->shape.head_dim, rows = w->most_rows;
+    w->slots = slot_count(threads, (size_t)w->batch->max_context);
+    w->slot_floats = slot_floats(rows, dim);
+    cpu_scratch_begin(d);
+    w->item = cpu_scratch(d, w->slots, sizeof *w->item);
+    w->task = cpu_scratch(d, w->slots, sizeof *w->task);
+    w->state = cpu_scratch(d, mem_mul(w->slots, w->slot_floats), sizeof(float));
+    w->space = cpu_scratch(d, threads, sizeof *w->space);
+    for (size_t t = 0; t < threads; t++)
+        w->space[t] = (struct space){
+            .q = cpu_scratch(d, x_chunks(w->format, w->kv->key_width) * rows, X_ROW),
+            .p = cpu_scratch(d, rows, X_ROW),
+            .scores = cpu_scratch(d, ATTEND_TILE * rows, sizeof(float)),
+            .seen = cpu_scratch(d, rows, sizeof(size_t)),
+        };
+}
+
+static struct partial slot(const struct work *w, size_t i)
+{
+    float *at = w->state + i * w->slot_floats;
+    return (struct partial){.most = at, at + w->most_rows, at + 2 * w->most_rows};
+}
+
+/* ---- one task ------------------------------------------------------------------------------- */
+
+static uint8_t *block_of(const struct work *w, const struct item *it, size_t token)
+{
+    const int32_t *blocks = w->batch->blocks + it->segment * (size_t)w->batch->blocks_stride;
+    return kv_at(w->kv, w->layer, (size_t)blocks[token / KV_BLOCK], it->kv_head);
+}
+
+static void pack_queries(const struct device *d, const struct work *w, const struct item *it,
+                         const struct space *space)
+{
+    size_t dim = w->kv->shape.head_dim, rows = it->rows * w->group;
+    size_t head_bytes = dim * dtype_size(d->config.act);
+    for (size_t m = 0; m < rows; m++) {
+        size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
+        d->isa->pack_row(d->config.act, w->q + head * head_bytes, dim, 0, w->kv->key_width,
+                         w->format, space->q + m * X_ROW, rows * X_ROW, NULL);
+    }
+}
+
+/* Tokens first .. first + n - 1 of the sequence; the memory of `after` is fetched meanwhile. */
+static void tile(const struct device *d, const struct work *w, const struct item *it,
+                 const struct space *space, const struct partial *state, size_t first, size_t n,
+                 size_t after)
+{
+    const struct kv *kv = w->kv;
+    size_t rows = it->rows * w->group, tokens = round_up(n, PANEL);
+    size_t panel_bytes = kv->key_bytes / 2;
+    const uint8_t *block[TILE_BLOCKS], *values[TILE_BLOCKS];
+    for (size_t b = 0; b * KV_BLOCK < tokens; b++) {
+        block[b] = block_of(w, it, first + b * KV_BLOCK);
+        values[b] = block[b] + kv->key_bytes;
+    }
+    for (size_t j = 0; j < tokens / PANEL; j++) {
+        struct panel p = {
+            .w = block[j / 2] + j % 2 * panel_bytes,
+            .next = values[j / 2] + j % 2 * (kv->value_bytes / 2),
+            .x = space->q,
+            .chunk = rows * X_ROW,
+            .rows = rows,
+            .k = kv->key_width,
+            .c = space->scores + j * rows * PANEL,
+        };
+        d->isa->panel[kv->format][w->format](&p);
+    }
+    for (size_t m = 0; m < rows; m++) {
+        size_t sees = (size_t)w->batch->row_pos[it->row + m / w->group] + 1;
+        space->seen[m] = sees <= first ? 0 : sees - first < tokens ? sees - first : tokens;
+    }
+    struct softmax s = {
+        .scores = space->scores,
+        .rows = rows,
+        .tokens = tokens,
+        .seen = space->seen,
+        .scale = 1.4426950408889634f / sqrtf((float)kv->shape.head_dim),
+        .most = state->most,
+        .total = state->total,
+        .sum = state->sum,
+        .panels = kv->value_panels,
+        .format = w->format,
+        .to = space->p,
+    };
+    d->isa->softmax(&s);
+    for (size_t p = 0; p < kv->value_panels; p++) {
+        size_t ahead = after + p * PANEL; /* the next tile's keys, a panel at a time */
+        const uint8_t *next = values[0];
+        if (after && p < TILE_PANELS && ahead < it->tokens)
+            next = block_of(w, it, ahead) + ahead % KV_BLOCK / PANEL * panel_bytes;
+        struct parts parts = {
+            .w = values,
+            .offset = p * (KV_BLOCK * PANEL * w_size(kv->format)),
+            .next = next,
+            .part_k = KV_BLOCK,
+            .k = tokens,
+            .x = space->p,
+            .rows = rows,
+            .c = state->sum + p * rows * PANEL,
+        };
+        d->isa->parts[kv->format][w->format](&parts);
+    }
+}
+
+static void run_task(const struct device *d, const struct work *w, const struct task *t,
+                     const struct space *space)
+{
+    const struct item *it = &w->item[t->item];
+    size_t rows = it->rows * w->group, first = t->stretch * ATTEND_SPLIT;
+    size_t end = first + ATTEND_SPLIT < it->tokens ? first + ATTEND_SPLIT : it->tokens;
+    struct partial state = slot(w, it->slot + t->stretch);
+    for (size_t m = 0; m < rows; m++) {
+        state.most[m] = -INFINITY;
+        state.total[m] = 0;
+    }
+    memset(state.sum, 0, w->kv->value_panels * rows * PANEL * sizeof(float));
+    pack_queries(d, w, it, space);
+    for (; first < end; first += ATTEND_TILE) {
+        size_t n = end - first < ATTEND_TILE ? end - first : ATTEND_TILE;
+        tile(d, w, it, space, &state, first, n, first + n < end ? first + n : 0);
+    }
+}
+
+/* Merges the stretches of some rows of an item, and writes their results. */
+static void finish(const struct device *d, const struct work *w, const struct item *it,
+                   size_t first)
+{
+    size_t rows = it->rows * w->group, dim = w->kv->shape.head_dim;
+    size_t end = first + MERGE_ROWS < rows ? first + MERGE_ROWS : rows;
+    struct partial state = slot(w, it->slot);
+    for (size_t i = 1; i < it->stretches; i++) {
+        struct partial more = slot(w, it->slot + i);
+        d->isa->merge(&state, &more, rows, first, end, w->kv->value_panels);
+    }
+    for (size_t m = first; m < end; m++) {
+        size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
+        d->isa->finish(&state, m, rows, dim, d->config.act,
+                       w->out + head * dim * dtype_size(d->config.act));
+    }
+}
+
+/* ---- waves ---------------------------------------------------------------------------------- */
+
+static void run_wave(struct device *d, const struct work *w)
+{
+    size_t pieces = (w->most_rows + MERGE_ROWS - 1) / MERGE_ROWS;
+    _Atomic size_t next = 0;
+#pragma omp parallel num_threads(d->threads)
+    {
+        const struct space *space = &w->space[omp_get_thread_num()];
+        for (size_t i; (i = atomic_fetch_add(&next, 1)) < w->tasks;)
+            run_task(d, w, &w->task[i], space);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (size_t i = 0; i < w->items * pieces; i++) {
+            const struct item *it = &w->item[i / pieces];
+            if (i % pieces * MERGE_ROWS < it->rows * w->group)
+                finish(d, w, it, i % pieces * MERGE_ROWS);
+        }
+    }
+}
+
+static void add_item(struct device *d, struct work *w, struct item it)
+{
+    it.stretches = stretches(it.tokens);
+    if (w->tasks + it.stretches > w->slots) {
+        run_wave(d, w);
+        w->tasks = w->items = 0;
+    }
+    it.slot = w->tasks;
+    for (size_t i = 0; i < it.stretches; i++)
+        w->task[w->tasks++] = (struct task){w->items, i};
+    w->item[w->items++] = it;
+}
+
+void fast_attend(struct device *d, struct stream *s, const struct kv *kv, int layer,
+                 const struct attn_batch *batch, int heads, const void *q, void *out)
+{
+    (void)s;
+    struct work w = {.kv = kv,
+                     .layer = (size_t)layer,
+                     .heads = (size_t)heads,
+                     .batch = batch,
+                     .q = q,
+                     .out = out,
+                     .format = kv_x_format(d, kv)};
+    w.group = w.heads / kv->shape.kv_heads;
+    w.most_rows = most_rows(w.group);
+    size_t together = w.group < ROWS_TOGETHER ? ROWS_TOGETHER / w.group : 1;
+    take_memory(d, &w);
+    for (size_t seg = 0; seg < (size_t)batch->segments; seg++) {
+        size_t end = (size_t)batch->seg_row[seg + 1];
+        for (size_t row = (size_t)batch->seg_row[seg], n; row < end; row += n) {
+            n = end - row < together ? end - row : together;
+            size_t tokens = (size_t)batch->row_pos[row + n - 1] + 1;
+            for (size_t h = 0; h < kv->shape.kv_heads; h++)
+                add_item(d, &w, (struct item){seg, row, n, h, tokens, 0, 0});
+        }
+    }
+    run_wave(d, &w);
+}

@@ -1,0 +1,75 @@
+/* fast.c - what the vector backends share: their table, and the sharing out of work. */
+#include "kernels/cpu/fast/fast.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+int fast_open(const struct isa *isa, const struct device_config *c, struct device **out,
+              struct err *e)
+{
+    if (c->threads < 1)
+        return err_set(e, "a CPU rank needs at least 1 thread, not %d", c->threads);
+    size_t scratch = larger(larger(fast_linear_scratch(c), fast_ffn_scratch(c)),
+                            larger(fast_attend_scratch(c), fast_sample_scratch(c)));
+    if (cpu_device_open(c, isa->name, scratch, out, e) != 0)
+        return -1;
+    (*out)->isa = isa;
+    return 0;
+}
+
+bool fast_take(struct shares *s, size_t *first, size_t *end)
+{
+    size_t at = atomic_load_explicit(&s->next, memory_order_relaxed), run;
+    do {
+        if (at >= s->total)
+            return false;
+        run = (s->total - at) / (4 * s->threads);
+        run = run ? run : 1;
+    } while (!atomic_compare_exchange_weak_explicit(&s->next, &at, at + run, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *first = at;
+    *end = at + run;
+    return true;
+}
+
+/* Copies of rows are as fast as they can be without us. */
+static void gather(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,
+                   int width, float *y)
+{
+    (void)s;
+    size_t row = (size_t)width;
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int i = 0; i < n; i++)
+        memcpy(y + (size_t)i * row, x + (size_t)index[i] * row, row * sizeof *y);
+}
+
+const struct ops fast_ops = {
+    .weight_bytes = fast_weight_bytes,
+    .weight_create = fast_weight_create,
+    .weight_destroy = fast_weight_destroy,
+    .ffn_bytes = fast_ffn_bytes,
+    .ffn_create = fast_ffn_create,
+    .ffn_destroy = fast_ffn_destroy,
+    .kv_bytes = fast_kv_bytes,
+    .kv_create = fast_kv_create,
+    .kv_destroy = fast_kv_destroy,
+    .table_create = fast_table_create,
+    .embed = fast_embed,
+    .residual_norm = fast_residual_norm,
+    .norm = fast_norm,
+    .linear = fast_linear,
+    .rope_append = fast_rope_append,
+    .attend = fast_attend,
+    .route = fast_route,
+    .ffn = fast_ffn,
+    .wire_encode = fast_wire_encode,
+    .wire_decode = fast_wire_decode,
+    .sum = plain_sum,
+    .gather = gather,
+    .sample = fast_sample,
+};

@@ -1,0 +1,180 @@
+/* fast.h - the vector backends of the CPU: how they are put together. Internal to kernels/cpu/fast.
+ *
+ * Everything that depends on the instruction set stands behind `struct isa`: a handful of small
+ * kernels that work on one panel or one row, made once for AVX-512 and once for AVX2. Everything
+ * else (packing, sharing work out to threads, the order of additions) is plain C above that table.
+ *
+ * The unit of matrix work is a panel: 32 outputs of a weight matrix, all their inputs, stored so
+ * that it is read front to back (panel.h). A thread takes a panel, multiplies all rows that need
+ * it, and finishes the 32 results of each row at once. Every output element is one chain of
+ * additions in the order of its inputs; how many rows are multiplied together changes neither chain
+ * nor bits.
+ */
+#ifndef TANDEM_KERNELS_CPU_FAST_H
+#define TANDEM_KERNELS_CPU_FAST_H
+
+#include "kernels/cpu/device.h"
+#include "kernels/cpu/fast/panel.h"
+
+/* Rows of one pass over the weights: more are worked off in slabs, so that scratch memory is
+ * bounded. At this many rows arithmetic and not memory sets the pace. */
+#define SLAB_ROWS 512
+
+/* Tokens of a sequence that are looked at together: scores, softmax, weighted values. */
+#define ATTEND_TILE 256
+
+/* Tokens of a sequence that one thread takes. A row's result is merged from these parts whoever
+ * makes them, so it depends on the row's position alone. */
+#define ATTEND_SPLIT 2048
+
+/* What softmax() works on: the rows of one tile of ATTEND_TILE tokens. */
+struct softmax {
+    const float *scores; /* [tokens / 32][rows][32] */
+    size_t rows, tokens; /* tokens of the tile that any row sees, rounded up to 32 */
+    const size_t *seen;  /* [rows] tokens of the tile this row sees; the first ones */
+    float scale;         /* of the scores, times log2(e) */
+    float *most, *total; /* [rows] running maximum (of scaled scores) and sum */
+    float *sum;          /* [panels][rows][32] weighted values so far; rescaled when most grows */
+    size_t panels;
+    enum x_format format; /* of the probabilities */
+    uint8_t *to;          /* rows of X_ROW bytes: the probabilities, as panel functions want them */
+};
+
+/* The state of some rows after a stretch of tokens. Shapes as above. */
+struct partial {
+    float *most, *total, *sum;
+};
+
+struct isa {
+    const char *name;
+    bool x_bf16; /* bf16 activations are multiplied as they are; else they are widened to f32 */
+
+    panel_fn *panel[W_FORMATS][X_FORMATS]; /* NULL: no such combination */
+    parts_fn *parts[W_FORMATS][X_FORMATS];
+
+    /* ---- rows as panel functions read them ---- */
+
+    /* One row of k numbers (f32 or bf16) becomes the row at `to` (chunks `chunk` bytes apart), with
+     * `before` zeros in front and zeros behind up to k_padded. X_I8: *scale gets its scale. */
+    void (*pack_row)(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
+                     enum x_format format, uint8_t *to, size_t chunk, float *scale);
+
+    /* ---- what happens to the 32 results of each row: c is [rows][32] ---- */
+
+    /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), rounded to act, to element
+     * `at` of packed rows; X_I8: to f32 rows of `chunk` bytes instead. */
+    void (*swiglu)(const float *c, size_t rows, enum dtype act, enum x_format format, size_t at,
+                   uint8_t *to, size_t chunk);
+    /* sum[row[i]][32] += weight[i] * c[i][32]; row NULL: i itself, weight NULL: 1. */
+    void (*add)(const float *c, size_t rows, const int32_t *row, const float *weight, float *sum);
+    /* to[i * stride + 0..n-1] = c[i][0..n-1], n <= 32, rounded to `dtype`. */
+    void (*store)(const float *c, size_t rows, size_t n, enum dtype dtype, void *to, size_t stride);
+
+    /* ---- attention ---- */
+    void (*softmax)(const struct softmax *s);
+    /* Of [panels][rows][32], rows first..end-1 of `from` are added to `to`. */
+    void (*merge)(const struct partial *to, const struct partial *from, size_t rows, size_t first,
+                  size_t end, size_t panels);
+    /* to[0..dim-1] = sum / total of one of the rows. */
+    void (*finish)(const struct partial *from, size_t row, size_t rows, size_t dim,
+                   enum dtype dtype, void *to);
+
+    /* ---- single rows ---- */
+    void (*rotate)(enum dtype act, void *head, const float *angles, size_t dim);
+    void (*residual)(float *x, enum dtype dtype, const void *part, size_t n);
+    void (*norm)(enum dtype from, const void *x, const float *gain, float eps, size_t n,
+                 enum dtype to, void *y);
+    /* p[e] = gate[e] . x */
+    void (*dots)(const float *gate, size_t experts, enum dtype act, const void *x, size_t n,
+                 float *p);
+    void (*wire_encode)(enum dtype act, const void *x, size_t n, enum dtype wire, void *row,
+                        float *scales);
+    void (*wire_decode)(enum dtype wire, const void *row, const float *scales, size_t n,
+                        enum dtype act, void *x);
+    /* n numbers of f32 or bf16 to f32, bf16 or f8e4m3. */
+    void (*convert)(enum dtype from, const void *x, size_t n, enum dtype to, void *y);
+
+    /* ---- sampling (sample.c) ---- */
+    float (*most)(const float *x, size_t n, bool *has_nan);
+    /* sums[j] = sum of exp((x - most) * factor) and counts[j] = how many, over x >= limits[j];
+     * j < SAMPLE_LIMITS. Returns the sum over all. */
+    double (*masses)(const float *x, size_t n, float most, float factor, const float *limits,
+                     double *sums, size_t *counts);
+    double (*mass)(const float *x, size_t n, float most, float factor); /* the sum alone */
+    /* The places of all x >= limit, in order; returns how many. */
+    size_t (*pick)(const float *x, size_t n, float limit, int32_t *places);
+    float (*exp)(float x); /* as masses() takes it */
+};
+
+#define SAMPLE_LIMITS 8
+
+extern const struct isa isa_avx512, isa_avx2;
+
+/* Opens the host with these kernels; the operations of both backends. */
+int fast_open(const struct isa *isa, const struct device_config *config, struct device **out,
+              struct err *e);
+extern const struct ops fast_ops;
+
+/* ---- sharing work out ----------------------------------------------------------------------- */
+
+/* Units 0..total-1 handed out in runs: long ones first, single ones at the end, so that threads
+ * that are slowed down (by others, or by colder memory) take less. */
+struct shares {
+    _Atomic size_t next;
+    size_t total, threads;
+};
+
+/* The next run [*first, *end) for the calling thread; false when nothing is left. */
+bool fast_take(struct shares *s, size_t *first, size_t *end);
+
+/* ---- the operations (ops.h), one group a file ------------------------------------------------ */
+
+size_t fast_weight_bytes(const struct device *d, const struct weight_part *w,
+                         enum weight_keep keep);
+struct weight *fast_weight_create(struct device *d, const struct weight_part *w,
+                                  enum weight_keep keep);
+void fast_weight_destroy(struct device *d, struct weight *w);
+struct weight *fast_table_create(struct device *d, const struct weight_part *w);
+void fast_embed(struct device *d, struct stream *s, const struct weight *table, const int32_t *ids,
+                int n, float *x);
+
+size_t fast_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
+struct ffn *fast_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
+void fast_ffn_destroy(struct device *d, struct ffn *f);
+void fast_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+              const int32_t *ids, const float *weights, int topk, int n, void *out,
+              enum dtype out_dtype);
+
+void fast_linear(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,
+                 void *y, enum dtype y_dtype);
+
+size_t fast_kv_bytes(const struct device *d, const struct kv_shape *shape);
+struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape);
+void fast_kv_destroy(struct device *d, struct kv *kv);
+void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
+                      const struct attn_batch *batch, const float *angles, int heads, void *q,
+                      void *k, const void *v);
+void fast_attend(struct device *d, struct stream *s, const struct kv *kv, int layer,
+                 const struct attn_batch *batch, int heads, const void *q, void *out);
+
+void fast_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
+                        int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
+                        int hidden, void *y);
+void fast_norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
+               int n, int width, void *y);
+void fast_route(struct device *d, struct stream *s, const struct router_spec *spec,
+                const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights);
+void fast_wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
+                      enum dtype wire, void *rows, float *scales);
+void fast_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
+                      const float *scales, int n, int hidden, void *x);
+void fast_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                 const struct sample_params *params, int32_t *tokens, float *logprobs);
+
+/* Scratch memory of each group, for fast_open(). */
+size_t fast_linear_scratch(const struct device_config *c);
+size_t fast_ffn_scratch(const struct device_config *c);
+size_t fast_attend_scratch(const struct device_config *c);
+size_t fast_sample_scratch(const struct device_config *c);
+
+#endif

@@ -1,0 +1,372 @@
+/* ffn.c - a layer's experts: rows grouped by expert, then two passes over all their weights.
+ *
+ * Pass 1 makes silu(gate x) * up x of every (row, expert) pair. A panel holds 16 gates and the 16
+ * ups that belong to them, so the nonlinearity is applied while the sums are at hand. Its units of
+ * work go round the experts: panel 0 of each, panel 1 of each, ... with the shared expert spread
+ * evenly among them, so that at any time some threads do its arithmetic while others wait for
+ * memory.
+ *
+ * Pass 2 takes 32 columns of the output at a time and goes through the experts in their order,
+ * adding weight x result to the columns' sums. One thread makes all additions of an element, in the
+ * order that ops.h asks for; there are no partial results to combine afterwards.
+ */
+#include "kernels/cpu/fast/packed.h"
+
+#include "base/mem.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mlp {
+    size_t inter; /* 0: nothing here */
+    struct weight gate_up, down;
+    uint8_t *memory; /* of both */
+};
+
+struct ffn {
+    int first_expert, n_experts;
+    struct mlp *experts; /* [n_experts] */
+    struct mlp shared;
+};
+
+/* ---- packing -------------------------------------------------------------------------------- */
+
+static void plan(struct mlp *m, const struct mlp_part *p, enum weight_keep keep)
+{
+    memset(m, 0, sizeof *m);
+    m->inter = p->gate.n;
+    if (m->inter == 0)
+        return;
+    packed_plan(&m->gate_up, &(struct source){&p->gate, &p->up}, keep);
+    packed_plan(&m->down, &(struct source){&p->down, NULL}, keep);
+}
+
+static size_t mlp_bytes(const struct mlp_part *p, enum weight_keep keep)
+{
+    struct mlp m;
+    plan(&m, p, keep);
+    return m.inter ? packed_bytes(&m.gate_up) + packed_bytes(&m.down) : 0;
+}
+
+size_t fast_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    (void)d;
+    size_t bytes = mlp_bytes(&f->shared, keep);
+    for (int e = 0; e < f->n_experts; e++)
+        bytes += mlp_bytes(&f->experts[e], keep);
+    return bytes;
+}
+
+static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_part *p,
+                       enum weight_keep keep)
+{
+    plan(m, p, keep);
+    if (m->inter == 0)
+        return;
+    m->memory = mem_aligned(packed_bytes(&m->gate_up) + packed_bytes(&m->down), 1);
+    packed_fill(d, &m->gate_up, &(struct source){&p->gate, &p->up}, m->memory);
+    packed_fill(d, &m->down, &(struct source){&p->down, NULL},
+                m->memory + packed_bytes(&m->gate_up));
+}
+
+struct ffn *fast_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    struct ffn *packed = mem_zeroed(1, sizeof *packed);
+    packed->first_expert = f->first_expert;
+    packed->n_experts = f->n_experts;
+    packed->experts = mem_zeroed((size_t)f->n_experts, sizeof *packed->experts);
+    for (int e = 0; e < f->n_experts; e++)
+        mlp_create(d, &packed->experts[e], &f->experts[e], keep);
+    mlp_create(d, &packed->shared, &f->shared, keep);
+    return packed;
+}
+
+void fast_ffn_destroy(struct device *d, struct ffn *f)
+{
+    (void)d;
+    if (!f)
+        return;
+    for (int e = 0; e < f->n_experts; e++)
+        free(f->experts[e].memory);
+    free(f->shared.memory);
+    free(f->experts);
+    free(f);
+}
+
+/* ---- one call ------------------------------------------------------------------------------- */
+
+/* An expert that has rows: pairs first .. first + rows - 1. */
+struct group {
+    const struct mlp *m;
+    size_t first, rows;
+    const float *weights; /* [rows], NULL: 1 (the shared expert) */
+    const int32_t *row;   /* [rows], NULL: row i is pair first + i */
+};
+
+struct work {
+    const struct ffn *f;
+    size_t hidden, rows, pairs, groups;
+    struct group *group; /* [groups], in the order of additions */
+    int32_t *row;        /* [pairs] */
+    float *weight;       /* [pairs] */
+    size_t *group_of;    /* [pairs] */
+    const uint8_t *from; /* [rows][hidden] in act */
+    size_t chunk;        /* bytes between chunks of packed rows */
+    uint8_t *x, *mid;    /* packed: inputs and intermediates of each pair */
+    float *x_scale, *mid_scale;
+    float *exact; /* int8: [pairs][exact_width] intermediates before they are quantized */
+    size_t exact_width;
+    float *c, *sum; /* [threads][rows][32] each */
+    uint8_t *to;
+    enum dtype to_dtype;
+    size_t turns; /* panels of the widest group: pass 1 goes round the groups this often */
+};
+
+static size_t most_pairs(const struct device_config *c, size_t rows)
+{
+    size_t k = c->limits.topk < c->limits.experts ? c->limits.topk : c->limits.experts;
+    return mem_mul(rows, k + 1);
+}
+
+size_t fast_ffn_scratch(const struct device_config *c)
+{
+    const struct device_limits *l = &c->limits;
+    size_t rows = l->rows < SLAB_ROWS ? l->rows : SLAB_ROWS, pairs = most_pairs(c, rows);
+    size_t pad = F8_BLOCK + K_ALIGN;
+    size_t counts = cpu_scratch_size(l->experts + 1, sizeof(struct group)) +
+                    cpu_scratch_size(l->experts + 1, sizeof(size_t)) +
+                    cpu_scratch_size(pairs, sizeof(size_t)) +
+                    4 * cpu_scratch_size(pairs, sizeof(float));
+    return counts + cpu_scratch_size(mem_mul(x_chunks(X_F32, l->hidden + pad), pairs), X_ROW) +
+           cpu_scratch_size(mem_mul(x_chunks(X_F32, l->inter + pad), pairs), X_ROW) +
+           cpu_scratch_size(mem_mul(pairs, l->inter + pad), sizeof(float)) +
+           2 * cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
+}
+
+/* The expert's place in f, or n_experts: not here. */
+static size_t local_expert(const struct ffn *f, int32_t id)
+{
+    int e = id - f->first_expert;
+    return e >= 0 && e < f->n_experts && f->experts[e].inter ? (size_t)e : (size_t)f->n_experts;
+}
+
+/* Sorts the (row, expert) pairs by expert, rows in order, and lists the experts that have any. */
+static void group_rows(struct device *d, struct work *w, const int32_t *ids, const float *weights,
+                       size_t topk)
+{
+    const struct ffn *f = w->f;
+    size_t experts = (size_t)f->n_experts, named = ids ? w->rows * topk : 0, shared = 0;
+    size_t *place = cpu_scratch(d, experts + 1, sizeof *place);
+    w->group = cpu_scratch(d, experts + 1, sizeof *w->group);
+    memset(place, 0, (experts + 1) * sizeof *place);
+    for (size_t i = 0; i < named; i++)
+        place[local_expert(f, ids[i])]++;
+    place[experts] = 0;
+    w->pairs = w->groups = 0;
+    for (size_t e = 0; e < experts; e++) {
+        size_t rows = place[e];
+        place[e] = w->pairs;
+        if (rows)
+            w->group[w->groups++] = (struct group){.m = &f->experts[e], w->pairs, rows};
+        w->pairs += rows;
+    }
+    if (f->shared.inter) {
+        shared = w->rows;
+        w->group[w->groups++] = (struct group){.m = &f->shared, w->pairs, shared};
+        w->pairs += shared;
+    }
+    w->row = cpu_scratch(d, w->pairs, sizeof *w->row);
+    w->weight = cpu_scratch(d, w->pairs, sizeof *w->weight);
+    w->group_of = cpu_scratch(d, w->pairs, sizeof *w->group_of);
+    for (size_t i = 0; i < named; i++) {
+        size_t e = local_expert(f, ids[i]);
+        if (e == experts)
+            continue;
+        w->row[place[e]] = (int32_t)(i / topk);
+        w->weight[place[e]++] = weights[i];
+    }
+    for (size_t i = 0; i < shared; i++)
+        w->row[w->pairs - shared + i] = (int32_t)i;
+    for (size_t g = 0; g < w->groups; g++) {
+        struct group *group = &w->group[g];
+        for (size_t i = 0; i < group->rows; i++)
+            w->group_of[group->first + i] = g;
+        if (group->m != &f->shared) {
+            group->row = w->row + group->first;
+            group->weights = w->weight + group->first;
+        }
+    }
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static void take_memory(struct device *d, struct work *w)
+{
+    size_t x_most = 0, mid_most = 0;
+    w->turns = w->exact_width = 0;
+    for (size_t g = 0; g < w->groups; g++) {
+        const struct mlp *m = w->group[g].m;
+        x_most = larger(x_most, x_chunks(packed_x_format(d, &m->gate_up), m->gate_up.k_padded));
+        mid_most = larger(mid_most, x_chunks(packed_x_format(d, &m->down), m->down.k_padded));
+        w->turns = larger(w->turns, m->gate_up.panels);
+        if (m->down.format == W_I8)
+            w->exact_width = larger(w->exact_width, m->down.k_padded);
+    }
+    w->chunk = w->pairs * X_ROW;
+    w->x = cpu_scratch(d, mem_mul(x_most, w->pairs), X_ROW);
+    w->mid = cpu_scratch(d, mem_mul(mid_most, w->pairs), X_ROW);
+    w->x_scale = cpu_scratch(d, w->pairs, sizeof(float));
+    w->mid_scale = cpu_scratch(d, w->pairs, sizeof(float));
+    w->exact = cpu_scratch(d, mem_mul(w->pairs, w->exact_width), sizeof(float));
+    size_t tile = mem_mul(mem_mul((size_t)d->threads, w->rows), PANEL);
+    w->c = cpu_scratch(d, tile, sizeof(float));
+    w->sum = cpu_scratch(d, tile, sizeof(float));
+}
+
+/* Brings one pair's input into the form its expert wants. */
+static void pack_input(const struct device *d, const struct work *w, size_t pair)
+{
+    const struct mlp *m = w->group[w->group_of[pair]].m;
+    const struct weight *in = &m->gate_up, *out = &m->down;
+    size_t row_bytes = w->hidden * dtype_size(d->config.act);
+    d->isa->pack_row(d->config.act, w->from + (size_t)w->row[pair] * row_bytes, in->k, in->k_before,
+                     in->k_padded, packed_x_format(d, in), w->x + pair * X_ROW, w->chunk,
+                     w->x_scale + pair);
+    memset(w->mid + pair * X_ROW, 0, out->k_before * x_size(packed_x_format(d, out)));
+}
+
+static void pack_mid(const struct device *d, const struct work *w, size_t pair)
+{
+    const struct weight *out = &w->group[w->group_of[pair]].m->down;
+    if (out->format == W_I8)
+        d->isa->pack_row(DTYPE_F32, w->exact + pair * w->exact_width, out->k, 0, out->k_padded,
+                         X_I8, w->mid + pair * X_ROW, w->chunk, w->mid_scale + pair);
+}
+
+/* ---- the two passes ------------------------------------------------------------------------- */
+
+static struct panel group_panel(const struct work *w, const struct group *g,
+                                const struct weight *weight, size_t i, const uint8_t *next,
+                                const uint8_t *x, const float *x_scale, float *c)
+{
+    struct panel p = packed_panel(weight, i, next);
+    p.x = x + g->first * X_ROW;
+    p.chunk = w->chunk;
+    p.x_scale = x_scale + g->first;
+    p.rows = g->rows;
+    p.c = c;
+    return p;
+}
+
+/* The first panel of a group's gates and ups that turn t takes. */
+static size_t turn_panel(const struct work *w, const struct group *g, size_t t)
+{
+    return t * g->m->gate_up.panels / w->turns;
+}
+
+static const uint8_t *unit_address(const struct work *w, size_t unit)
+{
+    const struct group *g = &w->group[unit % w->groups];
+    const struct weight *in = &g->m->gate_up;
+    return in->data + turn_panel(w, g, unit / w->groups) * in->panel_bytes;
+}
+
+/* Pass 1, unit (turn, group). */
+static void up_unit(const struct device *d, const struct work *w, size_t unit, float *c)
+{
+    const struct group *g = &w->group[unit % w->groups];
+    const struct weight *in = &g->m->gate_up, *out = &g->m->down;
+    enum x_format x = packed_x_format(d, in), mid = packed_x_format(d, out);
+    size_t first = turn_panel(w, g, unit / w->groups);
+    size_t end = turn_panel(w, g, unit / w->groups + 1);
+    for (size_t i = first; i < end; i++) {
+        const uint8_t *next =
+            i + 1 < end ? in->data + (i + 1) * in->panel_bytes : unit_address(w, unit + 1);
+        struct panel p = group_panel(w, g, in, i, next, w->x, w->x_scale, c);
+        d->isa->panel[in->format][x](&p);
+        size_t at = out->k_before + i * (PANEL / 2);
+        if (mid == X_I8)
+            d->isa->swiglu(c, g->rows, d->config.act, mid, at,
+                           (uint8_t *)(w->exact + g->first * w->exact_width),
+                           w->exact_width * sizeof(float));
+        else
+            d->isa->swiglu(c, g->rows, d->config.act, mid, at, w->mid + g->first * X_ROW, w->chunk);
+    }
+}
+
+/* Pass 2, columns 32 i .. 32 i + 31 of the output. */
+static void down_unit(const struct device *d, const struct work *w, size_t i, float *c, float *sum)
+{
+    memset(sum, 0, w->rows * PANEL * sizeof *sum);
+    for (size_t a = 0; a < w->groups; a++) {
+        const struct group *g = &w->group[a];
+        const struct weight *out = &g->m->down;
+        bool last = a + 1 == w->groups;
+        const struct weight *after = &w->group[last ? 0 : a + 1].m->down;
+        const uint8_t *next = after->data + (i + last) * after->panel_bytes;
+        struct panel p = group_panel(w, g, out, i, next, w->mid, w->mid_scale, c);
+        d->isa->panel[out->format][packed_x_format(d, out)](&p);
+        d->isa->add(c, g->rows, g->row, g->weights, sum);
+    }
+    size_t left = w->hidden - i * PANEL;
+    d->isa->store(sum, w->rows, left < PANEL ? left : PANEL, w->to_dtype,
+                  w->to + i * PANEL * dtype_size(w->to_dtype), w->hidden);
+}
+
+static void run(const struct device *d, const struct work *w)
+{
+    size_t threads = (size_t)d->threads;
+    struct shares up = {.total = w->turns * w->groups, .threads = threads};
+    struct shares down = {.total = (w->hidden + PANEL - 1) / PANEL, .threads = threads};
+#pragma omp parallel num_threads(d->threads)
+    {
+        size_t mine = (size_t)omp_get_thread_num() * w->rows * PANEL, first, end;
+#pragma omp for schedule(static)
+        for (size_t pair = 0; pair < w->pairs; pair++)
+            pack_input(d, w, pair);
+        while (fast_take(&up, &first, &end))
+            for (size_t unit = first; unit < end; unit++)
+                up_unit(d, w, unit, w->c + mine);
+#pragma omp barrier
+        if (w->exact_width) {
+#pragma omp for schedule(static)
+            for (size_t pair = 0; pair < w->pairs; pair++)
+                pack_mid(d, w, pair);
+        }
+        while (fast_take(&down, &first, &end))
+            for (size_t i = first; i < end; i++)
+                down_unit(d, w, i, w->c + mine, w->sum + mine);
+    }
+}
+
+static size_t hidden_of(const struct device *d, const struct ffn *f)
+{
+    if (f->shared.inter)
+        return f->shared.gate_up.k;
+    for (int e = 0; e < f->n_experts; e++)
+        if (f->experts[e].inter)
+            return f->experts[e].gate_up.k;
+    return d->config.limits.hidden;
+}
+
+void fast_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+              const int32_t *ids, const float *weights, int topk, int n, void *out,
+              enum dtype out_dtype)
+{
+    (void)s;
+    size_t rows = (size_t)n, k = (size_t)topk;
+    struct work w = {.f = f, .hidden = hidden_of(d, f), .to_dtype = out_dtype};
+    for (size_t row = 0; row < rows; row += w.rows) {
+        w.rows = rows - row < SLAB_ROWS ? rows - row : SLAB_ROWS;
+        w.from = (const uint8_t *)x + row * w.hidden * dtype_size(d->config.act);
+        w.to = (uint8_t *)out + row * w.hidden * dtype_size(out_dtype);
+        cpu_scratch_begin(d);
+        group_rows(d, &w, ids ? ids + row * k : NULL, ids ? weights + row * k : NULL, k);
+        take_memory(d, &w);
+        run(d, &w);
+    }
+}

@@ -1,0 +1,125 @@
+/* kv.c - the KV cache: memory, and how a token enters it. */
+#include "kernels/cpu/fast/kv.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void plan(const struct device *d, const struct kv_shape *shape, struct kv *kv)
+{
+    size_t dim = shape->head_dim;
+    *kv = (struct kv){.shape = *shape, .dtype = d->config.kv};
+    kv->format = kv->dtype == DTYPE_F32 ? W_F32 : kv->dtype == DTYPE_BF16 ? W_BF16 : W_F8;
+    kv->key_width = round_up(dim, K_ALIGN);
+    kv->value_panels = (dim + PANEL - 1) / PANEL;
+    kv->key_bytes = KV_BLOCK * kv->key_width * w_size(kv->format);
+    kv->value_bytes = KV_BLOCK * kv->value_panels * PANEL * w_size(kv->format);
+}
+
+static size_t bytes(const struct kv *kv)
+{
+    size_t places = mem_mul(mem_mul(kv->shape.layers, kv->shape.blocks), kv->shape.kv_heads);
+    return mem_mul(places, kv->key_bytes + kv->value_bytes) + MEM_ALIGN;
+}
+
+size_t fast_kv_bytes(const struct device *d, const struct kv_shape *shape)
+{
+    struct kv kv;
+    plan(d, shape, &kv);
+    return bytes(&kv);
+}
+
+struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape)
+{
+    struct kv *kv = mem_new(1, sizeof *kv);
+    plan(d, shape, kv);
+    kv->memory = mem_zeroed(bytes(kv), 1);
+    kv->data = (uint8_t *)round_up((uintptr_t)kv->memory, MEM_ALIGN);
+    return kv;
+}
+
+void fast_kv_destroy(struct device *d, struct kv *kv)
+{
+    (void)d;
+    if (!kv)
+        return;
+    free(kv->memory);
+    free(kv);
+}
+
+/* Copies D numbers of `size` bytes to where `format` wants them: as output `token` of a panel of
+ * keys, or as input `token` of the panels of values. */
+static inline void scatter_key(enum w_format format, size_t size, const uint8_t *from, size_t dim,
+                               size_t token, uint8_t *panel)
+{
+    for (size_t i = 0; i < dim; i++)
+        memcpy(panel + panel_place(format, token, i) * size, from + i * size, size);
+}
+
+static inline void scatter_value(enum w_format format, size_t size, const uint8_t *from, size_t dim,
+                                 size_t token, uint8_t *values)
+{
+    for (size_t i = 0; i < dim; i++) {
+        size_t place = i / PANEL * KV_BLOCK * PANEL + panel_place(format, i % PANEL, token);
+        memcpy(values + place * size, from + i * size, size);
+    }
+}
+
+/* key and value: D numbers in the cache's dtype. */
+static void enter(const struct kv *kv, uint8_t *place, size_t token, const uint8_t *key,
+                  const uint8_t *value)
+{
+    size_t dim = kv->shape.head_dim, half = kv->key_bytes / 2;
+    uint8_t *panel = place + token / PANEL * half, *values = place + kv->key_bytes;
+    switch (kv->format) { /* a constant format in each case: the places become simple steps */
+    case W_F32:
+        scatter_key(W_F32, 4, key, dim, token % PANEL, panel);
+        scatter_value(W_F32, 4, value, dim, token, values);
+        break;
+    case W_BF16:
+        scatter_key(W_BF16, 2, key, dim, token % PANEL, panel);
+        scatter_value(W_BF16, 2, value, dim, token, values);
+        break;
+    default:
+        scatter_key(W_F8, 1, key, dim, token % PANEL, panel);
+        scatter_value(W_F8, 1, value, dim, token, values);
+    }
+}
+
+#define CONVERT_MOST 1024 /* widest head that is converted at a time */
+
+static void append_head(const struct device *d, const struct kv *kv, uint8_t *place, size_t token,
+                        const void *k, const void *v)
+{
+    uint8_t key[CONVERT_MOST * 4], value[CONVERT_MOST * 4];
+    d->isa->convert(d->config.act, k, kv->shape.head_dim, kv->dtype, key);
+    d->isa->convert(d->config.act, v, kv->shape.head_dim, kv->dtype, value);
+    enter(kv, place, token, key, value);
+}
+
+void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
+                      const struct attn_batch *batch, const float *angles, int heads, void *q,
+                      void *k, const void *v)
+{
+    (void)s;
+    size_t dim = kv->shape.head_dim, kv_heads = kv->shape.kv_heads;
+    size_t head_bytes = dim * dtype_size(d->config.act), q_heads = (size_t)heads;
+    if (dim > CONVERT_MOST)
+        die("heads of %zu dimensions are wider than %d", dim, CONVERT_MOST);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (size_t i = 0; i < (size_t)batch->rows; i++) {
+        size_t pos = (size_t)batch->row_pos[i];
+        const float *turn = angles + pos * dim;
+        const int32_t *blocks =
+            batch->blocks + (size_t)batch->row_seg[i] * (size_t)batch->blocks_stride;
+        for (size_t h = i * q_heads; h < (i + 1) * q_heads; h++)
+            d->isa->rotate(d->config.act, (uint8_t *)q + h * head_bytes, turn, dim);
+        for (size_t h = 0; h < kv_heads; h++) {
+            size_t at = (i * kv_heads + h) * head_bytes;
+            uint8_t *place = kv_at(kv, (size_t)layer, (size_t)blocks[pos / KV_BLOCK], h);
+            d->isa->rotate(d->config.act, (uint8_t *)k + at, turn, dim);
+            append_head(d, kv, place, pos % KV_BLOCK, (uint8_t *)k + at, (const uint8_t *)v + at);
+        }
+    }
+}

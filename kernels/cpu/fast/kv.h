@@ -1,0 +1,41 @@
+/* kv.h - the KV cache of the vector backends. Internal to kernels/cpu/fast.
+ *
+ * Per layer, block and KV head, two sets of panels (panel.h):
+ *   keys    [2][D padded to 16][32 tokens]   outputs are tokens, inputs the dimensions of a key:
+ *                                            scores = q K^T is a panel product
+ *   values  [D/32][64 tokens][32]            outputs are dimensions, inputs the block's tokens:
+ *                                            sums = p V is one too
+ * Places that were never written hold zeros, because a probability of 0 times anything but a number
+ * would not be 0.
+ */
+#ifndef TANDEM_KERNELS_CPU_FAST_KV_H
+#define TANDEM_KERNELS_CPU_FAST_KV_H
+
+#include "kernels/cpu/fast/fast.h"
+
+struct kv {
+    struct kv_shape shape;
+    enum dtype dtype;
+    enum w_format format;
+    size_t key_bytes, value_bytes; /* of one block and KV head */
+    size_t key_width;              /* D padded: inputs of a panel of keys */
+    size_t value_panels;           /* panels of values */
+    uint8_t *data;
+    void *memory; /* data, before it was aligned */
+};
+
+/* Keys, then values, of (layer, block, KV head). */
+static inline uint8_t *kv_at(const struct kv *kv, size_t layer, size_t block, size_t kv_head)
+{
+    size_t index = (layer * kv->shape.blocks + block) * kv->shape.kv_heads + kv_head;
+    return kv->data + index * (kv->key_bytes + kv->value_bytes);
+}
+
+/* The rows that are multiplied with the cache. */
+static inline enum x_format kv_x_format(const struct device *d, const struct kv *kv)
+{
+    bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && kv->format != W_F32;
+    return dot ? X_BF16 : X_F32;
+}
+
+#endif

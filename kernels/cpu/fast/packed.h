@@ -1,0 +1,51 @@
+/* packed.h - weights as the vector backends keep them (panel.h says how a panel is laid out).
+ * Internal to kernels/cpu/fast.
+ */
+#ifndef TANDEM_KERNELS_CPU_FAST_PACKED_H
+#define TANDEM_KERNELS_CPU_FAST_PACKED_H
+
+#include "kernels/cpu/fast/fast.h"
+
+/* One matrix in panels. Several matrices may share one allocation (ffn): the pointers are into it.
+ */
+struct weight {
+    enum w_format format;
+    size_t n, k;     /* outputs and inputs as the caller knows them */
+    size_t k_before; /* zeros in front of the inputs (FP8 that begins within a block) */
+    size_t k_padded; /* k_before + k and zeros behind */
+    size_t panels;
+    size_t panel_bytes;  /* of weights */
+    size_t panel_scales; /* floats per panel: FP8 2 per block, int8 32, else 0 */
+    uint8_t *data;       /* [panels][panel_bytes] */
+    float *scale;        /* [panels][panel_scales] */
+    int32_t *sums;       /* int8: [panels][32] */
+
+    /* A table (fast_table_create) keeps the checkpoint's rows instead. */
+    bool table;
+    struct weight_part part; /* its scales, copied; data and scale are owned by the weight */
+};
+
+/* Two matrices whose panels are half and half: outputs 16 i .. 16 i + 15 of the first, then of the
+ * second (gate and up). second NULL: one matrix, 32 outputs a panel. */
+struct source {
+    const struct weight_part *first, *second;
+};
+
+/* Fills everything but the pointers; n is of the panel's outputs (twice I for gate and up). */
+void packed_plan(struct weight *w, const struct source *from, enum weight_keep keep);
+
+/* Bytes of data, scale and sums, each a multiple of MEM_ALIGN. */
+size_t packed_bytes(const struct weight *w);
+
+/* Points data, scale and sums into `memory` (packed_bytes() of it) and fills them, panels shared
+ * out to the device's threads. */
+void packed_fill(const struct device *d, struct weight *w, const struct source *from,
+                 uint8_t *memory);
+
+/* The row format that w wants from activations of this device. */
+enum x_format packed_x_format(const struct device *d, const struct weight *w);
+
+/* Panel i of w, ready but for x, rows and c. `next`: what will be read after it. */
+struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next);
+
+#endif

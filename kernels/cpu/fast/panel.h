@@ -1,0 +1,108 @@
+/* panel.h - how packed numbers lie in memory, and the kernels that multiply them.
+ *
+ * A weight matrix W[N][K] is cut into panels of 32 outputs; a panel holds its inputs in groups of
+ * 4 bytes, so that one vector instruction takes a group of 16 outputs at once:
+ *
+ *   f32   [K][32]            one input at a time
+ *   bf16  [K/2][32][2]       pairs of inputs: the operand of VDPBF16PS
+ *   int8  [K/4][32][4]       four inputs: the operand of VPDPBUSD
+ *   fp8   [K/2][64 bytes]    pairs again, but in the order in which unpacking two permuted halves
+ *                            gives outputs 0..15 and 16..31 (f8_place)
+ *
+ * N is padded to 32, K to 16, with zeros. FP8 scales: [panel][block of 128 inputs][2], one for
+ * outputs 0..15 and one for 16..31 (half a panel never crosses a block row). A part of a matrix
+ * that begins within a block of 128 columns gets zeros in front (k_before), so that blocks stay
+ * whole.
+ *
+ * Rows x are copied to rows of X_ROW bytes, in chunks of X_CHUNK: [chunk][row][X_ROW]. The fixed
+ * distance lets a kernel reach all its rows from one pointer; 64 bytes of padding keep the rows out
+ * of each other's cache sets.
+ */
+#ifndef TANDEM_KERNELS_CPU_FAST_PANEL_H
+#define TANDEM_KERNELS_CPU_FAST_PANEL_H
+
+#include "base/dtype.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PANEL    32
+#define K_ALIGN  16   /* inputs are padded to a multiple */
+#define X_CHUNK  1024 /* bytes of a row in one chunk */
+#define X_ROW    (X_CHUNK + 64)
+#define F8_BLOCK 128 /* inputs (and outputs) that share one FP8 scale */
+
+enum w_format { W_F32, W_BF16, W_F8, W_I8, W_FORMATS };
+enum x_format { X_F32, X_BF16, X_I8, X_FORMATS };
+
+static inline size_t w_size(enum w_format f)
+{
+    return f == W_F32 ? 4 : f == W_BF16 ? 2 : 1;
+}
+
+static inline size_t x_size(enum x_format f)
+{
+    return f == X_F32 ? 4 : f == X_BF16 ? 2 : 1;
+}
+
+static inline size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Bytes of one row of k numbers, all its chunks. */
+static inline size_t x_chunks(enum x_format f, size_t k)
+{
+    return (k * x_size(f) + X_CHUNK - 1) / X_CHUNK;
+}
+
+/* Where input `parity` (0 or 1) of a pair stands among the 64 bytes of FP8, for output 0..31. */
+static inline size_t f8_place(size_t output, size_t parity)
+{
+    return output % 16 / 4 * 16 + output / 16 * 8 + output % 4 * 2 + parity;
+}
+
+/* Where (output 0..31, input) stands in a panel, in elements. */
+static inline size_t panel_place(enum w_format f, size_t output, size_t input)
+{
+    switch (f) {
+    case W_F32:
+        return input * PANEL + output;
+    case W_BF16:
+        return input / 2 * 2 * PANEL + output * 2 + input % 2;
+    case W_F8:
+        return input / 2 * 2 * PANEL + f8_place(output, input % 2);
+    default:
+        return input / 4 * 4 * PANEL + output * 4 + input % 4;
+    }
+}
+
+/* c = x W^T for one panel. */
+struct panel {
+    const uint8_t *w;
+    const uint8_t *next;  /* what will be read after this panel: fetched ahead; any address */
+    const float *scale;   /* fp8: [blocks][2], or NULL for none; int8: [32] */
+    const int32_t *sums;  /* int8: [32] sums of each output's weights */
+    const uint8_t *x;     /* row 0 of chunk 0 */
+    size_t chunk;         /* bytes between chunks */
+    const float *x_scale; /* int8: [rows] */
+    size_t rows, k;       /* k padded */
+    float *c;             /* [rows][32] */
+};
+typedef void panel_fn(const struct panel *p);
+
+/* c += x W^T, where W lies in `parts` pieces of part_k inputs (the last may be shorter) and x in
+ * one chunk. For values of the KV cache: W = 32 columns of some blocks. */
+struct parts {
+    const uint8_t *const *w; /* [parts] */
+    size_t offset;           /* bytes into each */
+    size_t part_k, k;        /* k even */
+    const uint8_t *next;     /* as above */
+    const uint8_t *x;
+    size_t rows;
+    float *c; /* [rows][32] */
+};
+typedef void parts_fn(const struct parts *p);
+
+#endif

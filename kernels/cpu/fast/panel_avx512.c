@@ -1,0 +1,413 @@
+/* panel_avx512.c - panel functions for AVX-512: up to 12 rows x 32 outputs in registers.
+ *
+ * The sums are named variables: compilers spill an array of them. Each loop below is one group of
+ * inputs: load the weights of 32 outputs once (two vectors), then for each row one broadcast and
+ * two multiply-adds. FP8 is unpacked in registers every time: a scratch copy in bf16 would cost
+ * more memory traffic than the five instructions.
+ */
+#ifdef __x86_64__
+#include "kernels/cpu/fast/target.h"
+#include "kernels/cpu/fast/tile.h"
+#include "kernels/cpu/fast/panel_avx512.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+TARGET_BEGIN(TARGET_AVX512)
+
+#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+
+/* Sums of row r: a for outputs 0..15, b for 16..31. */
+#define DECLARE(r) __m512 a##r = _mm512_setzero_ps(), b##r = _mm512_setzero_ps();
+#define TAKE_UP(r)                                                                                 \
+    if (m > r) {                                                                                   \
+        a##r = _mm512_loadu_ps(c + r * PANEL);                                                     \
+        b##r = _mm512_loadu_ps(c + r * PANEL + 16);                                                \
+    }
+#define PUT_BACK(r)                                                                                \
+    if (m > r) {                                                                                   \
+        _mm512_storeu_ps(c + r * PANEL, a##r);                                                     \
+        _mm512_storeu_ps(c + r * PANEL + 16, b##r);                                                \
+    }
+
+INLINE int32_t load32(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+INLINE float loadf(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+INLINE __m512 bf16_dot(__m512 sum, __m512i w, __m512i x)
+{
+    return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
+}
+
+INLINE __m512 i8_dot(__m512 sum, __m512i x, __m512i w)
+{
+    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), x, w));
+}
+
+INLINE void prefetch(const uint8_t *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+
+/* ---- e4m3 to bf16, exactly ------------------------------------------------------------------ */
+
+/* Low and high bytes of the bf16 of each code without its sign. */
+struct f8_table {
+    uint8_t low[128], high[128];
+};
+
+#define F8_BITS(e, m)                                                                              \
+    ((e) == 15 && (m) == 7 ? 0x7fc0                                                                \
+     : (e)                 ? ((e) + 120) << 7 | (m) << 4                                           \
+     : (m) >= 4            ? 120 << 7 | ((m)-4) * 32                                               \
+     : (m) >= 2            ? 119 << 7 | ((m)-2) * 64                                               \
+     : (m) == 1            ? 118 << 7                                                              \
+                           : 0)
+#define F8_EIGHT(F, e)                                                                             \
+    F(F8_BITS(e, 0)), F(F8_BITS(e, 1)), F(F8_BITS(e, 2)), F(F8_BITS(e, 3)), F(F8_BITS(e, 4)),      \
+        F(F8_BITS(e, 5)), F(F8_BITS(e, 6)), F(F8_BITS(e, 7))
+#define F8_ALL(F)                                                                                  \
+    F8_EIGHT(F, 0), F8_EIGHT(F, 1), F8_EIGHT(F, 2), F8_EIGHT(F, 3), F8_EIGHT(F, 4),                \
+        F8_EIGHT(F, 5), F8_EIGHT(F, 6), F8_EIGHT(F, 7), F8_EIGHT(F, 8), F8_EIGHT(F, 9),            \
+        F8_EIGHT(F, 10), F8_EIGHT(F, 11), F8_EIGHT(F, 12), F8_EIGHT(F, 13), F8_EIGHT(F, 14),       \
+        F8_EIGHT(F, 15)
+#define LOW_BYTE(v)  (uint8_t)((v)&0xff)
+#define HIGH_BYTE(v) (uint8_t)((v) >> 8)
+
+static const struct f8_table f8_table = {{F8_ALL(LOW_BYTE)}, {F8_ALL(HIGH_BYTE)}};
+
+struct f8_decoder {
+    __m512i low0, low1, high0, high1, sign;
+};
+
+INLINE struct f8_decoder f8_decoder(void)
+{
+    return (struct f8_decoder){
+        _mm512_loadu_si512(f8_table.low),  _mm512_loadu_si512(f8_table.low + 64),
+        _mm512_loadu_si512(f8_table.high), _mm512_loadu_si512(f8_table.high + 64),
+        _mm512_set1_epi8((char)0x80),
+    };
+}
+
+/* 64 codes to the bf16 pairs of outputs 0..15 and 16..31. */
+INLINE void f8_decode(const struct f8_decoder *d, const uint8_t *w, __m512i *w0, __m512i *w1)
+{
+    __m512i code = _mm512_loadu_si512(w);
+    __m512i low = _mm512_permutex2var_epi8(d->low0, code, d->low1);
+    __m512i high = _mm512_permutex2var_epi8(d->high0, code, d->high1);
+    high = _mm512_ternarylogic_epi32(high, code, d->sign, 0xf8); /* high | (code & sign) */
+    *w0 = _mm512_unpacklo_epi8(low, high);
+    *w1 = _mm512_unpackhi_epi8(low, high);
+}
+
+/* ---- tiles ---------------------------------------------------------------------------------- */
+
+#define BEGIN_TILE                                                                                 \
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *const *more = t->more;              \
+    size_t left = t->k, fetch_step = t->prefetch_step;                                             \
+    float *c = t->c;                                                                               \
+    EACH_ROW(DECLARE)                                                                              \
+    if (!t->first) {                                                                               \
+        EACH_ROW(TAKE_UP)                                                                          \
+    }
+
+#define FETCH_TWO                                                                                  \
+    prefetch(fetch);                                                                               \
+    prefetch(fetch + 64);                                                                          \
+    fetch += fetch_step;
+
+/* bf16 weights x bf16 rows. */
+INLINE void tile_bf16(const struct tile *t, const int m)
+{
+    BEGIN_TILE
+#define DOT(r)                                                                                     \
+    if (m > r) {                                                                                   \
+        __m512i v = _mm512_set1_epi32(load32(x + r * X_ROW));                                      \
+        a##r = bf16_dot(a##r, w0, v);                                                              \
+        b##r = bf16_dot(b##r, w1, v);                                                              \
+    }
+    EACH_STEP(2, __m512i w0 = _mm512_loadu_si512(w); __m512i w1 = _mm512_loadu_si512(w + 64);
+              FETCH_TWO EACH_ROW(DOT) w += 128; x += 4;);
+    EACH_ROW(PUT_BACK)
+}
+
+/* FP8 without scales (KV cache) x bf16 rows. */
+INLINE void tile_f8(const struct tile *t, const int m)
+{
+    const struct f8_decoder d = f8_decoder();
+    BEGIN_TILE
+    EACH_STEP(2, __m512i w0, w1; f8_decode(&d, w, &w0, &w1); prefetch(fetch); fetch += fetch_step;
+              EACH_ROW(DOT) w += 64; x += 4;);
+    EACH_ROW(PUT_BACK)
+}
+
+/* FP8 with block scales x bf16 rows: fresh sums for each block of 128 inputs, then
+ * c += scale x sum. A chunk begins with a block. */
+INLINE void tile_f8_scaled(const struct tile *t, const int m)
+{
+    const struct f8_decoder d = f8_decoder();
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
+    const float *scale = t->scale;
+    float *c = t->c;
+    bool first = t->first;
+    for (size_t left = t->k, run; left; left -= run, scale += 2) {
+        run = left < F8_BLOCK ? left : F8_BLOCK;
+        EACH_ROW(DECLARE)
+        for (size_t i = 0; i < run; i += 2) {
+            __m512i w0, w1;
+            f8_decode(&d, w, &w0, &w1);
+            prefetch(fetch);
+            fetch += t->prefetch_step;
+            EACH_ROW(DOT)
+            w += 64;
+            x += 4;
+        }
+        __m512 s0 = _mm512_set1_ps(scale[0]), s1 = _mm512_set1_ps(scale[1]);
+        __mmask16 before = first ? 0 : 0xffff;
+#define SCALE(r)                                                                                   \
+    if (m > r) {                                                                                   \
+        a##r = _mm512_fmadd_ps(s0, a##r, _mm512_maskz_loadu_ps(before, c + r * PANEL));            \
+        b##r = _mm512_fmadd_ps(s1, b##r, _mm512_maskz_loadu_ps(before, c + r * PANEL + 16));       \
+    }
+        EACH_ROW(SCALE)
+        EACH_ROW(PUT_BACK)
+        first = false;
+    }
+}
+
+/* f32 weights x f32 rows. */
+INLINE void tile_f32(const struct tile *t, const int m)
+{
+    BEGIN_TILE
+#define MULTIPLY(r)                                                                                \
+    if (m > r) {                                                                                   \
+        __m512 v = _mm512_set1_ps(loadf(x + r * X_ROW));                                           \
+        a##r = _mm512_fmadd_ps(w0, v, a##r);                                                       \
+        b##r = _mm512_fmadd_ps(w1, v, b##r);                                                       \
+    }
+    EACH_STEP(1, __m512 w0 = _mm512_loadu_ps(w); __m512 w1 = _mm512_loadu_ps(w + 64);
+              FETCH_TWO EACH_ROW(MULTIPLY) w += 128; x += 4;);
+    EACH_ROW(PUT_BACK)
+}
+
+/* bf16 pairs x f32 rows: the first input of each pair, then the second. */
+#define MULTIPLY_SECOND(r)                                                                         \
+    if (m > r) {                                                                                   \
+        __m512 v = _mm512_set1_ps(loadf(x + 4 + r * X_ROW));                                       \
+        a##r = _mm512_fmadd_ps(w0, v, a##r);                                                       \
+        b##r = _mm512_fmadd_ps(w1, v, b##r);                                                       \
+    }
+
+INLINE __m512 first_of(__m512i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+
+INLINE __m512 second_of(__m512i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+INLINE void tile_bf16_f32(const struct tile *t, const int m)
+{
+    BEGIN_TILE
+    EACH_STEP(
+        2, __m512i p0 = _mm512_loadu_si512(w); __m512i p1 = _mm512_loadu_si512(w + 64); FETCH_TWO {
+            __m512 w0 = first_of(p0), w1 = first_of(p1);
+            EACH_ROW(MULTIPLY)
+        } {
+            __m512 w0 = second_of(p0), w1 = second_of(p1);
+            EACH_ROW(MULTIPLY_SECOND)
+        } w += 128;
+        x += 8;);
+    EACH_ROW(PUT_BACK)
+}
+
+INLINE void tile_f8_f32(const struct tile *t, const int m)
+{
+    const struct f8_decoder d = f8_decoder();
+    BEGIN_TILE
+    EACH_STEP(
+        2, __m512i p0, p1; f8_decode(&d, w, &p0, &p1); prefetch(fetch); fetch += fetch_step; {
+            __m512 w0 = first_of(p0), w1 = first_of(p1);
+            EACH_ROW(MULTIPLY)
+        } {
+            __m512 w0 = second_of(p0), w1 = second_of(p1);
+            EACH_ROW(MULTIPLY_SECOND)
+        } w += 64;
+        x += 8;);
+    EACH_ROW(PUT_BACK)
+}
+
+INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
+{
+    const struct f8_decoder d = f8_decoder();
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
+    const float *scale = t->scale;
+    float *c = t->c;
+    bool first = t->first;
+    for (size_t left = t->k, run; left; left -= run, scale += 2) {
+        run = left < F8_BLOCK ? left : F8_BLOCK;
+        EACH_ROW(DECLARE)
+        for (size_t i = 0; i < run; i += 2) {
+            __m512i p0, p1;
+            f8_decode(&d, w, &p0, &p1);
+            prefetch(fetch);
+            fetch += t->prefetch_step;
+            {
+                __m512 w0 = first_of(p0), w1 = first_of(p1);
+                EACH_ROW(MULTIPLY)
+            }
+            {
+                __m512 w0 = second_of(p0), w1 = second_of(p1);
+                EACH_ROW(MULTIPLY_SECOND)
+            }
+            w += 64;
+            x += 8;
+        }
+        __m512 s0 = _mm512_set1_ps(scale[0]), s1 = _mm512_set1_ps(scale[1]);
+        __mmask16 before = first ? 0 : 0xffff;
+        EACH_ROW(SCALE)
+        EACH_ROW(PUT_BACK)
+        first = false;
+    }
+}
+
+/* int8 weights x rows of uint8 (128 is zero): exact sums in int32, kept in c as bits. */
+INLINE void tile_i8(const struct tile *t, const int m)
+{
+    BEGIN_TILE
+#define DOT_I8(r)                                                                                  \
+    if (m > r) {                                                                                   \
+        __m512i v = _mm512_set1_epi32(load32(x + r * X_ROW));                                      \
+        a##r = i8_dot(a##r, v, w0);                                                                \
+        b##r = i8_dot(b##r, v, w1);                                                                \
+    }
+    EACH_STEP(4, __m512i w0 = _mm512_loadu_si512(w); __m512i w1 = _mm512_loadu_si512(w + 64);
+              FETCH_TWO EACH_ROW(DOT_I8) w += 128; x += 4;);
+    EACH_ROW(PUT_BACK)
+}
+
+/* ---- one function per number of rows -------------------------------------------------------- */
+
+#define TILE(name, m)                                                                              \
+    static void name##_##m(const struct tile *t)                                                   \
+    {                                                                                              \
+        name(t, m);                                                                                \
+    }
+#define TILES_10(name)                                                                             \
+    TILE(name, 1)                                                                                  \
+    TILE(name, 2)                                                                                  \
+    TILE(name, 3)                                                                                  \
+    TILE(name, 4)                                                                                  \
+    TILE(name, 5)                                                                                  \
+    TILE(name, 6)                                                                                  \
+    TILE(name, 7)                                                                                  \
+    TILE(name, 8)                                                                                  \
+    TILE(name, 9)                                                                                  \
+    TILE(name, 10)
+#define NAMES_10(name)                                                                             \
+    NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8,          \
+        name##_9, name##_10
+
+/* FP8 keeps its tables in registers and has room for 10 rows, the others for 12. */
+#define FAMILY_10(name, w_format, x_format)                                                        \
+    TILES_10(name)                                                                                 \
+    static tile_fn *const name##_fn[] = {NAMES_10(name)};                                          \
+    static const struct tiles name##_set = {name##_fn, 10, w_format, x_format};
+#define FAMILY_12(name, w_format, x_format)                                                        \
+    TILES_10(name)                                                                                 \
+    TILE(name, 11)                                                                                 \
+    TILE(name, 12)                                                                                 \
+    static tile_fn *const name##_fn[] = {NAMES_10(name), name##_11, name##_12};                    \
+    static const struct tiles name##_set = {name##_fn, 12, w_format, x_format};
+
+FAMILY_12(tile_bf16, W_BF16, X_BF16)
+FAMILY_10(tile_f8, W_F8, X_BF16)
+FAMILY_10(tile_f8_scaled, W_F8, X_BF16)
+FAMILY_12(tile_f32, W_F32, X_F32)
+FAMILY_12(tile_bf16_f32, W_BF16, X_F32)
+FAMILY_10(tile_f8_f32, W_F8, X_F32)
+FAMILY_10(tile_f8_f32_scaled, W_F8, X_F32)
+FAMILY_12(tile_i8, W_I8, X_I8)
+
+/* ---- what fast.h asks for ------------------------------------------------------------------- */
+
+void avx512_panel_bf16(const struct panel *p)
+{
+    tile_panel(p, &tile_bf16_set);
+}
+
+void avx512_panel_f8(const struct panel *p)
+{
+    tile_panel(p, p->scale ? &tile_f8_scaled_set : &tile_f8_set);
+}
+
+void avx512_panel_f32(const struct panel *p)
+{
+    tile_panel(p, &tile_f32_set);
+}
+
+void avx512_panel_bf16_f32(const struct panel *p)
+{
+    tile_panel(p, &tile_bf16_f32_set);
+}
+
+void avx512_panel_f8_f32(const struct panel *p)
+{
+    tile_panel(p, p->scale ? &tile_f8_f32_scaled_set : &tile_f8_f32_set);
+}
+
+/* The rows were shifted by 128 to be unsigned: 128 x (sum of weights) comes off again. */
+void avx512_panel_i8(const struct panel *p)
+{
+    tile_panel(p, &tile_i8_set);
+    for (size_t half = 0; half < PANEL; half += 16) {
+        __m512i shift = _mm512_slli_epi32(_mm512_loadu_si512(p->sums + half), 7);
+        __m512 scale = _mm512_loadu_ps(p->scale + half);
+        for (size_t i = 0; i < p->rows; i++) {
+            float *c = p->c + i * PANEL + half;
+            __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(c), shift));
+            _mm512_storeu_ps(
+                c, _mm512_mul_ps(_mm512_mul_ps(sum, scale), _mm512_set1_ps(p->x_scale[i])));
+        }
+    }
+}
+
+void avx512_parts_bf16(const struct parts *p)
+{
+    tile_parts(p, &tile_bf16_set);
+}
+
+void avx512_parts_f8(const struct parts *p)
+{
+    tile_parts(p, &tile_f8_set);
+}
+
+void avx512_parts_f32(const struct parts *p)
+{
+    tile_parts(p, &tile_f32_set);
+}
+
+void avx512_parts_bf16_f32(const struct parts *p)
+{
+    tile_parts(p, &tile_bf16_f32_set);
+}
+
+void avx512_parts_f8_f32(const struct parts *p)
+{
+    tile_parts(p, &tile_f8_f32_set);
+}
+
+TARGET_END
+#endif

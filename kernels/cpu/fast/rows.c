@@ -1,0 +1,119 @@
+/* rows.c - operations on single rows: rows (or pieces of them) shared out to the threads. */
+#include "kernels/cpu/fast/fast.h"
+
+#include <math.h>
+#include <omp.h>
+
+void fast_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
+                        int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
+                        int hidden, void *y)
+{
+    (void)s;
+    size_t width = (size_t)hidden;
+    enum dtype act = d->config.act;
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * width;
+        for (int p = 0; p < n_parts; p++)
+            d->isa->residual(x + at, part_dtype,
+                             (const uint8_t *)parts[p] + at * dtype_size(part_dtype), width);
+        if (y)
+            d->isa->norm(DTYPE_F32, x + at, gain, eps, width, act,
+                         (uint8_t *)y + at * dtype_size(act));
+    }
+}
+
+void fast_norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
+               int n, int width, void *y)
+{
+    (void)s;
+    enum dtype act = d->config.act;
+    size_t row_bytes = (size_t)width * dtype_size(act);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int i = 0; i < n; i++)
+        d->isa->norm(act, (const uint8_t *)x + (size_t)i * row_bytes, gain, eps, (size_t)width, act,
+                     (uint8_t *)y + (size_t)i * row_bytes);
+}
+
+/* ---- router --------------------------------------------------------------------------------- */
+
+#define MAX_EXPERTS 1024
+
+/* p = softmax(p), in place. expf and the order of the sum are the reference's. */
+static void softmax(float *p, int n)
+{
+    float most = -INFINITY, total = 0;
+    for (int e = 0; e < n; e++)
+        most = fmaxf(most, p[e]);
+    for (int e = 0; e < n; e++) {
+        p[e] = expf(p[e] - most);
+        total += p[e];
+    }
+    for (int e = 0; e < n; e++)
+        p[e] /= total;
+}
+
+/* The K largest of p, larger first, equal ones by lower number first; p is used up. */
+static void choose(const struct router_spec *spec, float *p, int32_t *ids, float *weights)
+{
+    float total = 0;
+    for (int k = 0; k < spec->topk; k++) {
+        int best = -1;
+        for (int e = 0; e < spec->experts; e++)
+            if (p[e] >= 0 && (best < 0 || p[e] > p[best]))
+                best = e;
+        ids[k] = best < 0 ? k : best; /* all NaN: any expert, the weight says what happened */
+        weights[k] = best < 0 ? NAN : p[best];
+        total += weights[k];
+        p[ids[k]] = -1;
+    }
+    for (int k = 0; spec->renormalize && k < spec->topk; k++)
+        weights[k] /= total;
+}
+
+void fast_route(struct device *d, struct stream *s, const struct router_spec *spec,
+                const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights)
+{
+    (void)s;
+    if (spec->experts > MAX_EXPERTS || spec->topk > spec->experts)
+        die("a router with %d of %d experts cannot be run (at most %d)", spec->topk, spec->experts,
+            MAX_EXPERTS);
+    size_t width = (size_t)hidden, topk = (size_t)spec->topk;
+    size_t row_bytes = width * dtype_size(d->config.act);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int i = 0; i < n; i++) {
+        float p[MAX_EXPERTS];
+        d->isa->dots(gate, (size_t)spec->experts, d->config.act,
+                     (const uint8_t *)x + (size_t)i * row_bytes, width, p);
+        softmax(p, spec->experts);
+        choose(spec, p, ids + (size_t)i * topk, weights + (size_t)i * topk);
+    }
+}
+
+/* ---- wire ----------------------------------------------------------------------------------- */
+
+void fast_wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
+                      enum dtype wire, void *rows, float *scales)
+{
+    (void)s;
+    enum dtype act = d->config.act;
+    size_t width = (size_t)hidden, groups = (width + 127) / 128;
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int i = 0; i < n; i++)
+        d->isa->wire_encode(act, (const uint8_t *)x + (size_t)i * width * dtype_size(act), width,
+                            wire, (uint8_t *)rows + (size_t)i * width * dtype_size(wire),
+                            wire == DTYPE_F8E4M3 ? scales + (size_t)i * groups : NULL);
+}
+
+void fast_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
+                      const float *scales, int n, int hidden, void *x)
+{
+    (void)s;
+    enum dtype act = d->config.act;
+    size_t width = (size_t)hidden, groups = (width + 127) / 128;
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int i = 0; i < n; i++)
+        d->isa->wire_decode(wire, (const uint8_t *)rows + (size_t)i * width * dtype_size(wire),
+                            wire == DTYPE_F8E4M3 ? scales + (size_t)i * groups : NULL, width, act,
+                            (uint8_t *)x + (size_t)i * width * dtype_size(act));
+}

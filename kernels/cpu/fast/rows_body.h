@@ -1,0 +1,197 @@
+/* rows_body.h - norms, rotation, router, wire formats and sampling of single rows, in terms of
+ * vec_*.h. Included by avx512.c and avx2.c after tile_body.h.
+ *
+ * Sums of squares and router scores are added like plain_dot() does (sixteen running sums, products
+ * rounded before they are added), so that they equal the reference bit for bit: a routing decision
+ * must not hang on the backend.
+ */
+
+static void rotate(enum dtype act, void *head, const float *angles, size_t dim)
+{
+    size_t half = dim / 2;
+    for (size_t j = 0; j < half; j += 16) {
+        size_t n = up_to_16(half - j);
+        float c[16], s[16];
+        for (size_t i = 0; i < n; i++) {
+            c[i] = angles[2 * (j + i)];
+            s[i] = angles[2 * (j + i) + 1];
+        }
+        v16 vc = v_load_n(c, n), vs = v_load_n(s, n);
+        v16 a = get(act, head, j, n), b = get(act, head, j + half, n);
+        put(act, head, j, n, v_sub(v_mul(a, vc), v_mul(b, vs)));
+        put(act, head, j + half, n, v_add(v_mul(b, vc), v_mul(a, vs)));
+    }
+}
+
+static void residual(float *x, enum dtype dtype, const void *part, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v_store_n(x + i, m, v_add(v_load_n(x + i, m), get(dtype, part, i, m)));
+    }
+}
+
+static void norm(enum dtype from, const void *x, const float *gain, float eps, size_t n,
+                 enum dtype to, void *y)
+{
+    v16 squares = v_set(0);
+    for (size_t i = 0; i < n; i += 16) {
+        v16 v = get(from, x, i, up_to_16(n - i));
+        squares = v_add(squares, v_mul(v, v));
+    }
+    v16 factor = v_set(1.0f / sqrtf(v_sum(squares) / (float)n + eps));
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v16 v = v_mul(get(from, x, i, m), factor);
+        put(to, y, i, m, v_mul(v, v_load_n(gain + i, m)));
+    }
+}
+
+/* Four experts at a time: four chains of additions hide each other's latency. */
+static void dots(const float *gate, size_t experts, enum dtype act, const void *x, size_t n,
+                 float *p)
+{
+    for (size_t e = 0; e < experts; e += 4) {
+        size_t count = experts - e < 4 ? experts - e : 4;
+        const float *g[4];
+        for (size_t j = 0; j < 4; j++)
+            g[j] = gate + (e + (j < count ? j : 0)) * n;
+        v16 s0 = v_set(0), s1 = s0, s2 = s0, s3 = s0;
+        for (size_t i = 0; i < n; i += 16) {
+            size_t m = up_to_16(n - i);
+            v16 v = get(act, x, i, m);
+            s0 = v_add(s0, v_mul(v_load_n(g[0] + i, m), v));
+            s1 = v_add(s1, v_mul(v_load_n(g[1] + i, m), v));
+            s2 = v_add(s2, v_mul(v_load_n(g[2] + i, m), v));
+            s3 = v_add(s3, v_mul(v_load_n(g[3] + i, m), v));
+        }
+        float sums[4] = {v_sum(s0), v_sum(s1), v_sum(s2), v_sum(s3)};
+        memcpy(p + e, sums, count * sizeof *p);
+    }
+}
+
+#define WIRE_GROUP 128 /* columns that share one FP8 scale */
+
+static void wire_encode(enum dtype act, const void *x, size_t n, enum dtype wire, void *row,
+                        float *scales)
+{
+    if (wire != DTYPE_F8E4M3) {
+        convert(act, x, n, wire, row);
+        return;
+    }
+    for (size_t first = 0; first < n; first += WIRE_GROUP) {
+        size_t end = first + WIRE_GROUP < n ? first + WIRE_GROUP : n;
+        v16 most = v_set(0);
+        for (size_t i = first; i < end; i += 16)
+            most = v_max(v_abs(get(act, x, i, up_to_16(end - i))), most); /* passes over NaN */
+        float scale = v_most(most) / 448.0f;
+        if (scale == 0)
+            scale = 1.0f;
+        scales[first / WIRE_GROUP] = scale;
+        v16 by = v_set(scale);
+        for (size_t i = first; i < end; i += 16) {
+            size_t m = up_to_16(end - i);
+            put(DTYPE_F8E4M3, row, i, m, v_div(get(act, x, i, m), by));
+        }
+    }
+}
+
+static void wire_decode(enum dtype wire, const void *row, const float *scales, size_t n,
+                        enum dtype act, void *x)
+{
+    if (wire != DTYPE_F8E4M3) {
+        convert(wire, row, n, act, x);
+        return;
+    }
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        put(act, x, i, m, v_mul(get(wire, row, i, m), v_set(scales[i / WIRE_GROUP])));
+    }
+}
+
+/* ---- sampling ------------------------------------------------------------------------------- */
+
+static float most_of(const float *x, size_t n, bool *has_nan)
+{
+    v16 most = v_set(-INFINITY);
+    unsigned nan = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
+        nan |= v_nan(v);
+        most = v_max(v, most);
+    }
+    *has_nan = nan != 0;
+    return v_most(most);
+}
+
+/* Sums over at most SUM_RUN numbers are made in f32, the rest in double: the tail of a vocabulary
+ * of 1e5 must not get lost. */
+#define SUM_RUN 2048
+
+static double masses(const float *x, size_t n, float most, float factor, const float *limits,
+                     double *sums, size_t *counts)
+{
+    double total = 0;
+    for (size_t j = 0; j < SAMPLE_LIMITS; j++)
+        sums[j] = 0, counts[j] = 0;
+    v16 by = v_set(factor), shift = v_set(most);
+    for (size_t first = 0; first < n; first += SUM_RUN) {
+        size_t end = first + SUM_RUN < n ? first + SUM_RUN : n;
+        v16 all = v_set(0), part[SAMPLE_LIMITS];
+        for (size_t j = 0; j < SAMPLE_LIMITS; j++)
+            part[j] = v_set(0);
+        for (size_t i = first; i < end; i += 16) {
+            size_t m = up_to_16(end - i);
+            v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
+            v16 p = v_exp(v_mul(v_sub(v, shift), by));
+            all = v_add(all, p);
+            for (size_t j = 0; j < SAMPLE_LIMITS; j++) {
+                unsigned over = v_at_least(v, v_set(limits[j]));
+                part[j] = v_add(part[j], v_only(p, over));
+                counts[j] += (size_t)__builtin_popcount(over);
+            }
+        }
+        total += (double)v_sum(all);
+        for (size_t j = 0; j < SAMPLE_LIMITS; j++)
+            sums[j] += (double)v_sum(part[j]);
+    }
+    return total;
+}
+
+static double mass(const float *x, size_t n, float most, float factor)
+{
+    double total = 0;
+    v16 by = v_set(factor), shift = v_set(most);
+    for (size_t first = 0; first < n; first += SUM_RUN) {
+        size_t end = first + SUM_RUN < n ? first + SUM_RUN : n;
+        v16 all = v_set(0);
+        for (size_t i = first; i < end; i += 16) {
+            size_t m = up_to_16(end - i);
+            v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
+            all = v_add(all, v_exp(v_mul(v_sub(v, shift), by)));
+        }
+        total += (double)v_sum(all);
+    }
+    return total;
+}
+
+static size_t pick(const float *x, size_t n, float limit, int32_t *places)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
+        unsigned over = v_at_least(v, v_set(limit)) & ((1u << m) - 1u);
+        for (; over; over &= over - 1)
+            places[count++] = (int32_t)(i + (size_t)__builtin_ctz(over));
+    }
+    return count;
+}
+
+static float exp_one(float x)
+{
+    float y[16];
+    v_store(y, v_exp(v_set(x)));
+    return y[0];
+}

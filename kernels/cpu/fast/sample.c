@@ -1,0 +1,151 @@
+/* sample.c - one token per row, without sorting the vocabulary.
+ *
+ * One pass finds the largest logit. A second one sums the probabilities, and also those above a few
+ * thresholds; from these it is known which threshold leaves enough candidates for top_k, top_p and
+ * the draw. Only they are picked out and put in order: usually some dozens of a hundred thousand.
+ */
+#include "kernels/cpu/fast/fast.h"
+
+#include "base/mem.h"
+
+#include <float.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+
+struct candidate {
+    float logit;
+    int32_t token;
+};
+
+static size_t row_scratch(size_t vocab)
+{
+    return cpu_scratch_size(vocab, sizeof(int32_t)) +
+           cpu_scratch_size(vocab, sizeof(struct candidate));
+}
+
+size_t fast_sample_scratch(const struct device_config *c)
+{
+    return mem_mul((size_t)c->threads, row_scratch(c->limits.vocab));
+}
+
+/* Thresholds below the largest logit, in units of the temperature. */
+static const float depth[SAMPLE_LIMITS] = {1, 2, 4, 6, 9, 12, 16, 24};
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->logit != y->logit)
+        return x->logit > y->logit ? -1 : 1;
+    return (x->token > y->token) - (x->token < y->token);
+}
+
+/* What one row's draw goes by. */
+struct draw {
+    const struct isa *isa;
+    const float *logits;
+    size_t vocab;
+    const struct sample_params *params;
+    float most, factor;     /* probabilities go with exp((logit - most) x factor) */
+    int32_t *places;        /* [vocab] */
+    struct candidate *list; /* [vocab] */
+};
+
+/* The candidates that can matter, in order; returns how many. `whole`: the sum over all tokens. */
+static size_t candidates(const struct draw *w, double *whole)
+{
+    float limits[SAMPLE_LIMITS], limit = -INFINITY;
+    double sums[SAMPLE_LIMITS];
+    size_t counts[SAMPLE_LIMITS], k = w->params->top_k > 0 ? (size_t)w->params->top_k : 0;
+    for (size_t j = 0; j < SAMPLE_LIMITS; j++)
+        limits[j] = w->most - depth[j] * w->params->temperature;
+    *whole = w->isa->masses(w->logits, w->vocab, w->most, w->factor, limits, sums, counts);
+    /* Without top_k, top_p or the draw's number bounds what is needed; a little more is taken,
+     * because the sums of candidates are not the sums of threads of vectors. */
+    double wanted = w->params->uniform;
+    if (w->params->top_p < 1)
+        wanted = w->params->top_p;
+    for (size_t j = SAMPLE_LIMITS; j-- > 0;) {
+        bool by_count = k > 0 && k < w->vocab;
+        if (by_count ? counts[j] >= k : sums[j] >= *whole * (wanted + 1e-4))
+            limit = limits[j];
+    }
+    size_t n = w->isa->pick(w->logits, w->vocab, limit, w->places);
+    for (size_t i = 0; i < n; i++)
+        w->list[i] = (struct candidate){w->logits[w->places[i]], w->places[i]};
+    qsort(w->list, n, sizeof *w->list, by_rank);
+    return n;
+}
+
+static double weight_of(const struct draw *w, size_t i)
+{
+    return (double)w->isa->exp((w->list[i].logit - w->most) * w->factor);
+}
+
+/* top_k, top_p, then the draw. */
+static int32_t draw(const struct draw *w)
+{
+    const struct sample_params *p = w->params;
+    double total;
+    size_t n = candidates(w, &total), kept = w->vocab;
+    if (p->top_k > 0 && (size_t)p->top_k < w->vocab) {
+        kept = (size_t)p->top_k; /* of which candidates() brought at least as many */
+        total = 0;
+        for (size_t i = 0; i < kept; i++)
+            total += weight_of(w, i);
+    }
+    if (p->top_p < 1.0f) { /* the smallest set that reaches top_p of what is left */
+        double enough = (double)p->top_p * total;
+        size_t i = 0;
+        for (total = 0; i == 0 || (i < kept && i < n && total < enough); i++)
+            total += weight_of(w, i);
+        kept = i;
+    }
+    double sum = 0, wanted = (double)p->uniform * total;
+    int32_t token = -1;
+    for (size_t i = 0; i < kept && i < n && !(sum > wanted); i++) {
+        token = w->list[i].token;
+        sum += weight_of(w, i);
+    }
+    return token;
+}
+
+static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
+                       const struct sample_params *params, uint8_t *scratch, int32_t *token,
+                       float *logprob)
+{
+    bool has_nan;
+    float most = isa->most(logits, vocab, &has_nan);
+    int32_t *places = (int32_t *)(void *)scratch;
+    *token = -1;
+    *logprob = NAN;
+    if (has_nan || !isfinite(most))
+        return;
+    if (params->temperature > 0) {
+        float factor = fminf(1.0f / params->temperature, FLT_MAX);
+        struct draw w = {
+            isa,    logits,
+            vocab,  params,
+            most,   factor,
+            places, (struct candidate *)(void *)(scratch + cpu_scratch_size(vocab, 4))};
+        *token = draw(&w);
+    } else {
+        isa->pick(logits, vocab, most, places);
+        *token = places[0];
+    }
+    double total = isa->mass(logits, vocab, most, 1.0f);
+    *logprob = (float)((double)logits[*token] - (double)most - log(total));
+}
+
+void fast_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                 const struct sample_params *params, int32_t *tokens, float *logprobs)
+{
+    (void)s;
+    size_t width = (size_t)vocab, bytes = row_scratch(width);
+    cpu_scratch_begin(d);
+    uint8_t *scratch = cpu_scratch(d, mem_mul((size_t)d->threads, bytes), 1);
+#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+    for (int i = 0; i < n; i++)
+        sample_row(d->isa, logits + (size_t)i * width, width, &params[i],
+                   scratch + (size_t)omp_get_thread_num() * bytes, &tokens[i], &logprobs[i]);
+}

@@ -1,0 +1,11 @@
+/* table.h - the entries of struct isa that tile_body.h and rows_body.h define. */
+#ifndef TANDEM_KERNELS_CPU_FAST_TABLE_H
+#define TANDEM_KERNELS_CPU_FAST_TABLE_H
+
+#define ISA_BODIES                                                                                 \
+    .pack_row = pack_row, .swiglu = swiglu, .add = add, .store = store, .softmax = softmax,        \
+    .merge = merge, .finish = finish, .rotate = rotate, .residual = residual, .norm = norm,        \
+    .dots = dots, .wire_encode = wire_encode, .wire_decode = wire_decode, .convert = convert,      \
+    .most = most_of, .masses = masses, .mass = mass, .pick = pick, .exp = exp_one
+
+#endif

@@ -1,0 +1,126 @@
+/* tile.h - what the panel functions of all instruction sets share: how rows are cut into blocks,
+ * inputs into chunks, and where to prefetch. Included once by each panel_*.c.
+ *
+ * A tile is some rows (few enough to keep their sums in registers) times one panel over one chunk
+ * of inputs; the sums are put back into c and taken up again by the next chunk, which changes
+ * nothing: they are f32 (or int32) in both places.
+ */
+#ifndef TANDEM_KERNELS_CPU_FAST_TILE_H
+#define TANDEM_KERNELS_CPU_FAST_TILE_H
+
+#include "kernels/cpu/fast/panel.h"
+
+/* A single block of rows reads each weight once: this far ahead the memory has to be asked. */
+#define AHEAD 8192
+
+struct tile {
+    const uint8_t *w;
+    const uint8_t *const *more; /* parts(): the next pieces, each `piece` inputs; else NULL */
+    size_t offset, piece;       /* of the pieces */
+    const uint8_t *x;
+    size_t k;           /* inputs */
+    const float *scale; /* fp8: of the first block */
+    float *c;
+    const uint8_t *prefetch;
+    size_t prefetch_step; /* bytes per 128 bytes of weights (fp8: per 64) */
+    bool first;           /* c holds nothing yet */
+};
+typedef void tile_fn(const struct tile *t);
+
+/* One instruction set's tiles for one pair of formats: tiles[m] for m rows. */
+struct tiles {
+    tile_fn *const *fn;
+    size_t most_rows;
+    enum w_format w;
+    enum x_format x;
+};
+
+/* The pieces of parts(): runs the loop body over t->k inputs, STEP at a time, in one piece or many.
+ */
+#define EACH_STEP(step, ...)                                                                       \
+    do {                                                                                           \
+        size_t run = t->more && left > t->piece ? t->piece : left;                                 \
+        left -= run;                                                                               \
+        for (size_t i = 0; i < run; i += (step)) {                                                 \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+        if (left)                                                                                  \
+            w = *more++ + t->offset;                                                               \
+    } while (left)
+
+/* Even blocks of rows: 16 rows are 8 + 8 and not 12 + 4, because a small block has too few sums
+ * under way to hide the latency of an addition. */
+static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t rows,
+                               size_t next_bytes)
+{
+    size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
+    size_t small = rows / blocks, larger = rows % blocks;
+    size_t step = set->w == W_F8 ? 64 : 2 * 64;
+    size_t share = round_up((next_bytes + blocks - 1) / blocks, 64);
+    if (blocks > 1)
+        t->prefetch_step = (step + blocks - 1) / blocks;
+    else
+        t->prefetch_step = step;
+    for (size_t b = 0; b < blocks; b++) {
+        size_t m = small + (b < larger);
+        set->fn[m](t);
+        t->x += m * X_ROW;
+        t->c += m * PANEL;
+        t->prefetch += share;
+    }
+}
+
+/* Inputs of the next chunk. A lone block of rows prefetches AHEAD; its last chunk begins that far
+ * before the end, because what follows the panel may lie elsewhere. */
+static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, size_t k, bool lone)
+{
+    size_t whole = X_CHUNK / x_size(set->x), left = p->k - k;
+    size_t len = whole - k % whole;
+    size_t last = AHEAD / (PANEL * w_size(set->w)); /* a multiple of 64 inputs, fp8: of 128 */
+    if (len > left)
+        len = left;
+    if (lone && left > last && len > left - last)
+        len = round_up(left - last, F8_BLOCK) < left ? round_up(left - last, F8_BLOCK) : len;
+    return len < whole - k % whole ? len : whole - k % whole;
+}
+
+static inline void tile_panel(const struct panel *p, const struct tiles *set)
+{
+    bool lone = p->rows <= set->most_rows;
+    size_t whole = X_CHUNK / x_size(set->x), len;
+    for (size_t k = 0; k < p->k; k += len) {
+        len = tile_chunk(p, set, k, lone);
+        size_t bytes = len * PANEL * w_size(set->w), left = p->k - k - len;
+        size_t ahead = left < whole ? left : whole; /* inputs of the chunk after this one */
+        struct tile t = {
+            .w = p->w + k * PANEL * w_size(set->w),
+            .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),
+            .k = len,
+            .scale = p->scale ? p->scale + k / F8_BLOCK * 2 : NULL,
+            .c = p->c,
+            .first = k == 0,
+        };
+        if (lone)
+            t.prefetch = left ? t.w + AHEAD : p->next;
+        else
+            t.prefetch = left ? t.w + bytes : p->next;
+        tile_blocks(set, &t, p->rows, (left ? ahead : len) * PANEL * w_size(set->w));
+    }
+}
+
+static inline void tile_parts(const struct parts *p, const struct tiles *set)
+{
+    struct tile t = {
+        .w = p->w[0] + p->offset,
+        .more = p->w + 1,
+        .offset = p->offset,
+        .piece = p->part_k,
+        .x = p->x,
+        .k = p->k,
+        .c = p->c,
+        .prefetch = p->next,
+    };
+    tile_blocks(set, &t, p->rows, p->k * PANEL * w_size(set->w));
+}
+
+#endif

@@ -1,0 +1,235 @@
+/* tile_body.h - packing of rows, the 32 results of each row, and attention's softmax, in terms of
+ * vec_*.h. Included by avx512.c and avx2.c, which define I8_SHIFT: what is added to int8 rows.
+ */
+
+/* ---- number formats ------------------------------------------------------------------------- */
+
+/* n (1..16) numbers from element `at`. */
+INLINE v16 get(enum dtype t, const void *p, size_t at, size_t n)
+{
+    if (t == DTYPE_F32)
+        return v_load_n((const float *)p + at, n);
+    if (t == DTYPE_BF16)
+        return v_load_bf16((const bf16_t *)p + at, n);
+    return v_load_f8((const f8e4m3_t *)p + at, n);
+}
+
+INLINE void put(enum dtype t, void *p, size_t at, size_t n, v16 v)
+{
+    if (t == DTYPE_F32)
+        v_store_n((float *)p + at, n, v);
+    else if (t == DTYPE_BF16)
+        v_store_bf16((bf16_t *)p + at, n, v);
+    else
+        v_store_f8((f8e4m3_t *)p + at, n, v);
+}
+
+INLINE size_t up_to_16(size_t n)
+{
+    return n < 16 ? n : 16;
+}
+
+/* 2^x: relative error 1e-7; exactly 0 from -160 down (so -inf gives 0), NaN stays. */
+INLINE v16 v_exp2(v16 x)
+{
+    x = v_min(v_set(130.0f), v_max(v_set(-160.0f), x));
+    v16 n = v_round(x), r = v_sub(x, n);
+    v16 p = v_fma(r, v_set(0x1.5bba12p-10f), v_set(0x1.3cea88p-7f));
+    p = v_fma(r, p, v_set(0x1.c6b752p-5f));
+    p = v_fma(r, p, v_set(0x1.ebf9bcp-3f));
+    p = v_fma(r, p, v_set(0x1.62e42ap-1f));
+    p = v_fma(r, p, v_set(1.0f));
+    return v_scale2(p, n);
+}
+
+/* e^x: relative error 1e-7 also for large |x|, because ln 2 is taken off in two pieces. */
+INLINE v16 v_exp(v16 x)
+{
+    x = v_min(v_set(90.0f), v_max(v_set(-110.0f), x));
+    v16 n = v_round(v_mul(x, v_set(0x1.715476p+0f)));
+    v16 r = v_fma(n, v_set(-0x1.62e4p-1f), x);
+    r = v_fma(n, v_set(-0x1.7f7d1cp-20f), r);
+    v16 p = v_fma(r, v_set(0x1.6ae722p-10f), v_set(0x1.12678ep-7f));
+    p = v_fma(r, p, v_set(0x1.555822p-5f));
+    p = v_fma(r, p, v_set(0x1.55541ap-3f));
+    p = v_fma(r, p, v_set(0x1.fffffcp-2f));
+    p = v_fma(r, p, v_set(1.0f));
+    p = v_fma(r, p, v_set(1.0f));
+    return v_scale2(p, n);
+}
+
+static void convert(enum dtype from, const void *x, size_t n, enum dtype to, void *y)
+{
+    for (size_t i = 0; i < n; i += 16)
+        put(to, y, i, up_to_16(n - i), get(from, x, i, up_to_16(n - i)));
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+/* Element `at` of a packed row. */
+INLINE uint8_t *x_at(uint8_t *row, size_t chunk, enum x_format f, size_t at)
+{
+    size_t byte = at * x_size(f);
+    return row + byte / X_CHUNK * chunk + byte % X_CHUNK;
+}
+
+static float most_abs(enum dtype act, const void *from, size_t k)
+{
+    v16 most = v_set(0);
+    for (size_t i = 0; i < k; i += 16)
+        most = v_max(most, v_abs(get(act, from, i, up_to_16(k - i))));
+    return v_most(most);
+}
+
+static void pack_row(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
+                     enum x_format format, uint8_t *to, size_t chunk, float *scale)
+{
+    v16 factor = v_set(0);
+    if (format == X_I8) {
+        float most = most_abs(act, from, k);
+        *scale = most / 127.0f;
+        factor = v_set(most > 0 ? 127.0f / most : 0.0f);
+    }
+    for (size_t at = 0; at < k_padded; at += 16) {
+        size_t i = at - before; /* huge where at < before: there are the zeros */
+        v16 v = at >= before && i < k ? get(act, from, i, up_to_16(k - i)) : v_set(0);
+        uint8_t *place = x_at(to, chunk, format, at);
+        if (format == X_BF16)
+            v_store_bf16((bf16_t *)(void *)place, 16, v);
+        else if (format == X_F32)
+            v_store((float *)(void *)place, v);
+        else
+            v_store_i8(place, v_round(v_mul(v, factor)), I8_SHIFT);
+    }
+}
+
+/* ---- results -------------------------------------------------------------------------------- */
+
+static void swiglu(const float *c, size_t rows, enum dtype act, enum x_format format, size_t at,
+                   uint8_t *to, size_t chunk)
+{
+    size_t row_bytes = format == X_I8 ? chunk : X_ROW;
+    uint8_t *place = format == X_I8 ? to + at * sizeof(float) : x_at(to, chunk, format, at);
+    for (size_t i = 0; i < rows; i++, c += PANEL, place += row_bytes) {
+        v16 gate = v_load(c), up = v_load(c + 16);
+        v16 below = v_add(v_set(1.0f), v_exp(v_sub(v_set(0), gate)));
+        v16 mid = v_mul(v_div(gate, below), up);
+        bf16_t rounded[16];
+        if (act == DTYPE_BF16) {
+            v_store_bf16(rounded, 16, mid);
+            mid = v_load_bf16(rounded, 16);
+        }
+        if (format == X_BF16)
+            memcpy(place, rounded, sizeof rounded);
+        else
+            v_store((float *)(void *)place, mid);
+    }
+}
+
+static void add(const float *c, size_t rows, const int32_t *row, const float *weight, float *sum)
+{
+    for (size_t i = 0; i < rows; i++, c += PANEL) {
+        float *to = sum + (row ? (size_t)row[i] : i) * PANEL;
+        v16 w = v_set(weight ? weight[i] : 1.0f);
+        v_store(to, v_add(v_load(to), v_mul(w, v_load(c))));
+        v_store(to + 16, v_add(v_load(to + 16), v_mul(w, v_load(c + 16))));
+    }
+}
+
+static void store(const float *c, size_t rows, size_t n, enum dtype dtype, void *to, size_t stride)
+{
+    for (size_t i = 0; i < rows; i++, c += PANEL) {
+        put(dtype, to, i * stride, up_to_16(n), v_load(c));
+        if (n > 16)
+            put(dtype, to, i * stride + 16, n - 16, v_load(c + 16));
+    }
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+/* Scores 16 v .. 16 v + 15 of a row, -inf where the row does not see. */
+INLINE v16 scores_of(const struct softmax *s, size_t row, size_t v)
+{
+    v16 x = v_load(s->scores + (v / 2 * s->rows + row) * PANEL + v % 2 * 16);
+    size_t seen = s->seen[row];
+    if (16 * (v + 1) <= seen)
+        return x;
+    return v_keep(x, seen > 16 * v ? seen - 16 * v : 0, -INFINITY);
+}
+
+/* A larger maximum was found: what was summed up so far shrinks. */
+static void rescale(const struct softmax *s, size_t row, float factor)
+{
+    v16 f = v_set(factor);
+    s->total[row] *= factor;
+    for (size_t p = 0; p < s->panels; p++) {
+        float *sum = s->sum + (p * s->rows + row) * PANEL;
+        v_store(sum, v_mul(f, v_load(sum)));
+        v_store(sum + 16, v_mul(f, v_load(sum + 16)));
+    }
+}
+
+INLINE float exp2_of(float x)
+{
+    float y[16];
+    v_store(y, v_exp2(v_set(x)));
+    return y[0];
+}
+
+static void softmax(const struct softmax *s)
+{
+    size_t vectors = s->tokens / 16;
+    v16 scale = v_set(s->scale);
+    for (size_t r = 0; r < s->rows; r++) {
+        uint8_t *to = s->to + r * X_ROW;
+        v16 most = v_set(-INFINITY), total = v_set(0);
+        for (size_t v = 0; v < vectors; v++)
+            most = v_max(most, scores_of(s, r, v));
+        float new_most = v_most(most) * s->scale, old = s->most[r];
+        if (new_most > old) {
+            if (s->total[r] > 0)
+                rescale(s, r, exp2_of(old - new_most));
+            s->most[r] = new_most;
+        }
+        v16 shift = v_set(s->seen[r] ? -s->most[r] : 0);
+        for (size_t v = 0; v < vectors; v++) {
+            v16 p = v_exp2(v_fma(scores_of(s, r, v), scale, shift));
+            total = v_add(total, p);
+            if (s->format == X_BF16)
+                v_store_bf16_fast((bf16_t *)(void *)(to + v * 32), p);
+            else
+                v_store((float *)(void *)(to + v * 64), p);
+        }
+        s->total[r] += v_sum(total);
+    }
+}
+
+static void merge(const struct partial *to, const struct partial *from, size_t rows, size_t first,
+                  size_t end, size_t panels)
+{
+    for (size_t r = first; r < end; r++) {
+        if (!(from->total[r] > 0) && from->total[r] == from->total[r])
+            continue; /* this row sees nothing there (NaN goes on) */
+        float most = to->most[r] > from->most[r] ? to->most[r] : from->most[r];
+        float old = exp2_of(to->most[r] - most), new = exp2_of(from->most[r] - most);
+        to->most[r] = most;
+        to->total[r] = to->total[r] * old + from->total[r] * new;
+        v16 a = v_set(old), b = v_set(new);
+        for (size_t p = 0; p < panels; p++)
+            for (size_t half = 0; half < PANEL; half += 16) {
+                size_t at = (p * rows + r) * PANEL + half;
+                v16 x = v_mul(a, v_load(to->sum + at));
+                v_store(to->sum + at, v_fma(b, v_load(from->sum + at), x));
+            }
+    }
+}
+
+static void finish(const struct partial *from, size_t row, size_t rows, size_t dim,
+                   enum dtype dtype, void *to)
+{
+    v16 total = v_set(from->total[row]);
+    for (size_t i = 0; i < dim; i += 16) {
+        const float *sum = from->sum + (i / PANEL * rows + row) * PANEL + i % PANEL;
+        put(dtype, to, i, up_to_16(dim - i), v_div(v_load(sum), total));
+    }
+}
