@@ -69,7 +69,7 @@ const struct ops fast_ops = {
     .ffn = fast_ffn,
     .wire_encode = fast_wire_encode,
     .wire_decode = fast_wire_decode,
-    .sum = plain_sum,
+    .sum = fast_sum,
     .gather = gather,
     .sample = fast_sample,
 };

@@ -168,6 +168,8 @@ void fast_wire_encode(struct device *d, struct stream *s, const void *x, int n, 
                       enum dtype wire, void *rows, float *scales);
 void fast_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
                       const float *scales, int n, int hidden, void *x);
+void fast_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
+              enum dtype dtype, int n, int width, void *out);
 void fast_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                  const struct sample_params *params, int32_t *tokens, float *logprobs);
 

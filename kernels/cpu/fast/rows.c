@@ -35,6 +35,25 @@ void fast_norm(struct device *d, struct stream *s, const void *x, const float *g
                      (uint8_t *)y + (size_t)i * row_bytes);
 }
 
+/* Columns that are added up at a time, in f32. */
+#define SUM_PIECE 512
+
+void fast_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
+              enum dtype dtype, int n, int width, void *out)
+{
+    (void)s;
+    size_t total = (size_t)n * (size_t)width, size = dtype_size(dtype);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (size_t at = 0; at < total; at += SUM_PIECE) {
+        size_t count = total - at < SUM_PIECE ? total - at : SUM_PIECE;
+        float sum[SUM_PIECE];
+        d->isa->convert(dtype, (const uint8_t *)parts[0] + at * size, count, DTYPE_F32, sum);
+        for (int p = 1; p < n_parts; p++)
+            d->isa->residual(sum, dtype, (const uint8_t *)parts[p] + at * size, count);
+        d->isa->convert(DTYPE_F32, sum, count, dtype, (uint8_t *)out + at * size);
+    }
+}
+
 /* ---- router --------------------------------------------------------------------------------- */
 
 #define MAX_EXPERTS 1024
