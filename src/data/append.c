@@ -14,6 +14,7 @@
 
 struct append {
     char *name;
+    const struct driver_state *state;
     hid_t dataset, type;
     bool strings;
     size_t element, total, room, held, written, text_bytes;
@@ -32,13 +33,15 @@ static hid_t creation(const struct append_spec *s, size_t chunk_rows)
     return plist;
 }
 
-int append_open(struct append **out, hid_t where, const struct append_spec *spec, struct err *e)
+int append_open(struct append **out, const struct h5_output *output, hid_t where,
+                const struct append_spec *spec, struct err *e)
 {
     struct append *a = mem_zeroed(1, sizeof *a);
     a->name = mem_string(spec->name);
     a->type = H5Tcopy(spec->type);
     a->strings = spec->strings;
     a->total = spec->total;
+    a->state = &output->state;
     a->element = spec->strings ? sizeof(char *) : H5Tget_size(spec->type);
     a->room = spec->strings ? STRING_ROWS : CHUNK_BYTES / a->element;
     if (a->room > CHUNK_ROWS && !spec->flat)
@@ -93,6 +96,9 @@ static int flush(struct append *a, struct err *e)
     int rc = 0;
     if (H5Dwrite(a->dataset, a->type, space, file_space, H5P_DEFAULT, a->data) < 0)
         rc = h5_err(e, "dataset \"%s\" cannot be written", a->name);
+    else if (a->state->failure)
+        rc = err_set(e, "dataset \"%s\" cannot be written: %s", a->name,
+                     strerror(a->state->failure));
     H5Sclose(space);
     H5Sclose(file_space);
     a->written += a->held;

@@ -7,6 +7,7 @@
 #define TANDEM_DATA_APPEND_H
 
 #include "base/err.h"
+#include "data/h5.h"
 
 #include <hdf5.h>
 #include <stdbool.h>
@@ -26,7 +27,10 @@ struct append_spec {
 
 struct append;
 
-int append_open(struct append **out, hid_t where, const struct append_spec *spec, struct err *e);
+/* where: the file, or a group of it. -1: it cannot be created, or the file can no longer be
+ * written. */
+int append_open(struct append **out, const struct h5_output *output, hid_t where,
+                const struct append_spec *spec, struct err *e);
 
 /* n elements; strings one at a time (copied; UTF-8 is the caller's duty). */
 int append_put(struct append *a, const void *elements, size_t n, struct err *e);

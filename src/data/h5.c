@@ -99,22 +99,32 @@ int h5_open(hid_t *out, const char *path, struct err *e)
     return 0;
 }
 
-int h5_create(hid_t *out, const char *path, struct err *e)
+int h5_create(struct h5_output *o, const char *path, struct err *e)
 {
     h5_quiet();
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    hid_t access = driver_access(&o->state);
+    o->file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     h5_close(access);
-    if (file < 0)
-        return h5_err(e, "%s: cannot be created", path);
-    *out = file;
-    return 0;
+    if (o->file >= 0)
+        return 0;
+    if (o->state.failure)
+        return err_set(e, "%s: cannot be created: %s", path, strerror(o->state.failure));
+    return h5_err(e, "%s: cannot be created", path);
 }
 
-int h5_finish(hid_t file, const char *path, struct err *e)
+int h5_finish(struct h5_output *o, const char *path, struct err *e)
 {
-    return H5Fclose(file) < 0 ? h5_err(e, "%s: cannot be written", path) : 0;
+    herr_t rc = H5Fclose(o->file);
+    o->file = -1;
+    if (o->state.failure)
+        return err_set(e, "%s: cannot be written: %s", path, strerror(o->state.failure));
+    return rc < 0 ? h5_err(e, "%s: cannot be written", path) : 0;
+}
+
+void h5_abandon(struct h5_output *o)
+{
+    h5_close(o->file);
+    o->file = -1;
 }
 
 bool h5_has(hid_t file, const char *name)

@@ -8,6 +8,7 @@
 #define TANDEM_DATA_H5_H
 
 #include "base/err.h"
+#include "data/driver.h"
 
 #include <hdf5.h>
 #include <stdbool.h>
@@ -27,11 +28,20 @@ void h5_close(hid_t id);
  */
 int h5_open(hid_t *out, const char *path, struct err *e);
 
-/* Creates, or overwrites. Closing the file closes everything open in it. */
-int h5_create(hid_t *out, const char *path, struct err *e);
+/* A file being written. Stays where it is while the file is open. */
+struct h5_output {
+    hid_t file; /* negative: not open */
+    struct driver_state state;
+};
 
-/* H5Fclose(), which writes what HDF5 still holds: fails when the disk is full. */
-int h5_finish(hid_t file, const char *path, struct err *e);
+/* Creates, or overwrites. Closing the file closes everything open in it. */
+int h5_create(struct h5_output *o, const char *path, struct err *e);
+
+/* Closes the file, whatever happens. -1: something of it could not be written. */
+int h5_finish(struct h5_output *o, const char *path, struct err *e);
+
+/* Closes a file that is worthless; not open: nothing. Keeps the reason of an earlier failure. */
+void h5_abandon(struct h5_output *o);
 
 /* Is there a link of that name in the file's root? */
 bool h5_has(hid_t file, const char *name);

@@ -21,7 +21,8 @@ struct import {
     enum import_format format;
     const char *text_field, *tokens_field, *id_field, *limit_field;
     bool want_id; /* every row has one */
-    hid_t file, string_type;
+    struct h5_output output;
+    hid_t string_type;
     struct append *text, *id, *tokens, *offsets, *limits;
     size_t line, rows;
     int64_t n_tokens;
@@ -52,7 +53,7 @@ static struct import prepare(const char *in_path, const struct import_options *o
         .id_field = o->id_field ? o->id_field : "id",
         .limit_field = o->limit_field ? o->limit_field : "max_new_tokens",
         .want_id = o->id_field != NULL,
-        .file = -1,
+        .output.file = -1,
     };
 }
 
@@ -61,7 +62,7 @@ static int open_append(struct import *m, struct append **out, const char *name, 
 {
     const struct append_spec spec = {
         .name = name, .type = type, .strings = type == m->string_type, .total = APPEND_GROWS};
-    return append_open(out, m->file, &spec, e);
+    return append_open(out, &m->output, m->output.file, &spec, e);
 }
 
 /* The datasets of the first row; what later rows lack is an error. */
@@ -252,14 +253,14 @@ static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
     if (rc != 0)
         err_prefix(e, "%s", tmp);
     if (keep && rc == 0)
-        return h5_finish(m->file, tmp, e);
-    h5_close(m->file);
+        return h5_finish(&m->output, tmp, e);
+    h5_abandon(&m->output);
     return rc;
 }
 
 static int write_file(struct import *m, const char *tmp, struct err *e)
 {
-    if (h5_create(&m->file, tmp, e) != 0)
+    if (h5_create(&m->output, tmp, e) != 0)
         return -1;
     m->string_type = h5_string_type();
     int rc = put_lines(m, e);

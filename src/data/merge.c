@@ -76,7 +76,8 @@ struct merge {
     const struct completions_identity *id;
     struct prompts *prompts;
     char *main_tmp, *tokens_tmp;
-    hid_t main_file, tokens_file, string_type;
+    struct h5_output main, tokens_output;
+    hid_t string_type;
     struct append *columns[COLUMNS], *tokens, *logprobs, *steps[STEP_COLUMNS];
     uint64_t token_start;
 };
@@ -119,8 +120,8 @@ static int put_identity(hid_t file, const struct completions_identity *id, struc
 static int open_tokens(struct merge *m, struct err *e)
 {
     struct shard_size size = shards_walk_size(m->walk);
-    if (h5_create(&m->tokens_file, m->tokens_tmp, e) != 0 ||
-        put_identity(m->tokens_file, m->id, e) != 0)
+    if (h5_create(&m->tokens_output, m->tokens_tmp, e) != 0 ||
+        put_identity(m->tokens_output.file, m->id, e) != 0)
         return -1;
     const struct append_spec tokens = {
         .name = "tokens",
@@ -134,10 +135,10 @@ static int open_tokens(struct merge *m, struct err *e)
         .total = size.tokens,
         .description = "natural logarithm of each token's probability at temperature 1",
     };
-    if (append_open(&m->tokens, m->tokens_file, &tokens, e) != 0 ||
-        append_open(&m->logprobs, m->tokens_file, &logprobs, e) != 0)
+    if (append_open(&m->tokens, &m->tokens_output, m->tokens_output.file, &tokens, e) != 0 ||
+        append_open(&m->logprobs, &m->tokens_output, m->tokens_output.file, &logprobs, e) != 0)
         return -1;
-    hid_t group = H5Gcreate2(m->tokens_file, "steps", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t group = H5Gcreate2(m->tokens_output.file, "steps", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     if (group < 0)
         return h5_err(e, "the group \"steps\" cannot be created");
     int rc = 0;
@@ -151,7 +152,7 @@ static int open_tokens(struct merge *m, struct err *e)
             .unit = step_columns[i].unit,
             .description = step_columns[i].description,
         };
-        rc = append_open(&m->steps[i], group, &spec, e);
+        rc = append_open(&m->steps[i], &m->tokens_output, group, &spec, e);
     }
     h5_close(group);
     return rc;
@@ -175,11 +176,11 @@ static int put_attributes(hid_t file, const struct attribute *attributes, size_t
 
 static int open_main(struct merge *m, const char *tokens_name, struct err *e)
 {
-    if (h5_create(&m->main_file, m->main_tmp, e) != 0 || put_identity(m->main_file, m->id, e) != 0)
+    if (h5_create(&m->main, m->main_tmp, e) != 0 || put_identity(m->main.file, m->id, e) != 0)
         return -1;
     /* An attribute, not an external link: current Hugging Face `datasets` refuses files with one.
      */
-    if (h5_put_string(m->main_file, "ragged", tokens_name) != 0)
+    if (h5_put_string(m->main.file, "ragged", tokens_name) != 0)
         return h5_err(e, "the attribute \"ragged\" cannot be written");
     for (int i = 0; i < COLUMNS; i++) {
         const struct append_spec spec = {
@@ -190,7 +191,7 @@ static int open_main(struct merge *m, const char *tokens_name, struct err *e)
             .unit = columns[i].unit,
             .description = columns[i].description,
         };
-        if (append_open(&m->columns[i], m->main_file, &spec, e) != 0)
+        if (append_open(&m->columns[i], &m->main, m->main.file, &spec, e) != 0)
             return -1;
     }
     return 0;
@@ -319,21 +320,19 @@ static int write_files(struct merge *m, const char *tokens_name, const struct at
     if (rc == 0)
         rc = open_main(m, tokens_name, e);
     if (rc == 0)
-        rc = put_attributes(m->main_file, attributes, n_attributes, e);
+        rc = put_attributes(m->main.file, attributes, n_attributes, e);
     if (rc == 0)
         rc = put_rows(m, e);
     if (rc == 0)
         rc = shards_walk_steps(m->walk, put_steps, m, e);
     if (close_appends(m, rc == 0, e) != 0)
         rc = -1;
-    if (m->tokens_file >= 0 && rc == 0)
-        rc = h5_finish(m->tokens_file, m->tokens_tmp, e);
-    else
-        h5_close(m->tokens_file);
-    if (m->main_file >= 0 && rc == 0)
-        rc = h5_finish(m->main_file, m->main_tmp, e);
-    else
-        h5_close(m->main_file);
+    if (rc == 0)
+        rc = h5_finish(&m->tokens_output, m->tokens_tmp, e);
+    if (rc == 0)
+        rc = h5_finish(&m->main, m->main_tmp, e);
+    h5_abandon(&m->tokens_output);
+    h5_abandon(&m->main);
     return rc;
 }
 
@@ -341,7 +340,7 @@ int merge_write(const char *path, const struct shards *s, const struct completio
                 struct prompts *prompts, const struct attribute *attributes, size_t n_attributes,
                 struct err *e)
 {
-    struct merge m = {.id = id, .prompts = prompts, .main_file = -1, .tokens_file = -1};
+    struct merge m = {.id = id, .prompts = prompts, .main.file = -1, .tokens_output.file = -1};
     if (shards_walk_open(&m.walk, s, 0, s->count, e) != 0)
         return -1;
     char *tokens_path = merge_tokens_path(path);

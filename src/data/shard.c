@@ -21,7 +21,7 @@ struct row {
 
 struct shard_writer {
     char *path;
-    hid_t file;
+    struct h5_output output;
     struct append *rows, *bytes, *tokens, *logprobs, *steps;
     struct shard_size put;
     uint64_t next_unit; /* least unit that may come */
@@ -115,7 +115,7 @@ static int open_appends(struct shard_writer *w, struct shard_size size, struct e
     };
     int rc = 0;
     for (size_t i = 0; i < sizeof sets / sizeof *sets && rc == 0; i++)
-        rc = append_open(sets[i].out, w->file, &sets[i].spec, e);
+        rc = append_open(sets[i].out, &w->output, w->output.file, &sets[i].spec, e);
     h5_close(row);
     h5_close(step);
     return rc;
@@ -126,14 +126,14 @@ int shard_create(struct shard_writer **out, const char *path, uint64_t job, stru
 {
     struct shard_writer *w = mem_zeroed(1, sizeof *w);
     w->path = mem_string(path);
-    w->file = -1;
-    int rc = h5_create(&w->file, path, e);
-    if (rc == 0 && h5_put_u64(w->file, "job", job) != 0)
+    w->output.file = -1;
+    int rc = h5_create(&w->output, path, e);
+    if (rc == 0 && h5_put_u64(w->output.file, "job", job) != 0)
         rc = h5_err(e, "the attribute \"job\" cannot be written");
     if (rc == 0)
         rc = open_appends(w, size, e);
     if (rc != 0) {
-        if (w->file >= 0)
+        if (w->output.file >= 0)
             err_prefix(e, "%s", path);
         shard_abandon(w);
         return -1;
@@ -188,8 +188,7 @@ void shard_abandon(struct shard_writer *w)
     append_drop(w->tokens);
     append_drop(w->logprobs);
     append_drop(w->steps);
-    if (w->file >= 0)
-        H5Fclose(w->file);
+    h5_abandon(&w->output);
     free(w->path);
     free(w);
 }
@@ -202,12 +201,10 @@ int shard_finish(struct shard_writer *w, struct err *e)
         rc = append_close(*sets[i], e);
         *sets[i] = NULL;
     }
-    if (rc != 0) {
+    if (rc != 0)
         err_prefix(e, "%s", w->path);
-    } else {
-        rc = h5_finish(w->file, w->path, e);
-        w->file = -1;
-    }
+    else
+        rc = h5_finish(&w->output, w->path, e);
     shard_abandon(w);
     return rc;
 }

@@ -9,11 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A new directory below $TMPDIR or /tmp, removed with everything in it by scratch_end(). */
+/* A new directory below $TMPDIR, /dev/shm or /tmp, removed with everything in it by scratch_end().
+ */
 const char *scratch_begin(void);
 void scratch_end(void);
 
-/* The path of `name` in it. Eight are valid at a time. */
+/* The path of `name` in it. 32 are valid at a time. */
 const char *scratch_path(const char *name);
 
 /* Makes, or empties, a directory in it. */

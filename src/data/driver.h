@@ -1,0 +1,23 @@
+/* driver.h - how HDF5 writes our files: a full disk is reported, and HDF5 never hears of it.
+ *
+ * When a write fails inside H5Fclose(), HDF5 frees the file but keeps its id, and crashes when it
+ * meets the id again, at the latest at exit (seen with 1.10.8). A job must outlive a full disk: so
+ * this file driver remembers the first failure and tells HDF5 that all went well. Whoever writes
+ * looks at the state now and then, and before believing in a closed file.
+ */
+#ifndef TANDEM_DATA_DRIVER_H
+#define TANDEM_DATA_DRIVER_H
+
+#include <hdf5.h>
+
+/* Stays where it is as long as the file is open. */
+struct driver_state {
+    int failure; /* errno of the first write that failed; 0: none */
+};
+
+/* A file access property list for H5Fcreate() with this driver: for new files only. The caller
+ * closes it. Sets *state to no failure and keeps the pointer. A file that cannot be created is a
+ * failure too. */
+hid_t driver_access(struct driver_state *state);
+
+#endif
