@@ -46,6 +46,7 @@ size_t plain_ffn_bytes(const struct device *d, const struct ffn_part *f, enum we
 struct ffn *plain_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)
 {
     struct ffn *packed = mem_zeroed(1, sizeof *packed);
+    packed->hidden = f->n_experts ? f->experts[0].gate.k : f->shared.gate.k; /* known if I is 0 */
     packed->first_expert = f->first_expert;
     packed->n_experts = f->n_experts;
     packed->experts = mem_zeroed((size_t)f->n_experts, sizeof *packed->experts);
@@ -151,19 +152,9 @@ static void list_all(struct work *w, int n)
     }
 }
 
-static size_t hidden_of(const struct device *d, const struct ffn *f)
-{
-    if (f->shared.inter)
-        return f->shared.gate->k;
-    for (int e = 0; e < f->n_experts; e++)
-        if (f->experts[e].inter)
-            return f->experts[e].gate->k;
-    return d->config.limits.hidden;
-}
-
 static struct work work_begin(struct device *d, const struct ffn *f, const void *x, int n)
 {
-    size_t hidden = hidden_of(d, f), rows = (size_t)n, inter = f->shared.inter;
+    size_t hidden = f->hidden, rows = (size_t)n, inter = f->shared.inter;
     for (int e = 0; e < f->n_experts; e++)
         if (f->experts[e].inter > inter)
             inter = f->experts[e].inter;

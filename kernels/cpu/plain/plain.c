@@ -115,6 +115,7 @@ static const struct ops ops = {
     .ffn = plain_ffn,
     .wire_encode = plain_wire_encode,
     .wire_decode = plain_wire_decode,
+    .sum = plain_sum,
     .gather = plain_gather,
     .sample = plain_sample,
 };

@@ -33,6 +33,7 @@ struct mlp {
 };
 
 struct ffn {
+    size_t hidden;
     int first_expert, n_experts;
     struct mlp *experts; /* [n_experts] */
     struct mlp shared;
@@ -117,6 +118,8 @@ void plain_wire_encode(struct device *d, struct stream *s, const void *x, int n,
                        enum dtype wire, void *rows, float *scales);
 void plain_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
                        const float *scales, int n, int hidden, void *x);
+void plain_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
+               enum dtype dtype, int n, int width, void *out);
 void plain_gather(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,
                   int width, float *y);
 void plain_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
