@@ -189,6 +189,12 @@ struct ops {
     void (*wire_decode)(struct device *d, struct stream *s, enum dtype wire, const void *rows,
                         const float *scales, int n, int hidden, void *x);
 
+    /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order; parts:
+     * host array of n_parts >= 1 device matrices [n][width] of dtype (f32 or bf16), out likewise. For
+     * partial sums that are reduced before they travel (exchange/nccl.c). */
+    void (*sum)(struct device *d, struct stream *s, const void *const *parts, int n_parts,
+                enum dtype dtype, int n, int width, void *out);
+
     /* y[i] = x[index[i]]: rows f32 [.][width] -> f32 [n][width]. Picks the rows that are sampled.
      */
     void (*gather)(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,

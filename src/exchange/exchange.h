@@ -46,6 +46,7 @@ struct exchange_shape {
     size_t rows;         /* most rows of one attention rank in one micro-batch */
     enum dtype dispatch; /* rows out: f32, bf16, f8e4m3 with f32 scales per 128 columns */
     enum dtype combine;  /* partial sums back: f32 or bf16 */
+    double timeout;      /* seconds after which a step counts as hung (nccl); 0: never */
 };
 
 /* This rank. world_of_*: world ranks of all attention and FFN ranks, for the transports; the arrays
@@ -82,15 +83,20 @@ struct exchange_ops {
     /* Start of a step: rows[a * micro_batches + m] of every attention rank. All ranks. */
     void (*begin)(struct exchange *x, const int *rows);
 
+    /* How many partial sums collect() returns: one from every FFN rank, or from every FFN instance
+     * where the transport reduces inside an instance. */
+    int (*parts)(const struct layout *layout);
+
     /* Attention. out(): buffers of micro-batch m, free to write until dispatch(). collect() returns
-     * the partials [layout_ffn_ranks] in the order of the FFN ranks, each [n][H] of the combine
+     * the partials [parts()] in the order of FFN ranks or instances, each [n][H] of the combine
      * dtype, valid until the next dispatch() of the same micro-batch; work put on the compute
      * stream after it sees them. */
     struct wire (*out)(struct exchange *x, int m);
     void (*dispatch)(struct exchange *x, int layer, int m);
     const void *const *(*collect)(struct exchange *x, int layer, int m);
 
-    /* FFN. receive(): rows of attention rank 0, then 1, ...; valid until reply(). */
+    /* FFN. receive(): rows of all attention ranks, rank after rank, in an order that is the
+     * transport's own; valid until reply(). */
     struct wire (*receive)(struct exchange *x, int layer, int m);
     void *(*reply_buffer)(struct exchange *x, int m);
     void (*reply)(struct exchange *x, int layer, int m);

@@ -101,6 +101,7 @@ const struct exchange_ops exchange_local = {
     .open = local_open,
     .close = local_close,
     .bytes = local_bytes,
+    .parts = layout_ffn_ranks,
     .begin = local_begin,
     .out = local_wire,
     .dispatch = local_dispatch,

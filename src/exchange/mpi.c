@@ -313,6 +313,7 @@ const struct exchange_ops exchange_mpi = {
     .open = mpi_open,
     .close = mpi_close,
     .bytes = mpi_bytes,
+    .parts = layout_ffn_ranks,
     .begin = mpi_begin,
     .out = mpi_out,
     .dispatch = mpi_dispatch,

@@ -265,6 +265,7 @@ const struct exchange_ops exchange_shared = {
     .open = shared_open,
     .close = shared_close,
     .bytes = shared_bytes,
+    .parts = layout_ffn_ranks,
     .begin = shared_begin,
     .out = shared_out,
     .dispatch = shared_dispatch,

@@ -186,7 +186,7 @@ void forward_collect(struct forward *f, int m, int layer)
 static void add_partials(struct forward *f, struct lane *lane, const float *gain, void *y)
 {
     const struct forward_parts *p = &f->p;
-    int n = lane->partials ? layout_ffn_ranks(&p->shape->layout) : 0;
+    int n = lane->partials ? p->exchange_ops->parts(&p->shape->layout) : 0;
     p->backend->ops->residual_norm(p->device, p->stream, lane->x, lane->partials, n,
                                    p->shape->combine, gain, p->model->norm_eps, lane->rows,
                                    (int)p->model->hidden, y);
