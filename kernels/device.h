@@ -49,6 +49,9 @@ struct device_config {
     int threads;    /* CPU threads of this rank; at least 1 */
     enum dtype act; /* activations: DTYPE_F32 or DTYPE_BF16 */
     enum dtype kv;  /* KV cache: DTYPE_F32, DTYPE_BF16 or DTYPE_F8E4M3 */
+    /* CUDA: bf16 matrices go through cuBLAS instead of the backend's own kernels. A row's bits may
+     * then depend on its place in a batch (kernels/cuda/linear.c). CPU: ignored. */
+    bool blas;
     struct device_limits limits;
 };
 

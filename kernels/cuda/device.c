@@ -1,0 +1,268 @@
+/* device.c - memory, streams and events of one GPU (device.h), and the backend's table. */
+#include "kernels/cuda/device_cuda.h"
+
+#include "base/mem.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cuda_fail(const char *what, int error);
+
+extern const struct ops cuda_ops;
+
+void cuda_fail(const char *what, int error)
+{
+    die("CUDA: %s: %s", what, cudaGetErrorString((cudaError_t)error));
+}
+
+void cuda_check(cudaError_t code, const char *what)
+{
+    if (code != cudaSuccess)
+        cuda_fail(what, (int)code);
+}
+
+static int usable(struct err *e)
+{
+    int count = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess)
+        return err_set(e,
+                       "no NVIDIA GPU can be used on this host (CUDA says: %s); run where there is "
+                       "one, or say `device: cpu`",
+                       cudaGetErrorString(code));
+    if (count == 0)
+        return err_set(e, "this host has no NVIDIA GPU; run where there is one, or say "
+                          "`device: cpu`");
+    return 0;
+}
+
+static int check_config(const struct device_config *config, struct err *e)
+{
+    int count = 0;
+    if (usable(e) != 0)
+        return -1;
+    cuda_check(cudaGetDeviceCount(&count), "counting devices");
+    if (config->index < 0 || config->index >= count)
+        return err_set(e, "GPU %d was asked for, this host has %d (0 to %d)", config->index, count,
+                       count - 1);
+    if (config->act != DTYPE_F32 && config->act != DTYPE_BF16)
+        return err_set(e, "activations can be f32 or bf16, not %s", dtype_name(config->act));
+    if (config->kv != DTYPE_F32 && config->kv != DTYPE_BF16 && config->kv != DTYPE_F8E4M3)
+        return err_set(e, "the KV cache can be f32, bf16 or fp8, not %s", dtype_name(config->kv));
+    return 0;
+}
+
+static struct stream *make_stream(size_t bytes)
+{
+    struct stream *s = mem_zeroed(1, sizeof *s);
+    cuda_check(cudaStreamCreateWithFlags(&s->cuda, cudaStreamNonBlocking), "making a stream");
+    s->bytes = bytes;
+    if (bytes)
+        cuda_check(cudaMalloc((void **)&s->scratch, bytes), "taking scratch memory");
+    return s;
+}
+
+static int device_open(const struct device_config *config, struct device **out, struct err *e)
+{
+    struct cudaDeviceProp about;
+    char bus[32] = "";
+    if (check_config(config, e) != 0)
+        return -1;
+    cuda_check(cudaSetDevice(config->index), "choosing the device");
+    cuda_check(cudaGetDeviceProperties(&about, config->index), "asking for its properties");
+    cuda_check(cudaDeviceGetPCIBusId(bus, sizeof bus, config->index), "asking for its place");
+    if (about.major < 8)
+        return err_set(e,
+                       "GPU %d (%s) has compute capability %d.%d, 8.0 or later is needed (bf16 "
+                       "tensor cores)",
+                       config->index, about.name, about.major, about.minor);
+
+    struct device *d = mem_zeroed(1, sizeof *d);
+    d->config = *config;
+    d->processors = about.multiProcessorCount;
+    snprintf(d->text, sizeof d->text, "%.80s %s", about.name, bus);
+    d->scratch_bytes = scratch_bytes(config);
+    d->loading = make_stream(0);
+    if (config->blas && cublasCreate(&d->blas) != CUBLAS_STATUS_SUCCESS)
+        die("cuBLAS cannot be started");
+    *out = d;
+    return 0;
+}
+
+static void stream_destroy(struct device *d, struct stream *s)
+{
+    (void)d;
+    if (!s)
+        return;
+    cuda_check(cudaStreamSynchronize(s->cuda), "waiting for a stream");
+    cuda_check(cudaStreamDestroy(s->cuda), "ending a stream");
+    cuda_check(cudaFree(s->scratch), "giving back scratch memory");
+    free(s);
+}
+
+static void device_close(struct device *d)
+{
+    if (!d)
+        return;
+    stream_destroy(d, d->loading);
+    if (d->blas)
+        cublasDestroy(d->blas);
+    free(d);
+}
+
+static void describe(const struct device *d, char *text, size_t size)
+{
+    snprintf(text, size, "%s", d->text);
+}
+
+static size_t memory_free(const struct device *d)
+{
+    size_t left = 0, total = 0;
+    (void)d;
+    cuda_check(cudaMemGetInfo(&left, &total), "asking for free memory");
+    return left;
+}
+
+static void *device_alloc(struct device *d, size_t bytes)
+{
+    void *p = NULL;
+    (void)d;
+    cudaError_t code = cudaMalloc(&p, bytes ? bytes : 1);
+    if (code != cudaSuccess)
+        die("CUDA: %zu bytes of device memory are not there: %s", bytes, cudaGetErrorString(code));
+    return p;
+}
+
+static void device_release(struct device *d, void *p)
+{
+    (void)d;
+    cuda_check(cudaFree(p), "giving back memory");
+}
+
+static void *alloc_host(struct device *d, size_t bytes)
+{
+    void *p = NULL;
+    (void)d;
+    cuda_check(cudaMallocHost(&p, bytes ? bytes : 1), "taking pinned host memory");
+    return p;
+}
+
+static void release_host(struct device *d, void *p)
+{
+    (void)d;
+    cuda_check(cudaFreeHost(p), "giving back pinned host memory");
+}
+
+static void upload(struct device *d, struct stream *s, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    if (bytes)
+        cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, s->cuda),
+                   "copying to the device");
+}
+
+static void download(struct device *d, struct stream *s, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    if (bytes)
+        cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->cuda),
+                   "copying from the device");
+}
+
+static void zero(struct device *d, struct stream *s, void *p, size_t bytes)
+{
+    (void)d;
+    if (bytes)
+        cuda_check(cudaMemsetAsync(p, 0, bytes, s->cuda), "clearing memory");
+}
+
+static struct stream *stream_create(struct device *d)
+{
+    return make_stream(d->scratch_bytes);
+}
+
+static void stream_sync(struct device *d, struct stream *s)
+{
+    (void)d;
+    cuda_check(cudaStreamSynchronize(s->cuda), "running what was enqueued");
+}
+
+static void stream_wait(struct device *d, struct stream *s, struct event *e)
+{
+    (void)d;
+    cuda_check(cudaStreamWaitEvent(s->cuda, e->cuda, 0), "waiting for an event");
+}
+
+static struct event *event_create(struct device *d)
+{
+    (void)d;
+    struct event *e = mem_zeroed(1, sizeof *e);
+    cuda_check(cudaEventCreate(&e->cuda), "making an event");
+    return e;
+}
+
+static void event_destroy(struct device *d, struct event *e)
+{
+    (void)d;
+    if (!e)
+        return;
+    cuda_check(cudaEventDestroy(e->cuda), "ending an event");
+    free(e);
+}
+
+static void event_record(struct device *d, struct event *e, struct stream *s)
+{
+    (void)d;
+    cuda_check(cudaEventRecord(e->cuda, s->cuda), "recording an event");
+}
+
+static bool event_done(struct device *d, struct event *e)
+{
+    (void)d;
+    cudaError_t code = cudaEventQuery(e->cuda);
+    if (code != cudaErrorNotReady)
+        cuda_check(code, "asking for an event");
+    return code == cudaSuccess;
+}
+
+static double event_seconds(struct device *d, struct event *from, struct event *to)
+{
+    float milliseconds = 0;
+    (void)d;
+    cuda_check(cudaEventElapsedTime(&milliseconds, from->cuda, to->cuda), "timing");
+    return (double)milliseconds * 1e-3;
+}
+
+static const struct device_ops cuda_device = {
+    .name = "cuda",
+    .open = device_open,
+    .close = device_close,
+    .describe = describe,
+    .memory_free = memory_free,
+    .alloc = device_alloc,
+    .release = device_release,
+    .alloc_host = alloc_host,
+    .release_host = release_host,
+    .upload = upload,
+    .download = download,
+    .zero = zero,
+    .stream_create = stream_create,
+    .stream_destroy = stream_destroy,
+    .stream_sync = stream_sync,
+    .stream_wait = stream_wait,
+    .event_create = event_create,
+    .event_destroy = event_destroy,
+    .event_record = event_record,
+    .event_done = event_done,
+    .event_seconds = event_seconds,
+};
+
+extern const struct backend backend_cuda;
+const struct backend backend_cuda = {
+    .name = "cuda",
+    .device = &cuda_device,
+    .ops = &cuda_ops,
+    .usable = usable,
+};

@@ -1,0 +1,112 @@
+/* device_cuda.h - what the C files of the CUDA backend share. Private to kernels/cuda, and to the
+ * NCCL exchange, which enqueues on the same streams.
+ *
+ * Scratch belongs to a stream, since operations on different streams run at the same time: it is
+ * taken from the device when the stream is made, large enough for every operation within the limits
+ * the device was opened with, and each operation begins at its start again.
+ */
+#ifndef TANDEM_CUDA_DEVICE_CUDA_H
+#define TANDEM_CUDA_DEVICE_CUDA_H
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/ops.h"
+
+#include <cublas_v2.h>
+
+struct device {
+    struct device_config config;
+    int processors; /* multiprocessors */
+    char text[128]; /* for describe() */
+    size_t scratch_bytes;
+    struct stream *loading; /* for weights; has no scratch */
+    cublasHandle_t blas;    /* only with config.blas */
+};
+
+struct stream {
+    cudaStream_t cuda;
+    unsigned char *scratch;
+    size_t used, bytes;
+};
+
+struct event {
+    cudaEvent_t cuda;
+};
+
+struct weight {
+    struct cuda_matrix m;
+    void *memory;
+};
+
+struct ffn {
+    int first_expert, n_experts, hidden;
+    int inter, inter_shared; /* of the widest expert, and of the shared one */
+    int type;                /* of all weights when layout is MATRIX_TILED */
+    int layout;
+    struct cuda_mlp *mlp; /* device: [n_experts + 1], the shared one last */
+    void *memory;
+};
+
+struct kv {
+    struct kv_shape shape;
+    struct cuda_kv cuda; /* data: of layer 0 */
+    size_t layer_bytes;
+};
+
+/* Dies with what CUDA says when `code` is an error. */
+void cuda_check(cudaError_t code, const char *what);
+
+/* Scratch of an operation: begin, then take; 256-byte aligned. */
+void scratch_begin(struct stream *s);
+void *scratch_take(struct stream *s, size_t count, size_t size);
+size_t scratch_round(size_t bytes);
+
+/* The scratch every operation needs at most (scratch.c). */
+size_t scratch_bytes(const struct device_config *config);
+#define ROUTER_MAX   1024 /* experts of a router */
+#define LINEAR_PANEL 256  /* rows whose partial sums are in scratch at once */
+#define BLAS_PANEL   128  /* rows of every cuBLAS call */
+#define ATTEND_PAIRS 2048 /* (row, chunk) pairs likewise, or one row's */
+
+/* Operations (linear.c, ffn.c, attention.c), in the shape of ops.h. */
+size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w,
+                         enum weight_keep keep);
+struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
+                                  enum weight_keep keep);
+void cuda_weight_destroy(struct device *d, struct weight *w);
+struct weight *cuda_table_create(struct device *d, const struct weight_part *w);
+size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
+struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
+void cuda_ffn_destroy(struct device *d, struct ffn *f);
+void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, const void *x,
+                    int n, void *y, enum dtype y_dtype);
+void cuda_ffn_op(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+                 const int32_t *ids, const float *weights, int topk, int n, void *out,
+                 enum dtype out_dtype);
+size_t cuda_kv_bytes(const struct device *d, const struct kv_shape *shape);
+struct kv *cuda_kv_create(struct device *d, const struct kv_shape *shape);
+void cuda_kv_destroy(struct device *d, struct kv *kv);
+void cuda_rope_op(struct device *d, struct stream *s, struct kv *kv, int layer,
+                  const struct attn_batch *batch, const float *angles, int heads, void *q, void *k,
+                  const void *v);
+void cuda_attend_op(struct device *d, struct stream *s, const struct kv *kv, int layer,
+                    const struct attn_batch *batch, int heads, const void *q, void *out);
+
+/* ---- packing (pack.c) -------------------------------------------------------------------------
+ */
+
+/* The number format a part is kept in. */
+enum dtype pack_type(const struct weight_part *w, enum weight_keep keep);
+
+/* Fills everything but the pointers. */
+void pack_describe(const struct weight_part *w, enum dtype type, int layout, struct cuda_matrix *m);
+
+/* Bytes of weights and of scales; 256-byte multiples. */
+size_t pack_data_bytes(const struct cuda_matrix *m);
+size_t pack_scale_bytes(const struct cuda_matrix *m);
+
+/* Writes the part in m's layout to `data` (zeroed before) and its scales to `scale`. TILED: tile i
+ * becomes tile i * step + offset of `data`. */
+void pack_write(const struct weight_part *w, const struct cuda_matrix *m, int step, int offset,
+                void *data, float *scale);
+
+#endif

@@ -1,0 +1,231 @@
+/* ffn.c - the experts of one layer: packing them, and ffn (ops.h). All of a layer lies in one piece
+ * of device memory: the table of struct cuda_mlp, then the matrices. */
+#include "kernels/cuda/device_cuda.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The matrices of a layer as they will be, without pointers. */
+struct plan {
+    int count, layout, hidden, inter, inter_shared;
+    enum dtype type;
+    struct cuda_mlp *mlp; /* [count + 1] */
+    size_t bytes;
+};
+
+static const struct mlp_part *part_of(const struct ffn_part *f, int i)
+{
+    return i < f->n_experts ? &f->experts[i] : &f->shared;
+}
+
+static bool absent(const struct mlp_part *m)
+{
+    return m->gate.n == 0;
+}
+
+/* The one format and alignment that the tensor core kernels need in all matrices of a layer. */
+static bool all_tiled(const struct device *d, const struct ffn_part *f, enum weight_keep keep,
+                      enum dtype *type)
+{
+    bool known = false;
+    *type = DTYPE_BF16;
+    if (d->config.act != DTYPE_BF16)
+        return false;
+    for (int i = 0; i <= f->n_experts; i++) {
+        const struct mlp_part *m = part_of(f, i);
+        if (absent(m))
+            continue;
+        enum dtype gate = pack_type(&m->gate, keep);
+        if (pack_type(&m->up, keep) != gate || pack_type(&m->down, keep) != gate ||
+            gate == DTYPE_F32 || (known && gate != *type))
+            return false;
+        if (gate == DTYPE_F8E4M3 && (m->gate.col0 % MATRIX_BLOCK != m->up.col0 % MATRIX_BLOCK ||
+                                     m->gate.col0 % 8 != 0 || m->down.col0 % 8 != 0))
+            return false;
+        *type = gate;
+        known = true;
+    }
+    return true;
+}
+
+static void describe_mlp(const struct mlp_part *part, const struct plan *p, enum weight_keep keep,
+                         struct cuda_mlp *m)
+{
+    struct weight_part gate = part->gate, up = part->up, down = part->down;
+    if (absent(part)) {
+        gate = up = (struct weight_part){.dtype = p->type, .k = (size_t)p->hidden};
+        down = (struct weight_part){.dtype = p->type, .n = (size_t)p->hidden};
+        keep = WEIGHT_KEEP;
+    }
+    bool tiled = p->layout == MATRIX_TILED;
+    pack_describe(&gate, tiled ? p->type : pack_type(&gate, keep), p->layout, &m->gate);
+    pack_describe(&up, tiled ? p->type : pack_type(&up, keep), p->layout, &m->up);
+    pack_describe(&down, tiled ? p->type : pack_type(&down, keep), p->layout, &m->down);
+}
+
+static size_t gate_bytes(const struct cuda_matrix *gate)
+{
+    return gate->layout == MATRIX_TILED ? 0 : pack_data_bytes(gate);
+}
+
+static size_t up_bytes(const struct cuda_matrix *up)
+{
+    return (up->layout == MATRIX_TILED ? 2 : 1) * pack_data_bytes(up);
+}
+
+static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    struct plan p = {.count = f->n_experts, .hidden = (int)d->config.limits.hidden};
+    p.layout = all_tiled(d, f, keep, &p.type) ? MATRIX_TILED : MATRIX_PLAIN;
+    if (p.layout == MATRIX_PLAIN)
+        p.type = DTYPE_F32; /* of what is absent */
+    for (int i = 0; i <= p.count; i++)
+        if (!absent(part_of(f, i)))
+            p.hidden = (int)part_of(f, i)->gate.k;
+    p.mlp = mem_zeroed((size_t)p.count + 1, sizeof *p.mlp);
+    p.bytes = scratch_round(((size_t)p.count + 1) * sizeof *p.mlp);
+    for (int i = 0; i <= p.count; i++) {
+        struct cuda_mlp *m = &p.mlp[i];
+        describe_mlp(part_of(f, i), &p, keep, m);
+        p.bytes += gate_bytes(&m->gate) + up_bytes(&m->up) + pack_data_bytes(&m->down) +
+                   pack_scale_bytes(&m->gate) + pack_scale_bytes(&m->up) +
+                   pack_scale_bytes(&m->down);
+        if (i < p.count && m->up.n > p.inter)
+            p.inter = m->up.n;
+    }
+    p.inter_shared = p.mlp[p.count].up.n;
+    return p;
+}
+
+size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    struct plan p = plan_ffn(d, f, keep);
+    free(p.mlp);
+    return p.bytes;
+}
+
+/* Packs and uploads one MLP to `to`, sets its pointers, and returns the bytes it took. */
+static size_t load_mlp(struct device *d, const struct mlp_part *part, struct cuda_mlp *m,
+                       unsigned char *to)
+{
+    size_t size[6] = {gate_bytes(&m->gate),      up_bytes(&m->up),
+                      pack_data_bytes(&m->down), pack_scale_bytes(&m->gate),
+                      pack_scale_bytes(&m->up),  pack_scale_bytes(&m->down)};
+    size_t at[7] = {0};
+    for (int i = 0; i < 6; i++)
+        at[i + 1] = at[i] + size[i];
+    unsigned char *host = mem_zeroed(at[6] ? at[6] : 1, 1);
+    bool tiled = m->up.layout == MATRIX_TILED;
+    if (!absent(part)) {
+        pack_write(&part->gate, &m->gate, tiled ? 2 : 1, 0, host + (tiled ? at[1] : 0),
+                   (float *)(void *)(host + at[3]));
+        pack_write(&part->up, &m->up, tiled ? 2 : 1, tiled ? 1 : 0, host + at[1],
+                   (float *)(void *)(host + at[4]));
+        pack_write(&part->down, &m->down, 1, 0, host + at[2], (float *)(void *)(host + at[5]));
+    }
+    cuda_check(cudaMemcpyAsync(to, host, at[6], cudaMemcpyHostToDevice, d->loading->cuda),
+               "copying experts");
+    cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
+    free(host);
+    m->gate.data = to + (tiled ? at[1] : 0);
+    m->up.data = to + at[1];
+    m->down.data = to + at[2];
+    m->gate.scale = (const float *)(void *)(to + at[3]);
+    m->up.scale = (const float *)(void *)(to + at[4]);
+    m->down.scale = (const float *)(void *)(to + at[5]);
+    return at[6];
+}
+
+struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)
+{
+    struct plan p = plan_ffn(d, f, keep);
+    struct ffn *packed = mem_zeroed(1, sizeof *packed);
+    packed->first_expert = f->first_expert;
+    packed->n_experts = p.count;
+    packed->hidden = p.hidden;
+    packed->inter = p.inter;
+    packed->inter_shared = p.inter_shared;
+    packed->type = (int)p.type;
+    packed->layout = p.layout;
+    cuda_check(cudaMalloc(&packed->memory, p.bytes), "taking memory for experts");
+    packed->mlp = packed->memory;
+
+    size_t table = ((size_t)p.count + 1) * sizeof *p.mlp, at = scratch_round(table);
+    for (int i = 0; i <= p.count; i++)
+        at += load_mlp(d, part_of(f, i), &p.mlp[i], (unsigned char *)packed->memory + at);
+    cuda_check(cudaMemcpyAsync(packed->mlp, p.mlp, table, cudaMemcpyHostToDevice, d->loading->cuda),
+               "copying experts");
+    cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
+    free(p.mlp);
+    return packed;
+}
+
+void cuda_ffn_destroy(struct device *d, struct ffn *f)
+{
+    (void)d;
+    if (!f)
+        return;
+    cuda_check(cudaFree(f->memory), "giving back experts");
+    free(f);
+}
+
+static int round8(int n)
+{
+    return (n + 7) / 8 * 8;
+}
+
+static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+                      const int32_t *ids, const float *weights, int topk, int n, void *out,
+                      enum dtype out_dtype)
+{
+    size_t rows = (size_t)n, experts = (size_t)f->n_experts;
+    size_t held = (size_t)(topk < f->n_experts ? topk : f->n_experts);
+    int stride = round8(f->inter), shared_stride = round8(f->inter_shared);
+    struct cuda_groups g = {.experts = f->n_experts, .capacity = n};
+    scratch_begin(s);
+    g.count = scratch_take(s, experts, sizeof *g.count);
+    g.row = scratch_take(s, experts * rows, sizeof *g.row);
+    g.weight = scratch_take(s, experts * rows, sizeof *g.weight);
+    g.any = scratch_take(s, rows, 1);
+    void *h = scratch_take(s, rows * held, (size_t)stride * 2);
+    void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
+    float *acc =
+        out_dtype == DTYPE_F32 ? out : scratch_take(s, rows, (size_t)f->hidden * sizeof(float));
+    if (f->n_experts > 0)
+        cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
+    cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, h, stride, h_shared,
+                      shared_stride, 2 * d->processors);
+    cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->type, h, stride, h_shared, shared_stride, f->hidden,
+                        n, acc, out, (int)out_dtype);
+}
+
+static void ffn_plain(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+                      const int32_t *ids, const float *weights, int topk, int n, void *out,
+                      enum dtype out_dtype)
+{
+    int inter = f->inter > f->inter_shared ? f->inter : f->inter_shared, act = (int)d->config.act;
+    scratch_begin(s);
+    void *h = scratch_take(s, mem_mul((size_t)n, (size_t)topk + 1),
+                           (size_t)inter * dtype_size(d->config.act));
+    if (inter > 0)
+        cuda_ffn_up_plain(s->cuda, f->mlp, f->first_expert, f->n_experts, x, act, ids, topk, n, h,
+                          inter);
+    cuda_ffn_down_plain(s->cuda, f->mlp, f->first_expert, f->n_experts, h, act, inter, ids, weights,
+                        topk, n, f->hidden, out, (int)out_dtype);
+}
+
+void cuda_ffn_op(struct device *d, struct stream *s, const struct ffn *f, const void *x,
+                 const int32_t *ids, const float *weights, int topk, int n, void *out,
+                 enum dtype out_dtype)
+{
+    if (n == 0 || f->hidden == 0)
+        return;
+    if (f->n_experts == 0)
+        topk = 0; /* a dense layer has no ids */
+    if (f->layout == MATRIX_TILED)
+        ffn_tiled(d, s, f, x, ids, weights, topk, n, out, out_dtype);
+    else
+        ffn_plain(d, s, f, x, ids, weights, topk, n, out, out_dtype);
+}

@@ -1,0 +1,227 @@
+/* gemm.cuh - the core of linear and of the experts: y = W x over TILED matrices (kernels.h).
+ *
+ * A block of 4 warps makes MT x 16 rows of W a warp for up to 64 tokens. W is the left operand of
+ * mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and not a whole tile.
+ * Weights pass through shared memory only as a queue: each lane reads back the very bytes it asked
+ * for, so they need no barrier; tokens are shared by the warps and swizzled for ldmatrix. The queue
+ * runs on over the borders of work items, so memory never waits for an epilogue.
+ *
+ * Order of additions: every element adds its columns from the first to the last, 16 at a time, in
+ * one accumulator (e4m3: one for each block of 128, times its scale, added to a second). It does
+ * not depend on the number of tokens, their place, or the grid.
+ *
+ * e4m3 and int8 weights become bf16 in registers, exactly; scales are applied in f32.
+ */
+#ifndef TANDEM_CUDA_GEMM_CUH
+#define TANDEM_CUDA_GEMM_CUH
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/number.cuh"
+
+#define GEMM_WARPS   4
+#define GEMM_THREADS (GEMM_WARPS * 32)
+#define GEMM_TOKENS  64
+#define GEMM_X_BYTES (GEMM_TOKENS * MATRIX_CHUNK * 2)
+#define GEMM_PIECE   512 /* 32 lanes x 16 bytes */
+
+template <int TYPE, int MT> struct gemm_shape {
+    static const int pieces = TYPE == NUMBER_BF16 ? 4 : 2; /* of a tile and chunk */
+    static const int stages = TYPE == NUMBER_BF16 ? 4 : 6;
+    static const int weight_bytes = GEMM_WARPS * MT * pieces * GEMM_PIECE;
+    static const int stage_bytes = weight_bytes + GEMM_X_BYTES;
+    static const size_t shared = (size_t)stages * stage_bytes;
+};
+
+/* What a thread knows of one work item. */
+template <int MT> struct gemm_tile {
+    const uint8_t *w;          /* the warp's first tile, chunk 0 */
+    size_t w_step;             /* bytes to its next tile */
+    int w_tiles;               /* of its MT tiles, how many exist */
+    const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
+    const uint16_t *x[4];      /* rows of tokens thread / 8 + 16 i; NULL: no such token */
+    const uint16_t *x_any;     /* some valid address */
+    int k, lead;               /* columns of x, and where they begin among the packed columns */
+    int begin, end;            /* chunks */
+    int tokens;                /* 1..64 */
+    int a, b, c;               /* for the epilogue */
+};
+
+/* Bytes of one tile of w. */
+template <int TYPE> static __device__ __forceinline__ size_t tile_bytes(const cuda_matrix &w)
+{
+    return (size_t)w.chunks * gemm_shape<TYPE, 1>::pieces * GEMM_PIECE;
+}
+
+/* The scale row of output row n (e4m3: of its block, int8: its own). */
+template <int TYPE>
+static __device__ __forceinline__ const float *scale_row(const cuda_matrix &w, int n)
+{
+    n = n < w.n ? n : (w.n > 0 ? w.n - 1 : 0);
+    if (TYPE == NUMBER_F8E4M3)
+        return w.scale + (size_t)((w.row_lead + n) / MATRIX_BLOCK) * w.scale_stride;
+    return TYPE == NUMBER_I8 ? w.scale + n : NULL;
+}
+
+template <int TYPE, int MT, bool ALIGNED>
+static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const gemm_tile<MT> &t,
+                                                  int chunk)
+{
+    typedef gemm_shape<TYPE, MT> shape;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    unsigned char *to = stage + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+        const uint8_t *from = m < t.w_tiles ? t.w + m * t.w_step : t.w;
+        from += (size_t)chunk * shape::pieces * GEMM_PIECE + lane * 16;
+#pragma unroll
+        for (int p = 0; p < shape::pieces; p++)
+            cp_async16(to + (m * shape::pieces + p) * GEMM_PIECE, from + p * GEMM_PIECE,
+                       m < t.w_tiles ? 16 : 0);
+    }
+    int part = (int)threadIdx.x % 8, first = chunk * MATRIX_CHUNK + part * 8 - t.lead;
+    unsigned char *xs = stage + shape::weight_bytes;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int token = (int)threadIdx.x / 8 + 16 * i;
+        unsigned char *place = xs + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
+        if (ALIGNED) {
+            int left = t.x[i] != NULL && first >= 0 ? (t.k - first) * 2 : 0;
+            left = left < 0 ? 0 : left > 16 ? 16 : left;
+            cp_async16(place, left > 0 ? t.x[i] + first : t.x_any, left);
+        } else {
+            uint32_t v[4] = {0, 0, 0, 0};
+            for (int c = 0; c < 8; c++)
+                if (t.x[i] != NULL && first + c >= 0 && first + c < t.k)
+                    v[c / 2] |= (uint32_t)t.x[i][first + c] << (c % 2 * 16);
+            *(uint4 *)place = make_uint4(v[0], v[1], v[2], v[3]);
+        }
+    }
+}
+
+/* acc += W x of one chunk. Element: acc[tile][token group][c], row g + 8 (c / 2), token
+ * 8 group + 2t + c % 2, for lane 4g + t. */
+template <int TYPE, int MT>
+static __device__ __forceinline__ void gemm_multiply(const unsigned char *stage, int tokens,
+                                                     float acc[MT][8][4])
+{
+    typedef gemm_shape<TYPE, MT> shape;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    const unsigned char *ws = stage + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
+    const unsigned char *xs = stage + shape::weight_bytes;
+#pragma unroll
+    for (int kk = 0; kk < 4; kk++) {
+        uint32_t a[MT][4];
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            /* An 8-bit piece serves two steps; unrolled, it is read once. */
+            int piece = TYPE == NUMBER_BF16 ? m * 4 + kk : m * 2 + kk / 2;
+            uint4 v = *(const uint4 *)(ws + piece * GEMM_PIECE);
+            uint32_t left = kk % 2 ? v.z : v.x, right = kk % 2 ? v.w : v.y;
+            if (TYPE == NUMBER_BF16) {
+                a[m][0] = v.x, a[m][1] = v.y, a[m][2] = v.z, a[m][3] = v.w;
+            } else if (TYPE == NUMBER_F8E4M3) {
+                e4m3x4_bf16(left, &a[m][0], &a[m][1]);
+                e4m3x4_bf16(right, &a[m][2], &a[m][3]);
+            } else {
+                i8x4_bf16(left, &a[m][0], &a[m][1]);
+                i8x4_bf16(right, &a[m][2], &a[m][3]);
+            }
+        }
+#pragma unroll
+        for (int pair = 0; pair < 4; pair++) {
+            if (pair * 16 >= tokens)
+                break;
+            int token = pair * 16 + lane / 16 * 8 + lane % 8, part = kk * 2 + lane / 8 % 2;
+            uint32_t b[4];
+            ldmatrix_x4(b, xs + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16));
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma_bf16(acc[m][2 * pair], a[m], b[0], b[1]);
+                mma_bf16(acc[m][2 * pair + 1], a[m], b[2], b[3]);
+            }
+        }
+    }
+}
+
+template <int MT> static __device__ __forceinline__ void gemm_clear(float acc[MT][8][4])
+{
+#pragma unroll
+    for (int i = 0; i < MT * 32; i++)
+        acc[i / 32][i / 4 % 8][i % 4] = 0.0f;
+}
+
+/* total += scale x acc, and acc = 0. */
+template <int MT>
+static __device__ __forceinline__ void gemm_flush(const gemm_tile<MT> &t, int block,
+                                                  float acc[MT][8][4], float total[MT][8][4])
+{
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+        float s0 = t.scale[m][0][block], s1 = t.scale[m][1][block];
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            total[m][i / 4][i % 4] =
+                fmaf(i % 4 < 2 ? s0 : s1, acc[m][i / 4][i % 4], total[m][i / 4][i % 4]);
+            acc[m][i / 4][i % 4] = 0.0f;
+        }
+    }
+}
+
+/* Runs all items of `work`: work.first(tile) and work.next(tile) describe an item and say whether
+ * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue. */
+template <int TYPE, int MT, bool ALIGNED, typename WORK>
+static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
+{
+    typedef gemm_shape<TYPE, MT> shape;
+    unsigned char *memory = shared_memory();
+    gemm_tile<MT> load, use;
+    float acc[MT][8][4], total[MT][8][4]; /* total: e4m3 only */
+    bool more = load_work.first(load), live = work.first(use);
+    int load_chunk = load.begin, chunk = use.begin, slot = 0;
+
+    gemm_clear<MT>(acc);
+    gemm_clear<MT>(total);
+    for (int stage = -(shape::stages - 1); live; stage++) {
+        if (stage >= 0) {
+            cp_async_wait<shape::stages - 2>();
+            __syncthreads();
+        }
+        if (more) {
+            int to =
+                stage >= 0 ? (slot + shape::stages - 1) % shape::stages : stage + shape::stages - 1;
+            gemm_stage<TYPE, MT, ALIGNED>(memory + to * shape::stage_bytes, load, load_chunk);
+            if (++load_chunk == load.end) {
+                more = load_work.next(load);
+                load_chunk = load.begin;
+            }
+        }
+        cp_async_commit();
+        if (stage < 0)
+            continue;
+
+        gemm_multiply<TYPE, MT>(memory + slot * shape::stage_bytes, use.tokens, acc);
+        slot = (slot + 1) % shape::stages;
+        bool last = chunk + 1 == use.end;
+        if (TYPE == NUMBER_F8E4M3 && (last || chunk % 2 == 1))
+            gemm_flush<MT>(use, chunk / 2, acc, total);
+        chunk++;
+        if (!last)
+            continue;
+        if (TYPE == NUMBER_F8E4M3) {
+            work.store(use, total);
+            gemm_clear<MT>(total);
+        } else {
+            if (TYPE == NUMBER_I8) {
+#pragma unroll
+                for (int i = 0; i < MT * 32; i++)
+                    acc[i / 32][i / 4 % 8][i % 4] *= *use.scale[i / 32][i % 4 / 2];
+            }
+            work.store(use, acc);
+            gemm_clear<MT>(acc);
+        }
+        live = work.next(use);
+        chunk = use.begin;
+    }
+}
+
+#endif

@@ -1,0 +1,182 @@
+/* kernels.h - what the C code of the CUDA backend calls: one launcher a kernel.
+ *
+ * Every launcher enqueues on `stream` and returns; it dies when the launch is refused. Pointers are
+ * device memory. Types are the ints of enum dtype. Equations, shapes and orders of additions are
+ * those of kernels/ops.h; here stands only what the kernels add to them. Private to kernels/cuda.
+ */
+#ifndef TANDEM_CUDA_KERNELS_H
+#define TANDEM_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- a packed matrix W[n][k] ------------------------------------------------------------------
+ *
+ * TILED, for bf16 activations and bf16, e4m3 or int8 weights: the order in which a warp's lanes
+ * want them for mma.m16n8k16, so that weights go from memory to registers as 16 bytes a lane, each
+ * byte once. Rows are cut in tiles of 16, columns in chunks of 64; tile after tile, in a tile chunk
+ * after chunk; a chunk of a tile is 4 (bf16) or 2 (8 bits) pieces of 32 lanes x 16 bytes. Lane 4g+t
+ * of a 16x16 part holds rows g, g+8, g, g+8 of columns 2t, 2t+1 (first two) and 2t+8, 2t+9; an
+ * 8-bit piece holds two such parts, left one first. Padding is 0. `lead` zero columns stand in
+ * front, so that blocks of 128 scaled columns begin at packed columns that are multiples of 128.
+ *
+ * PLAIN, for everything else: W transposed, [k][n]. ROWS: W as it is, for embed and cuBLAS. */
+enum matrix_layout { MATRIX_TILED, MATRIX_PLAIN, MATRIX_ROWS };
+
+#define MATRIX_TILE  16  /* rows of a tile */
+#define MATRIX_CHUNK 64  /* columns of a chunk */
+#define MATRIX_BLOCK 128 /* rows and columns of one e4m3 scale */
+
+struct cuda_matrix {
+    const void *data;
+    const float *scale; /* e4m3: [block rows][scale_stride]; int8: [n]; else NULL */
+    int n, k;
+    int type;
+    int layout;
+    int chunks;       /* TILED: of lead + k columns */
+    int lead;         /* columns by which the part begins inside a block */
+    int row_lead;     /* rows, likewise */
+    int scale_stride; /* block columns */
+};
+
+/* One gated MLP. TILED: `up` holds gate and up together, tiles of gate (even) and of up (odd) in
+ * turn; gate is then only its scales and shape. */
+struct cuda_mlp {
+    struct cuda_matrix gate, up, down;
+};
+
+/* ---- small kernels ----------------------------------------------------------------------------
+ */
+
+void cuda_embed(cudaStream_t stream, const struct cuda_matrix *table, const int32_t *ids, int n,
+                float *x);
+
+#define NORM_PARTS 64 /* partial sums of one call */
+struct cuda_parts {
+    const void *part[NORM_PARTS];
+};
+/* width at most NORM_WIDTH. */
+#define NORM_WIDTH 49152
+void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts, int n_parts,
+                        int part_type, const float *gain, float eps, int n, int width, void *y,
+                        int act);
+void cuda_norm(cudaStream_t stream, const void *x, const float *gain, float eps, int n, int width,
+               void *y, int act);
+
+void cuda_gather(cudaStream_t stream, const float *x, const int32_t *index, int n, int width,
+                 float *y);
+void cuda_wire_encode(cudaStream_t stream, const void *x, int act, int n, int hidden, int wire,
+                      void *rows, float *scales);
+void cuda_wire_decode(cudaStream_t stream, int wire, const void *rows, const float *scales, int n,
+                      int hidden, void *x, int act);
+
+/* logits: scratch f32 [n][experts]. */
+void cuda_route(cudaStream_t stream, const float *gate, const void *x, int act, int n, int hidden,
+                int experts, int topk, int renormalize, float *logits, int32_t *ids,
+                float *weights);
+
+/* params: device array of struct sample_params. */
+void cuda_sample(cudaStream_t stream, const float *logits, int n, int vocab, const void *params,
+                 int32_t *tokens, float *logprobs);
+
+/* ---- matrices ---------------------------------------------------------------------------------
+ */
+
+/* Splits of the columns of a TILED matrix: a function of its shape alone, so that the order of a
+ * row's additions is one too. partial: scratch f32 [splits][n][matrix.n], unused when splits is 1.
+ */
+int cuda_linear_splits(int n, int k);
+#define LINEAR_TARGET 264 /* blocks a launch aims at: two on each of 132 processors */
+
+void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
+                       float *partial, void *y, int y_type);
+void cuda_linear_plain(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int act,
+                       int n, void *y, int y_type);
+
+/* ---- experts ----------------------------------------------------------------------------------
+ */
+
+/* Who goes where, made by cuda_group from ids on the device; the host never sees it. */
+struct cuda_groups {
+    int experts;    /* held here */
+    int capacity;   /* entries of one list: rows of the largest call */
+    int32_t *count; /* [experts] rows of each expert */
+    int32_t *row;  /* [experts][capacity] its rows in order; GROUP_FIRST set where the expert is the
+                      first of its row on this rank */
+    float *weight; /* [experts][capacity] */
+    uint8_t *any;  /* [rows] 1 when the row has an expert here */
+};
+#define GROUP_FIRST 0x40000000
+
+void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
+                const float *weights, int topk, int n, int first_expert);
+
+/* h = silu(gate x) * up x, bf16. Rows of expert e stand at h + (sum of the counts before e) *
+ * h_stride, in list order; rows of the shared expert at h_shared. mlp: device array, experts and
+ * then the shared one. Every matrix TILED and of weight type `type`. grid: blocks to start. */
+void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
+                       int type, const void *x, int hidden, int n, void *h, int h_stride,
+                       void *h_shared, int h_shared_stride, int grid);
+/* out (and acc, f32 [n][hidden], the sum so far; may be out itself when that is f32). */
+void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
+                         const struct cuda_groups *g, int type, const void *h, int h_stride,
+                         const void *h_shared, int h_shared_stride, int hidden, int n, float *acc,
+                         void *out, int out_type);
+
+/* h [n][topk + 1][inter] of type act: one place for each choice, the shared expert last. */
+void cuda_ffn_up_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int first_expert,
+                       int experts, const void *x, int act, const int32_t *ids, int topk, int n,
+                       void *h, int inter);
+void cuda_ffn_down_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int first_expert,
+                         int experts, const void *h, int act, int inter, const int32_t *ids,
+                         const float *weights, int topk, int n, int hidden, void *out,
+                         int out_type);
+
+/* ---- attention --------------------------------------------------------------------------------
+ */
+
+/* The cache of one layer: for every block and kv head KV_BLOCK keys and then KV_BLOCK values.
+ * TILED (head_dim 64, 128 or 256; bf16 or e4m3; bf16 activations): each half block of 32 tokens in
+ * the order of mma fragments, see kv.cuh. Otherwise [token][head_dim]. */
+struct cuda_kv {
+    void *data;
+    int type;
+    int tiled;
+    int kv_heads, head_dim;
+};
+
+struct cuda_batch {
+    int rows, segments, max_rows, max_context;
+    const int32_t *row_seg, *row_pos, *blocks;
+    int blocks_stride;
+};
+
+void cuda_rope_append(cudaStream_t stream, const struct cuda_kv *kv, const struct cuda_batch *batch,
+                      const float *angles, int heads, int act, void *q, void *k, const void *v);
+
+/* A row's context is cut in chunks of ATTEND_CHUNK(type) tokens from its beginning, whatever the
+ * batch; a row of one chunk is finished by its block, else the chunks are added in order. Two rows
+ * of one segment may share a block: each warp works for one row, in the same order as alone. */
+#define ATTEND_CHUNK(type) ((type) == 1 ? 1024 : 2048)
+
+/* Floats of scratch for one row and one chunk. */
+#define ATTEND_PARTIAL(heads, head_dim) ((size_t)(heads) * ((size_t)(head_dim) + 2))
+
+/* Rows [row, row + rows) of the batch; partial: scratch for rows x chunks of max_context. */
+void cuda_attend_tiled(cudaStream_t stream, const struct cuda_kv *kv,
+                       const struct cuda_batch *batch, int row, int rows, int heads, const void *q,
+                       void *out, float *partial);
+void cuda_attend_plain(cudaStream_t stream, const struct cuda_kv *kv,
+                       const struct cuda_batch *batch, int heads, int act, const void *q,
+                       void *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,157 @@
+/* launch.cuh - the only place where kernels meet the compiler: starting them, and the instructions
+ * that C++ cannot say. With nvcc these are inline PTX; without it (tests only) "emulation.h" gives
+ * C++ twins of the same names, so that the kernels themselves are the same text in both.
+ *
+ * Rules for kernels: shared memory is dynamic only, through shared_memory(); blocks are whole
+ * warps; warp functions are called by all 32 lanes; a multiplication and an addition that shall be
+ * one are written fmaf(), and nvcc is told -fmad=false, so that a row is computed with the same
+ * roundings in every instance of a template.
+ */
+#ifndef TANDEM_CUDA_LAUNCH_CUH
+#define TANDEM_CUDA_LAUNCH_CUH
+
+#include <stdint.h>
+
+extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+/* Starts kernel<<<grid, block, shared, stream>>>(args...); dies when it cannot be started. */
+template <typename... P, typename... A>
+inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                   A... args)
+{
+    cudaError_t error = cudaSuccess;
+    if (shared > 48 * 1024)
+        error = cudaFuncSetAttribute((const void *)kernel,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (error == cudaSuccess) {
+        kernel<<<grid, block, shared, stream>>>(static_cast<P>(args)...);
+        error = cudaGetLastError();
+    }
+    if (error != cudaSuccess)
+        cuda_fail("starting a kernel", (int)error);
+}
+
+/* Dynamic shared memory of this block, 128-byte aligned. */
+static __device__ __forceinline__ unsigned char *shared_memory()
+{
+    extern __shared__ __align__(128) unsigned char memory[];
+    return memory;
+}
+
+/* c += a b for a 16x16 row-major tile a and a 16x8 tile b of bf16, f32 sums. Fragments as in the
+ * PTX manual, mma.m16n8k16: lane = 4 g + t; a = rows (g, g+8, g, g+8), columns 2t.. and 2t+8..;
+ * b = rows 2t.. and 2t+8.. of column g; c = row g (2 columns from 2t), row g+8. */
+static __device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0,
+                                                uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Four 8x8 tiles of 16-bit elements; lane i names row i % 8 of tile i / 8 (16 bytes). */
+static __device__ __forceinline__ void ldmatrix_x4(uint32_t r[4], const void *row)
+{
+    uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+/* 16 bytes to shared memory behind the thread's back; the first `bytes` come from `from`, the rest
+ * are 0 (`from` must be a valid address even when bytes is 0). */
+static __device__ __forceinline__ void cp_async16(void *shared, const void *from, int bytes)
+{
+    uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from),
+                 "r"(bytes)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void cp_async_commit()
+{
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+
+/* Waits until at most N of this thread's groups are still on their way. */
+template <int N> static __device__ __forceinline__ void cp_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
+}
+
+/* Two f32 to bf16, nearest even: lo in the lower half. */
+static __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+
+/* Both halves of a x b in bf16 (used only where the product is exact). */
+static __device__ __forceinline__ uint32_t mul_bf16x2(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(r) : "r"(a), "r"(b), "r"(0x80008000u));
+    return r;
+}
+
+static __device__ __forceinline__ uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector)
+{
+    return __byte_perm(a, b, selector);
+}
+
+static __device__ __forceinline__ float bits_to_f32(uint32_t bits)
+{
+    return __uint_as_float(bits);
+}
+
+static __device__ __forceinline__ uint32_t f32_to_bits(float f)
+{
+    return __float_as_uint(f);
+}
+
+/* The same number, but the compiler cannot know it: keeps an epilogue's address arithmetic from
+ * being moved in front of the loop, where it would cost registers. */
+static __device__ __forceinline__ int opaque(int value)
+{
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
+template <typename T> static __device__ __forceinline__ T warp_xor(T value, int mask)
+{
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+static __device__ __forceinline__ uint32_t warp_ballot(bool predicate)
+{
+    return __ballot_sync(0xffffffffu, predicate);
+}
+
+static __device__ __forceinline__ int bit_count(uint32_t bits)
+{
+    return __popc(bits);
+}
+
+static __device__ __forceinline__ void block_add(uint32_t *shared, uint32_t value)
+{
+    atomicAdd(shared, value);
+}
+
+static __device__ __forceinline__ void block_add(unsigned long long *shared,
+                                                 unsigned long long value)
+{
+    atomicAdd(shared, value);
+}
+
+#else
+#include "emulation.h" /* tests/cuda: the same names for a CPU */
+#endif
+
+#endif

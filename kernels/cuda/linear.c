@@ -1,0 +1,144 @@
+/* linear.c - dense matrices: packing them, and linear (ops.h).
+ *
+ * Which kernel: TILED (tensor cores) for bf16 activations with bf16, e4m3 or int8 weights; PLAIN
+ * for the rest. With device_config.blas, bf16 weights under bf16 activations go to cuBLAS instead.
+ *
+ * Why cuBLAS is not the default: it chooses a kernel, and with it the order of additions, from the
+ * number of rows, and says nothing about rows in different places of one call. So every call here
+ * has exactly BLAS_PANEL rows, the last ones padded: then the choice is a function of the matrix
+ * alone. What remains, and cannot be promised from here, is that a row gets the same bits in all
+ * BLAS_PANEL places. Padding costs little: 128 rows are below the point where a matrix product
+ * stops being bound by reading its weights. */
+#include "kernels/cuda/device_cuda.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int layout_of(const struct device *d, enum dtype type)
+{
+    if (d->config.act != DTYPE_BF16 || type == DTYPE_F32)
+        return MATRIX_PLAIN;
+    return d->config.blas && type == DTYPE_BF16 ? MATRIX_ROWS : MATRIX_TILED;
+}
+
+size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w, enum weight_keep keep)
+{
+    struct cuda_matrix m;
+    enum dtype type = pack_type(w, keep);
+    pack_describe(w, type, layout_of(d, type), &m);
+    return pack_data_bytes(&m) + pack_scale_bytes(&m);
+}
+
+static struct weight *create(struct device *d, const struct weight_part *w, enum dtype type,
+                             int layout)
+{
+    struct weight *packed = mem_zeroed(1, sizeof *packed);
+    struct cuda_matrix *m = &packed->m;
+    pack_describe(w, type, layout, m);
+    size_t data = pack_data_bytes(m), bytes = data + pack_scale_bytes(m);
+    unsigned char *host = mem_zeroed(bytes ? bytes : 1, 1);
+    pack_write(w, m, 1, 0, host, (float *)(void *)(host + data));
+    cuda_check(cudaMalloc(&packed->memory, bytes ? bytes : 1), "taking memory for weights");
+    cuda_check(
+        cudaMemcpyAsync(packed->memory, host, bytes, cudaMemcpyHostToDevice, d->loading->cuda),
+        "copying weights");
+    cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying weights");
+    free(host);
+    m->data = packed->memory;
+    m->scale = (const float *)(void *)((unsigned char *)packed->memory + data);
+    return packed;
+}
+
+struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
+                                  enum weight_keep keep)
+{
+    enum dtype type = pack_type(w, keep);
+    return create(d, w, type, layout_of(d, type));
+}
+
+struct weight *cuda_table_create(struct device *d, const struct weight_part *w)
+{
+    return create(d, w, w->dtype, MATRIX_ROWS);
+}
+
+void cuda_weight_destroy(struct device *d, struct weight *w)
+{
+    (void)d;
+    if (!w)
+        return;
+    cuda_check(cudaFree(w->memory), "giving back weights");
+    free(w);
+}
+
+/* y^T = W x^T: cuBLAS counts columns first. */
+static void blas_panel(struct device *d, struct stream *s, const struct cuda_matrix *m,
+                       const void *x, void *y, enum dtype y_dtype)
+{
+    const float one = 1, zero = 0;
+    cublasStatus_t status = cublasSetStream(d->blas, s->cuda);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasGemmEx(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, m->n, BLAS_PANEL, m->k, &one,
+                              m->data, CUDA_R_16BF, m->k, x, CUDA_R_16BF, m->k, &zero, y,
+                              y_dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF, m->n,
+                              CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    if (status != CUBLAS_STATUS_SUCCESS)
+        die("cuBLAS: status %d for a product of %d x %d", (int)status, m->n, m->k);
+}
+
+static void linear_blas(struct device *d, struct stream *s, const struct cuda_matrix *m,
+                        const unsigned char *x, int n, unsigned char *y, enum dtype y_dtype)
+{
+    size_t in = (size_t)m->k * 2, out = (size_t)m->n * dtype_size(y_dtype);
+    for (int row = 0; row < n; row += BLAS_PANEL) {
+        const unsigned char *from = x + (size_t)row * in;
+        unsigned char *to = y + (size_t)row * out;
+        size_t rows = (size_t)(n - row);
+        if (rows >= BLAS_PANEL) {
+            blas_panel(d, s, m, from, to, y_dtype);
+            continue;
+        }
+        scratch_begin(s);
+        unsigned char *padded = scratch_take(s, BLAS_PANEL, in);
+        unsigned char *result = scratch_take(s, BLAS_PANEL, out);
+        cuda_check(cudaMemsetAsync(padded, 0, BLAS_PANEL * in, s->cuda), "padding rows");
+        cuda_check(cudaMemcpyAsync(padded, from, rows * in, cudaMemcpyDeviceToDevice, s->cuda),
+                   "padding rows");
+        blas_panel(d, s, m, padded, result, y_dtype);
+        cuda_check(cudaMemcpyAsync(to, result, rows * out, cudaMemcpyDeviceToDevice, s->cuda),
+                   "padding rows");
+    }
+}
+
+static void linear_tiled(struct stream *s, const struct cuda_matrix *m, const unsigned char *x,
+                         int n, unsigned char *y, enum dtype y_dtype)
+{
+    int splits = cuda_linear_splits(m->n, m->k), panel = splits > 1 ? LINEAR_PANEL : n;
+    size_t in = (size_t)m->k * 2, out = (size_t)m->n * dtype_size(y_dtype);
+    for (int row = 0; row < n; row += panel) {
+        int rows = n - row < panel ? n - row : panel;
+        float *partial = NULL;
+        if (splits > 1) {
+            scratch_begin(s);
+            partial = scratch_take(s, mem_mul((size_t)splits, (size_t)rows),
+                                   (size_t)m->n * sizeof(float));
+        }
+        cuda_linear_tiled(s->cuda, m, x + (size_t)row * in, rows, partial, y + (size_t)row * out,
+                          (int)y_dtype);
+    }
+}
+
+void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, const void *x,
+                    int n, void *y, enum dtype y_dtype)
+{
+    const struct cuda_matrix *m = &w->m;
+    if (n == 0 || m->n == 0)
+        return;
+    if (m->layout == MATRIX_TILED)
+        linear_tiled(s, m, x, n, y, y_dtype);
+    else if (m->layout == MATRIX_ROWS && m->k > 0)
+        linear_blas(d, s, m, x, n, y, y_dtype);
+    else
+        cuda_linear_plain(s->cuda, m, x, (int)d->config.act, n, y, (int)y_dtype);
+}

@@ -1,0 +1,118 @@
+/* linear.cu - y = x W^T for TILED matrices (ops.h: linear).
+ *
+ * A small matrix has too few rows to keep a GPU busy, so its columns are split; into how many parts
+ * is a function of the shape alone, and the parts are added in order by a second kernel. */
+#include "kernels/cuda/gemm.cuh"
+
+#define ROWS           (GEMM_WARPS * 2 * MATRIX_TILE) /* rows of W a block makes */
+#define REDUCE_THREADS 256
+
+template <int TYPE> struct linear_work {
+    cuda_matrix w;
+    const uint16_t *x;
+    int n, splits;
+    void *y; /* [n][w.n], or partial sums [splits][n][w.n] */
+    int y_type;
+
+    __device__ bool first(gemm_tile<2> &t)
+    {
+        int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4;
+        int row = (int)blockIdx.y * ROWS + warp * 2 * MATRIX_TILE, split = (int)blockIdx.z;
+        int tiles = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - row / MATRIX_TILE;
+        t.w_tiles = tiles < 0 ? 0 : tiles > 2 ? 2 : tiles;
+        t.w_step = tile_bytes<TYPE>(w);
+        t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? row / MATRIX_TILE * t.w_step : 0);
+        t.k = w.k;
+        t.lead = w.lead;
+        t.begin = (int)((long long)w.chunks * split / splits);
+        t.end = (int)((long long)w.chunks * (split + 1) / splits);
+        t.a = row;
+        t.b = (int)blockIdx.x * GEMM_TOKENS;
+        t.tokens = n - t.b < GEMM_TOKENS ? n - t.b : GEMM_TOKENS;
+        t.x_any = x;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int token = (int)threadIdx.x / 8 + 16 * i;
+            t.x[i] = token < t.tokens ? x + (size_t)(t.b + token) * w.k : NULL;
+            t.scale[i / 2][i % 2] = scale_row<TYPE>(w, row + i / 2 * MATRIX_TILE + i % 2 * 8 + g);
+        }
+        return true;
+    }
+
+    __device__ bool next(gemm_tile<2> &)
+    {
+        return false;
+    }
+
+    __device__ void store(const gemm_tile<2> &t, const float (*sums)[8][4])
+    {
+        int lane = opaque((int)threadIdx.x % 32);
+        size_t base = ((size_t)blockIdx.z * n + t.b) * w.n;
+#pragma unroll
+        for (int i = 0; i < 64; i++) {
+            int token = i / 4 % 8 * 8 + lane % 4 * 2 + i % 2;
+            int row = t.a + i / 32 * MATRIX_TILE + i / 2 % 2 * 8 + lane / 4;
+            if (token < t.tokens && row < w.n)
+                store_number(y, base + (size_t)token * w.n + row, y_type,
+                             sums[i / 32][i / 4 % 8][i % 4]);
+        }
+    }
+};
+
+template <int TYPE, bool ALIGNED>
+static __global__ void __launch_bounds__(GEMM_THREADS, 2)
+    linear_kernel(cuda_matrix w, const uint16_t *x, int n, int splits, void *y, int y_type)
+{
+    linear_work<TYPE> work = {w, x, n, splits, y, y_type};
+    gemm_run<TYPE, 2, ALIGNED>(work, work);
+}
+
+static __global__ void reduce_kernel(const float *partial, int splits, size_t size, void *y,
+                                     int y_type)
+{
+    size_t i = (size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x;
+    if (i >= size)
+        return;
+    float sum = partial[i];
+    for (int s = 1; s < splits; s++)
+        sum += partial[(size_t)s * size + i];
+    store_number(y, i, y_type, sum);
+}
+
+extern "C" int cuda_linear_splits(int n, int k)
+{
+    int blocks = (n + ROWS - 1) / ROWS, chunks = (k + MATRIX_CHUNK - 1) / MATRIX_CHUNK;
+    int splits = blocks > 0 ? LINEAR_TARGET / blocks : 1;
+    if (splits > chunks / 8) /* a part shall have 512 columns */
+        splits = chunks / 8;
+    return splits < 1 ? 1 : splits;
+}
+
+template <int TYPE>
+static void start(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
+                  int splits, void *y, int y_type)
+{
+    dim3 grid((n + GEMM_TOKENS - 1) / GEMM_TOKENS, (w->n + ROWS - 1) / ROWS, splits);
+    bool aligned = w->k % 8 == 0 && w->lead % 8 == 0 && ((uintptr_t)x & 15) == 0;
+    launch(aligned ? linear_kernel<TYPE, true> : linear_kernel<TYPE, false>, grid, GEMM_THREADS,
+           gemm_shape<TYPE, 2>::shared, stream, *w, (const uint16_t *)x, n, splits, y, y_type);
+}
+
+extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x,
+                                  int n, float *partial, void *y, int y_type)
+{
+    int splits = cuda_linear_splits(w->n, w->k);
+    void *to = splits > 1 ? (void *)partial : y;
+    int type = splits > 1 ? (int)NUMBER_F32 : y_type;
+    if (w->type == NUMBER_BF16)
+        start<NUMBER_BF16>(stream, w, x, n, splits, to, type);
+    else if (w->type == NUMBER_F8E4M3)
+        start<NUMBER_F8E4M3>(stream, w, x, n, splits, to, type);
+    else
+        start<NUMBER_I8>(stream, w, x, n, splits, to, type);
+    if (splits == 1)
+        return;
+    size_t size = (size_t)n * w->n;
+    launch(reduce_kernel, (unsigned)((size + REDUCE_THREADS - 1) / REDUCE_THREADS), REDUCE_THREADS,
+           0, stream, (const float *)partial, splits, size, y, y_type);
+}

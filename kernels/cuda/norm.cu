@@ -1,0 +1,125 @@
+/* norm.cu - residual_norm and norm (ops.h). One block a row; the row waits in shared memory between
+ * the sum of its squares and its scaling, so it is read once and written once. */
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/number.cuh"
+
+#define THREADS 256
+#define WARPS   (THREADS / 32)
+
+/* Elements i, i + 1, ... of step V are handled together; V is 4 where width allows it. */
+template <int V>
+static __device__ float add_parts(float *x, float *row, struct cuda_parts parts, int n_parts,
+                                  int part_type, size_t base, int width)
+{
+    float squares = 0.0f;
+    for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
+        float v[V];
+        for (int c = 0; c < V; c++)
+            v[c] = x[base + i + c];
+        for (int p = 0; p < n_parts; p++) {
+            if (V == 4) {
+                float4 add = load_number4(parts.part[p], base + i, part_type);
+                v[0] += add.x, v[V > 1 ? 1 : 0] += add.y;
+                v[V > 2 ? 2 : 0] += add.z, v[V > 3 ? 3 : 0] += add.w;
+            } else {
+                v[0] += load_number(parts.part[p], base + i, part_type);
+            }
+        }
+        for (int c = 0; c < V; c++) {
+            if (n_parts > 0)
+                x[base + i + c] = v[c];
+            row[i + c] = v[c];
+            squares = fmaf(v[c], v[c], squares);
+        }
+    }
+    return squares;
+}
+
+template <int V>
+static __device__ float load_row(const void *x, float *row, size_t base, int width, int act)
+{
+    float squares = 0.0f;
+    for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
+        for (int c = 0; c < V; c++) {
+            float v = load_number(x, base + i + c, act);
+            row[i + c] = v;
+            squares = fmaf(v, v, squares);
+        }
+    }
+    return squares;
+}
+
+template <int V>
+static __device__ void scale_row(const float *row, const float *gain, float factor, void *y,
+                                 size_t base, int width, int act)
+{
+    for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
+        if (V == 4) {
+            float4 v = *(const float4 *)(row + i), g = *(const float4 *)(gain + i);
+            float4 r = {v.x * factor * g.x, v.y * factor * g.y, v.z * factor * g.z,
+                        v.w * factor * g.w};
+            store_number4(y, base + i, act, r);
+        } else {
+            store_number(y, base + i, act, row[i] * factor * gain[i]);
+        }
+    }
+}
+
+template <int V>
+static __global__ void residual_kernel(float *x, struct cuda_parts parts, int n_parts,
+                                       int part_type, const float *gain, float eps, int width,
+                                       void *y, int act)
+{
+    float *row = (float *)shared_memory() + WARPS, *scratch = (float *)shared_memory();
+    size_t base = (size_t)blockIdx.x * width;
+    float squares = add_parts<V>(x, row, parts, n_parts, part_type, base, width);
+    if (y == NULL)
+        return;
+    squares = block_sum(squares, scratch, WARPS);
+    scale_row<V>(row, gain, 1.0f / sqrtf(squares / (float)width + eps), y, base, width, act);
+}
+
+template <int V>
+static __global__ void norm_kernel(const void *x, const float *gain, float eps, int width, void *y,
+                                   int act)
+{
+    float *row = (float *)shared_memory() + WARPS, *scratch = (float *)shared_memory();
+    size_t base = (size_t)blockIdx.x * width;
+    float squares = block_sum(load_row<V>(x, row, base, width, act), scratch, WARPS);
+    scale_row<V>(row, gain, 1.0f / sqrtf(squares / (float)width + eps), y, base, width, act);
+}
+
+static size_t row_bytes(int width)
+{
+    return ((size_t)width + WARPS) * sizeof(float);
+}
+
+/* Four at a time needs rows and pointers aligned to 16 bytes. */
+static bool by_four(int width, const void *a, const void *b, const void *c)
+{
+    return width % 4 == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) & 15) == 0;
+}
+
+extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts,
+                                   int n_parts, int part_type, const float *gain, float eps, int n,
+                                   int width, void *y, int act)
+{
+    bool four = by_four(width, x, gain, y);
+    for (int i = 0; i < n_parts; i++)
+        four = four && by_four(width, parts->part[i], NULL, NULL);
+    if (four)
+        launch(residual_kernel<4>, n, THREADS, row_bytes(width), stream, x, *parts, n_parts,
+               part_type, gain, eps, width, y, act);
+    else
+        launch(residual_kernel<1>, n, THREADS, row_bytes(width), stream, x, *parts, n_parts,
+               part_type, gain, eps, width, y, act);
+}
+
+extern "C" void cuda_norm(cudaStream_t stream, const void *x, const float *gain, float eps, int n,
+                          int width, void *y, int act)
+{
+    if (by_four(width, x, gain, y))
+        launch(norm_kernel<4>, n, THREADS, row_bytes(width), stream, x, gain, eps, width, y, act);
+    else
+        launch(norm_kernel<1>, n, THREADS, row_bytes(width), stream, x, gain, eps, width, y, act);
+}

@@ -1,0 +1,155 @@
+/* number.cuh - number formats inside kernels: exact twins of base/dtype.h, and packed conversions.
+ *
+ * An element type is passed at run time as the int of enum dtype (base/dtype.h).
+ */
+#ifndef TANDEM_CUDA_NUMBER_CUH
+#define TANDEM_CUDA_NUMBER_CUH
+
+#include "kernels/cuda/launch.cuh"
+
+enum { NUMBER_F32, NUMBER_BF16, NUMBER_F8E4M3, NUMBER_I8 }; /* the values of enum dtype */
+
+static __device__ __forceinline__ float bf16_value(uint16_t b)
+{
+    return bits_to_f32((uint32_t)b << 16);
+}
+
+static __device__ __forceinline__ uint16_t bf16_round(float f)
+{
+    return (uint16_t)pack_bf16(f, 0.0f);
+}
+
+/* e4m3 has 4 exponent bits with bias 7: moved to where f32 has its lowest exponent bits, the value
+ * is 2^-120 of what it should be. Exact, subnormals included. */
+static __device__ __forceinline__ float e4m3_value(uint8_t b)
+{
+    if ((b & 0x7f) == 0x7f)
+        return bits_to_f32(0x7fc00000u | (uint32_t)(b & 0x80) << 24);
+    float magnitude = bits_to_f32((uint32_t)(b & 0x7f) << 20) * 0x1p120f;
+    return (b & 0x80) ? -magnitude : magnitude;
+}
+
+/* Nearest even, saturating to 448; NaN stays NaN. */
+static __device__ __forceinline__ uint8_t e4m3_round(float f)
+{
+    uint32_t bits = f32_to_bits(f);
+    uint8_t sign = (uint8_t)(bits >> 24 & 0x80);
+    uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u)
+        return sign | 0x7f;
+    if (magnitude >= f32_to_bits(464.0f))
+        return sign | 0x7e;
+    if (magnitude < f32_to_bits(0x1p-6f)) {
+        /* Subnormal: units of 2^-9. Adding 2^14 leaves exactly those as the last mantissa bits. */
+        float units = bits_to_f32(magnitude) + 0x1p14f;
+        return sign | (uint8_t)(f32_to_bits(units) - f32_to_bits(0x1p14f));
+    }
+    uint32_t rounded = magnitude + 0x7ffffu + (magnitude >> 20 & 1u);
+    uint32_t code = (rounded >> 20) - ((127u - 7u) << 3);
+    return sign | (uint8_t)(code > 0x7e ? 0x7e : code);
+}
+
+/* Two e4m3 (bytes 8..15 and 24..31 of v) to two bf16; NaN codes become 480 (see weights.c). */
+static __device__ __forceinline__ uint32_t e4m3x2_bf16(uint32_t v)
+{
+    uint32_t small = (v & 0x80008000u) | (v & 0x7f007f00u) >> 4;
+    return mul_bf16x2(small, 0x7b807b80u); /* 2^120 */
+}
+
+static __device__ __forceinline__ void e4m3x4_bf16(uint32_t v, uint32_t *lo, uint32_t *hi)
+{
+    *lo = e4m3x2_bf16(byte_perm(v, 0, 0x1404));
+    *hi = e4m3x2_bf16(byte_perm(v, 0, 0x3424));
+}
+
+/* Four int8 to bf16, exact: 2^23 + (v + 128) is a float whose last byte is v + 128. */
+static __device__ __forceinline__ uint32_t i8x2_bf16(uint32_t biased, uint32_t s0, uint32_t s1)
+{
+    float a = bits_to_f32(byte_perm(biased, 0x4b000000u, s0)) - 8388736.0f;
+    float b = bits_to_f32(byte_perm(biased, 0x4b000000u, s1)) - 8388736.0f;
+    return byte_perm(f32_to_bits(a), f32_to_bits(b), 0x7632);
+}
+
+static __device__ __forceinline__ void i8x4_bf16(uint32_t v, uint32_t *lo, uint32_t *hi)
+{
+    uint32_t biased = v ^ 0x80808080u;
+    *lo = i8x2_bf16(biased, 0x7440, 0x7441);
+    *hi = i8x2_bf16(biased, 0x7442, 0x7443);
+}
+
+/* Element i of an array of type `type` as f32, and back. */
+static __device__ __forceinline__ float load_number(const void *p, size_t i, int type)
+{
+    switch (type) {
+    case NUMBER_F32:
+        return ((const float *)p)[i];
+    case NUMBER_BF16:
+        return bf16_value(((const uint16_t *)p)[i]);
+    case NUMBER_F8E4M3:
+        return e4m3_value(((const uint8_t *)p)[i]);
+    default:
+        return (float)((const int8_t *)p)[i];
+    }
+}
+
+static __device__ __forceinline__ void store_number(void *p, size_t i, int type, float value)
+{
+    if (type == NUMBER_F32)
+        ((float *)p)[i] = value;
+    else if (type == NUMBER_BF16)
+        ((uint16_t *)p)[i] = bf16_round(value);
+    else
+        ((uint8_t *)p)[i] = e4m3_round(value);
+}
+
+/* Four neighbouring elements, f32 or bf16; p + i must be aligned to four of them. */
+static __device__ __forceinline__ float4 load_number4(const void *p, size_t i, int type)
+{
+    if (type == NUMBER_F32)
+        return *(const float4 *)((const float *)p + i);
+    uint2 v = *(const uint2 *)((const uint16_t *)p + i);
+    float4 r = {bits_to_f32(v.x << 16), bits_to_f32(v.x & 0xffff0000u), bits_to_f32(v.y << 16),
+                bits_to_f32(v.y & 0xffff0000u)};
+    return r;
+}
+
+static __device__ __forceinline__ void store_number4(void *p, size_t i, int type, float4 value)
+{
+    if (type == NUMBER_F32) {
+        *(float4 *)((float *)p + i) = value;
+    } else {
+        uint2 v = {pack_bf16(value.x, value.y), pack_bf16(value.z, value.w)};
+        *(uint2 *)((uint16_t *)p + i) = v;
+    }
+}
+
+/* Sums of a warp, and of a block of `warps` warps through shared memory (one float a warp). The
+ * order of the additions is fixed by the thread's place alone. All threads get the result. */
+static __device__ __forceinline__ float warp_sum(float v)
+{
+    for (int mask = 16; mask > 0; mask >>= 1)
+        v += warp_xor(v, mask);
+    return v;
+}
+
+static __device__ __forceinline__ float warp_max(float v)
+{
+    for (int mask = 16; mask > 0; mask >>= 1)
+        v = fmaxf(v, warp_xor(v, mask));
+    return v;
+}
+
+static __device__ __forceinline__ float block_sum(float v, float *scratch, int warps)
+{
+    v = warp_sum(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        scratch[threadIdx.x / 32] = v;
+    __syncthreads();
+    float sum = scratch[0];
+    for (int i = 1; i < warps; i++)
+        sum += scratch[i];
+    return sum;
+}
+
+#endif

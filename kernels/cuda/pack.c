@@ -1,0 +1,179 @@
+/* pack.c - checkpoint matrices into the layouts of kernels.h, on the host. */
+#include "kernels/cuda/device_cuda.h"
+
+#include "base/mem.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum dtype pack_type(const struct weight_part *w, enum weight_keep keep)
+{
+    if (w->dtype != DTYPE_F32 && w->dtype != DTYPE_BF16 && w->dtype != DTYPE_F8E4M3)
+        die("weights of format %s cannot be packed", dtype_name(w->dtype));
+    return keep == WEIGHT_INT8 ? DTYPE_I8 : w->dtype;
+}
+
+static size_t blocks(size_t lead, size_t count)
+{
+    return (lead + count + MATRIX_BLOCK - 1) / MATRIX_BLOCK;
+}
+
+void pack_describe(const struct weight_part *w, enum dtype type, int layout, struct cuda_matrix *m)
+{
+    memset(m, 0, sizeof *m);
+    if (w->n > INT_MAX / 4 || w->k > INT_MAX / 4)
+        die("a matrix of %zu x %zu is too large", w->n, w->k);
+    m->n = (int)w->n;
+    m->k = (int)w->k;
+    m->type = (int)type;
+    m->layout = layout;
+    if (type == DTYPE_F8E4M3) {
+        m->lead = (int)(w->col0 % MATRIX_BLOCK);
+        m->row_lead = (int)(w->row0 % MATRIX_BLOCK);
+        m->scale_stride = (int)blocks((size_t)m->lead, w->k);
+    }
+    /* At least one chunk, of zeros, so that every matrix has something to multiply with. */
+    m->chunks = (m->lead + m->k + MATRIX_CHUNK - 1) / MATRIX_CHUNK;
+    m->chunks = m->chunks > 0 ? m->chunks : 1;
+}
+
+size_t pack_data_bytes(const struct cuda_matrix *m)
+{
+    size_t rows = (size_t)m->n, columns = (size_t)m->k;
+    if (m->layout == MATRIX_TILED) {
+        rows = (rows + MATRIX_TILE - 1) / MATRIX_TILE * MATRIX_TILE;
+        rows = rows ? rows : MATRIX_TILE;
+        columns = (size_t)m->chunks * MATRIX_CHUNK;
+    }
+    return scratch_round(mem_mul(mem_mul(rows, columns), dtype_size((enum dtype)m->type)));
+}
+
+static size_t scale_count(const struct cuda_matrix *m)
+{
+    if (m->type == DTYPE_I8)
+        return (size_t)m->n;
+    if (m->type == DTYPE_F8E4M3)
+        return mem_mul(blocks((size_t)m->row_lead, (size_t)m->n), (size_t)m->scale_stride);
+    return 0;
+}
+
+size_t pack_scale_bytes(const struct cuda_matrix *m)
+{
+    return scratch_round(mem_mul(scale_count(m), sizeof(float)));
+}
+
+/* Row j of the part as f32, scales applied. */
+static void read_row(const struct weight_part *w, size_t j, float *to)
+{
+    size_t at = j * w->stride;
+    for (size_t i = 0; i < w->k; i++) {
+        if (w->dtype == DTYPE_F32)
+            to[i] = ((const float *)w->data)[at + i];
+        else if (w->dtype == DTYPE_BF16)
+            to[i] = f32_from_bf16(((const bf16_t *)w->data)[at + i]);
+        else
+            to[i] = f32_from_f8e4m3(((const f8e4m3_t *)w->data)[at + i]) *
+                    w->scale[(w->row0 + j) / MATRIX_BLOCK * w->scale_stride +
+                             (w->col0 + i) / MATRIX_BLOCK];
+    }
+}
+
+/* Row j in steps of max|w| / 127, rounded to the nearest; returns the step. */
+static float quantize_row(const struct weight_part *w, size_t j, float *row, int8_t *to)
+{
+    float most = 0;
+    read_row(w, j, row);
+    for (size_t i = 0; i < w->k; i++)
+        most = fmaxf(most, fabsf(row[i]));
+    float scale = most / 127.0f;
+    for (size_t i = 0; i < w->k; i++)
+        to[i] = scale > 0 ? (int8_t)lrintf(row[i] / scale) : 0;
+    return scale;
+}
+
+/* Where the 64 columns of a chunk go within their tile's chunk, in elements, for row r of the tile
+ * (kernels.h: MATRIX_TILED). */
+static void chunk_places(int r, size_t size, uint16_t place[MATRIX_CHUNK])
+{
+    for (int c = 0; c < MATRIX_CHUNK; c++) {
+        int part = c / 16, in = c % 16, lane = r % 8 * 4 + in % 8 / 2;
+        int element = in / 8 * 4 + r / 8 * 2 + in % 2;
+        if (size == 2)
+            place[c] = (uint16_t)(part * 256 + lane * 8 + element);
+        else
+            place[c] = (uint16_t)(part / 2 * 512 + lane * 16 + part % 2 * 8 + element);
+    }
+}
+
+static void tile_row(const struct cuda_matrix *m, size_t tile, int r, const void *row, void *data)
+{
+    size_t size = dtype_size((enum dtype)m->type), chunk = MATRIX_TILE * MATRIX_CHUNK;
+    uint16_t place[MATRIX_CHUNK];
+    chunk_places(r, size, place);
+    for (int i = 0; i < m->k; i++) {
+        int column = m->lead + i;
+        size_t at = (tile * (size_t)m->chunks + (size_t)(column / MATRIX_CHUNK)) * chunk +
+                    place[column % MATRIX_CHUNK];
+        if (size == 2)
+            ((uint16_t *)data)[at] = ((const uint16_t *)row)[i];
+        else
+            ((uint8_t *)data)[at] = ((const uint8_t *)row)[i];
+    }
+}
+
+static void write_row(const struct cuda_matrix *m, size_t j, int step, int offset, const void *row,
+                      void *data)
+{
+    size_t size = dtype_size((enum dtype)m->type), n = (size_t)m->n, k = (size_t)m->k;
+    if (m->layout == MATRIX_TILED)
+        tile_row(m, j / MATRIX_TILE * (size_t)step + (size_t)offset, (int)(j % MATRIX_TILE), row,
+                 data);
+    else if (m->layout == MATRIX_ROWS)
+        memcpy((char *)data + j * k * size, row, k * size);
+    else
+        for (size_t i = 0; i < k; i++)
+            memcpy((char *)data + (i * n + j) * size, (const char *)row + i * size, size);
+}
+
+static void copy_scales(const struct weight_part *w, const struct cuda_matrix *m, float *scale)
+{
+    size_t rows = blocks((size_t)m->row_lead, w->n), columns = (size_t)m->scale_stride;
+    if (w->n == 0)
+        return;
+    for (size_t i = 0; i < rows; i++)
+        memcpy(scale + i * columns,
+               w->scale + (w->row0 / MATRIX_BLOCK + i) * w->scale_stride + w->col0 / MATRIX_BLOCK,
+               columns * sizeof(float));
+}
+
+/* TILED e4m3 becomes bf16 by arithmetic that knows no NaN. */
+static void refuse_nan(const uint8_t *row, size_t k)
+{
+    for (size_t i = 0; i < k; i++)
+        if ((row[i] & 0x7f) == 0x7f)
+            die("a weight of the checkpoint is NaN (e4m3 code 0x%02x)", row[i]);
+}
+
+void pack_write(const struct weight_part *w, const struct cuda_matrix *m, int step, int offset,
+                void *data, float *scale)
+{
+    bool quantize = m->type == DTYPE_I8;
+    float *values = mem_new(w->k, sizeof *values);
+    int8_t *steps = mem_new(w->k, sizeof *steps);
+    if (m->type == DTYPE_F8E4M3 && w->k > 0)
+        copy_scales(w, m, scale);
+    for (size_t j = 0; j < w->n && w->k > 0; j++) {
+        const void *row = (const char *)w->data + j * w->stride * dtype_size(w->dtype);
+        if (quantize) {
+            scale[j] = quantize_row(w, j, values, steps);
+            row = steps;
+        }
+        if (m->type == DTYPE_F8E4M3 && m->layout == MATRIX_TILED)
+            refuse_nan(row, w->k);
+        write_row(m, j, step, offset, row, data);
+    }
+    free(values);
+    free(steps);
+}

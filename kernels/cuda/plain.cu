@@ -1,0 +1,113 @@
+/* plain.cu - linear and the experts for every shape and number format: f32 runs, whose purpose is
+ * exactness, and matrices that cannot be TILED. A thread makes one output; weights are [k][n], so
+ * neighbouring threads read neighbouring weights. */
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/number.cuh"
+
+#define THREADS 128
+
+/* sum_j W[i][j] x[j], j ascending. */
+static __device__ float plain_dot(const cuda_matrix &w, int i, const void *x, size_t at, int act)
+{
+    float sum = 0.0f;
+    if (w.type != NUMBER_F8E4M3) {
+        for (int j = 0; j < w.k; j++)
+            sum = fmaf(load_number(w.data, (size_t)j * w.n + i, w.type),
+                       load_number(x, at + j, act), sum);
+        return w.type == NUMBER_I8 ? sum * w.scale[i] : sum;
+    }
+    const float *scale = w.scale + (size_t)((w.row_lead + i) / MATRIX_BLOCK) * w.scale_stride;
+    for (int j = 0; j < w.k; j++)
+        sum = fmaf(load_number(w.data, (size_t)j * w.n + i, w.type) *
+                       scale[(w.lead + j) / MATRIX_BLOCK],
+                   load_number(x, at + j, act), sum);
+    return sum;
+}
+
+static __global__ void linear_kernel(cuda_matrix w, const void *x, int act, void *y, int y_type)
+{
+    int i = (int)(blockIdx.y * THREADS + threadIdx.x);
+    size_t row = blockIdx.x;
+    if (i < w.n)
+        store_number(y, row * w.n + i, y_type, plain_dot(w, i, x, row * w.k, act));
+}
+
+extern "C" void cuda_linear_plain(cudaStream_t stream, const struct cuda_matrix *w, const void *x,
+                                  int act, int n, void *y, int y_type)
+{
+    launch(linear_kernel, dim3(n, (w->n + THREADS - 1) / THREADS), THREADS, 0, stream, *w, x, act,
+           y, y_type);
+}
+
+/* The expert of choice k of a row, counted from 0, `experts` for the shared one, -1 when it is not
+ * held here. */
+static __device__ int choice(const int32_t *ids, size_t row, int k, int topk, int first,
+                             int experts)
+{
+    if (k == topk)
+        return experts;
+    int local = ids[row * topk + k] - first;
+    return local >= 0 && local < experts ? local : -1;
+}
+
+static __global__ void up_kernel(const cuda_mlp *mlp, int first, int experts, const void *x,
+                                 int act, const int32_t *ids, int topk, void *h, int inter)
+{
+    size_t row = blockIdx.x;
+    int i = (int)(blockIdx.z * THREADS + threadIdx.x), k = (int)blockIdx.y;
+    int e = choice(ids, row, k, topk, first, experts);
+    if (e < 0 || i >= mlp[e].up.n)
+        return;
+    float gate = plain_dot(mlp[e].gate, i, x, row * mlp[e].gate.k, act);
+    float up = plain_dot(mlp[e].up, i, x, row * mlp[e].up.k, act);
+    store_number(h, (row * (topk + 1) + k) * inter + i, act, gate / (1.0f + expf(-gate)) * up);
+}
+
+/* The choice with the smallest expert that is larger than `after`, or -1. */
+static __device__ int next_choice(const int32_t *ids, size_t row, int topk, int first, int experts,
+                                  int after)
+{
+    int best = -1, best_expert = experts;
+    for (int k = 0; k < topk; k++) {
+        int e = choice(ids, row, k, topk, first, experts);
+        if (e > after && e < best_expert) {
+            best = k;
+            best_expert = e;
+        }
+    }
+    return best;
+}
+
+static __global__ void down_kernel(const cuda_mlp *mlp, int first, int experts, const void *h,
+                                   int act, int inter, const int32_t *ids, const float *weights,
+                                   int topk, int hidden, void *out, int out_type)
+{
+    size_t row = blockIdx.x, rows = row * (topk + 1);
+    int i = (int)(blockIdx.y * THREADS + threadIdx.x), expert = -1, k;
+    if (i >= hidden)
+        return;
+    float sum = 0.0f;
+    while ((k = next_choice(ids, row, topk, first, experts, expert)) >= 0) {
+        expert = choice(ids, row, k, topk, first, experts);
+        sum += weights[row * topk + k] * plain_dot(mlp[expert].down, i, h, (rows + k) * inter, act);
+    }
+    sum += plain_dot(mlp[experts].down, i, h, (rows + topk) * inter, act);
+    store_number(out, row * hidden + i, out_type, sum);
+}
+
+extern "C" void cuda_ffn_up_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int first_expert,
+                                  int experts, const void *x, int act, const int32_t *ids, int topk,
+                                  int n, void *h, int inter)
+{
+    launch(up_kernel, dim3(n, topk + 1, (inter + THREADS - 1) / THREADS), THREADS, 0, stream, mlp,
+           first_expert, experts, x, act, ids, topk, h, inter);
+}
+
+extern "C" void cuda_ffn_down_plain(cudaStream_t stream, const struct cuda_mlp *mlp,
+                                    int first_expert, int experts, const void *h, int act,
+                                    int inter, const int32_t *ids, const float *weights, int topk,
+                                    int n, int hidden, void *out, int out_type)
+{
+    launch(down_kernel, dim3(n, (hidden + THREADS - 1) / THREADS), THREADS, 0, stream, mlp,
+           first_expert, experts, h, act, inter, ids, weights, topk, hidden, out, out_type);
+}

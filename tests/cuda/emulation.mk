@@ -1,0 +1,55 @@
+# The CUDA backend on a CPU, for tests: the .cu and .c files of kernels/cuda as they are, with the
+# headers of tests/cuda/include in place of CUDA's and the runtime of tests/cuda/*.cpp in place of the
+# libraries. Needs no CUDA. Included by the Makefile; everything lands in $(BUILD)/emu.
+#   $(BUILD)/emu/tandem     the program, whose `device: cuda` is emulated
+#   $(EMU_TESTS)            test programs, $(BUILD)/emu/tests/cuda/<name> and the kernel parity tests
+CXX ?= g++
+EMU := $(BUILD)/emu
+EMU_INCLUDE := -DTANDEM_CUDA -isystem tests/cuda/include
+EMU_CXXFLAGS := -std=gnu++17 $(CFLAGS) -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas \
+    $(if $(filter 1,$(WERROR)),-Werror) -D_GNU_SOURCE -Isrc -I. $(EMU_INCLUDE) \
+    $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+# CUDA's own include path must not be seen: C files get the flags without it.
+EMU_CFLAGS := $(filter-out -DTANDEM_CUDA,$(ALL_CFLAGS)) $(EMU_INCLUDE)
+EMU_SYSTEM := $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(foreach p,$(SMALL),$(call pkg,$(p),cflags)))
+EMU_LIBS := $(MPI_LIBS) $(HDF5_LIBS) $(foreach p,$(SMALL),$(call pkg,$(p),libs)) -lstdc++ -lpthread -lm
+
+EMU_C := $(filter-out src/exchange/nccl.c,$(SRC)) $(wildcard kernels/cuda/*.c)
+EMU_OBJ := $(patsubst %.c,$(EMU)/%.o,$(sort $(EMU_C))) \
+    $(patsubst %.cu,$(EMU)/%.cu.o,$(wildcard kernels/cuda/*.cu)) \
+    $(patsubst %.cpp,$(EMU)/%.o,$(wildcard tests/cuda/*.cpp))
+EMU_MAIN := $(if $(wildcard tests/cuda/*.c),$(shell grep -lE '^int main\b' tests/cuda/*.c))
+EMU_TESTS := $(EMU_MAIN:%.c=$(EMU)/%) $(EMU)/tests/kernels/parity
+EMU_PARITY := $(patsubst %.c,$(EMU)/%.o,$(wildcard tests/kernels/*.c))
+
+$(EMU)/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) -x c++ -MMD -MP -c -o $@ $<
+
+$(EMU)/%.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(EMU)/kernels/cpu/avx2%.o: SIMD := -mavx2 -mfma -mf16c
+$(EMU)/kernels/cpu/avx512%.o: SIMD := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
+
+$(EMU)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(SIMD) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
+
+$(EMU)/libtandem_emu.a: $(EMU_OBJ)
+	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@
+
+$(EMU)/tandem: $(EMU)/src/main.o $(EMU)/libtandem_emu.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
+
+$(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
+
+$(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(filter-out $(EMU)/tests/kernels/parity.o,$(EMU_PARITY)) $(EMU)/libtandem_emu.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
+
+emu-tests: $(EMU_TESTS)
+.PHONY: emu-tests
+
+-include $(EMU_OBJ:.o=.d) $(EMU_PARITY:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d) $(EMU)/src/main.d

@@ -1,0 +1,250 @@
+/* emulation.h - CUDA kernels as C++ on a CPU, for tests. kernels/cuda/launch.cuh includes it where
+ * nvcc would have had its own.
+ *
+ * The blocks of a launch run one after another; the threads of a block are fibers that give way at
+ * barriers and warp functions. Every value comes out as on a GPU, up to the order in which an mma
+ * adds; nothing is said about speed. What can be wrong is made to be wrong: shared memory begins as
+ * NaN, asynchronous copies happen only when they are waited for, streams run as late and in as odd
+ * an order as their events allow (TANDEM_EMU_SEED), lanes take turns in changing order, and a
+ * barrier that not all threads reach ends the program.
+ */
+#ifndef TANDEM_TESTS_CUDA_EMULATION_H
+#define TANDEM_TESTS_CUDA_EMULATION_H
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <tuple>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+struct uint2 {
+    unsigned x, y;
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return {x, y, z, w};
+}
+
+static inline float2 make_float2(float x, float y)
+{
+    return {x, y};
+}
+
+namespace emu
+{
+/* What kernels see of the thread that runs, and of its launch. */
+struct view {
+    uint3 thread, block;
+    dim3 block_size, grid_size;
+};
+extern view now;
+
+void barrier();
+/* Waits until all lanes of the warp are here with the same op, which one of them then runs on the
+ * arguments of all 32. */
+void collective(void (*op)(void **args), void *arg);
+unsigned char *shared();
+void copy_later(void *to, const void *from, int bytes); /* of 16; the rest is 0 */
+void copy_commit();
+void copy_wait(int left);
+
+/* Puts work into a stream. */
+void enqueue(cudaStream_t stream, std::function<void()> work);
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread);
+void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
+} // namespace emu
+
+#define threadIdx (emu::now.thread)
+#define blockIdx  (emu::now.block)
+#define blockDim  (emu::now.block_size)
+#define gridDim   (emu::now.grid_size)
+
+template <typename... P, typename... A>
+inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                   A... args)
+{
+    std::tuple<P...> values(static_cast<P>(args)...);
+    emu::check_launch(grid, block, shared);
+    emu::enqueue(stream, [=]() {
+        emu::run_grid(grid, block, shared, [&]() { std::apply(kernel, values); });
+    });
+}
+
+static inline unsigned char *shared_memory()
+{
+    return emu::shared();
+}
+static inline void __syncthreads()
+{
+    emu::barrier();
+}
+
+static inline float bits_to_f32(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint32_t f32_to_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+static inline uint32_t round_to_bf16(float f)
+{
+    uint32_t bits = f32_to_bits(f);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return 0x7fff; /* as cvt.rn.bf16 */
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+static inline uint32_t pack_bf16(float lo, float hi)
+{
+    return round_to_bf16(lo) | round_to_bf16(hi) << 16;
+}
+
+static inline uint32_t mul_bf16x2(uint32_t a, uint32_t b)
+{
+    return pack_bf16(bits_to_f32(a << 16) * bits_to_f32(b << 16),
+                     bits_to_f32(a & 0xffff0000u) * bits_to_f32(b & 0xffff0000u));
+}
+
+static inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector)
+{
+    uint64_t both = (uint64_t)b << 32 | a;
+    uint32_t r = 0;
+    for (int i = 0; i < 4; i++)
+        r |= (uint32_t)(both >> ((selector >> (4 * i) & 7) * 8) & 255) << (8 * i);
+    return r;
+}
+
+static inline int opaque(int value)
+{
+    return value;
+}
+static inline int bit_count(uint32_t bits)
+{
+    return __builtin_popcount(bits);
+}
+
+/* ---- warp functions ---------------------------------------------------------------------------
+ */
+
+template <typename T> struct emu_xor {
+    T value, result;
+    int mask;
+    static void run(void **args)
+    {
+        for (int i = 0; i < 32; i++)
+            ((emu_xor *)args[i])->result = ((emu_xor *)args[i ^ ((emu_xor *)args[i])->mask])->value;
+    }
+};
+
+template <typename T> static inline T warp_xor(T value, int mask)
+{
+    emu_xor<T> x = {value, value, mask};
+    emu::collective(emu_xor<T>::run, &x);
+    return x.result;
+}
+
+struct emu_ballot {
+    bool predicate;
+    uint32_t result;
+    static void run(void **args)
+    {
+        uint32_t all = 0;
+        for (int i = 0; i < 32; i++)
+            all |= (uint32_t)((emu_ballot *)args[i])->predicate << i;
+        for (int i = 0; i < 32; i++)
+            ((emu_ballot *)args[i])->result = all;
+    }
+};
+
+static inline uint32_t warp_ballot(bool predicate)
+{
+    emu_ballot b = {predicate, 0};
+    emu::collective(emu_ballot::run, &b);
+    return b.result;
+}
+
+static inline void __syncwarp()
+{
+    warp_ballot(true);
+}
+
+struct emu_mma {
+    float *c;
+    const uint32_t *a;
+    uint32_t b[2];
+    static void run(void **args);
+};
+
+static inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    emu_mma m = {c, a, {b0, b1}};
+    emu::collective(emu_mma::run, &m);
+}
+
+struct emu_ldmatrix {
+    uint32_t *r;
+    const unsigned char *row;
+    static void run(void **args);
+};
+
+static inline void ldmatrix_x4(uint32_t r[4], const void *row)
+{
+    emu_ldmatrix l = {r, (const unsigned char *)row};
+    emu::collective(emu_ldmatrix::run, &l);
+}
+
+/* ---- memory -----------------------------------------------------------------------------------
+ */
+
+static inline void cp_async16(void *shared, const void *from, int bytes)
+{
+    emu::copy_later(shared, from, bytes);
+}
+
+static inline void cp_async_commit()
+{
+    emu::copy_commit();
+}
+template <int N> static inline void cp_async_wait()
+{
+    emu::copy_wait(N);
+}
+
+template <typename T> static inline void block_add(T *shared, T value)
+{
+    *shared += value;
+}
+
+#endif
