@@ -494,7 +494,9 @@ char *job_sampling_json(const struct job *job)
         "sampling.temperature",    "sampling.top_k",
         "sampling.top_p",          "sampling.seed",
         "sampling.samples",        "sampling.ignore_eos",
-        "sampling.max_new_tokens",
+        "sampling.max_new_tokens", "precision.activations",
+        "precision.kv_cache",      "precision.dispatch",
+        "precision.combine",       "precision.weights",
     };
     json_t *object = json_object();
     for (size_t i = 0; i < sizeof listed / sizeof *listed; i++) {

@@ -62,6 +62,8 @@ struct job {
     int threads; /* layout.threads per rank; 0 (auto): the cores it may run on / ranks on them */
 
     char *device;  /* device: cpu or cuda */
+    bool cublas;   /* cublas: dense projections by cuBLAS; default false: by the backend's own
+                      kernels, whose rows do not depend on the batch */
     char *kernels; /* kernels: auto, plain, avx2, avx512 */
 
     struct {
@@ -81,6 +83,8 @@ struct job {
                                free memory */
         double
             time_limit; /* schedule.time_limit: stop after this long ("23h50m"), exit 75; 0: none */
+        double step_timeout; /* schedule.step_timeout: a step on GPUs that lasts this long is hung,
+                                and the job ends with status 2; default 10m, 0: never */
     } schedule;
 
     struct {

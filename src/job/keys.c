@@ -64,6 +64,7 @@ const struct key keys[] = {
     {"layout", "threads", KEY_INT, IN(threads), PRESET("auto"), RANGE(1, 4096), AUTO(0)},
 
     {"", "device", KEY_NAME, IN(device), PRESET("cpu"), .choices = devices},
+    {"", "cublas", KEY_BOOL, IN(cublas), PRESET("false"), .choices = truths},
     {"", "kernels", KEY_NAME, IN(kernels), PRESET("auto"), .choices = kernels},
 
     {"precision", "activations", KEY_CHOICE, IN(precision.activations), PRESET("bf16"),
@@ -85,6 +86,8 @@ const struct key keys[] = {
      AUTO(0)},
     {"schedule", "time_limit", KEY_SECONDS, IN(schedule.time_limit), PRESET("none"), RANGE(1, YEAR),
      .word = "none"},
+    {"schedule", "step_timeout", KEY_SECONDS, IN(schedule.step_timeout), PRESET("10m"),
+     RANGE(1, YEAR), .word = "none"},
 
     {"sampling", "temperature", KEY_REAL, IN(sampling.temperature), PRESET("0"), RANGE(0, 1000)},
     {"sampling", "top_k", KEY_INT, IN(sampling.top_k), PRESET("all"), RANGE(1, TOKENS_MAX),

@@ -73,6 +73,7 @@ static void plan_shapes(struct engine *g)
         .rows = (size_t)schedule_most_rows(&g->limits),
         .dispatch = job->precision.dispatch,
         .combine = job->precision.combine,
+        .timeout = job->schedule.step_timeout,
     };
 }
 
@@ -101,6 +102,7 @@ static void plan_device(struct engine *g)
         .threads = g->role.threads,
         .act = job->precision.activations,
         .kv = job->precision.kv_cache,
+        .blas = job->cublas,
         .limits = l,
     };
 }

@@ -265,7 +265,7 @@ static void what_decides_a_completion(void **state)
     (void)state;
     static const char *const same[] = {
         GOOD "schedule: {slots: 3}\n", GOOD "layout: {attention: 7}\ntrace: x\n",
-        GOOD "precision: {activations: f32}\n", GOOD "sampling: {top_p: 1.0, seed: 0}\n"};
+        GOOD "device: cuda\nkernels: plain\n", GOOD "sampling: {top_p: 1.0, seed: 0}\n"};
     static const char *const other[] = {
         GOOD "sampling: {seed: 1}\n",
         GOOD "sampling: {temperature: 0.5}\n",
@@ -277,13 +277,18 @@ static void what_decides_a_completion(void **state)
         GOOD "sampling: {stop: ['1']}\n",
         GOOD "sampling: {ignore_eos: true}\n",
         GOOD "schedule: {max_context: 99}\n",
+        GOOD "precision: {activations: f32}\n",
+        GOOD "precision: {dispatch: fp8}\n",
         "model: m\nprompts: {file: p.h5, bos: true}\noutput: {file: o.h5}\n",
         "model: m\nprompts: {file: p.h5, first: 1}\noutput: {file: o.h5}\n",
         "model: m\nprompts: {file: p.h5, template: 'x{prompt}'}\noutput: {file: o.h5}\n",
     };
     char *json = sampling_of(GOOD);
     assert_string_equal(
-        json, "{\"prompts.bos\":\"auto\",\"prompts.first\":\"0\",\"prompts.template\":\"{prompt}\","
+        json, "{\"precision.activations\":\"bf16\",\"precision.combine\":\"f32\","
+              "\"precision.dispatch\":\"bf16\",\"precision.kv_cache\":\"bf16\","
+              "\"precision.weights\":\"keep\",\"prompts.bos\":\"auto\",\"prompts.first\":\"0\","
+              "\"prompts.template\":\"{prompt}\","
               "\"sampling.ignore_eos\":\"false\",\"sampling.max_new_tokens\":\"256\","
               "\"sampling.samples\":\"1\",\"sampling.seed\":\"0\",\"sampling.stop\":[],"
               "\"sampling.temperature\":\"0\",\"sampling.top_k\":\"all\",\"sampling.top_p\":\"1\","
