@@ -83,7 +83,7 @@ LIBS += $(foreach d,$(CUDA_LIB) $(wildcard $(filter-out $(CUDA_HOME)/lib,$(NCCL_
 else
 SRC := $(filter-out src/exchange/nccl.c,$(SRC))
 endif
-NVCCFLAGS := -O3 -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
+NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
     $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 
@@ -172,6 +172,14 @@ $(BUILD)/flags: FORCE
 	@echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' | cmp -s - $@ || \
 	    echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' > $@
 endif
+
+# The same for the version, which only two files know.
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+$(BUILD)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+$(BUILD)/src/main.o $(BUILD)/src/roles/run.o: $(BUILD)/version
+$(BUILD)/src/main.o $(BUILD)/src/roles/run.o: SYSTEM += -DTANDEM_VERSION='"$(VERSION)"'
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
