@@ -291,8 +291,21 @@ static int command_help(int argc, char **argv)
     return EXIT_DONE;
 }
 
+/* OpenMP threads wait for their next work by spinning, which takes the core from a rank that could
+ * use it. How long they spin is read from the environment before main(), so the program starts itself
+ * again with a short spin, unless the user has chosen. */
+static void spin_briefly(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME"))
+        return;
+    setenv("GOMP_SPINCOUNT", "2000", 1);
+    setenv("KMP_BLOCKTIME", "0", 1);
+    execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+    spin_briefly(argv);
     const char *name = argc > 1 ? argv[1] : "help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         name = "help";

@@ -265,7 +265,7 @@ static void what_decides_a_completion(void **state)
     (void)state;
     static const char *const same[] = {
         GOOD "schedule: {slots: 3}\n", GOOD "layout: {attention: 7}\ntrace: x\n",
-        GOOD "device: cuda\nkernels: plain\n", GOOD "sampling: {top_p: 1.0, seed: 0}\n"};
+        GOOD "device: cuda\n", GOOD "sampling: {top_p: 1.0, seed: 0}\n"};
     static const char *const other[] = {
         GOOD "sampling: {seed: 1}\n",
         GOOD "sampling: {temperature: 0.5}\n",
