@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 static char root[200];
+static char *paths[200]; /* one string for each name, until the end */
 
 const char *scratch_begin(void)
 {
@@ -43,15 +44,21 @@ void scratch_remove(const char *path)
 void scratch_end(void)
 {
     scratch_remove(root);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        free(paths[i]);
 }
 
 const char *scratch_path(const char *name)
 {
-    static char paths[32][400];
-    static unsigned next;
-    char *path = paths[next++ % 32];
-    snprintf(path, sizeof paths[0], "%s/%.190s", root, name);
-    return path;
+    char path[400];
+    snprintf(path, sizeof path, "%s/%.190s", root, name);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        if (!paths[i])
+            paths[i] = mem_string(path);
+        if (strcmp(paths[i], path) == 0)
+            return paths[i];
+    }
+    die("tests: too many scratch files");
 }
 
 void scratch_directory(const char *name)

@@ -14,7 +14,7 @@
 const char *scratch_begin(void);
 void scratch_end(void);
 
-/* The path of `name` in it. 32 are valid at a time. */
+/* The path of `name` in it; valid until the end. */
 const char *scratch_path(const char *name);
 
 /* Makes, or empties, a directory in it. */
