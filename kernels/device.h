@@ -69,6 +69,9 @@ struct device_ops {
     /* Free bytes of device memory right now (CPU: of the host). */
     size_t (*memory_free)(const struct device *d);
 
+    /* Bytes of device memory that open() and one stream_create() take for scratch: for the plan. */
+    size_t (*scratch_bytes)(const struct device *d);
+
     /* Device memory, aligned to at least 256 bytes (CPU: 64), contents undefined. */
     void *(*alloc)(struct device *d, size_t bytes);
     void (*release)(struct device *d, void *p);

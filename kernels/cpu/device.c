@@ -77,6 +77,11 @@ void cpu_device_describe(const struct device *d, char *text, size_t size)
     snprintf(text, size, "%s, %d thread%s", d->name, d->threads, d->threads == 1 ? "" : "s");
 }
 
+size_t cpu_device_scratch_bytes(const struct device *d)
+{
+    return d->scratch_bytes;
+}
+
 /* What the kernel could hand out without swapping; free pages alone leave out the page cache. */
 size_t cpu_device_memory_free(const struct device *d)
 {

@@ -47,6 +47,7 @@ void *cpu_scratch(struct device *d, size_t count, size_t size);
 void cpu_device_close(struct device *d);
 void cpu_device_describe(const struct device *d, char *text, size_t size);
 size_t cpu_device_memory_free(const struct device *d);
+size_t cpu_device_scratch_bytes(const struct device *d);
 void *cpu_device_alloc(struct device *d, size_t bytes);
 void cpu_device_release(struct device *d, void *p);
 void cpu_device_copy(struct device *d, struct stream *s, void *to, const void *from, size_t bytes);
@@ -65,7 +66,8 @@ double cpu_device_event_seconds(struct device *d, struct event *from, struct eve
     {                                                                                              \
         .name = "cpu", .open = (open_function), .close = cpu_device_close,                         \
         .describe = cpu_device_describe, .memory_free = cpu_device_memory_free,                    \
-        .alloc = cpu_device_alloc, .release = cpu_device_release, .alloc_host = cpu_device_alloc,  \
+        .scratch_bytes = cpu_device_scratch_bytes, .alloc = cpu_device_alloc,                      \
+        .release = cpu_device_release, .alloc_host = cpu_device_alloc,                             \
         .release_host = cpu_device_release, .upload = cpu_device_copy,                             \
         .download = cpu_device_copy, .zero = cpu_device_zero,                                      \
         .stream_create = cpu_device_stream_create, .stream_destroy = cpu_device_stream_destroy,    \

@@ -117,6 +117,11 @@ static void describe(const struct device *d, char *text, size_t size)
     snprintf(text, size, "%s", d->text);
 }
 
+static size_t device_scratch_bytes(const struct device *d)
+{
+    return d->scratch_bytes;
+}
+
 static size_t memory_free(const struct device *d)
 {
     size_t left = 0, total = 0;
@@ -241,6 +246,7 @@ static const struct device_ops cuda_device = {
     .close = device_close,
     .describe = describe,
     .memory_free = memory_free,
+    .scratch_bytes = device_scratch_bytes,
     .alloc = device_alloc,
     .release = device_release,
     .alloc_host = alloc_host,

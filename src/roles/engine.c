@@ -180,7 +180,8 @@ static void plan_memory(struct engine *g)
     if (g->role.ffn)
         g->memory.weights += ffn_weights_bytes(g->backend, g->device, &in->model, in->checkpoint,
                                                &in->job.layout, g->role.index, keep(g));
-    g->memory.buffers = g->exchange_ops->bytes(&g->shape, &place) +
+    g->memory.buffers = g->backend->device->scratch_bytes(g->device) +
+                        g->exchange_ops->bytes(&g->shape, &place) +
                         forward_bytes(&parts, g->role.attention, g->role.ffn);
 }
 
