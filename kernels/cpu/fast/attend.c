@@ -138,7 +138,7 @@ static void pack_queries(const struct device *d, const struct work *w, const str
     for (size_t m = 0; m < rows; m++) {
         size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
         d->isa->pack_row(d->config.act, w->q + head * head_bytes, dim, 0, w->kv->key_width,
-                         w->format, space->q + m * X_ROW, rows * X_ROW, NULL);
+                         w->format, space->q + m * X_ROW, rows * X_ROW);
     }
 }
 

@@ -10,7 +10,6 @@
 #include <string.h>
 
 TARGET_BEGIN(TARGET_AVX2)
-#define I8_SHIFT 0
 #include "kernels/cpu/fast/vec_avx2.h"
 #include "kernels/cpu/fast/tile_body.h"
 #include "kernels/cpu/fast/rows_body.h"
@@ -22,7 +21,7 @@ const struct isa isa_avx2 = {
     .panel = {[W_F32] = {[X_F32] = avx2_panel_f32},
               [W_BF16] = {[X_F32] = avx2_panel_bf16},
               [W_F8] = {[X_F32] = avx2_panel_f8},
-              [W_I8] = {[X_I8] = avx2_panel_i8}},
+              [W_I8] = {[X_F32] = avx2_panel_i8}},
     .parts = {[W_F32] = {[X_F32] = avx2_parts_f32},
               [W_BF16] = {[X_F32] = avx2_parts_bf16},
               [W_F8] = {[X_F32] = avx2_parts_f8}},

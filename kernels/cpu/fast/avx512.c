@@ -10,7 +10,6 @@
 #include <string.h>
 
 TARGET_BEGIN(TARGET_AVX512)
-#define I8_SHIFT 128 /* VPDPBUSD takes unsigned rows */
 #include "kernels/cpu/fast/vec_avx512.h"
 #include "kernels/cpu/fast/tile_body.h"
 #include "kernels/cpu/fast/rows_body.h"
@@ -22,7 +21,7 @@ const struct isa isa_avx512 = {
     .panel = {[W_F32] = {[X_F32] = avx512_panel_f32},
               [W_BF16] = {[X_F32] = avx512_panel_bf16_f32, [X_BF16] = avx512_panel_bf16},
               [W_F8] = {[X_F32] = avx512_panel_f8_f32, [X_BF16] = avx512_panel_f8},
-              [W_I8] = {[X_I8] = avx512_panel_i8}},
+              [W_I8] = {[X_F32] = avx512_panel_i8_f32, [X_BF16] = avx512_panel_i8}},
     .parts = {[W_F32] = {[X_F32] = avx512_parts_f32},
               [W_BF16] = {[X_F32] = avx512_parts_bf16_f32, [X_BF16] = avx512_parts_bf16},
               [W_F8] = {[X_F32] = avx512_parts_f8_f32, [X_BF16] = avx512_parts_f8}},
@@ -37,7 +36,6 @@ static int usable(struct err *e)
                           : !__builtin_cpu_supports("avx512dq")   ? "avx512dq"
                           : !__builtin_cpu_supports("avx512vbmi") ? "avx512vbmi"
                           : !__builtin_cpu_supports("avx512bf16") ? "avx512bf16"
-                          : !__builtin_cpu_supports("avx512vnni") ? "avx512vnni"
                                                                   : NULL;
     if (missing)
         return err_set(e, "avx512 kernels need a CPU with %s, which this one lacks", missing);

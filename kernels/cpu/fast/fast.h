@@ -55,14 +55,14 @@ struct isa {
     /* ---- rows as panel functions read them ---- */
 
     /* One row of k numbers (f32 or bf16) becomes the row at `to` (chunks `chunk` bytes apart), with
-     * `before` zeros in front and zeros behind up to k_padded. X_I8: *scale gets its scale. */
+     * `before` zeros in front and zeros behind up to k_padded. */
     void (*pack_row)(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
-                     enum x_format format, uint8_t *to, size_t chunk, float *scale);
+                     enum x_format format, uint8_t *to, size_t chunk);
 
     /* ---- what happens to the 32 results of each row: c is [rows][32] ---- */
 
     /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), rounded to act, to element
-     * `at` of packed rows; X_I8: to f32 rows of `chunk` bytes instead. */
+     * `at` of packed rows. */
     void (*swiglu)(const float *c, size_t rows, enum dtype act, enum x_format format, size_t at,
                    uint8_t *to, size_t chunk);
     /* sum[row[i]][32] += weight[i] * c[i][32]; row NULL: i itself, weight NULL: 1. */

@@ -114,10 +114,7 @@ struct work {
     const uint8_t *from; /* [rows][hidden] in act */
     size_t chunk;        /* bytes between chunks of packed rows */
     uint8_t *x, *mid;    /* packed: inputs and intermediates of each pair */
-    float *x_scale, *mid_scale;
-    float *exact; /* int8: [pairs][exact_width] intermediates before they are quantized */
-    size_t exact_width;
-    float *c, *sum; /* [threads][rows][32] each */
+    float *c, *sum;      /* [threads][rows][32] each */
     uint8_t *to;
     enum dtype to_dtype;
     size_t turns; /* panels of the widest group: pass 1 goes round the groups this often */
@@ -137,10 +134,9 @@ size_t fast_ffn_scratch(const struct device_config *c)
     size_t counts = cpu_scratch_size(l->experts + 1, sizeof(struct group)) +
                     cpu_scratch_size(l->experts + 1, sizeof(size_t)) +
                     cpu_scratch_size(pairs, sizeof(size_t)) +
-                    4 * cpu_scratch_size(pairs, sizeof(float));
+                    2 * cpu_scratch_size(pairs, sizeof(float));
     return counts + cpu_scratch_size(mem_mul(x_chunks(X_F32, l->hidden + pad), pairs), X_ROW) +
            cpu_scratch_size(mem_mul(x_chunks(X_F32, l->inter + pad), pairs), X_ROW) +
-           cpu_scratch_size(mem_mul(pairs, l->inter + pad), sizeof(float)) +
            2 * cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
 }
 
@@ -207,21 +203,16 @@ static size_t larger(size_t a, size_t b)
 static void take_memory(struct device *d, struct work *w)
 {
     size_t x_most = 0, mid_most = 0;
-    w->turns = w->exact_width = 0;
+    w->turns = 0;
     for (size_t g = 0; g < w->groups; g++) {
         const struct mlp *m = w->group[g].m;
         x_most = larger(x_most, x_chunks(packed_x_format(d, &m->gate_up), m->gate_up.k_padded));
         mid_most = larger(mid_most, x_chunks(packed_x_format(d, &m->down), m->down.k_padded));
         w->turns = larger(w->turns, m->gate_up.panels);
-        if (m->down.format == W_I8)
-            w->exact_width = larger(w->exact_width, m->down.k_padded);
     }
     w->chunk = w->pairs * X_ROW;
     w->x = cpu_scratch(d, mem_mul(x_most, w->pairs), X_ROW);
     w->mid = cpu_scratch(d, mem_mul(mid_most, w->pairs), X_ROW);
-    w->x_scale = cpu_scratch(d, w->pairs, sizeof(float));
-    w->mid_scale = cpu_scratch(d, w->pairs, sizeof(float));
-    w->exact = cpu_scratch(d, mem_mul(w->pairs, w->exact_width), sizeof(float));
     size_t tile = mem_mul(mem_mul((size_t)d->threads, w->rows), PANEL);
     w->c = cpu_scratch(d, tile, sizeof(float));
     w->sum = cpu_scratch(d, tile, sizeof(float));
@@ -234,29 +225,19 @@ static void pack_input(const struct device *d, const struct work *w, size_t pair
     const struct weight *in = &m->gate_up, *out = &m->down;
     size_t row_bytes = w->hidden * dtype_size(d->config.act);
     d->isa->pack_row(d->config.act, w->from + (size_t)w->row[pair] * row_bytes, in->k, in->k_before,
-                     in->k_padded, packed_x_format(d, in), w->x + pair * X_ROW, w->chunk,
-                     w->x_scale + pair);
+                     in->k_padded, packed_x_format(d, in), w->x + pair * X_ROW, w->chunk);
     memset(w->mid + pair * X_ROW, 0, out->k_before * x_size(packed_x_format(d, out)));
-}
-
-static void pack_mid(const struct device *d, const struct work *w, size_t pair)
-{
-    const struct weight *out = &w->group[w->group_of[pair]].m->down;
-    if (out->format == W_I8)
-        d->isa->pack_row(DTYPE_F32, w->exact + pair * w->exact_width, out->k, 0, out->k_padded,
-                         X_I8, w->mid + pair * X_ROW, w->chunk, w->mid_scale + pair);
 }
 
 /* ---- the two passes ------------------------------------------------------------------------- */
 
 static struct panel group_panel(const struct work *w, const struct group *g,
                                 const struct weight *weight, size_t i, const uint8_t *next,
-                                const uint8_t *x, const float *x_scale, float *c)
+                                const uint8_t *x, float *c)
 {
     struct panel p = packed_panel(weight, i, next);
     p.x = x + g->first * X_ROW;
     p.chunk = w->chunk;
-    p.x_scale = x_scale + g->first;
     p.rows = g->rows;
     p.c = c;
     return p;
@@ -286,15 +267,10 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
     for (size_t i = first; i < end; i++) {
         const uint8_t *next =
             i + 1 < end ? in->data + (i + 1) * in->panel_bytes : unit_address(w, unit + 1);
-        struct panel p = group_panel(w, g, in, i, next, w->x, w->x_scale, c);
+        struct panel p = group_panel(w, g, in, i, next, w->x, c);
         d->isa->panel[in->format][x](&p);
         size_t at = out->k_before + i * (PANEL / 2);
-        if (mid == X_I8)
-            d->isa->swiglu(c, g->rows, d->config.act, mid, at,
-                           (uint8_t *)(w->exact + g->first * w->exact_width),
-                           w->exact_width * sizeof(float));
-        else
-            d->isa->swiglu(c, g->rows, d->config.act, mid, at, w->mid + g->first * X_ROW, w->chunk);
+        d->isa->swiglu(c, g->rows, d->config.act, mid, at, w->mid + g->first * X_ROW, w->chunk);
     }
 }
 
@@ -308,7 +284,7 @@ static void down_unit(const struct device *d, const struct work *w, size_t i, fl
         bool last = a + 1 == w->groups;
         const struct weight *after = &w->group[last ? 0 : a + 1].m->down;
         const uint8_t *next = after->data + (i + last) * after->panel_bytes;
-        struct panel p = group_panel(w, g, out, i, next, w->mid, w->mid_scale, c);
+        struct panel p = group_panel(w, g, out, i, next, w->mid, c);
         d->isa->panel[out->format][packed_x_format(d, out)](&p);
         d->isa->add(c, g->rows, g->row, g->weights, sum);
     }
@@ -332,11 +308,6 @@ static void run(const struct device *d, const struct work *w)
             for (size_t unit = first; unit < end; unit++)
                 up_unit(d, w, unit, w->c + mine);
 #pragma omp barrier
-        if (w->exact_width) {
-#pragma omp for schedule(static)
-            for (size_t pair = 0; pair < w->pairs; pair++)
-                pack_mid(d, w, pair);
-        }
         while (fast_take(&down, &first, &end))
             for (size_t i = first; i < end; i++)
                 down_unit(d, w, i, w->c + mine, w->sum + mine);

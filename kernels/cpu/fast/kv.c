@@ -98,6 +98,28 @@ static void append_head(const struct device *d, const struct kv *kv, uint8_t *pl
     enter(kv, place, token, key, value);
 }
 
+static const int32_t *blocks_of(const struct attn_batch *batch, size_t row)
+{
+    return batch->blocks + (size_t)batch->row_seg[row] * (size_t)batch->blocks_stride;
+}
+
+/* Zeros for the values of every block that gets its first token: what the sequence before left
+ * there may be anything, and 0 x NaN is not 0. (Scores of tokens that are not there are masked.) */
+static void clear_begun(const struct device *d, const struct kv *kv, int layer,
+                        const struct attn_batch *batch)
+{
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (size_t i = 0; i < (size_t)batch->rows; i++) {
+        size_t pos = (size_t)batch->row_pos[i];
+        if (pos % KV_BLOCK)
+            continue;
+        for (size_t h = 0; h < kv->shape.kv_heads; h++) {
+            size_t block = (size_t)blocks_of(batch, i)[pos / KV_BLOCK];
+            memset(kv_at(kv, (size_t)layer, block, h) + kv->key_bytes, 0, kv->value_bytes);
+        }
+    }
+}
+
 void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
                       const struct attn_batch *batch, const float *angles, int heads, void *q,
                       void *k, const void *v)
@@ -107,12 +129,12 @@ void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int lay
     size_t head_bytes = dim * dtype_size(d->config.act), q_heads = (size_t)heads;
     if (dim > CONVERT_MOST)
         die("heads of %zu dimensions are wider than %d", dim, CONVERT_MOST);
+    clear_begun(d, kv, layer, batch);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         const float *turn = angles + pos * dim;
-        const int32_t *blocks =
-            batch->blocks + (size_t)batch->row_seg[i] * (size_t)batch->blocks_stride;
+        const int32_t *blocks = blocks_of(batch, i);
         for (size_t h = i * q_heads; h < (i + 1) * q_heads; h++)
             d->isa->rotate(d->config.act, (uint8_t *)q + h * head_bytes, turn, dim);
         for (size_t h = 0; h < kv_heads; h++) {

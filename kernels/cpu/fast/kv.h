@@ -5,8 +5,8 @@
  *                                            scores = q K^T is a panel product
  *   values  [D/32][64 tokens][32]            outputs are dimensions, inputs the block's tokens:
  *                                            sums = p V is one too
- * Places that were never written hold zeros, because a probability of 0 times anything but a number
- * would not be 0.
+ * Values of tokens that are not there yet are zeros, because a probability of 0 times anything but
+ * a number would not be 0: a block is cleared when its first token enters.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_KV_H
 #define TANDEM_KERNELS_CPU_FAST_KV_H

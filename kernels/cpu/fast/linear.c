@@ -14,7 +14,6 @@ size_t fast_linear_scratch(const struct device_config *c)
         rows = SLAB_ROWS;
     k = (k > l->inter ? k : l->inter) + F8_BLOCK + K_ALIGN;
     return cpu_scratch_size(mem_mul(x_chunks(X_F32, k), rows), X_ROW) +
-           cpu_scratch_size(rows, sizeof(float)) +
            cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
 }
 
@@ -26,7 +25,6 @@ struct slab {
     size_t rows;
     uint8_t *x; /* packed */
     size_t chunk;
-    float *x_scale;
     float *c; /* [threads][rows][32] */
     uint8_t *to;
     enum dtype to_dtype;
@@ -38,7 +36,6 @@ static void multiply(const struct device *d, const struct slab *b, size_t i, flo
     struct panel p = packed_panel(w, i, w->data + (i + 1) * w->panel_bytes);
     p.x = b->x;
     p.chunk = b->chunk;
-    p.x_scale = b->x_scale;
     p.rows = b->rows;
     p.c = c;
     d->isa->panel[w->format][b->format](&p);
@@ -57,7 +54,7 @@ static void run(struct device *d, const struct slab *b)
 #pragma omp for schedule(static)
         for (size_t i = 0; i < b->rows; i++)
             d->isa->pack_row(d->config.act, b->from + i * from_bytes, b->w->k, b->w->k_before,
-                             b->w->k_padded, b->format, b->x + i * X_ROW, b->chunk, b->x_scale + i);
+                             b->w->k_padded, b->format, b->x + i * X_ROW, b->chunk);
         float *c = b->c + (size_t)omp_get_thread_num() * b->rows * PANEL;
         while (fast_take(&shares, &first, &end))
             for (size_t i = first; i < end; i++)
@@ -73,7 +70,6 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
     struct slab b = {.w = w, .format = packed_x_format(d, w), .to_dtype = y_dtype};
     cpu_scratch_begin(d);
     b.x = cpu_scratch(d, mem_mul(x_chunks(b.format, w->k_padded), most), X_ROW);
-    b.x_scale = cpu_scratch(d, most, sizeof(float));
     b.c = cpu_scratch(d, mem_mul(mem_mul((size_t)d->threads, most), PANEL), sizeof(float));
     for (size_t row = 0; row < rows; row += b.rows) {
         b.rows = rows - row < most ? rows - row : most;

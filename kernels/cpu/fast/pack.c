@@ -36,6 +36,8 @@ void packed_plan(struct weight *w, const struct source *from, enum weight_keep k
     w->n = from->second ? mem_mul(2, round_up(p->n, PANEL / 2)) : p->n;
     w->k_before = w->format == W_F8 ? p->col0 % F8_BLOCK : 0;
     w->k_padded = round_up(w->k_before + w->k, K_ALIGN);
+    if (w->k_padded == 0)
+        w->k_padded = K_ALIGN; /* no inputs: sums of nothing but padding are 0 */
     w->panels = (w->n + PANEL - 1) / PANEL;
     w->panel_bytes = mem_mul(w->k_padded, PANEL * w_size(w->format));
     if (w->format == W_F8)
@@ -56,8 +58,7 @@ static size_t scale_bytes(const struct weight *w)
 
 size_t packed_bytes(const struct weight *w)
 {
-    size_t sums = w->format == W_I8 ? scale_bytes(w) : 0; /* an int32 for every float */
-    return data_bytes(w) + scale_bytes(w) + sums;
+    return data_bytes(w) + scale_bytes(w);
 }
 
 /* ---- filling -------------------------------------------------------------------------------- */
@@ -147,13 +148,12 @@ static void fill_f8_scales(const struct weight *w, const struct source *from, si
         }
 }
 
-/* Steps of max|w| / 127 per output, to the nearest. */
+/* Steps of max|w| / 127 per output, to the nearest; kept as sign and magnitude. */
 static void fill_i8(const struct device *d, const struct weight *w, const struct weight_part *p,
                     size_t row, size_t output, size_t panel)
 {
     float values[STRIP], most = 0;
-    int8_t *to = (int8_t *)w->data + panel * w->panel_bytes;
-    int32_t sum = 0;
+    uint8_t *to = w->data + panel * w->panel_bytes;
     for (size_t first = 0; first < w->k; first += STRIP) {
         size_t n = w->k - first < STRIP ? w->k - first : STRIP;
         row_f32(d, p, row, first, n, values);
@@ -165,13 +165,11 @@ static void fill_i8(const struct device *d, const struct weight *w, const struct
         size_t n = w->k - first < STRIP ? w->k - first : STRIP;
         row_f32(d, p, row, first, n, values);
         for (size_t i = 0; i < n; i++) {
-            int8_t q = (int8_t)lrintf(values[i] / scale);
-            to[panel_place(W_I8, output, first + i)] = q;
-            sum += q;
+            long q = lrintf(values[i] / scale);
+            to[panel_place(W_I8, output, first + i)] = (uint8_t)(q < 0 ? 0x80 | -q : q);
         }
     }
     w->scale[panel * PANEL + output] = scale;
-    w->sums[panel * PANEL + output] = sum;
 }
 
 static void fill_panel(const struct device *d, const struct weight *w, const struct source *from,
@@ -185,7 +183,6 @@ static void fill_panel(const struct device *d, const struct weight *w, const str
         fill_f8_scales(w, from, panel);
     if (w->format == W_I8) {
         memset(w->scale + panel * PANEL, 0, PANEL * sizeof(float));
-        memset(w->sums + panel * PANEL, 0, PANEL * sizeof(int32_t));
         for (size_t output = 0; output < PANEL; output++)
             if ((p = output_row(from, panel, output, &row)))
                 fill_i8(d, w, p, row, output, panel);
@@ -211,7 +208,6 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 {
     w->data = memory;
     w->scale = (float *)(void *)(memory + data_bytes(w));
-    w->sums = (int32_t *)(void *)(memory + data_bytes(w) + scale_bytes(w));
 #pragma omp parallel for num_threads(d->threads) schedule(dynamic)
     for (size_t panel = 0; panel < w->panels; panel++)
         fill_panel(d, w, from, panel);
@@ -219,8 +215,6 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 
 enum x_format packed_x_format(const struct device *d, const struct weight *w)
 {
-    if (w->format == W_I8)
-        return X_I8;
     bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && w->format != W_F32;
     return dot ? X_BF16 : X_F32;
 }
@@ -231,7 +225,6 @@ struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next)
         .w = w->data + i * w->panel_bytes,
         .next = next,
         .scale = w->panel_scales ? w->scale + i * w->panel_scales : NULL,
-        .sums = w->format == W_I8 ? w->sums + i * PANEL : NULL,
         .k = w->k_padded,
     };
 }

@@ -18,7 +18,6 @@ struct weight {
     size_t panel_scales; /* floats per panel: FP8 2 per block, int8 32, else 0 */
     uint8_t *data;       /* [panels][panel_bytes] */
     float *scale;        /* [panels][panel_scales] */
-    int32_t *sums;       /* int8: [panels][32] */
 
     /* A table (fast_table_create) keeps the checkpoint's rows instead. */
     bool table;
@@ -34,10 +33,10 @@ struct source {
 /* Fills everything but the pointers; n is of the panel's outputs (twice I for gate and up). */
 void packed_plan(struct weight *w, const struct source *from, enum weight_keep keep);
 
-/* Bytes of data, scale and sums, each a multiple of MEM_ALIGN. */
+/* Bytes of data and scale, each a multiple of MEM_ALIGN. */
 size_t packed_bytes(const struct weight *w);
 
-/* Points data, scale and sums into `memory` (packed_bytes() of it) and fills them, panels shared
+/* Points data and scale into `memory` (packed_bytes() of it) and fills them, panels shared
  * out to the device's threads. */
 void packed_fill(const struct device *d, struct weight *w, const struct source *from,
                  uint8_t *memory);

@@ -5,14 +5,14 @@
  *
  *   f32   [K][32]            one input at a time
  *   bf16  [K/2][32][2]       pairs of inputs: the operand of VDPBF16PS
- *   int8  [K/4][32][4]       four inputs: the operand of VPDPBUSD
  *   fp8   [K/2][64 bytes]    pairs again, but in the order in which unpacking two permuted halves
- *                            gives outputs 0..15 and 16..31 (f8_place)
+ *                            gives outputs 0..15 and 16..31 (code_place)
+ *   int8  as fp8             sign and magnitude, so that it is decoded like FP8, by another table
  *
- * N is padded to 32, K to 16, with zeros. FP8 scales: [panel][block of 128 inputs][2], one for
- * outputs 0..15 and one for 16..31 (half a panel never crosses a block row). A part of a matrix
- * that begins within a block of 128 columns gets zeros in front (k_before), so that blocks stay
- * whole.
+ * N is padded to 32, K to 16, with zeros. Scales of FP8: [panel][block of 128 inputs][2], one for
+ * outputs 0..15 and one for 16..31 (half a panel never crosses a block row); of int8: [panel][32].
+ * A part of a matrix that begins within a block of 128 columns gets zeros in front (k_before), so
+ * that blocks stay whole. Only weights are ever quantized: rows stay as exact as they come.
  *
  * Rows x are copied to rows of X_ROW bytes, in chunks of X_CHUNK: [chunk][row][X_ROW]. The fixed
  * distance lets a kernel reach all its rows from one pointer; 64 bytes of padding keep the rows out
@@ -34,7 +34,7 @@
 #define F8_BLOCK 128 /* inputs (and outputs) that share one FP8 scale */
 
 enum w_format { W_F32, W_BF16, W_F8, W_I8, W_FORMATS };
-enum x_format { X_F32, X_BF16, X_I8, X_FORMATS };
+enum x_format { X_F32, X_BF16, X_FORMATS };
 
 static inline size_t w_size(enum w_format f)
 {
@@ -43,7 +43,7 @@ static inline size_t w_size(enum w_format f)
 
 static inline size_t x_size(enum x_format f)
 {
-    return f == X_F32 ? 4 : f == X_BF16 ? 2 : 1;
+    return f == X_F32 ? 4 : 2;
 }
 
 static inline size_t round_up(size_t n, size_t to)
@@ -57,8 +57,8 @@ static inline size_t x_chunks(enum x_format f, size_t k)
     return (k * x_size(f) + X_CHUNK - 1) / X_CHUNK;
 }
 
-/* Where input `parity` (0 or 1) of a pair stands among the 64 bytes of FP8, for output 0..31. */
-static inline size_t f8_place(size_t output, size_t parity)
+/* Where input `parity` (0 or 1) of a pair stands among its 64 bytes of codes, for output 0..31. */
+static inline size_t code_place(size_t output, size_t parity)
 {
     return output % 16 / 4 * 16 + output / 16 * 8 + output % 4 * 2 + parity;
 }
@@ -71,24 +71,20 @@ static inline size_t panel_place(enum w_format f, size_t output, size_t input)
         return input * PANEL + output;
     case W_BF16:
         return input / 2 * 2 * PANEL + output * 2 + input % 2;
-    case W_F8:
-        return input / 2 * 2 * PANEL + f8_place(output, input % 2);
     default:
-        return input / 4 * 4 * PANEL + output * 4 + input % 4;
+        return input / 2 * 2 * PANEL + code_place(output, input % 2);
     }
 }
 
 /* c = x W^T for one panel. */
 struct panel {
     const uint8_t *w;
-    const uint8_t *next;  /* what will be read after this panel: fetched ahead; any address */
-    const float *scale;   /* fp8: [blocks][2], or NULL for none; int8: [32] */
-    const int32_t *sums;  /* int8: [32] sums of each output's weights */
-    const uint8_t *x;     /* row 0 of chunk 0 */
-    size_t chunk;         /* bytes between chunks */
-    const float *x_scale; /* int8: [rows] */
-    size_t rows, k;       /* k padded */
-    float *c;             /* [rows][32] */
+    const uint8_t *next; /* what will be read after this panel: fetched ahead; any address */
+    const float *scale;  /* fp8: [blocks][2], or NULL for none; int8: [32] */
+    const uint8_t *x;    /* row 0 of chunk 0 */
+    size_t chunk;        /* bytes between chunks */
+    size_t rows, k;      /* k padded */
+    float *c;            /* [rows][32] */
 };
 typedef void panel_fn(const struct panel *p);
 

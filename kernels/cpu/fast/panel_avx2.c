@@ -67,13 +67,6 @@ INLINE float loadf(const uint8_t *p)
     return v;
 }
 
-INLINE int32_t load32(const uint8_t *p)
-{
-    int32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
-
 INLINE void prefetch(const uint8_t *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T0);
@@ -108,8 +101,16 @@ INLINE __m256 f8_wide(__m256i code)
     return _mm256_or_ps(a, _mm256_castsi256_ps(_mm256_or_si256(sign, nan)));
 }
 
-/* The pairs of outputs 8 v .. 8 v + 7: eight bytes from each of two lanes (f8_place). */
-INLINE __m256i f8_pairs(const uint8_t *w, int v)
+/* Eight codes of sign and magnitude. */
+INLINE __m256 i8_wide(__m256i code)
+{
+    __m256i low = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
+    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    return _mm256_or_ps(_mm256_cvtepi32_ps(low), _mm256_castsi256_ps(sign));
+}
+
+/* The pairs of outputs 8 v .. 8 v + 7: eight bytes from each of two lanes (code_place). */
+INLINE __m256i code_pairs(const uint8_t *w, int v)
 {
     const uint8_t *p = w + v % 2 * 32 + v / 2 * 8;
     __m128i low = _mm_loadl_epi64((const __m128i *)p);
@@ -117,14 +118,16 @@ INLINE __m256i f8_pairs(const uint8_t *w, int v)
     return _mm256_cvtepu16_epi32(_mm_unpacklo_epi64(low, high));
 }
 
-INLINE __m256 f8_first(const uint8_t *w, int v)
+INLINE __m256 code_first(const uint8_t *w, int v, const bool whole)
 {
-    return f8_wide(f8_pairs(w, v));
+    __m256i code = code_pairs(w, v);
+    return whole ? i8_wide(code) : f8_wide(code);
 }
 
-INLINE __m256 f8_second(const uint8_t *w, int v)
+INLINE __m256 code_second(const uint8_t *w, int v, const bool whole)
 {
-    return f8_wide(_mm256_srli_epi32(f8_pairs(w, v), 8));
+    __m256i code = _mm256_srli_epi32(code_pairs(w, v), 8);
+    return whole ? i8_wide(code) : f8_wide(code);
 }
 
 /* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
@@ -191,23 +194,23 @@ INLINE void tile_bf16(const struct tile *t, const int m, const bool wide, const 
     END_TILE
 }
 
-/* One pair of FP8 inputs. */
-#define F8_STEP                                                                                    \
+/* One pair of inputs in 8 bits: FP8, or whole numbers. */
+#define CODE_STEP(whole)                                                                           \
     {                                                                                              \
-        __m256 w0 = f8_first(w, 2 * half), w1 = f8_first(w, 2 * half + 1);                         \
+        __m256 w0 = code_first(w, 2 * half, whole), w1 = code_first(w, 2 * half + 1, whole);       \
         EACH_ROW(MULTIPLY)                                                                         \
     }                                                                                              \
     {                                                                                              \
-        __m256 w0 = f8_second(w, 2 * half), w1 = f8_second(w, 2 * half + 1);                       \
+        __m256 w0 = code_second(w, 2 * half, whole), w1 = code_second(w, 2 * half + 1, whole);     \
         EACH_ROW(MULTIPLY_SECOND)                                                                  \
     }                                                                                              \
     if (wide) {                                                                                    \
         {                                                                                          \
-            __m256 w2 = f8_first(w, 2), w3 = f8_first(w, 3);                                       \
+            __m256 w2 = code_first(w, 2, whole), w3 = code_first(w, 3, whole);                     \
             EACH_WIDE(MULTIPLY_WIDE)                                                               \
         }                                                                                          \
         {                                                                                          \
-            __m256 w2 = f8_second(w, 2), w3 = f8_second(w, 3);                                     \
+            __m256 w2 = code_second(w, 2, whole), w3 = code_second(w, 3, whole);                   \
             EACH_WIDE(MULTIPLY_WIDE_SECOND)                                                        \
         }                                                                                          \
     }                                                                                              \
@@ -217,7 +220,14 @@ INLINE void tile_bf16(const struct tile *t, const int m, const bool wide, const 
 INLINE void tile_f8(const struct tile *t, const int m, const bool wide, const int half)
 {
     BEGIN_TILE
-    EACH_STEP(2, FETCH(1) F8_STEP);
+    EACH_STEP(2, FETCH(1) CODE_STEP(false));
+    END_TILE
+}
+
+INLINE void tile_i8(const struct tile *t, const int m, const bool wide, const int half)
+{
+    BEGIN_TILE
+    EACH_STEP(2, FETCH(1) CODE_STEP(true));
     END_TILE
 }
 
@@ -234,7 +244,7 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, c
         EACH_WIDE(DECLARE_WIDE)
         for (size_t i = 0; i < run; i += 2) {
             FETCH(1)
-            F8_STEP
+            CODE_STEP(false)
         }
         __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
 #define SCALE(sum, at) _mm256_fmadd_ps(s, sum, first ? zero : _mm256_loadu_ps(sums + (at)))
@@ -254,35 +264,6 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, c
         END_TILE
         first = false;
     }
-}
-
-/* int8 x int8 (rows within -127..127): |w| is the unsigned operand, its sign goes to x. Two
- * products are at most 2 x 127 x 127, so 16 bits hold them. */
-INLINE __m256 i8_dot(__m256 sum, __m256i x, __m256i w)
-{
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-    __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), fours));
-}
-
-INLINE void tile_i8(const struct tile *t, const int m, const bool wide, const int half)
-{
-    BEGIN_TILE
-#define DOT(r)                                                                                     \
-    if (m > r) {                                                                                   \
-        __m256i v = _mm256_set1_epi32(load32(x + r * X_ROW));                                      \
-        a##r = i8_dot(a##r, v, w0);                                                                \
-        b##r = i8_dot(b##r, v, w1);                                                                \
-    }
-#define DOT_WIDE(r)                                                                                \
-    if (wide && m > r) {                                                                           \
-        __m256i v = _mm256_set1_epi32(load32(x + r * X_ROW));                                      \
-        c##r = i8_dot(c##r, v, load8(p + 64));                                                     \
-        d##r = i8_dot(d##r, v, load8(p + 96));                                                     \
-    }
-    EACH_STEP(4, const uint8_t *p = w + 64 * half; __m256i w0 = load8(p), w1 = load8(p + 32);
-              FETCH(2) EACH_ROW(DOT) EACH_WIDE(DOT_WIDE) w += 128; x += 4;);
-    END_TILE
 }
 
 /* ---- one function per number of rows -------------------------------------------------------- */
@@ -313,7 +294,7 @@ FAMILY(tile_f32, 6, W_F32, X_F32)
 FAMILY(tile_bf16, 6, W_BF16, X_F32)
 FAMILY(tile_f8, 6, W_F8, X_F32)
 FAMILY(tile_f8_scaled, 6, W_F8, X_F32)
-FAMILY(tile_i8, 4, W_I8, X_I8) /* products need registers too */
+FAMILY(tile_i8, 6, W_I8, X_F32)
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
@@ -338,9 +319,7 @@ void avx2_panel_i8(const struct panel *p)
     for (size_t i = 0; i < p->rows; i++)
         for (size_t j = 0; j < PANEL; j += 8) {
             float *c = p->c + i * PANEL + j;
-            __m256 sum = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)c));
-            sum = _mm256_mul_ps(sum, _mm256_loadu_ps(p->scale + j));
-            _mm256_storeu_ps(c, _mm256_mul_ps(sum, _mm256_set1_ps(p->x_scale[i])));
+            _mm256_storeu_ps(c, _mm256_mul_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(p->scale + j)));
         }
 }
 

@@ -1,5 +1,5 @@
 /* panel_avx2.h - the panel functions of panel_avx2.c, for the table of avx2.c. Named after the
- * weights; rows are f32, or int8 for int8 weights. */
+ * weights; rows are f32. */
 #ifndef TANDEM_KERNELS_CPU_FAST_PANEL_AVX2_H
 #define TANDEM_KERNELS_CPU_FAST_PANEL_AVX2_H
 

@@ -49,20 +49,15 @@ INLINE __m512 bf16_dot(__m512 sum, __m512i w, __m512i x)
     return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
 }
 
-INLINE __m512 i8_dot(__m512 sum, __m512i x, __m512i w)
-{
-    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), x, w));
-}
-
 INLINE void prefetch(const uint8_t *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T0);
 }
 
-/* ---- e4m3 to bf16, exactly ------------------------------------------------------------------ */
+/* ---- codes of 8 bits to bf16, exactly ------------------------------------------------------- */
 
-/* Low and high bytes of the bf16 of each code without its sign. */
-struct f8_table {
+/* Low and high bytes of the bf16 of each code without its sign (bit 7). */
+struct code_table {
     uint8_t low[128], high[128];
 };
 
@@ -73,34 +68,45 @@ struct f8_table {
      : (m) >= 2            ? 119 << 7 | ((m)-2) * 64                                               \
      : (m) == 1            ? 118 << 7                                                              \
                            : 0)
-#define F8_EIGHT(F, e)                                                                             \
-    F(F8_BITS(e, 0)), F(F8_BITS(e, 1)), F(F8_BITS(e, 2)), F(F8_BITS(e, 3)), F(F8_BITS(e, 4)),      \
-        F(F8_BITS(e, 5)), F(F8_BITS(e, 6)), F(F8_BITS(e, 7))
-#define F8_ALL(F)                                                                                  \
-    F8_EIGHT(F, 0), F8_EIGHT(F, 1), F8_EIGHT(F, 2), F8_EIGHT(F, 3), F8_EIGHT(F, 4),                \
-        F8_EIGHT(F, 5), F8_EIGHT(F, 6), F8_EIGHT(F, 7), F8_EIGHT(F, 8), F8_EIGHT(F, 9),            \
-        F8_EIGHT(F, 10), F8_EIGHT(F, 11), F8_EIGHT(F, 12), F8_EIGHT(F, 13), F8_EIGHT(F, 14),       \
-        F8_EIGHT(F, 15)
+#define WHOLE_BITS(n)                                                                              \
+    ((n) >= 64   ? 133 << 7 | ((n)-64) * 2                                                         \
+     : (n) >= 32 ? 132 << 7 | ((n)-32) * 4                                                         \
+     : (n) >= 16 ? 131 << 7 | ((n)-16) * 8                                                         \
+     : (n) >= 8  ? 130 << 7 | ((n)-8) * 16                                                         \
+     : (n) >= 4  ? 129 << 7 | ((n)-4) * 32                                                         \
+     : (n) >= 2  ? 128 << 7 | ((n)-2) * 64                                                         \
+     : (n) == 1  ? 127 << 7                                                                        \
+                 : 0)
+#define I8_BITS(e, m) WHOLE_BITS(8 * (e) + (m))
+#define EIGHT(BYTE, BITS, e)                                                                       \
+    BYTE(BITS(e, 0)), BYTE(BITS(e, 1)), BYTE(BITS(e, 2)), BYTE(BITS(e, 3)), BYTE(BITS(e, 4)),      \
+        BYTE(BITS(e, 5)), BYTE(BITS(e, 6)), BYTE(BITS(e, 7))
+#define ALL(BYTE, BITS)                                                                            \
+    EIGHT(BYTE, BITS, 0), EIGHT(BYTE, BITS, 1), EIGHT(BYTE, BITS, 2), EIGHT(BYTE, BITS, 3),        \
+        EIGHT(BYTE, BITS, 4), EIGHT(BYTE, BITS, 5), EIGHT(BYTE, BITS, 6), EIGHT(BYTE, BITS, 7),    \
+        EIGHT(BYTE, BITS, 8), EIGHT(BYTE, BITS, 9), EIGHT(BYTE, BITS, 10), EIGHT(BYTE, BITS, 11),  \
+        EIGHT(BYTE, BITS, 12), EIGHT(BYTE, BITS, 13), EIGHT(BYTE, BITS, 14), EIGHT(BYTE, BITS, 15)
 #define LOW_BYTE(v)  (uint8_t)((v)&0xff)
 #define HIGH_BYTE(v) (uint8_t)((v) >> 8)
 
-static const struct f8_table f8_table = {{F8_ALL(LOW_BYTE)}, {F8_ALL(HIGH_BYTE)}};
+static const struct code_table f8_table = {{ALL(LOW_BYTE, F8_BITS)}, {ALL(HIGH_BYTE, F8_BITS)}};
+static const struct code_table i8_table = {{ALL(LOW_BYTE, I8_BITS)}, {ALL(HIGH_BYTE, I8_BITS)}};
 
-struct f8_decoder {
+struct decoder {
     __m512i low0, low1, high0, high1, sign;
 };
 
-INLINE struct f8_decoder f8_decoder(void)
+INLINE struct decoder decoder(const struct code_table *t)
 {
-    return (struct f8_decoder){
-        _mm512_loadu_si512(f8_table.low),  _mm512_loadu_si512(f8_table.low + 64),
-        _mm512_loadu_si512(f8_table.high), _mm512_loadu_si512(f8_table.high + 64),
+    return (struct decoder){
+        _mm512_loadu_si512(t->low),   _mm512_loadu_si512(t->low + 64),
+        _mm512_loadu_si512(t->high),  _mm512_loadu_si512(t->high + 64),
         _mm512_set1_epi8((char)0x80),
     };
 }
 
 /* 64 codes to the bf16 pairs of outputs 0..15 and 16..31. */
-INLINE void f8_decode(const struct f8_decoder *d, const uint8_t *w, __m512i *w0, __m512i *w1)
+INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m512i *w1)
 {
     __m512i code = _mm512_loadu_si512(w);
     __m512i low = _mm512_permutex2var_epi8(d->low0, code, d->low1);
@@ -141,12 +147,12 @@ INLINE void tile_bf16(const struct tile *t, const int m)
     EACH_ROW(PUT_BACK)
 }
 
-/* FP8 without scales (KV cache) x bf16 rows. */
-INLINE void tile_f8(const struct tile *t, const int m)
+/* Codes without scales (FP8 of the KV cache, int8) x bf16 rows. */
+INLINE void tile_codes(const struct tile *t, const int m, const struct code_table *table)
 {
-    const struct f8_decoder d = f8_decoder();
+    const struct decoder d = decoder(table);
     BEGIN_TILE
-    EACH_STEP(2, __m512i w0, w1; f8_decode(&d, w, &w0, &w1); prefetch(fetch); fetch += fetch_step;
+    EACH_STEP(2, __m512i w0, w1; decode(&d, w, &w0, &w1); prefetch(fetch); fetch += fetch_step;
               EACH_ROW(DOT) w += 64; x += 4;);
     EACH_ROW(PUT_BACK)
 }
@@ -155,7 +161,7 @@ INLINE void tile_f8(const struct tile *t, const int m)
  * c += scale x sum. A chunk begins with a block. */
 INLINE void tile_f8_scaled(const struct tile *t, const int m)
 {
-    const struct f8_decoder d = f8_decoder();
+    const struct decoder d = decoder(&f8_table);
     const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
     const float *scale = t->scale;
     float *c = t->c;
@@ -165,7 +171,7 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m)
         EACH_ROW(DECLARE)
         for (size_t i = 0; i < run; i += 2) {
             __m512i w0, w1;
-            f8_decode(&d, w, &w0, &w1);
+            decode(&d, w, &w0, &w1);
             prefetch(fetch);
             fetch += t->prefetch_step;
             EACH_ROW(DOT)
@@ -233,12 +239,12 @@ INLINE void tile_bf16_f32(const struct tile *t, const int m)
     EACH_ROW(PUT_BACK)
 }
 
-INLINE void tile_f8_f32(const struct tile *t, const int m)
+INLINE void tile_codes_f32(const struct tile *t, const int m, const struct code_table *table)
 {
-    const struct f8_decoder d = f8_decoder();
+    const struct decoder d = decoder(table);
     BEGIN_TILE
     EACH_STEP(
-        2, __m512i p0, p1; f8_decode(&d, w, &p0, &p1); prefetch(fetch); fetch += fetch_step; {
+        2, __m512i p0, p1; decode(&d, w, &p0, &p1); prefetch(fetch); fetch += fetch_step; {
             __m512 w0 = first_of(p0), w1 = first_of(p1);
             EACH_ROW(MULTIPLY)
         } {
@@ -251,7 +257,7 @@ INLINE void tile_f8_f32(const struct tile *t, const int m)
 
 INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
 {
-    const struct f8_decoder d = f8_decoder();
+    const struct decoder d = decoder(&f8_table);
     const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
     const float *scale = t->scale;
     float *c = t->c;
@@ -261,7 +267,7 @@ INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
         EACH_ROW(DECLARE)
         for (size_t i = 0; i < run; i += 2) {
             __m512i p0, p1;
-            f8_decode(&d, w, &p0, &p1);
+            decode(&d, w, &p0, &p1);
             prefetch(fetch);
             fetch += t->prefetch_step;
             {
@@ -283,19 +289,24 @@ INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
     }
 }
 
-/* int8 weights x rows of uint8 (128 is zero): exact sums in int32, kept in c as bits. */
+INLINE void tile_f8(const struct tile *t, const int m)
+{
+    tile_codes(t, m, &f8_table);
+}
+
+INLINE void tile_f8_f32(const struct tile *t, const int m)
+{
+    tile_codes_f32(t, m, &f8_table);
+}
+
 INLINE void tile_i8(const struct tile *t, const int m)
 {
-    BEGIN_TILE
-#define DOT_I8(r)                                                                                  \
-    if (m > r) {                                                                                   \
-        __m512i v = _mm512_set1_epi32(load32(x + r * X_ROW));                                      \
-        a##r = i8_dot(a##r, v, w0);                                                                \
-        b##r = i8_dot(b##r, v, w1);                                                                \
-    }
-    EACH_STEP(4, __m512i w0 = _mm512_loadu_si512(w); __m512i w1 = _mm512_loadu_si512(w + 64);
-              FETCH_TWO EACH_ROW(DOT_I8) w += 128; x += 4;);
-    EACH_ROW(PUT_BACK)
+    tile_codes(t, m, &i8_table);
+}
+
+INLINE void tile_i8_f32(const struct tile *t, const int m)
+{
+    tile_codes_f32(t, m, &i8_table);
 }
 
 /* ---- one function per number of rows -------------------------------------------------------- */
@@ -320,7 +331,7 @@ INLINE void tile_i8(const struct tile *t, const int m)
     NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8,          \
         name##_9, name##_10
 
-/* FP8 keeps its tables in registers and has room for 10 rows, the others for 12. */
+/* Codes keep their tables in registers and leave room for 10 rows, the others for 12. */
 #define FAMILY_10(name, w_format, x_format)                                                        \
     TILES_10(name)                                                                                 \
     static tile_fn *const name##_fn[] = {NAMES_10(name)};                                          \
@@ -339,7 +350,8 @@ FAMILY_12(tile_f32, W_F32, X_F32)
 FAMILY_12(tile_bf16_f32, W_BF16, X_F32)
 FAMILY_10(tile_f8_f32, W_F8, X_F32)
 FAMILY_10(tile_f8_f32_scaled, W_F8, X_F32)
-FAMILY_12(tile_i8, W_I8, X_I8)
+FAMILY_10(tile_i8, W_I8, X_BF16)
+FAMILY_10(tile_i8_f32, W_I8, X_F32)
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
@@ -368,20 +380,26 @@ void avx512_panel_f8_f32(const struct panel *p)
     tile_panel(p, p->scale ? &tile_f8_f32_scaled_set : &tile_f8_f32_set);
 }
 
-/* The rows were shifted by 128 to be unsigned: 128 x (sum of weights) comes off again. */
+/* One scale per output, once all inputs are in. */
+static void scale_outputs(const struct panel *p)
+{
+    __m512 s0 = _mm512_loadu_ps(p->scale), s1 = _mm512_loadu_ps(p->scale + 16);
+    for (float *c = p->c; c < p->c + p->rows * PANEL; c += PANEL) {
+        _mm512_storeu_ps(c, _mm512_mul_ps(s0, _mm512_loadu_ps(c)));
+        _mm512_storeu_ps(c + 16, _mm512_mul_ps(s1, _mm512_loadu_ps(c + 16)));
+    }
+}
+
 void avx512_panel_i8(const struct panel *p)
 {
     tile_panel(p, &tile_i8_set);
-    for (size_t half = 0; half < PANEL; half += 16) {
-        __m512i shift = _mm512_slli_epi32(_mm512_loadu_si512(p->sums + half), 7);
-        __m512 scale = _mm512_loadu_ps(p->scale + half);
-        for (size_t i = 0; i < p->rows; i++) {
-            float *c = p->c + i * PANEL + half;
-            __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(c), shift));
-            _mm512_storeu_ps(
-                c, _mm512_mul_ps(_mm512_mul_ps(sum, scale), _mm512_set1_ps(p->x_scale[i])));
-        }
-    }
+    scale_outputs(p);
+}
+
+void avx512_panel_i8_f32(const struct panel *p)
+{
+    tile_panel(p, &tile_i8_f32_set);
+    scale_outputs(p);
 }
 
 void avx512_parts_bf16(const struct parts *p)

@@ -3,7 +3,7 @@
  *
  * A tile is some rows (few enough to keep their sums in registers) times one panel over one chunk
  * of inputs; the sums are put back into c and taken up again by the next chunk, which changes
- * nothing: they are f32 (or int32) in both places.
+ * nothing: they are f32 in both places.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_TILE_H
 #define TANDEM_KERNELS_CPU_FAST_TILE_H
@@ -22,7 +22,7 @@ struct tile {
     const float *scale; /* fp8: of the first block */
     float *c;
     const uint8_t *prefetch;
-    size_t prefetch_step; /* bytes per 128 bytes of weights (fp8: per 64) */
+    size_t prefetch_step; /* bytes per 128 bytes of weights (8 bits: per 64) */
     bool first;           /* c holds nothing yet */
 };
 typedef void tile_fn(const struct tile *t);
@@ -55,7 +55,7 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
 {
     size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
     size_t small = rows / blocks, larger = rows % blocks;
-    size_t step = set->w == W_F8 ? 64 : 2 * 64;
+    size_t step = w_size(set->w) == 1 ? 64 : 2 * 64;
     size_t share = round_up((next_bytes + blocks - 1) / blocks, 64);
     if (blocks > 1)
         t->prefetch_step = (step + blocks - 1) / blocks;

@@ -1,5 +1,5 @@
 /* tile_body.h - packing of rows, the 32 results of each row, and attention's softmax, in terms of
- * vec_*.h. Included by avx512.c and avx2.c, which define I8_SHIFT: what is added to int8 rows.
+ * vec_*.h. Included by avx512.c and avx2.c.
  */
 
 /* ---- number formats ------------------------------------------------------------------------- */
@@ -73,33 +73,17 @@ INLINE uint8_t *x_at(uint8_t *row, size_t chunk, enum x_format f, size_t at)
     return row + byte / X_CHUNK * chunk + byte % X_CHUNK;
 }
 
-static float most_abs(enum dtype act, const void *from, size_t k)
-{
-    v16 most = v_set(0);
-    for (size_t i = 0; i < k; i += 16)
-        most = v_max(most, v_abs(get(act, from, i, up_to_16(k - i))));
-    return v_most(most);
-}
-
 static void pack_row(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
-                     enum x_format format, uint8_t *to, size_t chunk, float *scale)
+                     enum x_format format, uint8_t *to, size_t chunk)
 {
-    v16 factor = v_set(0);
-    if (format == X_I8) {
-        float most = most_abs(act, from, k);
-        *scale = most / 127.0f;
-        factor = v_set(most > 0 ? 127.0f / most : 0.0f);
-    }
     for (size_t at = 0; at < k_padded; at += 16) {
         size_t i = at - before; /* huge where at < before: there are the zeros */
         v16 v = at >= before && i < k ? get(act, from, i, up_to_16(k - i)) : v_set(0);
         uint8_t *place = x_at(to, chunk, format, at);
         if (format == X_BF16)
             v_store_bf16((bf16_t *)(void *)place, 16, v);
-        else if (format == X_F32)
-            v_store((float *)(void *)place, v);
         else
-            v_store_i8(place, v_round(v_mul(v, factor)), I8_SHIFT);
+            v_store((float *)(void *)place, v);
     }
 }
 
@@ -108,9 +92,8 @@ static void pack_row(enum dtype act, const void *from, size_t k, size_t before, 
 static void swiglu(const float *c, size_t rows, enum dtype act, enum x_format format, size_t at,
                    uint8_t *to, size_t chunk)
 {
-    size_t row_bytes = format == X_I8 ? chunk : X_ROW;
-    uint8_t *place = format == X_I8 ? to + at * sizeof(float) : x_at(to, chunk, format, at);
-    for (size_t i = 0; i < rows; i++, c += PANEL, place += row_bytes) {
+    uint8_t *place = x_at(to, chunk, format, at);
+    for (size_t i = 0; i < rows; i++, c += PANEL, place += X_ROW) {
         v16 gate = v_load(c), up = v_load(c + 16);
         v16 below = v_add(v_set(1.0f), v_exp(v_sub(v_set(0), gate)));
         v16 mid = v_mul(v_div(gate, below), up);

@@ -252,12 +252,4 @@ INLINE void v_store_f8(f8e4m3_t *p, size_t n, v16 x)
         memcpy(p, end, n);
 }
 
-INLINE void v_store_i8(uint8_t *p, v16 x, int shift)
-{
-    __m256i mask = _mm256_set1_epi32(0xff), s = _mm256_set1_epi32(shift);
-    __m256i a = _mm256_and_si256(_mm256_add_epi32(_mm256_cvtps_epi32(x.a), s), mask);
-    __m256i b = _mm256_and_si256(_mm256_add_epi32(_mm256_cvtps_epi32(x.b), s), mask);
-    _mm_storeu_si128((__m128i *)p, v_bytes(a, b));
-}
-
 #endif

@@ -190,11 +190,4 @@ INLINE void v_store_f8(f8e4m3_t *p, size_t n, v16 a)
     _mm_mask_storeu_epi8(p, v_first(n), _mm512_cvtepi32_epi8(_mm512_or_si512(code, sign)));
 }
 
-/* Whole numbers -127..127 plus `shift` as bytes. */
-INLINE void v_store_i8(uint8_t *p, v16 a, int shift)
-{
-    __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(shift));
-    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(whole));
-}
-
 #endif
