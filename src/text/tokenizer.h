@@ -16,25 +16,28 @@
  * Special tokens. The file's post_processor is not run: nothing is put before or behind the text.
  * The job says what stands there (its template, bos and eos of config.json). Added tokens are
  * recognized wherever their text stands, also inside a user's prompt, and also special ones: a
- * prompt that contains
- * "<|EOT|>" contains that token. A caller that does not want this must look at the text first.
+ * prompt that contains "<|EOT|>" contains that token. A caller that does not want this must look at
+ * the text first.
  *
  * Streams. A token may end inside a character (a Chinese character or an emoji often is two or
  * three tokens), so text is made from all tokens of a completion at once, never token by token.
  *
  * Ranks and threads. Any rank; a tokenizer is constant after tokenizer_open(), and every function
- * but tokenizer_close() may be called from several threads at once. It takes about 50 MB for a
- * vocabulary of 128,000.
+ * but tokenizer_close() may be called from several threads at once. With 128,000 tokens it takes
+ * about 20 MB, and 50 MB while it is loaded.
  *
  * What is supported (anything else is an error that names the file and the field):
- *   model           BPE; vocab, merges ("a b" or ["a", "b"]), ignore_merges, unk_token, fuse_unk;
- *                   byte_fallback false, dropout null or 0, no prefix or suffix of subwords
+ *   model           BPE; vocab, merges ("a b" or ["a", "b"]), ignore_merges, unk_token,
+ *                   fuse_unk; byte_fallback false, dropout null or 0, no affixes of subwords
  *   normalizer      null, or a Sequence of none
- *   pre_tokenizer   ByteLevel, or a Sequence that ends with it: Split (pattern Regex or String,
- * every behavior, invert), Digits, ByteLevel (add_prefix_space, use_regex) decoder ByteLevel
- *   post_processor  null, ByteLevel, TemplateProcessing, or a Sequence of these: ignored, see above
- *   added_tokens    all flags
+ *   pre_tokenizer   ByteLevel, or a Sequence that ends with it, of Split (pattern Regex or
+ *                   String, every behavior, invert), Digits, ByteLevel (add_prefix_space,
+ *                   use_regex)
+ *   decoder         ByteLevel
+ *   post_processor  null, ByteLevel, TemplateProcessing, a Sequence of these: ignored, see above
+ *   added_tokens    all flags; a token has the id the file gives it
  *   truncation, padding  null
+ *
  * Split patterns are Oniguruma's; which of its constructs can be matched is in text/pattern.h.
  * Characters have the properties of Unicode 16.0, provided that PCRE2 has the tables of Unicode 14
  * to 16; with tables of 11 to 13 or 17 a few characters that were reclassified, or assigned later,

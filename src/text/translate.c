@@ -163,6 +163,9 @@ static int emit_set(struct translation *t, char letter, bool in_class)
         emit_named(t, "M");
         emit_named(t, "Nd");
         emit_named(t, "Pc");
+        /* Oniguruma reads these from another table when \w is not in a class. */
+        if (!in_class)
+            emit(t, "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}");
         break;
     default:
         emit_property(t, p);

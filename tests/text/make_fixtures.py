@@ -21,19 +21,28 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 import samples
 
 OUT = "tests/text/fixtures/"
-DEEPSEEK = [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
-            r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""".replace(r"\r\n", "\r\n")]
-LLAMA = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-         r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+DEEPSEEK = [
+    r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""".replace(r"\r\n", "\r\n")
+]
+LLAMA = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 # What Oniguruma and PCRE2 read differently when it is not rewritten.
-PATTERNS = [r"\s+", r"\S+", r"\w+", r"\W", r"\d+", r"\D+", r"\h+", r"[^\s]+", r"[\S]", r"[\w']+", r"\p{Han}+", r"[\p{Hiragana}\p{Katakana}]+",
-            r"\P{L}+", r"\p{^L}", r"[^\p{L}]", r"\p{N}{1,3}+", r"\p{N}{,2}", r"a{2,}?", r"[^\r\n\p{L}\p{N}]?+\p{L}++", r"(?:ab)+|c", r"(a|b)*c",
-            r"^.", r".$", r"\A.|.\z", r"^", "$", r"(?<=a)b", r"(?<! )a", r"(?=b)", r"", r"a|", r"x*", r"[a-c\-]+", r"[-ab]", r"\u0061\x62|\x{4e2d}", r"\v|\t|\f",
-            r"a{b", r"\.\*", "\u4e2d+", r"(?i)the|OF", r"(?i:k|s)+", r"(?>a+)b", r"[^a]", r"\p{Sc}|\p{Pd}", r"\p{Zs}", r"\p{Alphabetic}", r"\p{Lo}+", r"\p{M}"]
+PATTERNS = [
+    r"\s+", r"\S+", r"\w+", r"\W", r"\d+", r"\D+", r"\h+", r"[^\s]+", r"[\S]", r"[\w']+", r"[^\w]",
+    r"\p{Han}+", r"[\p{Hiragana}\p{Katakana}]+", r"\P{L}+", r"\p{^L}", r"[^\p{L}]", r"\p{N}{1,3}+",
+    r"\p{N}{,2}", r"a{2,}?", r"[^\r\n\p{L}\p{N}]?+\p{L}++", r"(?:ab)+|c", r"(a|b)*c", r"^.", r".$",
+    r"\A.|.\z", r"^", "$", r"(?<=a)b", r"(?<! )a", r"(?=b)", r"", r"a|", r"x*", r"[a-c\-]+",
+    r"[-ab]", r"\u0061\x62|\x{4e2d}", r"\v|\t|\f", r"a{b", r"\.\*", "\u4e2d+", r"(?i)the|OF",
+    r"(?i:k|s)+", r"(?>a+)b", r"[^a]", r"\p{Sc}|\p{Pd}", r"\p{Zs}", r"\p{Alphabetic}", r"\p{Lo}+",
+    r"\p{M}"
+]
 
 
 def split(pattern, behavior="isolated", invert=False):
@@ -41,8 +50,9 @@ def split(pattern, behavior="isolated", invert=False):
 
 
 def deepseek_style():
-    return pre_tokenizers.Sequence([split(Regex(p)) for p in DEEPSEEK] +
-                                   [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return pre_tokenizers.Sequence(
+        [split(Regex(p))
+         for p in DEEPSEEK] + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def train():
@@ -50,12 +60,19 @@ def train():
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = deepseek_style()
     t.decoder = decoders.ByteLevel()
-    plain = [s for s in (samples.natural(rng) for _ in range(4000)) if not any(a in s for a in samples.ADDED)]
-    t.train_from_iterator(plain, trainers.BpeTrainer(
-        vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<\uff5cbegin\u2581of\u2581sentence\uff5c>"],
-        show_progress=False))
-    for content, special in (("<|EOT|>", True), ("<s>", True), ("<\uff5cUser\uff5c>", False), ("<\uff5cAssistant\uff5c>", False),
-                             ("New York", False), ("longlonger", False), ("longlong", True)):
+    plain = [
+        s for s in (samples.natural(rng) for _ in range(4000))
+        if not any(a in s for a in samples.ADDED)
+    ]
+    t.train_from_iterator(
+        plain,
+        trainers.BpeTrainer(vocab_size=600,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                            special_tokens=["<\uff5cbegin\u2581of\u2581sentence\uff5c>"],
+                            show_progress=False))
+    for content, special in (("<|EOT|>", True), ("<s>", True), ("<\uff5cUser\uff5c>", False),
+                             ("<\uff5cAssistant\uff5c>", False), ("New York", False),
+                             ("longlonger", False), ("longlong", True)):
         add = AddedToken(content, special=special, normalized=not special)
         (t.add_special_tokens if special else t.add_tokens)([add])
     return json.loads(t.to_str())
@@ -63,20 +80,46 @@ def train():
 
 def variants():
     """name, parts that replace those of small.json."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": False
+    }
 
     def stage(pattern, behavior="Isolated", invert=False, kind="Regex"):
         return {"type": "Split", "pattern": {kind: pattern}, "behavior": behavior, "invert": invert}
 
     def sequence(*stages, **last):
-        return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [*stages, {**byte_level, **last}]}}
+        return {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [*stages, {
+                    **byte_level,
+                    **last
+                }]
+            }
+        }
 
     def added(i, content, **flags):
-        base = {"id": i, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+        base = {
+            "id": i,
+            "content": content,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": False
+        }
         return {**base, **flags}
 
     yield "gpt2", {"pre_tokenizer": {**byte_level, "use_regex": True}}
-    yield "gpt2 prefix", {"pre_tokenizer": {**byte_level, "use_regex": True, "add_prefix_space": True}}
+    yield "gpt2 prefix", {
+        "pre_tokenizer": {
+            **byte_level, "use_regex": True,
+            "add_prefix_space": True
+        }
+    }
     yield "no split", {"pre_tokenizer": byte_level}
     yield "prefix behind a split", sequence(stage(r"\n"), add_prefix_space=True)
     yield "llama 3", {**sequence(stage(LLAMA)), "model": {"ignore_merges": True}}
@@ -86,19 +129,42 @@ def variants():
     for behavior in ("Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
         for invert in (False, True):
             yield "%s %s" % (behavior, invert), sequence(stage(r"[\s.]", behavior, invert))
-            yield "%s %s string" % (behavior, invert), sequence(stage("a", behavior, invert, "String"))
+            yield "%s %s string" % (behavior, invert), sequence(
+                stage("a", behavior, invert, "String"))
             yield "%s %s empty" % (behavior, invert), sequence(stage(r"x*|(?=b)", behavior, invert))
     yield "string of specials", sequence(stage(".*[", kind="String"))
-    yield "flags", {"added_tokens": [
-        added(600, "<s>", special=True), added(601, "<left>", lstrip=True), added(602, "<right>", rstrip=True, special=True),
-        added(603, "<both>", lstrip=True, rstrip=True, normalized=True), added(604, "word", single_word=True, normalized=True),
-        added(605, "New York", normalized=True), added(606, "long"), added(607, "longlonger"), added(608, "  "),
-        added(609, "<mark>", single_word=True, lstrip=True, rstrip=True), added(166, "\u00e9"), added(610, "caf\u00e9", normalized=True)]}
+    yield "flags", {
+        "added_tokens": [
+            added(600, "<s>", special=True),
+            added(601, "<left>", lstrip=True),
+            added(602, "<right>", rstrip=True, special=True),
+            added(603, "<both>", lstrip=True, rstrip=True, normalized=True),
+            added(604, "word", single_word=True, normalized=True),
+            added(605, "New York", normalized=True),
+            added(606, "long"),
+            added(607, "longlonger"),
+            added(608, "  "),
+            added(609, "<mark>", single_word=True, lstrip=True, rstrip=True),
+            added(166, "\u00e9"),
+            added(610, "caf\u00e9", normalized=True)
+        ]
+    }
     # Words with an "a" cannot be merged any more, and are whole pieces.
-    yield "ignore merges", {**sequence(stage(LLAMA)), "drop": ["a"], "model": {"ignore_merges": True}}
+    yield "ignore merges", {
+        **sequence(stage(LLAMA)), "drop": ["a"],
+        "model": {
+            "ignore_merges": True
+        }
+    }
     yield "missing bytes dropped", {"drop": ["a", "\u0120", "\u00e4"]}
     yield "missing bytes unknown", {"drop": ["a", "\u0120", "\u00e4"], "model": {"unk_token": "!"}}
-    yield "missing bytes fused", {"drop": ["a", "\u0120", "\u00e4"], "model": {"unk_token": "!", "fuse_unk": True}}
+    yield "missing bytes fused", {
+        "drop": ["a", "\u0120", "\u00e4"],
+        "model": {
+            "unk_token": "!",
+            "fuse_unk": True
+        }
+    }
     for p in PATTERNS:
         yield "pattern " + p, sequence(stage(p, "Removed"))
 
@@ -112,8 +178,9 @@ def vary(base, parts):
         elif key == "drop":
             for token in value:
                 j["model"]["vocab"]["dropped " + token] = j["model"]["vocab"].pop(token)
-            j["model"]["merges"] = [m for m in j["model"]["merges"]
-                                    if m[0] not in value and m[1] not in value]
+            j["model"]["merges"] = [
+                m for m in j["model"]["merges"] if m[0] not in value and m[1] not in value
+            ]
         else:
             j[key] = value
     return j
@@ -151,7 +218,8 @@ def main():
         if name == "flags":
             some = texts
         if name.startswith("pattern"):
-            some = [samples.EXOTIC] + rng.sample(texts, 10) + [samples.confetti(rng) for _ in range(6)]
+            some = [samples.EXOTIC] + rng.sample(texts,
+                                                 10) + [samples.confetti(rng) for _ in range(6)]
         out.append([name, parts, [[s, hf.encode(s, add_special_tokens=False).ids] for s in some]])
     lines("variants.json", out)
     if len(sys.argv) > 1:

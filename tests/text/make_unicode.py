@@ -63,9 +63,10 @@ def c_ranges(rs):
 
 
 def main():
-    out = ["/* Written by tests/text/make_unicode.py with tokenizers %s; do not edit. */" %
-           tokenizers.__version__,
-           '#include "text/unicode.h"', "", "/* clang-format off */"]
+    out = [
+        "/* Written by tests/text/make_unicode.py with tokenizers %s; do not edit. */" %
+        tokenizers.__version__, '#include "text/unicode.h"', "", "/* clang-format off */"
+    ]
     rows = []
     for kind, names in (("0", CATEGORIES), ("1", SCRIPTS)):
         for name in names:
@@ -74,11 +75,13 @@ def main():
             if extra:
                 array = "extra_" + name
                 out += ["static const struct unicode_range %s[] = {" % array, c_ranges(extra), "};"]
-            rows.append('    {"%s", %s, %s, %d},' % (name, "true" if kind == "1" else "false", array,
-                                                   len(extra)))
+            rows.append('    {"%s", %s, %s, %d},' %
+                        (name, "true" if kind == "1" else "false", array, len(extra)))
     out += ["", "const struct unicode_property unicode_properties[] = {"] + rows
-    out += ["};", "const size_t unicode_property_count = sizeof unicode_properties / "
-            "sizeof unicode_properties[0];", ""]
+    out += [
+        "};", "const size_t unicode_property_count = sizeof unicode_properties / "
+        "sizeof unicode_properties[0];", ""
+    ]
     with open("src/text/unicode_table.c", "w", encoding="ascii") as f:
         f.write("\n".join(out))
 
