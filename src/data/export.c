@@ -56,6 +56,21 @@ static void put_string(FILE *out, const char *s, size_t n)
     free(valid);
 }
 
+/* Nine digits give the same float again. Always with a point or an exponent, so that readers make a
+ * float of it ("-0" would be an integer, and lose its sign). */
+static void put_float(FILE *out, float value)
+{
+    char text[32];
+    if (!isfinite(value)) {
+        fputs("null", out);
+        return;
+    }
+    snprintf(text, sizeof text, "%.9g", (double)value);
+    fputs(text, out);
+    if (!strpbrk(text, ".e"))
+        fputs(".0", out);
+}
+
 static void put_line(FILE *out, const struct line *l)
 {
     putc('{', out);
@@ -84,10 +99,8 @@ static void put_line(FILE *out, const struct line *l)
     if (l->logprobs) {
         fputs(", \"logprobs\": [", out);
         for (size_t i = 0; i < l->n; i++) {
-            if (isfinite(l->logprobs[i]))
-                fprintf(out, "%s%.9g", i ? ", " : "", (double)l->logprobs[i]);
-            else
-                fprintf(out, "%snull", i ? ", " : "");
+            fputs(i ? ", " : "", out);
+            put_float(out, l->logprobs[i]);
         }
         putc(']', out);
     }
