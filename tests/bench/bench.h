@@ -1,0 +1,51 @@
+/* bench.h - measuring something against a limit of the machine, and reporting it.
+ *
+ * A measurement repeats: the limits, then what is measured, and so on. Each run is divided by the
+ * limits right before and after it, and the median of these shares is the result. A share of 1
+ * means: as fast as memory can deliver the bytes, or as the arithmetic units can do the operations,
+ * whichever takes longer. `seconds` is the median time of a run, and says little on a busy machine.
+ *
+ * Results go to a table on stdout, and with --json FILE to a file: an object with the machine's
+ * figures and an array "results".
+ */
+#ifndef TANDEM_TESTS_BENCH_BENCH_H
+#define TANDEM_TESTS_BENCH_BENCH_H
+
+#include "tests/bench/limits.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct bench {
+    bool quick; /* fewer shapes and repetitions: a minute instead of many */
+    int threads;
+    const char *backend; /* "auto" or a name */
+    const char *only;    /* part of a group's name, or NULL: all */
+    FILE *json;          /* or NULL */
+    bool json_first;
+    struct limits limits;
+};
+
+/* One thing to measure. */
+struct bench_task {
+    const char *group; /* "linear", "moe", ... */
+    const char *dtype; /* of the weights or the cache */
+    char shape[64];    /* "5120x1024" */
+    size_t rows;
+    double bytes, flops;                  /* that one run has to move and make at least */
+    void (*run)(void *context, size_t i); /* the i-th run; rotates over cold data by itself */
+    void *context;
+};
+
+/* Reads --quick, --json FILE, --threads N, --backend NAME, --only GROUP. Returns -1 after a message
+ * when an option is wrong. */
+int bench_options(struct bench *b, int argc, char **argv);
+
+/* Prints the head of the table; the limits are opened for the backend's name. */
+void bench_begin(struct bench *b, const char *backend);
+bool bench_wants(const struct bench *b, const char *group);
+/* Measures, prints a line, and returns the share of the roof. */
+double bench_measure(struct bench *b, const struct bench_task *t);
+void bench_end(struct bench *b);
+
+#endif

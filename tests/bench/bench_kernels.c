@@ -1,0 +1,468 @@
+/* bench_kernels.c - every expensive operation of a decode step against the limits of this machine,
+ * with weights and caches that are cold, as they are in a model that is larger than a cache. */
+#include "tests/bench/bench.h"
+
+#include "base/mem.h"
+#include "base/philox.h"
+#include "kernels/ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* What all groups use. */
+struct world {
+    struct bench *bench;
+    const struct backend *backend;
+    const struct ops *ops;
+    size_t cold; /* bytes that are rotated over */
+    uint64_t draws;
+};
+
+static float draw(struct world *w)
+{
+    return 2 * philox_uniform(1, w->draws++, 0, 0) - 1;
+}
+
+/* n numbers of some size in steps of a table: random enough, and quick to make. */
+static void *numbers(struct world *w, enum dtype dtype, size_t n, float size)
+{
+    uint8_t *p = mem_aligned(n, dtype_size(dtype));
+    float value[256];
+    for (size_t i = 0; i < 256; i++)
+        value[i] = size * draw(w);
+    for (size_t i = 0; i < n; i++) {
+        float v = value[(i * 2654435761u >> 13) & 255];
+        if (dtype == DTYPE_F32)
+            ((float *)(void *)p)[i] = v;
+        else if (dtype == DTYPE_BF16)
+            ((bf16_t *)(void *)p)[i] = bf16_from_f32(v);
+        else
+            p[i] = (uint8_t)((i * 2654435761u >> 13) & 0xf7); /* codes below NaN */
+    }
+    return p;
+}
+
+/* How weights can be kept: the checkpoint's dtype, and what load makes of it. */
+struct form {
+    const char *name;
+    enum dtype dtype;
+    enum weight_keep keep;
+    double size;
+};
+static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP, 2},
+                                    {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, 1},
+                                    {"int8", DTYPE_BF16, WEIGHT_INT8, 1}};
+
+static struct weight_part new_part(struct world *w, enum dtype dtype, size_t n, size_t k)
+{
+    struct weight_part p = {
+        .data = numbers(w, dtype, n * k, 0.05f), .dtype = dtype, .n = n, .k = k, .stride = k};
+    if (dtype == DTYPE_F8E4M3) {
+        p.scale_stride = (k + 127) / 128;
+        p.scale = numbers(w, DTYPE_F32, (n + 127) / 128 * p.scale_stride, 0.01f);
+    }
+    return p;
+}
+
+static void free_part(const struct weight_part *p)
+{
+    free((void *)p->data);
+    free((void *)p->scale);
+}
+
+static struct device *open_device(struct world *w, enum dtype kv, const struct device_limits *l)
+{
+    struct device_config config = {
+        .threads = w->bench->threads, .act = DTYPE_BF16, .kv = kv, .limits = *l};
+    struct device *d;
+    struct err e;
+    if (w->backend->device->open(&config, &d, &e) != 0)
+        die("%s", e.text);
+    return d;
+}
+
+/* ---- linear --------------------------------------------------------------------------------- */
+
+struct linear {
+    const struct ops *ops;
+    struct device *d;
+    struct weight **weights;
+    size_t count;
+    int rows;
+    const void *x;
+    void *y;
+    enum dtype y_dtype;
+};
+
+static void run_linear(void *context, size_t i)
+{
+    struct linear *l = context;
+    l->ops->linear(l->d, NULL, l->weights[i % l->count], l->x, l->rows, l->y, l->y_dtype);
+}
+
+static void linear_shape(struct world *w, const char *group, const struct form *form, size_t n,
+                         size_t k, const size_t *rows, size_t n_rows, enum dtype y_dtype)
+{
+    size_t most = rows[n_rows - 1];
+    struct device_limits limits = {
+        .rows = most, .hidden = k, .q_width = k, .inter = k, .logit_rows = most, .vocab = n};
+    struct linear l = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, &limits), .y_dtype = y_dtype};
+    struct weight_part part = new_part(w, form->dtype, n, k);
+    double bytes = (double)n * (double)k * form->size;
+    l.count = (size_t)((double)w->cold / bytes) + 1;
+    l.weights = mem_new(l.count, sizeof *l.weights);
+    for (size_t i = 0; i < l.count; i++)
+        l.weights[i] = w->ops->weight_create(l.d, &part, form->keep);
+    l.x = numbers(w, DTYPE_BF16, most * k, 1);
+    l.y = mem_aligned(most * n, sizeof(float));
+    for (size_t i = 0; i < n_rows; i++) {
+        struct bench_task t = {.group = group,
+                               .dtype = form->name,
+                               .rows = rows[i],
+                               .bytes = bytes,
+                               .run = run_linear,
+                               .context = &l};
+        t.flops = 2.0 * (double)rows[i] * (double)n * (double)k;
+        snprintf(t.shape, sizeof t.shape, "%zux%zu", n, k);
+        l.rows = (int)rows[i];
+        bench_measure(w->bench, &t);
+    }
+    for (size_t i = 0; i < l.count; i++)
+        w->ops->weight_destroy(l.d, l.weights[i]);
+    w->backend->device->close(l.d);
+    free_part(&part);
+    free(l.weights);
+    free((void *)l.x);
+    free(l.y);
+}
+
+static void bench_linear(struct world *w)
+{
+    static const size_t all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256}, few[] = {1, 4, 16, 64, 256};
+    static const size_t shapes[][2] = {{5120, 1024}, {1024, 5120}, {7168, 2048}, {2048, 7168}};
+    size_t n_shapes = w->bench->quick ? 2 : COUNT(shapes);
+    for (size_t f = 0; f < COUNT(forms); f++)
+        for (size_t s = 0; s < n_shapes; s++)
+            linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1],
+                         w->bench->quick ? few : all, w->bench->quick ? COUNT(few) : COUNT(all),
+                         DTYPE_BF16);
+}
+
+static void bench_lm_head(struct world *w)
+{
+    static const size_t rows[] = {1, 16, 64};
+    linear_shape(w, "lm_head", &forms[0], 128832, w->bench->quick ? 1024 : 7168, rows, COUNT(rows),
+                 DTYPE_F32);
+}
+
+/* ---- moe ------------------------------------------------------------------------------------ */
+
+#define MOE_EXPERTS 16
+#define MOE_TOPK    3
+#define MOE_ROWS    256
+#define MOE_DRAWS   16 /* routings that are rotated over */
+
+struct moe {
+    const struct ops *ops;
+    struct device *d;
+    struct ffn **layers;
+    size_t count;
+    int rows;
+    const void *x;
+    int32_t *ids; /* [MOE_DRAWS][MOE_ROWS][MOE_TOPK] */
+    float *weights;
+    void *out;
+};
+
+static void run_moe(void *context, size_t i)
+{
+    struct moe *m = context;
+    m->ops->ffn(m->d, NULL, m->layers[i % m->count], m->x,
+                m->ids + i % MOE_DRAWS * MOE_ROWS * MOE_TOPK, m->weights, MOE_TOPK, m->rows, m->out,
+                DTYPE_F32);
+}
+
+static void draw_routing(struct world *w, struct moe *m)
+{
+    for (size_t i = 0; i < (size_t)MOE_DRAWS * MOE_ROWS; i++)
+        for (size_t k = 0; k < MOE_TOPK; k++) {
+            int32_t id;
+            bool taken;
+            do {
+                id = (int32_t)((draw(w) + 1) / 2 * MOE_EXPERTS);
+                taken = id >= MOE_EXPERTS;
+                for (size_t j = 0; j < k; j++)
+                    taken |= m->ids[i * MOE_TOPK + j] == id;
+            } while (taken);
+            m->ids[i * MOE_TOPK + k] = id;
+        }
+    for (size_t i = 0; i < (size_t)MOE_ROWS * MOE_TOPK; i++)
+        m->weights[i] = (draw(w) + 1) / 2;
+}
+
+/* Experts that are named by at least one of `rows` rows, on the average of the draws. */
+static double active(const struct moe *m, size_t rows)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < MOE_DRAWS; i++) {
+        bool seen[MOE_EXPERTS] = {false};
+        for (size_t j = 0; j < rows * MOE_TOPK; j++) {
+            int32_t id = m->ids[i * MOE_ROWS * MOE_TOPK + j];
+            count += !seen[id];
+            seen[id] = true;
+        }
+    }
+    return (double)count / MOE_DRAWS;
+}
+
+static void moe_form(struct world *w, const struct form *form, size_t hidden, size_t inter)
+{
+    static const size_t rows[] = {1, 4, 16, 64, MOE_ROWS};
+    struct device_limits limits = {.rows = MOE_ROWS,
+                                   .hidden = hidden,
+                                   .experts = MOE_EXPERTS,
+                                   .topk = MOE_TOPK,
+                                   .inter = inter};
+    struct moe m = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, &limits)};
+    struct mlp_part mlp = {new_part(w, form->dtype, inter, hidden),
+                           new_part(w, form->dtype, inter, hidden),
+                           new_part(w, form->dtype, hidden, inter)};
+    struct mlp_part experts[MOE_EXPERTS];
+    for (size_t e = 0; e < MOE_EXPERTS; e++)
+        experts[e] = mlp;
+    struct ffn_part part = {0, MOE_EXPERTS, experts, mlp};
+    double expert_size = 3.0 * (double)hidden * (double)inter;
+    m.count = (size_t)((double)w->cold / (expert_size * form->size * (MOE_EXPERTS + 1))) + 1;
+    m.layers = mem_new(m.count, sizeof *m.layers);
+    for (size_t i = 0; i < m.count; i++)
+        m.layers[i] = w->ops->ffn_create(m.d, &part, form->keep);
+    m.x = numbers(w, DTYPE_BF16, MOE_ROWS * hidden, 1);
+    m.out = mem_aligned(MOE_ROWS * hidden, sizeof(float));
+    m.ids = mem_new((size_t)MOE_DRAWS * MOE_ROWS * MOE_TOPK, sizeof *m.ids);
+    m.weights = mem_new((size_t)MOE_ROWS * MOE_TOPK, sizeof *m.weights);
+    draw_routing(w, &m);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct bench_task t = {
+            .group = "moe", .dtype = form->name, .rows = rows[i], .run = run_moe, .context = &m};
+        t.bytes = (active(&m, rows[i]) + 1) * expert_size * form->size;
+        t.flops = 2.0 * (double)rows[i] * (MOE_TOPK + 1) * expert_size;
+        snprintf(t.shape, sizeof t.shape, "%zux%zu %dx%d+1", hidden, inter, MOE_EXPERTS, MOE_TOPK);
+        m.rows = (int)rows[i];
+        bench_measure(w->bench, &t);
+    }
+    for (size_t i = 0; i < m.count; i++)
+        w->ops->ffn_destroy(m.d, m.layers[i]);
+    w->backend->device->close(m.d);
+    free_part(&mlp.gate);
+    free_part(&mlp.up);
+    free_part(&mlp.down);
+    free(m.layers);
+    free((void *)m.x);
+    free(m.out);
+    free(m.ids);
+    free(m.weights);
+}
+
+static void bench_moe(struct world *w)
+{
+    for (size_t f = 0; f < COUNT(forms); f++)
+        moe_form(w, &forms[f], 2048, 1536);
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+#define HEADS 64 /* MFA of Step-3: query heads on one KV head, and their size */
+#define DIM   256
+
+struct attention {
+    const struct ops *ops;
+    struct device *d;
+    struct kv *kv;
+    size_t layers;
+    struct attn_batch batch;
+    const void *q;
+    void *out;
+};
+
+static void run_attention(void *context, size_t i)
+{
+    struct attention *a = context;
+    a->ops->attend(a->d, NULL, a->kv, (int)(i % a->layers), &a->batch, HEADS, a->q, a->out);
+}
+
+/* `sequences` rows, each the last token of its own sequence. */
+static void attention_shape(struct world *w, enum dtype dtype, size_t sequences, size_t context)
+{
+    size_t per_sequence = (context + KV_BLOCK - 1) / KV_BLOCK, blocks = sequences * per_sequence;
+    struct device_limits limits = {.rows = sequences,
+                                   .hidden = 1,
+                                   .q_width = HEADS * DIM,
+                                   .heads = HEADS,
+                                   .head_dim = DIM,
+                                   .context = context};
+    struct attention a = {.ops = w->ops, .d = open_device(w, dtype, &limits)};
+    double bytes = 2.0 * DIM * (double)(sequences * context * dtype_size(dtype));
+    a.layers = (size_t)((double)w->cold / bytes) + 1;
+    struct kv_shape shape = {a.layers, blocks, 1, DIM};
+    a.kv = w->ops->kv_create(a.d, &shape);
+    int32_t *index = mem_new(4 * (sequences + 1) + blocks, sizeof *index);
+    int32_t *seg_row = index, *pos = seg_row + sequences + 1, *seg = pos + sequences;
+    int32_t *block = seg + sequences;
+    for (size_t i = 0; i < sequences; i++) {
+        seg_row[i] = seg[i] = (int32_t)i;
+        pos[i] = (int32_t)context - 1;
+        for (size_t j = 0; j < per_sequence; j++)
+            block[i * per_sequence + j] = (int32_t)(j * sequences + i);
+    }
+    seg_row[sequences] = (int32_t)sequences;
+    a.batch = (struct attn_batch){
+        (int)sequences, (int)sequences,   1, (int)context, seg_row, pos, seg, pos,
+        block,          (int)per_sequence};
+    a.q = numbers(w, DTYPE_BF16, sequences * HEADS * DIM, 1);
+    a.out = mem_aligned(sequences * HEADS * DIM, sizeof(float));
+    /* Fill the cache through the front door, all sequences a token at a time. */
+    void *k = numbers(w, DTYPE_BF16, sequences * DIM, 1);
+    void *q = mem_aligned(sequences * HEADS * DIM, 2);
+    float *angles = mem_zeroed(context * DIM, sizeof *angles);
+    for (size_t i = 0; i < context * DIM; i += 2)
+        angles[i] = 1;
+    for (size_t layer = 0; layer < a.layers; layer++)
+        for (int32_t t = 0; t < (int32_t)context; t++) {
+            for (size_t i = 0; i < sequences; i++)
+                pos[i] = t;
+            w->ops->rope_append(a.d, NULL, a.kv, (int)layer, &a.batch, angles, 0, q, k, k);
+        }
+    struct bench_task t = {.group = "attention",
+                           .dtype = dtype_name(dtype),
+                           .rows = sequences,
+                           .bytes = bytes,
+                           .run = run_attention,
+                           .context = &a};
+    t.flops = 4.0 * HEADS * DIM * (double)(sequences * context);
+    snprintf(t.shape, sizeof t.shape, "%dx%d context %zu", HEADS, DIM, context);
+    bench_measure(w->bench, &t);
+    w->ops->kv_destroy(a.d, a.kv);
+    w->backend->device->close(a.d);
+    free(index);
+    free((void *)a.q);
+    free(a.out);
+    free(k);
+    free(q);
+    free(angles);
+}
+
+static void bench_attention(struct world *w)
+{
+    static const enum dtype dtypes[] = {DTYPE_BF16, DTYPE_F8E4M3};
+    for (size_t i = 0; i < COUNT(dtypes); i++) {
+        attention_shape(w, dtypes[i], 16, 512);
+        attention_shape(w, dtypes[i], 16, 4096);
+        if (!w->bench->quick)
+            attention_shape(w, dtypes[i], 16, 16384);
+        attention_shape(w, dtypes[i], 1, 16384);
+    }
+}
+
+/* ---- rows: what should not show up in a profile; share of bandwidth ---------------------------
+ */
+
+struct rows {
+    const struct ops *ops;
+    struct device *d;
+    int n, vocab, hidden;
+    float *x, *gain, *gate, *logits, *logprobs, *weights;
+    void *y;
+    int32_t *ids;
+    struct sample_params *params;
+};
+
+static void run_sample(void *context, size_t i)
+{
+    struct rows *r = context;
+    (void)i;
+    r->ops->sample(r->d, NULL, r->logits, r->n, r->vocab, r->params, r->ids, r->logprobs);
+}
+
+static void run_norm(void *context, size_t i)
+{
+    struct rows *r = context;
+    const void *parts[] = {r->y};
+    (void)i;
+    r->ops->residual_norm(r->d, NULL, r->x, parts, 1, DTYPE_BF16, r->gain, 1e-5f, r->n, r->hidden,
+                          r->y);
+}
+
+static void run_route(void *context, size_t i)
+{
+    struct rows *r = context;
+    struct router_spec spec = {ROUTER_SOFTMAX, 48, 3, false};
+    (void)i;
+    r->ops->route(r->d, NULL, &spec, r->gate, r->y, r->n, r->hidden, r->ids, r->weights);
+}
+
+static void bench_rows(struct world *w)
+{
+    enum { ROWS = 64, HIDDEN = 7168, VOCAB = 128815 };
+    struct device_limits limits = {
+        .rows = ROWS, .hidden = HIDDEN, .logit_rows = ROWS, .vocab = VOCAB};
+    struct rows r = {.ops = w->ops,
+                     .d = open_device(w, DTYPE_BF16, &limits),
+                     .n = ROWS,
+                     .vocab = VOCAB,
+                     .hidden = HIDDEN};
+    r.x = numbers(w, DTYPE_F32, (size_t)ROWS * HIDDEN, 1);
+    r.y = numbers(w, DTYPE_BF16, (size_t)ROWS * HIDDEN, 1);
+    r.gain = numbers(w, DTYPE_F32, HIDDEN, 1);
+    r.gate = numbers(w, DTYPE_F32, (size_t)48 * HIDDEN, 1);
+    r.logits = mem_aligned((size_t)ROWS * VOCAB, sizeof(float));
+    for (size_t i = 0; i < (size_t)ROWS * VOCAB; i++) /* a few tokens stand out, as they do */
+        r.logits[i] = 4 * draw(w) + (i % 9973 == 0 ? 12 * draw(w) : 0);
+    r.ids = mem_new((size_t)ROWS * 4, sizeof *r.ids);
+    r.weights = mem_new((size_t)ROWS * 4, sizeof *r.weights);
+    r.logprobs = mem_new(ROWS, sizeof *r.logprobs);
+    r.params = mem_new(ROWS, sizeof *r.params);
+    for (size_t i = 0; i < ROWS; i++)
+        r.params[i] = (struct sample_params){0.8f, 0.95f, 50, (draw(w) + 1) / 2};
+    struct bench_task tasks[] = {
+        {"sample", "f32", "128815, k 50, p 0.95", ROWS, 4.0 * ROWS * VOCAB, 0, run_sample, &r},
+        {"norm", "bf16", "7168, one part", ROWS, 14.0 * ROWS * HIDDEN, 0, run_norm, &r},
+        {"route", "f32", "7168, 48 experts", ROWS, 2.0 * ROWS * HIDDEN + 4.0 * 48 * HIDDEN, 0,
+         run_route, &r},
+    };
+    for (size_t i = 0; i < COUNT(tasks); i++)
+        bench_measure(w->bench, &tasks[i]);
+    w->backend->device->close(r.d);
+    free(r.x), free(r.y), free(r.gain), free(r.gate), free(r.logits);
+    free(r.ids), free(r.weights), free(r.logprobs), free(r.params);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(struct world *w);
+    } groups[] = {{"linear", bench_linear},
+                  {"moe", bench_moe},
+                  {"attention", bench_attention},
+                  {"lm_head", bench_lm_head},
+                  {"rows", bench_rows}};
+    struct bench b;
+    struct err e;
+    if (bench_options(&b, argc, argv) != 0)
+        return EXIT_INPUT;
+    struct world w = {.bench = &b, .backend = backend_find("cpu", b.backend, &e)};
+    if (!w.backend) {
+        fprintf(stderr, "%s\n", e.text);
+        return EXIT_INPUT;
+    }
+    w.ops = w.backend->ops;
+    w.cold = b.quick ? (size_t)400 << 20 : (size_t)1200 << 20;
+    bench_begin(&b, w.backend->name);
+    for (size_t i = 0; i < COUNT(groups); i++)
+        if (bench_wants(&b, groups[i].name))
+            groups[i].run(&w);
+    bench_end(&b);
+    return EXIT_DONE;
+}

@@ -1,0 +1,164 @@
+#include "tests/bench/limits.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#define AVX512 __attribute__((target("avx512f,avx512bf16"), noinline))
+#define AVX2   __attribute__((target("avx2,fma"), noinline))
+
+AVX512 static void read_avx512(const unsigned char *p, size_t bytes)
+{
+    __m512i s[4];
+    for (size_t j = 0; j < 4; j++)
+        s[j] = _mm512_setzero_si512();
+    for (size_t i = 0; i < bytes; i += 256) {
+        _mm_prefetch((const char *)p + i + 4096, _MM_HINT_T0);
+        _mm_prefetch((const char *)p + i + 4160, _MM_HINT_T0);
+        _mm_prefetch((const char *)p + i + 4224, _MM_HINT_T0);
+        _mm_prefetch((const char *)p + i + 4288, _MM_HINT_T0);
+        s[0] = _mm512_or_si512(s[0], _mm512_load_si512(p + i));
+        s[1] = _mm512_or_si512(s[1], _mm512_load_si512(p + i + 64));
+        s[2] = _mm512_or_si512(s[2], _mm512_load_si512(p + i + 128));
+        s[3] = _mm512_or_si512(s[3], _mm512_load_si512(p + i + 192));
+    }
+    __asm__ volatile("" : : "v"(s[0]), "v"(s[1]), "v"(s[2]), "v"(s[3]));
+}
+
+AVX2 static void read_avx2(const unsigned char *p, size_t bytes)
+{
+    __m256i a = _mm256_setzero_si256(), b = a;
+    for (size_t i = 0; i < bytes; i += 64) {
+        _mm_prefetch((const char *)p + i + 4096, _MM_HINT_T0);
+        a = _mm256_or_si256(a, _mm256_load_si256((const __m256i *)(p + i)));
+        b = _mm256_or_si256(b, _mm256_load_si256((const __m256i *)(p + i + 32)));
+    }
+    __asm__ volatile("" : : "x"(a), "x"(b));
+}
+
+/* Twelve chains of sums: enough to hide the latency of each on any core with two units. */
+#define TWELVE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+
+AVX512 static double work_avx512(size_t rounds)
+{
+    __m512bh x = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    __asm__ volatile("" : "+v"(x));
+#define ZERO512(i) __m512 s##i = _mm512_setzero_ps();
+#define DOT512(i)  s##i = _mm512_dpbf16_ps(s##i, x, x);
+#define USE512(i)  __asm__ volatile("" : : "v"(s##i));
+    TWELVE(ZERO512)
+    for (size_t i = 0; i < rounds; i++) {
+        TWELVE(DOT512)
+    }
+    TWELVE(USE512)
+    return (double)rounds * 12 * 64;
+}
+
+AVX2 static double work_avx2(size_t rounds)
+{
+    __m256 x = _mm256_set1_ps(1.0f);
+    __asm__ volatile("" : "+x"(x));
+#define ZERO256(i) __m256 s##i = _mm256_setzero_ps();
+#define FMA256(i)  s##i = _mm256_fmadd_ps(x, x, s##i);
+#define USE256(i)  __asm__ volatile("" : : "x"(s##i));
+    TWELVE(ZERO256)
+    for (size_t i = 0; i < rounds; i++) {
+        TWELVE(FMA256)
+    }
+    TWELVE(USE256)
+    return (double)rounds * 12 * 16;
+}
+#endif
+
+static void read_plain(const unsigned char *p, size_t bytes)
+{
+    uint64_t sum = 0, v;
+    for (size_t i = 0; i < bytes; i += sizeof v) {
+        memcpy(&v, p + i, sizeof v);
+        sum |= v;
+    }
+    __asm__ volatile("" : : "r"(sum));
+}
+
+static double work_plain(size_t rounds)
+{
+    float s[8] = {0}, x = 1;
+    __asm__ volatile("" : "+m"(x));
+    for (size_t i = 0; i < rounds; i++)
+        for (size_t j = 0; j < 8; j++)
+            s[j] = s[j] * 0.5f + x;
+    __asm__ volatile("" : : "m"(s));
+    return (double)rounds * 8 * 2;
+}
+
+static void read_piece(int vector, const unsigned char *p, size_t bytes)
+{
+#ifdef __x86_64__
+    if (vector == 2)
+        read_avx512(p, bytes);
+    else if (vector == 1)
+        read_avx2(p, bytes);
+    else
+#endif
+        read_plain(p, bytes);
+}
+
+static double work(int vector, size_t rounds)
+{
+#ifdef __x86_64__
+    if (vector == 2)
+        return work_avx512(rounds);
+    if (vector == 1)
+        return work_avx2(rounds);
+#endif
+    return work_plain(rounds);
+}
+
+#define PIECE ((size_t)1 << 22) /* bytes that each thread reads before the clock is looked at */
+
+void limits_open(struct limits *l, const char *backend, int threads, size_t bytes)
+{
+    static const char *const units[] = {"mul+add", "vfmadd", "vdpbf16ps"};
+    size_t step = PIECE * (size_t)threads;
+    l->threads = threads;
+    l->vector = strcmp(backend, "avx512") == 0 ? 2 : strcmp(backend, "avx2") == 0;
+    l->unit = units[l->vector];
+    l->bytes = (bytes + step - 1) / step * step;
+    l->at = 0;
+    l->memory = mem_aligned(l->bytes, 1);
+    memset(l->memory, 1, l->bytes);
+}
+
+void limits_close(struct limits *l)
+{
+    free(l->memory);
+}
+
+double limits_bandwidth(struct limits *l, double seconds)
+{
+    double start = clock_now(), read = 0;
+    while (clock_now() - start < seconds) {
+#pragma omp parallel for num_threads(l->threads) schedule(static)
+        for (int t = 0; t < l->threads; t++)
+            read_piece(l->vector, l->memory + l->at + (size_t)t * PIECE, PIECE);
+        read += (double)PIECE * l->threads;
+        l->at = (l->at + PIECE * (size_t)l->threads) % l->bytes;
+    }
+    return read / (clock_now() - start);
+}
+
+double limits_peak(struct limits *l, double seconds)
+{
+    double start = clock_now(), done = 0;
+    while (clock_now() - start < seconds) {
+#pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : done)
+        for (int t = 0; t < l->threads; t++)
+            done += work(l->vector, 50000);
+    }
+    return done / (clock_now() - start);
+}

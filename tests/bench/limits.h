@@ -1,0 +1,29 @@
+/* limits.h - what this machine can do at most: how fast threads together read memory, and how many
+ * multiply-adds they make out of registers. The two sides of every roof that a kernel is held to.
+ *
+ * Both are measured in small pieces, so that they can stand between the runs of a kernel: other
+ * work on the machine then slows both down alike, and their ratio stays.
+ */
+#ifndef TANDEM_TESTS_BENCH_LIMITS_H
+#define TANDEM_TESTS_BENCH_LIMITS_H
+
+#include <stddef.h>
+
+struct limits {
+    int threads;
+    const char *unit; /* the instruction that peak counts: "vdpbf16ps", "vfmadd" or "mul+add" */
+    int vector;       /* 0: plain, 1: AVX2 FMA, 2: AVX-512 bf16 */
+    unsigned char *memory;
+    size_t bytes, at; /* of memory; where the next piece is read */
+};
+
+/* For a backend by its name ("plain", "avx2", "avx512"). Takes `bytes` of memory, more than caches
+ * hold, and touches it. */
+void limits_open(struct limits *l, const char *backend, int threads, size_t bytes);
+void limits_close(struct limits *l);
+
+/* Bytes per second, and flops (two per multiply-add) per second, over about `seconds`. */
+double limits_bandwidth(struct limits *l, double seconds);
+double limits_peak(struct limits *l, double seconds);
+
+#endif
