@@ -155,6 +155,16 @@ static void rows_to(float *const *to, const struct segment *segments, int n, con
     }
 }
 
+/* n numbers of NaN on the device. */
+static void *nans(struct rig *r, size_t n)
+{
+    float *values = rig_host(r, n, sizeof *values);
+    for (size_t i = 0; i < n; i++)
+        values[i] = NAN;
+    return rig_put_values(r, r->act, values, n);
+}
+
+/* The batch goes into the layer under test, then NaN at the same places of another layer. */
 static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
                        const struct segment *segments, int n, struct played *p)
 {
@@ -170,6 +180,8 @@ static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
         rig_put_values(r, r->act, rows_from(r, scene->v, segments, n, rows, narrow), rows * narrow);
     void *out = rig_room(r, rows * wide * dtype_size(r->act));
     r->ops->rope_append(r->d, r->s, kv, LAYER, &batch, p->angles, shape->heads, q, k, v);
+    r->ops->rope_append(r->d, r->s, kv, 1 - LAYER, &batch, p->angles, shape->heads,
+                        nans(r, rows * wide), nans(r, rows * narrow), nans(r, rows * narrow));
     r->ops->attend(r->d, r->s, kv, LAYER, &batch, shape->heads, q, out);
     rows_to(p->q, segments, n, rig_get_values(r, r->act, q, rows * wide), wide);
     rows_to(p->k, segments, n, rig_get_values(r, r->act, k, rows * narrow), narrow);
@@ -186,11 +198,7 @@ static struct kv *poisoned_kv(struct rig *r, const struct scene *scene, const fl
     struct kv *kv = r->ops->kv_create(r->d, &kv_shape);
     size_t elements = (size_t)KV_BLOCK * MAX_BLOCKS * (size_t)shape->dim;
     size_t wide = elements * (size_t)shape->heads, narrow = elements * (size_t)shape->kv_heads;
-    float *nans = rig_host(r, wide, sizeof *nans);
-    for (size_t i = 0; i < wide; i++)
-        nans[i] = NAN;
-    void *q = rig_put_values(r, r->act, nans, wide), *k = rig_put_values(r, r->act, nans, narrow);
-    void *v = rig_put_values(r, r->act, nans, narrow);
+    void *q = nans(r, wide), *k = nans(r, narrow), *v = nans(r, narrow);
     for (int s = 0; s < SEQUENCES; s++) {
         struct segment all = {s, 0, MAX_BLOCKS * KV_BLOCK};
         struct attn_batch batch = make_batch(r, scene, &all, 1);

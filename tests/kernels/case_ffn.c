@@ -208,12 +208,13 @@ int case_ffn(const struct backend *b)
 /* ---- order, and experts that others chose -------------------------------------------------------
  */
 
-/* All experts compute the same v. With weights 2^24, 1 and -2^24 on experts 0, 1 and 2 the sum in
- * expert order differs in its last bits from every other order, so it must be bit for bit the one
- * that the contract spells out, whatever the order in which the router names the experts. */
+/* All experts compute the same v. With weights 1, 2^24 and -2^24 on experts 0, 1 and 2 the sum in
+ * expert order loses bits of v that other orders keep or lose elsewhere, so it must be bit for bit
+ * the one that the contract spells out, whatever the order in which the router names the experts.
+ */
 static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *order)
 {
-    static const float factors[3] = {0x1p24f, 1.0f, -0x1p24f};
+    static const float factors[3] = {1.0f, 0x1p24f, -0x1p24f};
     int32_t ids[3];
     float weights[3];
     for (int k = 0; k < 3; k++) {
@@ -230,7 +231,7 @@ static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *ord
     float *got = (float *)(void *)run_ffn(r, in, (const int[]){0}, 1);
     float *want = rig_host(r, 77, sizeof *want);
     for (size_t h = 0; h < 77; h++) {
-        volatile float sum = factors[0] * v[h]; /* exact: a power of two */
+        volatile float sum = factors[0] * v[h]; /* products are exact: powers of two */
         sum += factors[1] * v[h];
         sum += factors[2] * v[h];
         want[h] = sum;
@@ -239,11 +240,40 @@ static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *ord
     rig_clear(r);
 }
 
+/* The intermediate is kept in the activation dtype: with one of it and a down of ones, the output
+ * is that number itself, and must be one that bf16 can hold. */
+static int check_intermediate(const struct backend *b)
+{
+    static const struct shape shape = {7, 1, 0, 0, 1, 1, 1};
+    struct rig r;
+    struct device_limits limits = limits_of(&shape, 17);
+    rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 2, &limits);
+    rig_at(&r, "ffn with one intermediate number");
+    struct ffn_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+    fill_inputs(&r, &in, &shape, DTYPE_BF16, 17);
+    in.parts[0].down.data = rig_encode(&r, DTYPE_BF16, (const float[]){1, 1, 1, 1, 1, 1, 1}, 7);
+    in.parts[0].down.stride = 1;
+    float ones[17];
+    int rows[17];
+    for (int i = 0; i < 17; i++) {
+        ones[i] = 1;
+        rows[i] = i;
+    }
+    in.weights = ones;
+    const float *got = (float *)(void *)run_ffn(&r, &in, rows, 17);
+    for (size_t i = 0; i < 17 * 7; i++)
+        if (got[i] != f32_from_bf16(bf16_from_f32(got[i]))) {
+            rig_fail(&r, "out is %.9g, no bf16", (double)got[i]);
+            break;
+        }
+    return rig_close(&r);
+}
+
 int case_ffn_order(const struct backend *b)
 {
     static const int32_t orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}};
     static const struct shape shape = {77, 65, 0, 0, 4, 4, 3};
-    int failures = 0;
+    int failures = check_intermediate(b);
     for (size_t a = 0; a < COUNT(shape_acts); a++) {
         struct rig r;
         struct device_limits limits = limits_of(&shape, 4);
