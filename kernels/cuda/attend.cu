@@ -110,8 +110,8 @@ static __device__ __forceinline__ void scores(const unsigned char *query, const 
     }
 }
 
-/* o += p v for 32 tokens. With TAIL, only the first `left` tokens count. */
-template <int D, int TYPE, bool TAIL>
+/* o += p v for 32 tokens, of which the first `left` count. */
+template <int D, int TYPE>
 static __device__ __forceinline__ void add_values(const unsigned char *values, const float p[4][4],
                                                   int left, float o[D / 8][4])
 {
@@ -126,12 +126,11 @@ static __device__ __forceinline__ void add_values(const unsigned char *values, c
         keep[i] = (token < left ? 0xffffu : 0u) | (token + 1 < left ? 0xffff0000u : 0u);
     }
     const int dims = TYPE == NUMBER_BF16 ? 1 : 2; /* groups of 8 in 16 bytes of a lane */
-    int at = lane * 16;
 #pragma unroll
     for (int i = 0; i < D / 8; i += dims) {
-        if (i % 4 == 0) /* no more than 4 loads ahead: the registers are needed for o */
-            at = opaque(at);
-        uint4 v = *(const uint4 *)(values + i / dims * 512 + at);
+        if (i % 16 == 0) /* not too many loads ahead: the registers are needed for o */
+            __syncwarp();
+        uint4 v = *(const uint4 *)(values + i / dims * 512 + lane * 16);
 #pragma unroll
         for (int j = 0; j < dims; j++) {
             uint32_t b[4] = {v.x, v.y, v.z, v.w};
@@ -139,9 +138,11 @@ static __device__ __forceinline__ void add_values(const unsigned char *values, c
                 e4m3x4_bf16(j ? v.z : v.x, &b[0], &b[1]);
                 e4m3x4_bf16(j ? v.w : v.y, &b[2], &b[3]);
             }
+            if (left < KV_HALF) {
 #pragma unroll
-            for (int c = 0; TAIL && c < 4; c++)
-                b[c] &= keep[c];
+                for (int c = 0; c < 4; c++)
+                    b[c] &= keep[c];
+            }
             mma_bf16(o[i + j], a[0], b[0], b[1]);
             mma_bf16(o[i + j], a[1], b[2], b[3]);
         }
@@ -149,7 +150,7 @@ static __device__ __forceinline__ void add_values(const unsigned char *values, c
 }
 
 /* 32 tokens of which the first `left` count. scale: D^-0.5 / ln 2. */
-template <int D, int TYPE, bool TAIL>
+template <int D, int TYPE>
 static __device__ __forceinline__ void step(const unsigned char *query, const unsigned char *stage,
                                             int left, float scale, attend_state<D> &w)
 {
@@ -158,7 +159,7 @@ static __device__ __forceinline__ void step(const unsigned char *query, const un
     scores<D, TYPE>(query, stage, s);
 #pragma unroll
     for (int i = 0; i < 16; i++) {
-        if (TAIL && i / 4 * 8 + lane % 4 * 2 + i % 2 >= left)
+        if (i / 4 * 8 + lane % 4 * 2 + i % 2 >= left)
             s[i / 4][i % 4] = -INFINITY;
         most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i / 4][i % 4]);
     }
@@ -182,7 +183,7 @@ static __device__ __forceinline__ void step(const unsigned char *query, const un
         for (int i = 0; i < D / 2; i++)
             w.o[i / 4][i % 4] *= keep[i / 2 % 2];
     }
-    add_values<D, TYPE, TAIL>(stage + attend_shape<D, TYPE>::half_bytes, s, left, w.o);
+    add_values<D, TYPE>(stage + attend_shape<D, TYPE>::half_bytes, s, left, w.o);
 }
 
 /* The row's result, when one chunk was all, or the chunk's part of it. */
@@ -261,10 +262,7 @@ static __device__ __forceinline__ void run_chunk(const attend_args &a, int row, 
         if (i < 0 || count <= 0)
             continue;
         const unsigned char *stage = stages + i % shape::stages * shape::stage_bytes;
-        if (count >= KV_HALF)
-            step<D, TYPE, false>(query, stage, KV_HALF, scale, w);
-        else
-            step<D, TYPE, true>(query, stage, count, scale, w);
+        step<D, TYPE>(query, stage, count < KV_HALF ? count : KV_HALF, scale, w);
     }
     if (start < context)
         finish<D>(a, row + local, head, left, whole, scale, w);

@@ -20,7 +20,9 @@ EMU_OBJ := $(patsubst %.c,$(EMU)/%.o,$(sort $(EMU_C))) \
     $(patsubst %.cpp,$(EMU)/%.o,$(wildcard tests/cuda/*.cpp))
 EMU_MAIN := $(if $(wildcard tests/cuda/*.c),$(shell grep -lE '^int main\b' tests/cuda/*.c))
 EMU_TESTS := $(EMU_MAIN:%.c=$(EMU)/%) $(EMU)/tests/kernels/parity
-EMU_PARITY := $(patsubst %.c,$(EMU)/%.o,$(wildcard tests/kernels/*.c))
+# The parity program, and its helpers, which the programs here use too.
+EMU_HELPERS := $(patsubst %.c,$(EMU)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
+EMU_PARITY := $(EMU)/tests/kernels/parity.o $(EMU_HELPERS)
 
 $(EMU)/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -46,7 +48,7 @@ $(EMU)/tandem: $(EMU)/src/main.o $(EMU)/libtandem_emu.a
 $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
-$(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(filter-out $(EMU)/tests/kernels/parity.o,$(EMU_PARITY)) $(EMU)/libtandem_emu.a
+$(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(EMU_HELPERS) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
 emu-tests: $(EMU_TESTS)
