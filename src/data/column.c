@@ -22,7 +22,11 @@ struct column {
     size_t count;
     char describe[64];
     struct window window;
-    char *rows[AHEAD_ROWS]; /* belong to HDF5 */
+    char *rows[AHEAD_ROWS]; /* into what `given` lists */
+    void
+        *given[AHEAD_ROWS]; /* what HDF5 was given for strings: it forgets them when a read fails */
+    size_t n_given;
+    hid_t transfer;
     size_t begin, held;
     size_t next, ahead; /* the row that follows the last one read; how many to read then */
 };
@@ -118,17 +122,41 @@ static int choose_type(struct column *c, struct err *e)
     return rc;
 }
 
+/* HDF5 asks for the memory of every string with these. */
+static void *give(size_t bytes, void *column)
+{
+    struct column *c = column;
+    /* NULL is HDF5's own error then: a damaged length is no reason to end the job. */
+    void *memory = c->n_given < AHEAD_ROWS ? malloc(bytes ? bytes : 1) : NULL;
+    if (memory)
+        c->given[c->n_given++] = memory;
+    return memory;
+}
+
+static void take_back(void *memory, void *column)
+{
+    (void)memory, (void)column; /* drop_rows() frees it */
+}
+
+static void drop_rows(struct column *c)
+{
+    while (c->n_given)
+        free(c->given[--c->n_given]);
+    c->held = 0;
+}
+
 int column_open(struct column **out, hid_t file, const char *path, const char *name, struct err *e)
 {
     struct column *c = mem_zeroed(1, sizeof *c);
     c->path = mem_string(path);
     c->name = mem_string(name);
-    c->type = -1;
+    c->type = c->transfer = -1;
     c->next = SIZE_MAX;
+    bool there = h5_has(file, name);
     c->dataset = H5Dopen2(file, name, H5P_DEFAULT);
     int rc = 0;
     if (c->dataset < 0)
-        rc = h5_err(e, h5_has(file, name) ? "cannot be opened as a dataset" : "is not in the file");
+        rc = h5_err(e, there ? "cannot be opened as a dataset" : "is not in the file");
     if (rc == 0)
         rc = check_space(c, e);
     if (rc == 0)
@@ -142,18 +170,14 @@ int column_open(struct column **out, hid_t file, const char *path, const char *n
         column_close(c);
         return -1;
     }
-    if (!c->variable)
+    if (c->variable) {
+        c->transfer = H5Pcreate(H5P_DATASET_XFER);
+        H5Pset_vlen_mem_manager(c->transfer, give, c, take_back, c);
+    } else {
         window_init(&c->window, c->dataset, c->type, c->count, WINDOW_BYTES);
+    }
     *out = c;
     return 0;
-}
-
-static void drop_rows(struct column *c)
-{
-    for (size_t i = 0; i < c->held; i++)
-        if (c->rows[i])
-            H5free_memory(c->rows[i]);
-    c->held = 0;
 }
 
 void column_close(struct column *c)
@@ -162,10 +186,9 @@ void column_close(struct column *c)
         return;
     drop_rows(c);
     window_free(&c->window);
-    if (c->type >= 0)
-        H5Tclose(c->type);
-    if (c->dataset >= 0)
-        H5Dclose(c->dataset);
+    h5_close(c->transfer);
+    h5_close(c->type);
+    h5_close(c->dataset);
     free(c->path);
     free(c->name);
     free(c);
@@ -195,10 +218,10 @@ static int load_rows(struct column *c, size_t begin, size_t n, struct err *e)
     hid_t space = H5Screate_simple(1, &count, NULL);
     H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &from, NULL, &count, NULL);
     int rc = 0;
-    if (H5Dread(c->dataset, c->type, space, file_space, H5P_DEFAULT, c->rows) < 0)
+    if (H5Dread(c->dataset, c->type, space, file_space, c->transfer, c->rows) < 0)
         rc = h5_err(e, "row %zu cannot be read", begin);
     c->begin = begin;
-    c->held = n; /* after a failure too: what was read before the bad row is freed */
+    c->held = n;
     if (rc != 0)
         drop_rows(c);
     H5Sclose(space);

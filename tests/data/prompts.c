@@ -507,6 +507,35 @@ static void damaged_rows_do_not_take_their_neighbours(void **state)
     prompts_close(p);
 }
 
+/* A string of variable length is a reference: one that leads nowhere costs one row. */
+static void a_lost_string_is_one_row(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("reference.h5");
+    write_variable(path, 0);
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT),
+          set = H5Dopen2(file, "text", H5P_DEFAULT);
+    size_t at = (size_t)H5Dget_offset(set) + 700 * 16 + 4; /* length, address, index */
+    H5Dclose(set);
+    H5Fclose(file);
+    size_t n;
+    char *whole = scratch_read(path, &n);
+    memset(whole + at, 0x11, 2);
+    scratch_write(path, whole, n);
+    free(whole);
+    struct prompts *p;
+    struct err e;
+    struct prompt row;
+    expect_ok(prompts_open(&p, path, &e), &e);
+    for (size_t i = 0; i < N; i++) {
+        if (i == 700)
+            expect_error(prompts_read(p, i, &row, &e), &e, path, "\"text\"", "row 700", NULL);
+        else
+            expect_row(p, i);
+    }
+    prompts_close(p);
+}
+
 static void the_demo_prompts(void **state)
 {
     (void)state;
@@ -540,6 +569,7 @@ int main(void)
         cmocka_unit_test(files_that_are_none),
         cmocka_unit_test(a_lock_names_the_way_out),
         cmocka_unit_test(damaged_rows_do_not_take_their_neighbours),
+        cmocka_unit_test(a_lost_string_is_one_row),
         cmocka_unit_test(the_demo_prompts),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
