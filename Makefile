@@ -95,7 +95,8 @@ TESTS := $(TEST_MAIN:%.c=$(BUILD)/%)
 helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN),$(TEST_SRC))))
 
 # --- targets ---------------------------------------------------------------------------------
-RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" tests/run
+RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" EMU_TESTS="$(EMU_TESTS)" tests/run
+PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 .PHONY: all demo test check test-slurm bench info ptxas install format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -103,16 +104,16 @@ all: $(BUILD)/tandem ## the program, build/tandem
 
 demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mpirun, show completions
 	@tests/packages.sh build
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(PARALLEL) all
 	@tests/demo.sh $(BUILD)/tandem
 
 test: ## install what is missing (as root), build, run every test
 	@tests/packages.sh build test
-	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) $(PARALLEL) all tests $(if $(EMU_TESTS),emu-tests)
 	@$(RUN)
 
-check: tests ## unit tests only: seconds, no MPI, no network
-	@$(RUN) unit
+check: tests ## unit tests only, the longer ones cut short: no MPI, no network
+	@QUICK=1 $(RUN) unit
 
 test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on this machine (root)
 	@$(RUN) slurm
