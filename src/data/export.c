@@ -278,16 +278,17 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
 
 /* The shards of a job that is not finished, and may be running. */
 
-static void put_completion(FILE *out, const struct completion *c, uint64_t samples,
-                           struct prompts *prompts, const struct export_options *o)
+static void put_completion(FILE *out, const struct completion *c,
+                           const struct completions_identity *id, struct prompts *prompts,
+                           const struct export_options *o)
 {
-    uint64_t prompt = c->unit / samples;
+    uint64_t prompt = id->first_prompt + c->unit / id->samples;
     char *id =
         prompts && prompt < prompts_count(prompts) ? prompts_id(prompts, (size_t)prompt) : NULL;
     put_line(out, &(struct line){
-                      .id = id,
+                      .id = name,
                       .prompt = prompt,
-                      .sample = c->unit % samples,
+                      .sample = c->unit % id->samples,
                       .text = c->text,
                       .text_bytes = strlen(c->text),
                       .finish = finish_name(c->finish),
@@ -297,7 +298,7 @@ static void put_completion(FILE *out, const struct completion *c, uint64_t sampl
                       .logprobs = o->logprobs ? c->logprobs : NULL,
                       .n = c->n_tokens,
                   });
-    free(id);
+    free(name);
 }
 
 /* All shards, opened. A running job may replace shards by a larger one between listing and opening:
@@ -327,22 +328,21 @@ static int export_shards(const char *directory, FILE *out, const struct export_o
     struct completions_identity id;
     if (identity_read(directory, &id, e) != 0)
         return -1;
-    uint64_t samples = id.samples;
     struct shards_walk *walk = NULL;
-    int rc = samples == 0 ? err_set(e, "%s: " IDENTITY_FILE " has no samples", directory)
-                          : open_walk(&walk, directory, identity_hash(&id), e);
-    identity_free(&id);
+    int rc = id.samples == 0 ? err_set(e, "%s: " IDENTITY_FILE " has no samples", directory)
+                             : open_walk(&walk, directory, identity_hash(&id), e);
     while (rc == 0 && !ferror(out)) {
         uint64_t unit;
         struct completion c;
         rc = shards_walk_next(walk, &unit, &c, e);
         if (rc != 0 || unit == UINT64_MAX)
             break;
-        put_completion(out, &c, samples, prompts, o);
+        put_completion(out, &c, &id, prompts, o);
         completion_free(&c);
         ++*rows;
     }
     shards_walk_close(walk);
+    identity_free(&id);
     return rc;
 }
 

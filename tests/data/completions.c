@@ -114,6 +114,36 @@ static void survives_reopening(void **state)
     prompts_close(prompts);
 }
 
+/* A job over a part of the prompts. */
+static void prompts_from_the_middle(void **state)
+{
+    (void)state;
+    enum { FIRST = 7, UNITS = 12, SAMPLES = 2 };
+    const char *path = scratch_path("middle.h5");
+    struct completions_identity id = scratch_identity(UNITS, SAMPLES);
+    id.first_prompt = FIRST;
+    struct prompts *prompts = output_prompts(scratch_path("middle-prompts.h5"), 20);
+    struct completions *c = open_job(path, &id);
+    struct err e;
+    expect_ok(output_seal(c, 0, 1, UNITS, &e), &e);
+    completions_close(c);
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    const struct export_options options = {.partial = true,
+                                           .prompts = scratch_path("middle-prompts.h5")};
+    expect_ok(export_completions(path, out, &options, &e), &e);
+    fclose(out);
+    assert_non_null(strstr(text, "{\"id\": \"p7\", \"prompt\": 7, \"sample\": 0"));
+    assert_non_null(strstr(text, "{\"id\": \"p12\", \"prompt\": 12, \"sample\": 1"));
+    free(text);
+    c = open_job(path, &id);
+    expect_ok(completions_merge(c, prompts, NULL, 0, &e), &e);
+    completions_close(c);
+    prompts_close(prompts);
+    expect_output_from(path, FIRST, UNITS, SAMPLES);
+}
+
 static void compaction_keeps_files_few(void **state)
 {
     (void)state;
@@ -194,14 +224,15 @@ static void another_job_is_refused(void **state)
     const char *path = scratch_path("other.h5");
     const struct completions_identity id = scratch_identity(12, 2);
     static char reordered[] = "{\"seed\":11,   \"temperature\":0.7}", other[] = "{\"seed\": 12}";
-    struct completions_identity wrong[6];
-    static const char *const messages[6] = {"another model",
+    struct completions_identity wrong[7];
+    static const char *const messages[7] = {"another model",
                                             "another tokenizer",
                                             "other prompts",
                                             "2 samples a prompt instead of 3",
                                             "12 completions instead of 24",
-                                            "{\"seed\":12}"};
-    for (size_t i = 0; i < 6; i++)
+                                            "{\"seed\":12}",
+                                            "first prompt row 0 instead of 3"};
+    for (size_t i = 0; i < 7; i++)
         wrong[i] = id;
     wrong[0].model_hash++;
     wrong[1].tokenizer_hash++;
@@ -209,13 +240,14 @@ static void another_job_is_refused(void **state)
     wrong[3].samples = 3;
     wrong[4].units = 24;
     wrong[5].sampling = other;
+    wrong[6].first_prompt = 3;
     struct err e;
     bool finished;
     struct completions *c = open_job(path, &id), *none;
     expect_ok(output_seal(c, 0, 2, 12, &e), &e);
     completions_close(c);
     for (int done = 0; done < 2; done++) { /* the unfinished job's directory, then the output */
-        for (size_t i = 0; i < 6; i++)
+        for (size_t i = 0; i < 7; i++)
             expect_error(completions_open(&none, path, &wrong[i], &finished, &e), &e, path,
                          messages[i], "name another output", NULL);
         struct completions_identity same = id;
@@ -528,6 +560,7 @@ int main(void)
     scratch_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(survives_reopening),
+        cmocka_unit_test(prompts_from_the_middle),
         cmocka_unit_test(compaction_keeps_files_few),
         cmocka_unit_test(superseded_shards_and_leftovers_go),
         cmocka_unit_test(another_job_is_refused),

@@ -121,8 +121,9 @@ static void expect_ragged(struct output *o, const struct completion *wanted, siz
     free(logprobs);
 }
 
-static void expect_row(struct output *o, size_t unit, size_t samples, size_t start)
+static void expect_row(struct output *o, size_t first, size_t unit, size_t samples, size_t start)
 {
+    const size_t prompt = first + unit / samples;
     struct err e;
     struct completion wanted = scratch_completion(unit);
     char id[32], *text[4];
@@ -135,12 +136,12 @@ static void expect_row(struct output *o, size_t unit, size_t samples, size_t sta
         expect_ok(column_integers(o->integers[k], unit, 1, &number[k], &e), &e);
     for (size_t k = 0; k < 3; k++)
         expect_ok(column_reals(o->reals[k], unit, 1, &real[k], &e), &e);
-    snprintf(id, sizeof id, "p%zu", unit / samples);
+    snprintf(id, sizeof id, "p%zu", prompt);
     assert_string_equal(text[0], wanted.text);
     assert_string_equal(text[1], id);
     assert_string_equal(text[2], finish_name(wanted.finish));
     assert_string_equal(text[3], wanted.error ? wanted.error : "");
-    assert_int_equal(number[0], unit / samples);
+    assert_int_equal(number[0], prompt);
     assert_int_equal(number[1], unit % samples);
     assert_int_equal(number[2], wanted.rank);
     assert_int_equal(number[3], start);
@@ -155,13 +156,13 @@ static void expect_row(struct output *o, size_t unit, size_t samples, size_t sta
     completion_free(&wanted);
 }
 
-void expect_output(const char *path, size_t units, size_t samples)
+void expect_output_from(const char *path, size_t first, size_t units, size_t samples)
 {
     struct output o;
     open_output(&o, path, units);
     size_t start = 0;
     for (size_t unit = 0; unit < units; unit++) {
-        expect_row(&o, unit, samples, start);
+        expect_row(&o, first, unit, samples, start);
         struct completion c = scratch_completion(unit);
         start += c.n_tokens;
         completion_free(&c);
@@ -171,4 +172,9 @@ void expect_output(const char *path, size_t units, size_t samples)
     char partial[500];
     snprintf(partial, sizeof partial, "%s.partial", path);
     assert_false(files_exist(partial));
+}
+
+void expect_output(const char *path, size_t units, size_t samples)
+{
+    expect_output_from(path, 0, units, samples);
 }

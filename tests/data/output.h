@@ -17,7 +17,9 @@ int output_seal(struct completions *c, uint64_t begin, uint64_t stride, uint64_t
                 struct err *e);
 
 /* Fails unless the output has every unit exactly once, each field of it as scratch_completion()
- * says, the ids of output_prompts(), and nothing is left of `<path>.partial`. */
-void expect_output(const char *path, size_t units, size_t samples);
+ * says, the ids of output_prompts() from prompt `first` on, and nothing is left of
+ * `<path>.partial`. */
+void expect_output_from(const char *path, size_t first, size_t units, size_t samples);
+void expect_output(const char *path, size_t units, size_t samples); /* first 0 */
 
 #endif
