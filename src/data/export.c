@@ -283,7 +283,7 @@ static void put_completion(FILE *out, const struct completion *c,
                            const struct export_options *o)
 {
     uint64_t prompt = id->first_prompt + c->unit / id->samples;
-    char *id =
+    char *name =
         prompts && prompt < prompts_count(prompts) ? prompts_id(prompts, (size_t)prompt) : NULL;
     put_line(out, &(struct line){
                       .id = name,
