@@ -68,6 +68,10 @@ void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *
 void cuda_norm(cudaStream_t stream, const void *x, const float *gain, float eps, int n, int width,
                void *y, int act);
 
+/* n_parts: 1 to NORM_PARTS; out of the parts' type. */
+void cuda_sum(cudaStream_t stream, const struct cuda_parts *parts, int n_parts, int type, int n,
+              int width, void *out);
+
 void cuda_gather(cudaStream_t stream, const float *x, const int32_t *index, int n, int width,
                  float *y);
 void cuda_wire_encode(cudaStream_t stream, const void *x, int act, int n, int hidden, int wire,

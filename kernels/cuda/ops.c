@@ -85,6 +85,19 @@ static void wire_decode(struct device *d, struct stream *s, enum dtype wire, con
         cuda_wire_decode(s->cuda, (int)wire, rows, scales, n, hidden, x, (int)d->config.act);
 }
 
+static void sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
+                enum dtype dtype, int n, int width, void *out)
+{
+    struct cuda_parts all;
+    (void)d;
+    if (n_parts < 1 || n_parts > NORM_PARTS)
+        die("%d partial sums cannot be added (at most %d)", n_parts, NORM_PARTS);
+    for (int i = 0; i < n_parts; i++)
+        all.part[i] = parts[i];
+    if (n > 0 && width > 0)
+        cuda_sum(s->cuda, &all, n_parts, (int)dtype, n, width, out);
+}
+
 static void sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                    const struct sample_params *params, int32_t *tokens, float *logprobs)
 {
@@ -115,6 +128,7 @@ const struct ops cuda_ops = {
     .ffn = cuda_ffn_op,
     .wire_encode = wire_encode,
     .wire_decode = wire_decode,
+    .sum = sum,
     .gather = gather,
     .sample = sample,
 };

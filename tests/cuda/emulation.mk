@@ -14,7 +14,7 @@ EMU_CFLAGS := $(filter-out -DTANDEM_CUDA,$(ALL_CFLAGS)) $(EMU_INCLUDE)
 EMU_SYSTEM := $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(foreach p,$(SMALL),$(call pkg,$(p),cflags)))
 EMU_LIBS := $(MPI_LIBS) $(HDF5_LIBS) $(foreach p,$(SMALL),$(call pkg,$(p),libs)) -lstdc++ -lpthread -lm
 
-EMU_C := $(filter-out src/exchange/nccl.c,$(SRC)) $(wildcard kernels/cuda/*.c)
+EMU_C := $(SRC) src/exchange/nccl.c $(wildcard kernels/cuda/*.c)
 EMU_OBJ := $(patsubst %.c,$(EMU)/%.o,$(sort $(EMU_C))) \
     $(patsubst %.cu,$(EMU)/%.cu.o,$(wildcard kernels/cuda/*.cu)) \
     $(patsubst %.cpp,$(EMU)/%.o,$(wildcard tests/cuda/*.cpp))
@@ -30,7 +30,7 @@ $(EMU)/%.cu.o: %.cu $(BUILD)/flags
 
 $(EMU)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
 $(EMU)/kernels/cpu/avx2%.o: SIMD := -mavx2 -mfma -mf16c
 $(EMU)/kernels/cpu/avx512%.o: SIMD := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
@@ -55,3 +55,11 @@ emu-tests: $(EMU_TESTS)
 .PHONY: emu-tests
 
 -include $(EMU_OBJ:.o=.d) $(EMU_PARITY:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d) $(EMU)/src/main.d
+
+# For a real GPU: parity, then times (tests/cuda/gpu_bench.c). Not part of any test run.
+ifeq ($(USE_CUDA),1)
+GPU_BENCH := $(BUILD)/tests/cuda/gpu_bench
+GPU_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
+$(GPU_BENCH): $(BUILD)/tests/cuda/gpu_bench.o $(GPU_HELPERS) $(BUILD)/libtandem.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
+endif

@@ -75,6 +75,15 @@ void copy_wait(int left);
 
 /* Puts work into a stream. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
+/* Work that other processes take part in. When it is enqueued, again at each launch of a graph it
+ * is captured in, make() gives what is then tried until it returns true. */
+void enqueue_attempts(cudaStream_t stream, std::function<std::function<bool()>()> make);
+/* Runs everything that is enqueued. */
+void finish();
+/* Whether a stream is being captured: much is not allowed then. */
+bool capturing();
+uint64_t random();
+int device();
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread);
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
 } // namespace emu
