@@ -13,6 +13,7 @@
 
 #define SEQUENCES  6
 #define MAX_BLOCKS 3 /* of one sequence */
+#define ALL_ROWS   (SEQUENCES * MAX_BLOCKS * KV_BLOCK)
 #define LAYERS     2
 #define LAYER      1 /* the one that is tested */
 
@@ -48,10 +49,10 @@ struct segment {
     int seq, pos, count;
 };
 
-static struct device_limits limits_of(const struct shape *s)
+static struct device_limits limits_of(const struct shape *s, size_t rows)
 {
     size_t width = (size_t)s->heads * (size_t)s->dim;
-    return (struct device_limits){.rows = 6 * MAX_BLOCKS * KV_BLOCK,
+    return (struct device_limits){.rows = rows,
                                   .hidden = 1,
                                   .q_width = width,
                                   .heads = (size_t)s->heads,
@@ -105,8 +106,8 @@ static struct attn_batch make_batch(struct rig *r, const struct scene *scene,
     size_t count = (size_t)n;
     int32_t *seg_row = rig_host(r, count + 1, 4), *seg_pos = rig_host(r, count, 4);
     int32_t *blocks = rig_host(r, count * (MAX_BLOCKS + 1), 4);
-    int32_t *row_seg = rig_host(r, SEQUENCES * MAX_BLOCKS * KV_BLOCK, 4);
-    int32_t *row_pos = rig_host(r, SEQUENCES * MAX_BLOCKS * KV_BLOCK, 4);
+    int32_t *row_seg = rig_host(r, ALL_ROWS, 4);
+    int32_t *row_pos = rig_host(r, ALL_ROWS, 4);
     for (int i = 0; i < n; i++) {
         const struct segment *s = &segments[i];
         int context = s->pos + s->count;
@@ -189,23 +190,26 @@ static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
     rig_clear(r);
 }
 
-/* Every place of the cache gets a NaN, in every layer. */
+/* A cache with a NaN in every place of every layer. */
 static struct kv *poisoned_kv(struct rig *r, const struct scene *scene, const float *angles)
 {
     const struct shape *shape = &scene->shape;
     struct kv_shape kv_shape = {LAYERS, SEQUENCES * MAX_BLOCKS, (size_t)shape->kv_heads,
                                 (size_t)shape->dim};
     struct kv *kv = r->ops->kv_create(r->d, &kv_shape);
-    size_t elements = (size_t)KV_BLOCK * MAX_BLOCKS * (size_t)shape->dim;
-    size_t wide = elements * (size_t)shape->heads, narrow = elements * (size_t)shape->kv_heads;
-    void *q = nans(r, wide), *k = nans(r, narrow), *v = nans(r, narrow);
-    for (int s = 0; s < SEQUENCES; s++) {
-        struct segment all = {s, 0, MAX_BLOCKS * KV_BLOCK};
-        struct attn_batch batch = make_batch(r, scene, &all, 1);
+    int rows = r->limits.rows < KV_BLOCK ? (int)r->limits.rows : KV_BLOCK;
+    size_t numbers = (size_t)rows * (size_t)shape->dim;
+    for (int i = 0; i < ALL_ROWS; i += rows) {
+        int length = MAX_BLOCKS * KV_BLOCK;
+        struct segment part = {i / length, i % length, rows};
+        struct attn_batch batch = make_batch(r, scene, &part, 1);
+        void *q = nans(r, numbers * (size_t)shape->heads);
+        void *k = nans(r, numbers * (size_t)shape->kv_heads);
+        void *v = nans(r, numbers * (size_t)shape->kv_heads);
         for (int layer = 0; layer < LAYERS; layer++)
             r->ops->rope_append(r->d, r->s, kv, layer, &batch, angles, shape->heads, q, k, v);
+        rig_clear(r);
     }
-    rig_clear(r);
     return kv;
 }
 
@@ -247,8 +251,7 @@ static void play(struct rig *r, const struct scene *scene, const struct way *way
     r->ops->kv_destroy(r->d, kv);
 }
 
-/* ---- references -------------------------------------------------------------------------------
- */
+/* ---- references ------------------------------------------------------------------------------ */
 
 static void check_rotation(struct rig *r, const struct scene *scene, const char *name, int heads,
                            const float *from, const float *got, int length)
@@ -340,7 +343,7 @@ int case_attend(const struct backend *b)
             for (size_t i = 0; i < COUNT(shapes); i++)
                 for (size_t c = 0; c < COUNT(scales) - i % 2; c++) {
                     struct rig r;
-                    struct device_limits limits = limits_of(&shapes[i]);
+                    struct device_limits limits = limits_of(&shapes[i], ALL_ROWS);
                     rig_open(&r, b, shape_acts[a], kvs[k], 2, &limits);
                     rig_at(&r, "attend: %d heads on %d of %d, kv %s, q up to %g", shapes[i].heads,
                            shapes[i].kv_heads, shapes[i].dim, dtype_name(kvs[k]), scales[c]);
@@ -354,8 +357,7 @@ int case_attend(const struct backend *b)
     return failures;
 }
 
-/* ---- invariance -------------------------------------------------------------------------------
- */
+/* ---- invariance ------------------------------------------------------------------------------ */
 
 static const struct way ways[] = {
     {"whole prompts", MAX_BLOCKS *KV_BLOCK, 0, false, false},
@@ -374,7 +376,8 @@ static void check_way(const struct backend *b, const struct rig *first, const st
                       const struct played *want, const struct way *way, int threads, int *failures)
 {
     struct rig r;
-    struct device_limits limits = limits_of(&scene->shape);
+    bool one_row = way->alone && way->chunk == 1; /* and the device is told so */
+    struct device_limits limits = limits_of(&scene->shape, one_row ? 1 : ALL_ROWS);
     rig_open(&r, b, first->act, first->kv, threads, &limits);
     rig_at(&r, "%s, %d threads: %s against whole prompts", first->what, threads, way->name);
     struct played p = new_played(&r, scene);
@@ -395,7 +398,7 @@ int case_attend_invariance(const struct backend *b)
         for (size_t k = 0; k < COUNT(kvs); k++)
             for (size_t i = (a + k) % 2; i < COUNT(shapes); i += 2) {
                 struct rig r;
-                struct device_limits limits = limits_of(&shapes[i]);
+                struct device_limits limits = limits_of(&shapes[i], ALL_ROWS);
                 rig_open(&r, b, shape_acts[a], kvs[k], 1, &limits);
                 rig_at(&r, "attend: %d heads on %d of %d, kv %s", shapes[i].heads,
                        shapes[i].kv_heads, shapes[i].dim, dtype_name(kvs[k]));

@@ -154,8 +154,7 @@ static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
         rig_clear(r);
     }
     enum dtype coarse = r->act == DTYPE_BF16 ? DTYPE_BF16 : in->out;
-    rig_compare(r, "out", got, want, (size_t)n, hidden, size,
-                rig_weight_tolerance(r, coarse, in->keep));
+    rig_compare(r, "out", got, want, (size_t)n, hidden, size, rig_tolerance(coarse));
 }
 
 static struct device_limits limits_of(const struct shape *s, size_t rows)
@@ -205,8 +204,7 @@ int case_ffn(const struct backend *b)
     return failures;
 }
 
-/* ---- order, and experts that others chose -------------------------------------------------------
- */
+/* ---- order, and experts that others chose ---------------------------------------------------- */
 
 /* All experts compute the same v. With weights 1, 2^24 and -2^24 on experts 0, 1 and 2 the sum in
  * expert order loses bits of v that other orders keep or lose elsewhere, so it must be bit for bit

@@ -55,7 +55,7 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     double *size = rig_host(r, (size_t)n, sizeof *size);
     reference(in, rig_kept(r, &in->w, in->keep), (size_t)n, want, size);
     rig_compare(r, "y", (const float *)(const void *)run_linear(r, in, rows, n), want, (size_t)n,
-                part->n, size, rig_weight_tolerance(r, in->out, in->keep));
+                part->n, size, rig_tolerance(in->out));
     size_t least = part->n * part->k * (in->keep == WEIGHT_INT8 ? 1 : dtype_size(part->dtype));
     struct weight_part shape = *part; /* the plan asks before there is any data */
     shape.data = NULL;

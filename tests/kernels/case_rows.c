@@ -1,5 +1,5 @@
 /* case_rows.c - the device itself, and the operations that go through rows one by one: embed,
- * residual_norm, norm, gather, and the number formats of the exchange. */
+ * residual_norm, norm, sum, gather. */
 #include "tests/kernels/cases.h"
 #include "tests/kernels/rig.h"
 #include "tests/kernels/shapes.h"
@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- device --------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 /* Copies keep their bytes and order, zero() zeroes just what it is told, events happen. */
 int case_device(const struct backend *b)
@@ -48,8 +48,7 @@ int case_device(const struct backend *b)
     return rig_close(&r);
 }
 
-/* ---- embed ------------------------------------------------------------------------------------
- */
+/* ---- embed ----------------------------------------------------------------------------------- */
 
 struct embed_inputs {
     struct rig_weight table;
@@ -119,8 +118,7 @@ int case_embed(const struct backend *b)
     return rig_close(&r);
 }
 
-/* ---- residual_norm ----------------------------------------------------------------------------
- */
+/* ---- residual_norm --------------------------------------------------------------------------- */
 
 #define MAX_PARTS 5
 
@@ -221,8 +219,7 @@ int case_residual_norm(const struct backend *b)
     return failures;
 }
 
-/* ---- norm -------------------------------------------------------------------------------------
- */
+/* ---- norm ------------------------------------------------------------------------------------ */
 
 static unsigned char *run_norm(struct rig *r, const void *inputs, const int *rows, int n)
 {
@@ -263,8 +260,49 @@ int case_norm(const struct backend *b)
     return failures;
 }
 
-/* ---- gather -----------------------------------------------------------------------------------
- */
+/* ---- sum ------------------------------------------------------------------------------------- */
+
+/* Additions in f32 and in order, then one rounding: exactly these numbers. */
+static void check_sum(struct rig *r, enum dtype t, size_t count, int n_parts, int n, int width)
+{
+    const float *values[MAX_PARTS];
+    const void *parts[MAX_PARTS];
+    for (int p = 0; p < n_parts; p++) {
+        values[p] = rig_values(r, t, count, p == 1 ? 1000 : 1);
+        parts[p] = rig_put_values(r, t, values[p], count);
+    }
+    float *want = rig_host(r, count, sizeof *want);
+    for (size_t i = 0; i < count; i++) {
+        want[i] = values[0][i];
+        for (int p = 1; p < n_parts; p++)
+            want[i] += values[p][i];
+    }
+    void *out = rig_room(r, count * dtype_size(t));
+    r->ops->sum(r->d, r->s, parts, n_parts, t, n, width, out);
+    rig_same_bytes(r, "out", rig_get(r, out, count * dtype_size(t)), rig_encode(r, t, want, count),
+                   count * dtype_size(t));
+    rig_clear(r);
+}
+
+int case_sum(const struct backend *b)
+{
+    static const int part_counts[] = {1, 2, 3, MAX_PARTS};
+    struct rig r;
+    rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 2, &rig_limits);
+    for (size_t w = 0; w < COUNT(shape_widths); w++)
+        for (size_t n = 0; n < COUNT(shape_rows); n++)
+            for (size_t p = 0; p < COUNT(part_counts); p++)
+                for (size_t t = 0; t < COUNT(shape_acts); t++) {
+                    size_t count = (size_t)shape_rows[n] * (size_t)shape_widths[w];
+                    rig_at(&r, "sum: %d parts %s, width %d, rows %d", part_counts[p],
+                           dtype_name(shape_acts[t]), shape_widths[w], shape_rows[n]);
+                    check_sum(&r, shape_acts[t], count, part_counts[p], shape_rows[n],
+                              shape_widths[w]);
+                }
+    return rig_close(&r);
+}
+
+/* ---- gather ---------------------------------------------------------------------------------- */
 
 int case_gather(const struct backend *b)
 {
@@ -291,8 +329,7 @@ int case_gather(const struct backend *b)
     return rig_close(&r);
 }
 
-/* ---- invariance -------------------------------------------------------------------------------
- */
+/* ---- invariance ------------------------------------------------------------------------------ */
 
 int case_rows_invariance(const struct backend *b)
 {

@@ -67,8 +67,7 @@ static void check_logprob(struct rig *r, const float *logits, int vocab, size_t 
                  (double)got.logprob, want);
 }
 
-/* ---- greedy -------------------------------------------------------------------------------------
- */
+/* ---- greedy ---------------------------------------------------------------------------------- */
 
 /* Rows with one largest logit, with several equal ones, with NaN, and with -inf. */
 int case_greedy(const struct backend *b)
@@ -115,8 +114,7 @@ int case_greedy(const struct backend *b)
     return failures;
 }
 
-/* ---- by chance ----------------------------------------------------------------------------------
- */
+/* ---- by chance ------------------------------------------------------------------------------- */
 
 struct candidate {
     double p;
@@ -225,8 +223,7 @@ int case_sample(const struct backend *b)
     return failures;
 }
 
-/* ---- exact answers ------------------------------------------------------------------------------
- */
+/* ---- exact answers --------------------------------------------------------------------------- */
 
 /* 64 equal logits: the candidates are the tokens in order, each with the same share. */
 int case_sample_ties(const struct backend *b)

@@ -5,6 +5,7 @@ const struct kernel_case kernel_cases[] = {
     {"embed", case_embed},
     {"residual_norm", case_residual_norm},
     {"norm", case_norm},
+    {"sum", case_sum},
     {"gather", case_gather},
     {"wire", case_wire},
     {"linear", case_linear},

@@ -21,6 +21,7 @@ int case_device(const struct backend *b);
 int case_embed(const struct backend *b);
 int case_residual_norm(const struct backend *b);
 int case_norm(const struct backend *b);
+int case_sum(const struct backend *b);
 int case_gather(const struct backend *b);
 int case_wire(const struct backend *b);
 int case_linear(const struct backend *b);

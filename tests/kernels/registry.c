@@ -63,6 +63,10 @@ static void test_unknown_names(void **state)
     assert_null(backend_find("cpu", "plane", &e));
     assert_non_null(strstr(e.text, "auto, plain"));
     assert_non_null(strstr(e.text, "not \"plane\"; did you mean \"plain\"?"));
+    assert_null(backend_find("cpu", "plxxn", &e)); /* two letters are wrong */
+    assert_non_null(strstr(e.text, "did you mean \"plain\"?"));
+    assert_null(backend_find("cpu", "plxxx", &e));
+    assert_null(strstr(e.text, "did you mean"));
     assert_null(backend_find("cpu", "something else", &e));
     assert_non_null(strstr(e.text, "not \"something else\""));
     assert_null(strstr(e.text, "did you mean"));

@@ -36,6 +36,7 @@ void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype
     r->dev = b->device;
     r->act = act;
     r->kv = kv;
+    r->limits = *limits;
     r->random = 1;
     if (b->device->open(&config, &r->d, &e) != 0)
         die("%s cannot be opened: %s", b->name, e.text);
@@ -245,8 +246,7 @@ void rig_same_bytes(struct rig *r, const char *name, const void *got, const void
         }
 }
 
-/* ---- weights ----------------------------------------------------------------------------------
- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* Scales of the blocks that the part touches are in [0.5, 2), all others NaN. */
 static float *block_scales(struct rig *r, const struct weight_part *w, size_t rows, size_t cols)
@@ -322,14 +322,7 @@ const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_ke
     return kept;
 }
 
-double rig_weight_tolerance(const struct rig *r, enum dtype out, enum weight_keep keep)
-{
-    bool reference = strcmp(r->backend->name, "plain") == 0;
-    return keep == WEIGHT_INT8 && !reference ? 2e-2 : rig_tolerance(out);
-}
-
-/* ---- invariance -------------------------------------------------------------------------------
- */
+/* ---- invariance ------------------------------------------------------------------------------ */
 
 float *rig_pick(struct rig *r, const float *from, size_t width, const int *rows, int n)
 {

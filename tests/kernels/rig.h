@@ -26,6 +26,7 @@ struct rig {
     struct device *d;
     struct stream *s;
     enum dtype act, kv;
+    struct device_limits limits;
     uint64_t random; /* state of the generator; any value */
     int failures;
     char what[256]; /* the shape at hand, for messages */
@@ -50,7 +51,7 @@ void rig_keep(struct rig *r);
 void rig_at(struct rig *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void rig_fail(struct rig *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- host ----------------------------------------------------------------------------------- */
+/* ---- host ------------------------------------------------------------------------------------ */
 
 void *rig_host(struct rig *r, size_t count, size_t size);
 double rig_uniform(struct rig *r); /* in [0, 1) */
@@ -59,7 +60,7 @@ float *rig_values(struct rig *r, enum dtype t, size_t n, double scale);
 void *rig_encode(struct rig *r, enum dtype t, const float *values, size_t n);
 float *rig_decode(struct rig *r, enum dtype t, const void *bytes, size_t n);
 
-/* ---- device --------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 void *rig_put(struct rig *r, const void *host, size_t bytes);
 void *rig_put_values(struct rig *r, enum dtype t, const float *values, size_t n);
@@ -67,8 +68,7 @@ void *rig_room(struct rig *r, size_t bytes); /* filled with sentinels */
 void *rig_get(struct rig *r, const void *device, size_t bytes);
 float *rig_get_values(struct rig *r, enum dtype t, const void *device, size_t n);
 
-/* ---- comparison -------------------------------------------------------------------------------
- */
+/* ---- comparison ------------------------------------------------------------------------------ */
 
 /* 1e-5 for f32, 1e-2 for bf16: relative to the largest number of the row. */
 double rig_tolerance(enum dtype t);
@@ -81,8 +81,7 @@ void rig_compare(struct rig *r, const char *name, const float *got, const double
 void rig_same_bytes(struct rig *r, const char *name, const void *got, const void *want,
                     size_t bytes);
 
-/* ---- weights ----------------------------------------------------------------------------------
- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* A part of a checkpoint tensor that is larger than the part on all sides and NaN there. */
 struct rig_weight {
@@ -98,12 +97,7 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
 /* What INT8 makes of value: steps of max|w| / 127 per row. For KEEP: value itself. */
 const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_keep keep);
 
-/* The tolerance for a product with such weights. The reference must be exact with INT8 too; other
- * backends may round the activations of such a product to 8 bits as well. */
-double rig_weight_tolerance(const struct rig *r, enum dtype out, enum weight_keep keep);
-
-/* ---- invariance -------------------------------------------------------------------------------
- */
+/* ---- invariance ------------------------------------------------------------------------------ */
 
 /* An operation on rows that can be picked freely. run() takes the given rows of its own host inputs
  * (row -1: a row of NaN where `takes_nan`), in this order, and returns the outputs [n][row_bytes].

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- packing -------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 static size_t mlp_bytes(const struct device *d, const struct mlp_part *m, enum weight_keep keep)
 {
@@ -67,8 +67,7 @@ void plain_ffn_destroy(struct device *d, struct ffn *f)
     free(f);
 }
 
-/* ---- the operation ----------------------------------------------------------------------------
- */
+/* ---- the operation --------------------------------------------------------------------------- */
 
 /* What one call works in, and the rows that the expert at hand has. */
 struct work {

@@ -46,7 +46,7 @@ struct kv {
     unsigned char *keys, *values;
 };
 
-/* ---- helpers (plain.c) ---------------------------------------------------------------------- */
+/* ---- helpers (plain.c) ----------------------------------------------------------------------- */
 
 /* The scratch memory that the largest operation here takes under the limits of `config`. */
 size_t plain_scratch_bytes(const struct device_config *config);
@@ -77,8 +77,7 @@ void plain_weight_row(const struct device *d, const struct weight *w, size_t j, 
 size_t plain_kv_at(const struct kv *kv, int layer, const struct attn_batch *batch, int seg,
                    int pos);
 
-/* ---- the operations (see ops.h), one a file ---------------------------------------------------
- */
+/* ---- the operations (see ops.h), one a file -------------------------------------------------- */
 
 size_t plain_weight_bytes(const struct device *d, const struct weight_part *w,
                           enum weight_keep keep);
