@@ -16,6 +16,7 @@ int fast_open(const struct isa *isa, const struct device_config *c, struct devic
         return err_set(e, "a CPU rank needs at least 1 thread, not %d", c->threads);
     size_t scratch = larger(larger(fast_linear_scratch(c), fast_ffn_scratch(c)),
                             larger(fast_attend_scratch(c), fast_sample_scratch(c)));
+    scratch = larger(scratch, fast_rows_scratch(c));
     if (cpu_device_open(c, isa->name, scratch, out, e) != 0)
         return -1;
     (*out)->isa = isa;

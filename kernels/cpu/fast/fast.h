@@ -45,6 +45,8 @@ struct partial {
     float *most, *total, *sum;
 };
 
+#define DOTS_TOGETHER 8
+
 struct isa {
     const char *name;
     bool x_bf16; /* bf16 activations are multiplied as they are; else they are widened to f32 */
@@ -84,9 +86,8 @@ struct isa {
     void (*residual)(float *x, enum dtype dtype, const void *part, size_t n);
     void (*norm)(enum dtype from, const void *x, const float *gain, float eps, size_t n,
                  enum dtype to, void *y);
-    /* p[e] = gate[e] . x */
-    void (*dots)(const float *gate, size_t experts, enum dtype act, const void *x, size_t n,
-                 float *p);
+    /* p[e] = gate[e] . x, experts <= DOTS_TOGETHER */
+    void (*dots)(const float *gate, size_t experts, const float *x, size_t n, float *p);
     void (*wire_encode)(enum dtype act, const void *x, size_t n, enum dtype wire, void *row,
                         float *scales);
     void (*wire_decode)(enum dtype wire, const void *row, const float *scales, size_t n,
@@ -174,6 +175,7 @@ void fast_sample(struct device *d, struct stream *s, const float *logits, int n,
                  const struct sample_params *params, int32_t *tokens, float *logprobs);
 
 /* Scratch memory of each group, for fast_open(). */
+size_t fast_rows_scratch(const struct device_config *c);
 size_t fast_linear_scratch(const struct device_config *c);
 size_t fast_ffn_scratch(const struct device_config *c);
 size_t fast_attend_scratch(const struct device_config *c);

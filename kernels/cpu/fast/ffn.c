@@ -6,9 +6,12 @@
  * evenly among them, so that at any time some threads do its arithmetic while others wait for
  * memory.
  *
- * Pass 2 takes 32 columns of the output at a time and goes through the experts in their order,
+ * Pass 2 takes some columns of the output at a time and goes through the experts in their order,
  * adding weight x result to the columns' sums. One thread makes all additions of an element, in the
  * order that ops.h asks for; there are no partial results to combine afterwards.
+ *
+ * With many rows a unit takes several panels of an expert one after the other, because then its
+ * rows, and no longer its weights, are what the caches have to keep.
  */
 #include "kernels/cpu/fast/packed.h"
 
@@ -94,6 +97,10 @@ void fast_ffn_destroy(struct device *d, struct ffn *f)
     free(f);
 }
 
+/* Rows of an expert, on average, from which a unit takes one panel more; and how many at most. */
+#define FEW_ROWS     16
+#define MOST_COLUMNS 4
+
 /* ---- one call ------------------------------------------------------------------------------- */
 
 /* An expert that has rows: pairs first .. first + rows - 1. */
@@ -117,7 +124,8 @@ struct work {
     float *c, *sum;      /* [threads][rows][32] each */
     uint8_t *to;
     enum dtype to_dtype;
-    size_t turns; /* panels of the widest group: pass 1 goes round the groups this often */
+    size_t turns;   /* pass 1 goes round the groups this often */
+    size_t columns; /* panels of a unit of pass 2 */
 };
 
 static size_t most_pairs(const struct device_config *c, size_t rows)
@@ -137,7 +145,8 @@ size_t fast_ffn_scratch(const struct device_config *c)
                     2 * cpu_scratch_size(pairs, sizeof(float));
     return counts + cpu_scratch_size(mem_mul(x_chunks(X_F32, l->hidden + pad), pairs), X_ROW) +
            cpu_scratch_size(mem_mul(x_chunks(X_F32, l->inter + pad), pairs), X_ROW) +
-           2 * cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
+           (1 + MOST_COLUMNS) *
+               cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
 }
 
 /* The expert's place in f, or n_experts: not here. */
@@ -200,22 +209,33 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* Panels of a unit: one while there are few rows; more later, but so that every thread still gets
+ * several units of both passes. */
+static void plan_units(const struct device *d, struct work *w, size_t panels)
+{
+    size_t few = w->groups ? w->pairs / w->groups / FEW_ROWS + 1 : 1;
+    size_t columns = (w->hidden + PANEL - 1) / PANEL, share = columns / (8 * (size_t)d->threads);
+    size_t together = few < MOST_COLUMNS ? few : MOST_COLUMNS;
+    w->turns = (panels + together - 1) / together;
+    w->columns = together < share ? together : share ? share : 1;
+}
+
 static void take_memory(struct device *d, struct work *w)
 {
-    size_t x_most = 0, mid_most = 0;
-    w->turns = 0;
+    size_t x_most = 0, mid_most = 0, panels = 0;
     for (size_t g = 0; g < w->groups; g++) {
         const struct mlp *m = w->group[g].m;
         x_most = larger(x_most, x_chunks(packed_x_format(d, &m->gate_up), m->gate_up.k_padded));
         mid_most = larger(mid_most, x_chunks(packed_x_format(d, &m->down), m->down.k_padded));
-        w->turns = larger(w->turns, m->gate_up.panels);
+        panels = larger(panels, m->gate_up.panels);
     }
     w->chunk = w->pairs * X_ROW;
     w->x = cpu_scratch(d, mem_mul(x_most, w->pairs), X_ROW);
     w->mid = cpu_scratch(d, mem_mul(mid_most, w->pairs), X_ROW);
     size_t tile = mem_mul(mem_mul((size_t)d->threads, w->rows), PANEL);
     w->c = cpu_scratch(d, tile, sizeof(float));
-    w->sum = cpu_scratch(d, tile, sizeof(float));
+    plan_units(d, w, panels);
+    w->sum = cpu_scratch(d, mem_mul(tile, w->columns), sizeof(float));
 }
 
 /* Brings one pair's input into the form its expert wants. */
@@ -274,30 +294,39 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
     }
 }
 
-/* Pass 2, columns 32 i .. 32 i + 31 of the output. */
-static void down_unit(const struct device *d, const struct work *w, size_t i, float *c, float *sum)
+/* Pass 2, panels first .. end - 1 of the output's columns. */
+static void down_unit(const struct device *d, const struct work *w, size_t first, size_t end,
+                      float *c, float *sum)
 {
-    memset(sum, 0, w->rows * PANEL * sizeof *sum);
+    size_t tile = w->rows * PANEL;
+    memset(sum, 0, (end - first) * tile * sizeof *sum);
     for (size_t a = 0; a < w->groups; a++) {
         const struct group *g = &w->group[a];
         const struct weight *out = &g->m->down;
         bool last = a + 1 == w->groups;
         const struct weight *after = &w->group[last ? 0 : a + 1].m->down;
-        const uint8_t *next = after->data + (i + last) * after->panel_bytes;
-        struct panel p = group_panel(w, g, out, i, next, w->mid, c);
-        d->isa->panel[out->format][packed_x_format(d, out)](&p);
-        d->isa->add(c, g->rows, g->row, g->weights, sum);
+        for (size_t i = first; i < end; i++) {
+            const uint8_t *next = out->data + (i + 1) * out->panel_bytes;
+            if (i + 1 == end)
+                next = after->data + (last ? end : first) * after->panel_bytes;
+            struct panel p = group_panel(w, g, out, i, next, w->mid, c);
+            d->isa->panel[out->format][packed_x_format(d, out)](&p);
+            d->isa->add(c, g->rows, g->row, g->weights, sum + (i - first) * tile);
+        }
     }
-    size_t left = w->hidden - i * PANEL;
-    d->isa->store(sum, w->rows, left < PANEL ? left : PANEL, w->to_dtype,
-                  w->to + i * PANEL * dtype_size(w->to_dtype), w->hidden);
+    for (size_t i = first; i < end; i++) {
+        size_t left = w->hidden - i * PANEL;
+        d->isa->store(sum + (i - first) * tile, w->rows, left < PANEL ? left : PANEL, w->to_dtype,
+                      w->to + i * PANEL * dtype_size(w->to_dtype), w->hidden);
+    }
 }
 
 static void run(const struct device *d, const struct work *w)
 {
     size_t threads = (size_t)d->threads;
     struct shares up = {.total = w->turns * w->groups, .threads = threads};
-    struct shares down = {.total = (w->hidden + PANEL - 1) / PANEL, .threads = threads};
+    size_t panels = (w->hidden + PANEL - 1) / PANEL;
+    struct shares down = {.total = (panels + w->columns - 1) / w->columns, .threads = threads};
 #pragma omp parallel num_threads(d->threads)
     {
         size_t mine = (size_t)omp_get_thread_num() * w->rows * PANEL, first, end;
@@ -309,8 +338,11 @@ static void run(const struct device *d, const struct work *w)
                 up_unit(d, w, unit, w->c + mine);
 #pragma omp barrier
         while (fast_take(&down, &first, &end))
-            for (size_t i = first; i < end; i++)
-                down_unit(d, w, i, w->c + mine, w->sum + mine);
+            for (size_t unit = first; unit < end; unit++) {
+                size_t i = unit * w->columns, most = panels - i;
+                down_unit(d, w, i, i + (most < w->columns ? most : w->columns), w->c + mine,
+                          w->sum + mine * w->columns);
+            }
     }
 }
 

@@ -1,6 +1,8 @@
 /* rows.c - operations on single rows: rows (or pieces of them) shared out to the threads. */
 #include "kernels/cpu/fast/fast.h"
 
+#include "base/mem.h"
+
 #include <math.h>
 #include <omp.h>
 
@@ -58,6 +60,15 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
 
 #define MAX_EXPERTS 1024
 
+/* Rows that a thread takes through the gate together: the gate is larger than a cache level. */
+#define ROUTE_ROWS 8
+
+size_t fast_rows_scratch(const struct device_config *c)
+{
+    size_t row = mem_mul(ROUTE_ROWS, c->limits.hidden + MAX_EXPERTS);
+    return cpu_scratch_size(mem_mul((size_t)c->threads, row), sizeof(float));
+}
+
 /* p = softmax(p), in place. expf and the order of the sum are the reference's. */
 static void softmax(float *p, int n)
 {
@@ -90,6 +101,18 @@ static void choose(const struct router_spec *spec, float *p, int32_t *ids, float
         weights[k] /= total;
 }
 
+/* p[i][e] = gate[e] . x[i] for a few rows. */
+static void score(const struct device *d, const float *gate, size_t experts, const uint8_t *x,
+                  size_t rows, size_t width, float *wide, float *p)
+{
+    d->isa->convert(d->config.act, x, rows * width, DTYPE_F32, wide);
+    for (size_t e = 0; e < experts; e += DOTS_TOGETHER) {
+        size_t count = experts - e < DOTS_TOGETHER ? experts - e : DOTS_TOGETHER;
+        for (size_t i = 0; i < rows; i++)
+            d->isa->dots(gate + e * width, count, wide + i * width, width, p + i * experts + e);
+    }
+}
+
 void fast_route(struct device *d, struct stream *s, const struct router_spec *spec,
                 const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights)
 {
@@ -97,15 +120,24 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
     if (spec->experts > MAX_EXPERTS || spec->topk > spec->experts)
         die("a router with %d of %d experts cannot be run (at most %d)", spec->topk, spec->experts,
             MAX_EXPERTS);
-    size_t width = (size_t)hidden, topk = (size_t)spec->topk;
-    size_t row_bytes = width * dtype_size(d->config.act);
+    size_t width = (size_t)hidden, topk = (size_t)spec->topk, experts = (size_t)spec->experts;
+    size_t rows = (size_t)n, threads = (size_t)d->threads, room = width + MAX_EXPERTS;
+    size_t together = (rows + threads - 1) / threads;
+    if (together > ROUTE_ROWS)
+        together = ROUTE_ROWS;
+    cpu_scratch_begin(d);
+    float *scratch = cpu_scratch(d, mem_mul(threads, ROUTE_ROWS * room), sizeof(float));
 #pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int i = 0; i < n; i++) {
-        float p[MAX_EXPERTS];
-        d->isa->dots(gate, (size_t)spec->experts, d->config.act,
-                     (const uint8_t *)x + (size_t)i * row_bytes, width, p);
-        softmax(p, spec->experts);
-        choose(spec, p, ids + (size_t)i * topk, weights + (size_t)i * topk);
+    for (size_t first = 0; first < rows; first += together) {
+        size_t count = rows - first < together ? rows - first : together;
+        float *wide = scratch + (size_t)omp_get_thread_num() * ROUTE_ROWS * room;
+        float *p = wide + ROUTE_ROWS * width;
+        score(d, gate, experts, (const uint8_t *)x + first * width * dtype_size(d->config.act),
+              count, width, wide, p);
+        for (size_t i = 0; i < count; i++) {
+            softmax(p + i * experts, spec->experts);
+            choose(spec, p + i * experts, ids + (first + i) * topk, weights + (first + i) * topk);
+        }
     }
 }
 

@@ -47,26 +47,28 @@ static void norm(enum dtype from, const void *x, const float *gain, float eps, s
     }
 }
 
-/* Four experts at a time: four chains of additions hide each other's latency. */
-static void dots(const float *gate, size_t experts, enum dtype act, const void *x, size_t n,
-                 float *p)
+/* Up to DOTS_TOGETHER experts: their chains of additions hide each other's latency. */
+
+static void dots(const float *gate, size_t experts, const float *x, size_t n, float *p)
 {
-    for (size_t e = 0; e < experts; e += 4) {
-        size_t count = experts - e < 4 ? experts - e : 4;
-        const float *g[4];
-        for (size_t j = 0; j < 4; j++)
-            g[j] = gate + (e + (j < count ? j : 0)) * n;
-        v16 s0 = v_set(0), s1 = s0, s2 = s0, s3 = s0;
-        for (size_t i = 0; i < n; i += 16) {
-            size_t m = up_to_16(n - i);
-            v16 v = get(act, x, i, m);
-            s0 = v_add(s0, v_mul(v_load_n(g[0] + i, m), v));
-            s1 = v_add(s1, v_mul(v_load_n(g[1] + i, m), v));
-            s2 = v_add(s2, v_mul(v_load_n(g[2] + i, m), v));
-            s3 = v_add(s3, v_mul(v_load_n(g[3] + i, m), v));
-        }
-        float sums[4] = {v_sum(s0), v_sum(s1), v_sum(s2), v_sum(s3)};
-        memcpy(p + e, sums, count * sizeof *p);
+    size_t whole = n / 16 * 16;
+    const float *g[DOTS_TOGETHER];
+    v16 s[DOTS_TOGETHER];
+    for (size_t j = 0; j < DOTS_TOGETHER; j++) {
+        g[j] = gate + (j < experts ? j : 0) * n;
+        s[j] = v_set(0);
+    }
+    for (size_t i = 0; i < whole; i += 16) {
+        v16 v = v_load(x + i);
+#pragma GCC unroll 8
+        for (size_t j = 0; j < DOTS_TOGETHER; j++)
+            s[j] = v_add(s[j], v_mul(v_load(g[j] + i), v));
+    }
+    for (size_t j = 0; j < experts; j++) {
+        if (whole < n)
+            s[j] = v_add(s[j],
+                         v_mul(v_load_n(g[j] + whole, n - whole), v_load_n(x + whole, n - whole)));
+        p[j] = v_sum(s[j]);
     }
 }
 
@@ -146,9 +148,10 @@ static double masses(const float *x, size_t n, float most, float factor, const f
             v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
             v16 p = v_exp(v_mul(v_sub(v, shift), by));
             all = v_add(all, p);
+#pragma GCC unroll 8
             for (size_t j = 0; j < SAMPLE_LIMITS; j++) {
                 unsigned over = v_at_least(v, v_set(limits[j]));
-                part[j] = v_add(part[j], v_only(p, over));
+                part[j] = v_add_only(part[j], p, over);
                 counts[j] += (size_t)__builtin_popcount(over);
             }
         }

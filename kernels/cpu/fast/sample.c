@@ -32,6 +32,9 @@ size_t fast_sample_scratch(const struct device_config *c)
 /* Thresholds below the largest logit, in units of the temperature. */
 static const float depth[SAMPLE_LIMITS] = {1, 2, 4, 6, 9, 12, 16, 24};
 
+#define FEW    512 /* candidates that are quick to put in order */
+#define ROUNDS 4   /* of narrowing the threshold down to that */
+
 static int by_rank(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
@@ -51,25 +54,49 @@ struct draw {
     struct candidate *list; /* [vocab] */
 };
 
-/* The candidates that can matter, in order; returns how many. `whole`: the sum over all tokens. */
-static size_t candidates(const struct draw *w, double *whole)
+/* The highest of the limits (largest first) above which enough candidates are: as many as top_k, or
+ * as much probability as top_p or the draw's number may ask for; a little more of it, because the
+ * sums of candidates are not these sums. SAMPLE_LIMITS when none is low enough. */
+static size_t low_enough(const struct draw *w, double whole, const double *sums,
+                         const size_t *counts)
 {
-    float limits[SAMPLE_LIMITS], limit = -INFINITY;
+    const struct sample_params *p = w->params;
+    double wanted = p->top_p < 1 ? p->top_p : p->uniform;
+    bool by_count = p->top_k > 0 && (size_t)p->top_k < w->vocab;
+    size_t j = 0;
+    while (j < SAMPLE_LIMITS &&
+           !(by_count ? counts[j] >= (size_t)p->top_k : sums[j] >= whole * (wanted + 1e-4)))
+        j++;
+    return j;
+}
+
+/* A threshold with enough candidates above it, but not many more. `whole`: the sum over all. */
+static float threshold(const struct draw *w, double *whole)
+{
+    float limits[SAMPLE_LIMITS], high = w->most;
     double sums[SAMPLE_LIMITS];
-    size_t counts[SAMPLE_LIMITS], k = w->params->top_k > 0 ? (size_t)w->params->top_k : 0;
+    size_t counts[SAMPLE_LIMITS];
     for (size_t j = 0; j < SAMPLE_LIMITS; j++)
         limits[j] = w->most - depth[j] * w->params->temperature;
-    *whole = w->isa->masses(w->logits, w->vocab, w->most, w->factor, limits, sums, counts);
-    /* Without top_k, top_p or the draw's number bounds what is needed; a little more is taken,
-     * because the sums of candidates are not the sums of threads of vectors. */
-    double wanted = w->params->uniform;
-    if (w->params->top_p < 1)
-        wanted = w->params->top_p;
-    for (size_t j = SAMPLE_LIMITS; j-- > 0;) {
-        bool by_count = k > 0 && k < w->vocab;
-        if (by_count ? counts[j] >= k : sums[j] >= *whole * (wanted + 1e-4))
-            limit = limits[j];
+    for (int round = 0;; round++) {
+        *whole = w->isa->masses(w->logits, w->vocab, w->most, w->factor, limits, sums, counts);
+        size_t j = low_enough(w, *whole, sums, counts);
+        if (j == SAMPLE_LIMITS)
+            return -INFINITY;
+        high = j ? limits[j - 1] : high;
+        if (counts[j] <= FEW || round == ROUNDS || !(limits[j] < high))
+            return limits[j];
+        float low = limits[j];
+        for (j = 0; j < SAMPLE_LIMITS; j++)
+            limits[j] = high - (high - low) * (float)(j + 1) / SAMPLE_LIMITS;
+        limits[SAMPLE_LIMITS - 1] = low; /* which is known to be low enough */
     }
+}
+
+/* The candidates that can matter, in order; returns how many. */
+static size_t candidates(const struct draw *w, double *whole)
+{
+    float limit = threshold(w, whole);
     size_t n = w->isa->pick(w->logits, w->vocab, limit, w->places);
     for (size_t i = 0; i < n; i++)
         w->list[i] = (struct candidate){w->logits[w->places[i]], w->places[i]};

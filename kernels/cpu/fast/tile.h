@@ -13,6 +13,9 @@
 /* A single block of rows reads each weight once: this far ahead the memory has to be asked. */
 #define AHEAD 8192
 
+/* Bytes of weights that several blocks of rows go over in turn. */
+#define SHARED 16384
+
 struct tile {
     const uint8_t *w;
     const uint8_t *const *more; /* parts(): the next pieces, each `piece` inputs; else NULL */
@@ -71,17 +74,20 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
 }
 
 /* Inputs of the next chunk. A lone block of rows prefetches AHEAD; its last chunk begins that far
- * before the end, because what follows the panel may lie elsewhere. */
+ * before the end, because what follows the panel may lie elsewhere. Several blocks share a chunk:
+ * it should stay in the first cache level beside the rows and the chunk that is being fetched. */
 static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, size_t k, bool lone)
 {
     size_t whole = X_CHUNK / x_size(set->x), left = p->k - k;
+    size_t last = round_up(AHEAD / (PANEL * w_size(set->w)), F8_BLOCK);
     size_t len = whole - k % whole;
-    size_t last = AHEAD / (PANEL * w_size(set->w)); /* a multiple of 64 inputs, fp8: of 128 */
+    if (!lone && len > SHARED / (PANEL * w_size(set->w)))
+        len = SHARED / (PANEL * w_size(set->w));
     if (len > left)
         len = left;
     if (lone && left > last && len > left - last)
-        len = round_up(left - last, F8_BLOCK) < left ? round_up(left - last, F8_BLOCK) : len;
-    return len < whole - k % whole ? len : whole - k % whole;
+        len = round_up(left - last, F8_BLOCK);
+    return len < left ? len : left;
 }
 
 static inline void tile_panel(const struct panel *p, const struct tiles *set)
@@ -91,7 +97,7 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
     for (size_t k = 0; k < p->k; k += len) {
         len = tile_chunk(p, set, k, lone);
         size_t bytes = len * PANEL * w_size(set->w), left = p->k - k - len;
-        size_t ahead = left < whole ? left : whole; /* inputs of the chunk after this one */
+        size_t ahead = left < len ? left : len; /* inputs of the chunk after this one */
         struct tile t = {
             .w = p->w + k * PANEL * w_size(set->w),
             .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),

@@ -122,9 +122,9 @@ INLINE __m256 v_only_half(__m256 x, unsigned bits)
     return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit)));
 }
 
-INLINE v16 v_only(v16 x, unsigned bits)
+INLINE v16 v_add_only(v16 sum, v16 x, unsigned bits)
 {
-    return (v16){v_only_half(x.a, bits), v_only_half(x.b, bits >> 8)};
+    return v_add(sum, (v16){v_only_half(x.a, bits), v_only_half(x.b, bits >> 8)});
 }
 
 INLINE float v_sum(v16 x)

@@ -1,0 +1,412 @@
+/* bench_decode JOB.yaml BATCH:CONTEXT... [--steps N] [--json FILE] [--set KEY=VALUE]... - one
+ * decode step end to end, under mpirun, with the job's model and layout, and no prompts.
+ *
+ * BATCH sequences in all, each with CONTEXT tokens in the cache, decode one token: the plan of a
+ * step is made by hand, so nothing has to be prefilled. A case is measured as limits, steps,
+ * limits, steps; the limits are those of all cores together, while no rank works. What is printed:
+ *
+ *   tokens/s     median over the steps
+ *   roof         time that the operations of the step need at least, one after the other, on all
+ * cores together (each the larger of bytes / bandwidth and flops / peak), over the step's time A, F
+ * wait    share of the step in which an attention / FFN rank waited for the other side send share
+ * of the step spent posting rows and partial sums
+ */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/philox.h"
+#include "roles/comm.h"
+#include "roles/cores.h"
+#include "roles/engine.h"
+#include "roles/trace.h"
+#include "tests/bench/limits.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 3, CASES_MAX = 64, STEPS_MAX = 1000 };
+
+struct arguments {
+    const char *job, *json;
+    const char *set[64];
+    size_t n_set;
+    int batch[CASES_MAX], context[CASES_MAX], cases, steps;
+};
+
+struct bench {
+    struct comm comm;
+    struct inputs in;
+    struct engine engine;
+    struct trace trace;
+    struct limits limits; /* of the writer */
+    struct micro_batch plan[MICRO_BATCHES_MAX];
+    FILE *json;
+    int *rows; /* [attention][micro_batches] */
+};
+
+static void stop(const char *text)
+{
+    fprintf(stderr, "bench_decode: %s\n", text);
+    exit(1);
+}
+
+static void read_arguments(struct arguments *a, int argc, char **argv)
+{
+    *a = (struct arguments){.steps = 10};
+    for (int i = 1; i < argc; i++) {
+        int b = 0, c = 0;
+        if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc)
+            a->steps = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
+            a->json = argv[++i];
+        else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && a->n_set < 64)
+            a->set[a->n_set++] = argv[++i];
+        else if (sscanf(argv[i], "%d:%d", &b, &c) == 2 && b > 0 && c > 0 && a->cases < CASES_MAX) {
+            a->batch[a->cases] = b;
+            a->context[a->cases++] = c;
+        } else if (!a->job)
+            a->job = argv[i];
+        else
+            stop("usage: bench_decode JOB.yaml BATCH:CONTEXT... [--steps N] [--json FILE] "
+                 "[--set KEY=VALUE]...");
+    }
+    if (!a->job || a->cases == 0 || a->steps < 1 || a->steps > STEPS_MAX)
+        stop("a job file and at least one BATCH:CONTEXT are wanted");
+}
+
+/* ---- the engine, as a run makes it ---------------------------------------------------------- */
+
+static int threads_of(struct bench *b)
+{
+    struct comm *c = &b->comm;
+    cpu_set_t mine, *all = mem_new((size_t)c->size, sizeof *all);
+    cores_mask(&mine);
+    comm_allgather(c, &mine, sizeof mine, all);
+    int share = cores_share(all, c->size, c->rank);
+    free(all);
+    return b->in.job.threads > 0 ? b->in.job.threads : share;
+}
+
+static void open_engine(struct bench *b)
+{
+    struct err e = {{0}};
+    struct comm *c = &b->comm;
+    if (comm_split(c, &b->in.job.layout, ROLE_ANY, &e) != 0)
+        die("%s", e.text);
+    struct engine_role role = {.attention = c->attention,
+                               .ffn = c->ffn,
+                               .index = c->index,
+                               .host_ranks = c->host_ranks,
+                               .threads = threads_of(b)};
+    const struct exchange_ops *transport = engine_transport(&b->in.job, c->one_host, &e);
+    if (!transport || engine_plan(&b->engine, &b->in, &role, transport, &e) != 0)
+        die("%s", e.text);
+    struct exchange_place place = {.attention = c->attention,
+                                   .ffn = c->ffn,
+                                   .index = c->index,
+                                   .world_of_attention = c->world_of_attention,
+                                   .world_of_ffn = c->world_of_ffn};
+    engine_load(&b->engine, &place, NULL, NULL);
+}
+
+/* ---- a step made by hand -------------------------------------------------------------------- */
+
+static void plan_alloc(struct bench *b)
+{
+    size_t rows = (size_t)schedule_most_rows(&b->engine.limits);
+    size_t stride = (size_t)schedule_blocks_stride(&b->engine.limits);
+    for (int m = 0; m < MICRO_BATCHES_MAX; m++) {
+        struct micro_batch *p = &b->plan[m];
+        p->token = mem_new(rows, sizeof(int32_t));
+        p->seg_row = mem_new(rows + 1, sizeof(int32_t));
+        p->seg_pos = mem_new(rows, sizeof(int32_t));
+        p->row_seg = mem_new(rows, sizeof(int32_t));
+        p->row_pos = mem_new(rows, sizeof(int32_t));
+        p->blocks = mem_zeroed(mem_mul(rows, stride), sizeof(int32_t));
+        p->sampled_row = mem_new(rows, sizeof(int32_t));
+    }
+}
+
+/* Rows of attention rank `rank` in micro-batch m. */
+static int share_of(const struct bench *b, int batch, int rank, int m)
+{
+    int parts = b->in.job.layout.attention * b->in.job.micro_batches;
+    int part = rank * b->in.job.micro_batches + m;
+    return (int)((long)batch * (part + 1) / parts - (long)batch * part / parts);
+}
+
+static void make_plan(struct bench *b, int batch, int context)
+{
+    int stride = schedule_blocks_stride(&b->engine.limits), next = 0;
+    size_t blocks = blocks_for((size_t)context);
+    for (int m = 0; b->comm.attention && m < b->in.job.micro_batches; m++) {
+        struct micro_batch *p = &b->plan[m];
+        int n = share_of(b, batch, b->comm.index, m);
+        p->rows = p->segments = p->n_sampled = n;
+        p->max_rows = 1;
+        p->max_context = context;
+        for (int i = 0; i < n; i++) {
+            float u = philox_uniform(1, (uint64_t)b->comm.index, (uint32_t)m, (uint32_t)i);
+            p->token[i] = (int32_t)(u * (float)b->in.model.vocab);
+            p->seg_row[i] = p->row_seg[i] = p->sampled_row[i] = i;
+            p->seg_pos[i] = p->row_pos[i] = context - 1;
+            for (size_t k = 0; k < blocks; k++)
+                p->blocks[(size_t)(i * stride) + k] =
+                    (int32_t)((size_t)next++ % b->engine.limits.kv_blocks);
+        }
+        p->seg_row[n] = n;
+    }
+    for (int a = 0; a < b->in.job.layout.attention; a++)
+        for (int m = 0; m < b->in.job.micro_batches; m++)
+            b->rows[a * b->in.job.micro_batches + m] = share_of(b, batch, a, m);
+}
+
+static void attention_layer(struct bench *b, int layer, int m)
+{
+    struct forward *f = b->engine.forward;
+    if (b->plan[m].rows == 0)
+        return;
+    double t = clock_now();
+    forward_collect(f, m, layer);
+    t = trace_add(&b->trace, TRACE_WAIT, 0, layer, m, t);
+    forward_attention(f, m, layer);
+    t = trace_add(&b->trace, TRACE_ATTENTION, 0, layer, m, t);
+    forward_dispatch(f, m, layer);
+    trace_add(&b->trace, TRACE_SEND, 0, layer, m, t);
+}
+
+static void ffn_layer(struct bench *b, int layer, int m)
+{
+    struct forward *f = b->engine.forward;
+    double t = clock_now();
+    if (!forward_receive(f, m, layer))
+        return;
+    t = trace_add(&b->trace, TRACE_WAIT, 0, layer, m, t);
+    forward_ffn(f, m, layer);
+    t = trace_add(&b->trace, TRACE_FFN, 0, layer, m, t);
+    forward_reply(f, m, layer);
+    trace_add(&b->trace, TRACE_SEND, 0, layer, m, t);
+}
+
+static void sample(struct bench *b, int m, struct sample_params *params, int32_t *tokens,
+                   float *logprobs)
+{
+    double t = clock_now();
+    if (b->plan[m].rows == 0)
+        return;
+    forward_collect(b->engine.forward, m, (int)b->in.model.layers);
+    t = trace_add(&b->trace, TRACE_WAIT, 0, -1, m, t);
+    forward_sample(b->engine.forward, m, params, tokens, logprobs, NULL);
+    trace_add(&b->trace, TRACE_SAMPLE, 0, -1, m, t);
+}
+
+static void step(struct bench *b, struct sample_params *params, int32_t *tokens, float *logprobs)
+{
+    struct engine *g = &b->engine;
+    int micro_batches = b->in.job.micro_batches;
+    struct contract mine = {0}, *all = mem_new((size_t)b->comm.size, sizeof *all);
+    comm_contract(&b->comm, &mine, all);
+    free(all);
+    g->exchange_ops->begin(g->exchange, b->rows);
+    for (int m = 0; g->role.attention && m < micro_batches; m++)
+        forward_begin(g->forward, m, &b->plan[m]);
+    for (int layer = 0; layer < (int)b->in.model.layers; layer++)
+        for (int m = 0; m < micro_batches; m++) {
+            if (g->role.attention)
+                attention_layer(b, layer, m);
+            if (g->role.ffn)
+                ffn_layer(b, layer, m);
+        }
+    for (int m = 0; g->role.attention && m < micro_batches; m++)
+        sample(b, m, params, tokens, logprobs);
+    g->exchange_ops->end(g->exchange);
+}
+
+/* ---- what the step has to do at least ------------------------------------------------------- */
+
+struct roof {
+    double bandwidth, peak, seconds;
+};
+
+static void add_op(struct roof *r, double bytes, double flops)
+{
+    double memory = bytes / r->bandwidth, arithmetic = flops / r->peak;
+    r->seconds += memory > arithmetic ? memory : arithmetic;
+}
+
+/* y = W x for n rows; bytes of a weight as the checkpoint has them. */
+static void add_linear(struct roof *r, double n, double outputs, double inputs, double bytes)
+{
+    add_op(r, outputs * inputs * bytes, 2 * n * outputs * inputs);
+}
+
+/* Experts that n rows touch when every choice is equally likely, each with its share of the rows.
+ */
+static void add_layer(struct roof *r, const struct bench *b, size_t layer, double n, double context,
+                      double bytes)
+{
+    const struct model *m = &b->in.model;
+    double h = (double)m->hidden, q = (double)(m->heads * m->head_dim), d = (double)m->head_dim;
+    double kv = (double)dtype_size(b->engine.config.kv);
+    add_linear(r, n, (double)m->q_rank + 2 * d, h, bytes);
+    add_linear(r, n, q, (double)m->q_rank, bytes);
+    add_op(r, n * context * 2 * d * kv, 4 * n * context * q);
+    add_linear(r, n, h, q, bytes);
+    if (!m->moe[layer]) {
+        add_linear(r, n, 3 * (double)m->dense_inter, h, bytes);
+        return;
+    }
+    double experts = m->router.experts, k = m->router.topk;
+    double active = experts * (1 - pow(1 - k / experts, n));
+    double matrix = 3 * (double)m->expert_inter * h;
+    add_op(r, active * matrix * bytes, 2 * n * k * matrix);
+    add_linear(r, n, 3 * (double)m->shared_inter, h, bytes);
+}
+
+static double roof_seconds(const struct bench *b, double bandwidth, double peak, double n,
+                           double context)
+{
+    struct roof r = {bandwidth, peak, 0};
+    double bytes = b->in.job.precision.int8_weights ? 1 : b->in.model.fp8_blocks ? 1 : 2;
+    for (size_t l = 0; l < b->in.model.layers; l++)
+        add_layer(&r, b, l, n, context, bytes);
+    add_linear(&r, n, (double)b->in.model.vocab, (double)b->in.model.hidden, 2);
+    return r.seconds;
+}
+
+/* ---- measuring ------------------------------------------------------------------------------ */
+
+static int by_value(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return (a > b) - (a < b);
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+/* Limits by the writer while the others wait, asleep, at the barrier. */
+static void measure_limits(struct bench *b, double *bandwidth, double *peak)
+{
+    comm_barrier(&b->comm);
+    if (b->comm.rank == b->comm.writer) {
+        *bandwidth = limits_bandwidth(&b->limits, 0.05);
+        *peak = limits_peak(&b->limits, 0.05);
+    }
+    comm_barrier(&b->comm);
+}
+
+/* What a rank says of the case: its role and the seconds it waited, sent and ran. */
+struct shares {
+    double wait, send, total;
+    int32_t attention, ffn;
+};
+
+static void print_case(struct bench *b, int batch, int context, double seconds, double roof,
+                       const struct shares *all)
+{
+    double wait[2] = {0}, send = 0;
+    int n[2] = {0};
+    for (int i = 0; i < b->comm.size; i++) {
+        int role = all[i].attention ? 0 : 1;
+        wait[role] += all[i].wait / all[i].total;
+        n[role]++;
+        send += all[i].send / all[i].total / b->comm.size;
+    }
+    for (int role = 0; role < 2; role++)
+        wait[role] = n[role] ? 100 * wait[role] / n[role] : 0;
+    const struct layout *l = &b->in.job.layout;
+    char layout[64];
+    if (l->colocated)
+        snprintf(layout, sizeof layout, "%d colocated", l->attention);
+    else
+        snprintf(layout, sizeof layout, "%dA%dF %dx%d", l->attention, layout_ffn_ranks(l),
+                 l->expert, l->tensor);
+    printf("%-12s %2d %6d %8d %10.1f %10.1f %7.1f %% %7.1f %% %7.1f %% %6.1f %%\n", layout,
+           b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds, 100 * roof,
+           wait[0], wait[1], 100 * send);
+    fflush(stdout);
+    if (b->json)
+        fprintf(b->json,
+                "{\"layout\": \"%s\", \"micro_batches\": %d, \"batch\": %d, \"context\": %d, "
+                "\"step_ms\": %.4f, \"tokens_per_second\": %.2f, \"roof\": %.4f, "
+                "\"attention_wait\": %.4f, \"ffn_wait\": %.4f, \"send\": %.4f}\n",
+                layout, b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds,
+                roof, wait[0] / 100, wait[1] / 100, send);
+}
+
+static void run_case(struct bench *b, int batch, int context, int steps)
+{
+    size_t most = (size_t)schedule_most_rows(&b->engine.limits);
+    struct sample_params *params = mem_zeroed(most, sizeof *params);
+    int32_t *tokens = mem_new(most, sizeof *tokens);
+    float *logprobs = mem_new(most, sizeof *logprobs);
+    double times[STEPS_MAX * ROUNDS], roofs[ROUNDS], bandwidth = 0, peak = 0;
+    make_plan(b, batch, context);
+    step(b, params, tokens, logprobs);
+    trace_reset(&b->trace);
+    struct shares mine = {.attention = b->comm.attention, .ffn = b->comm.ffn}, *all;
+    for (int round = 0; round < ROUNDS; round++) {
+        double before[2] = {0}, after[2] = {0};
+        measure_limits(b, &before[0], &before[1]);
+        for (int i = 0; i < steps; i++) {
+            double start = clock_now();
+            step(b, params, tokens, logprobs);
+            times[round * steps + i] = clock_now() - start;
+            mine.total += clock_now() - start;
+        }
+        measure_limits(b, &after[0], &after[1]);
+        bandwidth = (before[0] + after[0]) / 2;
+        peak = (before[1] + after[1]) / 2;
+        double copy[STEPS_MAX];
+        memcpy(copy, times + round * steps, (size_t)steps * sizeof *copy);
+        if (b->comm.rank == b->comm.writer)
+            roofs[round] = roof_seconds(b, bandwidth, peak, batch, context) / median(copy, steps);
+    }
+    mine.wait = b->trace.total[TRACE_WAIT];
+    mine.send = b->trace.total[TRACE_SEND];
+    void *gathered;
+    size_t total;
+    comm_gather(&b->comm, b->comm.writer, &mine, sizeof mine, &gathered, &total, NULL);
+    all = gathered;
+    if (all)
+        print_case(b, batch, context, median(times, ROUNDS * steps), median(roofs, ROUNDS), all);
+    free(gathered);
+    free(params);
+    free(tokens);
+    free(logprobs);
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b;
+    struct arguments a;
+    struct err e = {{0}};
+    comm_start(&b.comm, &argc, &argv);
+    read_arguments(&a, argc, argv);
+    if (inputs_open(&b.in, a.job, a.set, a.n_set, &e) != 0)
+        die("%s", e.text);
+    trace_open(&b.trace, false);
+    open_engine(&b);
+    plan_alloc(&b);
+    b.rows = mem_new((size_t)b.in.job.layout.attention * MICRO_BATCHES_MAX, sizeof *b.rows);
+    if (b.comm.rank == b.comm.writer) {
+        cpu_set_t mask;
+        cores_mask(&mask);
+        limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), (size_t)512 << 20);
+        b.json = a.json ? fopen(a.json, "a") : NULL;
+        printf("%-12s %2s %6s %8s %10s %10s %9s %9s %9s %8s\n", "layout", "mb", "batch", "context",
+               "step ms", "tokens/s", "roof", "A wait", "F wait", "send");
+    }
+    for (int i = 0; i < a.cases; i++)
+        run_case(&b, a.batch[i], a.context[i], a.steps);
+    if (b.json)
+        fclose(b.json);
+    engine_close(&b.engine);
+    comm_finish(&b.comm);
+    return 0;
+}
