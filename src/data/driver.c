@@ -185,12 +185,19 @@ static const H5FD_class_t driver = {
 
 hid_t driver_access(struct driver_state *state)
 {
-    state->failure = 0;
     const struct parameters p = {state};
-    hid_t id = H5FDregister(&driver), access = H5Pcreate(H5P_FILE_ACCESS);
-    if (id < 0 || access < 0 || H5Pset_driver(access, id, &p) < 0 ||
+    state->failure = 0;
+    state->driver = H5FDregister(&driver);
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    if (state->driver < 0 || access < 0 || H5Pset_driver(access, state->driver, &p) < 0 ||
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0)
         die("HDF5 does not take our file driver");
-    H5FDunregister(id); /* the list, and then the file, hold it */
     return access;
+}
+
+void driver_release(struct driver_state *state)
+{
+    if (state->driver >= 0)
+        H5FDunregister(state->driver);
+    state->driver = -1;
 }

@@ -12,12 +12,16 @@
 
 /* Stays where it is as long as the file is open. */
 struct driver_state {
-    int failure; /* errno of the first write that failed; 0: none */
+    int failure;  /* errno of the first write that failed; 0: none */
+    hid_t driver; /* its registration: HDF5 looks at it until the file is closed, and a little
+                     longer */
 };
 
 /* A file access property list for H5Fcreate() with this driver: for new files only. The caller
- * closes it. Sets *state to no failure and keeps the pointer. A file that cannot be created is a
- * failure too. */
+ * closes it. Sets *state and keeps the pointer. A file that cannot be created is a failure too. */
 hid_t driver_access(struct driver_state *state);
+
+/* After the file was closed, or could not be created. */
+void driver_release(struct driver_state *state);
 
 #endif

@@ -108,23 +108,32 @@ int h5_create(struct h5_output *o, const char *path, struct err *e)
     if (o->file >= 0)
         return 0;
     if (o->state.failure)
-        return err_set(e, "%s: cannot be created: %s", path, strerror(o->state.failure));
-    return h5_err(e, "%s: cannot be created", path);
+        err_set(e, "%s: cannot be created: %s", path, strerror(o->state.failure));
+    else
+        h5_err(e, "%s: cannot be created", path);
+    driver_release(&o->state);
+    return -1;
 }
 
 int h5_finish(struct h5_output *o, const char *path, struct err *e)
 {
-    herr_t rc = H5Fclose(o->file);
-    o->file = -1;
+    int rc = 0;
+    if (H5Fclose(o->file) < 0)
+        rc = h5_err(e, "%s: cannot be written", path);
     if (o->state.failure)
-        return err_set(e, "%s: cannot be written: %s", path, strerror(o->state.failure));
-    return rc < 0 ? h5_err(e, "%s: cannot be written", path) : 0;
+        rc = err_set(e, "%s: cannot be written: %s", path, strerror(o->state.failure));
+    o->file = -1;
+    driver_release(&o->state);
+    return rc;
 }
 
 void h5_abandon(struct h5_output *o)
 {
+    if (o->file < 0)
+        return;
     h5_close(o->file);
     o->file = -1;
+    driver_release(&o->state);
 }
 
 bool h5_has(hid_t file, const char *name)
