@@ -40,7 +40,7 @@ int h5_create(struct h5_output *o, const char *path, struct err *e);
 /* Closes the file, whatever happens. -1: something of it could not be written. */
 int h5_finish(struct h5_output *o, const char *path, struct err *e);
 
-/* Closes a file that is worthless; not open: nothing. Keeps the reason of an earlier failure. */
+/* Closes a file that is worthless; not open: nothing. */
 void h5_abandon(struct h5_output *o);
 
 /* Is there a link of that name in the file's root? */
