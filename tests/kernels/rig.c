@@ -154,16 +154,21 @@ void *rig_encode(struct rig *r, enum dtype t, const float *values, size_t n)
     return bytes;
 }
 
-float *rig_decode(struct rig *r, enum dtype t, const void *bytes, size_t n)
+float *rig_decode(struct rig *r, enum dtype t, const void *from, size_t n)
 {
+    const unsigned char *bytes = from; /* at any address */
     float *values = rig_host(r, n, sizeof *values);
-    for (size_t i = 0; i < n; i++)
-        if (t == DTYPE_F32)
-            values[i] = ((const float *)bytes)[i];
-        else if (t == DTYPE_BF16)
-            values[i] = f32_from_bf16(((const bf16_t *)bytes)[i]);
-        else
-            values[i] = f32_from_f8e4m3(((const f8e4m3_t *)bytes)[i]);
+    for (size_t i = 0; i < n; i++) {
+        bf16_t b;
+        if (t == DTYPE_F32) {
+            memcpy(&values[i], bytes + 4 * i, 4);
+        } else if (t == DTYPE_BF16) {
+            memcpy(&b, bytes + 2 * i, 2);
+            values[i] = f32_from_bf16(b);
+        } else {
+            values[i] = f32_from_f8e4m3(bytes[i]);
+        }
+    }
     return values;
 }
 

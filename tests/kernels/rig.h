@@ -58,7 +58,7 @@ double rig_uniform(struct rig *r); /* in [0, 1) */
 /* n numbers in (-scale, scale) that format t can hold exactly; and their bytes in that format. */
 float *rig_values(struct rig *r, enum dtype t, size_t n, double scale);
 void *rig_encode(struct rig *r, enum dtype t, const float *values, size_t n);
-float *rig_decode(struct rig *r, enum dtype t, const void *bytes, size_t n);
+float *rig_decode(struct rig *r, enum dtype t, const void *from, size_t n);
 
 /* ---- device ---------------------------------------------------------------------------------- */
 
