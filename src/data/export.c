@@ -9,7 +9,7 @@
 #include "data/merge.h"
 #include "data/prompts.h"
 #include "data/shards.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>

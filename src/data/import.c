@@ -4,7 +4,7 @@
 #include "data/append.h"
 #include "data/files.h"
 #include "data/h5.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
 #include "data/files.h"
 #include "data/h5.h"
 #include "data/identity.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>

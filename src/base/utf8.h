@@ -3,8 +3,8 @@
  * UTF-8 here is RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. A NUL byte is
  * an ordinary character: every length is given. No state, any rank, any thread.
  */
-#ifndef TANDEM_TEXT_UTF8_H
-#define TANDEM_TEXT_UTF8_H
+#ifndef TANDEM_BASE_UTF8_H
+#define TANDEM_BASE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* UTF-8 checking, reading, writing and repairing; the cases are those of the Unicode standard,
  * table 3-8 and section 3.9, and every code point. */
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
