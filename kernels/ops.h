@@ -6,6 +6,8 @@
  * Matrices are row-major and dense: x[n][H] has no gaps. `act` is the activation dtype of the
  * device (f32 or bf16). Sums are always made in f32. A rounding to bf16 is to nearest even, and
  * happens only when a result is stored.
+ * Exceptions: the sampler adds probabilities in double, since a running f32 sum over a vocabulary
+ * loses its tail; int8 weights change no activation (a weight is int8 x scale, x stays as it is).
  *
  * Where pointers live: everything an operation reads or writes is device memory (device.h), the
  * fields of structures passed by value or pointer are read on the host at the call. Outputs never
@@ -42,7 +44,8 @@ enum weight_keep { WEIGHT_KEEP, WEIGHT_INT8 };
 
 struct weight; /* one packed matrix */
 
-/* One gated MLP: down(silu(gate(x)) * up(x)); gate and up [I][H], down [H][I]. I may be 0. */
+/* One gated MLP: down(silu(gate(x)) * up(x)); gate and up [I][H], down [H][I]. I may be 0; gate.k
+ * is H even then. */
 struct mlp_part {
     struct weight_part gate, up, down;
 };
@@ -189,9 +192,9 @@ struct ops {
     void (*wire_decode)(struct device *d, struct stream *s, enum dtype wire, const void *rows,
                         const float *scales, int n, int hidden, void *x);
 
-    /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order; parts:
-     * host array of n_parts >= 1 device matrices [n][width] of dtype (f32 or bf16), out likewise. For
-     * partial sums that are reduced before they travel (exchange/nccl.c). */
+    /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order;
+     * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32 or bf16), out
+     * likewise. For partial sums that are reduced before they travel (exchange/nccl.c). */
     void (*sum)(struct device *d, struct stream *s, const void *const *parts, int n_parts,
                 enum dtype dtype, int n, int width, void *out);
 
@@ -204,7 +207,8 @@ struct ops {
      * logits by lower token first. Greedy takes the first. Otherwise p = softmax(logits / T),
      * top_k, then top_p on what is left renormalized; the first candidate whose running sum exceeds
      * uniform x total. logprob: log softmax(logits)[token] at temperature 1, of the whole
-     * vocabulary. A NaN among the logits gives token -1. params [n], tokens [n], logprobs [n]. */
+     * vocabulary. A NaN among the logits, or an infinite largest one, gives token -1 and a NaN
+     * logprob. params [n], tokens [n], logprobs [n]. */
     void (*sample)(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                    const struct sample_params *params, int32_t *tokens, float *logprobs);
 };
