@@ -15,9 +15,10 @@ enum dtype pack_type(const struct weight_part *w, enum weight_keep keep)
     return keep == WEIGHT_INT8 ? DTYPE_I8 : w->dtype;
 }
 
+/* Blocks of 128 that a part touches; at least one, of scale 0, behind a matrix that is empty. */
 static size_t blocks(size_t lead, size_t count)
 {
-    return (lead + count + MATRIX_BLOCK - 1) / MATRIX_BLOCK;
+    return count > 0 ? (lead + count + MATRIX_BLOCK - 1) / MATRIX_BLOCK : 1;
 }
 
 void pack_describe(const struct weight_part *w, enum dtype type, int layout, struct cuda_matrix *m)
