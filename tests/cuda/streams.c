@@ -82,9 +82,7 @@ static void correct_program_is_right(void **state)
 static void missing_wait_is_seen(void **state)
 {
     (void)state;
-    int wrong = wrong_results(false, 0);
-    assert_true(wrong > 0);
-    assert_true(wrong < TRIES); /* it is chance, as it would be on a GPU */
+    assert_true(wrong_results(false, 0) > 0);
 }
 
 static void missing_barrier_is_seen(void **state)
