@@ -95,7 +95,7 @@ TESTS := $(TEST_MAIN:%.c=$(BUILD)/%)
 helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN),$(TEST_SRC))))
 
 # --- targets ---------------------------------------------------------------------------------
-RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" EMU_TESTS="$(EMU_TESTS)" tests/run
+RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 .PHONY: all demo test check test-slurm bench info ptxas install format format-check clean help FORCE
 .SECONDARY:
@@ -136,10 +136,7 @@ info: ## what was found, and what was decided
 
 ptxas: ## registers, shared memory and spills of every CUDA kernel
 	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
-	@for cu in $(wildcard kernels/cuda/*.cu); do for arch in $(CUDA_ARCHS); do echo "== $$cu sm_$$arch"; \
-	    $(NVCC) -O3 -std=c++17 -DTANDEM_CUDA -Isrc -I. -arch=sm_$$arch -cubin -o /dev/null -Xptxas -v $$cu 2>&1 | \
-	    sed -n "s/.*Compiling entry function '\([^']*\)'.*/\1/p; s/^ptxas info *: Used/    /p; s/^ *\([0-9]* bytes stack\)/    \1/p" | \
-	    c++filt; done; done
+	@NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
 
 install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem/jobs $(DESTDIR)$(PREFIX)/share/tandem/slurm

@@ -3,9 +3,10 @@
 # array ("stack"), and on any warning of nvcc or ptxas.
 #   tests/cuda/ptxas.sh [sm ...]     NVCC=nvcc  defaults: 80 90 100
 # Dynamic shared memory is chosen at the launch and stands in kernels/cuda/*.cuh.
+# timeout: 900
 set -u
 nvcc=${NVCC:-nvcc}
-command -v "$nvcc" >/dev/null || { echo "ptxas.sh: $nvcc was not found; set NVCC"; exit 2; }
+command -v "$nvcc" >/dev/null || { echo "$nvcc was not found; set NVCC"; exit 77; }
 [ $# -gt 0 ] || set -- 80 90 100
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
