@@ -81,7 +81,7 @@ CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
 LIBS += $(foreach d,$(CUDA_LIB) $(wildcard $(filter-out $(CUDA_HOME)/lib,$(NCCL_HOME)/lib)),-L$(d) -Wl,-rpath,$(d)) \
     -lcudart -lcublas -lcublasLt -lnccl -lstdc++
 else
-SRC := $(filter-out src/exchange/nccl.c,$(SRC))
+SRC := $(filter-out src/exchange/nccl%,$(SRC))
 endif
 NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
     $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \

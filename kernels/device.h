@@ -26,6 +26,7 @@
 struct device; /* opaque; each backend has its own */
 struct stream;
 struct event;
+struct graph;
 struct ops;
 
 /* The largest shapes a rank will ever ask for; open() takes scratch memory for them, so that no
@@ -57,6 +58,9 @@ struct device_config {
 
 struct device_ops {
     const char *name; /* "cpu", "cuda" */
+
+    /* How many devices this process sees; NULL on the CPU. open() or usable() says why it is 0. */
+    int (*count)(void);
 
     /* Opens device `config->index`. Returns 0, or -1 with what is missing (no driver, no such GPU).
      */
@@ -101,6 +105,16 @@ struct device_ops {
     bool (*event_done)(struct device *d, struct event *e);
     /* Seconds between two events that have happened (CPU: clock at the record). */
     double (*event_seconds)(struct device *d, struct event *from, struct event *to);
+
+    /* Optional, all four or none (CPU: NULL). From capture_begin to capture_end what is enqueued on
+     * s, and on streams that wait for events recorded there, is not run but kept in a graph; those
+     * streams must have been waited for by s at the end. Meanwhile the host may not wait for any of
+     * them. graph_launch enqueues all of it on s, with the same pointers and sizes. */
+    void (*capture_begin)(struct device *d, struct stream *s);
+    struct graph *(*capture_end)(struct device *d, struct stream *s);
+    void (*graph_launch)(struct device *d, struct stream *s, struct graph *g);
+    /* The stream it was launched on must have passed it. */
+    void (*graph_destroy)(struct device *d, struct graph *g);
 };
 
 /* The tables of one implementation. */

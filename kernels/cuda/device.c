@@ -23,6 +23,12 @@ void cuda_check(cudaError_t code, const char *what)
         cuda_fail(what, (int)code);
 }
 
+static int device_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 static int usable(struct err *e)
 {
     int count = 0;
@@ -242,6 +248,7 @@ static double event_seconds(struct device *d, struct event *from, struct event *
 
 static const struct device_ops cuda_device = {
     .name = "cuda",
+    .count = device_count,
     .open = device_open,
     .close = device_close,
     .describe = describe,
@@ -263,6 +270,10 @@ static const struct device_ops cuda_device = {
     .event_record = event_record,
     .event_done = event_done,
     .event_seconds = event_seconds,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .graph_launch = cuda_graph_launch,
+    .graph_destroy = cuda_graph_destroy,
 };
 
 extern const struct backend backend_cuda;

@@ -32,6 +32,10 @@ struct event {
     cudaEvent_t cuda;
 };
 
+struct graph {
+    cudaGraphExec_t cuda;
+};
+
 struct weight {
     struct cuda_matrix m;
     void *memory;
@@ -54,6 +58,12 @@ struct kv {
 
 /* Dies with what CUDA says when `code` is an error. */
 void cuda_check(cudaError_t code, const char *what);
+
+/* Graphs (graph.c), in the shape of device.h. */
+void cuda_capture_begin(struct device *d, struct stream *s);
+struct graph *cuda_capture_end(struct device *d, struct stream *s);
+void cuda_graph_launch(struct device *d, struct stream *s, struct graph *g);
+void cuda_graph_destroy(struct device *d, struct graph *g);
 
 /* Scratch of an operation: begin, then take; 256-byte aligned. */
 void scratch_begin(struct stream *s);

@@ -80,8 +80,15 @@ struct exchange_ops {
     /* Device and host bytes open() takes: for the memory plan. */
     size_t (*bytes)(const struct exchange_shape *shape, const struct exchange_place *place);
 
-    /* Start of a step: rows[a * micro_batches + m] of every attention rank. All ranks. */
+    /* Start of a step: rows[a * micro_batches + m] of every attention rank. All ranks. Host only.
+     */
     void (*begin)(struct exchange *x, const int *rows);
+
+    /* Around everything that is enqueued in a step, or NULL where the transport has no streams of
+     * its own: fork() makes them follow the compute stream, join() makes that follow them. A step
+     * that is launched again as a graph (roles/replay.h) has both in it, and calls neither. */
+    void (*fork)(struct exchange *x);
+    void (*join)(struct exchange *x);
 
     /* How many partial sums collect() returns: one from every FFN rank, or from every FFN instance
      * where the transport reduces inside an instance. */
@@ -101,7 +108,8 @@ struct exchange_ops {
     void *(*reply_buffer)(struct exchange *x, int m);
     void (*reply)(struct exchange *x, int layer, int m);
 
-    /* End of a step: nothing is under way any more. All ranks. */
+    /* End of a step; the compute stream has passed it. Nothing is under way any more when it
+     * returns. All ranks. */
     void (*end)(struct exchange *x);
 
     /* Seconds this rank has waited for a peer inside the calls above since open(): exposed wait. */

@@ -16,30 +16,28 @@
  *
  * The host never waits here. Events order the streams: rows leave after the compute stream has
  * written them, a buffer is written again after the stream that reads it has passed, and computing
- * starts when the rows or partials are there. A watchdog thread ends the job with one message when
- * NCCL reports an error or a step does not end: an FFN rank that waits in a kernel would wait for
- * ever.
+ * starts when the rows or partials are there. All of them are recorded in the step that waits for
+ * them, and fork() and join() tie the streams to the compute stream, so that a step can be captured
+ * in a graph (roles/replay.h).
+ *
+ * Why it cannot lock up: a receive that has started occupies part of its GPU until the peer sends.
+ * At most two NCCL kernels are started on a GPU at once, one a direction, and what is computed
+ * always ends and makes room for them. On each rank whatever a receive is waiting for comes earlier
+ * in the order in which the peers enqueue; so streams that share a hardware queue, and then run in
+ * that order, cost overlap but no more. Within a graph there is no such order: there a receive
+ * waits (`sent`) for the send that it answers.
+ *
+ * Communicators and the watchdog are in nccl_wire.h.
  */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "exchange/exchange.h"
-#include "kernels/cuda/device_cuda.h"
+#include "exchange/nccl_wire.h"
 
-#include <mpi.h>
-#include <nccl.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-/* One direction: its stream and communicators. */
-struct direction {
-    struct stream *stream;
-    ncclComm_t rail;     /* attention ranks of the rail in order, then one FFN rank an instance */
-    ncclComm_t instance; /* FFN ranks of the instance; NULL: it has one rank */
-};
+enum { OUT, BACK };
+#define RAILS_MAX 64
 
 /* Events of one micro-batch, valid from their first record in a step. */
 struct lane {
@@ -52,27 +50,20 @@ struct lane {
     char *gather;  /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
     char *reduced; /* likewise: [rows of the rail][H] */
     const void **parts;
-    int rows;                          /* attention: mine; FFN: all */
-    int rail_first[64], rail_rows[64]; /* FFN: which of its rows belong to each rail */
+    int rows; /* attention: mine; FFN: all */
+    int rail_first[RAILS_MAX],
+        rail_rows[RAILS_MAX]; /* FFN: which of its rows belong to each rail */
 };
 
 struct exchange {
     struct exchange_shape shape;
     struct exchange_place place;
-    int rail, instance, rail_attention; /* numbers; attention ranks of my rail */
-    struct direction out, back;
+    int rail, rail_attention; /* of this rank; attention ranks of it */
+    struct direction wire[2]; /* OUT, BACK */
+    struct watchdog watchdog;
     struct lane lane[MICRO_BATCHES_MAX];
     int *rows; /* [attention][micro_batches] of this step */
-    pthread_t watchdog;
-    _Atomic bool closing;
-    _Atomic double step_started; /* clock_now(); 0: between steps */
 };
-
-static void must(ncclResult_t code, const char *what)
-{
-    if (code != ncclSuccess && code != ncclInProgress)
-        die("NCCL: %s failed: %s (NCCL_DEBUG=INFO says more)", what, ncclGetErrorString(code));
-}
 
 static const struct device_ops *dev(const struct exchange *x)
 {
@@ -100,67 +91,7 @@ static int attention_on_rail(const struct layout *l, int rail)
     return l->attention / l->tensor + (rail < l->attention % l->tensor);
 }
 
-/* ---- start ---------------------------------------------------------------------------------- */
-
-/* Ranks with different NCCLs, or two ranks on one GPU, hang or crash later: found here. */
-static void check_ranks(const struct exchange *x)
-{
-    struct rank_gpu {
-        char host[64], gpu[128];
-        int version, rank;
-    } mine = {{0}, {0}, 0, 0}, *all;
-    int size, length;
-    char host[MPI_MAX_PROCESSOR_NAME];
-    MPI_Comm_rank(MPI_COMM_WORLD, &mine.rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    MPI_Get_processor_name(host, &length);
-    snprintf(mine.host, sizeof mine.host, "%.63s", host);
-    dev(x)->describe(x->place.device, mine.gpu, sizeof mine.gpu);
-    must(ncclGetVersion(&mine.version), "ncclGetVersion");
-    all = mem_zeroed((size_t)size, sizeof *all);
-    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
-    for (int i = 0; i < mine.rank; i++) {
-        if (all[i].version != mine.version)
-            die("this rank has NCCL %d, rank %d on %s has %d; all hosts need the same",
-                mine.version, i, all[i].host, all[i].version);
-        if (strcmp(all[i].host, mine.host) == 0 && strcmp(all[i].gpu, mine.gpu) == 0)
-            die("ranks %d and %d share one GPU (%s), which NCCL does not allow: start as many "
-                "ranks "
-                "on a host as it has GPUs, and do not give each rank a CUDA_VISIBLE_DEVICES of its "
-                "own unless they differ (srun --gpus-per-task=1 --gpu-bind=none lets each see all)",
-                i, mine.rank, mine.gpu);
-    }
-    free(all);
-}
-
-static ncclComm_t world_communicator(void)
-{
-    ncclUniqueId id;
-    ncclComm_t world;
-    int rank, size;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    if (rank == 0)
-        must(ncclGetUniqueId(&id), "ncclGetUniqueId");
-    MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
-    must(ncclCommInitRank(&world, size, id, rank), "ncclCommInitRank");
-    return world;
-}
-
-/* Splits off the rail and the instance for one direction. All ranks. */
-static void open_direction(struct exchange *x, struct direction *d, ncclComm_t world)
-{
-    int ffn_key = x->shape.layout.attention + x->instance;
-    int key = x->place.attention ? x->place.index : ffn_key;
-    bool instance = x->place.ffn && tensor(x) > 1;
-    d->stream = dev(x)->stream_create(x->place.device);
-    must(ncclCommSplit(world, x->rail, key, &d->rail, NULL), "splitting off a rail");
-    must(ncclCommSplit(world, instance ? x->instance : NCCL_SPLIT_NOCOLOR, x->rail, &d->instance,
-                       NULL),
-         "splitting off an FFN instance");
-    if (!instance)
-        d->instance = NULL;
-}
+/* ---- buffers -------------------------------------------------------------------------------- */
 
 static size_t most_rows(const struct exchange_shape *s, const struct exchange_place *p)
 {
@@ -208,77 +139,32 @@ static void open_lane(struct exchange *x, struct lane *l)
     l->parts = mem_zeroed(most, sizeof *l->parts);
 }
 
-/* ---- watchdog ------------------------------------------------------------------------------- */
-
-static void watch(const struct direction *d)
-{
-    ncclComm_t comms[] = {d->rail, d->instance};
-    for (int i = 0; i < 2; i++) {
-        ncclResult_t state = ncclSuccess;
-        if (!comms[i])
-            continue;
-        must(ncclCommGetAsyncError(comms[i], &state), "ncclCommGetAsyncError");
-        must(state, "an operation under way");
-    }
-}
-
-static void *watchdog_main(void *argument)
-{
-    struct exchange *x = argument;
-    while (!x->closing) {
-        double started = x->step_started;
-        watch(&x->out);
-        watch(&x->back);
-        if (x->shape.timeout > 0 && started > 0 && clock_now() - started > x->shape.timeout)
-            die("the step has not ended after %.0f s: a peer hangs or is gone "
-                "(schedule.step_timeout)",
-                x->shape.timeout);
-        nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
-    }
-    return NULL;
-}
-
 static struct exchange *nccl_open(const struct exchange_shape *shape,
                                   const struct exchange_place *place)
 {
     struct exchange *x = mem_zeroed(1, sizeof *x);
     x->shape = *shape;
     x->place = *place;
-    if (tensor(x) > 64)
-        die("layout.ffn.tensor: at most 64 with the nccl exchange, not %d", tensor(x));
-    x->rail = place->index % tensor(x);
-    x->instance = place->attention ? 0 : place->index / tensor(x);
+    if (tensor(x) > RAILS_MAX)
+        die("layout.ffn.tensor: at most %d with the nccl exchange, not %d", RAILS_MAX, tensor(x));
+    x->rail = nccl_rail(shape, place);
     x->rail_attention = attention_on_rail(&shape->layout, x->rail);
     x->rows = mem_zeroed(mem_mul((size_t)shape->layout.attention, MICRO_BATCHES_MAX), sizeof(int));
-    check_ranks(x);
-    ncclComm_t world = world_communicator();
-    open_direction(x, &x->out, world);
-    open_direction(x, &x->back, world);
-    must(ncclCommDestroy(world), "ncclCommDestroy");
+    watchdog_start(&x->watchdog, x->wire, shape->timeout);
+    nccl_connect(shape, place, x->wire);
+    x->watchdog.connected = true;
+    x->watchdog.started = 0;
     for (int m = 0; m < micro_batches(x); m++)
         open_lane(x, &x->lane[m]);
-    if (pthread_create(&x->watchdog, NULL, watchdog_main, x) != 0)
-        die("the watchdog thread of the NCCL exchange cannot be started");
     return x;
-}
-
-static void close_direction(struct exchange *x, struct direction *d)
-{
-    dev(x)->stream_sync(x->place.device, d->stream);
-    if (d->instance)
-        must(ncclCommDestroy(d->instance), "ncclCommDestroy");
-    must(ncclCommDestroy(d->rail), "ncclCommDestroy");
-    dev(x)->stream_destroy(x->place.device, d->stream);
 }
 
 static void nccl_close(struct exchange *x)
 {
     if (!x)
         return;
-    x->closing = true;
-    pthread_join(x->watchdog, NULL);
-    close_direction(x, &x->out);
-    close_direction(x, &x->back);
+    watchdog_stop(&x->watchdog);
+    nccl_disconnect(&x->place, x->wire);
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         struct event *events[] = {l->written, l->sent, l->received};
@@ -324,31 +210,45 @@ static void nccl_begin(struct exchange *x, const int *rows)
 {
     size_t n = (size_t)(x->shape.layout.attention * micro_batches(x));
     memcpy(x->rows, rows, n * sizeof *rows);
-    x->step_started = clock_now();
+    x->watchdog.started = clock_now();
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         if (x->place.attention)
             l->rows = rows_of(x, x->place.index, m);
         else
             find_rails(x, m);
+    }
+}
+
+static void nccl_fork(struct exchange *x)
+{
+    for (int m = 0; m < micro_batches(x); m++) {
+        struct lane *l = &x->lane[m];
         l->sending = false;
-        /* The streams begin where the compute stream is: what it read last step is free again. */
         dev(x)->event_record(x->place.device, l->written, x->place.compute);
-        dev(x)->stream_wait(x->place.device, x->out.stream, l->written);
-        dev(x)->stream_wait(x->place.device, x->back.stream, l->written);
+        dev(x)->stream_wait(x->place.device, x->wire[OUT].stream, l->written);
+        dev(x)->stream_wait(x->place.device, x->wire[BACK].stream, l->written);
+    }
+}
+
+static void nccl_join(struct exchange *x)
+{
+    for (int i = 0; i < 2; i++) {
+        dev(x)->event_record(x->place.device, x->wire[i].passed, x->wire[i].stream);
+        dev(x)->stream_wait(x->place.device, x->place.compute, x->wire[i].passed);
     }
 }
 
 static void send_bytes(const void *p, size_t n, int peer, struct direction *d)
 {
     if (n > 0)
-        must(ncclSend(p, n, ncclUint8, peer, d->rail, d->stream->cuda), "ncclSend");
+        nccl_must(ncclSend(p, n, ncclUint8, peer, d->rail, d->stream->cuda), "ncclSend");
 }
 
 static void receive_bytes(void *p, size_t n, int peer, struct direction *d)
 {
     if (n > 0)
-        must(ncclRecv(p, n, ncclUint8, peer, d->rail, d->stream->cuda), "ncclRecv");
+        nccl_must(ncclRecv(p, n, ncclUint8, peer, d->rail, d->stream->cuda), "ncclRecv");
 }
 
 /* The parts of a wire that travel in this layer. */
@@ -391,23 +291,24 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
     size_t answer = mem_mul((size_t)l->rows, row_bytes(&x->shape));
     size_t apart = mem_mul(x->shape.rows, row_bytes(&x->shape));
     dev(x)->event_record(x->place.device, l->written, x->place.compute);
-    dev(x)->stream_wait(x->place.device, x->out.stream, l->written);
-    must(ncclGroupStart(), "ncclGroupStart");
+    dev(x)->stream_wait(x->place.device, x->wire[OUT].stream, l->written);
+    nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++)
         for (int i = 0; i < parts; i++)
-            send_bytes(part[i].data, part[i].bytes, x->rail_attention + p, &x->out);
-    must(ncclGroupEnd(), "sending rows");
-    dev(x)->event_record(x->place.device, l->sent, x->out.stream);
+            send_bytes(part[i].data, part[i].bytes, x->rail_attention + p, &x->wire[OUT]);
+    nccl_must(ncclGroupEnd(), "sending rows");
+    dev(x)->event_record(x->place.device, l->sent, x->wire[OUT].stream);
     l->sending = true;
-    /* The partials of the layer before have been added: `written` comes after that. */
-    dev(x)->stream_wait(x->place.device, x->back.stream, l->written);
-    must(ncclGroupStart(), "ncclGroupStart");
+    /* Also after `written`: the partials of the layer before have been added. */
+    dev(x)->stream_wait(x->place.device, x->wire[BACK].stream, l->sent);
+    nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++) {
         l->parts[p] = l->partial + (size_t)p * apart;
-        receive_bytes(l->partial + (size_t)p * apart, answer, x->rail_attention + p, &x->back);
+        receive_bytes(l->partial + (size_t)p * apart, answer, x->rail_attention + p,
+                      &x->wire[BACK]);
     }
-    must(ncclGroupEnd(), "receiving partial sums");
-    dev(x)->event_record(x->place.device, l->received, x->back.stream);
+    nccl_must(ncclGroupEnd(), "receiving partial sums");
+    dev(x)->event_record(x->place.device, l->received, x->wire[BACK].stream);
 }
 
 static const void *const *nccl_collect(struct exchange *x, int layer, int m)
@@ -424,35 +325,35 @@ static void receive_rail(struct exchange *x, int layer, int m)
 {
     struct lane *l = &x->lane[m];
     size_t first = (size_t)l->rail_first[x->rail];
-    must(ncclGroupStart(), "ncclGroupStart");
+    nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int i = 0; i < x->rail_attention; i++) {
         int n = rows_of(x, i * tensor(x) + x->rail, m);
         struct wire w = wire_at(&x->shape, &l->wire, first, n);
         struct wire_part part[4];
         int parts = wire_parts(x, layer, &w, part);
         for (int j = 0; j < parts; j++)
-            receive_bytes(part[j].data, part[j].bytes, i, &x->out);
+            receive_bytes(part[j].data, part[j].bytes, i, &x->wire[OUT]);
         first += (size_t)n;
     }
-    must(ncclGroupEnd(), "receiving rows");
+    nccl_must(ncclGroupEnd(), "receiving rows");
 }
 
 /* Every rank of the instance gives the others the rows of its rail. */
 static void gather_rails(struct exchange *x, int layer, int m)
 {
     struct lane *l = &x->lane[m];
-    must(ncclGroupStart(), "ncclGroupStart");
+    nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < tensor(x); r++) {
         struct wire w = wire_at(&x->shape, &l->wire, (size_t)l->rail_first[r], l->rail_rows[r]);
         struct wire_part part[4];
         int parts = wire_parts(x, layer, &w, part);
         for (int j = 0; j < parts; j++)
             if (part[j].bytes > 0)
-                must(ncclBroadcast(part[j].data, part[j].data, part[j].bytes, ncclUint8, r,
-                                   x->out.instance, x->out.stream->cuda),
-                     "ncclBroadcast");
+                nccl_must(ncclBroadcast(part[j].data, part[j].data, part[j].bytes, ncclUint8, r,
+                                        x->wire[OUT].instance, x->wire[OUT].stream->cuda),
+                          "ncclBroadcast");
     }
-    must(ncclGroupEnd(), "gathering the rows of an instance");
+    nccl_must(ncclGroupEnd(), "gathering the rows of an instance");
 }
 
 static struct wire nccl_receive(struct exchange *x, int layer, int m)
@@ -461,12 +362,13 @@ static struct wire nccl_receive(struct exchange *x, int layer, int m)
     struct wire w = wire_at(&x->shape, &l->wire, 0, l->rows);
     if (l->rows == 0)
         return w;
-    /* `written` was last recorded when the rows of the layer before had been computed on. */
-    dev(x)->stream_wait(x->place.device, x->out.stream, l->written);
+    /* The rows of the layer before have been computed on, and answered. */
+    if (l->sending)
+        dev(x)->stream_wait(x->place.device, x->wire[OUT].stream, l->sent);
     receive_rail(x, layer, m);
-    if (x->out.instance)
+    if (x->wire[OUT].instance)
         gather_rails(x, layer, m);
-    dev(x)->event_record(x->place.device, l->received, x->out.stream);
+    dev(x)->event_record(x->place.device, l->received, x->wire[OUT].stream);
     dev(x)->stream_wait(x->place.device, x->place.compute, l->received);
     return w;
 }
@@ -483,7 +385,7 @@ static void *nccl_reply_buffer(struct exchange *x, int m)
 static const char *reduce_rails(struct exchange *x, struct lane *l)
 {
     size_t row = row_bytes(&x->shape), mine = (size_t)l->rail_rows[x->rail] * row;
-    must(ncclGroupStart(), "ncclGroupStart");
+    nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < tensor(x); r++) {
         size_t theirs = (size_t)l->rail_rows[r] * row;
         char *slot = l->gather + (size_t)r * mine;
@@ -494,14 +396,16 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
             continue;
         }
         if (theirs > 0)
-            must(ncclSend(part, theirs, ncclUint8, r, x->back.instance, x->back.stream->cuda),
-                 "ncclSend");
+            nccl_must(ncclSend(part, theirs, ncclUint8, r, x->wire[BACK].instance,
+                               x->wire[BACK].stream->cuda),
+                      "ncclSend");
         if (mine > 0)
-            must(ncclRecv(slot, mine, ncclUint8, r, x->back.instance, x->back.stream->cuda),
-                 "ncclRecv");
+            nccl_must(ncclRecv(slot, mine, ncclUint8, r, x->wire[BACK].instance,
+                               x->wire[BACK].stream->cuda),
+                      "ncclRecv");
     }
-    must(ncclGroupEnd(), "scattering the partial sums of an instance");
-    x->place.backend->ops->sum(x->place.device, x->back.stream, l->parts, tensor(x),
+    nccl_must(ncclGroupEnd(), "scattering the partial sums of an instance");
+    x->place.backend->ops->sum(x->place.device, x->wire[BACK].stream, l->parts, tensor(x),
                                x->shape.combine, l->rail_rows[x->rail], (int)x->shape.hidden,
                                l->reduced);
     return l->reduced;
@@ -513,31 +417,27 @@ static void nccl_reply(struct exchange *x, int layer, int m)
     struct lane *l = &x->lane[m];
     size_t row = row_bytes(&x->shape);
     dev(x)->event_record(x->place.device, l->written, x->place.compute);
-    dev(x)->stream_wait(x->place.device, x->back.stream, l->written);
+    dev(x)->stream_wait(x->place.device, x->wire[BACK].stream, l->written);
     const char *sum = l->partial;
-    if (x->back.instance)
+    if (x->wire[BACK].instance)
         sum = reduce_rails(x, l);
-    must(ncclGroupStart(), "ncclGroupStart");
+    nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int i = 0; i < x->rail_attention; i++) {
         size_t n = (size_t)rows_of(x, i * tensor(x) + x->rail, m) * row;
-        send_bytes(sum, n, i, &x->back);
+        send_bytes(sum, n, i, &x->wire[BACK]);
         sum += n;
     }
-    must(ncclGroupEnd(), "sending partial sums");
-    dev(x)->event_record(x->place.device, l->sent, x->back.stream);
+    nccl_must(ncclGroupEnd(), "sending partial sums");
+    dev(x)->event_record(x->place.device, l->sent, x->wire[BACK].stream);
     l->sending = true;
 }
 
 /* ---- end of a step -------------------------------------------------------------------------- */
 
-/* The host waits here once a step, so that the watchdog sees a step that hangs, and a rank that has
- * ended its step in the contract has really ended it. */
+/* The caller has waited for the compute stream, and that for the others. */
 static void nccl_end(struct exchange *x)
 {
-    dev(x)->stream_sync(x->place.device, x->place.compute);
-    dev(x)->stream_sync(x->place.device, x->out.stream);
-    dev(x)->stream_sync(x->place.device, x->back.stream);
-    x->step_started = 0;
+    x->watchdog.started = 0;
 }
 
 static double nccl_waited(const struct exchange *x)
@@ -553,6 +453,8 @@ const struct exchange_ops exchange_nccl = {
     .bytes = nccl_bytes,
     .parts = nccl_parts,
     .begin = nccl_begin,
+    .fork = nccl_fork,
+    .join = nccl_join,
     .out = nccl_out,
     .dispatch = nccl_dispatch,
     .collect = nccl_collect,

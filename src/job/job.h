@@ -64,6 +64,7 @@ struct job {
     char *device;  /* device: cpu or cuda */
     bool cublas;   /* cublas: dense projections by cuBLAS; default false: by the backend's own
                       kernels, whose rows do not depend on the batch */
+    bool graphs;   /* graphs: steps on a GPU that repeat are launched as CUDA graphs; default true */
     char *kernels; /* kernels: auto, plain, avx2, avx512 */
 
     struct {

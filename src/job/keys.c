@@ -65,6 +65,7 @@ const struct key keys[] = {
 
     {"", "device", KEY_NAME, IN(device), PRESET("cpu"), .choices = devices},
     {"", "cublas", KEY_BOOL, IN(cublas), PRESET("false"), .choices = truths},
+    {"", "graphs", KEY_BOOL, IN(graphs), PRESET("true"), .choices = truths},
     {"", "kernels", KEY_NAME, IN(kernels), PRESET("auto"), .choices = kernels},
 
     {"precision", "activations", KEY_CHOICE, IN(precision.activations), PRESET("bf16"),

@@ -61,6 +61,7 @@ struct contract {
     int32_t fail;             /* writer only: the output cannot be written; all leave */
     int32_t running;          /* sequences in slots */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
+    uint64_t shape;           /* what the rank will enqueue: equal numbers, equal launches */
 };
 
 /* all[size]: what every rank said. */

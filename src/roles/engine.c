@@ -77,6 +77,13 @@ static void plan_shapes(struct engine *g)
     };
 }
 
+/* Launchers show a rank all GPUs of its host, or only its own: then that is number 0 for each. */
+static int device_of(const struct engine *g)
+{
+    int count = g->backend->device->count ? g->backend->device->count() : 0;
+    return count > 0 ? g->role.device % count : g->role.device;
+}
+
 static void plan_device(struct engine *g)
 {
     const struct job *job = &g->in->job;
@@ -98,7 +105,7 @@ static void plan_device(struct engine *g)
     if (g->role.ffn)
         limit_ffn(&l, m, &job->layout, g->role.index);
     g->config = (struct device_config){
-        .index = g->role.device,
+        .index = device_of(g),
         .threads = g->role.threads,
         .act = job->precision.activations,
         .kv = job->precision.kv_cache,

@@ -15,7 +15,7 @@ struct engine_role {
     bool attention, ffn;
     int index;      /* among the ranks of its role */
     int threads;    /* CPU threads */
-    int device;     /* GPU of the host */
+    int device;     /* rank on its host: its GPU, as far as there are so many */
     int host_ranks; /* ranks that share the host's memory */
 };
 

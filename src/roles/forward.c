@@ -1,9 +1,14 @@
 #include "roles/forward.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Contexts are rounded up to this on devices with graphs, so that a graph serves many steps: a
+ * device looks at its own count of tokens, but splits a longer context into more parts. */
+#define CONTEXT_STEP 1024
 
 /* What a micro-batch keeps between its layers. Integer arrays of the batch stand in one block, so
  * that a step uploads it in one copy. */
@@ -13,6 +18,10 @@ struct lane {
     struct attn_batch batch; /* pointers into `device` */
     const int32_t *token, *sampled_row;
     int rows, n_sampled;
+    size_t ints;                  /* used of the block */
+    struct sample_params *params; /* pinned, [n_sampled], like the next two */
+    int32_t *tokens;
+    float *logprobs;
     const void *const *partials; /* of the layer before, NULL: none yet */
 };
 
@@ -90,6 +99,9 @@ static void open_attention(struct forward *f)
         lane->x = device_new(p, s.x, sizeof(float));
         lane->device = device_new(p, s.lane_ints, sizeof(int32_t));
         lane->host = dev->alloc_host(p->device, s.lane_ints * sizeof(int32_t));
+        lane->params = dev->alloc_host(p->device, s.sampled * sizeof *lane->params);
+        lane->tokens = dev->alloc_host(p->device, s.sampled * sizeof *lane->tokens);
+        lane->logprobs = dev->alloc_host(p->device, s.sampled * sizeof *lane->logprobs);
     }
     f->h = device_new(p, s.h, act);
     f->q_low = device_new(p, s.q_low, act);
@@ -130,7 +142,10 @@ void forward_close(struct forward *f)
     for (int m = 0; f->p.attention && m < f->p.shape->micro_batches; m++) {
         dev->release(f->p.device, f->lane[m].x);
         dev->release(f->p.device, f->lane[m].device);
-        dev->release_host(f->p.device, f->lane[m].host);
+        void *pinned[] = {f->lane[m].host, f->lane[m].params, f->lane[m].tokens,
+                          f->lane[m].logprobs};
+        for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+            dev->release_host(f->p.device, pinned[i]);
     }
     free(f);
 }
@@ -144,7 +159,21 @@ static const int32_t *put(struct lane *lane, size_t *used, const int32_t *from, 
     return lane->device + at;
 }
 
-void forward_begin(struct forward *f, int m, const struct micro_batch *b)
+static int context_of(const struct forward_parts *p, const struct micro_batch *b)
+{
+    size_t step = p->backend->device->capture_begin ? CONTEXT_STEP : 1;
+    size_t context = ((size_t)b->max_context + step - 1) / step * step;
+    return (int)(context < p->limits->max_context ? context : p->limits->max_context);
+}
+
+uint64_t forward_shape(const struct forward *f, const struct micro_batch *b)
+{
+    const int shape[] = {b->rows, b->segments, b->n_sampled, b->max_rows, context_of(&f->p, b)};
+    return b->rows == 0 ? 0 : hash_bytes(HASH_START, shape, sizeof shape);
+}
+
+void forward_plan(struct forward *f, int m, const struct micro_batch *b,
+                  const struct sample_params *params)
 {
     struct lane *lane = &f->lane[m];
     const struct forward_parts *p = &f->p;
@@ -152,16 +181,16 @@ void forward_begin(struct forward *f, int m, const struct micro_batch *b)
     int stride = schedule_blocks_stride(p->limits);
     lane->rows = b->rows;
     lane->n_sampled = b->n_sampled;
-    lane->partials = NULL;
     if (b->rows == 0)
         return;
+    memcpy(lane->params, params, (size_t)b->n_sampled * sizeof *params);
     lane->token = put(lane, &used, b->token, rows);
     lane->sampled_row = put(lane, &used, b->sampled_row, (size_t)b->n_sampled);
     lane->batch = (struct attn_batch){
         .rows = b->rows,
         .segments = b->segments,
         .max_rows = b->max_rows,
-        .max_context = b->max_context,
+        .max_context = context_of(p, b),
         .seg_row = put(lane, &used, b->seg_row, segments + 1),
         .seg_pos = put(lane, &used, b->seg_pos, segments),
         .row_seg = put(lane, &used, b->row_seg, rows),
@@ -169,8 +198,18 @@ void forward_begin(struct forward *f, int m, const struct micro_batch *b)
         .blocks = put(lane, &used, b->blocks, segments * (size_t)stride),
         .blocks_stride = stride,
     };
+    lane->ints = used;
+}
+
+void forward_begin(struct forward *f, int m)
+{
+    struct lane *lane = &f->lane[m];
+    const struct forward_parts *p = &f->p;
+    lane->partials = NULL;
+    if (lane->rows == 0)
+        return;
     p->backend->device->upload(p->device, p->stream, lane->device, lane->host,
-                               used * sizeof(int32_t));
+                               lane->ints * sizeof(int32_t));
     p->backend->ops->embed(p->device, p->stream, p->attention->embed, lane->token, lane->rows,
                            lane->x);
 }
@@ -245,8 +284,7 @@ void forward_dispatch(struct forward *f, int m, int layer)
         f->p.exchange_ops->dispatch(f->p.exchange, layer, m);
 }
 
-void forward_sample(struct forward *f, int m, const struct sample_params *params, int32_t *tokens,
-                    float *logprobs, float *logits)
+void forward_sample(struct forward *f, int m, float *logits)
 {
     struct lane *lane = &f->lane[m];
     const struct forward_parts *p = &f->p;
@@ -261,14 +299,23 @@ void forward_sample(struct forward *f, int m, const struct sample_params *params
     op->residual_norm(p->device, p->stream, f->picked, NULL, 0, DTYPE_F32, p->attention->final_norm,
                       p->model->norm_eps, n, hidden, f->h);
     op->linear(p->device, p->stream, p->attention->lm_head, f->h, n, f->logits, DTYPE_F32);
-    dev->upload(p->device, p->stream, f->params, params, count * sizeof *params);
+    dev->upload(p->device, p->stream, f->params, lane->params, count * sizeof *lane->params);
     op->sample(p->device, p->stream, f->logits, n, vocab, f->params, f->token, f->logprob);
-    dev->download(p->device, p->stream, tokens, f->token, count * sizeof *tokens);
-    dev->download(p->device, p->stream, logprobs, f->logprob, count * sizeof *logprobs);
+    dev->download(p->device, p->stream, lane->tokens, f->token, count * sizeof *lane->tokens);
+    dev->download(p->device, p->stream, lane->logprobs, f->logprob, count * sizeof *lane->logprobs);
     if (logits)
         dev->download(p->device, p->stream, logits, f->logits,
                       mem_mul(count, p->model->vocab) * sizeof *logits);
-    dev->stream_sync(p->device, p->stream); /* the host needs the tokens to plan the next step */
+}
+
+const int32_t *forward_tokens(const struct forward *f, int m)
+{
+    return f->lane[m].tokens;
+}
+
+const float *forward_logprobs(const struct forward *f, int m)
+{
+    return f->lane[m].logprobs;
 }
 
 bool forward_receive(struct forward *f, int m, int layer)

@@ -42,8 +42,20 @@ void forward_close(struct forward *f);
  * weights and kv are not looked at. */
 size_t forward_bytes(const struct forward_parts *parts, bool attention, bool ffn);
 
+/* Attention, before anything of the step is enqueued: keeps micro-batch m and params [n_sampled]
+ * where the device will fetch them. The stream has passed the step before. */
+void forward_plan(struct forward *f, int m, const struct micro_batch *batch,
+                  const struct sample_params *params);
+
+/* Attention: a number that is equal for two plans of this rank when the functions below enqueue the
+ * same for them, the same operations on the same addresses. Same rank, any micro-batch. */
+uint64_t forward_shape(const struct forward *f, const struct micro_batch *batch);
+
+/* All functions from here to forward_reply() enqueue and do not wait for the device, unless the
+ * exchange does. */
+
 /* Attention, micro-batch m of the step: uploads the plan and looks up the embeddings. */
-void forward_begin(struct forward *f, int m, const struct micro_batch *batch);
+void forward_begin(struct forward *f, int m);
 
 /* Attention, before layer `layer` (or after the last): waits for the partial sums of the layer
  * before. Nothing for layer 0. Separate from forward_attention() so that waiting is timed apart
@@ -58,10 +70,13 @@ void forward_attention(struct forward *f, int m, int layer);
 void forward_dispatch(struct forward *f, int m, int layer);
 
 /* Attention, after forward_collect() of the last layer: adds the partials, final norm and lm_head
- * for the sampled rows, and one token for each. params [n_sampled] (host); tokens and logprobs
- * [n_sampled] (host) are there when it returns. logits (host, [n_sampled][V]) may be NULL. */
-void forward_sample(struct forward *f, int m, const struct sample_params *params, int32_t *tokens,
-                    float *logprobs, float *logits);
+ * for the sampled rows, and one token for each. logits (host, [n_sampled][V]) may be NULL. */
+void forward_sample(struct forward *f, int m, float *logits);
+
+/* Attention: what forward_sample() has found, [n_sampled] each, once the stream has passed it and
+ * until the next forward_plan(). */
+const int32_t *forward_tokens(const struct forward *f, int m);
+const float *forward_logprobs(const struct forward *f, int m);
 
 /* FFN, one layer and micro-batch: waits for the rows; false when nobody has any. */
 bool forward_receive(struct forward *f, int m, int layer);

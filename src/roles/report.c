@@ -200,6 +200,9 @@ void report_summary(struct report *r, struct comm *c, const struct trace *t, dou
         if (r->n_each > 0)
             print_latency("time per token", r->each, r->n_each);
         print_roles(all, c->size, seconds);
+        if (r->replayed > 0)
+            printf("%-22s %llu of %llu were launched as CUDA graphs\n", "steps",
+                   (unsigned long long)r->replayed, (unsigned long long)r->steps);
     }
     printf("%-22s %s%s\n", finished ? "output" : "unfinished", path,
            finished ? "" : " (what is finished is sealed; the same command continues)");

@@ -15,6 +15,7 @@ struct report {
     uint64_t prompt_tokens, new_tokens;
     float *first, *each; /* seconds to the first token, and per token after it */
     size_t n_first, n_each, room_first, room_each;
+    uint64_t steps, replayed; /* of this run; launched as graphs */
 };
 
 /* Collective: every rank's line. Warns when a rank has fewer cores than threads. */

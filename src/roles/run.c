@@ -180,6 +180,8 @@ static enum exit_status decode(struct run *r)
         s.progress = &r->progress;
     }
     enum exit_status status = steps_run(&s);
+    r->report.steps = (uint64_t)s.step;
+    r->report.replayed = s.replayed;
     if (is_writer(r)) {
         progress_end(&r->progress);
         if (status == EXIT_RUN)

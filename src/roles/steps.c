@@ -1,6 +1,7 @@
 #include "roles/steps.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "roles/stop.h"
 #include "schedule/admission.h"
@@ -51,8 +52,10 @@ static void agree_on_step(struct steps *s)
     double start = clock_now();
     if (s->decoder) {
         s->plan = schedule_plan(s->decoder->schedule);
-        for (int m = 0; m < s->in->job.micro_batches; m++)
+        for (int m = 0; m < s->in->job.micro_batches; m++) {
             mine.rows[m] = s->plan[m].rows;
+            mine.shape = hash_u64(mine.shape, forward_shape(s->engine->forward, &s->plan[m]));
+        }
         mine.room = schedule_room(s->decoder->schedule);
         mine.busy = !schedule_idle(s->decoder->schedule);
         mine.running = schedule_running(s->decoder->schedule);
@@ -146,39 +149,16 @@ static void all_layers(struct steps *s)
         }
 }
 
-/* What the sampler returns for one micro-batch. */
-struct sampled {
-    struct sample_params *params;
-    int32_t *tokens;
-    float *logprobs;
-};
-
-static struct sampled sampled_new(const struct schedule_limits *limits)
-{
-    size_t n = (size_t)schedule_most_sampled(limits);
-    return (struct sampled){mem_new(n, sizeof(struct sample_params)), mem_new(n, sizeof(int32_t)),
-                            mem_new(n, sizeof(float))};
-}
-
-static void sampled_free(struct sampled *x)
-{
-    free(x->params);
-    free(x->tokens);
-    free(x->logprobs);
-}
-
 /* One micro-batch's tokens: the rows of the last layer come in, and the next tokens come out. */
-static void sample(struct steps *s, int m, struct sampled *out)
+static void sample(struct steps *s, int m)
 {
     struct forward *f = s->engine->forward;
-    const struct micro_batch *batch = &s->plan[m];
-    if (batch->rows == 0)
+    if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
     forward_collect(f, m, (int)s->in->model.layers);
     t = trace_add(s->trace, TRACE_WAIT, s->step, -1, m, t);
-    decoder_params(s->decoder, batch, out->params);
-    forward_sample(f, m, out->params, out->tokens, out->logprobs, NULL);
+    forward_sample(f, m, NULL);
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
 }
 
@@ -222,22 +202,65 @@ static int own_rows(const struct steps *s, int total)
     return n;
 }
 
-static void decode(struct steps *s, const int *rows, struct sampled *sampled)
+/* Everything a device does in a step, from the embeddings to the tokens. */
+static void enqueue_step(struct steps *s)
+{
+    int micro_batches = s->in->job.micro_batches;
+    struct engine *g = s->engine;
+    if (g->exchange_ops->fork)
+        g->exchange_ops->fork(g->exchange);
+    for (int m = 0; s->decoder && m < micro_batches; m++)
+        forward_begin(g->forward, m);
+    all_layers(s);
+    for (int m = 0; s->decoder && m < micro_batches; m++)
+        sample(s, m);
+    if (g->exchange_ops->join)
+        g->exchange_ops->join(g->exchange);
+}
+
+/* What every rank enqueues in this step: the key of its graph, the same on all ranks. */
+static const void *launch_key(struct steps *s)
+{
+    for (int i = 0; i < s->comm->size; i++) {
+        struct launches *l = &s->key[i];
+        memcpy(l->rows, s->all[i].rows, sizeof l->rows);
+        l->shape = s->all[i].shape;
+    }
+    return s->key;
+}
+
+/* The host waits for the device once in a step, here: it needs the tokens to plan the next one, and
+ * an FFN rank must not run ahead of a step that hangs. */
+static void wait_for_device(struct steps *s)
+{
+    struct engine *g = s->engine;
+    double t = clock_now();
+    g->backend->device->stream_sync(g->device, g->stream);
+    g->exchange_ops->end(g->exchange);
+    trace_add(s->trace, s->decoder ? TRACE_ATTENTION : TRACE_FFN, s->step, -1, -1, t);
+}
+
+static void decode(struct steps *s, const int *rows)
 {
     int micro_batches = s->in->job.micro_batches;
     struct engine *g = s->engine;
     g->exchange_ops->begin(g->exchange, rows);
-    for (int m = 0; s->decoder && m < micro_batches; m++)
-        forward_begin(g->forward, m, &s->plan[m]);
-    all_layers(s);
-    for (int m = 0; s->decoder && m < micro_batches; m++)
-        sample(s, m, &sampled[m]);
-    g->exchange_ops->end(g->exchange);
+    for (int m = 0; s->decoder && m < micro_batches; m++) {
+        decoder_params(s->decoder, &s->plan[m], s->params);
+        forward_plan(g->forward, m, &s->plan[m], s->params);
+    }
+    if (replay_begin(s->replay, launch_key(s))) {
+        enqueue_step(s);
+        replay_end(s->replay);
+    }
+    wait_for_device(s);
     if (!s->decoder)
         return;
     schedule_advance(s->decoder->schedule);
     for (int m = 0; m < micro_batches; m++)
-        decoder_take(s->decoder, &s->plan[m], sampled[m].tokens, sampled[m].logprobs);
+        if (s->plan[m].rows > 0)
+            decoder_take(s->decoder, &s->plan[m], forward_tokens(g->forward, m),
+                         forward_logprobs(g->forward, m));
 }
 
 /* ---- commit --------------------------------------------------------------------------------- */
@@ -279,7 +302,7 @@ static enum exit_status leave(struct steps *s, enum exit_status status)
 
 /* ---- the loop ------------------------------------------------------------------------------- */
 
-static enum exit_status loop(struct steps *s, int *rows, struct sampled *sampled)
+static enum exit_status loop(struct steps *s, int *rows)
 {
     double before[TRACE_KINDS];
     for (s->step = 0;; s->step++) {
@@ -301,7 +324,7 @@ static enum exit_status loop(struct steps *s, int *rows, struct sampled *sampled
         int total = count_rows(s, rows);
         if (total == 0)
             continue;
-        decode(s, rows, sampled);
+        decode(s, rows);
         record_step(s, before, start, own_rows(s, total));
     }
 }
@@ -309,19 +332,24 @@ static enum exit_status loop(struct steps *s, int *rows, struct sampled *sampled
 enum exit_status steps_run(struct steps *s)
 {
     const struct job *job = &s->in->job;
+    const struct engine *g = s->engine;
     size_t table = mem_mul((size_t)job->layout.attention, MICRO_BATCHES_MAX);
+    size_t size = (size_t)s->comm->size;
     int *rows = mem_zeroed(table, sizeof *rows);
-    struct sampled sampled[MICRO_BATCHES_MAX] = {{0}};
-    s->all = mem_zeroed((size_t)s->comm->size, sizeof *s->all);
+    s->all = mem_zeroed(size, sizeof *s->all);
+    s->key = mem_zeroed(size, sizeof *s->key);
+    s->replay = replay_open(g->backend->device, g->device, g->stream, job->graphs,
+                            mem_mul(size, sizeof *s->key));
+    if (s->decoder)
+        s->params = mem_new((size_t)schedule_most_sampled(&g->limits), sizeof *s->params);
     s->last_commit = clock_now();
-    for (int m = 0; s->decoder && m < job->micro_batches; m++)
-        sampled[m] = sampled_new(&s->engine->limits);
-    enum exit_status status = loop(s, rows, sampled);
+    enum exit_status status = loop(s, rows);
     die_context_step(-1);
-    for (int m = 0; s->decoder && m < job->micro_batches; m++)
-        sampled_free(&sampled[m]);
+    s->replayed = replay_launches(s->replay);
+    replay_close(s->replay);
     free(rows);
     free(s->all);
-    s->all = NULL;
+    free(s->key);
+    free(s->params);
     return status;
 }

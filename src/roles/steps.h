@@ -12,9 +12,16 @@
 #include "roles/engine.h"
 #include "roles/parcel.h"
 #include "roles/progress.h"
+#include "roles/replay.h"
 #include "roles/report.h"
 #include "roles/trace.h"
 #include "schedule/units.h"
+
+/* What one rank enqueues in a step, as far as it changes from step to step. */
+struct launches {
+    int32_t rows[MICRO_BATCHES_MAX];
+    uint64_t shape;
+};
 
 struct steps {
     struct comm *comm;
@@ -31,11 +38,15 @@ struct steps {
     /* Inside the loop: */
     struct contract *all; /* [world] of this step */
     const struct micro_batch *plan;
+    struct launches *key;         /* [world] of this step */
+    struct sample_params *params; /* of one micro-batch */
+    struct replay *replay;
     long step;
     double last_commit;
     uint64_t sealed;  /* completions sealed in this run (writer) */
     bool seal_failed; /* the writer's output cannot be written */
     struct err seal_error;
+    uint64_t replayed; /* steps that were launched as a graph */
 };
 
 /* Runs to the end. Returns EXIT_DONE, EXIT_UNFINISHED or EXIT_RUN (with the writer's message in

@@ -83,7 +83,7 @@ static const struct bad all[] = {
      "dispatch, combine, weights"},
     {GOOD "<<: {a: 1}\n", NULL,
      "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, prompts, output, layout, device, "
-     "cublas, kernels, precision, schedule, sampling, trace"},
+     "cublas, graphs, kernels, precision, schedule, sampling, trace"},
     {GOOD "model: n\n", NULL,
      "job.yaml:4:1: key 'model' is there twice; it was first given on line 1"},
     {GOOD "layout: {ffn: {expert: 1, expert: 2}}\n", NULL,
@@ -224,7 +224,7 @@ static const struct bad all[] = {
      "sequence that began on line 1)"},
     {GOOD, "=4",
      "--set =4: unknown key ''; known are model, tokenizer, prompts, output, layout, device, "
-     "cublas, kernels, precision, schedule, sampling, trace"},
+     "cublas, graphs, kernels, precision, schedule, sampling, trace"},
     {GOOD, "model=",
      "job.yaml: 'model' is missing: the checkpoint directory (jobs/example.yaml names every key)"},
     {GOOD, "output.file=p.h5",

@@ -214,7 +214,8 @@ static void step(struct rig *r, const struct segment *segments, int n, float *lo
     batch_make(&x, segments, n, vocab);
     float *here = malloc((size_t)x.b.rows * vocab * sizeof *here);
     exchange_local.begin(r->exchange, &x.b.rows);
-    forward_begin(r->forward, 0, &x.b);
+    forward_plan(r->forward, 0, &x.b, greedy);
+    forward_begin(r->forward, 0);
     for (int l = 0; l < (int)r->model.layers; l++) {
         forward_collect(r->forward, 0, l);
         forward_attention(r->forward, 0, l);
@@ -225,7 +226,10 @@ static void step(struct rig *r, const struct segment *segments, int n, float *lo
         }
     }
     forward_collect(r->forward, 0, (int)r->model.layers);
-    forward_sample(r->forward, 0, greedy, tokens, logprobs, here);
+    forward_sample(r->forward, 0, here);
+    r->backend->device->stream_sync(r->device, r->stream);
+    memcpy(tokens, forward_tokens(r->forward, 0), (size_t)x.b.n_sampled * sizeof *tokens);
+    memcpy(logprobs, forward_logprobs(r->forward, 0), (size_t)x.b.n_sampled * sizeof *logprobs);
     exchange_local.end(r->exchange);
     for (int i = 0, row = 0; i < n; row += segments[i++].count) {
         size_t to = (size_t)(first_row(segments[i].sequence) + segments[i].from);

@@ -1,0 +1,141 @@
+#!/bin/bash
+# The whole program with `device: cuda`, emulated, one GPU a rank: the same tokens as on the CPU in every
+# layout, the same bits wherever the FFN is split alike, whatever order the streams run in and whether
+# or not steps are launched as graphs. A forgotten event shows. What breaks ends the job with one message.
+# timeout: 900
+. "$(dirname "$0")/../mpi/lib.sh"
+tandem=$BUILD/emu/tandem
+need "$tandem"
+export TANDEM_EMU_DEVICES=8
+short=(prompts.count=5 sampling.max_new_tokens=7 layout.threads=1)
+job=tests/mpi/job.yaml
+sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
+
+# gpu NAME ATTENTION EXPERT TENSOR [KEY=VALUE]... - on emulated GPUs; EXPERT 0: colocated.
+gpu() {
+    local name=$1 ranks=$(($2 + $3 * $4)) layout=(layout.attention="$2") file=$job
+    [ "$3" = 0 ] && file=$work/colocated.yaml
+    [ "$3" = 0 ] || layout+=(layout.ffn.expert="$3" layout.ffn.tensor="$4")
+    shift 4
+    job=$file decode "$name" "$ranks" device=cuda "${layout[@]}" "${short[@]}" "$@" || fail "$name"
+}
+
+# near NAME NAME TOLERANCE
+near() {
+    completions "$1" >"$work/a.jsonl"
+    completions "$2" >"$work/b.jsonl"
+    "$PYTHON" tests/cuda/near.py "$work/a.jsonl" "$work/b.jsonl" "$3" || fail "$1 and $2"
+}
+
+# graphs NAME - the run launched steps as graphs.
+graphs() {
+    grep -q 'launched as CUDA graphs' "$work/$1.log" || { cat "$work/$1.log"; fail "$1: no graphs"; }
+}
+
+# expect STATUS PATTERN RANKS [KEY=VALUE]... - every rank leaves with STATUS, and one line of ours says it.
+expect() {
+    local wanted=$1 pattern=$2 ranks=$3 status start=$SECONDS
+    shift 3
+    decode x "$ranks" device=cuda "${short[@]}" "$@" >/dev/null
+    status=$?
+    rm -rf "$work"/x.h5*
+    [ $status = "$wanted" ] || { cat "$work/x.log"; fail "$pattern: exit status $status"; }
+    grep '^tandem:' "$work/x.log" | grep -q -- "$pattern" || { cat "$work/x.log"; fail "no '$pattern'"; }
+    [ "$(grep -c '^tandem:' "$work/x.log")" = 1 ] || { cat "$work/x.log"; fail "$pattern: not one message"; }
+    [ $((SECONDS - start)) -lt 60 ] || fail "$pattern: the job ended only after $((SECONDS - start)) s"
+}
+
+# ---- f32: the same tokens everywhere ------------------------------------------------------------
+decode cpu 2 "${short[@]}" || fail "cpu"
+gpu 1a1f 1 1 1
+graphs 1a1f
+same_tokens cpu 1a1f
+near cpu 1a1f 1e-3
+gpu 2a2f-tensor 2 1 2 layout.micro_batches=3
+same_tokens cpu 2a2f-tensor
+if [ -n "${SAN:-}" ]; then
+    gpu fp8 1 2 1 precision.activations=bf16 precision.dispatch=fp8 precision.combine=bf16
+    echo "two layouts agree"
+    exit 0
+fi
+gpu local 1 0 0
+graphs local
+same 1a1f local
+for m in 1 3; do
+    gpu m$m 1 1 1 layout.micro_batches=$m
+    same 1a1f m$m
+done
+gpu 2a1f 2 1 1
+same 1a1f 2a1f
+
+gpu 1a2f-expert 1 2 1
+gpu 2a2f-expert 2 2 1 layout.micro_batches=3
+same 1a2f-expert 2a2f-expert
+gpu 1a2f-tensor 1 1 2
+same 1a2f-tensor 2a2f-tensor
+gpu 3a4f 3 2 2
+for other in 1a2f-expert 1a2f-tensor 3a4f; do
+    same_tokens cpu $other
+done
+
+# ---- order: other seeds, the order of the calls, without graphs ---------------------------------
+for seed in 2 3 4; do
+    TANDEM_EMU_SEED=$seed gpu seed$seed 2 1 2 layout.micro_batches=$((seed - 1))
+    same 2a2f-tensor seed$seed
+done
+TANDEM_EMU_SERIAL=1 gpu serial 2 1 2 layout.micro_batches=2
+same 2a2f-tensor serial
+TANDEM_EMU_SERIAL=1 gpu serial-expert 2 2 1 layout.micro_batches=3 graphs=false
+same 2a2f-expert serial-expert
+gpu no-graphs 2 1 2 graphs=false
+grep -q 'launched as CUDA graphs' "$work/no-graphs.log" && fail "graphs although graphs=false"
+same 2a2f-tensor no-graphs
+
+# ---- bf16 and FP8: near the CPU, and the same bits whatever the number of ranks -----------------
+bf16() { # NAME PRECISION...
+    local name=$1
+    shift
+    decode cpu-$name 3 layout.ffn.expert=2 "${short[@]}" "$@" || fail "cpu-$name"
+    gpu $name-1 1 2 1 "$@"
+    gpu $name-2 2 2 1 layout.micro_batches=3 "$@"
+    same $name-1 $name-2
+    near cpu-$name $name-1 0.2
+}
+bf16 bf16 precision.activations=bf16 precision.kv_cache=bf16 precision.dispatch=bf16
+bf16 fp8 precision.activations=bf16 precision.kv_cache=fp8 precision.dispatch=fp8 precision.combine=bf16
+gpu fp8-tensor 1 1 2 precision.activations=bf16 precision.dispatch=fp8 precision.combine=bf16
+gpu fp8-tensor-2 2 1 2 precision.activations=bf16 precision.dispatch=fp8 precision.combine=bf16 \
+    layout.micro_batches=3
+same fp8-tensor fp8-tensor-2
+gpu f32-fp8 1 1 1 precision.dispatch=fp8 precision.combine=bf16
+decode cpu-f32-fp8 2 "${short[@]}" precision.dispatch=fp8 precision.combine=bf16 || fail "cpu-f32-fp8"
+near cpu-f32-fp8 f32-fp8 0.2
+
+# ---- a forgotten event: wrong completions, or an error, under some seed -------------------------
+decode few 2 device=cuda "${short[@]}" prompts.count=3 || fail few
+for where in dispatch collect receive reply; do
+    need "$BUILD/emu/planted/$where"
+    found=
+    for seed in 1 2 3 4; do
+        tandem=$BUILD/emu/planted/$where TANDEM_EMU_SEED=$seed decode planted 2 device=cuda \
+            "${short[@]}" prompts.count=3 graphs=$([ $seed = 4 ] && echo true || echo false) \
+            schedule.step_timeout=20s >/dev/null || found=$seed
+        [ -n "$found" ] || cmp -s <(completions few) <(completions planted) || found=$seed
+        rm -rf "$work"/planted.h5*
+        [ -n "$found" ] && break
+    done
+    [ -n "$found" ] || fail "an event left out of nccl_$where() has shown in no order"
+    echo "left out of nccl_$where(): seen with seed $found"
+done
+
+# ---- what breaks ends the job -------------------------------------------------------------------
+TANDEM_EMU_DEVICES=1 expect 2 'ranks 0 and 1 share one GPU' 3 layout.ffn.expert=2
+TANDEM_EMU_NCCL=version:1 expect 2 'has NCCL 22005, rank 0' 2
+TANDEM_EMU_NCCL=hang:1:20 expect 2 'the step has not ended after 3 s' 3 layout.attention=2 \
+    schedule.step_timeout=3s
+TANDEM_EMU_NCCL=stop:1:20 expect 2 'the step has not ended after 3 s' 3 layout.ffn.expert=2 \
+    schedule.step_timeout=3s
+TANDEM_EMU_NCCL=stop:0:20 expect 2 'rank 1 .*the step has not ended after 3 s' 2 \
+    schedule.step_timeout=3s
+TANDEM_EMU_NCCL=fail:1:20 expect 2 'rank 1 .*an operation under way failed: remote process' 2
+echo "all layouts agree"
