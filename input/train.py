@@ -494,8 +494,8 @@ def export(model, out):
     (out / "config.json").write_text(json.dumps(model.config, indent=2) + "\n")
 
 
-def load(out):
-    model = Model(json.loads((out / "config.json").read_text()))
+def load(out, dropout=0.0):
+    model = Model(json.loads((out / "config.json").read_text()), dropout)
     tensors = load_file(str(out / "model.safetensors"))
     model.load_state_dict({k: v.float() for k, v in tensors.items()})
     return model.eval()
@@ -567,6 +567,7 @@ def main():
     parser.add_argument("--prompts", type=Path, default=Path("prompts.h5"), help="prompt file to write")
     parser.add_argument("--prompt-count", type=int, default=300)
     parser.add_argument("--evaluate", type=Path, metavar="FOLDER", help="measure this checkpoint, train nothing")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="go on from this checkpoint's weights")
     parser.add_argument("--minutes", type=float, default=95, help="wall-clock time of training")
     parser.add_argument("--every", type=float, default=9, help="minutes between checkpoints")
     parser.add_argument("--threads", type=int, default=2)
@@ -605,7 +606,7 @@ def main():
     tokenizer = make_tokenizer(lines, CONFIG["vocab_size"])
     save_tokenizer(tokenizer, args.out)
     held_documents = encode_all(tokenizer, held_lines, args.longest)
-    model = Model(CONFIG, args.dropout)
+    model = load(args.start, args.dropout).train() if args.start else Model(CONFIG, args.dropout)
     print(f"{len(synsets)} training synsets, {len(held)} held out, {len(texts)} prompts, "
           f"{sum(p.numel() for p in model.parameters())} parameters, torch {torch.__version__}", flush=True)
     train(model, tokenizer, synsets, held_documents, texts, args)
