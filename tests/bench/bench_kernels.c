@@ -417,7 +417,7 @@ static void bench_rows(struct world *w)
     r.gain = numbers(w, DTYPE_F32, HIDDEN, 1);
     r.gate = numbers(w, DTYPE_F32, (size_t)48 * HIDDEN, 1);
     r.logits = mem_aligned((size_t)ROWS * VOCAB, sizeof(float));
-    for (size_t i = 0; i < (size_t)ROWS * VOCAB; i++) 
+    for (size_t i = 0; i < (size_t)ROWS * VOCAB; i++)
         r.logits[i] = 3 * (draw(w) + draw(w) + draw(w) + draw(w));
     r.ids = mem_new((size_t)ROWS * 4, sizeof *r.ids);
     r.weights = mem_new((size_t)ROWS * 4, sizeof *r.weights);

@@ -45,7 +45,7 @@ struct partial {
     float *most, *total, *sum;
 };
 
-#define DOTS_TOGETHER 8
+#define DOTS_TOGETHER 8 /* experts; EIGHT_TIMES in rows_body.h */
 
 struct isa {
     const char *name;
@@ -107,7 +107,7 @@ struct isa {
     float (*exp)(float x); /* as masses() takes it */
 };
 
-#define SAMPLE_LIMITS 8
+#define SAMPLE_LIMITS 8 /* likewise */
 
 extern const struct isa isa_avx512, isa_avx2;
 

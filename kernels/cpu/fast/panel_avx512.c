@@ -119,18 +119,23 @@ INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m51
 /* ---- tiles ---------------------------------------------------------------------------------- */
 
 #define BEGIN_TILE                                                                                 \
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *const *more = t->more;              \
-    size_t left = t->k, fetch_step = t->prefetch_step;                                             \
+    const uint8_t *w = t->w, *x = t->x, *const *more = t->more;                                    \
+    const uint8_t *fetch = t->prefetch, *x_fetch = t->x_next;                                      \
+    size_t left = t->k, fetch_step = t->prefetch_step, x_step = t->x_step;                         \
     float *c = t->c;                                                                               \
     EACH_ROW(DECLARE)                                                                              \
     if (!t->first) {                                                                               \
         EACH_ROW(TAKE_UP)                                                                          \
     }
 
-#define FETCH_TWO                                                                                  \
+/* One or two lines of the weights to come, and what is due of the rows. */
+#define FETCH(lines)                                                                               \
     prefetch(fetch);                                                                               \
-    prefetch(fetch + 64);                                                                          \
-    fetch += fetch_step;
+    if ((lines) == 2)                                                                              \
+        prefetch(fetch + 64);                                                                      \
+    prefetch(x_fetch);                                                                             \
+    fetch += fetch_step;                                                                           \
+    x_fetch += x_step;
 
 /* bf16 weights x bf16 rows. */
 INLINE void tile_bf16(const struct tile *t, const int m)
@@ -143,7 +148,7 @@ INLINE void tile_bf16(const struct tile *t, const int m)
         b##r = bf16_dot(b##r, w1, v);                                                              \
     }
     EACH_STEP(2, __m512i w0 = _mm512_loadu_si512(w); __m512i w1 = _mm512_loadu_si512(w + 64);
-              FETCH_TWO EACH_ROW(DOT) w += 128; x += 4;);
+              FETCH(2) EACH_ROW(DOT) w += 128; x += 4;);
     EACH_ROW(PUT_BACK)
 }
 
@@ -152,8 +157,7 @@ INLINE void tile_codes(const struct tile *t, const int m, const struct code_tabl
 {
     const struct decoder d = decoder(table);
     BEGIN_TILE
-    EACH_STEP(2, __m512i w0, w1; decode(&d, w, &w0, &w1); prefetch(fetch); fetch += fetch_step;
-              EACH_ROW(DOT) w += 64; x += 4;);
+    EACH_STEP(2, __m512i w0, w1; decode(&d, w, &w0, &w1); FETCH(1) EACH_ROW(DOT) w += 64; x += 4;);
     EACH_ROW(PUT_BACK)
 }
 
@@ -162,7 +166,8 @@ INLINE void tile_codes(const struct tile *t, const int m, const struct code_tabl
 INLINE void tile_f8_scaled(const struct tile *t, const int m)
 {
     const struct decoder d = decoder(&f8_table);
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *x_fetch = t->x_next;
+    size_t fetch_step = t->prefetch_step, x_step = t->x_step;
     const float *scale = t->scale;
     float *c = t->c;
     bool first = t->first;
@@ -172,8 +177,7 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m)
         for (size_t i = 0; i < run; i += 2) {
             __m512i w0, w1;
             decode(&d, w, &w0, &w1);
-            prefetch(fetch);
-            fetch += t->prefetch_step;
+            FETCH(1)
             EACH_ROW(DOT)
             w += 64;
             x += 4;
@@ -202,7 +206,7 @@ INLINE void tile_f32(const struct tile *t, const int m)
         b##r = _mm512_fmadd_ps(w1, v, b##r);                                                       \
     }
     EACH_STEP(1, __m512 w0 = _mm512_loadu_ps(w); __m512 w1 = _mm512_loadu_ps(w + 64);
-              FETCH_TWO EACH_ROW(MULTIPLY) w += 128; x += 4;);
+              FETCH(2) EACH_ROW(MULTIPLY) w += 128; x += 4;);
     EACH_ROW(PUT_BACK)
 }
 
@@ -228,7 +232,7 @@ INLINE void tile_bf16_f32(const struct tile *t, const int m)
 {
     BEGIN_TILE
     EACH_STEP(
-        2, __m512i p0 = _mm512_loadu_si512(w); __m512i p1 = _mm512_loadu_si512(w + 64); FETCH_TWO {
+        2, __m512i p0 = _mm512_loadu_si512(w); __m512i p1 = _mm512_loadu_si512(w + 64); FETCH(2) {
             __m512 w0 = first_of(p0), w1 = first_of(p1);
             EACH_ROW(MULTIPLY)
         } {
@@ -244,7 +248,7 @@ INLINE void tile_codes_f32(const struct tile *t, const int m, const struct code_
     const struct decoder d = decoder(table);
     BEGIN_TILE
     EACH_STEP(
-        2, __m512i p0, p1; decode(&d, w, &p0, &p1); prefetch(fetch); fetch += fetch_step; {
+        2, __m512i p0, p1; decode(&d, w, &p0, &p1); FETCH(1) {
             __m512 w0 = first_of(p0), w1 = first_of(p1);
             EACH_ROW(MULTIPLY)
         } {
@@ -258,7 +262,8 @@ INLINE void tile_codes_f32(const struct tile *t, const int m, const struct code_
 INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
 {
     const struct decoder d = decoder(&f8_table);
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *x_fetch = t->x_next;
+    size_t fetch_step = t->prefetch_step, x_step = t->x_step;
     const float *scale = t->scale;
     float *c = t->c;
     bool first = t->first;
@@ -268,8 +273,7 @@ INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
         for (size_t i = 0; i < run; i += 2) {
             __m512i p0, p1;
             decode(&d, w, &p0, &p1);
-            prefetch(fetch);
-            fetch += t->prefetch_step;
+            FETCH(1)
             {
                 __m512 w0 = first_of(p0), w1 = first_of(p1);
                 EACH_ROW(MULTIPLY)

@@ -6,6 +6,9 @@
  * must not hang on the backend.
  */
 
+/* Names instead of arrays: compilers keep arrays of vectors in memory. */
+#define EIGHT_TIMES(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+
 static void rotate(enum dtype act, void *head, const float *angles, size_t dim)
 {
     size_t half = dim / 2;
@@ -51,25 +54,23 @@ static void norm(enum dtype from, const void *x, const float *gain, float eps, s
 
 static void dots(const float *gate, size_t experts, const float *x, size_t n, float *p)
 {
-    size_t whole = n / 16 * 16;
-    const float *g[DOTS_TOGETHER];
-    v16 s[DOTS_TOGETHER];
-    for (size_t j = 0; j < DOTS_TOGETHER; j++) {
-        g[j] = gate + (j < experts ? j : 0) * n;
-        s[j] = v_set(0);
-    }
+    size_t whole = n / 16 * 16, end = n - whole;
+#define DOT_BEGIN(j)                                                                               \
+    const float *g##j = gate + (j < experts ? j : 0) * n;                                          \
+    v16 s##j = v_set(0);
+#define DOT_STEP(j) s##j = v_add(s##j, v_mul(v_load(g##j + i), v));
+#define DOT_END(j)                                                                                 \
+    if (end)                                                                                       \
+        s##j = v_add(s##j, v_mul(v_load_n(g##j + whole, end), v_load_n(x + whole, end)));          \
+    sums[j] = v_sum(s##j);
+    float sums[DOTS_TOGETHER];
+    EIGHT_TIMES(DOT_BEGIN)
     for (size_t i = 0; i < whole; i += 16) {
         v16 v = v_load(x + i);
-#pragma GCC unroll 8
-        for (size_t j = 0; j < DOTS_TOGETHER; j++)
-            s[j] = v_add(s[j], v_mul(v_load(g[j] + i), v));
+        EIGHT_TIMES(DOT_STEP)
     }
-    for (size_t j = 0; j < experts; j++) {
-        if (whole < n)
-            s[j] = v_add(s[j],
-                         v_mul(v_load_n(g[j] + whole, n - whole), v_load_n(x + whole, n - whole)));
-        p[j] = v_sum(s[j]);
-    }
+    EIGHT_TIMES(DOT_END)
+    memcpy(p, sums, experts * sizeof *p);
 }
 
 #define WIRE_GROUP 128 /* columns that share one FP8 scale */
@@ -134,31 +135,39 @@ static float most_of(const float *x, size_t n, bool *has_nan)
 static double masses(const float *x, size_t n, float most, float factor, const float *limits,
                      double *sums, size_t *counts)
 {
+#define MASS_BEGIN(j)                                                                              \
+    const v16 limit##j = v_set(limits[j]);                                                         \
+    double sum##j = 0;                                                                             \
+    size_t count##j = 0;
+#define MASS_ZERO(j) v16 part##j = v_set(0);
+#define MASS_STEP(j)                                                                               \
+    {                                                                                              \
+        unsigned over = v_at_least(v, limit##j);                                                   \
+        part##j = v_add_only(part##j, p, over);                                                    \
+        count##j += (size_t)__builtin_popcount(over);                                              \
+    }
+#define MASS_ADD(j) sum##j += (double)v_sum(part##j);
+#define MASS_END(j)                                                                                \
+    sums[j] = sum##j;                                                                              \
+    counts[j] = count##j;
     double total = 0;
-    for (size_t j = 0; j < SAMPLE_LIMITS; j++)
-        sums[j] = 0, counts[j] = 0;
     v16 by = v_set(factor), shift = v_set(most);
+    EIGHT_TIMES(MASS_BEGIN)
     for (size_t first = 0; first < n; first += SUM_RUN) {
         size_t end = first + SUM_RUN < n ? first + SUM_RUN : n;
-        v16 all = v_set(0), part[SAMPLE_LIMITS];
-        for (size_t j = 0; j < SAMPLE_LIMITS; j++)
-            part[j] = v_set(0);
+        v16 all = v_set(0);
+        EIGHT_TIMES(MASS_ZERO)
         for (size_t i = first; i < end; i += 16) {
             size_t m = up_to_16(end - i);
             v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
             v16 p = v_exp(v_mul(v_sub(v, shift), by));
             all = v_add(all, p);
-#pragma GCC unroll 8
-            for (size_t j = 0; j < SAMPLE_LIMITS; j++) {
-                unsigned over = v_at_least(v, v_set(limits[j]));
-                part[j] = v_add_only(part[j], p, over);
-                counts[j] += (size_t)__builtin_popcount(over);
-            }
+            EIGHT_TIMES(MASS_STEP)
         }
         total += (double)v_sum(all);
-        for (size_t j = 0; j < SAMPLE_LIMITS; j++)
-            sums[j] += (double)v_sum(part[j]);
+        EIGHT_TIMES(MASS_ADD)
     }
+    EIGHT_TIMES(MASS_END)
     return total;
 }
 

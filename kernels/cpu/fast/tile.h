@@ -25,8 +25,10 @@ struct tile {
     const float *scale; /* fp8: of the first block */
     float *c;
     const uint8_t *prefetch;
-    size_t prefetch_step; /* bytes per 128 bytes of weights (8 bits: per 64) */
-    bool first;           /* c holds nothing yet */
+    size_t prefetch_step;  /* bytes per 128 bytes of weights (8 bits: per 64) */
+    const uint8_t *x_next; /* rows of the next tile, to be fetched too */
+    size_t x_step;         /* bytes per step */
+    bool first;            /* c holds nothing yet */
 };
 typedef void tile_fn(const struct tile *t);
 
@@ -54,7 +56,7 @@ struct tiles {
 /* Even blocks of rows: 16 rows are 8 + 8 and not 12 + 4, because a small block has too few sums
  * under way to hide the latency of an addition. */
 static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t rows,
-                               size_t next_bytes)
+                               size_t next_bytes, const uint8_t *x_after)
 {
     size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
     size_t small = rows / blocks, larger = rows % blocks;
@@ -64,8 +66,11 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
         t->prefetch_step = (step + blocks - 1) / blocks;
     else
         t->prefetch_step = step;
+    size_t steps = t->k * PANEL * w_size(set->w) / step;
     for (size_t b = 0; b < blocks; b++) {
         size_t m = small + (b < larger);
+        t->x_next = b + 1 < blocks ? t->x + m * X_ROW : x_after;
+        t->x_step = blocks > 1 ? m * X_ROW / steps + 1 : 0; /* a lone block's rows stay near */
         set->fn[m](t);
         t->x += m * X_ROW;
         t->c += m * PANEL;
@@ -93,7 +98,7 @@ static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, 
 static inline void tile_panel(const struct panel *p, const struct tiles *set)
 {
     bool lone = p->rows <= set->most_rows;
-    size_t whole = X_CHUNK / x_size(set->x), len;
+    size_t whole = X_CHUNK / x_size(set->x), chunks = (p->k + whole - 1) / whole, len;
     for (size_t k = 0; k < p->k; k += len) {
         len = tile_chunk(p, set, k, lone);
         size_t bytes = len * PANEL * w_size(set->w), left = p->k - k - len;
@@ -110,7 +115,8 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
             t.prefetch = left ? t.w + AHEAD : p->next;
         else
             t.prefetch = left ? t.w + bytes : p->next;
-        tile_blocks(set, &t, p->rows, (left ? ahead : len) * PANEL * w_size(set->w));
+        tile_blocks(set, &t, p->rows, (left ? ahead : len) * PANEL * w_size(set->w),
+                    p->x + (k + len) / whole % chunks * p->chunk);
     }
 }
 
@@ -126,7 +132,7 @@ static inline void tile_parts(const struct parts *p, const struct tiles *set)
         .c = p->c,
         .prefetch = p->next,
     };
-    tile_blocks(set, &t, p->rows, p->k * PANEL * w_size(set->w));
+    tile_blocks(set, &t, p->rows, p->k * PANEL * w_size(set->w), p->x);
 }
 
 #endif
