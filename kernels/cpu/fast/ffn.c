@@ -28,6 +28,7 @@ struct mlp {
 };
 
 struct ffn {
+    size_t hidden;
     int first_expert, n_experts;
     struct mlp *experts; /* [n_experts] */
     struct mlp shared;
@@ -76,6 +77,7 @@ static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_p
 struct ffn *fast_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)
 {
     struct ffn *packed = mem_zeroed(1, sizeof *packed);
+    packed->hidden = f->n_experts ? f->experts[0].gate.k : f->shared.gate.k;
     packed->first_expert = f->first_expert;
     packed->n_experts = f->n_experts;
     packed->experts = mem_zeroed((size_t)f->n_experts, sizeof *packed->experts);
@@ -346,23 +348,13 @@ static void run(const struct device *d, const struct work *w)
     }
 }
 
-static size_t hidden_of(const struct device *d, const struct ffn *f)
-{
-    if (f->shared.inter)
-        return f->shared.gate_up.k;
-    for (int e = 0; e < f->n_experts; e++)
-        if (f->experts[e].inter)
-            return f->experts[e].gate_up.k;
-    return d->config.limits.hidden;
-}
-
 void fast_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,
               const int32_t *ids, const float *weights, int topk, int n, void *out,
               enum dtype out_dtype)
 {
     (void)s;
     size_t rows = (size_t)n, k = (size_t)topk;
-    struct work w = {.f = f, .hidden = hidden_of(d, f), .to_dtype = out_dtype};
+    struct work w = {.f = f, .hidden = f->hidden, .to_dtype = out_dtype};
     for (size_t row = 0; row < rows; row += w.rows) {
         w.rows = rows - row < SLAB_ROWS ? rows - row : SLAB_ROWS;
         w.from = (const uint8_t *)x + row * w.hidden * dtype_size(d->config.act);
