@@ -73,6 +73,11 @@ emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED)
 ifeq ($(USE_CUDA),1)
 GPU_BENCH := $(BUILD)/tests/cuda/gpu_bench
 GPU_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
+# Several ranks on one GPU, without NCCL (tests/cuda/one_gpu.cu): REAL=1 tests/cuda/job.sh.
+$(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC  $<)$(NVCC) -std=c++17 -O2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<
 $(GPU_BENCH): $(BUILD)/tests/cuda/gpu_bench.o $(GPU_HELPERS) $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
 endif
