@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What one rank says about itself. */
 struct rank_line {
-    int32_t index, threads, cores;
+    int32_t index, threads, cores, online; /* online: cores of the host */
+    cpu_set_t mask;
     char role[16], cores_text[64], device[128];
     double weights, kv, buffers; /* bytes */
 };
@@ -19,10 +21,10 @@ struct rank_line {
 static struct rank_line describe(const struct comm *c, const struct engine *g)
 {
     struct rank_line line = {.index = c->index, .threads = g->role.threads};
-    cpu_set_t mask;
-    cores_mask(&mask);
-    line.cores = cores_count(&mask);
-    cores_text(&mask, line.cores_text, sizeof line.cores_text);
+    cores_mask(&line.mask);
+    line.cores = cores_count(&line.mask);
+    line.online = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    cores_text(&line.mask, line.cores_text, sizeof line.cores_text);
     snprintf(line.role, sizeof line.role, "%s", comm_role(c));
     g->backend->device->describe(g->device, line.device, sizeof line.device);
     line.weights = (double)g->memory.weights;
@@ -60,6 +62,27 @@ static void warn_about_cores(const struct comm *c, const struct rank_line *lines
                 lines[i].cores_text);
 }
 
+/* mpirun binds the ranks of a small job to one core each: the other cores of the host then idle. A
+ * Slurm allocation may rightly be a part of a host. */
+static void warn_about_idle_cores(const struct comm *c, const struct rank_line *lines)
+{
+    for (int i = 0; i < c->size; i++) {
+        cpu_set_t used;
+        bool first = true;
+        CPU_ZERO(&used);
+        for (int j = 0; j < c->size; j++)
+            if (strcmp(c->host[i], c->host[j]) == 0) {
+                CPU_OR(&used, &used, &lines[j].mask);
+                first &= j >= i;
+            }
+        if (first && cores_count(&used) < lines[i].online && !getenv("SLURM_JOB_ID"))
+            fprintf(stderr,
+                    "tandem: warning: the ranks on %s may run on %d of its %d cores; start them "
+                    "with `mpirun --bind-to none` to use all\n",
+                    c->host[i], cores_count(&used), lines[i].online);
+    }
+}
+
 static struct rank_line *gather_lines(struct comm *c, const struct engine *g)
 {
     struct rank_line mine = describe(c, g);
@@ -77,6 +100,7 @@ void report_ranks(struct comm *c, const struct engine *g)
     print_table(stdout, c, lines);
     fflush(stdout);
     warn_about_cores(c, lines);
+    warn_about_idle_cores(c, lines);
     free(lines);
 }
 
