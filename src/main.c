@@ -292,8 +292,8 @@ static int command_help(int argc, char **argv)
 }
 
 /* OpenMP threads wait for their next work by spinning, which takes the core from a rank that could
- * use it. How long they spin is read from the environment before main(), so the program starts itself
- * again with a short spin, unless the user has chosen. */
+ * use it. How long they spin is read from the environment before main(), so the program starts
+ * itself again with a short spin, unless the user has chosen. */
 static void spin_briefly(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME"))

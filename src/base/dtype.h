@@ -19,7 +19,7 @@ enum dtype {
     DTYPE_COUNT,
 };
 
-typedef uint16_t bf16_t;   /* the bits of a bf16 */
+typedef uint16_t bf16_t;  /* the bits of a bf16 */
 typedef uint8_t f8e4m3_t; /* the bits of an e4m3 */
 
 /* Bytes of one element: 4, 2, 1, 1. */

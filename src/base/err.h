@@ -27,7 +27,8 @@ struct err {
     char text[ERR_TEXT_MAX];
 };
 
-/* Writes the message (printf format) and returns -1, so that `return err_set(e, ...)` reads well. */
+/* Writes the message (printf format) and returns -1, so that `return err_set(e, ...)` reads well.
+ */
 int err_set(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "context: " before the message that is there, and returns -1. */
@@ -37,7 +38,8 @@ int err_prefix(struct err *e, const char *format, ...) __attribute__((format(pri
 void die_context_rank(int rank, const char *role, int role_index);
 void die_context_step(long step);
 
-/* What die() calls after printing, with the exit status; MPI_Abort in an MPI program. Default exit. */
+/* What die() calls after printing, with the exit status; MPI_Abort in an MPI program. Default exit.
+ */
 void die_context_abort(void (*abort_all)(int status));
 
 /* Prints one line to stderr and ends all ranks with EXIT_RUN. */

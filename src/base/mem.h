@@ -14,7 +14,8 @@
 /* a * b, or die() when it does not fit size_t. */
 size_t mem_mul(size_t a, size_t b);
 
-/* count objects of `size` bytes; mem_zeroed() clears them. count 0 gives a pointer that can be freed. */
+/* count objects of `size` bytes; mem_zeroed() clears them. count 0 gives a pointer that can be
+ * freed. */
 void *mem_new(size_t count, size_t size);
 void *mem_zeroed(size_t count, size_t size);
 

@@ -61,10 +61,10 @@ struct job {
     enum exchange_kind exchange; /* layout.exchange: auto, local, shared, mpi, nccl */
     int threads; /* layout.threads per rank; 0 (auto): the cores it may run on / ranks on them */
 
-    char *device;  /* device: cpu or cuda */
-    bool cublas;   /* cublas: dense projections by cuBLAS; default false: by the backend's own
-                      kernels, whose rows do not depend on the batch */
-    bool graphs;   /* graphs: steps on a GPU that repeat are launched as CUDA graphs; default true */
+    char *device; /* device: cpu or cuda */
+    bool cublas;  /* cublas: dense projections by cuBLAS; default false: by the backend's own
+                     kernels, whose rows do not depend on the batch */
+    bool graphs;  /* graphs: steps on a GPU that repeat are launched as CUDA graphs; default true */
     char *kernels; /* kernels: auto, plain, avx2, avx512 */
 
     struct {
