@@ -18,8 +18,10 @@ struct graph *cuda_capture_end(struct device *d, struct stream *s)
     cudaGraph_t kept = NULL;
     struct graph *g = mem_zeroed(1, sizeof *g);
     (void)d;
-    cuda_check(cudaStreamEndCapture(s->cuda, &kept), "ending a graph");
-    cuda_check(cudaGraphInstantiate(&g->cuda, kept, 0), "making a graph ready");
+    cuda_check(cudaStreamEndCapture(s->cuda, &kept),
+               "ending a graph (`graphs: false` does without)");
+    cuda_check(cudaGraphInstantiate(&g->cuda, kept, 0),
+               "making a graph ready (`graphs: false` does without)");
     cuda_check(cudaGraphDestroy(kept), "giving back the draft of a graph");
     return g;
 }

@@ -252,9 +252,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
-    static std::vector<cudaGraph_t> all;
+    static std::vector<cudaGraph_t> *all = new std::vector<cudaGraph_t>;
     graph->nodes.clear();
-    all.push_back(graph); /* the rest stays: events remember where they were captured */
+    all->push_back(graph); /* the rest stays: events remember where they were captured */
     return cudaSuccess;
 }
 
