@@ -189,19 +189,18 @@ static void ffn_layer(struct bench *b, int layer, int m)
     trace_add(&b->trace, TRACE_SEND, 0, layer, m, t);
 }
 
-static void sample(struct bench *b, int m, struct sample_params *params, int32_t *tokens,
-                   float *logprobs)
+static void sample(struct bench *b, int m)
 {
     double t = clock_now();
     if (b->plan[m].rows == 0)
         return;
     forward_collect(b->engine.forward, m, (int)b->in.model.layers);
     t = trace_add(&b->trace, TRACE_WAIT, 0, -1, m, t);
-    forward_sample(b->engine.forward, m, params, tokens, logprobs, NULL);
+    forward_sample(b->engine.forward, m, NULL);
     trace_add(&b->trace, TRACE_SAMPLE, 0, -1, m, t);
 }
 
-static void step(struct bench *b, struct sample_params *params, int32_t *tokens, float *logprobs)
+static void step(struct bench *b, const struct sample_params *params)
 {
     struct engine *g = &b->engine;
     int micro_batches = b->in.job.micro_batches;
@@ -209,8 +208,10 @@ static void step(struct bench *b, struct sample_params *params, int32_t *tokens,
     comm_contract(&b->comm, &mine, all);
     free(all);
     g->exchange_ops->begin(g->exchange, b->rows);
-    for (int m = 0; g->role.attention && m < micro_batches; m++)
-        forward_begin(g->forward, m, &b->plan[m]);
+    for (int m = 0; g->role.attention && m < micro_batches; m++) {
+        forward_plan(g->forward, m, &b->plan[m], params);
+        forward_begin(g->forward, m);
+    }
     for (int layer = 0; layer < (int)b->in.model.layers; layer++)
         for (int m = 0; m < micro_batches; m++) {
             if (g->role.attention)
@@ -219,7 +220,7 @@ static void step(struct bench *b, struct sample_params *params, int32_t *tokens,
                 ffn_layer(b, layer, m);
         }
     for (int m = 0; g->role.attention && m < micro_batches; m++)
-        sample(b, m, params, tokens, logprobs);
+        sample(b, m);
     g->exchange_ops->end(g->exchange);
 }
 
@@ -343,11 +344,9 @@ static void run_case(struct bench *b, int batch, int context, int steps)
 {
     size_t most = (size_t)schedule_most_rows(&b->engine.limits);
     struct sample_params *params = mem_zeroed(most, sizeof *params);
-    int32_t *tokens = mem_new(most, sizeof *tokens);
-    float *logprobs = mem_new(most, sizeof *logprobs);
     double times[STEPS_MAX * ROUNDS], roofs[ROUNDS], bandwidth = 0, peak = 0;
     make_plan(b, batch, context);
-    step(b, params, tokens, logprobs);
+    step(b, params);
     trace_reset(&b->trace);
     struct shares mine = {.attention = b->comm.attention, .ffn = b->comm.ffn}, *all;
     for (int round = 0; round < ROUNDS; round++) {
@@ -355,7 +354,7 @@ static void run_case(struct bench *b, int batch, int context, int steps)
         measure_limits(b, &before[0], &before[1]);
         for (int i = 0; i < steps; i++) {
             double start = clock_now();
-            step(b, params, tokens, logprobs);
+            step(b, params);
             times[round * steps + i] = clock_now() - start;
             mine.total += clock_now() - start;
         }
@@ -377,8 +376,6 @@ static void run_case(struct bench *b, int batch, int context, int steps)
         print_case(b, batch, context, median(times, ROUNDS * steps), median(roofs, ROUNDS), all);
     free(gathered);
     free(params);
-    free(tokens);
-    free(logprobs);
 }
 
 int main(int argc, char **argv)

@@ -19,8 +19,7 @@ struct score {
     struct engine g;
     struct micro_batch plan;
     struct sample_params *params;
-    int32_t *tokens;
-    float *logprobs, *logits;
+    float *logits;
     double nats;
     size_t n;
 };
@@ -39,8 +38,6 @@ static void open_score(struct score *s, const char *job, const char *const *set,
     engine_load(&s->g, &place, NULL, NULL);
     size_t rows = (size_t)schedule_most_sampled(&s->g.limits);
     s->params = mem_zeroed(rows, sizeof *s->params);
-    s->tokens = mem_new(rows, sizeof *s->tokens);
-    s->logprobs = mem_new(rows, sizeof *s->logprobs);
     s->logits = mem_new(mem_mul(rows, s->in.model.vocab), sizeof *s->logits);
 }
 
@@ -71,7 +68,8 @@ static void run_plan(struct score *s)
     struct engine *g = &s->g;
     int layers = (int)s->in.model.layers;
     g->exchange_ops->begin(g->exchange, &s->plan.rows);
-    forward_begin(g->forward, 0, &s->plan);
+    forward_plan(g->forward, 0, &s->plan, s->params);
+    forward_begin(g->forward, 0);
     for (int layer = 0; layer < layers; layer++) {
         forward_collect(g->forward, 0, layer);
         forward_attention(g->forward, 0, layer);
@@ -82,7 +80,7 @@ static void run_plan(struct score *s)
         }
     }
     forward_collect(g->forward, 0, layers);
-    forward_sample(g->forward, 0, s->params, s->tokens, s->logprobs, s->logits);
+    forward_sample(g->forward, 0, s->logits);
     g->exchange_ops->end(g->exchange);
     free(s->plan.row_seg);
     free(s->plan.row_pos);
