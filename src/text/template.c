@@ -28,13 +28,13 @@ static int wrong_brace(const char *text, const char *at, struct err *e)
     size_t where = column(text, at);
     if (*at == '}')
         return err_set(e, "column %zu: a '}' stands alone; write }} for a literal brace", where);
-    size_t inside = strcspn(at + 1, "{}");
+    size_t inside = strcspn(at + 1, "{}"), line = strcspn(at + 1, "{}\r\n");
     if (at[1 + inside] == '}')
         return err_set(
             e,
             "column %zu: unknown placeholder \"{%.*s}\"; a template has {prompt} only, and "
             "{{ and }} are literal braces",
-            where, (int)(inside < 60 ? inside : 60), at + 1);
+            where, (int)(line < 60 ? line : 60), at + 1); /* a message is one line */
     return err_set(e, "column %zu: a '{' is not closed; write {{ for a literal brace", where);
 }
 

@@ -139,7 +139,8 @@ static void broken_copies(void **state)
         struct err e = {""};
         if (read_text(&job, text, n, NULL, 0, &e) != 0) {
             assert_true(strlen(e.text) > 10 && strlen(e.text) < sizeof e.text - 1);
-            assert_null(strchr(e.text, '\n'));
+            if (strchr(e.text, '\n'))
+                fail_msg("round %d: more than one line: %s", i, e.text);
             continue;
         }
         read++;
