@@ -118,8 +118,10 @@ check: tests ## unit tests only, the longer ones cut short: no MPI, no network
 test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on this machine (root)
 	@$(RUN) slurm
 
-bench: $(filter $(BUILD)/tests/bench/%,$(TESTS)) ## measure kernels and exchange: build/tests/bench/*
-	@for program in $^; do echo "== $$program"; $$program || exit 1; done
+bench: all $(filter $(BUILD)/tests/bench/%,$(TESTS)) ## measure kernels and decode steps against the limits of this machine
+	@mkdir -p $(BUILD)/bench
+	@$(BUILD)/tests/bench/bench_kernels --quick --json $(BUILD)/bench/kernels.json
+	@BUILD=$(BUILD) tests/bench/decode.sh
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>
 
