@@ -97,7 +97,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test check test-slurm bench info ptxas install format format-check clean help FORCE
+.PHONY: all demo test check test-mpi test-slurm bench info ptxas install format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -114,6 +114,9 @@ test: ## install what is missing (as root), build, run every test
 
 check: tests ## unit tests only, the longer ones cut short: no MPI, no network
 	@QUICK=1 $(RUN) unit
+
+test-mpi: all tests ## only the tests that run under mpirun
+	@$(RUN) mpi
 
 test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on this machine (root)
 	@$(RUN) slurm
