@@ -31,6 +31,8 @@ const char *progress_duration(double seconds, char *text)
         snprintf(text, 32, "%ldh%02ldm", s / 3600, s / 60 % 60);
     else if (s >= 60)
         snprintf(text, 32, "%ldm%02lds", s / 60, s % 60);
+    else if (seconds < 10)
+        snprintf(text, 32, "%.1fs", seconds);
     else
         snprintf(text, 32, "%lds", s);
     return text;

@@ -9,7 +9,7 @@ decode traced 2 layout.micro_batches=2 schedule.slots=32 prompts.count=64 trace=
     fail "run with a trace"
 "$PYTHON" - "$work/trace.json" <<'P' || fail "no overlap"
 import collections, json, sys
-events = [e for e in json.load(open(sys.argv[1]))["traceEvents"] if e.get("ph") == "X"]
+events = [e for e in json.load(open(sys.argv[1]))["traceEvents"] if "micro_batch" in e.get("args", {})]
 steps = collections.defaultdict(lambda: collections.defaultdict(list))
 for e in events:
     steps[e["args"]["step"]][e["name"]].append((e["ts"], e["ts"] + e["dur"], e["args"]))
