@@ -121,9 +121,8 @@ test-mpi: all tests ## only the tests that run under mpirun
 test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on this machine (root)
 	@$(RUN) slurm
 
-bench: all $(filter $(BUILD)/tests/bench/%,$(TESTS)) ## measure kernels and decode steps against the limits of this machine
-	@mkdir -p $(BUILD)/bench
-	@$(BUILD)/tests/bench/bench_kernels --quick --json $(BUILD)/bench/kernels.json
+bench: all tests ## measure kernels, then whole decode steps (on a random model of 3 GB in build/bench)
+	@$(BUILD)/tests/bench/bench_kernels
 	@BUILD=$(BUILD) tests/bench/decode.sh
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>
