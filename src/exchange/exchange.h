@@ -6,10 +6,14 @@
  * cut. (Paper section 7.1, figure 6; the broadcast is the paper's, as every FFN rank has a slice of
  * the shared expert.)
  *
- *   attention rank                              FFN rank
- *     out(m)            where to write            receive(l, m)   waits; rows of all attention
- * ranks dispatch(l, m)    rows are on their way     reply_buffer(m) where to write collect(l, m)
- * waits; the partials       reply(l, m)     partials are on their way
+ * A layer l of micro-batch m, in the order in which things happen:
+ *
+ *   attention   out(m)            where to write the rows
+ *               dispatch(l, m)    they are on their way
+ *   FFN         receive(l, m)     waits; the rows of all attention ranks
+ *               reply_buffer(m)   where to write the partial sums
+ *               reply(l, m)       they are on their way
+ *   attention   collect(l, m)     waits; the partial sums of all FFN ranks
  *
  * Order: per micro-batch, layers ascending, and within a layer dispatch before collect. Attention
  * may dispatch (l, 0), (l, 1), ... before it collects (l, 0): that is the pipeline. A micro-batch

@@ -225,8 +225,6 @@ static void resolve(struct job *job)
         job->tokenizer = mem_new(bytes, 1);
         snprintf(job->tokenizer, bytes, "%s%s", job->model, name);
     }
-    if (job->micro_batches == 0)
-        job->micro_batches = job->layout.colocated ? 1 : 2;
 }
 
 static int check_layout(struct reader *r, const struct job *job)

@@ -124,6 +124,7 @@ int check_job(const char *job_path, const char *const *overrides, size_t n, FILE
     if (inputs_open(&in, job_path, overrides, n, e) != 0)
         return -1;
     const struct exchange_ops *transport = engine_transport(&in.job, true, e);
+    in.job.micro_batches = engine_micro_batches(&in.job, true);
     int status = transport ? 0 : -1;
     if (status == 0) {
         print_model(&in, out);

@@ -1,8 +1,10 @@
 #include "roles/cores.h"
 
 #include "base/err.h"
+#include "base/mem.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void cores_mask(cpu_set_t *mask)
@@ -30,6 +32,55 @@ int cores_share(const cpu_set_t *masks, int n, int self)
     }
     int threads = (int)(share + 1e-9);
     return threads > 1 ? threads : 1;
+}
+
+static bool overlap(const cpu_set_t *a, const cpu_set_t *b)
+{
+    cpu_set_t both;
+    CPU_AND(&both, a, b);
+    return CPU_COUNT(&both) > 0;
+}
+
+/* role[i]: 'a' attention, 'f' FFN, 'c' colocated. */
+static bool roles_share(const struct comm *c, const char *role, const cpu_set_t *masks)
+{
+    for (int i = 0; i < c->size; i++)
+        for (int j = 0; j < i; j++)
+            if (role[i] != role[j] && strcmp(c->host[i], c->host[j]) == 0 &&
+                overlap(&masks[i], &masks[j]))
+                return true;
+    return false;
+}
+
+/* The share among the ranks of this one's host and role. */
+static int share_in_role(const struct comm *c, const char *role, const cpu_set_t *masks)
+{
+    cpu_set_t *peers = mem_new((size_t)c->size, sizeof *peers);
+    int n = 0, self = 0;
+    for (int i = 0; i < c->size; i++) {
+        if (role[i] != role[c->rank] || strcmp(c->host[i], c->host[c->rank]) != 0)
+            continue;
+        if (i == c->rank)
+            self = n;
+        peers[n++] = masks[i];
+    }
+    int share = cores_share(peers, n, self);
+    free(peers);
+    return share;
+}
+
+struct cores cores_find(struct comm *c)
+{
+    size_t size = (size_t)c->size;
+    char mine = c->attention && c->ffn ? 'c' : c->attention ? 'a' : 'f', *role = mem_new(size, 1);
+    cpu_set_t mask, *masks = mem_new(size, sizeof *masks);
+    cores_mask(&mask);
+    comm_allgather(c, &mine, sizeof mine, role);
+    comm_allgather(c, &mask, sizeof mask, masks);
+    struct cores found = {share_in_role(c, role, masks), roles_share(c, role, masks)};
+    free(role);
+    free(masks);
+    return found;
 }
 
 void cores_text(const cpu_set_t *mask, char *text, size_t size)

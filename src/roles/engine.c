@@ -37,6 +37,14 @@ const struct exchange_ops *engine_transport(const struct job *job, bool one_host
     return NULL;
 }
 
+int engine_micro_batches(const struct job *job, bool shared_cores)
+{
+    if (job->micro_batches > 0)
+        return job->micro_batches;
+    bool take_turns = shared_cores && strcmp(job->device, "cuda") != 0;
+    return job->layout.colocated || take_turns ? 1 : 2;
+}
+
 static size_t largest(size_t a, size_t b)
 {
     return a > b ? a : b;

@@ -45,6 +45,10 @@ struct engine {
  */
 const struct exchange_ops *engine_transport(const struct job *job, bool one_host, struct err *e);
 
+/* The job's micro-batches, or what auto means: 1 in a colocated layout and where attention and FFN
+ * ranks share cores (roles/cores.h), else 2. */
+int engine_micro_batches(const struct job *job, bool shared_cores);
+
 /* Opens the device and plans: limits, shapes, memory. -1: no device, or the KV memory does not hold
  * one longest sequence. Nothing large is allocated yet. */
 int engine_plan(struct engine *g, const struct inputs *in, const struct engine_role *role,

@@ -324,6 +324,11 @@ bool forward_receive(struct forward *f, int m, int layer)
     return f->in[m].n > 0;
 }
 
+const struct wire *forward_received(const struct forward *f, int m)
+{
+    return &f->in[m];
+}
+
 void forward_ffn(struct forward *f, int m, int layer)
 {
     const struct forward_parts *p = &f->p;

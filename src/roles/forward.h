@@ -80,6 +80,8 @@ const float *forward_logprobs(const struct forward *f, int m);
 
 /* FFN, one layer and micro-batch: waits for the rows; false when nobody has any. */
 bool forward_receive(struct forward *f, int m, int layer);
+/* FFN, from forward_receive() until forward_reply(): the rows and their experts as they came in. */
+const struct wire *forward_received(const struct forward *f, int m);
 /* FFN: computes the partial sums of the rows received. */
 void forward_ffn(struct forward *f, int m, int layer);
 /* FFN: sends them back. */

@@ -38,28 +38,6 @@ static bool is_writer(const struct run *r)
 
 /* ---- before decoding ------------------------------------------------------------------------ */
 
-/* This rank's threads: as the job says, or its fair share of the cores it may run on. */
-static int choose_threads(const struct run *r)
-{
-    struct comm *c = r->comm;
-    size_t size = (size_t)c->size;
-    cpu_set_t mine, *all = mem_new(size, sizeof *all), *here = mem_new(size, sizeof *here);
-    int n = 0, self = 0;
-    cores_mask(&mine);
-    comm_allgather(c, &mine, sizeof mine, all);
-    for (int i = 0; i < c->size; i++) {
-        if (strcmp(c->host[i], c->host[c->rank]) != 0)
-            continue;
-        if (i == c->rank)
-            self = n;
-        here[n++] = all[i];
-    }
-    int share = cores_share(here, n, self);
-    free(all);
-    free(here);
-    return r->in.job.threads > 0 ? r->in.job.threads : share;
-}
-
 static bool open_inputs(struct run *r, const struct run_options *o)
 {
     struct err e = {{0}};
@@ -82,12 +60,15 @@ static bool plan_engine(struct run *r)
 {
     struct err e = {{0}};
     struct comm *c = r->comm;
+    struct cores cores = cores_find(c);
+    r->in.job.micro_batches = engine_micro_batches(&r->in.job, cores.shared_by_roles);
     struct engine_role role = {.attention = c->attention,
                                .ffn = c->ffn,
                                .index = c->index,
                                .device = c->host_rank,
                                .host_ranks = c->host_ranks,
-                               .threads = choose_threads(r)};
+                               .threads =
+                                   r->in.job.threads > 0 ? r->in.job.threads : cores.threads};
     const struct exchange_ops *transport = engine_transport(&r->in.job, c->one_host, &e);
     int status = transport ? engine_plan(&r->engine, &r->in, &role, transport, &e) : -1;
     return comm_agree(c, status == 0, &e);

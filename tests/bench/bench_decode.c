@@ -5,11 +5,13 @@
  * step is made by hand, so nothing has to be prefilled. A case is measured as limits, steps,
  * limits, steps; the limits are those of all cores together, while no rank works. What is printed:
  *
- *   tokens/s     median over the steps
- *   roof         time that the operations of the step need at least, one after the other, on all
- * cores together (each the larger of bytes / bandwidth and flops / peak), over the step's time A, F
- * wait    share of the step in which an attention / FFN rank waited for the other side send share
- * of the step spent posting rows and partial sums
+ *   tokens/s  median over the steps
+ *   roof      what the operations of the step need at least, one after the other, on all cores
+ *             together (each the larger of bytes / bandwidth and flops / peak; experts that no row
+ *             chose are not read), over the step's time
+ *   A wait    share of the step in which an attention rank waited for the FFN ranks
+ *   F wait    the same the other way round
+ *   send      share of the step spent posting rows and partial sums
  */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -20,7 +22,6 @@
 #include "roles/trace.h"
 #include "tests/bench/limits.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,8 @@ struct bench {
     struct limits limits; /* of the writer */
     struct micro_batch plan[MICRO_BATCHES_MAX];
     FILE *json;
-    int *rows; /* [attention][micro_batches] */
+    int *rows;    /* [attention][micro_batches] */
+    char *chosen; /* [layers][experts] 1: some row of the last step has chosen the expert */
 };
 
 static void stop(const char *text)
@@ -77,28 +79,20 @@ static void read_arguments(struct arguments *a, int argc, char **argv)
 
 /* ---- the engine, as a run makes it ---------------------------------------------------------- */
 
-static int threads_of(struct bench *b)
-{
-    struct comm *c = &b->comm;
-    cpu_set_t mine, *all = mem_new((size_t)c->size, sizeof *all);
-    cores_mask(&mine);
-    comm_allgather(c, &mine, sizeof mine, all);
-    int share = cores_share(all, c->size, c->rank);
-    free(all);
-    return b->in.job.threads > 0 ? b->in.job.threads : share;
-}
-
 static void open_engine(struct bench *b)
 {
     struct err e = {{0}};
     struct comm *c = &b->comm;
     if (comm_split(c, &b->in.job.layout, ROLE_ANY, &e) != 0)
         die("%s", e.text);
+    struct cores cores = cores_find(c);
+    b->in.job.micro_batches = engine_micro_batches(&b->in.job, cores.shared_by_roles);
     struct engine_role role = {.attention = c->attention,
                                .ffn = c->ffn,
                                .index = c->index,
                                .host_ranks = c->host_ranks,
-                               .threads = threads_of(b)};
+                               .threads =
+                                   b->in.job.threads > 0 ? b->in.job.threads : cores.threads};
     const struct exchange_ops *transport = engine_transport(&b->in.job, c->one_host, &e);
     if (!transport || engine_plan(&b->engine, &b->in, &role, transport, &e) != 0)
         die("%s", e.text);
@@ -176,6 +170,14 @@ static void attention_layer(struct bench *b, int layer, int m)
     trace_add(&b->trace, TRACE_SEND, 0, layer, m, t);
 }
 
+static void note_chosen(struct bench *b, int layer, const struct wire *in)
+{
+    const struct router_spec *router = &b->in.model.router;
+    char *chosen = b->chosen + layer * router->experts;
+    for (int i = 0; b->in.model.moe[layer] && i < in->n * router->topk; i++)
+        chosen[in->ids[i]] = 1;
+}
+
 static void ffn_layer(struct bench *b, int layer, int m)
 {
     struct forward *f = b->engine.forward;
@@ -183,6 +185,7 @@ static void ffn_layer(struct bench *b, int layer, int m)
     if (!forward_receive(f, m, layer))
         return;
     t = trace_add(&b->trace, TRACE_WAIT, 0, layer, m, t);
+    note_chosen(b, layer, forward_received(f, m));
     forward_ffn(f, m, layer);
     t = trace_add(&b->trace, TRACE_FFN, 0, layer, m, t);
     forward_reply(f, m, layer);
@@ -242,8 +245,6 @@ static void add_linear(struct roof *r, double n, double outputs, double inputs, 
     add_op(r, outputs * inputs * bytes, 2 * n * outputs * inputs);
 }
 
-/* Experts that n rows touch when every choice is equally likely, each with its share of the rows.
- */
 static void add_layer(struct roof *r, const struct bench *b, size_t layer, double n, double context,
                       double bytes)
 {
@@ -258,9 +259,9 @@ static void add_layer(struct roof *r, const struct bench *b, size_t layer, doubl
         add_linear(r, n, 3 * (double)m->dense_inter, h, bytes);
         return;
     }
-    double experts = m->router.experts, k = m->router.topk;
-    double active = experts * (1 - pow(1 - k / experts, n));
-    double matrix = 3 * (double)m->expert_inter * h;
+    double k = m->router.topk, active = 0, matrix = 3 * (double)m->expert_inter * h;
+    for (int e = 0; e < m->router.experts; e++)
+        active += b->chosen[layer * (size_t)m->router.experts + (size_t)e];
     add_op(r, active * matrix * bytes, 2 * n * k * matrix);
     add_linear(r, n, 3 * (double)m->shared_inter, h, bytes);
 }
@@ -345,8 +346,12 @@ static void run_case(struct bench *b, int batch, int context, int steps)
     size_t most = (size_t)schedule_most_rows(&b->engine.limits);
     struct sample_params *params = mem_zeroed(most, sizeof *params);
     double times[STEPS_MAX * ROUNDS], roofs[ROUNDS], bandwidth = 0, peak = 0;
+    size_t choices = b->in.model.layers * (size_t)b->in.model.router.experts;
     make_plan(b, batch, context);
+    memset(b->chosen, 0, choices);
     step(b, params);
+    const int *ffn = b->in.job.layout.colocated ? b->comm.world_of_attention : b->comm.world_of_ffn;
+    comm_broadcast(&b->comm, ffn[0], b->chosen, choices);
     trace_reset(&b->trace);
     struct shares mine = {.attention = b->comm.attention, .ffn = b->comm.ffn}, *all;
     for (int round = 0; round < ROUNDS; round++) {
@@ -391,6 +396,7 @@ int main(int argc, char **argv)
     open_engine(&b);
     plan_alloc(&b);
     b.rows = mem_new((size_t)b.in.job.layout.attention * MICRO_BATCHES_MAX, sizeof *b.rows);
+    b.chosen = mem_zeroed(b.in.model.layers, (size_t)b.in.model.router.experts + 1);
     if (b.comm.rank == b.comm.writer) {
         cpu_set_t mask;
         cores_mask(&mask);

@@ -1,13 +1,13 @@
 #!/bin/bash
 # decode.sh [quick] - decode steps end to end, on a random Step-3 checkpoint of 3 GB made on the first call:
-# tokens per second over batch and context, colocated and disaggregated. Lines of JSON are added to
-# build/bench/decode.jsonl.
+# tokens per second over batch and context, colocated and disaggregated. The layouts take turns, twice, and the
+# last table holds each against the colocated run of the same turn. Lines of JSON: build/bench/decode.jsonl.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=${BUILD:-build}
 folder=$BUILD/bench
 mkdir -p "$folder"
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY-passive}
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT-2000} # as tandem sets it for itself
 if [ ! -f "$folder/model/config.json" ]; then
     echo "making a random checkpoint in $folder/model"
     rm -rf "$folder/model"
@@ -15,6 +15,7 @@ if [ ! -f "$folder/model/config.json" ]; then
 fi
 [ -f "$folder/prompts.h5" ] ||
     echo '{"tokens": [1, 2, 3]}' | "$BUILD/tandem" import - "$folder/prompts.h5" --format jsonl --tokens tokens || exit 1
+rm -f "$folder/decode.jsonl"
 
 # cases RANKS "KEY=VALUE ..." BATCH:CONTEXT...
 cases() {
@@ -27,14 +28,40 @@ cases() {
         --steps 3 --json "$folder/decode.jsonl" --set model="$folder/model" \
         --set prompts.file="$folder/prompts.h5" --set schedule.slots=256 "${set[@]}" || exit 1
 }
+
+two="layout.attention=2 layout.ffn.expert=2"
 if [ "${1:-}" = quick ]; then
     cases 1 "layout.colocated=true" 16:512 64:512
-    cases 2 "layout.micro_batches=2" 16:512 64:512
-    exit
+    cases 2 "" 16:512 64:512
+else
+    short=(16:512 64:512 256:512)
+    for turn in 1 2; do
+        cases 1 "layout.colocated=true" 1:512 4:512 "${short[@]}" 16:4096 64:4096 16:16384
+        cases 2 "" "${short[@]}" 16:4096 64:4096
+        cases 4 "$two" "${short[@]}"
+        for m in 2 3; do
+            cases 1 "layout.colocated=true layout.micro_batches=$m" "${short[@]}"
+            cases 2 "layout.micro_batches=$m" "${short[@]}" 16:4096 64:4096
+            cases 4 "$two layout.micro_batches=$m" "${short[@]}"
+        done
+    done
 fi
-cases 1 "layout.colocated=true" 1:512 4:512 16:512 64:512 256:512 16:4096 64:4096 16:16384
-for m in 1 2 3; do
-    cases 2 "layout.micro_batches=$m" 16:512 64:512 256:512 16:4096 64:4096
-done
-cases 4 "layout.attention=2 layout.ffn.expert=2 layout.micro_batches=2" 16:512 64:512 256:512
-cases 4 "layout.attention=2 layout.ffn.expert=2 layout.micro_batches=3" 16:512 64:512 256:512
+echo
+echo "tokens per second over those of the colocated ranks with one micro-batch, in the same turn"
+tr -d '{}",' <"$folder/decode.jsonl" | awk '{
+    name = $2 == 1 ? "colocated" : $2
+    for (i = 1; i < NF; i++) {
+        if ($i == "micro_batches:") m = $(i + 1)
+        if ($i == "batch:") b = $(i + 1)
+        if ($i == "context:") c = $(i + 1)
+        if ($i == "tokens_per_second:") t = $(i + 1)
+    }
+    key = sprintf("%-12s %d micro-batch%-4s batch %4d  context %6d", name, m, m > 1 ? "es" : "", b, c)
+    if (name == "colocated" && m == 1) {
+        base[b, c] = t
+        next
+    }
+    if (!(key in n)) order[++keys] = key
+    ratio[key] = ratio[key] sprintf("  %.2f", t / base[b, c])
+    n[key]++
+} END { for (i = 1; i <= keys; i++) print order[i] ratio[order[i]] }'

@@ -119,7 +119,7 @@ static double work(int vector, size_t rounds)
     return work_plain(rounds);
 }
 
-#define PIECE ((size_t)1 << 22) /* bytes that each thread reads before the clock is looked at */
+#define PIECE ((size_t)1 << 20) /* bytes that a thread reads before it looks at the clock */
 
 void limits_open(struct limits *l, const char *backend, int threads, size_t bytes)
 {
@@ -139,26 +139,28 @@ void limits_close(struct limits *l)
     free(l->memory);
 }
 
+/* Each thread works until the time is over, in one parallel region: a region for every piece would
+ * time how fast threads wake up. */
 double limits_bandwidth(struct limits *l, double seconds)
 {
     double start = clock_now(), read = 0;
-    while (clock_now() - start < seconds) {
-#pragma omp parallel for num_threads(l->threads) schedule(static)
-        for (int t = 0; t < l->threads; t++)
-            read_piece(l->vector, l->memory + l->at + (size_t)t * PIECE, PIECE);
-        read += (double)PIECE * l->threads;
-        l->at = (l->at + PIECE * (size_t)l->threads) % l->bytes;
-    }
+    size_t share = l->bytes / (size_t)l->threads, from = l->at;
+#pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : read)
+    for (int t = 0; t < l->threads; t++)
+        for (size_t at = from; clock_now() - start < seconds; at = (at + PIECE) % share) {
+            read_piece(l->vector, l->memory + (size_t)t * share + at, PIECE);
+            read += (double)PIECE;
+        }
+    l->at = (from + (size_t)(read / l->threads) / PIECE * PIECE) % share;
     return read / (clock_now() - start);
 }
 
 double limits_peak(struct limits *l, double seconds)
 {
     double start = clock_now(), done = 0;
-    while (clock_now() - start < seconds) {
 #pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : done)
-        for (int t = 0; t < l->threads; t++)
-            done += work(l->vector, 50000);
-    }
+    for (int t = 0; t < l->threads; t++)
+        while (clock_now() - start < seconds)
+            done += work(l->vector, 10000);
     return done / (clock_now() - start);
 }

@@ -32,6 +32,7 @@ static void open_score(struct score *s, const char *job, const char *const *set,
         die("%s", e.text);
     if (s->in.job.threads > 0)
         role.threads = s->in.job.threads;
+    s->in.job.micro_batches = engine_micro_batches(&s->in.job, false);
     if (engine_plan(&s->g, &s->in, &role, &exchange_local, &e) != 0)
         die("%s", e.text);
     struct exchange_place place = {.attention = true, .ffn = true};

@@ -38,7 +38,7 @@ static void defaults(void **state)
     assert_int_equal(job.layout.expert, 1);
     assert_int_equal(job.layout.tensor, 1);
     assert_false(job.layout.colocated);
-    assert_int_equal(job.micro_batches, 2);
+    assert_int_equal(job.micro_batches, 0);
     assert_int_equal(job.exchange, EXCHANGE_AUTO);
     assert_int_equal(job.threads, 0);
     assert_string_equal(job.device, "cpu");
@@ -151,7 +151,7 @@ static void colocated_and_back(void **state)
     struct job job = must_read(GOOD "layout: {colocated: true, attention: 4}\n", NULL, 0);
     assert_true(job.layout.colocated);
     assert_int_equal(layout_ranks(&job.layout), 4);
-    assert_int_equal(job.micro_batches, 1);
+    assert_int_equal(job.micro_batches, 0);
     char *text = job_yaml(&job);
     struct job again = must_read(text, NULL, 0);
     char *text_again = job_yaml(&again);
