@@ -227,7 +227,7 @@ const struct peer peer_onednn = {NAME,
 static bool about(int threads, char *text, size_t size)
 {
     (void)threads;
-    snprintf(text, size, "not in this build, which found no libdnnl-dev");
+    snprintf(text, size, "not in this build (needs libdnnl-dev)");
     return false;
 }
 

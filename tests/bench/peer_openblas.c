@@ -94,7 +94,7 @@ const struct peer peer_openblas = {NAME,
 static bool about(int threads, char *text, size_t size)
 {
     (void)threads;
-    snprintf(text, size, "not in this build, which found no libopenblas-dev");
+    snprintf(text, size, "not in this build (needs libopenblas-dev)");
     return false;
 }
 
