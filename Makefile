@@ -3,6 +3,7 @@
 -include config.mk
 
 CUDA ?= auto#         auto, 0, or 1 (a missing CUDA Toolkit or NCCL is then an error)
+PEERS ?= auto#        auto or 0: oneDNN and OpenBLAS, for make bench to compare with
 SAN ?=#               sanitizers: SAN=address,undefined builds in a directory of its own
 WERROR ?= 0
 V ?= 0#               1 shows the commands
@@ -55,6 +56,15 @@ $(error CUDA=1, but not found: $(CUDA_MISSING). Looked in CUDA_HOME=$(CUDA_HOME)
     NCCL_HOME=$(NCCL_HOME); install the CUDA Toolkit and NCCL, or say CUDA=0)
 endif
 
+# Only bench_kernels is linked with these. oneDNN has no pkg-config file.
+PEERS_WANTED := $(if $(SAN),,$(filter auto,$(PEERS)))
+ONEDNN_LIBS := $(if $(PEERS_WANTED),$(shell echo 'int main(void) { return 0; }' | \
+    $(CC) $(CFLAGS) $(LDFLAGS) -include dnnl.h -x c - -ldnnl -o /dev/null 2>/dev/null && echo -ldnnl))
+OPENBLAS := $(if $(PEERS_WANTED),$(call has_pkg,openblas))
+OPENBLAS_LIBS := $(if $(OPENBLAS),$(call pkg,openblas,libs))
+PEER_FLAGS := $(if $(ONEDNN_LIBS),-DTANDEM_ONEDNN) $(if $(OPENBLAS_LIBS),-DTANDEM_OPENBLAS \
+    $(patsubst -I%,-isystem %,$(call pkg,openblas,cflags)))
+
 # --- how to compile --------------------------------------------------------------------------
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla $(if $(filter 1,$(WERROR)),-Werror)
 CFLAGS ?= -O2 -g
@@ -92,7 +102,8 @@ OBJ := $(SRC:%.c=$(BUILD)/%.o) $(CU:%.cu=$(BUILD)/%.cu.o)
 TEST_SRC := $(filter-out tests/cuda/%,$(wildcard tests/*/*.c))
 TEST_MAIN := $(if $(TEST_SRC),$(shell grep -lE '^int main\b' $(TEST_SRC)))
 TESTS := $(TEST_MAIN:%.c=$(BUILD)/%)
-helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN),$(TEST_SRC))))
+helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN) \
+    $(if $(findstring bench_kernels,$(1)),,tests/bench/peer%),$(TEST_SRC))))
 
 # --- targets ---------------------------------------------------------------------------------
 RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
@@ -134,6 +145,7 @@ info: ## what was found, and what was decided
 	@$(foreach p,$(SMALL) cmocka,echo "$(p): $(or $(call pkg,$(p),modversion),NOT FOUND)" | sed 's/: */            /; s/^\(............\) */\1/';)
 	@echo "python3     $(or $(PYTHON),none with h5py: some tests will be skipped)"
 	@echo "CUDA        CUDA=$(CUDA), $(if $(NVCC),$$($(NVCC) --version | sed -n 's/.*release/nvcc/p'),no nvcc)$(if $(CUDA_MISSING),; not found: $(CUDA_MISSING))"
+	@echo "peers       PEERS=$(PEERS), for make bench to compare with$(if $(PEERS_WANTED),: oneDNN $(if $(ONEDNN_LIBS),found,NOT FOUND (install libdnnl-dev)); OpenBLAS $(or $(call pkg,openblas,modversion),NOT FOUND (install libopenblas-dev)))"
 	@echo "builds      $(BUILD)/tandem: backends $(strip plain $(if $(X86),avx2 avx512) $(if $(filter 1,$(USE_CUDA)),cuda (sm: $(CUDA_ARCHS)))); exchanges $(strip local mpi $(if $(filter 1,$(USE_CUDA)),nccl))"
 	@echo "flags       $(ALL_CFLAGS)"
 	@$(if $(strip $(MISSING)),echo "missing     $(strip $(MISSING)); tests/packages.sh says how to install",true)
@@ -161,7 +173,7 @@ clean: ## remove build/
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#=]*## /\1\t/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
-	@echo "Settings: CUDA=auto|0|1  SAN=address,undefined  WERROR=1  CC=  CFLAGS=  BUILD=  V=1  PREFIX=  DESTDIR="
+	@echo "Settings: CUDA=auto|0|1  PEERS=auto|0  SAN=address,undefined  WERROR=1  CC=  CFLAGS=  BUILD=  V=1  PREFIX=  DESTDIR="
 
 # --- rules -----------------------------------------------------------------------------------
 ifneq ($(strip $(MISSING)),)
@@ -182,6 +194,16 @@ $(BUILD)/version: FORCE
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
 $(BUILD)/src/main.o $(BUILD)/src/roles/run.o: $(BUILD)/version
 $(BUILD)/src/main.o $(BUILD)/src/roles/run.o: SYSTEM += -DTANDEM_VERSION='"$(VERSION)"'
+
+# And for the other libraries, which only bench_kernels knows.
+$(BUILD)/peers: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PEER_FLAGS) $(ONEDNN_LIBS) $(OPENBLAS_LIBS)' | cmp -s - $@ || \
+	    echo '$(PEER_FLAGS) $(ONEDNN_LIBS) $(OPENBLAS_LIBS)' > $@
+PEER_OBJ := $(BUILD)/tests/bench/peer_onednn.o $(BUILD)/tests/bench/peer_openblas.o
+$(PEER_OBJ): $(BUILD)/peers
+$(PEER_OBJ): private SYSTEM += $(PEER_FLAGS)
+$(BUILD)/tests/bench/bench_kernels: private LIBS += $(ONEDNN_LIBS) $(OPENBLAS_LIBS)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -5,13 +5,16 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MOST_REPEATS  64
 #define PIECE_SECONDS 0.004 /* of a limit, and at least of what is measured */
+#define RESTED        3     /* peers that need rests before and after are measured every so often */
 
 int bench_options(struct bench *b, int argc, char **argv)
 {
-    *b = (struct bench){.threads = omp_get_max_threads(), .backend = "auto", .json_first = true};
+    *b = (struct bench){
+        .threads = omp_get_max_threads(), .backend = "auto", .peers = "some", .json_first = true};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--quick") == 0) {
@@ -21,7 +24,7 @@ int bench_options(struct bench *b, int argc, char **argv)
         if (!value) {
             fprintf(stderr,
                     "usage: %s [--quick] [--json FILE] [--threads N] [--backend NAME] "
-                    "[--only GROUP]\n",
+                    "[--only GROUP] [--peers none|some|all]\n",
                     argv[0]);
             return -1;
         }
@@ -34,6 +37,8 @@ int bench_options(struct bench *b, int argc, char **argv)
             b->backend = value;
         else if (strcmp(argv[i - 1], "--only") == 0)
             b->only = value;
+        else if (strcmp(argv[i - 1], "--peers") == 0)
+            b->peers = value;
         if (strcmp(argv[i - 1], "--json") == 0 && !b->json) {
             fprintf(stderr, "%s: cannot be written\n", value);
             return -1;
@@ -41,6 +46,11 @@ int bench_options(struct bench *b, int argc, char **argv)
     }
     if (b->threads < 1) {
         fprintf(stderr, "--threads needs a number from 1 up\n");
+        return -1;
+    }
+    if (strcmp(b->peers, "none") != 0 && strcmp(b->peers, "some") != 0 &&
+        strcmp(b->peers, "all") != 0) {
+        fprintf(stderr, "--peers needs none, some or all, not '%s'\n", b->peers);
         return -1;
     }
     return 0;
@@ -80,20 +90,82 @@ static void report(struct bench *b, const struct bench_task *t, const double *sh
            t->dtype, t->shape, t->rows, seconds * 1e6, t->bytes / seconds / 1e9,
            t->flops / seconds / 1e9, 100 * low, 100 * median, 100 * high,
            memory ? "bandwidth" : "peak");
-    fflush(stdout);
     if (!b->json)
         return;
     fprintf(b->json,
             "%s\n  {\"group\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\", \"rows\": %zu, "
             "\"seconds\": %.4g, \"bytes\": %.6g, \"flops\": %.6g, \"limit\": \"%s\", "
-            "\"share\": %.4f, \"share_low\": %.4f, \"share_high\": %.4f}",
+            "\"share\": %.4f, \"share_low\": %.4f, \"share_high\": %.4f",
             b->json_first ? "" : ",", t->group, t->dtype, t->shape, t->rows, seconds, t->bytes,
             t->flops, memory ? "bandwidth" : "peak", median, low, high);
     b->json_first = false;
 }
 
+/* Turns of a peer. */
+struct turns {
+    size_t i, runs, count; /* the next run; runs in a turn; turns so far */
+    double seconds[MOST_REPEATS], ratio[MOST_REPEATS];
+};
+
+/* Waits until no thread of this process is busy any more: threads of OpenMP and of a peer look out
+ * for more work for up to a tenth of a second, on the cores that the next to be measured needs. */
+static void rest(void)
+{
+    static const struct timespec moment = {0, 5000000};
+    struct timespec before, after;
+    for (int i = 0; i < 100; i++) {
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+        nanosleep(&moment, NULL);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+        double busy = (double)(after.tv_sec - before.tv_sec) +
+                      1e-9 * (double)(after.tv_nsec - before.tv_nsec);
+        if (busy < 0.0005)
+            return;
+    }
+}
+
+static void take_turn(const struct bench_peer *p, struct turns *s, double ours)
+{
+    if (p->own_threads)
+        rest();
+    double start = clock_now();
+    p->run(p->context, s->i++); /* as ours had the limits before it, to wake the threads */
+    double once = clock_now() - start;
+    if (s->runs == 0)
+        s->runs = once < PIECE_SECONDS ? (size_t)(PIECE_SECONDS / (once + 1e-7)) + 1 : 1;
+    start = clock_now();
+    for (size_t j = 0; j < s->runs; j++)
+        p->run(p->context, s->i++);
+    s->seconds[s->count] = (clock_now() - start) / (double)s->runs;
+    s->ratio[s->count] = s->seconds[s->count] / ours;
+    s->count++;
+    if (p->own_threads)
+        rest();
+}
+
+static void report_peer(struct bench *b, const struct bench_task *t, size_t which, struct turns *s)
+{
+    const struct bench_peer *p = &t->peers[which];
+    size_t n = s->count;
+    qsort(s->ratio, n, sizeof *s->ratio, by_value);
+    qsort(s->seconds, n, sizeof *s->seconds, by_value);
+    double low = s->ratio[n / 4], median = s->ratio[n / 2], high = s->ratio[n - 1 - n / 4];
+    double seconds = s->seconds[n / 2];
+    printf("  %-8s %-6s %-22s %5zu %8.1f us %9.1f %10.0f  %5.2f %5.2f %5.2f times ours (%s)\n",
+           p->name, p->dtype, t->shape, t->rows, seconds * 1e6, p->bytes / seconds / 1e9,
+           t->flops / seconds / 1e9, low, median, high, p->how);
+    if (b->json)
+        fprintf(b->json,
+                "%s\n   {\"name\": \"%s\", \"dtype\": \"%s\", \"how\": \"%s\", "
+                "\"seconds\": %.4g, \"bytes\": %.6g, \"ratio\": %.4f, \"ratio_low\": %.4f, "
+                "\"ratio_high\": %.4f}",
+                which ? "," : ", \"peers\": [", p->name, p->dtype, p->how, seconds, p->bytes,
+                median, low, high);
+}
+
 double bench_measure(struct bench *b, const struct bench_task *t)
 {
+    struct turns turns[BENCH_PEERS] = {0};
     double share[MOST_REPEATS], seconds[MOST_REPEATS], start = clock_now();
     size_t repeats = b->quick ? 9 : 31, i = 0, by_memory = 0;
     t->run(t->context, i++); /* also tells how many runs fill a piece of time */
@@ -114,10 +186,25 @@ double bench_measure(struct bench *b, const struct bench_task *t)
         share[r] = (read > calculate ? read : calculate) / seconds[r];
         bandwidth = bandwidth_after;
         peak = peak_after;
+        bool took = false;
+        for (size_t p = 0; p < t->n_peers; p++)
+            if (!t->peers[p].own_threads || r % RESTED == 0) {
+                take_turn(&t->peers[p], &turns[p], seconds[r]);
+                took = true;
+            }
+        if (took) {
+            bandwidth = limits_bandwidth(&b->limits, PIECE_SECONDS);
+            peak = limits_peak(&b->limits, PIECE_SECONDS / 2);
+        }
     }
     qsort(share, repeats, sizeof *share, by_value);
     qsort(seconds, repeats, sizeof *seconds, by_value);
     report(b, t, share, repeats, seconds[repeats / 2], 2 * by_memory > repeats);
+    for (size_t p = 0; p < t->n_peers; p++)
+        report_peer(b, t, p, &turns[p]);
+    if (b->json)
+        fprintf(b->json, t->n_peers ? "]}" : "}");
+    fflush(stdout);
     return share[repeats / 2];
 }
 

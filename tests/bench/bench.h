@@ -5,8 +5,11 @@
  * means: as fast as memory can deliver the bytes, or as the arithmetic units can do the operations,
  * whichever takes longer. `seconds` is the median time of a run, and says little on a busy machine.
  *
+ * Other implementations of the same operation can be measured along with it, each after every run
+ * of ours. The result is the median of its times divided by ours: above 1, ours is faster.
+ *
  * Results go to a table on stdout, and with --json FILE to a file: an object with the machine's
- * figures and an array "results".
+ * figures and an array "results", where such others are an array "peers".
  */
 #ifndef TANDEM_TESTS_BENCH_BENCH_H
 #define TANDEM_TESTS_BENCH_BENCH_H
@@ -21,9 +24,22 @@ struct bench {
     int threads;
     const char *backend; /* "auto" or a name */
     const char *only;    /* part of a group's name, or NULL: all */
+    const char *peers;   /* shapes that other libraries are measured at: "none", "some" or "all" */
     FILE *json;          /* or NULL */
     bool json_first;
     struct limits limits;
+};
+
+/* Somebody else's implementation of a task. */
+struct bench_peer {
+    const char *name;  /* "oneDNN" */
+    const char *dtype; /* of its weights */
+    const char *how;   /* which of its implementations */
+    double bytes;      /* as in bench_task; flops are the same */
+    bool
+        own_threads; /* not those of OpenMP: after each turn of one the other's must come to rest */
+    void (*run)(void *context, size_t i);
+    void *context;
 };
 
 /* One thing to measure. */
@@ -35,16 +51,19 @@ struct bench_task {
     double bytes, flops;                  /* that one run has to move and make at least */
     void (*run)(void *context, size_t i); /* the i-th run; rotates over cold data by itself */
     void *context;
+    const struct bench_peer *peers; /* at most BENCH_PEERS */
+    size_t n_peers;
 };
+#define BENCH_PEERS 2
 
-/* Reads --quick, --json FILE, --threads N, --backend NAME, --only GROUP. Returns -1 after a message
- * when an option is wrong. */
+/* Reads --quick, --json FILE, --threads N, --backend NAME, --only GROUP, --peers none|some|all.
+ * Returns -1 after a message when an option is wrong. */
 int bench_options(struct bench *b, int argc, char **argv);
 
 /* Prints the head of the table; the limits are opened for the backend's name. */
 void bench_begin(struct bench *b, const char *backend);
 bool bench_wants(const struct bench *b, const char *group);
-/* Measures, prints a line, and returns the share of the roof. */
+/* Measures, prints a line and one for each peer, and returns the share of the roof. */
 double bench_measure(struct bench *b, const struct bench_task *t);
 void bench_end(struct bench *b);
 

@@ -1,6 +1,7 @@
 /* bench_kernels.c - every expensive operation of a decode step against the limits of this machine,
  * with weights and caches that are cold, as they are in a model that is larger than a cache. */
 #include "tests/bench/bench.h"
+#include "tests/bench/peer.h"
 
 #include "base/mem.h"
 #include "base/philox.h"
@@ -102,6 +103,18 @@ static void run_linear(void *context, size_t i)
     l->ops->linear(l->d, NULL, l->weights[i % l->count], l->x, l->rows, l->y, l->y_dtype);
 }
 
+/* Other libraries are measured on bf16 weights alone, which they all know, and unless all shapes
+ * are asked for, only at two of them. */
+static struct peers *open_peers(const struct world *w, const char *group, const struct form *form,
+                                const struct peer_linear *l)
+{
+    bool chosen = (l->n == 5120 && l->k == 1024) || (l->n == 7168 && l->k == 2048);
+    bool wanted =
+        strcmp(w->bench->peers, "all") == 0 || (strcmp(w->bench->peers, "some") == 0 && chosen);
+    bool comparable = strcmp(group, "linear") == 0 && form == &forms[0];
+    return wanted && comparable ? peers_open(l) : NULL;
+}
+
 static void linear_shape(struct world *w, const char *group, const struct form *form, size_t n,
                          size_t k, const size_t *rows, size_t n_rows, enum dtype y_dtype)
 {
@@ -117,18 +130,28 @@ static void linear_shape(struct world *w, const char *group, const struct form *
         l.weights[i] = w->ops->weight_create(l.d, &part, form->keep);
     l.x = numbers(w, DTYPE_BF16, most * k, 1);
     l.y = mem_aligned(most * n, sizeof(float));
+    struct peer_linear same = {n, k, most, part.data, w->cold, w->bench->threads, y_dtype, NULL};
+    struct peers *peers = open_peers(w, group, form, &same);
     for (size_t i = 0; i < n_rows; i++) {
+        struct bench_peer others[BENCH_PEERS];
         struct bench_task t = {.group = group,
                                .dtype = form->name,
                                .rows = rows[i],
                                .bytes = bytes,
                                .run = run_linear,
-                               .context = &l};
+                               .context = &l,
+                               .peers = others};
         t.flops = 2.0 * (double)rows[i] * (double)n * (double)k;
         snprintf(t.shape, sizeof t.shape, "%zux%zu", n, k);
         l.rows = (int)rows[i];
+        if (peers) {
+            run_linear(&l, 0);
+            t.n_peers = peers_prepare(peers, rows[i], l.x, l.y, others);
+        }
         bench_measure(w->bench, &t);
     }
+    if (peers)
+        peers_close(peers);
     for (size_t i = 0; i < l.count; i++)
         w->ops->weight_destroy(l.d, l.weights[i]);
     w->backend->device->close(l.d);
@@ -143,6 +166,8 @@ static void bench_linear(struct world *w)
     static const size_t all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256}, few[] = {1, 4, 16, 64, 256};
     static const size_t shapes[][2] = {{5120, 1024}, {1024, 5120}, {7168, 2048}, {2048, 7168}};
     size_t n_shapes = w->bench->quick ? 2 : COUNT(shapes);
+    if (strcmp(w->bench->peers, "none") != 0)
+        peers_print(w->bench->threads);
     for (size_t f = 0; f < COUNT(forms); f++)
         for (size_t s = 0; s < n_shapes; s++)
             linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1],
@@ -426,10 +451,11 @@ static void bench_rows(struct world *w)
     for (size_t i = 0; i < ROWS; i++)
         r.params[i] = (struct sample_params){0.8f, 0.95f, 50, (draw(w) + 1) / 2};
     struct bench_task tasks[] = {
-        {"sample", "f32", "128815, k 50, p 0.95", ROWS, 4.0 * ROWS * VOCAB, 0, run_sample, &r},
-        {"norm", "bf16", "7168, one part", ROWS, 14.0 * ROWS * HIDDEN, 0, run_norm, &r},
+        {"sample", "f32", "128815, k 50, p 0.95", ROWS, 4.0 * ROWS * VOCAB, 0, run_sample, &r, NULL,
+         0},
+        {"norm", "bf16", "7168, one part", ROWS, 14.0 * ROWS * HIDDEN, 0, run_norm, &r, NULL, 0},
         {"route", "f32", "7168, 48 experts", ROWS, 2.0 * ROWS * HIDDEN + 4.0 * 48 * HIDDEN, 0,
-         run_route, &r},
+         run_route, &r, NULL, 0},
     };
     for (size_t i = 0; i < COUNT(tasks); i++)
         bench_measure(w->bench, &tasks[i]);
