@@ -93,6 +93,8 @@ LIBS += $(foreach d,$(CUDA_LIB) $(wildcard $(filter-out $(CUDA_HOME)/lib,$(NCCL_
 else
 SRC := $(filter-out src/exchange/nccl%,$(SRC))
 endif
+# The inner loops of the CPU kernels lost a tenth of their speed when a link moved them off their cache lines.
+ALIGN := -falign-functions=64 -falign-loops=64
 NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
     $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
@@ -183,9 +185,10 @@ else
 # Rewritten only when the flags change, so that everything is then compiled again.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' | cmp -s - $@ || \
-	    echo '$(CC) $(ALL_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' > $@
+	@echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' > $@
 endif
+$(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
 
 # The same for the version, which only two files know.
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)

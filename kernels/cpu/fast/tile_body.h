@@ -29,17 +29,18 @@ INLINE size_t up_to_16(size_t n)
     return n < 16 ? n : 16;
 }
 
-/* 2^x: relative error 1e-7; exactly 0 from -160 down (so -inf gives 0), NaN stays. */
+/* 2^x for x up to 100: relative error 2e-7; exactly 1 for 0, and 0 from -160 down (so -inf gives
+ * 0); NaN stays. */
 INLINE v16 v_exp2(v16 x)
 {
-    x = v_min(v_set(130.0f), v_max(v_set(-160.0f), x));
-    v16 n = v_round(x), r = v_sub(x, n);
-    v16 p = v_fma(r, v_set(0x1.5bba12p-10f), v_set(0x1.3cea88p-7f));
-    p = v_fma(r, p, v_set(0x1.c6b752p-5f));
-    p = v_fma(r, p, v_set(0x1.ebf9bcp-3f));
-    p = v_fma(r, p, v_set(0x1.62e42ap-1f));
+    x = v_max(v_set(-160.0f), x);
+    v16 r = v_fraction(x);
+    v16 p = v_fma(r, v_set(0x1.e974fcp-10f), v_set(0x1.277854p-7f));
+    p = v_fma(r, p, v_set(0x1.c91ce6p-5f));
+    p = v_fma(r, p, v_set(0x1.ebdb56p-3f));
+    p = v_fma(r, p, v_set(0x1.62e4bap-1f));
     p = v_fma(r, p, v_set(1.0f));
-    return v_scale2(p, n);
+    return v_scale2(p, x);
 }
 
 /* e^x: relative error 1e-7 also for large |x|, because ln 2 is taken off in two pieces. */
@@ -73,9 +74,29 @@ INLINE uint8_t *x_at(uint8_t *row, size_t chunk, enum x_format f, size_t at)
     return row + byte / X_CHUNK * chunk + byte % X_CHUNK;
 }
 
+/* The same numbers in the same format. */
+static void copy_row(const uint8_t *from, size_t bytes, size_t padded, uint8_t *to, size_t chunk)
+{
+    size_t at = 0;
+    for (; at + X_CHUNK <= bytes; at += X_CHUNK, to += chunk)
+        memcpy(to, from + at, X_CHUNK);
+    memcpy(to, from + at, bytes - at);
+    for (; bytes < padded; bytes++) {
+        if (bytes - at == X_CHUNK) {
+            at = bytes;
+            to += chunk;
+        }
+        to[bytes - at] = 0;
+    }
+}
+
 static void pack_row(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
                      enum x_format format, uint8_t *to, size_t chunk)
 {
+    if (act == DTYPE_BF16 && format == X_BF16 && before == 0) {
+        copy_row(from, 2 * k, 2 * k_padded, to, chunk);
+        return;
+    }
     for (size_t at = 0; at < k_padded; at += 16) {
         size_t i = at - before; /* huge where at < before: there are the zeros */
         v16 v = at >= before && i < k ? get(act, from, i, up_to_16(k - i)) : v_set(0);
@@ -130,12 +151,12 @@ static void store(const float *c, size_t rows, size_t n, enum dtype dtype, void 
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* Scores 16 v .. 16 v + 15 of a row, -inf where the row does not see. */
-INLINE v16 scores_of(const struct softmax *s, size_t row, size_t v)
+/* Scores 16 v .. 16 v + 15 of a row, -inf where the row does not see. whole: it sees all. */
+INLINE v16 scores_of(const struct softmax *s, size_t row, size_t v, const bool whole)
 {
     v16 x = v_load(s->scores + (v / 2 * s->rows + row) * PANEL + v % 2 * 16);
     size_t seen = s->seen[row];
-    if (16 * (v + 1) <= seen)
+    if (whole || 16 * (v + 1) <= seen)
         return x;
     return v_keep(x, seen > 16 * v ? seen - 16 * v : 0, -INFINITY);
 }
@@ -159,32 +180,40 @@ INLINE float exp2_of(float x)
     return y[0];
 }
 
-static void softmax(const struct softmax *s)
+INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole)
 {
     size_t vectors = s->tokens / 16;
-    v16 scale = v_set(s->scale);
-    for (size_t r = 0; r < s->rows; r++) {
-        uint8_t *to = s->to + r * X_ROW;
-        v16 most = v_set(-INFINITY), total = v_set(0);
-        for (size_t v = 0; v < vectors; v++)
-            most = v_max(most, scores_of(s, r, v));
-        float new_most = v_most(most) * s->scale, old = s->most[r];
-        if (new_most > old) {
-            if (s->total[r] > 0)
-                rescale(s, r, exp2_of(old - new_most));
-            s->most[r] = new_most;
-        }
-        v16 shift = v_set(s->seen[r] ? -s->most[r] : 0);
-        for (size_t v = 0; v < vectors; v++) {
-            v16 p = v_exp2(v_fma(scores_of(s, r, v), scale, shift));
-            total = v_add(total, p);
-            if (s->format == X_BF16)
-                v_store_bf16_fast((bf16_t *)(void *)(to + v * 32), p);
-            else
-                v_store((float *)(void *)(to + v * 64), p);
-        }
-        s->total[r] += v_sum(total);
+    uint8_t *to = s->to + r * X_ROW;
+    v16 even = v_set(-INFINITY), odd = even, total = v_set(0), scale = v_set(s->scale);
+    for (size_t v = 0; v < vectors; v += 2) {
+        even = v_max(even, scores_of(s, r, v, whole));
+        odd = v_max(odd, scores_of(s, r, v + 1, whole));
     }
+    float most = v_most(v_max(even, odd)) * s->scale, old = s->most[r];
+    if (most > old) {
+        if (s->total[r] > 0)
+            rescale(s, r, exp2_of(old - most));
+        s->most[r] = most;
+    }
+    v16 shift = v_set(s->seen[r] ? -s->most[r] : 0);
+    for (size_t v = 0; v < vectors; v++) {
+        v16 p = v_exp2(v_fma(scores_of(s, r, v, whole), scale, shift));
+        total = v_add(total, p);
+        if (s->format == X_BF16)
+            v_store_bf16_fast((bf16_t *)(void *)(to + v * 32), p);
+        else
+            v_store((float *)(void *)(to + v * 64), p);
+    }
+    s->total[r] += v_sum(total);
+}
+
+static void softmax(const struct softmax *s)
+{
+    for (size_t r = 0; r < s->rows; r++)
+        if (s->seen[r] >= s->tokens)
+            softmax_row(s, r, true);
+        else
+            softmax_row(s, r, false);
 }
 
 static void merge(const struct partial *to, const struct partial *from, size_t rows, size_t first,

@@ -76,10 +76,16 @@ INLINE __m256 v_power2(__m256i n)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 
+INLINE v16 v_fraction(v16 x)
+{
+    return (v16){_mm256_sub_ps(x.a, _mm256_floor_ps(x.a)),
+                 _mm256_sub_ps(x.b, _mm256_floor_ps(x.b))};
+}
+
 /* In two steps, because 2^n alone may be too large or too small for a float. */
 INLINE __m256 v_scale2_half(__m256 x, __m256 n)
 {
-    __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    __m256i whole = _mm256_cvtps_epi32(_mm256_floor_ps(n)), half = _mm256_srai_epi32(whole, 1);
     return _mm256_mul_ps(_mm256_mul_ps(x, v_power2(half)), v_power2(_mm256_sub_epi32(whole, half)));
 }
 

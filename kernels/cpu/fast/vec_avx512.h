@@ -77,7 +77,13 @@ INLINE v16 v_round(v16 a)
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* a * 2^n for whole n, |n| < 250 */
+/* a - floor(a) */
+INLINE v16 v_fraction(v16 a)
+{
+    return _mm512_reduce_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+/* a * 2^floor(n), |n| < 250 */
 INLINE v16 v_scale2(v16 a, v16 n)
 {
     return _mm512_scalef_ps(a, n);
