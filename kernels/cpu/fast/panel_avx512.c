@@ -335,7 +335,8 @@ INLINE void tile_i8_f32(const struct tile *t, const int m)
     NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8,          \
         name##_9, name##_10
 
-/* Codes keep their tables in registers and leave room for 10 rows, the others for 12. */
+/* Codes keep their tables in registers and leave room for 12 rows; with rows of f32, which need both
+ * inputs of a pair unpacked, for 10. */
 #define FAMILY_10(name, w_format, x_format)                                                        \
     TILES_10(name)                                                                                 \
     static tile_fn *const name##_fn[] = {NAMES_10(name)};                                          \
@@ -348,13 +349,13 @@ INLINE void tile_i8_f32(const struct tile *t, const int m)
     static const struct tiles name##_set = {name##_fn, 12, w_format, x_format};
 
 FAMILY_12(tile_bf16, W_BF16, X_BF16)
-FAMILY_10(tile_f8, W_F8, X_BF16)
-FAMILY_10(tile_f8_scaled, W_F8, X_BF16)
+FAMILY_12(tile_f8, W_F8, X_BF16)
+FAMILY_12(tile_f8_scaled, W_F8, X_BF16)
 FAMILY_12(tile_f32, W_F32, X_F32)
 FAMILY_12(tile_bf16_f32, W_BF16, X_F32)
 FAMILY_10(tile_f8_f32, W_F8, X_F32)
 FAMILY_10(tile_f8_f32_scaled, W_F8, X_F32)
-FAMILY_10(tile_i8, W_I8, X_BF16)
+FAMILY_12(tile_i8, W_I8, X_BF16)
 FAMILY_10(tile_i8_f32, W_I8, X_F32)
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
