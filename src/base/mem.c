@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20) /* of x86-64; elsewhere an alignment like any other */
 
 static void *checked(void *p, size_t bytes)
 {
@@ -44,8 +47,12 @@ void *mem_aligned(size_t count, size_t size)
     size_t bytes = mem_mul(count, size);
     if (bytes > SIZE_MAX - MEM_ALIGN)
         die("a size overflows: %zu bytes", bytes);
-    size_t rounded = (bytes + MEM_ALIGN) / MEM_ALIGN * MEM_ALIGN;
-    return checked(aligned_alloc(MEM_ALIGN, rounded), bytes);
+    size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : MEM_ALIGN;
+    size_t rounded = (bytes + align) / align * align;
+    void *p = checked(aligned_alloc(align, rounded), bytes);
+    if (align == HUGE_PAGE)
+        (void)madvise(p, rounded, MADV_HUGEPAGE); /* a hint: without it memory is only slower */
+    return p;
 }
 
 char *mem_string_n(const char *s, size_t n)
