@@ -8,11 +8,12 @@
  * block goes on with the shared expert for the same tile of rows; nothing of it is in memory
  * between.
  *
- * A block has a processor for itself: what its queue leaves of the shared memory holds sums. That
- * costs no speed as long as one wave of blocks is enough, since the bytes that the queue of one
- * block has on the way are about what a processor's share of the memory bandwidth needs; so a block
- * is made as wide as it must be for that (cuda_down_place), rather than two narrow ones put on one
- * processor, each with half the slots and reading all of h. */
+ * A block has a processor for itself: what its queue leaves of the shared memory holds sums. Two
+ * narrow blocks on one processor would have more weights on their way, but by reckoning (bandwidth
+ * times latency, divided by the processors) the queue of one block is enough; and each would read
+ * all of h and have less than half the slots. So where the columns are too many for one wave of
+ * blocks a block is made wider instead (cuda_down_place). Registers allow for either: a thread of
+ * 128 may have 255 whether one block is asked for or two. */
 #include "kernels/cuda/gemm.cuh"
 
 #define MAX_WARPS 8 /* of a block; gemm.cuh wants at least 4 */
