@@ -88,6 +88,7 @@ static int device_open(const struct device_config *config, struct device **out, 
     struct device *d = mem_zeroed(1, sizeof *d);
     d->config = *config;
     d->processors = about.multiProcessorCount;
+    d->shared = about.sharedMemPerBlockOptin;
     snprintf(d->text, sizeof d->text, "%.80s %s", about.name, bus);
     d->scratch_bytes = scratch_bytes(config);
     d->loading = make_stream(0);

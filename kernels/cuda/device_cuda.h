@@ -16,6 +16,7 @@
 struct device {
     struct device_config config;
     int processors; /* multiprocessors */
+    size_t shared;  /* the most shared memory a block can ask for */
     char text[128]; /* for describe() */
     size_t scratch_bytes;
     struct stream *loading; /* for weights; has no scratch */

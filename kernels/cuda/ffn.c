@@ -184,21 +184,22 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     size_t held = (size_t)(topk < f->n_experts ? topk : f->n_experts);
     int stride = round8(f->inter), shared_stride = round8(f->inter_shared);
     struct cuda_groups g = {.experts = f->n_experts, .capacity = n};
+    struct cuda_down_place place = cuda_down_place(f->type, f->hidden, d->processors, d->shared);
     scratch_begin(s);
-    g.count = scratch_take(s, experts, sizeof *g.count);
-    g.row = scratch_take(s, experts * rows, sizeof *g.row);
-    g.weight = scratch_take(s, experts * rows, sizeof *g.weight);
-    g.any = scratch_take(s, rows, 1);
+    g.count = scratch_take(s, experts + 1, sizeof *g.count);
+    g.finish = scratch_take(s, experts + 1, sizeof *g.finish);
+    g.entry = scratch_take(s, (experts + 1) * rows, sizeof *g.entry);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
     float *acc =
         out_dtype == DTYPE_F32 ? out : scratch_take(s, rows, (size_t)f->hidden * sizeof(float));
     if (f->n_experts > 0)
-        cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
+        cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert,
+                   cuda_down_early(f->type, n, f->n_experts, f->inter_shared, place.slots));
     cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, h, stride, h_shared,
                       shared_stride, 2 * d->processors);
     cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->type, h, stride, h_shared, shared_stride, f->hidden,
-                        n, acc, out, (int)out_dtype);
+                        n, place, acc, out, (int)out_dtype);
 }
 
 static void ffn_plain(struct device *d, struct stream *s, const struct ffn *f, const void *x,

@@ -1,54 +1,82 @@
 /* ffn_down.cu - out = sum of weight x down h over the experts in their order, then the shared
  * expert (ops.h: ffn).
  *
- * A block owns 64 columns of the output and works through all experts in order, adding each row's
- * share to what stands there. So the order of additions is that of the experts, without atomics,
- * and the contributions are never stored on their own. */
+ * A block owns some columns of the output and works through all experts in order, so the order of
+ * additions is that of the experts, without atomics, and contributions are never stored on their
+ * own. A row that is not finished leaves its sum in its slot: in the block's shared memory, or,
+ * from slot `slots` on, in `acc`. A row that finishes at an expert stays in registers while the
+ * block goes on with the shared expert for the same tile of rows; nothing of it is in memory
+ * between.
+ *
+ * A block has a processor for itself: what its queue leaves of the shared memory holds sums. Two
+ * narrow blocks on one processor would have more weights on their way, but by reckoning (bandwidth
+ * times latency, divided by the processors) the queue of one block is enough; and each would read
+ * all of h and have less than half the slots. So where the columns are too many for one wave of
+ * blocks a block is made wider instead (cuda_down_place). Registers allow for either: a thread of
+ * 128 may have 255 whether one block is asked for or two. */
 #include "kernels/cuda/gemm.cuh"
 
-#define COLUMNS (GEMM_WARPS * MATRIX_TILE)
+#define MAX_WARPS 8 /* of a block; gemm.cuh wants at least 4 */
 
 template <int TYPE> struct down_work {
     const cuda_mlp *mlp;
     cuda_groups g;
     const uint16_t *h, *h_shared;
     int h_stride, h_shared_stride, hidden, n;
-    float *acc;
+    float *acc, *sums; /* [row][hidden], [slot][columns of the block] */
+    int slots;
     void *out;
     int out_type;
-    int expert, row, before; /* where the next item is; rows of the experts before it */
+    int expert, row, before; /* the item's rows: in list `expert` from `row`; rows listed before */
+    bool finishing;          /* the item is the shared expert's share of them */
+    float kept[8][4];        /* sums of the tile's rows that finish, as gemm.cuh has them */
 
-    __device__ int rows_of(int e) const { return e < g.experts ? g.count[e] : n; }
+    __device__ int listed(int e) const { return g.experts > 0 ? g.count[e] : n; }
+
+    __device__ int finish_of(int e) const { return g.experts > 0 ? g.finish[e] : n; }
+
+    __device__ __forceinline__ cuda_entry entry(int e, int i) const
+    {
+        if (g.experts > 0)
+            return load_constant(g.entry + (size_t)e * g.capacity + i);
+        cuda_entry all = {i, -1, 0.0f, 1};
+        return all;
+    }
 
     __device__ bool first(gemm_tile<1> &t)
     {
         expert = row = before = 0;
+        finishing = false;
         return describe(t);
     }
 
     __device__ bool next(gemm_tile<1> &t)
     {
-        row += GEMM_TOKENS;
+        if (!finishing && row < finish_of(expert)) {
+            finishing = true;
+        } else {
+            finishing = false;
+            row += GEMM_TOKENS;
+        }
         return describe(t);
     }
 
     __device__ __forceinline__ bool describe(gemm_tile<1> &t)
     {
         t.begin = t.end = 0;
-        while (expert <= g.experts && row >= rows_of(expert)) {
-            before += rows_of(expert);
+        while (expert <= g.experts && row >= listed(expert)) {
+            before += listed(expert);
             expert++;
             row = 0;
         }
         if (expert > g.experts)
             return false;
-        const cuda_matrix &w = mlp[expert].down;
-        bool routed = expert < g.experts;
-        const uint16_t *x = routed ? h + (size_t)before * h_stride : h_shared;
-        int stride = routed ? h_stride : h_shared_stride, left = rows_of(expert) - row;
-        t.a = (int)blockIdx.x * COLUMNS + (int)threadIdx.x / 32 * MATRIX_TILE;
+        finishing = finishing || expert == g.experts;
+        const cuda_matrix &w = mlp[finishing ? g.experts : expert].down;
+        int left = (finishing ? finish_of(expert) : listed(expert)) - row;
+        t.a = ((int)(blockIdx.x * blockDim.x) + (int)threadIdx.x) / 32 * MATRIX_TILE;
         t.b = row;
-        t.c = expert;
+        t.c = expert * 2 + finishing;
         t.tokens = left < GEMM_TOKENS ? left : GEMM_TOKENS;
         t.w_step = tile_bytes<TYPE>(w);
         t.w_tiles = t.a < w.n ? 1 : 0;
@@ -56,93 +84,175 @@ template <int TYPE> struct down_work {
         t.k = w.k;
         t.lead = w.lead;
         t.end = w.chunks;
-        t.x_any = x;
+        t.x_any = (const uint16_t *)w.data;
         t.scale[0][0] = scale_row<TYPE>(w, t.a + (int)threadIdx.x % 32 / 4);
         t.scale[0][1] = scale_row<TYPE>(w, t.a + (int)threadIdx.x % 32 / 4 + 8);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int token = (int)threadIdx.x / 8 + 16 * i;
-            t.x[i] = token < t.tokens ? x + (size_t)(row + token) * stride : NULL;
+            t.x[i] = NULL;
+            if (token < t.tokens)
+                t.x[i] = finishing
+                             ? h_shared + (size_t)entry(expert, row + token).row * h_shared_stride
+                             : h + (size_t)(before + row + token) * h_stride;
         }
         return true;
     }
 
-    __device__ __forceinline__ void store_routed(const gemm_tile<1> &t, const float (*sums)[8][4],
-                                                 int token, int group, int c)
+    /* Where the running sum of a row stands. In shared memory a slot's columns are turned by its
+     * number, or the slots of neighbouring tokens would lie in the same banks. */
+    __device__ __forceinline__ float *place(const cuda_entry &e, int column) const
     {
-        size_t entry = (size_t)t.c * g.capacity + t.b + token;
-        int row = g.row[entry];
-        bool first = (row & GROUP_FIRST) != 0;
-        float weight = g.weight[entry];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int column = t.a + half * 8 + (int)threadIdx.x % 32 / 4;
-            float *sum = acc + (size_t)(row & ~GROUP_FIRST) * hidden + column;
-            float share = weight * sums[0][group][half * 2 + c];
-            if (column < hidden)
-                *sum = first ? share : *sum + share;
-        }
+        int width = (int)blockDim.x / 32 * MATRIX_TILE;
+        int at = column - (int)blockIdx.x * width + e.slot % 4 * 8;
+        return e.slot < slots ? sums + e.slot * width + (at < width ? at : at - width)
+                              : acc + (size_t)e.row * hidden + column;
     }
 
-    __device__ __forceinline__ void store_shared(const gemm_tile<1> &t, const float (*sums)[8][4],
-                                                 int token, int group, int c)
+    /* Makes sums of the expert's share and what stands in the slots, and puts those back that are
+     * not finished. First all is read, then all is written: so the reads do not wait for each
+     * other. */
+    __device__ __forceinline__ void store_routed(const gemm_tile<1> &t, const float (*shares)[8][4])
     {
-        int row = t.b + token;
-        bool any = g.experts > 0 && g.any[row];
+        int lane = opaque((int)threadIdx.x % 32), expert_of = t.c / 2;
+        int unfinished = finish_of(expert_of) - t.b;
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int column = t.a + half * 8 + (int)threadIdx.x % 32 / 4;
-            size_t place = (size_t)row * hidden + column;
-            if (column < hidden)
-                store_number(out, place, out_type,
-                             (any ? acc[place] : 0.0f) + sums[0][group][half * 2 + c]);
-        }
-    }
-
-    __device__ __forceinline__ void store(const gemm_tile<1> &t, const float (*sums)[8][4])
-    {
-#pragma unroll
-        for (int i = 0; i < 16; i++) {
-            int token = i / 2 * 8 + (int)threadIdx.x % 4 * 2 + i % 2;
-            if (token >= t.tokens)
+        for (int i = 0; i < 32; i++) {
+            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
+            if (token >= t.tokens || column >= hidden)
                 continue;
-            if (t.c < g.experts)
-                store_routed(t, sums, token, i / 2, i % 2);
-            else
-                store_shared(t, sums, token, i / 2, i % 2);
+            cuda_entry e = entry(expert_of, t.b + token);
+            float share = e.weight * shares[0][i / 4][i % 4];
+            kept[i / 4][i % 4] = e.first ? share : *place(e, column) + share;
         }
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
+            if (token >= unfinished && token < t.tokens && column < hidden)
+                *place(entry(expert_of, t.b + token), column) = kept[i / 4][i % 4];
+        }
+    }
+
+    __device__ __forceinline__ void store_finished(const gemm_tile<1> &t,
+                                                   const float (*shares)[8][4])
+    {
+        int lane = opaque((int)threadIdx.x % 32), expert_of = t.c / 2;
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
+            if (token >= t.tokens || column >= hidden)
+                continue;
+            cuda_entry e = entry(expert_of, t.b + token);
+            float sum = kept[i / 4][i % 4];
+            if (expert_of == g.experts)
+                sum = e.slot >= 0 ? *place(e, column) : 0.0f;
+            store_number(out, (size_t)e.row * hidden + column, out_type,
+                         sum + shares[0][i / 4][i % 4]);
+        }
+    }
+
+    __device__ __forceinline__ void store(const gemm_tile<1> &t, const float (*shares)[8][4])
+    {
+        if (t.c % 2 == 0)
+            store_routed(t, shares);
+        else
+            store_finished(t, shares);
     }
 };
 
-template <int TYPE, bool ALIGNED>
-static __global__ void __launch_bounds__(GEMM_THREADS, 2)
+template <int TYPE>
+static __global__ void __launch_bounds__(MAX_WARPS * 32, 1)
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
                 const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *acc,
-                void *out, int out_type)
+                int slots, void *out, int out_type)
 {
-    down_work<TYPE> work = {mlp, g,        h, h_shared, h_stride, h_shared_stride, hidden, n, acc,
-                            out, out_type, 0, 0,        0};
+    typedef gemm_shape<TYPE, 1> shape;
+    down_work<TYPE> work;
+    work.mlp = mlp;
+    work.g = g;
+    work.h = h;
+    work.h_shared = h_shared;
+    work.h_stride = h_stride;
+    work.h_shared_stride = h_shared_stride;
+    work.hidden = hidden;
+    work.n = n;
+    work.acc = acc;
+    work.sums = (float *)(shared_memory() + shape::queue((int)blockDim.x / 32));
+    work.slots = slots;
+    work.out = out;
+    work.out_type = out_type;
     down_work<TYPE> load = work;
-    gemm_run<TYPE, 1, ALIGNED>(load, work);
+    gemm_run<TYPE, 1, true, 0>(load, work);
+}
+
+static size_t queue_bytes(int type, int warps)
+{
+    return type == NUMBER_BF16 ? gemm_shape<NUMBER_BF16, 1>::queue(warps)
+                               : gemm_shape<NUMBER_I8, 1>::queue(warps);
+}
+
+static int slot_bytes(int warps)
+{
+    return warps * MATRIX_TILE * (int)sizeof(float);
+}
+
+/* The width for which the busiest processor has least to do; of equal ones the narrowest. */
+extern "C" struct cuda_down_place cuda_down_place(int type, int hidden, int processors,
+                                                  size_t shared)
+{
+    int tiles = (hidden + MATRIX_TILE - 1) / MATRIX_TILE, least = 0;
+    struct cuda_down_place place = {0, 0};
+    for (int warps = GEMM_WARPS; warps <= MAX_WARPS; warps++) {
+        int blocks = (tiles + warps - 1) / warps;
+        int work = (blocks + processors - 1) / processors * warps;
+        if (queue_bytes(type, warps) <= shared && (place.warps == 0 || work < least)) {
+            place.warps = warps;
+            least = work;
+        }
+    }
+    if (place.warps > 0)
+        place.slots = (int)((shared - queue_bytes(type, place.warps)) / slot_bytes(place.warps));
+    return place;
+}
+
+extern "C" int cuda_down_early(int type, int n, int experts, int shared, int slots)
+{
+    /* Bytes for one column of the output: of the sums of rows without a slot, written and read once
+     * (at least), against the shared expert's weights, which are read for each tile of 64 rows; if
+     * early, for each expert's own tiles. */
+    double sums = n > slots ? (n - slots) * 2.0 * sizeof(float) : 0;
+    double tiles = experts + 1 - (double)n / GEMM_TOKENS;
+    double weights = tiles > 0 ? tiles * shared * (type == NUMBER_BF16 ? 2 : 1) : 0;
+    return sums > weights;
+}
+
+template <int TYPE>
+static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
+                  const void *h, int h_stride, const void *h_shared, int h_shared_stride,
+                  int hidden, int n, struct cuda_down_place place, float *acc, void *out,
+                  int out_type)
+{
+    int slots = g->experts == 0 ? 0 : place.slots < n ? place.slots : n;
+    int columns = place.warps * MATRIX_TILE;
+    launch(down_kernel<TYPE>, (hidden + columns - 1) / columns, place.warps * 32,
+           queue_bytes(TYPE, place.warps) + (size_t)slots * slot_bytes(place.warps), stream, mlp,
+           *g, (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden,
+           n, acc, slots, out, out_type);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                                     const struct cuda_groups *g, int type, const void *h,
                                     int h_stride, const void *h_shared, int h_shared_stride,
-                                    int hidden, int n, float *acc, void *out, int out_type)
+                                    int hidden, int n, struct cuda_down_place place, float *acc,
+                                    void *out, int out_type)
 {
-    dim3 grid((hidden + COLUMNS - 1) / COLUMNS);
-    const uint16_t *rows = (const uint16_t *)h, *shared_rows = (const uint16_t *)h_shared;
     if (type == NUMBER_BF16)
-        launch(down_kernel<NUMBER_BF16, true>, grid, GEMM_THREADS,
-               gemm_shape<NUMBER_BF16, 1>::shared, stream, mlp, *g, rows, h_stride, shared_rows,
-               h_shared_stride, hidden, n, acc, out, out_type);
+        start<NUMBER_BF16>(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, place,
+                           acc, out, out_type);
     else if (type == NUMBER_F8E4M3)
-        launch(down_kernel<NUMBER_F8E4M3, true>, grid, GEMM_THREADS,
-               gemm_shape<NUMBER_F8E4M3, 1>::shared, stream, mlp, *g, rows, h_stride, shared_rows,
-               h_shared_stride, hidden, n, acc, out, out_type);
+        start<NUMBER_F8E4M3>(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n,
+                             place, acc, out, out_type);
     else
-        launch(down_kernel<NUMBER_I8, true>, grid, GEMM_THREADS, gemm_shape<NUMBER_I8, 1>::shared,
-               stream, mlp, *g, rows, h_stride, shared_rows, h_shared_stride, hidden, n, acc, out,
-               out_type);
+        start<NUMBER_I8>(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, place,
+                         acc, out, out_type);
 }

@@ -64,7 +64,7 @@ template <int TYPE> struct up_work {
         for (int i = 0; i < 4; i++) {
             int token = t.b + (int)threadIdx.x / 8 + 16 * i, row = token;
             if (token < rows && expert < g.experts)
-                row = g.row[(size_t)expert * g.capacity + token] & ~GROUP_FIRST;
+                row = g.entry[(size_t)expert * g.capacity + token].row;
             t.x[i] = token < rows ? x + (size_t)row * hidden : NULL;
             t.scale[i / 2][i % 2] = scale_row<TYPE>(i < 2 ? m.gate : m.up, t.a + i % 2 * 8 + g8);
         }
@@ -94,7 +94,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 2)
               int h_stride, uint16_t *h_shared, int h_shared_stride)
 {
     up_index index;
-    index.items = (int *)(shared_memory() + gemm_shape<TYPE, 2>::shared);
+    index.items = (int *)(shared_memory() + gemm_shape<TYPE, 2>::queue(GEMM_WARPS));
     index.rows = index.items + g.experts + 2;
     up_work<TYPE> work = {mlp, g,        x,     hidden, n, h_stride, h_shared_stride,
                           h,   h_shared, index, 0,      0};
@@ -111,7 +111,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 2)
     }
     __syncthreads();
     up_work<TYPE> load = work;
-    gemm_run<TYPE, 2, ALIGNED>(load, work);
+    gemm_run<TYPE, 2, ALIGNED, GEMM_WARPS>(load, work);
 }
 
 template <int TYPE>
@@ -119,7 +119,8 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
                   const void *x, int hidden, int n, void *h, int h_stride, void *h_shared,
                   int h_shared_stride, int grid)
 {
-    size_t shared = gemm_shape<TYPE, 2>::shared + (2 * (size_t)g->experts + 3) * sizeof(int);
+    size_t shared =
+        gemm_shape<TYPE, 2>::queue(GEMM_WARPS) + (2 * (size_t)g->experts + 3) * sizeof(int);
     bool aligned = hidden % 8 == 0 && ((uintptr_t)x & 15) == 0;
     launch(aligned ? up_kernel<TYPE, true> : up_kernel<TYPE, false>, grid, GEMM_THREADS, shared,
            stream, mlp, *g, (const uint16_t *)x, hidden, n, (uint16_t *)h, h_stride,

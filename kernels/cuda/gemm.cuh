@@ -1,10 +1,11 @@
 /* gemm.cuh - the core of linear and of the experts: y = W x over TILED matrices (kernels.h).
  *
- * A block of 4 warps makes MT x 16 rows of W a warp for up to 64 tokens. W is the left operand of
- * mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and not a whole tile.
- * Weights pass through shared memory only as a queue: each lane reads back the very bytes it asked
- * for, so they need no barrier; tokens are shared by the warps and swizzled for ldmatrix. The queue
- * runs on over the borders of work items, so memory never waits for an epilogue.
+ * A block of 4 or more warps makes MT x 16 rows of W a warp for up to 64 tokens. W is the left
+ * operand of mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and not a
+ * whole tile. Weights pass through shared memory only as a queue: each lane reads back the very
+ * bytes it asked for, so they need no barrier; tokens are shared by the warps and swizzled for
+ * ldmatrix. The queue runs on over the borders of work items, so memory never waits for an
+ * epilogue.
  *
  * Order of additions: every element adds its columns from the first to the last, 16 at a time, in
  * one accumulator (e4m3: one for each block of 128, times its scale, added to a second). It does
@@ -18,7 +19,7 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/number.cuh"
 
-#define GEMM_WARPS   4
+#define GEMM_WARPS   4 /* of linear and up */
 #define GEMM_THREADS (GEMM_WARPS * 32)
 #define GEMM_TOKENS  64
 #define GEMM_X_BYTES (GEMM_TOKENS * MATRIX_CHUNK * 2)
@@ -27,9 +28,12 @@
 template <int TYPE, int MT> struct gemm_shape {
     static const int pieces = TYPE == NUMBER_BF16 ? 4 : 2; /* of a tile and chunk */
     static const int stages = TYPE == NUMBER_BF16 ? 4 : 6;
-    static const int weight_bytes = GEMM_WARPS * MT * pieces * GEMM_PIECE;
-    static const int stage_bytes = weight_bytes + GEMM_X_BYTES;
-    static const size_t shared = (size_t)stages * stage_bytes;
+    /* Bytes of a stage, and of the whole queue, of a block of so many warps: tokens, weights. */
+    static __host__ __device__ constexpr int stage(int warps)
+    {
+        return GEMM_X_BYTES + warps * MT * pieces * GEMM_PIECE;
+    }
+    static __host__ __device__ constexpr int queue(int warps) { return stages * stage(warps); }
 };
 
 /* What a thread knows of one work item. */
@@ -38,7 +42,7 @@ template <int MT> struct gemm_tile {
     size_t w_step;             /* bytes to its next tile */
     int w_tiles;               /* of its MT tiles, how many exist */
     const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
-    const uint16_t *x[4];      /* rows of tokens thread / 8 + 16 i; NULL: no such token */
+    const uint16_t *x[4];      /* first 128 threads: rows of tokens thread / 8 + 16 i, or NULL */
     const uint16_t *x_any;     /* some valid address */
     int k, lead;               /* columns of x, and where they begin among the packed columns */
     int begin, end;            /* chunks */
@@ -62,13 +66,13 @@ static __device__ __forceinline__ const float *scale_row(const cuda_matrix &w, i
     return TYPE == NUMBER_I8 ? w.scale + n : NULL;
 }
 
-template <int TYPE, int MT, bool ALIGNED>
+template <int TYPE, int MT, bool ALIGNED, int WARPS>
 static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const gemm_tile<MT> &t,
                                                   int chunk)
 {
     typedef gemm_shape<TYPE, MT> shape;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    unsigned char *to = stage + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
+    unsigned char *to = stage + GEMM_X_BYTES + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
 #pragma unroll
     for (int m = 0; m < MT; m++) {
         const uint8_t *from = m < t.w_tiles ? t.w + m * t.w_step : t.w;
@@ -78,12 +82,13 @@ static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const ge
             cp_async16(to + (m * shape::pieces + p) * GEMM_PIECE, from + p * GEMM_PIECE,
                        m < t.w_tiles ? 16 : 0);
     }
+    if (WARPS != GEMM_WARPS && warp >= GEMM_WARPS)
+        return;
     int part = (int)threadIdx.x % 8, first = chunk * MATRIX_CHUNK + part * 8 - t.lead;
-    unsigned char *xs = stage + shape::weight_bytes;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         int token = (int)threadIdx.x / 8 + 16 * i;
-        unsigned char *place = xs + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
+        unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
         if (ALIGNED) {
             int left = t.x[i] != NULL && first >= 0 ? (t.k - first) * 2 : 0;
             left = left < 0 ? 0 : left > 16 ? 16 : left;
@@ -106,8 +111,8 @@ static __device__ __forceinline__ void gemm_multiply(const unsigned char *stage,
 {
     typedef gemm_shape<TYPE, MT> shape;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    const unsigned char *ws = stage + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
-    const unsigned char *xs = stage + shape::weight_bytes;
+    const unsigned char *ws =
+        stage + GEMM_X_BYTES + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
 #pragma unroll
     for (int kk = 0; kk < 4; kk++) {
         uint32_t a[MT][4];
@@ -133,7 +138,7 @@ static __device__ __forceinline__ void gemm_multiply(const unsigned char *stage,
                 break;
             int token = pair * 16 + lane / 16 * 8 + lane % 8, part = kk * 2 + lane / 8 % 2;
             uint32_t b[4];
-            ldmatrix_x4(b, xs + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16));
+            ldmatrix_x4(b, stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16));
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 mma_bf16(acc[m][2 * pair], a[m], b[0], b[1]);
@@ -168,11 +173,14 @@ static __device__ __forceinline__ void gemm_flush(const gemm_tile<MT> &t, int bl
 }
 
 /* Runs all items of `work`: work.first(tile) and work.next(tile) describe an item and say whether
- * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue. */
-template <int TYPE, int MT, bool ALIGNED, typename WORK>
+ * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue.
+ * WARPS of the block: 4, or 0 for as many as it was started with. Between two epilogues stands a
+ * barrier of the block. */
+template <int TYPE, int MT, bool ALIGNED, int WARPS, typename WORK>
 static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
 {
     typedef gemm_shape<TYPE, MT> shape;
+    const int stage_bytes = shape::stage(WARPS > 0 ? WARPS : (int)blockDim.x / 32);
     unsigned char *memory = shared_memory();
     gemm_tile<MT> load, use;
     float acc[MT][8][4], total[MT][8][4]; /* total: e4m3 only */
@@ -189,7 +197,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (more) {
             int to =
                 stage >= 0 ? (slot + shape::stages - 1) % shape::stages : stage + shape::stages - 1;
-            gemm_stage<TYPE, MT, ALIGNED>(memory + to * shape::stage_bytes, load, load_chunk);
+            gemm_stage<TYPE, MT, ALIGNED, WARPS>(memory + to * stage_bytes, load, load_chunk);
             if (++load_chunk == load.end) {
                 more = load_work.next(load);
                 load_chunk = load.begin;
@@ -199,7 +207,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (stage < 0)
             continue;
 
-        gemm_multiply<TYPE, MT>(memory + slot * shape::stage_bytes, use.tokens, acc);
+        gemm_multiply<TYPE, MT>(memory + slot * stage_bytes, use.tokens, acc);
         slot = (slot + 1) % shape::stages;
         bool last = chunk + 1 == use.end;
         if (TYPE == NUMBER_F8E4M3 && (last || chunk % 2 == 1))

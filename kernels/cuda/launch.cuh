@@ -11,6 +11,7 @@
 #define TANDEM_CUDA_LAUNCH_CUH
 
 #include <stdint.h>
+#include <string.h>
 
 extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
 
@@ -18,15 +19,25 @@ extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
 
 #include <cuda_runtime.h>
 
+/* Allows a kernel all the shared memory that a block can have: a limit that followed each launch
+ * could fall below what a recorded graph asks for. */
+inline cudaError_t allow_shared(const void *kernel)
+{
+    int device = 0, most = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error == cudaSuccess)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+    return error;
+}
+
 /* Starts kernel<<<grid, block, shared, stream>>>(args...); dies when it cannot be started. */
 template <typename... P, typename... A>
 inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                    A... args)
 {
-    cudaError_t error = cudaSuccess;
-    if (shared > 48 * 1024)
-        error = cudaFuncSetAttribute((const void *)kernel,
-                                     cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaError_t error = shared > 48 * 1024 ? allow_shared((const void *)kernel) : cudaSuccess;
     if (error == cudaSuccess) {
         kernel<<<grid, block, shared, stream>>>(static_cast<P>(args)...);
         error = cudaGetLastError();
@@ -121,6 +132,16 @@ static __device__ __forceinline__ uint32_t f32_to_bits(float f)
 static __device__ __forceinline__ int opaque(int value)
 {
     asm volatile("" : "+r"(value));
+    return value;
+}
+
+/* *p, of 16 bytes, which no thread writes while the kernel runs. */
+template <typename T> static __device__ __forceinline__ T load_constant(const T *p)
+{
+    int4 bits = __ldg((const int4 *)p);
+    T value;
+    static_assert(sizeof value == sizeof bits, "one load");
+    memcpy(&value, &bits, sizeof value);
     return value;
 }
 

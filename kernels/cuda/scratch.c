@@ -63,8 +63,8 @@ static size_t attend_bytes(const struct device_config *c)
 
 static size_t ffn_bytes(const struct device_limits *l)
 {
-    size_t lists = bytes_of(l->experts, 4) + 2 * bytes_of(mem_mul(l->experts, l->rows), 4) +
-                   bytes_of(l->rows, 1);
+    size_t lists = 2 * bytes_of(l->experts + 1, 4) +
+                   bytes_of(mem_mul(l->experts + 1, l->rows), sizeof(struct cuda_entry));
     size_t inter = (l->inter + 7) / 8 * 8, held = min(l->topk, l->experts);
     size_t tiled = lists + bytes_of(mem_mul(l->rows, held), mem_mul(inter, 2)) +
                    bytes_of(l->rows, mem_mul(inter, 2)) + bytes_of(l->rows, mem_mul(l->hidden, 4));

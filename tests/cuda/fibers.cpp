@@ -262,7 +262,7 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes)
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 ||
         grid.z > 65535)
         broken("a grid is empty or too large");
-    if (shared_bytes > 163 * 1024)
+    if (shared_bytes > EMU_SHARED)
         broken("a block wants more shared memory than compute capability 8.0 has");
 }
 

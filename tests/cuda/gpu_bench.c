@@ -259,8 +259,8 @@ static void experts(struct bench *b, const void *data, const float *one)
     w.y = put(b, FFN_ROWS * HIDDEN * 4);
     w.f = put(b, FFN_ROWS * 3 * 4);
     w.ids = put_ints(b, ids, FFN_ROWS * 3);
-    show(b, "ffn 24 experts x 640 + 320, 256 rows, fp8", do_ffn, &w,
-         traffic_ffn(FFN_ROWS, HIDDEN, 24, 640, 320, 1.5));
+    struct traffic_experts here = {HIDDEN, 24, 48, 3, 640, 320, 132, (size_t)227 * 1024};
+    show(b, "ffn 24 experts x 640 + 320, 256 rows, fp8", do_ffn, &w, traffic_ffn(FFN_ROWS, &here));
     b->ops->ffn_destroy(b->d, w.ffn);
 }
 

@@ -2,7 +2,7 @@
  * bytes by MPI. One rank, one GPU.
  *
  * What NCCL leaves undefined or hangs on ends the job here with a message: byte counts that differ
- * between the two sides, collectives in different order, streams mixed in a group. As NCCL does, a
+ * between the two sides, operations in different order, streams mixed in a group. As NCCL does, a
  * communicator runs its groups one after the other in the order of the calls, and all transfers of
  * a group at once; whether a send ends before the peer receives is left to chance, as is when the
  * bytes are read. The calling process must not be in another MPI call: everything here is called,
@@ -40,9 +40,15 @@ enum kind { POINT, BROADCAST };
 
 /* Travels in front of the bytes. */
 struct header {
-    uint64_t bytes, number; /* number: of the collective */
+    uint64_t bytes, number; /* number: of the collective, or of those before the group */
     int kind;
 };
+
+/* What a peer sent can be told before it is received. */
+int tag_of(const header &about)
+{
+    return (int)(about.number % (1 << 29)) * 2 + about.kind;
+}
 
 struct transfer {
     bool send;
@@ -117,11 +123,11 @@ void start_send(ncclComm_t comm, transfer &t)
     memcpy(t.message.data(), &t.about, sizeof(header));
     if (t.about.bytes > 0)
         memcpy(t.message.data() + sizeof(header), t.memory, t.about.bytes);
-    int count = (int)t.message.size();
+    int count = (int)t.message.size(), tag = tag_of(t.about);
     if (emu::random() % 2)
-        MPI_Issend(t.message.data(), count, MPI_BYTE, t.peer, 0, comm->mpi, &t.request);
+        MPI_Issend(t.message.data(), count, MPI_BYTE, t.peer, tag, comm->mpi, &t.request);
     else
-        MPI_Isend(t.message.data(), count, MPI_BYTE, t.peer, 0, comm->mpi, &t.request);
+        MPI_Isend(t.message.data(), count, MPI_BYTE, t.peer, tag, comm->mpi, &t.request);
     t.started = true;
 }
 
@@ -131,7 +137,7 @@ void check(ncclComm_t comm, const transfer &t, const header &got)
         broken(comm, "a peer's next operation is another one (0: send, 1: broadcast)",
                (size_t)t.about.kind, (size_t)got.kind);
     if (got.number != t.about.number)
-        broken(comm, "collectives are in different order", t.about.number, got.number);
+        broken(comm, "operations are in different order", t.about.number, got.number);
     if (got.bytes != t.about.bytes)
         broken(comm, "one side has another number of bytes", t.about.bytes, got.bytes);
 }
@@ -141,7 +147,7 @@ void try_receive(ncclComm_t comm, transfer &t)
     MPI_Message message;
     MPI_Status status;
     int there = 0, count;
-    MPI_Improbe(t.peer, 0, comm->mpi, &there, &message, &status);
+    MPI_Improbe(t.peer, MPI_ANY_TAG, comm->mpi, &there, &message, &status);
     if (!there)
         return;
     MPI_Get_count(&status, MPI_BYTE, &count);
@@ -153,6 +159,31 @@ void try_receive(ncclComm_t comm, transfer &t)
     if (got.bytes > 0)
         memcpy(t.memory, bytes.data() + sizeof got, got.bytes);
     t.done = true;
+}
+
+/* A group of collectives stands where all ranks stand in it, or come to. What a peer has sent from
+ * before that and nobody here waits for will never be received. */
+void look_for_strays(ncclComm_t comm, const std::vector<transfer> &transfers)
+{
+    uint64_t first = UINT64_MAX, behind = 0;
+    std::vector<bool> awaited((size_t)comm->size);
+    for (const transfer &t : transfers) {
+        if (!t.send && !t.done)
+            awaited[(size_t)t.peer] = true;
+        first = t.about.number < first ? t.about.number : first;
+        if (t.about.kind == BROADCAST && t.about.number >= behind)
+            behind = t.about.number + 1;
+    }
+    for (int peer = 0; peer < comm->size; peer++) {
+        MPI_Status status;
+        int there = 0;
+        if (behind == 0 || awaited[(size_t)peer] || peer == comm->rank)
+            continue;
+        MPI_Iprobe(peer, MPI_ANY_TAG, comm->mpi, &there, &status);
+        uint64_t number = there ? (uint64_t)status.MPI_TAG / 2 : behind + 1;
+        if (number < behind && (number <= first || status.MPI_TAG % 2 == BROADCAST))
+            broken(comm, "operations are in different order", first, number);
+    }
 }
 
 /* Tries all transfers of a group once; between two ranks they go in order. */
@@ -176,6 +207,8 @@ bool progress(ncclComm_t comm, std::vector<transfer> &transfers)
         waits[pair] = waits[pair] || !(t.send ? t.started : t.done);
         all = all && t.done;
     }
+    if (!all)
+        look_for_strays(comm, transfers);
     return all;
 }
 
@@ -198,8 +231,9 @@ std::function<bool()> launch_group(const group &g)
 {
     ncclComm_t comm = g.comm;
     auto transfers = std::make_shared<std::vector<transfer>>();
+    uint64_t collectives = comm->collectives;
     for (const call &c : g.calls) {
-        header about = {c.bytes, 0, POINT};
+        header about = {c.bytes, collectives, POINT};
         void *memory = c.send ? (void *)c.from : c.to;
         if (c.kind == BROADCAST)
             add_broadcast(comm, c, *transfers);

@@ -71,6 +71,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *about, int)
     snprintf(about->name, sizeof about->name, "emulation");
     about->major = 8;
     about->multiProcessorCount = 3; /* few and odd, so that blocks have much to do */
+    about->sharedMemPerBlockOptin = EMU_SHARED;
     return cudaSuccess;
 }
 

@@ -47,6 +47,7 @@ enum cudaStreamCaptureMode {
 struct cudaDeviceProp {
     char name[256];
     int major, minor, multiProcessorCount;
+    size_t sharedMemPerBlockOptin;
 };
 
 const char *cudaGetErrorString(cudaError_t error);

@@ -21,6 +21,7 @@
 #include <tuple>
 
 #define __global__
+#define __host__
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
@@ -54,6 +55,8 @@ static inline float2 make_float2(float x, float y)
 {
     return {x, y};
 }
+
+#define EMU_SHARED (163 * 1024) /* of a block at most: compute capability 8.0 */
 
 namespace emu
 {
@@ -158,6 +161,11 @@ static inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector)
 static inline int opaque(int value)
 {
     return value;
+}
+template <typename T> static inline T load_constant(const T *p)
+{
+    static_assert(sizeof(T) == 16, "one load");
+    return *p;
 }
 static inline int bit_count(uint32_t bits)
 {

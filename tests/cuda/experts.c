@@ -1,0 +1,219 @@
+/* experts.c - the experts of the CUDA backend: who is on which list, where running sums stand, and
+ * where rows finish (kernels/cuda/ffn_down.cu). Many rows at once, so that both places of the sums
+ * are in use, must have the bits that the same rows have in small batches, where all sums are in
+ * shared memory and rows finish late; and both agree with the plain CPU backend. */
+#include "kernels/cuda/device_cuda.h"
+#include "tests/kernels/rig.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+extern const struct backend backend_cuda, backend_plain;
+
+#define HIDDEN   264
+#define INTER    72
+#define FIRST    7 /* expert held */
+#define HELD     5
+#define MOST     2000 /* rows */
+#define MOST_TOP 4
+
+static const struct device_limits limits = {
+    .rows = MOST,
+    .hidden = HIDDEN,
+    .experts = HELD,
+    .topk = MOST_TOP,
+    .inter = 320,
+};
+
+/* How rows choose. */
+enum choice {
+    RANDOM,  /* of 10 experts */
+    ALL_ONE, /* the same expert, and others that are elsewhere */
+    NOWHERE, /* experts that are all elsewhere */
+    ALL_HERE /* experts that are all here */
+};
+
+enum finish { EARLY, LATE };
+
+struct layer {
+    const char *name;
+    enum choice choice;
+    int topk, held, shared; /* held 0: a dense layer */
+    enum finish finish;     /* of the large batch */
+    enum dtype dtype;
+    enum weight_keep keep;
+    enum dtype out;
+};
+
+struct inputs {
+    const struct layer *layer;
+    struct mlp_part experts[HELD];
+    struct ffn_part part;
+    const float *x, *weights;
+    int32_t *ids;
+};
+
+static struct mlp_part make_mlp(struct rig *r, enum dtype t, size_t inter)
+{
+    return (struct mlp_part){.gate = rig_weight(r, t, inter, HIDDEN, 72, 0).part,
+                             .up = rig_weight(r, t, inter, HIDDEN, 72, 0).part,
+                             .down = rig_weight(r, t, HIDDEN, inter, 0, 72).part};
+}
+
+/* topk different experts: a part of a shuffled list. */
+static void choose(struct rig *r, const struct layer *l, int32_t *ids)
+{
+    int32_t all[10], count = l->choice == ALL_HERE ? HELD : 10;
+    for (int i = 0; i < count; i++)
+        all[i] = l->choice == ALL_HERE ? FIRST + i : l->choice == RANDOM ? FIRST - 2 + i : 30 + i;
+    for (int k = 0; k < l->topk; k++) {
+        int other = k + (int)(rig_uniform(r) * (count - k));
+        ids[k] = all[other];
+        all[other] = all[k];
+    }
+    if (l->choice == ALL_ONE)
+        ids[l->topk - 1] = FIRST + 2;
+}
+
+static void make_inputs(struct rig *r, struct inputs *in, const struct layer *l)
+{
+    size_t chosen = (size_t)MOST * (size_t)(l->topk > 0 ? l->topk : 1);
+    *in = (struct inputs){.layer = l};
+    for (int e = 0; e < l->held; e++)
+        in->experts[e] = make_mlp(r, l->dtype, INTER);
+    in->part = (struct ffn_part){.first_expert = FIRST,
+                                 .n_experts = l->held,
+                                 .experts = in->experts,
+                                 .shared = make_mlp(r, l->dtype, (size_t)l->shared)};
+    in->x = rig_values(r, DTYPE_BF16, (size_t)MOST * HIDDEN, 1);
+    in->weights = rig_values(r, DTYPE_F32, chosen, 1);
+    in->ids = rig_host(r, chosen, sizeof *in->ids);
+    for (int i = 0; i < MOST; i++)
+        choose(r, l, in->ids + (size_t)i * (size_t)l->topk);
+    rig_keep(r);
+}
+
+/* Rows [first, first + n). */
+static float *run(struct rig *r, const struct inputs *in, const struct ffn *f, int first, int n)
+{
+    const struct layer *l = in->layer;
+    size_t rows = (size_t)n, chosen = rows * (size_t)l->topk, at = (size_t)(first * l->topk);
+    void *x = rig_put_values(r, DTYPE_BF16, in->x + (size_t)first * HIDDEN, rows * HIDDEN);
+    int32_t *ids = l->topk ? rig_put(r, in->ids + at, chosen * sizeof *ids) : NULL;
+    float *weights = l->topk ? rig_put(r, in->weights + at, chosen * sizeof *weights) : NULL;
+    void *out = rig_room(r, rows * HIDDEN * dtype_size(l->out));
+    r->ops->ffn(r->d, r->s, f, x, ids, weights, l->topk, n, out, l->out);
+    float *got = rig_get_values(r, l->out, out, rows * HIDDEN);
+    r->kept_host = r->n_host; /* what was read stays, buffers go */
+    rig_clear(r);
+    return got;
+}
+
+/* The number of rows for which sums are in both places and rows finish as the layer wants it. */
+static int many_rows(const struct rig *r, const struct layer *l)
+{
+    int type = l->keep == WEIGHT_INT8 ? DTYPE_I8 : (int)l->dtype;
+    int slots = cuda_down_place(type, HIDDEN, r->d->processors, r->d->shared).slots, n = slots + 21;
+    while (l->finish == EARLY && !cuda_down_early(type, n, l->held, l->shared, slots))
+        n++;
+    if (l->finish == EARLY && l->choice == RANDOM)
+        n = 2 * n + 100; /* not all of them have two experts here */
+    if (l->held > 0)
+        assert_int_equal(cuda_down_early(type, n, l->held, l->shared, slots), l->finish == EARLY);
+    assert_in_range(n, 1, MOST);
+    return n;
+}
+
+static void check_reference(struct rig *r, const struct inputs *in, const float *got, int n)
+{
+    struct rig plain;
+    rig_open(&plain, &backend_plain, DTYPE_BF16, DTYPE_BF16, 2, &limits);
+    struct ffn *f = plain.ops->ffn_create(plain.d, &in->part, in->layer->keep);
+    const float *values = run(&plain, in, f, 0, n);
+    double *want = rig_host(r, (size_t)n * HIDDEN, sizeof *want), largest = 0;
+    double *size = rig_host(r, (size_t)n, sizeof *size);
+    for (int i = 0; i < n * HIDDEN; i++) {
+        want[i] = (double)values[i];
+        largest = fmax(largest, fabs(want[i]));
+    }
+    assert_true(largest > 0 || (in->layer->choice == NOWHERE && in->layer->shared == 0));
+    for (int i = 0; i < n; i++)
+        size[i] = largest; /* some rows are 0 */
+    rig_compare(r, "out", got, want, (size_t)n, HIDDEN, size, rig_tolerance(DTYPE_BF16));
+    plain.ops->ffn_destroy(plain.d, f);
+    assert_int_equal(rig_close(&plain), 0);
+}
+
+static void check_layer(const struct layer *l)
+{
+    static const int pieces[] = {1, 65, 64, 3, 0, 130};
+    struct rig r;
+    struct inputs in;
+    rig_open(&r, &backend_cuda, DTYPE_BF16, DTYPE_BF16, 1, &limits);
+    make_inputs(&r, &in, l);
+    int n = many_rows(&r, l), first = 0;
+    rig_at(&r, "%s, weights %s%s, %d rows", l->name, dtype_name(l->dtype),
+           l->keep == WEIGHT_INT8 ? " as int8" : "", n);
+    struct ffn *f = r.ops->ffn_create(r.d, &in.part, l->keep);
+    const float *all = run(&r, &in, f, 0, n);
+    check_reference(&r, &in, all, n);
+    for (int i = 0; first < n; i++) {
+        int count = pieces[i % 6] < n - first ? pieces[i % 6] : n - first;
+        const float *some = run(&r, &in, f, first, count);
+        rig_same_bytes(&r, "rows in a small batch", some, all + (size_t)first * HIDDEN,
+                       (size_t)count * HIDDEN * sizeof *all);
+        first += count;
+    }
+    r.ops->ffn_destroy(r.d, f);
+    assert_int_equal(rig_close(&r), 0);
+}
+
+static void sums_in_both_places(void **state)
+{
+    static const struct layer layers[] = {
+        {"early", RANDOM, 4, 5, 40, EARLY, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
+        {"early", RANDOM, 4, 5, 40, EARLY, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16},
+        {"early", ALL_HERE, 3, 5, 70, EARLY, DTYPE_BF16, WEIGHT_INT8, DTYPE_F32},
+        {"late", RANDOM, 3, 5, 300, LATE, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16},
+        {"late", ALL_HERE, 3, 5, 320, LATE, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
+        {"late", RANDOM, 4, 5, 320, LATE, DTYPE_F8E4M3, WEIGHT_INT8, DTYPE_BF16},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        check_layer(&layers[i]);
+}
+
+static void odd_choices(void **state)
+{
+    static const struct layer layers[] = {
+        {"one choice a row", RANDOM, 1, 5, 40, EARLY, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
+        {"all rows on one expert", ALL_ONE, 2, 5, 40, EARLY, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16},
+        {"all rows on one expert", ALL_ONE, 1, 5, 320, LATE, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
+        {"all experts elsewhere", NOWHERE, 3, 5, 40, EARLY, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16},
+        {"all experts elsewhere", NOWHERE, 3, 5, 320, LATE, DTYPE_BF16, WEIGHT_INT8, DTYPE_F32},
+        {"no shared expert", RANDOM, 3, 5, 0, EARLY, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
+        {"nothing for anyone", NOWHERE, 2, 5, 0, EARLY, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
+        {"one expert held", RANDOM, 2, 1, 40, EARLY, DTYPE_BF16, WEIGHT_INT8, DTYPE_BF16},
+        {"dense", RANDOM, 0, 0, 100, LATE, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16},
+        {"dense, with choices", RANDOM, 3, 0, 100, LATE, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        check_layer(&layers[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_in_both_places),
+        cmocka_unit_test(odd_choices),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
