@@ -135,7 +135,8 @@ test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on th
 	@$(RUN) slurm
 
 bench: all tests ## measure kernels, then whole decode steps (on a random model of 3 GB in build/bench)
-	@$(BUILD)/tests/bench/bench_kernels
+	@mkdir -p $(BUILD)/bench
+	@$(BUILD)/tests/bench/bench_kernels --json $(BUILD)/bench/kernels.json
 	@BUILD=$(BUILD) tests/bench/decode.sh
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>

@@ -159,10 +159,52 @@ static void add(char *list, size_t room, const char *item)
     snprintf(list + used, room - used, "%s%s", used ? ", " : "", item);
 }
 
+/* "sampling.seed 1 instead of 2" for every key of either section; a value that one lacks is absent.
+ */
+static void add_keys(char *list, size_t room, const json_t *theirs, const json_t *ours)
+{
+    json_t *all = json_copy((json_t *)theirs);
+    const char *key;
+    json_t *value;
+    char item[400];
+    json_object_update_missing(all, (json_t *)ours);
+    json_object_foreach(all, key, value)
+    {
+        const json_t *a = json_object_get(theirs, key), *b = json_object_get(ours, key);
+        if (a && b && json_equal(a, b))
+            continue;
+        char *was = a ? json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        char *is = b ? json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        snprintf(item, sizeof item, "%.80s %.120s instead of %.120s", key, was ? was : "absent",
+                 is ? is : "absent");
+        add(list, room, item);
+        free(was);
+        free(is);
+    }
+    json_decref(all);
+}
+
+/* Which keys of the sampling sections differ; all of both where they are no objects. */
+static void add_sampling(char *list, size_t room, const char *found, const char *wanted)
+{
+    char *theirs = canonical(found), *ours = canonical(wanted), item[800];
+    json_t *a = json_loads(theirs, 0, NULL), *b = json_loads(ours, 0, NULL);
+    if (json_is_object(a) && json_is_object(b)) {
+        add_keys(list, room, a, b);
+    } else if (strcmp(theirs, ours) != 0) {
+        snprintf(item, sizeof item, "sampling %.300s instead of %.300s", theirs, ours);
+        add(list, room, item);
+    }
+    json_decref(a);
+    json_decref(b);
+    free(theirs);
+    free(ours);
+}
+
 int identity_check(const char *path, const struct completions_identity *found,
                    const struct completions_identity *wanted, struct err *e)
 {
-    char differs[1200] = "", item[1000];
+    char differs[1200] = "", item[200];
     if (found->model_hash != wanted->model_hash)
         add(differs, sizeof differs, "another model");
     if (found->tokenizer_hash != wanted->tokenizer_hash)
@@ -183,19 +225,12 @@ int identity_check(const char *path, const struct completions_identity *found,
                  wanted->units);
         add(differs, sizeof differs, item);
     }
-    char *theirs = canonical(found->sampling), *ours = canonical(wanted->sampling);
-    if (strcmp(theirs, ours) != 0) {
-        snprintf(item, sizeof item, "another sampling section (it has %.400s, the job now %.400s)",
-                 theirs, ours);
-        add(differs, sizeof differs, item);
-    }
-    free(theirs);
-    free(ours);
+    add_sampling(differs, sizeof differs, found->sampling, wanted->sampling);
     if (!*differs)
         return 0;
     return err_set(
         e,
-        "%s: belongs to a job with %s. Nothing was overwritten: go on with the same job, "
+        "%s: belongs to another job: it has %s. Nothing was overwritten: go on with the same job, "
         "name another output, or move this one away",
         path, differs);
 }

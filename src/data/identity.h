@@ -29,7 +29,7 @@ int identity_put(hid_t file, const struct completions_identity *id);
 int identity_get(hid_t file, struct completions_identity *id);
 
 /* 0 when equal (sampling as JSON, whatever its spacing and order); else -1 and a message: path
- * belongs to a job with another model, ...; what to do. */
+ * belongs to another job, which keys of it differ, and what to do. */
 int identity_check(const char *path, const struct completions_identity *found,
                    const struct completions_identity *wanted, struct err *e);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#define WARM_SECONDS  0.03 /* memory is new, threads are asleep */
 #define MOST_REPEATS  64
 #define PIECE_SECONDS 0.004 /* of a limit, and at least of what is measured */
 #define RESTED        3     /* peers that need rests before and after are measured every so often */
@@ -168,8 +169,9 @@ double bench_measure(struct bench *b, const struct bench_task *t)
     struct turns turns[BENCH_PEERS] = {0};
     double share[MOST_REPEATS], seconds[MOST_REPEATS], start = clock_now();
     size_t repeats = b->quick ? 9 : 31, i = 0, by_memory = 0;
-    t->run(t->context, i++); /* also tells how many runs fill a piece of time */
-    double once = clock_now() - start;
+    while (clock_now() - start < WARM_SECONDS || i == 0)
+        t->run(t->context, i++);
+    double once = (clock_now() - start) / (double)i; /* how many runs fill a piece of time? */
     size_t runs = once < PIECE_SECONDS ? (size_t)(PIECE_SECONDS / (once + 1e-7)) + 1 : 1;
     double bandwidth = limits_bandwidth(&b->limits, PIECE_SECONDS);
     double peak = limits_peak(&b->limits, PIECE_SECONDS / 2);
