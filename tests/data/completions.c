@@ -225,13 +225,14 @@ static void another_job_is_refused(void **state)
     const struct completions_identity id = scratch_identity(12, 2);
     static char reordered[] = "{\"seed\":11,   \"temperature\":0.7}", other[] = "{\"seed\": 12}";
     struct completions_identity wrong[7];
-    static const char *const messages[7] = {"another model",
-                                            "another tokenizer",
-                                            "other prompts",
-                                            "2 samples a prompt instead of 3",
-                                            "12 completions instead of 24",
-                                            "{\"seed\":12}",
-                                            "first prompt row 0 instead of 3"};
+    static const char *const messages[7] = {
+        "another model",
+        "another tokenizer",
+        "other prompts",
+        "2 samples a prompt instead of 3",
+        "12 completions instead of 24",
+        "seed 11 instead of 12, temperature 0.7 instead of absent",
+        "first prompt row 0 instead of 3"};
     for (size_t i = 0; i < 7; i++)
         wrong[i] = id;
     wrong[0].model_hash++;
