@@ -173,8 +173,10 @@ static void add_keys(char *list, size_t room, const json_t *theirs, const json_t
         const json_t *a = json_object_get(theirs, key), *b = json_object_get(ours, key);
         if (a && b && json_equal(a, b))
             continue;
-        char *was = a ? json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        char *is = b ? json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        char *was =
+            a ? json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+        char *is =
+            b ? json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
         snprintf(item, sizeof item, "%.80s %.120s instead of %.120s", key, was ? was : "absent",
                  is ? is : "absent");
         add(list, room, item);

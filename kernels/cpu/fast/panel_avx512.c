@@ -152,49 +152,6 @@ INLINE void tile_bf16(const struct tile *t, const int m)
     EACH_ROW(PUT_BACK)
 }
 
-/* Codes without scales (FP8 of the KV cache, int8) x bf16 rows. */
-INLINE void tile_codes(const struct tile *t, const int m, const struct code_table *table)
-{
-    const struct decoder d = decoder(table);
-    BEGIN_TILE
-    EACH_STEP(2, __m512i w0, w1; decode(&d, w, &w0, &w1); FETCH(1) EACH_ROW(DOT) w += 64; x += 4;);
-    EACH_ROW(PUT_BACK)
-}
-
-/* FP8 with block scales x bf16 rows: fresh sums for each block of 128 inputs, then
- * c += scale x sum. A chunk begins with a block. */
-INLINE void tile_f8_scaled(const struct tile *t, const int m)
-{
-    const struct decoder d = decoder(&f8_table);
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *x_fetch = t->x_next;
-    size_t fetch_step = t->prefetch_step, x_step = t->x_step;
-    const float *scale = t->scale;
-    float *c = t->c;
-    bool first = t->first;
-    for (size_t left = t->k, run; left; left -= run, scale += 2) {
-        run = left < F8_BLOCK ? left : F8_BLOCK;
-        EACH_ROW(DECLARE)
-        for (size_t i = 0; i < run; i += 2) {
-            __m512i w0, w1;
-            decode(&d, w, &w0, &w1);
-            FETCH(1)
-            EACH_ROW(DOT)
-            w += 64;
-            x += 4;
-        }
-        __m512 s0 = _mm512_set1_ps(scale[0]), s1 = _mm512_set1_ps(scale[1]);
-        __mmask16 before = first ? 0 : 0xffff;
-#define SCALE(r)                                                                                   \
-    if (m > r) {                                                                                   \
-        a##r = _mm512_fmadd_ps(s0, a##r, _mm512_maskz_loadu_ps(before, c + r * PANEL));            \
-        b##r = _mm512_fmadd_ps(s1, b##r, _mm512_maskz_loadu_ps(before, c + r * PANEL + 16));       \
-    }
-        EACH_ROW(SCALE)
-        EACH_ROW(PUT_BACK)
-        first = false;
-    }
-}
-
 /* f32 weights x f32 rows. */
 INLINE void tile_f32(const struct tile *t, const int m)
 {
@@ -228,38 +185,53 @@ INLINE __m512 second_of(__m512i pairs)
     return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
 }
 
+/* Pairs of bf16, in p0 and p1, x rows of f32. */
+#define TIMES_F32                                                                                  \
+    {                                                                                              \
+        __m512 w0 = first_of(p0), w1 = first_of(p1);                                               \
+        EACH_ROW(MULTIPLY)                                                                         \
+    }                                                                                              \
+    {                                                                                              \
+        __m512 w0 = second_of(p0), w1 = second_of(p1);                                             \
+        EACH_ROW(MULTIPLY_SECOND)                                                                  \
+    }                                                                                              \
+    x += 8;
+
 INLINE void tile_bf16_f32(const struct tile *t, const int m)
 {
     BEGIN_TILE
-    EACH_STEP(
-        2, __m512i p0 = _mm512_loadu_si512(w); __m512i p1 = _mm512_loadu_si512(w + 64); FETCH(2) {
-            __m512 w0 = first_of(p0), w1 = first_of(p1);
-            EACH_ROW(MULTIPLY)
-        } {
-            __m512 w0 = second_of(p0), w1 = second_of(p1);
-            EACH_ROW(MULTIPLY_SECOND)
-        } w += 128;
-        x += 8;);
+    EACH_STEP(2, __m512i p0 = _mm512_loadu_si512(w); __m512i p1 = _mm512_loadu_si512(w + 64);
+              FETCH(2) TIMES_F32 w += 128;);
     EACH_ROW(PUT_BACK)
 }
 
-INLINE void tile_codes_f32(const struct tile *t, const int m, const struct code_table *table)
+/* 64 codes x rows of bf16, or of f32 (wide). */
+#define TIMES_CODES                                                                                \
+    __m512i p0, p1;                                                                                \
+    decode(&d, w, &p0, &p1);                                                                       \
+    FETCH(1)                                                                                       \
+    if (wide) {                                                                                    \
+        TIMES_F32                                                                                  \
+    } else {                                                                                       \
+        __m512i w0 = p0, w1 = p1;                                                                  \
+        EACH_ROW(DOT)                                                                              \
+        x += 4;                                                                                    \
+    }                                                                                              \
+    w += 64;
+
+/* Codes without scales (FP8 of the KV cache), or whose scales come later (int8). */
+INLINE void tile_codes(const struct tile *t, const int m, const struct code_table *table,
+                       const bool wide)
 {
     const struct decoder d = decoder(table);
     BEGIN_TILE
-    EACH_STEP(
-        2, __m512i p0, p1; decode(&d, w, &p0, &p1); FETCH(1) {
-            __m512 w0 = first_of(p0), w1 = first_of(p1);
-            EACH_ROW(MULTIPLY)
-        } {
-            __m512 w0 = second_of(p0), w1 = second_of(p1);
-            EACH_ROW(MULTIPLY_SECOND)
-        } w += 64;
-        x += 8;);
+    EACH_STEP(2, TIMES_CODES);
     EACH_ROW(PUT_BACK)
 }
 
-INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
+/* FP8 with block scales: fresh sums for each block of 128 inputs, then c += scale x sum. A chunk
+ * begins with a block. */
+INLINE void tile_scaled(const struct tile *t, const int m, const bool wide)
 {
     const struct decoder d = decoder(&f8_table);
     const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *x_fetch = t->x_next;
@@ -271,22 +243,15 @@ INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
         run = left < F8_BLOCK ? left : F8_BLOCK;
         EACH_ROW(DECLARE)
         for (size_t i = 0; i < run; i += 2) {
-            __m512i p0, p1;
-            decode(&d, w, &p0, &p1);
-            FETCH(1)
-            {
-                __m512 w0 = first_of(p0), w1 = first_of(p1);
-                EACH_ROW(MULTIPLY)
-            }
-            {
-                __m512 w0 = second_of(p0), w1 = second_of(p1);
-                EACH_ROW(MULTIPLY_SECOND)
-            }
-            w += 64;
-            x += 8;
+            TIMES_CODES
         }
         __m512 s0 = _mm512_set1_ps(scale[0]), s1 = _mm512_set1_ps(scale[1]);
         __mmask16 before = first ? 0 : 0xffff;
+#define SCALE(r)                                                                                   \
+    if (m > r) {                                                                                   \
+        a##r = _mm512_fmadd_ps(s0, a##r, _mm512_maskz_loadu_ps(before, c + r * PANEL));            \
+        b##r = _mm512_fmadd_ps(s1, b##r, _mm512_maskz_loadu_ps(before, c + r * PANEL + 16));       \
+    }
         EACH_ROW(SCALE)
         EACH_ROW(PUT_BACK)
         first = false;
@@ -295,22 +260,32 @@ INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
 
 INLINE void tile_f8(const struct tile *t, const int m)
 {
-    tile_codes(t, m, &f8_table);
+    tile_codes(t, m, &f8_table, false);
 }
 
 INLINE void tile_f8_f32(const struct tile *t, const int m)
 {
-    tile_codes_f32(t, m, &f8_table);
+    tile_codes(t, m, &f8_table, true);
+}
+
+INLINE void tile_f8_scaled(const struct tile *t, const int m)
+{
+    tile_scaled(t, m, false);
+}
+
+INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
+{
+    tile_scaled(t, m, true);
 }
 
 INLINE void tile_i8(const struct tile *t, const int m)
 {
-    tile_codes(t, m, &i8_table);
+    tile_codes(t, m, &i8_table, false);
 }
 
 INLINE void tile_i8_f32(const struct tile *t, const int m)
 {
-    tile_codes_f32(t, m, &i8_table);
+    tile_codes(t, m, &i8_table, true);
 }
 
 /* ---- one function per number of rows -------------------------------------------------------- */
@@ -335,8 +310,8 @@ INLINE void tile_i8_f32(const struct tile *t, const int m)
     NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8,          \
         name##_9, name##_10
 
-/* Codes keep their tables in registers and leave room for 12 rows; with rows of f32, which need both
- * inputs of a pair unpacked, for 10. */
+/* Codes keep their tables in registers and leave room for 12 rows; with rows of f32, which need
+ * both inputs of a pair unpacked, for 10. */
 #define FAMILY_10(name, w_format, x_format)                                                        \
     TILES_10(name)                                                                                 \
     static tile_fn *const name##_fn[] = {NAMES_10(name)};                                          \
