@@ -197,7 +197,7 @@ $(BUILD)/version: FORCE
 	@mkdir -p $(@D)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
 $(BUILD)/src/main.o $(BUILD)/src/roles/run.o: $(BUILD)/version
-$(BUILD)/src/main.o $(BUILD)/src/roles/run.o: SYSTEM += -DTANDEM_VERSION='"$(VERSION)"'
+$(BUILD)/src/main.o $(BUILD)/src/roles/run.o: private SYSTEM += -DTANDEM_VERSION='"$(VERSION)"'
 
 # And for the other libraries, which only bench_kernels knows.
 $(BUILD)/peers: FORCE

@@ -46,10 +46,11 @@ struct device_limits {
 };
 
 struct device_config {
-    int index;      /* which GPU of the host; CPU: ignored */
-    int threads;    /* CPU threads of this rank; at least 1 */
-    enum dtype act; /* activations: DTYPE_F32 or DTYPE_BF16 */
-    enum dtype kv;  /* KV cache: DTYPE_F32, DTYPE_BF16 or DTYPE_F8E4M3 */
+    int index;               /* which GPU of the host; CPU: ignored */
+    int threads;             /* CPU threads of this rank; at least 1 */
+    bool always_all_threads; /* CPU: also for what one thread would have done before others woke */
+    enum dtype act;          /* activations: DTYPE_F32 or DTYPE_BF16 */
+    enum dtype kv;           /* KV cache: DTYPE_F32, DTYPE_BF16 or DTYPE_F8E4M3 */
     /* CUDA: bf16 matrices go through cuBLAS instead of the backend's own kernels. A row's bits may
      * then depend on its place in a batch (kernels/cuda/linear.c). CPU: ignored. */
     bool blas;

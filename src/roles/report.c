@@ -62,24 +62,55 @@ static void warn_about_cores(const struct comm *c, const struct rank_line *lines
                 lines[i].cores_text);
 }
 
+/* The first rank of its host. */
+static bool leads_host(const struct comm *c, int rank)
+{
+    for (int i = 0; i < rank; i++)
+        if (strcmp(c->host[i], c->host[rank]) == 0)
+            return false;
+    return true;
+}
+
+/* All cores that ranks of this rank's host and of a role (NULL: any) may run on. */
+static cpu_set_t cores_used(const struct comm *c, const struct rank_line *lines, int rank,
+                            const char *role)
+{
+    cpu_set_t used;
+    CPU_ZERO(&used);
+    for (int i = 0; i < c->size; i++)
+        if (strcmp(c->host[i], c->host[rank]) == 0 && (!role || strcmp(lines[i].role, role) == 0))
+            CPU_OR(&used, &used, &lines[i].mask);
+    return used;
+}
+
 /* mpirun binds the ranks of a small job to one core each: the other cores of the host then idle. A
  * Slurm allocation may rightly be a part of a host. */
 static void warn_about_idle_cores(const struct comm *c, const struct rank_line *lines)
 {
     for (int i = 0; i < c->size; i++) {
-        cpu_set_t used;
-        bool first = true;
-        CPU_ZERO(&used);
-        for (int j = 0; j < c->size; j++)
-            if (strcmp(c->host[i], c->host[j]) == 0) {
-                CPU_OR(&used, &used, &lines[j].mask);
-                first &= j >= i;
-            }
-        if (first && cores_count(&used) < lines[i].online && !getenv("SLURM_JOB_ID"))
+        cpu_set_t used = cores_used(c, lines, i, NULL);
+        if (leads_host(c, i) && cores_count(&used) < lines[i].online && !getenv("SLURM_JOB_ID"))
             fprintf(stderr,
                     "tandem: warning: the ranks on %s may run on %d of its %d cores; start them "
                     "with `mpirun --bind-to none` to use all\n",
                     c->host[i], cores_count(&used), lines[i].online);
+    }
+}
+
+/* Roles that have halves of a host each wait for each other; on all of its cores in turns they do
+ * not (cores.h). */
+static void warn_about_divided_hosts(const struct comm *c, const struct rank_line *lines)
+{
+    for (int i = 0; i < c->size; i++) {
+        cpu_set_t attention = cores_used(c, lines, i, "attention"), both;
+        cpu_set_t ffn = cores_used(c, lines, i, "ffn");
+        CPU_AND(&both, &attention, &ffn);
+        if (leads_host(c, i) && cores_count(&attention) && cores_count(&ffn) && !cores_count(&both))
+            fprintf(stderr,
+                    "tandem: note: on %s attention and FFN ranks have cores of their own; they are "
+                    "faster when both may use all of them in turns: `mpirun --bind-to none` or "
+                    "`srun --cpu-bind=none`\n",
+                    c->host[i]);
     }
 }
 
@@ -101,6 +132,8 @@ void report_ranks(struct comm *c, const struct engine *g)
     fflush(stdout);
     warn_about_cores(c, lines);
     warn_about_idle_cores(c, lines);
+    if (g->backend->device->count == NULL)
+        warn_about_divided_hosts(c, lines);
     free(lines);
 }
 

@@ -32,12 +32,10 @@ $(EMU)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
-$(EMU)/kernels/cpu/avx2%.o: SIMD := -mavx2 -mfma -mf16c
-$(EMU)/kernels/cpu/avx512%.o: SIMD := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 
 $(EMU)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(SIMD) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
+	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
 $(EMU)/libtandem_emu.a: $(EMU_OBJ)
 	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@

@@ -51,6 +51,7 @@ struct work {
     uint8_t *out;
     size_t most_rows; /* of a task, heads counted */
     size_t slots, tasks, items;
+    size_t numbers; /* of keys and values that the items read, for fast_threads() */
     struct item *item;
     struct task *task;
     float *state; /* [slots][slot_floats]: maxima, sums, weighted values */
@@ -247,7 +248,7 @@ static void run_wave(struct device *d, const struct work *w)
 {
     size_t pieces = (w->most_rows + MERGE_ROWS - 1) / MERGE_ROWS;
     _Atomic size_t next = 0;
-#pragma omp parallel num_threads(d->threads)
+#pragma omp parallel num_threads(fast_threads(d, w->numbers))
     {
         const struct space *space = &w->space[omp_get_thread_num()];
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < w->tasks;)
@@ -267,9 +268,10 @@ static void add_item(struct device *d, struct work *w, struct item it)
     it.stretches = stretches(it.tokens);
     if (w->tasks + it.stretches > w->slots) {
         run_wave(d, w);
-        w->tasks = w->items = 0;
+        w->tasks = w->items = w->numbers = 0;
     }
     it.slot = w->tasks;
+    w->numbers += 2 * it.tokens * w->kv->shape.head_dim * (1 + it.rows * w->group / 16);
     for (size_t i = 0; i < it.stretches; i++)
         w->task[w->tasks++] = (struct task){w->items, i};
     w->item[w->items++] = it;

@@ -323,13 +323,22 @@ static void down_unit(const struct device *d, const struct work *w, size_t first
     }
 }
 
+/* For fast_threads(). */
+static size_t work_of(const struct work *w)
+{
+    size_t work = 0;
+    for (size_t g = 0; g < w->groups; g++)
+        work += 3 * w->hidden * w->group[g].m->inter * (1 + w->group[g].rows / 16);
+    return work;
+}
+
 static void run(const struct device *d, const struct work *w)
 {
     size_t threads = (size_t)d->threads;
     struct shares up = {.total = w->turns * w->groups, .threads = threads};
     size_t panels = (w->hidden + PANEL - 1) / PANEL;
     struct shares down = {.total = (panels + w->columns - 1) / w->columns, .threads = threads};
-#pragma omp parallel num_threads(d->threads)
+#pragma omp parallel num_threads(fast_threads(d, work_of(w)))
     {
         size_t mine = (size_t)omp_get_thread_num() * w->rows * PANEL, first, end;
 #pragma omp for schedule(static)
