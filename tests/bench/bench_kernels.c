@@ -163,16 +163,17 @@ static void linear_shape(struct world *w, const char *group, const struct form *
 
 static void bench_linear(struct world *w)
 {
-    static const size_t all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256}, few[] = {1, 4, 16, 64, 256};
+    static const size_t all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256}, few[] = {1, 4, 8, 16, 64, 256};
     static const size_t shapes[][2] = {{5120, 1024}, {1024, 5120}, {7168, 2048}, {2048, 7168}};
     size_t n_shapes = w->bench->quick ? 2 : COUNT(shapes);
     if (strcmp(w->bench->peers, "none") != 0)
         peers_print(w->bench->threads);
     for (size_t f = 0; f < COUNT(forms); f++)
-        for (size_t s = 0; s < n_shapes; s++)
-            linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1],
-                         w->bench->quick ? few : all, w->bench->quick ? COUNT(few) : COUNT(all),
-                         DTYPE_BF16);
+        for (size_t s = 0; s < n_shapes; s++) {
+            bool short_list = w->bench->quick || f > 0;
+            linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1], short_list ? few : all,
+                         short_list ? COUNT(few) : COUNT(all), DTYPE_BF16);
+        }
 }
 
 static void bench_lm_head(struct world *w)
