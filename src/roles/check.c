@@ -23,6 +23,7 @@ static void print_model(const struct inputs *in, FILE *out)
             (unsigned long long)in->n_prompts, (unsigned long long)in->units);
 }
 
+/* `in` as on one host whose cores all ranks may use; elsewhere auto may mean more micro-batches. */
 static void print_layout(const struct inputs *in, const struct exchange_ops *transport, FILE *out)
 {
     const struct layout *l = &in->job.layout;
@@ -124,11 +125,17 @@ int check_job(const char *job_path, const char *const *overrides, size_t n, FILE
     if (inputs_open(&in, job_path, overrides, n, e) != 0)
         return -1;
     const struct exchange_ops *transport = engine_transport(&in.job, true, e);
+    int elsewhere = engine_micro_batches(&in.job, false);
     in.job.micro_batches = engine_micro_batches(&in.job, true);
     int status = transport ? 0 : -1;
     if (status == 0) {
         print_model(&in, out);
         print_layout(&in, transport, out);
+        if (elsewhere != in.job.micro_batches)
+            fprintf(out,
+                    "            %d micro-batches where attention and FFN ranks have cores of "
+                    "their own\n",
+                    elsewhere);
         status = print_memory(&in, transport, out, e);
     }
     if (status == 0)
