@@ -59,7 +59,7 @@ struct job {
         layout; /* layout.attention, layout.ffn.expert, layout.ffn.tensor, or layout.colocated */
     int micro_batches;           /* layout.micro_batches: 1..4; 0: auto (roles/engine.h) */
     enum exchange_kind exchange; /* layout.exchange: auto, local, shared, mpi, nccl */
-    int threads; /* layout.threads per rank; 0 (auto): the cores it may run on / ranks on them */
+    int threads;                 /* layout.threads per rank; 0: auto (roles/cores.h) */
 
     char *device; /* device: cpu or cuda */
     bool cublas;  /* cublas: dense projections by cuBLAS; default false: by the backend's own

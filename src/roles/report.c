@@ -88,8 +88,10 @@ static cpu_set_t cores_used(const struct comm *c, const struct rank_line *lines,
 static void warn_about_idle_cores(const struct comm *c, const struct rank_line *lines)
 {
     for (int i = 0; i < c->size; i++) {
+        if (!leads_host(c, i))
+            continue;
         cpu_set_t used = cores_used(c, lines, i, NULL);
-        if (leads_host(c, i) && cores_count(&used) < lines[i].online && !getenv("SLURM_JOB_ID"))
+        if (cores_count(&used) < lines[i].online && !getenv("SLURM_JOB_ID"))
             fprintf(stderr,
                     "tandem: warning: the ranks on %s may run on %d of its %d cores; start them "
                     "with `mpirun --bind-to none` to use all\n",
@@ -102,14 +104,16 @@ static void warn_about_idle_cores(const struct comm *c, const struct rank_line *
 static void warn_about_divided_hosts(const struct comm *c, const struct rank_line *lines)
 {
     for (int i = 0; i < c->size; i++) {
+        if (!leads_host(c, i))
+            continue;
         cpu_set_t attention = cores_used(c, lines, i, "attention"), both;
         cpu_set_t ffn = cores_used(c, lines, i, "ffn");
         CPU_AND(&both, &attention, &ffn);
-        if (leads_host(c, i) && cores_count(&attention) && cores_count(&ffn) && !cores_count(&both))
+        if (cores_count(&attention) && cores_count(&ffn) && !cores_count(&both))
             fprintf(stderr,
-                    "tandem: note: on %s attention and FFN ranks have cores of their own; they are "
-                    "faster when both may use all of them in turns: `mpirun --bind-to none` or "
-                    "`srun --cpu-bind=none`\n",
+                    "tandem: note: on %s attention and FFN ranks have cores of their own; when the "
+                    "weights are larger than the caches they are usually faster taking turns on "
+                    "all of them: `mpirun --bind-to none` or `srun --cpu-bind=none`\n",
                     c->host[i]);
     }
 }

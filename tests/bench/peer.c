@@ -18,11 +18,19 @@ struct peers {
     } open[BENCH_PEERS];
 };
 
+static bool about(const struct peer *peer, int threads, char *text, size_t size)
+{
+    if (peer->about)
+        return peer->about(threads, text, size);
+    snprintf(text, size, "not in this build (needs %s)", peer->package);
+    return false;
+}
+
 void peers_print(int threads)
 {
     for (size_t i = 0; i < BENCH_PEERS; i++) {
         char text[160];
-        known[i]->about(threads, text, sizeof text);
+        about(known[i], threads, text, sizeof text);
         printf("compared with %s: %s\n", known[i]->name, text);
     }
 }
@@ -34,7 +42,7 @@ struct peers *peers_open(const struct peer_linear *l)
     p->linear.y = mem_aligned(mem_mul(l->rows, l->n), sizeof(float));
     for (size_t i = 0; i < BENCH_PEERS; i++) {
         char text[160];
-        if (!known[i]->about(l->threads, text, sizeof text))
+        if (!about(known[i], l->threads, text, sizeof text))
             continue;
         p->open[p->count].peer = known[i];
         p->open[p->count++].self = known[i]->open(&p->linear);

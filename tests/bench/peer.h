@@ -30,6 +30,7 @@ struct peer {
     const char *dtype;   /* of its weights */
     size_t weight_bytes; /* of one of its weights */
     bool y_f32;          /* writes f32 whatever y_dtype is */
+    const char *package; /* not in this build: what to install; then nothing else is set */
     /* Writes one line about itself: version, how it is used; or why it cannot be, and then returns
      * false: nothing else may be called. */
     bool (*about)(int threads, char *text, size_t size);

@@ -224,12 +224,5 @@ const struct peer peer_onednn = {NAME,
                                  .prepare = prepare,
                                  .run = run};
 #else
-static bool about(int threads, char *text, size_t size)
-{
-    (void)threads;
-    snprintf(text, size, "not in this build (needs libdnnl-dev)");
-    return false;
-}
-
-const struct peer peer_onednn = {NAME, .about = about};
+const struct peer peer_onednn = {NAME, .package = "libdnnl-dev"};
 #endif

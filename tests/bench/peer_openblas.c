@@ -91,12 +91,5 @@ const struct peer peer_openblas = {NAME,
                                    .prepare = prepare,
                                    .run = run};
 #else
-static bool about(int threads, char *text, size_t size)
-{
-    (void)threads;
-    snprintf(text, size, "not in this build (needs libopenblas-dev)");
-    return false;
-}
-
-const struct peer peer_openblas = {NAME, .about = about};
+const struct peer peer_openblas = {NAME, .package = "libopenblas-dev"};
 #endif

@@ -32,7 +32,6 @@ $(EMU)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
-
 $(EMU)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<

@@ -248,7 +248,8 @@ static void run_wave(struct device *d, const struct work *w)
 {
     size_t pieces = (w->most_rows + MERGE_ROWS - 1) / MERGE_ROWS;
     _Atomic size_t next = 0;
-#pragma omp parallel num_threads(fast_threads(d, w->numbers))
+    int team = fast_threads(d, w->numbers);
+#pragma omp parallel num_threads(team)
     {
         const struct space *space = &w->space[omp_get_thread_num()];
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < w->tasks;)

@@ -338,7 +338,8 @@ static void run(const struct device *d, const struct work *w)
     struct shares up = {.total = w->turns * w->groups, .threads = threads};
     size_t panels = (w->hidden + PANEL - 1) / PANEL;
     struct shares down = {.total = (panels + w->columns - 1) / w->columns, .threads = threads};
-#pragma omp parallel num_threads(fast_threads(d, work_of(w)))
+    int team = fast_threads(d, work_of(w));
+#pragma omp parallel num_threads(team)
     {
         size_t mine = (size_t)omp_get_thread_num() * w->rows * PANEL, first, end;
 #pragma omp for schedule(static)

@@ -108,8 +108,8 @@ static const int32_t *blocks_of(const struct attn_batch *batch, size_t row)
 static void clear_begun(const struct device *d, const struct kv *kv, int layer,
                         const struct attn_batch *batch)
 {
-#pragma omp parallel for num_threads(fast_threads(d, (size_t)batch->rows * kv->shape.head_dim))    \
-    schedule(static)
+    int team = fast_threads(d, (size_t)batch->rows * kv->shape.head_dim);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         if (pos % KV_BLOCK)
@@ -131,8 +131,8 @@ void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int lay
     if (dim > CONVERT_MOST)
         die("heads of %zu dimensions are wider than %d", dim, CONVERT_MOST);
     clear_begun(d, kv, layer, batch);
-#pragma omp parallel for num_threads(fast_threads(d, (size_t)batch->rows *q_heads *dim))           \
-    schedule(static)
+    int team = fast_threads(d, (size_t)batch->rows * q_heads * dim);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         const float *turn = angles + pos * dim;

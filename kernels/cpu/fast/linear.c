@@ -48,7 +48,8 @@ static void run(struct device *d, const struct slab *b)
 {
     struct shares shares = {.total = b->w->panels, .threads = (size_t)d->threads};
     size_t from_bytes = b->w->k * dtype_size(d->config.act);
-#pragma omp parallel num_threads(fast_threads(d, b->w->n * b->w->k * (1 + b->rows / 16)))
+    int team = fast_threads(d, b->w->n * b->w->k * (1 + b->rows / 16));
+#pragma omp parallel num_threads(team)
     {
         size_t first, end;
 #pragma omp for schedule(static)

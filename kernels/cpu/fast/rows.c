@@ -13,8 +13,8 @@ void fast_residual_norm(struct device *d, struct stream *s, float *x, const void
     (void)s;
     size_t width = (size_t)hidden;
     enum dtype act = d->config.act;
-#pragma omp parallel for num_threads(fast_threads(d, (size_t)n *width *(size_t)(1 + n_parts)))     \
-    schedule(static)
+    int team = fast_threads(d, (size_t)n * width * (size_t)(1 + n_parts));
+#pragma omp parallel for num_threads(team) schedule(static)
     for (int i = 0; i < n; i++) {
         size_t at = (size_t)i * width;
         for (int p = 0; p < n_parts; p++)
@@ -32,7 +32,8 @@ void fast_norm(struct device *d, struct stream *s, const void *x, const float *g
     (void)s;
     enum dtype act = d->config.act;
     size_t row_bytes = (size_t)width * dtype_size(act);
-#pragma omp parallel for num_threads(fast_threads(d, (size_t)n *(size_t)width)) schedule(static)
+    int team = fast_threads(d, (size_t)n * (size_t)width);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (int i = 0; i < n; i++)
         d->isa->norm(act, (const uint8_t *)x + (size_t)i * row_bytes, gain, eps, (size_t)width, act,
                      (uint8_t *)y + (size_t)i * row_bytes);
@@ -46,7 +47,8 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
 {
     (void)s;
     size_t total = (size_t)n * (size_t)width, size = dtype_size(dtype);
-#pragma omp parallel for num_threads(fast_threads(d, total *(size_t)n_parts)) schedule(static)
+    int team = fast_threads(d, total * (size_t)n_parts);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (size_t at = 0; at < total; at += SUM_PIECE) {
         size_t count = total - at < SUM_PIECE ? total - at : SUM_PIECE;
         float sum[SUM_PIECE];
@@ -128,7 +130,8 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
         together = ROUTE_ROWS;
     cpu_scratch_begin(d);
     float *scratch = cpu_scratch(d, mem_mul(threads, ROUTE_ROWS * room), sizeof(float));
-#pragma omp parallel for num_threads(fast_threads(d, rows *width *experts / 8)) schedule(static)
+    int team = fast_threads(d, rows * width * experts / 8);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (size_t first = 0; first < rows; first += together) {
         size_t count = rows - first < together ? rows - first : together;
         float *wide = scratch + (size_t)omp_get_thread_num() * ROUTE_ROWS * room;
@@ -150,7 +153,8 @@ void fast_wire_encode(struct device *d, struct stream *s, const void *x, int n, 
     (void)s;
     enum dtype act = d->config.act;
     size_t width = (size_t)hidden, groups = (width + 127) / 128;
-#pragma omp parallel for num_threads(fast_threads(d, (size_t)n *width)) schedule(static)
+    int team = fast_threads(d, (size_t)n * width);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (int i = 0; i < n; i++)
         d->isa->wire_encode(act, (const uint8_t *)x + (size_t)i * width * dtype_size(act), width,
                             wire, (uint8_t *)rows + (size_t)i * width * dtype_size(wire),
@@ -163,7 +167,8 @@ void fast_wire_decode(struct device *d, struct stream *s, enum dtype wire, const
     (void)s;
     enum dtype act = d->config.act;
     size_t width = (size_t)hidden, groups = (width + 127) / 128;
-#pragma omp parallel for num_threads(fast_threads(d, (size_t)n *width)) schedule(static)
+    int team = fast_threads(d, (size_t)n * width);
+#pragma omp parallel for num_threads(team) schedule(static)
     for (int i = 0; i < n; i++)
         d->isa->wire_decode(wire, (const uint8_t *)rows + (size_t)i * width * dtype_size(wire),
                             wire == DTYPE_F8E4M3 ? scales + (size_t)i * groups : NULL, width, act,
