@@ -105,7 +105,8 @@ TEST_SRC := $(filter-out tests/cuda/%,$(wildcard tests/*/*.c))
 TEST_MAIN := $(if $(TEST_SRC),$(shell grep -lE '^int main\b' $(TEST_SRC)))
 TESTS := $(TEST_MAIN:%.c=$(BUILD)/%)
 helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_MAIN) \
-    $(if $(findstring bench_kernels,$(1)),,tests/bench/peer%),$(TEST_SRC))))
+    $(if $(findstring bench_kernels,$(1)),,tests/bench/peer%),$(TEST_SRC)))) \
+    $(if $(filter tests/output/%,$(1)),$(BUILD)/tests/data/scratch.o)
 
 # --- targets ---------------------------------------------------------------------------------
 RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run

@@ -129,8 +129,8 @@ static int check_file(const char *path, const struct completions_identity *id, s
                        "%s: exists and was not written by this program as an output; it is not "
                        "overwritten: name another output, or move it away",
                        path);
-    rc = identity_check(path, &found, id, e);
-    identity_free(&found);
+    rc = job_identity_check(path, &found, id, e);
+    job_identity_free(&found);
     return rc;
 }
 
@@ -184,8 +184,8 @@ static int take_over(struct completions *c, struct err *e)
     struct completions_identity found;
     int rc = identity_read(c->directory, &found, e);
     if (rc == 0)
-        rc = identity_check(c->directory, &found, &c->id, e);
-    identity_free(&found);
+        rc = job_identity_check(c->directory, &found, &c->id, e);
+    job_identity_free(&found);
     return rc;
 }
 
@@ -268,7 +268,7 @@ void completions_close(struct completions *c)
     shards_free(&c->shards);
     if (c->lock >= 0)
         close(c->lock);
-    identity_free(&c->id);
+    job_identity_free(&c->id);
     free(c->done);
     free(c->path);
     free(c->directory);

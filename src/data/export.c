@@ -342,7 +342,7 @@ static int export_shards(const char *directory, FILE *out, const struct export_o
         ++*rows;
     }
     shards_walk_close(walk);
-    identity_free(&id);
+    job_identity_free(&id);
     return rc;
 }
 

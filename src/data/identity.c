@@ -40,7 +40,7 @@ struct completions_identity identity_copy(const struct completions_identity *id)
     return copy;
 }
 
-void identity_free(struct completions_identity *id)
+void job_identity_free(struct completions_identity *id)
 {
     free(id->sampling);
     id->sampling = NULL;
@@ -203,8 +203,8 @@ static void add_sampling(char *list, size_t room, const char *found, const char 
     free(ours);
 }
 
-int identity_check(const char *path, const struct completions_identity *found,
-                   const struct completions_identity *wanted, struct err *e)
+int job_identity_check(const char *path, const struct completions_identity *found,
+                       const struct completions_identity *wanted, struct err *e)
 {
     char differs[1200] = "", item[200];
     if (found->model_hash != wanted->model_hash)

@@ -15,9 +15,9 @@
 
 uint64_t identity_hash(const struct completions_identity *id);
 
-/* A copy with its own `sampling`; identity_free() frees that. */
+/* A copy with its own `sampling`; job_identity_free() frees that. */
 struct completions_identity identity_copy(const struct completions_identity *id);
-void identity_free(struct completions_identity *id);
+void job_identity_free(struct completions_identity *id);
 
 /* identity.json in the directory, published as files.h does. Reading: fills id. */
 int identity_write(const char *directory, const struct completions_identity *id, struct err *e);
@@ -30,7 +30,7 @@ int identity_get(hid_t file, struct completions_identity *id);
 
 /* 0 when equal (sampling as JSON, whatever its spacing and order); else -1 and a message: path
  * belongs to another job, which keys of it differ, and what to do. */
-int identity_check(const char *path, const struct completions_identity *found,
-                   const struct completions_identity *wanted, struct err *e);
+int job_identity_check(const char *path, const struct completions_identity *found,
+                       const struct completions_identity *wanted, struct err *e);
 
 #endif
