@@ -84,7 +84,18 @@ static int read_unit(struct decoder *d, uint64_t unit, int32_t **tokens, size_t 
     return status;
 }
 
-void decoder_accept(struct decoder *d, uint64_t unit)
+/* Appends what is known of the completion. More than the limit allows cannot come from this job. */
+static void take_up(struct sequence *q, const struct begun *begun)
+{
+    if (q->n_prompt + begun->n >= q->limit)
+        die("unit %llu: %zu tokens were sampled before, but at most %zu can be",
+            (unsigned long long)q->unit, begun->n, q->limit - q->n_prompt);
+    memcpy(q->tokens + q->n_prompt, begun->tokens, begun->n * sizeof *q->tokens);
+    memcpy(q->logprobs, begun->logprobs, begun->n * sizeof *q->logprobs);
+    q->n_tokens = q->n_prompt + begun->n;
+}
+
+void decoder_accept(struct decoder *d, uint64_t unit, const struct begun *begun)
 {
     int32_t *tokens = NULL;
     size_t n = 0, limit = 0;
@@ -101,6 +112,8 @@ void decoder_accept(struct decoder *d, uint64_t unit)
     q->n_prompt = q->n_tokens = n;
     q->limit = limit;
     q->admitted = clock_wall();
+    if (begun)
+        take_up(q, begun);
     schedule_submit(d->schedule, q);
 }
 

@@ -31,8 +31,16 @@ void decoder_open(struct decoder *d, const struct job *job, const struct prompti
                   struct parcel *finished);
 void decoder_close(struct decoder *d);
 
-/* Takes on one unit: reads, tokenizes and queues it, or files its error row. */
-void decoder_accept(struct decoder *d, uint64_t unit);
+/* What an earlier run has sampled of a unit that it did not finish. */
+struct begun {
+    const int32_t *tokens;
+    const float *logprobs; /* [n], like tokens */
+    size_t n;
+};
+
+/* Takes on one unit: reads, tokenizes and queues it, or files its error row. `begun` (NULL: nothing;
+ * copied) is not sampled again, only computed, so the completion is the one it would have become. */
+void decoder_accept(struct decoder *d, uint64_t unit, const struct begun *begun);
 
 /* Sampling parameters of the micro-batch's sampled rows; params[batch->n_sampled]. */
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,

@@ -100,7 +100,7 @@ static void admit(struct steps *s)
     for (size_t i = 0; i < dealt; i++) {
         uint64_t unit = units_take(s->units);
         if (s->decoder && owner[i] == s->comm->index)
-            decoder_accept(s->decoder, unit);
+            decoder_accept(s->decoder, unit, NULL);
     }
     free(owner);
     free(room);

@@ -127,8 +127,8 @@ bool schedule_idle(const struct schedule *s)
 
 void schedule_submit(struct schedule *s, struct sequence *q)
 {
-    if (q->n_prompt == 0 || q->limit <= q->n_prompt || q->limit > s->limits.max_context ||
-        blocks_for(q->limit) > s->limits.kv_blocks)
+    if (q->n_prompt == 0 || q->n_tokens < q->n_prompt || q->limit <= q->n_tokens ||
+        q->limit > s->limits.max_context || blocks_for(q->limit) > s->limits.kv_blocks)
         die("schedule: a sequence of %zu + %zu tokens does not fit (context %zu, %zu KV blocks)",
             q->n_prompt, q->limit - q->n_prompt, s->limits.max_context, s->limits.kv_blocks);
     q->next = NULL;
@@ -211,7 +211,7 @@ static void plan_micro_batch(struct schedule *s, int m)
         if (!q)
             continue;
         size_t left = q->n_tokens - q->computed;
-        bool decoding = q->computed >= q->n_prompt;
+        bool decoding = left == 1; /* only the last known token is missing: its row is sampled */
         int n = decoding ? 1 : (int)(left < (size_t)budget ? left : (size_t)budget);
         if (n == 0)
             continue;

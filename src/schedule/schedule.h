@@ -19,14 +19,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One prompt being completed. tokens has room for `limit`; belongs to the schedule once submitted.
- */
+/* One prompt being completed. tokens has room for `limit`; belongs to the schedule once submitted. It
+ * may come with some of its completion (n_tokens > n_prompt): known tokens are computed in chunks,
+ * whoever they are from, and only the row of the last one is sampled. */
 struct sequence {
     uint64_t unit;   /* prompt x samples + sample */
     int32_t *tokens; /* [n_tokens] prompt, then completion */
     float *logprobs; /* [limit - n_prompt], of the completion */
     size_t n_prompt; /* > 0 */
-    size_t n_tokens; /* so far */
+    size_t n_tokens; /* known so far, < limit when submitted */
     size_t limit;    /* prompt + most new tokens; at most the context */
     size_t computed; /* tokens whose K and V are in the cache */
     int32_t *blocks; /* KV blocks, enough for `limit` */

@@ -140,6 +140,30 @@ static void a_plan_can_be_made_again(void **state)
     schedule_free(s);
 }
 
+/* What an earlier run has sampled is computed in chunks like a prompt, and not sampled again. */
+static void a_begun_sequence_goes_on(void **state)
+{
+    (void)state;
+    struct schedule_limits l = {
+        .slots = 2, .micro_batches = 1, .prefill_chunk = 16, .max_context = 64, .kv_blocks = 2};
+    struct schedule *s = schedule_new(&l);
+    struct sequence *q = sequence_new(1, 3, 60);
+    for (q->n_tokens = 3; q->n_tokens < 50; q->n_tokens++)
+        q->tokens[q->n_tokens] = (int32_t)(1000 + q->n_tokens);
+    schedule_submit(s, q);
+    static const int rows[] = {16, 16, 16, 2}, sampled[] = {0, 0, 0, 1};
+    for (int i = 0; i < 4; i++) {
+        const struct micro_batch *plan = schedule_plan(s);
+        assert_int_equal(plan[0].rows, rows[i]);
+        assert_int_equal(plan[0].n_sampled, sampled[i]);
+        schedule_advance(s);
+    }
+    assert_int_equal(q->computed, 50);
+    q->tokens[q->n_tokens++] = 1050;
+    assert_int_equal(schedule_plan(s)[0].rows, 1);
+    schedule_free(s);
+}
+
 static void new_sequences_go_where_fewest_run(void **state)
 {
     (void)state;
@@ -209,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_token_is_computed_once),
         cmocka_unit_test(a_plan_can_be_made_again),
+        cmocka_unit_test(a_begun_sequence_goes_on),
         cmocka_unit_test(new_sequences_go_where_fewest_run),
         cmocka_unit_test(units_are_dealt_evenly),
         cmocka_unit_test(units_skip_what_is_done),
