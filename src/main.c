@@ -8,6 +8,8 @@
 #include "data/export.h"
 #include "data/import.h"
 #include "model/generate.h"
+#include "plan/plan.h"
+#include "plan/tables.h"
 #include "roles/check.h"
 #include "roles/run.h"
 
@@ -246,6 +248,42 @@ static int command_generate(int argc, char **argv)
     return EXIT_DONE;
 }
 
+/* ---- plan ----------------------------------------------------------------------------------- */
+
+static int command_plan(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"cluster", required_argument, NULL, 'o'}, {"context", required_argument, NULL, 'o'},
+        {"tpot", required_argument, NULL, 'o'},    {"weights", required_argument, NULL, 'o'},
+        {"kv", required_argument, NULL, 'o'},      {"report", no_argument, NULL, 'r'},
+        {"cards", no_argument, NULL, 'c'},         {NULL, 0, NULL, 0}};
+    struct plan_options o;
+    struct err e = {{0}};
+    bool only_tables = false;
+    int which = 0;
+    plan_defaults(&o);
+    for (int option; (option = getopt_long(argc, argv, "", options, &which)) != -1;) {
+        if (option == '?')
+            return complain((err_set(&e, "see `tandem help`"), &e), EXIT_INPUT);
+        if (option == 'o' && plan_set(&o, options[which].name, optarg, &e) != 0)
+            return complain(&e, EXIT_INPUT);
+        if (option == 'r')
+            tables_print(stdout);
+        if (option == 'c')
+            plan_cards(stdout);
+        only_tables |= option == 'r' || option == 'c';
+    }
+    if (only_tables && optind == argc)
+        return EXIT_DONE;
+    o.model = argv[optind];
+    int status =
+        argc - optind == 1
+            ? plan_print(&o, stdout, &e)
+            : err_set(&e, "`tandem plan` takes one model: a directory with config.json, or "
+                          "a name such as step3");
+    return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
+}
+
 /* ---- help ----------------------------------------------------------------------------------- */
 
 static int command_help(int argc, char **argv);
@@ -272,6 +310,12 @@ static const struct command commands[] = {
      "completions as JSON Lines; --partial: of a job that is not finished", command_export},
     {"generate", "DIRECTORY [NAME=VALUE]... [--tokenizer DIRECTORY]",
      "a checkpoint with random weights, for measuring", command_generate},
+    {"plan",
+     "MODEL [--cluster CARD|ATTENTION+FFN|FILE.yaml] [--context 8K] [--tpot 50ms] "
+     "[--weights fp8] [--kv fp8] [--report] [--cards]",
+     "what a model needs on a cluster, from its config.json alone, and the best layouts; "
+     "--report: the tables of the Step-3 report",
+     command_plan},
     {"version", "", "print the version", command_version},
     {"help", "", "print this", command_help},
 };
