@@ -111,7 +111,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test check test-mpi test-slurm bench info ptxas install format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm bench info ptxas install format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -124,6 +124,10 @@ demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mp
 test: ## install what is missing (as root), build, run every test
 	@tests/packages.sh build test
 	@$(MAKE) $(PARALLEL) all tests $(if $(EMU_TESTS),emu-tests)
+	@$(MAKE) --no-print-directory run-tests
+
+# A make of its own: what was just installed (python3-h5py) is looked for again.
+run-tests:
 	@$(RUN)
 
 check: tests ## unit tests only, the longer ones cut short: no MPI, no network

@@ -12,9 +12,11 @@
 #include "plan/tables.h"
 #include "roles/check.h"
 #include "roles/run.h"
+#include "roles/stop.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +85,7 @@ static int command_run(int argc, char **argv)
     struct comm comm;
     struct job_arguments a;
     struct err e = {{0}};
+    stop_on_signals();
     comm_start(&comm, &argc, &argv);
     int status = EXIT_INPUT;
     if (comm_agree(&comm, parse_job_arguments(argc, argv, &a, &e) == 0, &e)) {
@@ -350,6 +353,7 @@ static void spin_briefly(char **argv)
 int main(int argc, char **argv)
 {
     spin_briefly(argv);
+    signal(SIGXFSZ, SIG_IGN); /* a file above its limit is then a failed write, with its name */
     const char *name = argc > 1 ? argv[1] : "help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         name = "help";

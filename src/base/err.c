@@ -1,6 +1,9 @@
 #include "base/err.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,13 +17,34 @@ static struct {
     void (*abort_all)(int);
 } context = {.rank = -1, .step = -1};
 
+/* A name out of somebody's file may hold what moves a terminal's cursor, renames its window or ends
+ * our line. All such bytes become '?', and so does what is not UTF-8: an error row needs that. Only
+ * our own lists go on in a next line, which begins with two blanks. */
+static void clean(char *text)
+{
+    for (size_t n = strlen(text), length; n; text += length, n -= length) {
+        uint32_t code;
+        bool good = utf8_read(text, n, &code, &length);
+        bool control = good && (code < ' ' || (code >= 0x7f && code < 0xa0));
+        bool next_line = good && code == '\n' && strncmp(text + 1, "  ", 2) == 0;
+        if (!good || (control && !next_line))
+            memset(text, '?', length);
+    }
+}
+
+int err_clean(struct err *e)
+{
+    clean(e->text);
+    return -1;
+}
+
 int err_set(struct err *e, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     vsnprintf(e->text, sizeof e->text, format, args);
     va_end(args);
-    return -1;
+    return err_clean(e);
 }
 
 int err_prefix(struct err *e, const char *format, ...)
@@ -36,7 +60,7 @@ int err_prefix(struct err *e, const char *format, ...)
     size_t kept = used + 2 + old < sizeof e->text ? used + 2 + old : sizeof e->text - 1;
     memcpy(e->text, text, kept);
     e->text[kept] = 0;
-    return -1;
+    return err_clean(e);
 }
 
 void die_context_rank(int rank, const char *role, int role_index)
@@ -72,6 +96,7 @@ void die(const char *format, ...)
     int room = (int)sizeof line - n - 1;
     int wrote = vsnprintf(line + n, (size_t)room, format, args);
     va_end(args);
+    clean(line + n);
     n += wrote < room ? wrote : room - 1;
     line[n++] = '\n';
     fflush(stdout);

@@ -22,7 +22,9 @@ enum exit_status {
 
 #define ERR_TEXT_MAX 2048
 
-/* A message of at most ERR_TEXT_MAX - 1 bytes; empty when nothing went wrong. */
+/* A message of at most ERR_TEXT_MAX - 1 bytes; empty when nothing went wrong. UTF-8 without control
+ * characters, whatever stood in the names and values it shows; a line break only before two blanks,
+ * as in a list. */
 struct err {
     char text[ERR_TEXT_MAX];
 };
@@ -33,6 +35,9 @@ int err_set(struct err *e, const char *format, ...) __attribute__((format(printf
 
 /* Puts "context: " before the message that is there, and returns -1. */
 int err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Makes the above true of a text that was written into e->text by other means; returns -1. */
+int err_clean(struct err *e);
 
 /* What die() puts before its message: "rank 3 (ffn 1, host n12, step 71): ". Host is found here. */
 void die_context_rank(int rank, const char *role, int role_index);

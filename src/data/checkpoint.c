@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "data/files.h"
 #include "data/safetensors.h"
 
 #include <errno.h>
@@ -26,18 +27,9 @@ struct checkpoint {
     size_t count;
 };
 
-/* malloc'd "directory/name". */
-static char *path_in(const struct checkpoint *c, const char *name)
-{
-    size_t room = strlen(c->directory) + strlen(name) + 2;
-    char *path = mem_new(room, 1);
-    snprintf(path, room, "%s/%s", c->directory, name);
-    return path;
-}
-
 static int add_file(struct checkpoint *c, const char *name, struct err *e)
 {
-    char *path = path_in(c, name);
+    char *path = files_join(c->directory, name);
     struct safetensors *file;
     int rc = safetensors_open(&file, path, e);
     free(path);
@@ -161,13 +153,13 @@ static int open_files(struct checkpoint *c, struct err *e)
                        "%s: wanted a checkpoint directory (config.json, " ONE_FILE
                        "), found a file; name the directory it is in",
                        c->directory);
-    char *one = path_in(c, ONE_FILE), *index = path_in(c, INDEX_FILE);
+    char *one = files_join(c->directory, ONE_FILE), *index = files_join(c->directory, INDEX_FILE);
     int rc;
-    if (access(one, F_OK) == 0) {
+    if (files_exist(one)) {
         rc = add_file(c, ONE_FILE, e);
         if (rc == 0)
             rc = list_tensors(c, e);
-    } else if (access(index, F_OK) == 0) {
+    } else if (files_exist(index)) {
         rc = open_index(c, index, e);
     } else {
         rc = err_set(e,

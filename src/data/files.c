@@ -38,6 +38,17 @@ bool files_exist(const char *path)
     return lstat(path, &st) == 0;
 }
 
+int files_err_open(const char *path, struct err *e)
+{
+    int why = errno;
+    char target[1024];
+    ssize_t n = why == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
+    if (n < 0)
+        return err_set(e, "%s: cannot be opened: %s", path, strerror(why));
+    target[n] = 0;
+    return err_set(e, "%s: is a link to %s, which does not exist", path, target);
+}
+
 static int sync_path(const char *path, int flags, struct err *e)
 {
     int fd = open(path, flags | O_CLOEXEC);
@@ -99,13 +110,29 @@ int files_write(const char *directory, const char *name, const void *data, size_
     return rc;
 }
 
-char *files_read(const char *path, size_t *n, struct err *e)
+/* Opens without waiting for the other end of a pipe. */
+static FILE *open_regular(const char *path, struct err *e)
 {
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        files_err_open(path, e);
         return NULL;
     }
+    FILE *f = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+    if (!f) {
+        err_set(e, "%s: wanted a file, found %s", path,
+                S_ISDIR(st.st_mode) ? "a directory" : "something else");
+        close(fd);
+    }
+    return f;
+}
+
+char *files_read(const char *path, size_t *n, struct err *e)
+{
+    FILE *f = open_regular(path, e);
+    if (!f)
+        return NULL;
     size_t room = 4096, held = 0;
     char *data = mem_new(room + 1, 1);
     for (;;) {

@@ -19,6 +19,10 @@ const char *files_name(const char *path);
 
 bool files_exist(const char *path);
 
+/* The message that `path` cannot be opened, from errno; of a link to nothing: where it points.
+ * Returns -1. */
+int files_err_open(const char *path, struct err *e);
+
 /* Forces a file's contents, a directory's entries to disk. */
 int files_sync(const char *path, struct err *e);
 int files_sync_directory(const char *directory, struct err *e);
@@ -29,7 +33,8 @@ int files_publish(const char *from, const char *to, struct err *e);
 /* Writes n bytes to directory/name through directory/name.tmp, and publishes it. */
 int files_write(const char *directory, const char *name, const void *data, size_t n, struct err *e);
 
-/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read. */
+/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read. A pipe
+ * or a device is not waited for: it is an error. */
 char *files_read(const char *path, size_t *n, struct err *e);
 
 #endif

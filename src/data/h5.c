@@ -62,7 +62,7 @@ int h5_err(struct err *e, const char *format, ...)
              r.lock ? "; if no other program has the file open, its file system does not support "
                       "locks: set HDF5_USE_FILE_LOCKING=FALSE in the environment"
                     : "");
-    return -1;
+    return err_clean(e);
 }
 
 void h5_close(hid_t id)

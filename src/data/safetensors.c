@@ -1,21 +1,15 @@
 #include "data/safetensors.h"
 
 #include "base/mem.h"
+#include "data/mapped.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct safetensors {
-    char *path;
-    const uint8_t *map;
-    size_t map_bytes;
+    struct mapped file;
     const uint8_t *data; /* what the offsets count from */
     size_t data_bytes;
     struct tensor *tensors;
@@ -40,64 +34,35 @@ static const struct {
 
 #define FORMATS (sizeof formats / sizeof *formats)
 
-static int map_file(struct safetensors *s, struct err *e)
-{
-    int fd = open(s->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_set(e, "%s: cannot be opened: %s", s->path, strerror(errno));
-    struct stat st;
-    int rc = 0;
-    if (fstat(fd, &st) != 0)
-        rc = err_set(e, "%s: %s", s->path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        rc = err_set(e, "%s: is not a regular file", s->path);
-    else if (st.st_size < 8)
-        rc = err_set(e,
-                     "%s: has %lld bytes; a safetensors file begins with 8 bytes of header length. "
-                     "The file is empty or its copy was cut off: copy it again",
-                     s->path, (long long)st.st_size);
-    if (rc == 0) {
-        void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (map == MAP_FAILED) {
-            rc = err_set(e, "%s: cannot be mapped: %s", s->path, strerror(errno));
-        } else {
-            s->map = map;
-            s->map_bytes = (size_t)st.st_size;
-        }
-    }
-    close(fd);
-    return rc;
-}
-
 /* Length of the JSON header; sets where the data is. */
 static int read_header_length(struct safetensors *s, size_t *length, struct err *e)
 {
     uint64_t n = 0;
     for (int i = 0; i < 8; i++)
-        n |= (uint64_t)s->map[i] << 8 * i;
-    if (memcmp(s->map, "version ", 8) == 0)
+        n |= (uint64_t)s->file.data[i] << 8 * i;
+    if (memcmp(s->file.data, "version ", 8) == 0)
         return err_set(e,
                        "%s: is a Git LFS pointer, not the weights; fetch them with `git lfs pull`",
-                       s->path);
+                       s->file.path);
     if (n > SAFETENSORS_HEADER_MAX)
         return err_set(e,
                        "%s: header length %llu is above the format's limit of %u bytes; this is no "
                        "safetensors file, or it is damaged",
-                       s->path, (unsigned long long)n, SAFETENSORS_HEADER_MAX);
-    if (n > s->map_bytes - 8)
+                       s->file.path, (unsigned long long)n, SAFETENSORS_HEADER_MAX);
+    if (n > s->file.bytes - 8)
         return err_set(e,
                        "%s: header length %llu does not fit the file of %zu bytes; the file is cut "
                        "off or no safetensors file",
-                       s->path, (unsigned long long)n, s->map_bytes);
+                       s->file.path, (unsigned long long)n, s->file.bytes);
     *length = (size_t)n;
-    s->data = s->map + 8 + n;
-    s->data_bytes = s->map_bytes - 8 - (size_t)n;
+    s->data = s->file.data + 8 + n;
+    s->data_bytes = s->file.bytes - 8 - (size_t)n;
     return 0;
 }
 
 static int bad(const struct safetensors *s, const char *tensor, struct err *e)
 {
-    return err_prefix(e, "%s: tensor \"%.200s\"", s->path, tensor);
+    return err_prefix(e, "%s: tensor \"%.200s\"", s->file.path, tensor);
 }
 
 static int parse_shape(struct tensor *t, const json_t *shape, size_t *elements, struct err *e)
@@ -170,12 +135,12 @@ static int parse_range(struct safetensors *s, struct tensor *t, const json_t *of
                        "data_offsets",
                        elements, t->dtype_text, bits, t->bytes);
     size_t align = t->known ? dtype_size(t->dtype) : 1;
-    if (t->bytes && (size_t)((const uint8_t *)t->data - s->map) % align)
+    if (t->bytes && (size_t)((const uint8_t *)t->data - s->file.data) % align)
         return err_set(e,
                        "its data begins at byte %zu of the file, not at a multiple of its %zu-byte "
                        "element; write the file again with a current safetensors library "
                        "(load_file, then save_file), which aligns the data",
-                       (size_t)((const uint8_t *)t->data - s->map), align);
+                       (size_t)((const uint8_t *)t->data - s->file.data), align);
     return 0;
 }
 
@@ -183,7 +148,7 @@ static int parse_tensor(struct safetensors *s, const char *name, const json_t *e
 {
     struct tensor *t = &s->tensors[s->count++]; /* counted first: close() frees what is in it */
     t->name = mem_string(name);
-    t->file = s->path;
+    t->file = s->file.path;
     if (!json_is_object(entry))
         return err_set(e, "wanted an object with dtype, shape and data_offsets");
     unsigned bits = 0;
@@ -197,13 +162,13 @@ static int parse_tensor(struct safetensors *s, const char *name, const json_t *e
 static int parse_header(struct safetensors *s, size_t length, struct err *e)
 {
     json_error_t why;
-    json_t *root = json_loadb((const char *)s->map + 8, length, JSON_REJECT_DUPLICATES, &why);
+    json_t *root = json_loadb((const char *)s->file.data + 8, length, JSON_REJECT_DUPLICATES, &why);
     if (!root)
-        return err_set(e, "%s: the header is not valid JSON: %s (byte %d of the header)", s->path,
-                       why.text, why.position);
+        return err_set(e, "%s: the header is not valid JSON: %s (byte %d of the header)",
+                       s->file.path, why.text, why.position);
     int rc = 0;
     if (!json_is_object(root))
-        rc = err_set(e, "%s: the header is JSON, but not an object of tensors", s->path);
+        rc = err_set(e, "%s: the header is JSON, but not an object of tensors", s->file.path);
     else
         s->tensors = mem_zeroed(json_object_size(root), sizeof *s->tensors);
     void *at = rc == 0 ? json_object_iter(root) : NULL;
@@ -214,7 +179,7 @@ static int parse_header(struct safetensors *s, size_t length, struct err *e)
             if (rc != 0)
                 bad(s, name, e);
         } else if (!json_is_object(json_object_iter_value(at))) {
-            rc = err_set(e, "%s: __metadata__ is not an object", s->path);
+            rc = err_set(e, "%s: __metadata__ is not an object", s->file.path);
         }
     }
     json_decref(root);
@@ -257,16 +222,16 @@ static int check_layout(struct safetensors *s, struct err *e)
         return err_set(e,
                        "%s: %zu bytes at the end of the file belong to no tensor; the file is "
                        "damaged or was written wrongly (last tensor: \"%.200s\")",
-                       s->path, s->data_bytes - end, s->count ? s->tensors[s->count - 1].name : "");
+                       s->file.path, s->data_bytes - end,
+                       s->count ? s->tensors[s->count - 1].name : "");
     return 0;
 }
 
 int safetensors_open(struct safetensors **out, const char *path, struct err *e)
 {
     struct safetensors *s = mem_zeroed(1, sizeof *s);
-    s->path = mem_string(path);
     size_t length = 0;
-    int rc = map_file(s, e);
+    int rc = mapped_open(&s->file, path, 8, e); /* the header's length */
     if (rc == 0)
         rc = read_header_length(s, &length, e);
     if (rc == 0)
@@ -293,9 +258,7 @@ void safetensors_close(struct safetensors *s)
         free((char *)s->tensors[i].dtype_text);
     }
     free(s->tensors);
-    if (s->map)
-        munmap((void *)s->map, s->map_bytes);
-    free(s->path);
+    mapped_close(&s->file);
     free(s);
 }
 

@@ -330,10 +330,7 @@ int job_read(struct job *job, const char *path, const char *const *overrides, si
     free(r.sets);
     if (status != 0)
         job_free(job);
-    for (char *c = e->text; status != 0 && *c; c++) /* a key may hold any character */
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
-    return status;
+    return status == 0 ? 0 : err_clean(e);
 }
 
 void job_free(struct job *job)

@@ -127,6 +127,7 @@ static void load(struct run *r)
                                    .world_of_ffn = c->world_of_ffn};
     struct loading loading = {.last = clock_now()};
     engine_load(&r->engine, &place, is_writer(r) ? show_loading : NULL, &loading);
+    stop_gently();
     comm_barrier(c);
     r->loaded = clock_now();
     if (is_writer(r)) {
@@ -249,7 +250,6 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
         inputs_close(&r.in);
         return EXIT_INPUT;
     }
-    stop_on_signals();
     trace_open(&r.trace, r.in.job.trace != NULL);
     enum exit_status status = run_opened(&r);
     close_run(&r);

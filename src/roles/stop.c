@@ -1,12 +1,18 @@
 #include "roles/stop.h"
 
+#include "base/err.h"
+
 #include <signal.h>
 #include <stddef.h>
+#include <unistd.h>
 
-static volatile sig_atomic_t wanted; /* the one thing a signal handler may touch */
+/* All that a signal handler may touch. */
+static volatile sig_atomic_t wanted, gentle;
 
 static void on_signal(int number)
 {
+    if (!gentle)
+        _exit(EXIT_UNFINISHED);
     if (number == SIGINT)
         signal(SIGINT, SIG_DFL);
     wanted = 1;
@@ -19,6 +25,11 @@ void stop_on_signals(void)
     sigaction(SIGUSR1, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+}
+
+void stop_gently(void)
+{
+    gentle = 1;
 }
 
 bool stop_wanted(void)

@@ -1,15 +1,21 @@
-/* stop.h - the wish to stop: SIGUSR1 (Slurm's warning), SIGTERM, SIGINT.
+/* stop.h - the signals that ask a job to stop.
  *
- * A signal only sets a flag; the rank says so in the next step contract and all ranks stop together
- * after that step, with everything finished sealed. A second SIGINT acts as usual.
+ * SIGUSR1 (what Slurm sends before a time limit), SIGTERM and SIGINT. Until completions are being
+ * decoded there is nothing to keep, and whatever the program is busy with (other people's files, a
+ * library that loops) must not make it deaf: the process ends at once, with EXIT_UNFINISHED.
+ * Afterwards a signal is only remembered: the step loop ends after the step it is in, commits
+ * everything finished, and the program exits with EXIT_UNFINISHED. A second SIGINT ends it at once.
  */
 #ifndef TANDEM_ROLES_STOP_H
 #define TANDEM_ROLES_STOP_H
 
 #include <stdbool.h>
 
-/* Installs the handlers; once, after MPI has started (it installs its own). */
+/* First call of a run, before MPI starts or a file is read. */
 void stop_on_signals(void);
+
+/* From here on signals are remembered; before the barrier after which any rank may decode. */
+void stop_gently(void);
 
 bool stop_wanted(void);
 

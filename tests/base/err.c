@@ -1,6 +1,7 @@
 /* Messages, and the end of the world. */
 #include "base/err.h"
 
+#include "base/utf8.h"
 #include "tests/base/death.h"
 
 #include <setjmp.h>
@@ -42,6 +43,43 @@ static void test_long_messages_are_cut(void **state)
     assert_int_equal(strlen(box.e.text), ERR_TEXT_MAX - 1);
     for (size_t i = 0; i < sizeof box.guard; i++)
         assert_int_equal(box.guard[i], '#');
+}
+
+/* Nothing that a name brings along reaches a terminal, breaks our line or is no UTF-8. */
+static void test_foreign_names_are_harmless(void **state)
+{
+    (void)state;
+    struct err e;
+    err_set(&e, "tensor \"%s\"",
+            "a\033[31m\r\n\tb\x7f\xc2\x9b"
+            "2J");
+    assert_string_equal(e.text, "tensor \"a?[31m???b???2J\"");
+    err_set(&e, "%s",
+            "\x9b"
+            "31m caf\xe9 \xe6\xb8\xaf \xf0\x9f");
+    assert_string_equal(e.text, "?31m caf? \xe6\xb8\xaf ??");
+    err_prefix(&e, "%s", "\033]0;title\007");
+    assert_string_equal(e.text, "?]0;title?: ?31m caf? \xe6\xb8\xaf ??");
+    err_set(&e, "problems:\n  one\n  two\nthree");
+    assert_string_equal(e.text, "problems:\n  one\n  two?three");
+    static char long_name[2 * ERR_TEXT_MAX];
+    for (size_t i = 0; i + 3 < sizeof long_name; i += 3)
+        memcpy(long_name + i, "\xe6\xb8\xaf", 3);
+    err_set(&e, "%s", long_name); /* cut inside a character */
+    assert_int_equal(utf8_check(e.text, strlen(e.text), NULL), 0);
+}
+
+static void dies_of_a_name(void)
+{
+    die("file \033[31m%s", "x\ny");
+}
+
+static void test_die_is_one_harmless_line(void **state)
+{
+    (void)state;
+    char text[4096];
+    assert_int_equal(death_of(dies_of_a_name, text, sizeof text), EXIT_RUN);
+    assert_string_equal(text, "tandem: file ?[31mx?y\n");
 }
 
 static void dies(void)
@@ -117,9 +155,14 @@ static void test_die_cuts_its_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set_and_prefix),      cmocka_unit_test(test_long_messages_are_cut),
-        cmocka_unit_test(test_die_without_context), cmocka_unit_test(test_die_says_who_and_when),
-        cmocka_unit_test(test_die_ends_the_others), cmocka_unit_test(test_die_cuts_its_line),
+        cmocka_unit_test(test_foreign_names_are_harmless),
+        cmocka_unit_test(test_die_is_one_harmless_line),
+        cmocka_unit_test(test_set_and_prefix),
+        cmocka_unit_test(test_long_messages_are_cut),
+        cmocka_unit_test(test_die_without_context),
+        cmocka_unit_test(test_die_says_who_and_when),
+        cmocka_unit_test(test_die_ends_the_others),
+        cmocka_unit_test(test_die_cuts_its_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -397,6 +397,32 @@ static void follows_links(void **state)
     checkpoint_close(c);
 }
 
+/* What a snapshot looks like whose blobs were cleaned up: said as it is. */
+static void links_to_nothing_are_named(void **state)
+{
+    (void)state;
+    struct err e;
+    struct checkpoint *c;
+    scratch_directory("gone");
+    assert_int_equal(symlink("../blobs/0123", scratch_path("gone/model.safetensors")), 0);
+    expect_error(checkpoint_open(&c, scratch_path("gone"), &e), &e, "gone/model.safetensors",
+                 "is a link to ../blobs/0123, which does not exist", NULL);
+}
+
+/* A pipe in the place of weights is an error at once, not something to wait for. */
+static void pipes_are_not_waited_for(void **state)
+{
+    (void)state;
+    struct err e;
+    struct checkpoint *c;
+    scratch_directory("pipe");
+    assert_int_equal(mkfifo(scratch_path("pipe/model.safetensors"), 0600), 0);
+    alarm(5);
+    expect_error(checkpoint_open(&c, scratch_path("pipe"), &e), &e, "model.safetensors",
+                 "not a regular file", NULL);
+    alarm(0);
+}
+
 int main(void)
 {
     scratch_begin();
@@ -412,6 +438,8 @@ int main(void)
         cmocka_unit_test(index_names_the_file_a_tensor_is_really_in),
         cmocka_unit_test(directories),
         cmocka_unit_test(follows_links),
+        cmocka_unit_test(links_to_nothing_are_named),
+        cmocka_unit_test(pipes_are_not_waited_for),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     scratch_end();

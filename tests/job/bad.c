@@ -67,7 +67,7 @@ static const struct bad all[] = {
     /* keys */
     {GOOD "schedule:\n  slotz: 4\n", NULL,
      "job.yaml:5:3: unknown key 'slotz' in schedule; did you mean 'slots'?"},
-    {"\"mo\\ndel\": m\n", NULL, "job.yaml:1:1: unknown key 'mo del'; did you mean 'model'?"},
+    {"\"mo\\ndel\": m\n", NULL, "job.yaml:1:1: unknown key 'mo?del'; did you mean 'model'?"},
     {"modle: m\n", NULL, "job.yaml:1:1: unknown key 'modle'; did you mean 'model'?"},
     {GOOD "Device: cpu\n", NULL, "job.yaml:4:1: unknown key 'Device'; did you mean 'device'?"},
     {GOOD "slots: 4\n", NULL, "job.yaml:4:1: unknown key 'slots'; there is 'slots' in schedule"},

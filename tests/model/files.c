@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-void files_make(char path[FILES_PATH])
+void fixture_make(char path[FILES_PATH])
 {
     const char *where = getenv("TMPDIR");
     snprintf(path, FILES_PATH, "%s/tandem-model-XXXXXX", where ? where : "/tmp");
@@ -24,31 +24,31 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-void files_remove(const char *path)
+void fixture_remove(const char *path)
 {
     if (nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0)
         die("%s: cannot be removed: %m", path);
 }
 
-void files_join(char path[FILES_PATH], const char *directory, const char *name)
+void fixture_join(char path[FILES_PATH], const char *directory, const char *name)
 {
     if (snprintf(path, FILES_PATH, "%s/%s", directory, name) >= FILES_PATH)
         die("%s/%s: the path is too long", directory, name);
 }
 
-void files_write(const char *directory, const char *name, const void *data, size_t bytes)
+void fixture_write(const char *directory, const char *name, const void *data, size_t bytes)
 {
     char path[FILES_PATH];
-    files_join(path, directory, name);
+    fixture_join(path, directory, name);
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f) != 0)
         die("%s: %m", path);
 }
 
-char *files_read(const char *directory, const char *name, size_t *bytes)
+char *fixture_read(const char *directory, const char *name, size_t *bytes)
 {
     char path[FILES_PATH];
-    files_join(path, directory, name);
+    fixture_join(path, directory, name);
     FILE *f = fopen(path, "rb");
     if (!f || fseek(f, 0, SEEK_END) != 0)
         die("%s: %m", path);
@@ -76,10 +76,10 @@ void files_odd_model(struct generate_options *o, const char *directory)
     o->directory = directory;
 }
 
-void files_config(const char *directory, const char *field, const char *json)
+void fixture_config(const char *directory, const char *field, const char *json)
 {
     size_t bytes;
-    char *text = files_read(directory, "config.json", &bytes);
+    char *text = fixture_read(directory, "config.json", &bytes);
     json_t *root = json_loads(text, 0, NULL);
     json_t *value = json ? json_loads(json, JSON_DECODE_ANY, NULL) : NULL;
     if (!root || (json && !value))
@@ -89,7 +89,7 @@ void files_config(const char *directory, const char *field, const char *json)
     else
         json_object_del(root, field);
     char *out = json_dumps(root, JSON_INDENT(1));
-    files_write(directory, "config.json", out, strlen(out));
+    fixture_write(directory, "config.json", out, strlen(out));
     free(out);
     free(text);
     json_decref(root);
@@ -111,12 +111,12 @@ static void edit_entry(json_t *header, const char *tensor, const char *name, con
     }
 }
 
-void files_tensor(const char *directory, const char *tensor, const char *name, const char *dtype,
-                  const char *shape)
+void fixture_tensor(const char *directory, const char *tensor, const char *name, const char *dtype,
+                    const char *shape)
 {
     size_t bytes;
     uint64_t length = 0;
-    char *file = files_read(directory, "model.safetensors", &bytes);
+    char *file = fixture_read(directory, "model.safetensors", &bytes);
     for (int i = 7; i >= 0; i--)
         length = length << 8 | (uint8_t)file[i];
     json_t *header = json_loadb(file + 8, length, 0, NULL);
@@ -130,7 +130,7 @@ void files_tensor(const char *directory, const char *tensor, const char *name, c
     memset(out + 8, ' ', padded);
     memcpy(out + 8, json, used);
     memcpy(out + 8 + padded, file + 8 + length, data);
-    files_write(directory, "model.safetensors", out, 8 + padded + data);
+    fixture_write(directory, "model.safetensors", out, 8 + padded + data);
     free(out);
     free(json);
     free(file);

@@ -9,27 +9,27 @@
 
 #define FILES_PATH 512
 
-/* Makes a new directory and writes its path; files_remove() deletes it with everything in it. */
-void files_make(char path[FILES_PATH]);
-void files_remove(const char *path);
+/* Makes a new directory and writes its path; fixture_remove() deletes it with everything in it. */
+void fixture_make(char path[FILES_PATH]);
+void fixture_remove(const char *path);
 
 /* path = directory/name. */
-void files_join(char path[FILES_PATH], const char *directory, const char *name);
+void fixture_join(char path[FILES_PATH], const char *directory, const char *name);
 
-void files_write(const char *directory, const char *name, const void *data, size_t bytes);
+void fixture_write(const char *directory, const char *name, const void *data, size_t bytes);
 
 /* The whole file, malloc'd, with a NUL behind it. */
-char *files_read(const char *directory, const char *name, size_t *bytes);
+char *fixture_read(const char *directory, const char *name, size_t *bytes);
 
 /* The shape of a model in which no size is a multiple of 8, or equals another. */
 void files_odd_model(struct generate_options *o, const char *directory);
 
 /* Sets `field` of the directory's config.json to the JSON text; NULL removes it. */
-void files_config(const char *directory, const char *field, const char *json);
+void fixture_config(const char *directory, const char *field, const char *json);
 
 /* Rewrites the header entry of one tensor of model.safetensors; its data stay where they are. NULL
  * leaves name, dtype or shape (JSON text) as it is. */
-void files_tensor(const char *directory, const char *tensor, const char *name, const char *dtype,
-                  const char *shape);
+void fixture_tensor(const char *directory, const char *tensor, const char *name, const char *dtype,
+                    const char *shape);
 
 #endif

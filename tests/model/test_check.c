@@ -23,7 +23,7 @@ static void generate(enum base base)
 {
     struct generate_options o;
     struct err e;
-    files_remove(directory);
+    fixture_remove(directory);
     files_odd_model(&o, directory);
     o.dtype = base == FP8 ? DTYPE_F8E4M3 : DTYPE_BF16;
     o.model.tied = base == TIED;
@@ -61,7 +61,7 @@ static void test_good_ones_fit(void **state)
 /* One edit of the header or of config.json, and lines of the message. */
 static const struct {
     enum base base;
-    const char *tensor, *name, *dtype, *shape; /* files_tensor(); tensor NULL: files_config() */
+    const char *tensor, *name, *dtype, *shape; /* fixture_tensor(); tensor NULL: fixture_config() */
     const char *field, *value;
     const char *lines[3];
     int problems;
@@ -292,10 +292,10 @@ static void test_defects(void **state)
     for (size_t i = 0; i < sizeof defects / sizeof *defects; i++) {
         generate(defects[i].base);
         if (defects[i].tensor)
-            files_tensor(directory, defects[i].tensor, defects[i].name, defects[i].dtype,
-                         defects[i].shape);
+            fixture_tensor(directory, defects[i].tensor, defects[i].name, defects[i].dtype,
+                           defects[i].shape);
         else
-            files_config(directory, defects[i].field, defects[i].value);
+            fixture_config(directory, defects[i].field, defects[i].value);
         if (check(&e) == 0)
             fail_msg("defect %zu was not found", i);
         for (size_t l = 0; l < 3 && defects[i].lines[l]; l++)
@@ -313,7 +313,7 @@ static void test_fp8_needs_its_config(void **state)
     (void)state;
     struct err e;
     generate(FP8);
-    files_config(directory, "quantization_config", NULL);
+    fixture_config(directory, "quantization_config", NULL);
     assert_int_equal(check(&e), -1);
     assert_non_null(strstr(e.text, "is F8_E4M3, but config.json has no quantization_config"));
     assert_non_null(strstr(e.text, "\n  and "));
@@ -325,8 +325,8 @@ static void test_formats_may_mix(void **state)
     (void)state;
     struct err e;
     generate(PLAIN);
-    files_config(directory, "quantization_config",
-                 "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}");
+    fixture_config(directory, "quantization_config",
+                   "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}");
     if (check(&e) != 0)
         fail_msg("%s", e.text);
 }
@@ -398,14 +398,14 @@ static void test_names_are_matched_back(void **state)
 static int make(void **state)
 {
     (void)state;
-    files_make(directory);
+    fixture_make(directory);
     return 0;
 }
 
 static int clean(void **state)
 {
     (void)state;
-    files_remove(directory);
+    fixture_remove(directory);
     return 0;
 }
 

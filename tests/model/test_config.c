@@ -57,7 +57,7 @@ static void write_config(bool vision, const char *change, const char *without)
         json_object_set_new(root, "text_config", text);
     }
     char *out = json_dumps(root, JSON_INDENT(2));
-    files_write(directory, "config.json", out, strlen(out));
+    fixture_write(directory, "config.json", out, strlen(out));
     free(out);
     json_decref(more);
     json_decref(root);
@@ -275,7 +275,7 @@ static void expect_error(const char *file, const char *words)
 {
     static struct model m;
     struct err e;
-    files_write(directory, "config.json", file, strlen(file));
+    fixture_write(directory, "config.json", file, strlen(file));
     assert_int_equal(model_read(&m, directory, &e), -1);
     if (!strstr(e.text, words))
         fail_msg("no \"%s\" in: %s", words, e.text);
@@ -303,7 +303,7 @@ static void test_unknown_outside_text_config(void **state)
     static struct model m;
     struct err e;
     must_read(&m, true, "{}", "");
-    files_config(directory, "window", "5");
+    fixture_config(directory, "window", "5");
     assert_int_equal(model_read(&m, directory, &e), -1);
     assert_non_null(strstr(e.text, "config.json: window (5) is unknown"));
 }
@@ -311,14 +311,14 @@ static void test_unknown_outside_text_config(void **state)
 static int make(void **state)
 {
     (void)state;
-    files_make(directory);
+    fixture_make(directory);
     return 0;
 }
 
 static int clean(void **state)
 {
     (void)state;
-    files_remove(directory);
+    fixture_remove(directory);
     return 0;
 }
 

@@ -289,7 +289,7 @@ static double *reference_logits(const char *directory, size_t vocab)
         die("the reference failed: %.200s...", command);
 
     char path[FILES_PATH];
-    files_join(path, directory, "logits.h5");
+    fixture_join(path, directory, "logits.h5");
     double *logits = calloc(TOKENS * vocab, sizeof *logits);
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     hid_t data = H5Dopen2(file, "logits", H5P_DEFAULT), space = H5Dget_space(data);
@@ -367,7 +367,7 @@ static void check_backend(const struct backend *b, const char *model, const doub
 static void check_model(const char *name, struct generate_options *o)
 {
     struct err e;
-    files_remove(directory);
+    fixture_remove(directory);
     o->directory = directory;
     if (generate_checkpoint(o, &e) != 0)
         die("%s", e.text);
@@ -426,14 +426,14 @@ static void test_fp8(void **state)
 static int make(void **state)
 {
     (void)state;
-    files_make(directory);
+    fixture_make(directory);
     return 0;
 }
 
 static int clean(void **state)
 {
     (void)state;
-    files_remove(directory);
+    fixture_remove(directory);
     return 0;
 }
 

@@ -22,7 +22,7 @@ static struct checkpoint *generate(struct generate_options *o, const char *name)
     struct checkpoint *c;
     struct err e;
     char path[FILES_PATH];
-    files_join(path, top, name);
+    fixture_join(path, top, name);
     o->directory = path;
     if (generate_checkpoint(o, &e) != 0 || checkpoint_open(&c, path, &e) != 0)
         die("%s", e.text);
@@ -118,7 +118,7 @@ static void test_config_round_trip(void **state)
     o.model.n_eos = 2;
     o.model.eos[1] = 60;
     checkpoint_close(generate(&o, "round"));
-    files_join(path, top, "round");
+    fixture_join(path, top, "round");
     assert_int_equal(model_read(&m, path, &e), 0);
     o.model.fp8_blocks = true;
     assert_memory_equal(m.moe, o.model.moe, sizeof m.moe);
@@ -228,17 +228,17 @@ static void test_tokenizer_is_copied(void **state)
     size_t n;
     struct err e;
     odd(&o, DTYPE_BF16);
-    files_join(from, top, "from");
-    files_join(to, top, "to");
+    fixture_join(from, top, "from");
+    fixture_join(to, top, "to");
     o.directory = from;
     assert_int_equal(generate_checkpoint(&o, &e), 0);
     o.directory = to;
     o.tokenizer = from;
     assert_int_equal(generate_checkpoint(&o, &e), -1);
     assert_non_null(strstr(e.text, "from/tokenizer.json: cannot be read"));
-    files_write(from, "tokenizer.json", "{\"a\": 1}", 8);
+    fixture_write(from, "tokenizer.json", "{\"a\": 1}", 8);
     assert_int_equal(generate_checkpoint(&o, &e), 0); /* no config.json was left behind */
-    char *copy = files_read(to, "tokenizer.json", &n);
+    char *copy = fixture_read(to, "tokenizer.json", &n);
     assert_string_equal(copy, "{\"a\": 1}");
     free(copy);
 }
@@ -259,13 +259,13 @@ static void test_refusals(void **state)
     char path[FILES_PATH];
     odd(&o, DTYPE_BF16);
     checkpoint_close(generate(&o, "twice"));
-    files_join(path, top, "twice");
+    fixture_join(path, top, "twice");
     o.directory = path;
     expect_refused(&o, "twice/config.json: is there already");
-    files_join(path, top, "no/parent");
+    fixture_join(path, top, "no/parent");
     expect_refused(&o, "no/parent: cannot be made: No such file");
 
-    files_join(path, top, "refused");
+    fixture_join(path, top, "refused");
     o.model.router.topk = 8;
     expect_refused(&o, "moe_top_k is 8, but moe_num_experts is 7");
     odd(&o, DTYPE_BF16);
@@ -341,14 +341,14 @@ static void test_settings(void **state)
 static int make(void **state)
 {
     (void)state;
-    files_make(top);
+    fixture_make(top);
     return 0;
 }
 
 static int clean(void **state)
 {
     (void)state;
-    files_remove(top);
+    fixture_remove(top);
     return 0;
 }
 

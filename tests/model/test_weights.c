@@ -30,7 +30,7 @@ static void set_up(enum dtype dtype)
 {
     struct generate_options o;
     struct err e;
-    files_make(directory);
+    fixture_make(directory);
     files_odd_model(&o, directory);
     o.dtype = dtype;
     o.model.hidden = 133;
@@ -66,7 +66,7 @@ static void tear_down(void)
 {
     backend->device->close(device);
     checkpoint_close(checkpoint);
-    files_remove(directory);
+    fixture_remove(directory);
 }
 
 /* ---- shares of the FFN ---------------------------------------------------------------------- */

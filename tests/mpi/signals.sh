@@ -1,0 +1,38 @@
+#!/bin/bash
+# A signal ends a job with status 75 whatever it is busy with: before anything is decoded at once, later
+# after the step it is in.
+# timeout: 120
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+sed 's/^  ffn:.*/  colocated: true/' $job >"$work/alone.yaml"
+
+# stop_while SIGNAL SECONDS STATUS ARGUMENTS ... - sends the signal to the one rank of a job after so long.
+stop_while() {
+    local signal=$1 after=$2 wanted=$3 pid status
+    shift 3
+    timeout -k 1 20 "$tandem" run "$work/alone.yaml" --set output.file="$work/s.h5" "$@" >"$work/log" 2>&1 &
+    pid=$!
+    sleep "$after"
+    kill "-$signal" "$(pgrep -P $pid)" || fail "$*: ended before the signal: $(cat "$work/log")"
+    wait $pid
+    status=$?
+    [ $status = "$wanted" ] || fail "SIG$signal: exit status $status, wanted $wanted: $(cat "$work/log")"
+}
+
+# Reading inputs may last: here a prompts file that never comes.
+mkfifo "$work/pipe.yaml"
+for signal in TERM USR1 INT; do
+    timeout -k 1 20 "$tandem" run "$work/pipe.yaml" >"$work/log" 2>&1 &
+    pid=$!
+    sleep 0.7
+    kill "-$signal" "$(pgrep -P $pid)" || fail "no job that waits for its input"
+    wait $pid
+    status=$?
+    [ $status = 75 ] || fail "SIG$signal while inputs are read: exit status $status: $(cat "$work/log")"
+done
+for signal in TERM USR1; do
+    stop_while $signal 2 75 --set prompts.count=21 --set sampling.samples=400 --set sampling.ignore_eos=true
+done
+"$tandem" export --partial "$work/s.h5" | grep -q '"text"' || fail "nothing of a stopped job was sealed"
+echo "signals end a job, with what is finished kept"
