@@ -132,29 +132,30 @@ static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep k
 
 static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
 {
-    int rows[64];
+    int rows[RIG_PICKED], *all = rig_host(r, (size_t)n, sizeof *all);
+    size_t hidden = in->hidden, picked = (size_t)rig_some_rows(n, rows);
     for (int i = 0; i < n; i++)
-        rows[i] = i;
-    size_t hidden = in->hidden;
-    double *want = rig_host(r, (size_t)n * hidden, sizeof *want);
-    double *size = rig_host(r, (size_t)n, sizeof *size);
-    const float *got = (const float *)(const void *)run_ffn(r, in, rows, n);
+        all[i] = i;
+    double *want = rig_host(r, picked * hidden, sizeof *want);
+    double *size = rig_host(r, picked, sizeof *size);
+    const float *got = (const float *)(const void *)run_ffn(r, in, all, n);
+    got = rig_pick(r, got, hidden, rows, (int)picked);
     rig_keep(r);
-    for (size_t i = 0; i < (size_t)n; i++) {
-        double *squares = rig_host(r, hidden, sizeof *squares);
+    for (size_t p = 0; p < picked; p++) {
+        size_t i = (size_t)rows[p];
+        double *squares = rig_host(r, hidden, sizeof *squares), *sum = want + p * hidden;
         for (int e = 0; e < in->part.n_experts; e++)
             for (size_t k = 0; k < in->topk; k++)
                 if (in->ids[i * in->topk + k] == in->part.first_expert + e)
                     reference_mlp(r, &in->experts[e], in->keep, in->x + i * hidden,
-                                  (double)in->weights[i * in->topk + k], want + i * hidden,
-                                  squares);
-        reference_mlp(r, &in->shared, in->keep, in->x + i * hidden, 1, want + i * hidden, squares);
+                                  (double)in->weights[i * in->topk + k], sum, squares);
+        reference_mlp(r, &in->shared, in->keep, in->x + i * hidden, 1, sum, squares);
         for (size_t h = 0; h < hidden; h++)
-            size[i] = fmax(size[i], fmax(fabs(want[i * hidden + h]), sqrt(squares[h])));
+            size[p] = fmax(size[p], fmax(fabs(sum[h]), sqrt(squares[h])));
         rig_clear(r);
     }
     enum dtype coarse = r->act == DTYPE_BF16 ? DTYPE_BF16 : in->out;
-    rig_compare(r, "out", got, want, (size_t)n, hidden, size, rig_tolerance(coarse));
+    rig_compare(r, "out", got, want, picked, hidden, size, rig_tolerance(coarse));
 }
 
 static struct device_limits limits_of(const struct shape *s, size_t rows)
@@ -300,6 +301,28 @@ int case_ffn_order(const struct backend *b)
                 rig_fail(&r, "row %zu is %g", i / 77, (double)got[i]);
                 break;
             }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
+/* More rows than one slab, so many that an expert's work comes in units of several panels, and
+ * inputs of both products beyond one chunk of a row. */
+int case_ffn_large(const struct backend *b)
+{
+    static const struct shape shape = {1100, 544, 40, 1, 2, 4, 2};
+    static const size_t acts[] = {0, 1, 1}, kept[] = {1, 1, 2}; /* of shape_acts, of forms */
+    int failures = 0, n = 515;
+    for (size_t i = 0; i < COUNT(acts); i++) {
+        struct rig r;
+        struct device_limits limits = limits_of(&shape, (size_t)n);
+        rig_open(&r, b, shape_acts[acts[i]], DTYPE_BF16, 2, &limits);
+        struct ffn_inputs in = {.keep = forms[kept[i]].keep, .out = DTYPE_F32};
+        rig_at(&r, "ffn: weights %s, hidden %d, inter %d, rows %d", form_name(kept[i]),
+               shape.hidden, shape.inter, n);
+        fill_inputs(&r, &in, &shape, forms[kept[i]].dtype, n);
+        rig_keep(&r);
+        check_ffn(&r, &in, n);
         failures += rig_close(&r);
     }
     return failures;

@@ -46,16 +46,19 @@ static void reference(const struct linear_inputs *in, const double *w, size_t ro
 
 static void check_linear(struct rig *r, struct linear_inputs *in, int n)
 {
-    int rows[64];
+    int rows[RIG_PICKED], *all = rig_host(r, (size_t)n, sizeof *all),
+                          picked = rig_some_rows(n, rows);
     for (int i = 0; i < n; i++)
-        rows[i] = i;
+        all[i] = i;
     const struct weight_part *part = &in->w.part;
     in->x = rig_values(r, r->act, (size_t)n * part->k, 1);
-    double *want = rig_host(r, (size_t)n * part->n, sizeof *want);
-    double *size = rig_host(r, (size_t)n, sizeof *size);
-    reference(in, rig_kept(r, &in->w, in->keep), (size_t)n, want, size);
-    rig_compare(r, "y", (const float *)(const void *)run_linear(r, in, rows, n), want, (size_t)n,
-                part->n, size, rig_tolerance(in->out));
+    double *want = rig_host(r, (size_t)picked * part->n, sizeof *want);
+    double *size = rig_host(r, (size_t)picked, sizeof *size);
+    const float *got = (const float *)(const void *)run_linear(r, in, all, n);
+    got = rig_pick(r, got, part->n, rows, picked);
+    in->x = rig_pick(r, in->x, part->k, rows, picked);
+    reference(in, rig_kept(r, &in->w, in->keep), (size_t)picked, want, size);
+    rig_compare(r, "y", got, want, (size_t)picked, part->n, size, rig_tolerance(in->out));
     size_t least = part->n * part->k * (in->keep == WEIGHT_INT8 ? 1 : dtype_size(part->dtype));
     struct weight_part shape = *part; /* the plan asks before there is any data */
     shape.data = NULL;
@@ -102,6 +105,35 @@ int case_linear(const struct backend *b)
                                                forms[f].keep, out, NULL};
                     check_linear(&r, &in, shape_rows[n]);
                 }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
+/* More inputs than one chunk of a row has, more rows than one slab, and FP8 that begins anywhere
+ * within a block. */
+int case_linear_large(const struct backend *b)
+{
+    static const size_t begin[] = {64, 16, 112, 48, 0, 100};
+    int failures = 0, n = 530;
+    struct device_limits limits = {.rows = (size_t)n, .hidden = 1100};
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r;
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &limits);
+        for (size_t f = 0; f < 4; f++) {
+            int rows = f == 1 || a == 0 ? n : 13;
+            rig_at(&r, "linear: weights %s%s, n 130, k 1100, rows %d", dtype_name(forms[f].dtype),
+                   forms[f].keep == WEIGHT_INT8 ? " as int8" : "", rows);
+            struct linear_inputs in = {rig_weight(&r, forms[f].dtype, 130, 1100, 0, 0),
+                                       forms[f].keep, DTYPE_F32, NULL};
+            check_linear(&r, &in, rows);
+        }
+        for (size_t i = 0; i < COUNT(begin); i++) {
+            rig_at(&r, "linear: weights fp8, n 70, k 600 from (48, %zu), rows 5", begin[i]);
+            struct linear_inputs in = {rig_weight(&r, DTYPE_F8E4M3, 70, 600, 48, begin[i]),
+                                       WEIGHT_KEEP, DTYPE_F32, NULL};
+            check_linear(&r, &in, 5);
+        }
         failures += rig_close(&r);
     }
     return failures;

@@ -72,7 +72,7 @@ static void check_logprob(struct rig *r, const float *logits, int vocab, size_t 
 /* Rows with one largest logit, with several equal ones, with NaN, and with -inf. */
 int case_greedy(const struct backend *b)
 {
-    static const int vocabs[] = {1, 2, 7, 64, 65, 300, 1031};
+    static const int vocabs[] = {1, 2, 7, 64, 65, 300, 1031, 5003};
     int failures = 0;
     for (size_t v = 0; v < COUNT(vocabs); v++) {
         int vocab = vocabs[v];
@@ -198,29 +198,38 @@ static struct sample_params *random_params(struct rig *r, size_t n)
     return params;
 }
 
+static int check_vocab(const struct backend *b, int vocab, int n)
+{
+    struct rig r;
+    struct device_limits limits = limits_of(vocab, (size_t)n);
+    size_t width = (size_t)vocab;
+    rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 3, &limits);
+    rig_at(&r, "sample: vocabulary %d", vocab);
+    float *logits = rig_values(&r, DTYPE_F32, (size_t)n * width, 8);
+    for (size_t i = 0; i < (size_t)n * width; i++)
+        if (i / width % 5 == 3)
+            logits[i] = rintf(logits[i]); /* many equal ones */
+    struct sample_inputs in = {vocab, logits, random_params(&r, (size_t)n)};
+    rig_keep(&r);
+    const struct drawn *got = draw_all(&r, &in, n);
+    for (int row = 0; row < n; row++)
+        check_draw(&r, &in.params[row], logits + (size_t)row * width, vocab, (size_t)row, got[row]);
+    return rig_close(&r);
+}
+
 int case_sample(const struct backend *b)
 {
     static const int vocabs[] = {1, 2, 7, 64, 65, 300, 1031};
-    int failures = 0, n = 195;
-    for (size_t v = 0; v < COUNT(vocabs); v++) {
-        struct rig r;
-        struct device_limits limits = limits_of(vocabs[v], (size_t)n);
-        size_t width = (size_t)vocabs[v];
-        rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 3, &limits);
-        rig_at(&r, "sample: vocabulary %d", vocabs[v]);
-        float *logits = rig_values(&r, DTYPE_F32, (size_t)n * width, 8);
-        for (size_t i = 0; i < (size_t)n * width; i++)
-            if (i / width % 5 == 3)
-                logits[i] = rintf(logits[i]); /* many equal ones */
-        struct sample_inputs in = {vocabs[v], logits, random_params(&r, (size_t)n)};
-        rig_keep(&r);
-        const struct drawn *got = draw_all(&r, &in, n);
-        for (int row = 0; row < n; row++)
-            check_draw(&r, &in.params[row], logits + (size_t)row * width, vocabs[v], (size_t)row,
-                       got[row]);
-        failures += rig_close(&r);
-    }
+    int failures = 0;
+    for (size_t v = 0; v < COUNT(vocabs); v++)
+        failures += check_vocab(b, vocabs[v], 195);
     return failures;
+}
+
+/* A vocabulary of several runs of partial sums. */
+int case_sample_large(const struct backend *b)
+{
+    return check_vocab(b, 5003, 40);
 }
 
 /* ---- exact answers --------------------------------------------------------------------------- */

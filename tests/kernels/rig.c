@@ -241,6 +241,17 @@ void rig_compare(struct rig *r, const char *name, const float *got, const double
     }
 }
 
+int rig_some_rows(int n, int *rows)
+{
+    int picked = 0;
+    for (int i = 0; i < n && picked < RIG_PICKED; i++) {
+        bool edge = (i + 2) % 512 < 3 || i == n - 1;
+        if (n <= RIG_PICKED || i % 41 == 0 || edge)
+            rows[picked++] = i;
+    }
+    return picked;
+}
+
 void rig_same_bytes(struct rig *r, const char *name, const void *got, const void *want,
                     size_t bytes)
 {

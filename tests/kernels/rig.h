@@ -78,6 +78,11 @@ double rig_tolerance(enum dtype t);
 void rig_compare(struct rig *r, const char *name, const float *got, const double *want, size_t rows,
                  size_t width, const double *size, double tolerance);
 
+/* Which of n rows a reference is made for: all while they are few, then the first and last, some on
+ * both sides of every 512th, and every 41st. Returns how many; rows has room for RIG_PICKED. */
+#define RIG_PICKED 64
+int rig_some_rows(int n, int *rows);
+
 void rig_same_bytes(struct rig *r, const char *name, const void *got, const void *want,
                     size_t bytes);
 
