@@ -1,10 +1,13 @@
 /* exchange.h - rows to the FFN ranks and partial sums back, every layer, for every micro-batch.
  *
  * A row leaves its attention rank after the post-attention norm, together with the router's choice,
- * and goes to every FFN rank; each returns the partial sum of its share, and the attention rank
- * adds the partials in the order of the FFN ranks. So the exchange does not care how experts were
- * cut. (Paper section 7.1, figure 6; the broadcast is the paper's, as every FFN rank has a slice of
- * the shared expert.)
+ * and goes to every FFN rank; each makes the partial sum of its share. So the exchange does not care
+ * how experts were cut. (Paper section 7.1, figure 6; the broadcast is the paper's, as every FFN rank
+ * has a slice of the shared expert.)
+ *
+ * Order of additions, the same in every transport: the partials of an instance's ranks are added in
+ * their order, as ops->sum does (one rank: nothing is added), and rounded to the combine dtype; the
+ * attention rank adds the sums of the instances in theirs.
  *
  * A layer l of micro-batch m, in the order in which things happen:
  *
@@ -13,7 +16,7 @@
  *   FFN         receive(l, m)     waits; the rows of all attention ranks
  *               reply_buffer(m)   where to write the partial sums
  *               reply(l, m)       they are on their way
- *   attention   collect(l, m)     waits; the partial sums of all FFN ranks
+ *   attention   collect(l, m)     waits; the partial sums of all FFN instances
  *
  * Order: per micro-batch, layers ascending, and within a layer dispatch before collect. Attention
  * may dispatch (l, 0), (l, 1), ... before it collects (l, 0): that is the pipeline. A micro-batch
@@ -33,6 +36,7 @@
 #include "kernels/ops.h"
 #include "schedule/placement.h"
 
+#include <mpi.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +45,6 @@ struct exchange;
 
 /* The same on all ranks. */
 struct exchange_shape {
-    struct layout layout;
     int micro_batches;
     size_t layers;
     const bool *routed;  /* [layers] does the layer have routed experts? */
@@ -53,12 +56,10 @@ struct exchange_shape {
     double timeout;      /* seconds after which a step counts as hung (nccl); 0: never */
 };
 
-/* This rank. world_of_*: world ranks of all attention and FFN ranks, for the transports; the arrays
- * outlive the exchange. */
-struct exchange_place {
-    bool attention, ffn; /* roles of this rank; both for `local` */
-    int index;           /* among the ranks of its role */
-    const int *world_of_attention, *world_of_ffn;
+/* This rank's end of the exchange; what is pointed to outlives it. */
+struct endpoint {
+    struct place place;
+    MPI_Comm cell; /* the ranks of the layout, in its order; unused by `local` */
     const struct backend *backend;
     struct device *device;
     struct stream *compute; /* operations that fill and read the buffers run here */
@@ -77,12 +78,11 @@ struct wire {
 struct exchange_ops {
     const char *name;
 
-    struct exchange *(*open)(const struct exchange_shape *shape,
-                             const struct exchange_place *place);
+    struct exchange *(*open)(const struct exchange_shape *shape, const struct endpoint *end);
     void (*close)(struct exchange *x);
 
     /* Device and host bytes open() takes: for the memory plan. */
-    size_t (*bytes)(const struct exchange_shape *shape, const struct exchange_place *place);
+    size_t (*bytes)(const struct exchange_shape *shape, const struct place *place);
 
     /* Start of a step: rows[a * micro_batches + m] of every attention rank. All ranks. Host only.
      */
@@ -94,12 +94,8 @@ struct exchange_ops {
     void (*fork)(struct exchange *x);
     void (*join)(struct exchange *x);
 
-    /* How many partial sums collect() returns: one from every FFN rank, or from every FFN instance
-     * where the transport reduces inside an instance. */
-    int (*parts)(const struct layout *layout);
-
     /* Attention. out(): buffers of micro-batch m, free to write until dispatch(). collect() returns
-     * the partials [parts()] in the order of FFN ranks or instances, each [n][H] of the combine
+     * the partials [layout_instances()] in the order of FFN instances, each [n][H] of the combine
      * dtype, valid until the next dispatch() of the same micro-batch; work put on the compute
      * stream after it sees them. */
     struct wire (*out)(struct exchange *x, int m);
@@ -115,15 +111,13 @@ struct exchange_ops {
     /* End of a step; the compute stream has passed it. Nothing is under way any more when it
      * returns. All ranks. */
     void (*end)(struct exchange *x);
-
-    /* Seconds this rank has waited for a peer inside the calls above since open(): exposed wait. */
-    double (*waited)(const struct exchange *x);
 };
 
-extern const struct exchange_ops exchange_local, exchange_shared, exchange_mpi;
+/* All transports in this binary, NULL at the end. */
+extern const struct exchange_ops *const exchange_all[];
 
-/* The NCCL transport, or NULL in a binary without CUDA (kernels/backend.c knows). */
-const struct exchange_ops *exchange_find_nccl(void);
+/* The transport of that name, or NULL: `nccl` is not in a binary without CUDA. */
+const struct exchange_ops *exchange_find(const char *name);
 
 /* Columns that share one scale on the FP8 wire. */
 #define WIRE_SCALE_COLUMNS 128
@@ -135,9 +129,8 @@ struct wire_bytes {
 struct wire_bytes wire_bytes(const struct exchange_shape *shape, size_t n);
 
 /* Device memory for a wire of n rows, and its release. */
-struct wire wire_alloc(const struct exchange_shape *shape, const struct exchange_place *place,
-                       size_t n);
-void wire_free(const struct exchange_place *place, struct wire *w);
+struct wire wire_alloc(const struct exchange_shape *shape, const struct endpoint *end, size_t n);
+void wire_free(const struct endpoint *end, struct wire *w);
 
 /* The wire w from its row `first` on, n rows. */
 struct wire wire_at(const struct exchange_shape *shape, const struct wire *w, size_t first, int n);

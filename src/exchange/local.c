@@ -9,7 +9,7 @@
 
 struct exchange {
     struct exchange_shape shape;
-    struct exchange_place place;
+    struct endpoint end;
     struct wire wire[MICRO_BATCHES_MAX];
     void *partial[MICRO_BATCHES_MAX];
     int rows[MICRO_BATCHES_MAX];
@@ -20,15 +20,14 @@ static size_t partial_bytes(const struct exchange_shape *shape)
     return mem_mul(mem_mul(shape->rows, shape->hidden), dtype_size(shape->combine));
 }
 
-static struct exchange *local_open(const struct exchange_shape *shape,
-                                   const struct exchange_place *place)
+static struct exchange *local_open(const struct exchange_shape *shape, const struct endpoint *end)
 {
     struct exchange *x = mem_zeroed(1, sizeof *x);
     x->shape = *shape;
-    x->place = *place;
+    x->end = *end;
     for (int m = 0; m < shape->micro_batches; m++) {
-        x->wire[m] = wire_alloc(shape, place, shape->rows);
-        x->partial[m] = place->backend->device->alloc(place->device, partial_bytes(shape));
+        x->wire[m] = wire_alloc(shape, end, shape->rows);
+        x->partial[m] = end->backend->device->alloc(end->device, partial_bytes(shape));
     }
     return x;
 }
@@ -38,13 +37,13 @@ static void local_close(struct exchange *x)
     if (!x)
         return;
     for (int m = 0; m < x->shape.micro_batches; m++) {
-        wire_free(&x->place, &x->wire[m]);
-        x->place.backend->device->release(x->place.device, x->partial[m]);
+        wire_free(&x->end, &x->wire[m]);
+        x->end.backend->device->release(x->end.device, x->partial[m]);
     }
     free(x);
 }
 
-static size_t local_bytes(const struct exchange_shape *shape, const struct exchange_place *place)
+static size_t local_bytes(const struct exchange_shape *shape, const struct place *place)
 {
     (void)place;
     struct wire_bytes b = wire_bytes(shape, shape->rows);
@@ -55,7 +54,7 @@ static size_t local_bytes(const struct exchange_shape *shape, const struct excha
 static void local_begin(struct exchange *x, const int *rows)
 {
     for (int m = 0; m < x->shape.micro_batches; m++)
-        x->rows[m] = rows[x->place.index * x->shape.micro_batches + m];
+        x->rows[m] = rows[x->end.place.index * x->shape.micro_batches + m];
 }
 
 static struct wire local_wire(struct exchange *x, int m)
@@ -90,18 +89,11 @@ static void local_end(struct exchange *x)
     (void)x;
 }
 
-static double local_waited(const struct exchange *x)
-{
-    (void)x;
-    return 0;
-}
-
 const struct exchange_ops exchange_local = {
     .name = "local",
     .open = local_open,
     .close = local_close,
     .bytes = local_bytes,
-    .parts = layout_ffn_ranks,
     .begin = local_begin,
     .out = local_wire,
     .dispatch = local_dispatch,
@@ -110,5 +102,4 @@ const struct exchange_ops exchange_local = {
     .reply_buffer = local_reply_buffer,
     .reply = local_dispatch,
     .end = local_end,
-    .waited = local_waited,
 };

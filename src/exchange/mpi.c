@@ -9,22 +9,20 @@
  * Waiting polls and gives the core away between polls: with more ranks than cores, the peer that is
  * waited for may need this very core (base/backoff.h).
  */
-#include "base/backoff.h"
-#include "base/clock.h"
 #include "base/mem.h"
+#include "exchange/call.h"
 #include "exchange/exchange.h"
 
 #include <limits.h>
-#include <mpi.h>
 #include <stdlib.h>
 
 enum { TAG_ROWS = 0, TAG_PARTIALS = MICRO_BATCHES_MAX };
 
 struct exchange {
     struct exchange_shape shape;
-    struct exchange_place place;
-    int n_peers;     /* ranks of the other role */
-    const int *peer; /* their world ranks */
+    struct endpoint end;
+    int n_peers;    /* ranks of the other role */
+    int first_peer; /* their ranks in the cell are consecutive */
     MPI_Comm comm;
     MPI_Datatype partial_row; /* [H] of the combine dtype */
 
@@ -37,34 +35,21 @@ struct exchange {
     int *peer_rows[MICRO_BATCHES_MAX];             /* [n_peers] rows exchanged with each peer */
     MPI_Datatype *wire_type[2][MICRO_BATCHES_MAX]; /* [routed][m][peer], absolute addresses */
     MPI_Request *out[MICRO_BATCHES_MAX], *in[MICRO_BATCHES_MAX]; /* [n_peers] */
-
-    double waited;
 };
 
-/* Every call's result is looked at: errors return, and are told with rank, role and step. */
-static void must(int code, const char *what)
+static size_t most_rows(const struct exchange_shape *s, const struct place *p)
 {
-    char text[MPI_MAX_ERROR_STRING];
-    int length;
-    if (code == MPI_SUCCESS)
-        return;
-    MPI_Error_string(code, text, &length);
-    die("MPI: %s failed: %s", what, text);
+    return p->attention ? s->rows : mem_mul(s->rows, (size_t)p->layout.attention);
 }
 
-static size_t most_rows(const struct exchange_shape *s, const struct exchange_place *p)
+static size_t partial_bytes(const struct exchange_shape *s, const struct place *p)
 {
-    return p->attention ? s->rows : mem_mul(s->rows, (size_t)s->layout.attention);
-}
-
-static size_t partial_bytes(const struct exchange_shape *s, const struct exchange_place *p)
-{
-    size_t copies = p->attention ? (size_t)layout_ffn_ranks(&s->layout) : 1;
+    size_t copies = p->attention ? (size_t)layout_ffn_ranks(&p->layout) : 1;
     size_t row = mem_mul(s->hidden, dtype_size(s->combine));
     return mem_mul(mem_mul(most_rows(s, p), row), copies);
 }
 
-static size_t mpi_bytes(const struct exchange_shape *s, const struct exchange_place *p)
+static size_t mpi_bytes(const struct exchange_shape *s, const struct place *p)
 {
     struct wire_bytes b = wire_bytes(s, most_rows(s, p));
     size_t one = b.rows + b.scales + b.ids + b.weights + partial_bytes(s, p);
@@ -83,10 +68,10 @@ static void check_counts(const struct exchange_shape *s)
 
 static void open_micro_batch(struct exchange *x, int m)
 {
-    const struct device_ops *dev = x->place.backend->device;
+    const struct device_ops *dev = x->end.backend->device;
     size_t peers = (size_t)x->n_peers;
-    x->wire[m] = wire_alloc(&x->shape, &x->place, most_rows(&x->shape, &x->place));
-    x->partial[m] = dev->alloc(x->place.device, partial_bytes(&x->shape, &x->place));
+    x->wire[m] = wire_alloc(&x->shape, &x->end, most_rows(&x->shape, &x->end.place));
+    x->partial[m] = dev->alloc(x->end.device, partial_bytes(&x->shape, &x->end.place));
     x->parts[m] = mem_zeroed(peers, sizeof *x->parts[m]);
     x->peer_rows[m] = mem_zeroed(peers, sizeof *x->peer_rows[m]);
     x->out[m] = mem_new(peers, sizeof(MPI_Request));
@@ -99,21 +84,22 @@ static void open_micro_batch(struct exchange *x, int m)
     }
 }
 
-static struct exchange *mpi_open(const struct exchange_shape *shape,
-                                 const struct exchange_place *place)
+static struct exchange *mpi_open(const struct exchange_shape *shape, const struct endpoint *end)
 {
     struct exchange *x = mem_zeroed(1, sizeof *x);
     x->shape = *shape;
-    x->place = *place;
-    x->n_peers = place->attention ? layout_ffn_ranks(&shape->layout) : shape->layout.attention;
-    x->peer = place->attention ? place->world_of_ffn : place->world_of_attention;
+    x->end = *end;
+    const struct layout *l = &end->place.layout;
+    x->n_peers = end->place.attention ? layout_ffn_ranks(l) : l->attention;
+    x->first_peer = end->place.attention ? l->attention : 0;
     check_counts(shape);
-    must(MPI_Comm_dup(MPI_COMM_WORLD, &x->comm), "MPI_Comm_dup");
-    must(MPI_Comm_set_errhandler(x->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    must(MPI_Type_contiguous((int)(shape->hidden * dtype_size(shape->combine)), MPI_BYTE,
-                             &x->partial_row),
-         "MPI_Type_contiguous");
-    must(MPI_Type_commit(&x->partial_row), "MPI_Type_commit");
+    mpi_meet(end->cell);
+    mpi_must(MPI_Comm_dup(end->cell, &x->comm), "MPI_Comm_dup");
+    mpi_must(MPI_Comm_set_errhandler(x->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    mpi_must(MPI_Type_contiguous((int)(shape->hidden * dtype_size(shape->combine)), MPI_BYTE,
+                                 &x->partial_row),
+             "MPI_Type_contiguous");
+    mpi_must(MPI_Type_commit(&x->partial_row), "MPI_Type_commit");
     for (int m = 0; m < shape->micro_batches; m++)
         open_micro_batch(x, m);
     return x;
@@ -124,8 +110,8 @@ static void mpi_close(struct exchange *x)
     if (!x)
         return;
     for (int m = 0; m < x->shape.micro_batches; m++) {
-        wire_free(&x->place, &x->wire[m]);
-        x->place.backend->device->release(x->place.device, x->partial[m]);
+        wire_free(&x->end, &x->wire[m]);
+        x->end.backend->device->release(x->end.device, x->partial[m]);
         free(x->parts[m]);
         free(x->peer_rows[m]);
         free(x->out[m]);
@@ -133,27 +119,9 @@ static void mpi_close(struct exchange *x)
         free(x->wire_type[0][m]);
         free(x->wire_type[1][m]);
     }
-    must(MPI_Type_free(&x->partial_row), "MPI_Type_free");
-    must(MPI_Comm_free(&x->comm), "MPI_Comm_free");
+    mpi_must(MPI_Type_free(&x->partial_row), "MPI_Type_free");
+    mpi_must(MPI_Comm_free(&x->comm), "MPI_Comm_free");
     free(x);
-}
-
-/* Until all n requests are done. */
-static void wait_all(struct exchange *x, int n, MPI_Request *requests, const char *what)
-{
-    double start = 0;
-    struct backoff pause = {0};
-    for (;;) {
-        int done;
-        must(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE), what);
-        if (done)
-            break;
-        if (start == 0)
-            start = clock_now();
-        backoff_pause(&pause);
-    }
-    if (start != 0)
-        x->waited += clock_now() - start;
 }
 
 /* The datatype of a wire: its parts at their addresses, as bytes. */
@@ -164,20 +132,20 @@ static MPI_Datatype wire_type(const struct exchange_shape *s, const struct wire 
     MPI_Aint address[4];
     int parts = 1;
     MPI_Datatype type;
-    must(MPI_Get_address(w->rows, &address[0]), "MPI_Get_address");
+    mpi_must(MPI_Get_address(w->rows, &address[0]), "MPI_Get_address");
     if (b.scales) {
         length[parts] = (int)b.scales;
-        must(MPI_Get_address(w->scales, &address[parts++]), "MPI_Get_address");
+        mpi_must(MPI_Get_address(w->scales, &address[parts++]), "MPI_Get_address");
     }
     if (routed) {
         length[parts] = (int)b.ids;
-        must(MPI_Get_address(w->ids, &address[parts++]), "MPI_Get_address");
+        mpi_must(MPI_Get_address(w->ids, &address[parts++]), "MPI_Get_address");
         length[parts] = (int)b.weights;
-        must(MPI_Get_address(w->weights, &address[parts++]), "MPI_Get_address");
+        mpi_must(MPI_Get_address(w->weights, &address[parts++]), "MPI_Get_address");
     }
-    must(MPI_Type_create_hindexed(parts, length, address, MPI_BYTE, &type),
-         "MPI_Type_create_hindexed");
-    must(MPI_Type_commit(&type), "MPI_Type_commit");
+    mpi_must(MPI_Type_create_hindexed(parts, length, address, MPI_BYTE, &type),
+             "MPI_Type_create_hindexed");
+    mpi_must(MPI_Type_commit(&type), "MPI_Type_commit");
     return type;
 }
 
@@ -188,9 +156,9 @@ static void expect_rows(struct exchange *x, size_t layer, int m)
         return;
     for (int i = 0; i < x->n_peers; i++)
         if (x->peer_rows[m][i] > 0)
-            must(MPI_Irecv(MPI_BOTTOM, 1, x->wire_type[x->shape.routed[layer]][m][i], x->peer[i],
-                           TAG_ROWS + m, x->comm, &x->in[m][i]),
-                 "MPI_Irecv of rows");
+            mpi_must(MPI_Irecv(MPI_BOTTOM, 1, x->wire_type[x->shape.routed[layer]][m][i],
+                               x->first_peer + i, TAG_ROWS + m, x->comm, &x->in[m][i]),
+                     "MPI_Irecv of rows");
 }
 
 /* Which rows go to and come from each peer in this step, and their datatypes. */
@@ -198,19 +166,19 @@ static void begin_micro_batch(struct exchange *x, const int *rows, int m)
 {
     int mb = x->shape.micro_batches, first = 0;
     x->rows[m] = 0;
-    if (x->place.attention)
-        x->rows[m] = rows[x->place.index * mb + m];
+    if (x->end.place.attention)
+        x->rows[m] = rows[x->end.place.index * mb + m];
     for (int i = 0; i < x->n_peers; i++) {
-        int n = x->place.attention ? x->rows[m] : rows[i * mb + m];
+        int n = x->end.place.attention ? x->rows[m] : rows[i * mb + m];
         struct wire part = wire_at(&x->shape, &x->wire[m], (size_t)first, n);
         x->peer_rows[m][i] = n;
         if (n > 0)
             for (int routed = 0; routed < 2; routed++)
                 x->wire_type[routed][m][i] = wire_type(&x->shape, &part, routed);
-        if (!x->place.attention)
+        if (!x->end.place.attention)
             first += n;
     }
-    if (!x->place.attention) {
+    if (!x->end.place.attention) {
         x->rows[m] = first;
         expect_rows(x, 0, m);
     }
@@ -229,7 +197,7 @@ static struct wire mpi_wire(struct exchange *x, int m)
 
 static struct wire mpi_out(struct exchange *x, int m)
 {
-    wait_all(x, x->n_peers, x->out[m], "sending rows");
+    mpi_wait(x->n_peers, x->out[m], "sending rows");
     return mpi_wire(x, m);
 }
 
@@ -242,52 +210,66 @@ static void mpi_dispatch(struct exchange *x, int layer, int m)
 {
     if (x->rows[m] == 0)
         return;
-    x->place.backend->device->stream_sync(x->place.device, x->place.compute);
+    x->end.backend->device->stream_sync(x->end.device, x->end.compute);
     size_t part = mem_mul(x->shape.rows, row_bytes(x));
     for (int i = 0; i < x->n_peers; i++) {
         char *partial = (char *)x->partial[m] + (size_t)i * part;
         x->parts[m][i] = partial;
-        must(MPI_Irecv(partial, x->rows[m], x->partial_row, x->peer[i], TAG_PARTIALS + m, x->comm,
-                       &x->in[m][i]),
-             "MPI_Irecv of partial sums");
+        mpi_must(MPI_Irecv(partial, x->rows[m], x->partial_row, x->first_peer + i, TAG_PARTIALS + m,
+                           x->comm, &x->in[m][i]),
+                 "MPI_Irecv of partial sums");
     }
     for (int i = 0; i < x->n_peers; i++)
-        must(MPI_Isend(MPI_BOTTOM, 1, x->wire_type[x->shape.routed[layer]][m][i], x->peer[i],
-                       TAG_ROWS + m, x->comm, &x->out[m][i]),
-             "MPI_Isend of rows");
+        mpi_must(MPI_Isend(MPI_BOTTOM, 1, x->wire_type[x->shape.routed[layer]][m][i],
+                           x->first_peer + i, TAG_ROWS + m, x->comm, &x->out[m][i]),
+                 "MPI_Isend of rows");
+}
+
+/* The sum of instance p takes the place of its first rank's partials. */
+static void add_instance(struct exchange *x, int m, int p)
+{
+    int tensor = x->end.place.layout.tensor;
+    const void **parts = &x->parts[m][p * tensor];
+    void *sum = (char *)x->partial[m] + (size_t)p * (size_t)tensor * x->shape.rows * row_bytes(x);
+    if (tensor > 1)
+        x->end.backend->ops->sum(x->end.device, x->end.compute, parts, tensor, x->shape.combine,
+                                 x->rows[m], (int)x->shape.hidden, sum);
+    x->parts[m][p] = sum;
 }
 
 static const void *const *mpi_collect(struct exchange *x, int layer, int m)
 {
     (void)layer;
-    wait_all(x, x->n_peers, x->in[m], "receiving partial sums");
+    mpi_wait(x->n_peers, x->in[m], "receiving partial sums");
+    for (int p = 0; p < layout_instances(&x->end.place.layout); p++)
+        add_instance(x, m, p);
     return x->parts[m];
 }
 
 static struct wire mpi_receive(struct exchange *x, int layer, int m)
 {
     (void)layer;
-    wait_all(x, x->n_peers, x->in[m], "receiving rows");
+    mpi_wait(x->n_peers, x->in[m], "receiving rows");
     return mpi_wire(x, m);
 }
 
 static void *mpi_reply_buffer(struct exchange *x, int m)
 {
-    wait_all(x, x->n_peers, x->out[m], "sending partial sums");
+    mpi_wait(x->n_peers, x->out[m], "sending partial sums");
     return x->partial[m];
 }
 
 static void mpi_reply(struct exchange *x, int layer, int m)
 {
-    x->place.backend->device->stream_sync(x->place.device, x->place.compute);
+    x->end.backend->device->stream_sync(x->end.device, x->end.compute);
     expect_rows(x, (size_t)layer + 1, m);
     size_t first = 0;
     for (int i = 0; i < x->n_peers; i++) {
         int n = x->peer_rows[m][i];
         if (n > 0)
-            must(MPI_Isend((char *)x->partial[m] + first * row_bytes(x), n, x->partial_row,
-                           x->peer[i], TAG_PARTIALS + m, x->comm, &x->out[m][i]),
-                 "MPI_Isend of partial sums");
+            mpi_must(MPI_Isend((char *)x->partial[m] + first * row_bytes(x), n, x->partial_row,
+                               x->first_peer + i, TAG_PARTIALS + m, x->comm, &x->out[m][i]),
+                     "MPI_Isend of partial sums");
         first += (size_t)n;
     }
 }
@@ -295,17 +277,12 @@ static void mpi_reply(struct exchange *x, int layer, int m)
 static void mpi_end(struct exchange *x)
 {
     for (int m = 0; m < x->shape.micro_batches; m++) {
-        wait_all(x, x->n_peers, x->out[m], "finishing the step");
+        mpi_wait(x->n_peers, x->out[m], "finishing the step");
         for (int i = 0; i < x->n_peers; i++)
             for (int routed = 0; routed < 2; routed++)
                 if (x->wire_type[routed][m][i] != MPI_DATATYPE_NULL)
-                    must(MPI_Type_free(&x->wire_type[routed][m][i]), "MPI_Type_free");
+                    mpi_must(MPI_Type_free(&x->wire_type[routed][m][i]), "MPI_Type_free");
     }
-}
-
-static double mpi_waited(const struct exchange *x)
-{
-    return x->waited;
 }
 
 const struct exchange_ops exchange_mpi = {
@@ -313,7 +290,6 @@ const struct exchange_ops exchange_mpi = {
     .open = mpi_open,
     .close = mpi_close,
     .bytes = mpi_bytes,
-    .parts = layout_ffn_ranks,
     .begin = mpi_begin,
     .out = mpi_out,
     .dispatch = mpi_dispatch,
@@ -322,5 +298,4 @@ const struct exchange_ops exchange_mpi = {
     .reply_buffer = mpi_reply_buffer,
     .reply = mpi_reply,
     .end = mpi_end,
-    .waited = mpi_waited,
 };

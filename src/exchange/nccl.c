@@ -57,7 +57,7 @@ struct lane {
 
 struct exchange {
     struct exchange_shape shape;
-    struct exchange_place place;
+    struct endpoint end;
     int rail, rail_attention; /* of this rank; attention ranks of it */
     struct direction wire[2]; /* OUT, BACK */
     struct watchdog watchdog;
@@ -67,12 +67,12 @@ struct exchange {
 
 static const struct device_ops *dev(const struct exchange *x)
 {
-    return x->place.backend->device;
+    return x->end.backend->device;
 }
 
 static int tensor(const struct exchange *x)
 {
-    return x->shape.layout.tensor;
+    return x->end.place.layout.tensor;
 }
 
 static int micro_batches(const struct exchange *x)
@@ -93,29 +93,28 @@ static int attention_on_rail(const struct layout *l, int rail)
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
-static size_t most_rows(const struct exchange_shape *s, const struct exchange_place *p)
+static size_t most_rows(const struct exchange_shape *s, const struct place *p)
 {
-    return p->attention ? s->rows : mem_mul(s->rows, (size_t)s->layout.attention);
+    return p->attention ? s->rows : mem_mul(s->rows, (size_t)p->layout.attention);
 }
 
-static size_t rail_most_rows(const struct exchange_shape *s)
+static size_t rail_most_rows(const struct exchange_shape *s, const struct place *p)
 {
-    return mem_mul(s->rows, (size_t)attention_on_rail(&s->layout, 0));
+    return mem_mul(s->rows, (size_t)attention_on_rail(&p->layout, 0));
 }
 
 /* Bytes of the three partial buffers of one micro-batch. */
-static void partial_sizes(const struct exchange_shape *s, const struct exchange_place *p,
-                          size_t size[3])
+static void partial_sizes(const struct exchange_shape *s, const struct place *p, size_t size[3])
 {
-    size_t row = row_bytes(s), t = (size_t)s->layout.tensor;
-    size_t copies = p->attention ? (size_t)s->layout.expert : 1;
+    size_t row = row_bytes(s), t = (size_t)p->layout.tensor;
+    size_t copies = p->attention ? (size_t)p->layout.expert : 1;
     bool reduces = p->ffn && t > 1;
     size[0] = mem_mul(mem_mul(most_rows(s, p), row), copies);
-    size[1] = reduces ? mem_mul(mem_mul(rail_most_rows(s), row), t) : 0;
-    size[2] = reduces ? mem_mul(rail_most_rows(s), row) : 0;
+    size[1] = reduces ? mem_mul(mem_mul(rail_most_rows(s, p), row), t) : 0;
+    size[2] = reduces ? mem_mul(rail_most_rows(s, p), row) : 0;
 }
 
-static size_t nccl_bytes(const struct exchange_shape *s, const struct exchange_place *p)
+static size_t nccl_bytes(const struct exchange_shape *s, const struct place *p)
 {
     size_t size[3];
     struct wire_bytes b = wire_bytes(s, most_rows(s, p));
@@ -127,31 +126,31 @@ static size_t nccl_bytes(const struct exchange_shape *s, const struct exchange_p
 static void open_lane(struct exchange *x, struct lane *l)
 {
     size_t size[3];
-    partial_sizes(&x->shape, &x->place, size);
-    l->wire = wire_alloc(&x->shape, &x->place, most_rows(&x->shape, &x->place));
-    l->partial = dev(x)->alloc(x->place.device, size[0]);
-    l->gather = size[1] ? dev(x)->alloc(x->place.device, size[1]) : NULL;
-    l->reduced = size[2] ? dev(x)->alloc(x->place.device, size[2]) : NULL;
-    l->written = dev(x)->event_create(x->place.device);
-    l->sent = dev(x)->event_create(x->place.device);
-    l->received = dev(x)->event_create(x->place.device);
-    size_t most = (size_t)x->shape.layout.expert + (size_t)tensor(x);
+    partial_sizes(&x->shape, &x->end.place, size);
+    l->wire = wire_alloc(&x->shape, &x->end, most_rows(&x->shape, &x->end.place));
+    l->partial = dev(x)->alloc(x->end.device, size[0]);
+    l->gather = size[1] ? dev(x)->alloc(x->end.device, size[1]) : NULL;
+    l->reduced = size[2] ? dev(x)->alloc(x->end.device, size[2]) : NULL;
+    l->written = dev(x)->event_create(x->end.device);
+    l->sent = dev(x)->event_create(x->end.device);
+    l->received = dev(x)->event_create(x->end.device);
+    size_t most = (size_t)x->end.place.layout.expert + (size_t)tensor(x);
     l->parts = mem_zeroed(most, sizeof *l->parts);
 }
 
-static struct exchange *nccl_open(const struct exchange_shape *shape,
-                                  const struct exchange_place *place)
+static struct exchange *nccl_open(const struct exchange_shape *shape, const struct endpoint *end)
 {
     struct exchange *x = mem_zeroed(1, sizeof *x);
     x->shape = *shape;
-    x->place = *place;
+    x->end = *end;
     if (tensor(x) > RAILS_MAX)
         die("layout.ffn.tensor: at most %d with the nccl exchange, not %d", RAILS_MAX, tensor(x));
-    x->rail = nccl_rail(shape, place);
-    x->rail_attention = attention_on_rail(&shape->layout, x->rail);
-    x->rows = mem_zeroed(mem_mul((size_t)shape->layout.attention, MICRO_BATCHES_MAX), sizeof(int));
+    x->rail = nccl_rail(&end->place);
+    x->rail_attention = attention_on_rail(&end->place.layout, x->rail);
+    x->rows =
+        mem_zeroed(mem_mul((size_t)end->place.layout.attention, MICRO_BATCHES_MAX), sizeof(int));
     watchdog_start(&x->watchdog, x->wire, shape->timeout);
-    nccl_connect(shape, place, x->wire);
+    nccl_connect(end, x->wire);
     x->watchdog.connected = true;
     x->watchdog.started = 0;
     for (int m = 0; m < micro_batches(x); m++)
@@ -164,16 +163,16 @@ static void nccl_close(struct exchange *x)
     if (!x)
         return;
     watchdog_stop(&x->watchdog);
-    nccl_disconnect(&x->place, x->wire);
+    nccl_disconnect(&x->end, x->wire);
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         struct event *events[] = {l->written, l->sent, l->received};
         void *buffers[] = {l->partial, l->gather, l->reduced};
-        wire_free(&x->place, &l->wire);
+        wire_free(&x->end, &l->wire);
         for (int i = 0; i < 3; i++) {
-            dev(x)->event_destroy(x->place.device, events[i]);
+            dev(x)->event_destroy(x->end.device, events[i]);
             if (buffers[i])
-                dev(x)->release(x->place.device, buffers[i]);
+                dev(x)->release(x->end.device, buffers[i]);
         }
         free(l->parts);
     }
@@ -188,11 +187,6 @@ static int rows_of(const struct exchange *x, int attention, int m)
     return x->rows[attention * micro_batches(x) + m];
 }
 
-static int nccl_parts(const struct layout *l)
-{
-    return l->expert;
-}
-
 /* The FFN's rows of a micro-batch stand rail after rail, in a rail by attention rank. */
 static void find_rails(struct exchange *x, int m)
 {
@@ -200,7 +194,7 @@ static void find_rails(struct exchange *x, int m)
     l->rows = 0;
     for (int r = 0; r < tensor(x); r++) {
         l->rail_first[r] = l->rows;
-        for (int a = r; a < x->shape.layout.attention; a += tensor(x))
+        for (int a = r; a < x->end.place.layout.attention; a += tensor(x))
             l->rows += rows_of(x, a, m);
         l->rail_rows[r] = l->rows - l->rail_first[r];
     }
@@ -208,13 +202,13 @@ static void find_rails(struct exchange *x, int m)
 
 static void nccl_begin(struct exchange *x, const int *rows)
 {
-    size_t n = (size_t)(x->shape.layout.attention * micro_batches(x));
+    size_t n = (size_t)(x->end.place.layout.attention * micro_batches(x));
     memcpy(x->rows, rows, n * sizeof *rows);
     x->watchdog.started = clock_now();
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
-        if (x->place.attention)
-            l->rows = rows_of(x, x->place.index, m);
+        if (x->end.place.attention)
+            l->rows = rows_of(x, x->end.place.index, m);
         else
             find_rails(x, m);
     }
@@ -225,17 +219,17 @@ static void nccl_fork(struct exchange *x)
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         l->sending = false;
-        dev(x)->event_record(x->place.device, l->written, x->place.compute);
-        dev(x)->stream_wait(x->place.device, x->wire[OUT].stream, l->written);
-        dev(x)->stream_wait(x->place.device, x->wire[BACK].stream, l->written);
+        dev(x)->event_record(x->end.device, l->written, x->end.compute);
+        dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->written);
+        dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->written);
     }
 }
 
 static void nccl_join(struct exchange *x)
 {
     for (int i = 0; i < 2; i++) {
-        dev(x)->event_record(x->place.device, x->wire[i].passed, x->wire[i].stream);
-        dev(x)->stream_wait(x->place.device, x->place.compute, x->wire[i].passed);
+        dev(x)->event_record(x->end.device, x->wire[i].passed, x->wire[i].stream);
+        dev(x)->stream_wait(x->end.device, x->end.compute, x->wire[i].passed);
     }
 }
 
@@ -278,7 +272,7 @@ static struct wire nccl_out(struct exchange *x, int m)
 {
     struct lane *l = &x->lane[m];
     if (l->sending)
-        dev(x)->stream_wait(x->place.device, x->place.compute, l->sent);
+        dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
     return wire_at(&x->shape, &l->wire, 0, l->rows);
 }
 
@@ -287,20 +281,20 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
     struct lane *l = &x->lane[m];
     struct wire_part part[4];
     struct wire w = wire_at(&x->shape, &l->wire, 0, l->rows);
-    int parts = wire_parts(x, layer, &w, part), instances = x->shape.layout.expert;
+    int parts = wire_parts(x, layer, &w, part), instances = x->end.place.layout.expert;
     size_t answer = mem_mul((size_t)l->rows, row_bytes(&x->shape));
     size_t apart = mem_mul(x->shape.rows, row_bytes(&x->shape));
-    dev(x)->event_record(x->place.device, l->written, x->place.compute);
-    dev(x)->stream_wait(x->place.device, x->wire[OUT].stream, l->written);
+    dev(x)->event_record(x->end.device, l->written, x->end.compute);
+    dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->written);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++)
         for (int i = 0; i < parts; i++)
             send_bytes(part[i].data, part[i].bytes, x->rail_attention + p, &x->wire[OUT]);
     nccl_must(ncclGroupEnd(), "sending rows");
-    dev(x)->event_record(x->place.device, l->sent, x->wire[OUT].stream);
+    dev(x)->event_record(x->end.device, l->sent, x->wire[OUT].stream);
     l->sending = true;
     /* Also after `written`: the partials of the layer before have been added. */
-    dev(x)->stream_wait(x->place.device, x->wire[BACK].stream, l->sent);
+    dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->sent);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++) {
         l->parts[p] = l->partial + (size_t)p * apart;
@@ -308,13 +302,13 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
                       &x->wire[BACK]);
     }
     nccl_must(ncclGroupEnd(), "receiving partial sums");
-    dev(x)->event_record(x->place.device, l->received, x->wire[BACK].stream);
+    dev(x)->event_record(x->end.device, l->received, x->wire[BACK].stream);
 }
 
 static const void *const *nccl_collect(struct exchange *x, int layer, int m)
 {
     (void)layer;
-    dev(x)->stream_wait(x->place.device, x->place.compute, x->lane[m].received);
+    dev(x)->stream_wait(x->end.device, x->end.compute, x->lane[m].received);
     return x->lane[m].parts;
 }
 
@@ -364,12 +358,12 @@ static struct wire nccl_receive(struct exchange *x, int layer, int m)
         return w;
     /* The rows of the layer before have been computed on, and answered. */
     if (l->sending)
-        dev(x)->stream_wait(x->place.device, x->wire[OUT].stream, l->sent);
+        dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->sent);
     receive_rail(x, layer, m);
     if (x->wire[OUT].instance)
         gather_rails(x, layer, m);
-    dev(x)->event_record(x->place.device, l->received, x->wire[OUT].stream);
-    dev(x)->stream_wait(x->place.device, x->place.compute, l->received);
+    dev(x)->event_record(x->end.device, l->received, x->wire[OUT].stream);
+    dev(x)->stream_wait(x->end.device, x->end.compute, l->received);
     return w;
 }
 
@@ -377,7 +371,7 @@ static void *nccl_reply_buffer(struct exchange *x, int m)
 {
     struct lane *l = &x->lane[m];
     if (l->sending)
-        dev(x)->stream_wait(x->place.device, x->place.compute, l->sent);
+        dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
     return l->partial;
 }
 
@@ -405,9 +399,9 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
                       "ncclRecv");
     }
     nccl_must(ncclGroupEnd(), "scattering the partial sums of an instance");
-    x->place.backend->ops->sum(x->place.device, x->wire[BACK].stream, l->parts, tensor(x),
-                               x->shape.combine, l->rail_rows[x->rail], (int)x->shape.hidden,
-                               l->reduced);
+    x->end.backend->ops->sum(x->end.device, x->wire[BACK].stream, l->parts, tensor(x),
+                             x->shape.combine, l->rail_rows[x->rail], (int)x->shape.hidden,
+                             l->reduced);
     return l->reduced;
 }
 
@@ -416,8 +410,8 @@ static void nccl_reply(struct exchange *x, int layer, int m)
     (void)layer;
     struct lane *l = &x->lane[m];
     size_t row = row_bytes(&x->shape);
-    dev(x)->event_record(x->place.device, l->written, x->place.compute);
-    dev(x)->stream_wait(x->place.device, x->wire[BACK].stream, l->written);
+    dev(x)->event_record(x->end.device, l->written, x->end.compute);
+    dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->written);
     const char *sum = l->partial;
     if (x->wire[BACK].instance)
         sum = reduce_rails(x, l);
@@ -428,7 +422,7 @@ static void nccl_reply(struct exchange *x, int layer, int m)
         sum += n;
     }
     nccl_must(ncclGroupEnd(), "sending partial sums");
-    dev(x)->event_record(x->place.device, l->sent, x->wire[BACK].stream);
+    dev(x)->event_record(x->end.device, l->sent, x->wire[BACK].stream);
     l->sending = true;
 }
 
@@ -440,18 +434,11 @@ static void nccl_end(struct exchange *x)
     x->watchdog.started = 0;
 }
 
-static double nccl_waited(const struct exchange *x)
-{
-    (void)x; /* the host does not wait: GPUs do */
-    return 0;
-}
-
 const struct exchange_ops exchange_nccl = {
     .name = "nccl",
     .open = nccl_open,
     .close = nccl_close,
     .bytes = nccl_bytes,
-    .parts = nccl_parts,
     .begin = nccl_begin,
     .fork = nccl_fork,
     .join = nccl_join,
@@ -462,5 +449,4 @@ const struct exchange_ops exchange_nccl = {
     .reply_buffer = nccl_reply_buffer,
     .reply = nccl_reply,
     .end = nccl_end,
-    .waited = nccl_waited,
 };

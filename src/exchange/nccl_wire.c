@@ -1,8 +1,8 @@
 #include "exchange/nccl_wire.h"
 
 #include "base/mem.h"
+#include "exchange/call.h"
 
-#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,21 +16,21 @@ void nccl_must(ncclResult_t code, const char *what)
             ncclGetLastError(NULL));
 }
 
-int nccl_rail(const struct exchange_shape *s, const struct exchange_place *p)
+int nccl_rail(const struct place *p)
 {
-    return p->index % s->layout.tensor;
+    return p->index % p->layout.tensor;
 }
 
-int nccl_instance(const struct exchange_shape *s, const struct exchange_place *p)
+int nccl_instance(const struct place *p)
 {
-    return p->attention ? 0 : p->index / s->layout.tensor;
+    return p->attention ? 0 : p->index / p->layout.tensor;
 }
 
 /* ---- who is there --------------------------------------------------------------------------- */
 
 struct rank_gpu {
     char host[64], gpu[128];
-    int version;
+    int rank, version; /* the launcher's number; NCCL's version */
 };
 
 /* Whether ranks i and j, i < j, can be in one job; dies on rank j when they cannot. */
@@ -40,52 +40,51 @@ static bool check_pair(const struct rank_gpu *all, int i, int j, int rank)
     bool gpu = strcmp(all[i].host, all[j].host) != 0 || strcmp(all[i].gpu, all[j].gpu) != 0;
     if (rank == j && !version)
         die("this rank has NCCL %d, rank %d on %s has %d; all hosts need the same", all[j].version,
-            i, all[i].host, all[i].version);
+            all[i].rank, all[i].host, all[i].version);
     if (rank == j && !gpu)
         die("ranks %d and %d share one GPU (%s), which NCCL does not allow: start as many ranks on "
             "a host as it has GPUs, and do not give each rank a CUDA_VISIBLE_DEVICES of its own "
             "unless they differ (srun --gpus-per-task=1 --gpu-bind=none lets each see all)",
-            i, j, all[j].gpu);
+            all[i].rank, all[j].rank, all[j].gpu);
     return version && gpu;
 }
 
 /* Ranks with different NCCLs, or two ranks on one GPU, hang or crash later: found here. Every rank
  * finds the same first pair, whose second rank speaks; the others wait until it ends them. */
-static void check_ranks(const struct exchange_place *p)
+static void check_ranks(const struct endpoint *end)
 {
-    struct rank_gpu mine = {{0}, {0}, 0}, *all;
-    int rank, size, length;
+    struct rank_gpu mine = {.rank = -1}, *all;
+    const struct place *p = &end->place;
+    int length, size = layout_ranks(&p->layout);
     char host[MPI_MAX_PROCESSOR_NAME];
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    MPI_Get_processor_name(host, &length);
+    mpi_must(MPI_Get_processor_name(host, &length), "MPI_Get_processor_name");
+    mpi_must(MPI_Comm_rank(MPI_COMM_WORLD, &mine.rank), "MPI_Comm_rank");
     snprintf(mine.host, sizeof mine.host, "%.63s", host);
-    p->backend->device->describe(p->device, mine.gpu, sizeof mine.gpu);
+    end->backend->device->describe(end->device, mine.gpu, sizeof mine.gpu);
     nccl_must(ncclGetVersion(&mine.version), "ncclGetVersion");
     all = mem_zeroed((size_t)size, sizeof *all);
-    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
+    mpi_must(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, end->cell),
+             "MPI_Allgather of GPUs");
     bool good = true;
     for (int j = 1; good && j < size; j++)
         for (int i = 0; good && i < j; i++)
-            good = check_pair(all, i, j, rank);
-    MPI_Barrier(MPI_COMM_WORLD);
+            good = check_pair(all, i, j, p->rank);
+    mpi_meet(end->cell);
     free(all);
 }
 
 /* ---- communicators -------------------------------------------------------------------------- */
 
-static ncclComm_t world_communicator(void)
+static ncclComm_t cell_communicator(const struct endpoint *end)
 {
     ncclUniqueId id;
-    ncclComm_t world;
-    int rank, size;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    if (rank == 0)
+    ncclComm_t all;
+    if (end->place.rank == 0)
         nccl_must(ncclGetUniqueId(&id), "ncclGetUniqueId");
-    MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
-    nccl_must(ncclCommInitRank(&world, size, id, rank), "ncclCommInitRank");
-    return world;
+    mpi_must(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, end->cell), "MPI_Bcast of NCCL's id");
+    nccl_must(ncclCommInitRank(&all, layout_ranks(&end->place.layout), id, end->place.rank),
+              "ncclCommInitRank");
+    return all;
 }
 
 /* Without scratch memory, and before others: NCCL's kernels must not wait for room until a large
@@ -101,45 +100,43 @@ static struct stream *open_stream(void)
 }
 
 /* Splits off the rail and the instance for one direction. */
-static void split(const struct exchange_shape *s, const struct exchange_place *p, ncclComm_t world,
-                  struct direction *d)
+static void split(const struct place *p, ncclComm_t all, struct direction *d)
 {
-    int rail = nccl_rail(s, p), instance = nccl_instance(s, p);
-    int key = p->attention ? p->index : s->layout.attention + instance;
-    bool gathers = p->ffn && s->layout.tensor > 1;
-    nccl_must(ncclCommSplit(world, rail, key, &d->rail, NULL), "splitting off a rail");
-    nccl_must(
-        ncclCommSplit(world, gathers ? instance : NCCL_SPLIT_NOCOLOR, rail, &d->instance, NULL),
-        "splitting off an FFN instance");
+    int rail = nccl_rail(p), instance = nccl_instance(p);
+    int key = p->attention ? p->index : p->layout.attention + instance;
+    bool gathers = p->ffn && p->layout.tensor > 1;
+    nccl_must(ncclCommSplit(all, rail, key, &d->rail, NULL), "splitting off a rail");
+    nccl_must(ncclCommSplit(all, gathers ? instance : NCCL_SPLIT_NOCOLOR, rail, &d->instance, NULL),
+              "splitting off an FFN instance");
     if (!gathers)
         d->instance = NULL;
 }
 
-void nccl_connect(const struct exchange_shape *s, const struct exchange_place *p,
-                  struct direction *both)
+void nccl_connect(const struct endpoint *end, struct direction *both)
 {
-    check_ranks(p);
+    mpi_meet(end->cell);
+    check_ranks(end);
     /* Streams come before NCCL makes its own: hardware queues are dealt in this order, and the
      * first ones are then not shared. */
     for (int i = 0; i < 2; i++)
         both[i].stream = open_stream();
-    ncclComm_t world = world_communicator();
+    ncclComm_t all = cell_communicator(end);
     for (int i = 0; i < 2; i++) {
-        split(s, p, world, &both[i]);
-        both[i].passed = p->backend->device->event_create(p->device);
+        split(&end->place, all, &both[i]);
+        both[i].passed = end->backend->device->event_create(end->device);
     }
-    nccl_must(ncclCommDestroy(world), "ncclCommDestroy");
+    nccl_must(ncclCommDestroy(all), "ncclCommDestroy");
 }
 
-void nccl_disconnect(const struct exchange_place *p, struct direction *both)
+void nccl_disconnect(const struct endpoint *end, struct direction *both)
 {
-    const struct device_ops *dev = p->backend->device;
+    const struct device_ops *dev = end->backend->device;
     for (int i = 0; i < 2; i++) {
-        dev->stream_sync(p->device, both[i].stream);
+        dev->stream_sync(end->device, both[i].stream);
         if (both[i].instance)
             nccl_must(ncclCommDestroy(both[i].instance), "ncclCommDestroy");
         nccl_must(ncclCommDestroy(both[i].rail), "ncclCommDestroy");
-        dev->event_destroy(p->device, both[i].passed);
-        dev->stream_destroy(p->device, both[i].stream);
+        dev->event_destroy(end->device, both[i].passed);
+        dev->stream_destroy(end->device, both[i].stream);
     }
 }

@@ -24,14 +24,13 @@ struct direction {
 void nccl_must(ncclResult_t code, const char *what);
 
 /* Rail of this rank, and its FFN instance (0 for attention). */
-int nccl_rail(const struct exchange_shape *s, const struct exchange_place *p);
-int nccl_instance(const struct exchange_shape *s, const struct exchange_place *p);
+int nccl_rail(const struct place *p);
+int nccl_instance(const struct place *p);
 
 /* Streams, communicators and events of both directions, [2]. Collective over all ranks; dies when
  * two ranks have different NCCLs or one GPU. */
-void nccl_connect(const struct exchange_shape *s, const struct exchange_place *p,
-                  struct direction *both);
-void nccl_disconnect(const struct exchange_place *p, struct direction *both);
+void nccl_connect(const struct endpoint *end, struct direction *both);
+void nccl_disconnect(const struct endpoint *end, struct direction *both);
 
 /* Ends the job with one message when NCCL reports an error, or when a step does not end within the
  * limit: an FFN rank that waits in a kernel would wait for ever. It is a thread since the main one

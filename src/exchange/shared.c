@@ -14,10 +14,10 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "exchange/call.h"
 #include "exchange/exchange.h"
 
 #include <linux/futex.h>
-#include <mpi.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,22 +37,22 @@ struct flag {
 
 struct exchange {
     struct exchange_shape shape;
-    struct exchange_place place;
+    struct endpoint end;
     MPI_Win window;
     struct flag *sent, *done;            /* [attention][micro_batches], [ffn][micro_batches] */
     struct wire wire[MICRO_BATCHES_MAX]; /* rows of all attention ranks */
     char *partial[MICRO_BATCHES_MAX];    /* [ffn][all rows][H] */
     size_t partial_bytes;                /* of one FFN rank and micro-batch */
-    const void *
-        *parts[MICRO_BATCHES_MAX]; /* attention: where my rows' partials begin, per FFN rank */
+    /* Attention: */
+    char *sum[MICRO_BATCHES_MAX]; /* [instance][rows][H], when an instance has several ranks */
+    const void **sums[MICRO_BATCHES_MAX]; /* [instance], what collect() returns */
+    const void **parts;                   /* [tensor] my rows' partials of one instance's ranks */
 
     /* Of this step: */
     int *rows;                    /* [attention][micro_batches] */
     int first[MICRO_BATCHES_MAX]; /* attention: my first row among all */
     int total[MICRO_BATCHES_MAX]; /* rows of all */
     uint32_t step_count;          /* the count before layer 0 of this step */
-
-    double waited;
 };
 
 /* ---- flags ---------------------------------------------------------------------------------- */
@@ -79,7 +79,7 @@ static void flag_sleep(struct flag *f, uint32_t value)
     atomic_fetch_sub(&f->sleepers, 1);
 }
 
-static void flag_wait(struct exchange *x, struct flag *f, uint32_t value)
+static void flag_wait(struct flag *f, uint32_t value)
 {
     if (reached(f, value))
         return;
@@ -87,7 +87,6 @@ static void flag_wait(struct exchange *x, struct flag *f, uint32_t value)
     while (!reached(f, value))
         if (clock_now() - start > SPIN_SECONDS)
             flag_sleep(f, value);
-    x->waited += clock_now() - start;
 }
 
 static uint32_t count_of(const struct exchange *x, int layer)
@@ -97,14 +96,14 @@ static uint32_t count_of(const struct exchange *x, int layer)
 
 /* ---- the segment ---------------------------------------------------------------------------- */
 
-static size_t all_rows(const struct exchange_shape *s)
+static size_t all_rows(const struct exchange_shape *s, const struct layout *l)
 {
-    return mem_mul(s->rows, (size_t)s->layout.attention);
+    return mem_mul(s->rows, (size_t)l->attention);
 }
 
-static size_t partial_bytes(const struct exchange_shape *s)
+static size_t row_bytes(const struct exchange_shape *s)
 {
-    return mem_mul(mem_mul(all_rows(s), s->hidden), dtype_size(s->combine));
+    return mem_mul(s->hidden, dtype_size(s->combine));
 }
 
 /* Hands out the segment piece by piece; with base NULL it only counts. */
@@ -123,11 +122,12 @@ static void *carve(struct carver *c, size_t bytes)
 static void carve_all(struct exchange *x, struct carver *c)
 {
     const struct exchange_shape *s = &x->shape;
-    struct wire_bytes b = wire_bytes(s, all_rows(s));
-    size_t mb = (size_t)s->micro_batches, ffn = (size_t)layout_ffn_ranks(&s->layout);
-    x->sent = carve(c, (size_t)s->layout.attention * mb * sizeof(struct flag));
+    const struct layout *l = &x->end.place.layout;
+    struct wire_bytes b = wire_bytes(s, all_rows(s, l));
+    size_t mb = (size_t)s->micro_batches, ffn = (size_t)layout_ffn_ranks(l);
+    x->sent = carve(c, (size_t)l->attention * mb * sizeof(struct flag));
     x->done = carve(c, ffn * mb * sizeof(struct flag));
-    x->partial_bytes = partial_bytes(s);
+    x->partial_bytes = mem_mul(all_rows(s, l), row_bytes(s));
     for (size_t m = 0; m < mb; m++) {
         x->wire[m].rows = carve(c, b.rows);
         x->wire[m].scales = b.scales ? carve(c, b.scales) : NULL;
@@ -137,25 +137,31 @@ static void carve_all(struct exchange *x, struct carver *c)
     }
 }
 
-static size_t shared_bytes(const struct exchange_shape *shape, const struct exchange_place *place)
+/* Of one micro-batch, on this rank alone. */
+static size_t sum_bytes(const struct exchange_shape *s, const struct place *p)
 {
-    (void)place;
-    struct exchange x = {.shape = *shape};
+    bool adds = p->attention && p->layout.tensor > 1;
+    return adds ? mem_mul(mem_mul(s->rows, row_bytes(s)), (size_t)layout_instances(&p->layout)) : 0;
+}
+
+static size_t shared_bytes(const struct exchange_shape *shape, const struct place *place)
+{
+    struct exchange x = {.shape = *shape, .end.place = *place};
     struct carver count = {0};
     carve_all(&x, &count);
     /* One segment for all ranks: every rank accounts for an equal part of it. */
-    return count.used / (size_t)layout_ranks(&shape->layout);
+    return count.used / (size_t)layout_ranks(&place->layout) +
+           mem_mul((size_t)shape->micro_batches, sum_bytes(shape, place));
 }
 
 static void open_segment(struct exchange *x)
 {
     struct carver count = {0}, carver = {0};
-    int rank, unit;
+    int rank = x->end.place.rank, unit;
     MPI_Aint size;
     carve_all(x, &count);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (MPI_Win_allocate_shared(rank == 0 ? (MPI_Aint)count.used : 0, 1, MPI_INFO_NULL,
-                                MPI_COMM_WORLD, &carver.base, &x->window) != MPI_SUCCESS ||
+    if (MPI_Win_allocate_shared(rank == 0 ? (MPI_Aint)count.used : 0, 1, MPI_INFO_NULL, x->end.cell,
+                                &carver.base, &x->window) != MPI_SUCCESS ||
         MPI_Win_shared_query(x->window, 0, &size, &unit, &carver.base) != MPI_SUCCESS)
         die("MPI: %zu bytes of shared memory were not granted (is /dev/shm large enough?); "
             "layout.exchange: mpi does without",
@@ -163,20 +169,24 @@ static void open_segment(struct exchange *x)
     carve_all(x, &carver);
     if (rank == 0)
         memset(x->sent, 0, (size_t)((char *)x->wire[0].rows - (char *)x->sent));
-    MPI_Barrier(MPI_COMM_WORLD);
+    mpi_meet(x->end.cell);
 }
 
-static struct exchange *shared_open(const struct exchange_shape *shape,
-                                    const struct exchange_place *place)
+static struct exchange *shared_open(const struct exchange_shape *shape, const struct endpoint *end)
 {
     struct exchange *x = mem_zeroed(1, sizeof *x);
     x->shape = *shape;
-    x->place = *place;
+    x->end = *end;
+    const struct layout *l = &end->place.layout;
+    size_t sum = sum_bytes(shape, &end->place);
+    mpi_meet(end->cell);
     open_segment(x);
-    for (int m = 0; m < shape->micro_batches; m++)
-        x->parts[m] = mem_zeroed((size_t)layout_ffn_ranks(&shape->layout), sizeof *x->parts[m]);
-    x->rows =
-        mem_zeroed(mem_mul((size_t)shape->layout.attention, MICRO_BATCHES_MAX), sizeof *x->rows);
+    for (int m = 0; m < shape->micro_batches; m++) {
+        x->sums[m] = mem_zeroed((size_t)layout_instances(l), sizeof *x->sums[m]);
+        x->sum[m] = sum ? end->backend->device->alloc(end->device, sum) : NULL;
+    }
+    x->parts = mem_zeroed((size_t)l->tensor, sizeof *x->parts);
+    x->rows = mem_zeroed(mem_mul((size_t)l->attention, MICRO_BATCHES_MAX), sizeof *x->rows);
     return x;
 }
 
@@ -184,9 +194,14 @@ static void shared_close(struct exchange *x)
 {
     if (!x)
         return;
-    MPI_Win_free(&x->window);
-    for (int m = 0; m < x->shape.micro_batches; m++)
-        free(x->parts[m]);
+    mpi_meet(x->end.cell);
+    mpi_must(MPI_Win_free(&x->window), "MPI_Win_free");
+    for (int m = 0; m < x->shape.micro_batches; m++) {
+        if (x->sum[m])
+            x->end.backend->device->release(x->end.device, x->sum[m]);
+        free(x->sums[m]);
+    }
+    free(x->parts);
     free(x->rows);
     free(x);
 }
@@ -200,12 +215,12 @@ static int rows_of(const struct exchange *x, int attention, int m)
 
 static void shared_begin(struct exchange *x, const int *rows)
 {
-    int n = x->shape.layout.attention, mb = x->shape.micro_batches;
+    int n = x->end.place.layout.attention, mb = x->shape.micro_batches;
     memcpy(x->rows, rows, (size_t)(n * mb) * sizeof *rows);
     for (int m = 0; m < mb; m++) {
         x->total[m] = 0;
         for (int a = 0; a < n; a++) {
-            if (x->place.attention && a == x->place.index)
+            if (x->end.place.attention && a == x->end.place.index)
                 x->first[m] = x->total[m];
             x->total[m] += rows_of(x, a, m);
         }
@@ -214,40 +229,56 @@ static void shared_begin(struct exchange *x, const int *rows)
 
 static struct wire shared_out(struct exchange *x, int m)
 {
-    return wire_at(&x->shape, &x->wire[m], (size_t)x->first[m], rows_of(x, x->place.index, m));
+    return wire_at(&x->shape, &x->wire[m], (size_t)x->first[m], rows_of(x, x->end.place.index, m));
 }
 
 static void shared_dispatch(struct exchange *x, int layer, int m)
 {
-    flag_raise(&x->sent[x->place.index * x->shape.micro_batches + m], count_of(x, layer));
+    flag_raise(&x->sent[x->end.place.index * x->shape.micro_batches + m], count_of(x, layer));
+}
+
+/* The sum of instance p, of which each rank has written its part. */
+static const void *instance_sum(struct exchange *x, int m, int p)
+{
+    const struct exchange_shape *s = &x->shape;
+    int tensor = x->end.place.layout.tensor, n = rows_of(x, x->end.place.index, m);
+    char *sum = x->sum[m] + (size_t)p * s->rows * row_bytes(s);
+    for (int t = 0; t < tensor; t++)
+        x->parts[t] = x->partial[m] + (size_t)(p * tensor + t) * x->partial_bytes +
+                      (size_t)x->first[m] * row_bytes(s);
+    if (tensor == 1)
+        return x->parts[0];
+    x->end.backend->ops->sum(x->end.device, x->end.compute, x->parts, tensor, s->combine, n,
+                             (int)s->hidden, sum);
+    return sum;
 }
 
 static const void *const *shared_collect(struct exchange *x, int layer, int m)
 {
-    size_t row = x->shape.hidden * dtype_size(x->shape.combine);
-    for (int f = 0; f < layout_ffn_ranks(&x->shape.layout); f++) {
-        flag_wait(x, &x->done[f * x->shape.micro_batches + m], count_of(x, layer));
-        x->parts[m][f] = x->partial[m] + (size_t)f * x->partial_bytes + (size_t)x->first[m] * row;
-    }
-    return x->parts[m];
+    const struct layout *l = &x->end.place.layout;
+    for (int f = 0; f < layout_ffn_ranks(l); f++)
+        flag_wait(&x->done[f * x->shape.micro_batches + m], count_of(x, layer));
+    for (int p = 0; p < layout_instances(l); p++)
+        x->sums[m][p] = instance_sum(x, m, p);
+    return x->sums[m];
 }
 
 static struct wire shared_receive(struct exchange *x, int layer, int m)
 {
-    for (int a = 0; a < x->shape.layout.attention; a++)
+    for (int a = 0; a < x->end.place.layout.attention; a++)
         if (rows_of(x, a, m) > 0)
-            flag_wait(x, &x->sent[a * x->shape.micro_batches + m], count_of(x, layer));
+            flag_wait(&x->sent[a * x->shape.micro_batches + m], count_of(x, layer));
     return wire_at(&x->shape, &x->wire[m], 0, x->total[m]);
 }
 
 static void *shared_reply_buffer(struct exchange *x, int m)
 {
-    return x->partial[m] + (size_t)x->place.index * x->partial_bytes;
+    return x->partial[m] + (size_t)x->end.place.index * x->partial_bytes;
 }
 
 static void shared_reply(struct exchange *x, int layer, int m)
 {
-    flag_raise(&x->done[x->place.index * x->shape.micro_batches + m], count_of(x, layer));
+    flag_raise(&x->done[x->end.place.index * x->shape.micro_batches + m], count_of(x, layer));
 }
 
 static void shared_end(struct exchange *x)
@@ -255,17 +286,11 @@ static void shared_end(struct exchange *x)
     x->step_count += (uint32_t)x->shape.layers;
 }
 
-static double shared_waited(const struct exchange *x)
-{
-    return x->waited;
-}
-
 const struct exchange_ops exchange_shared = {
     .name = "shared",
     .open = shared_open,
     .close = shared_close,
     .bytes = shared_bytes,
-    .parts = layout_ffn_ranks,
     .begin = shared_begin,
     .out = shared_out,
     .dispatch = shared_dispatch,
@@ -274,5 +299,4 @@ const struct exchange_ops exchange_shared = {
     .reply_buffer = shared_reply_buffer,
     .reply = shared_reply,
     .end = shared_end,
-    .waited = shared_waited,
 };

@@ -13,28 +13,27 @@ struct wire_bytes wire_bytes(const struct exchange_shape *shape, size_t n)
     return b;
 }
 
-struct wire wire_alloc(const struct exchange_shape *shape, const struct exchange_place *place,
-                       size_t n)
+struct wire wire_alloc(const struct exchange_shape *shape, const struct endpoint *end, size_t n)
 {
-    const struct device_ops *dev = place->backend->device;
+    const struct device_ops *dev = end->backend->device;
     struct wire_bytes b = wire_bytes(shape, n);
     return (struct wire){
         .n = (int)n,
-        .rows = dev->alloc(place->device, b.rows),
-        .scales = b.scales ? dev->alloc(place->device, b.scales) : NULL,
-        .ids = dev->alloc(place->device, b.ids),
-        .weights = dev->alloc(place->device, b.weights),
+        .rows = dev->alloc(end->device, b.rows),
+        .scales = b.scales ? dev->alloc(end->device, b.scales) : NULL,
+        .ids = dev->alloc(end->device, b.ids),
+        .weights = dev->alloc(end->device, b.weights),
     };
 }
 
-void wire_free(const struct exchange_place *place, struct wire *w)
+void wire_free(const struct endpoint *end, struct wire *w)
 {
-    const struct device_ops *dev = place->backend->device;
-    dev->release(place->device, w->rows);
+    const struct device_ops *dev = end->backend->device;
+    dev->release(end->device, w->rows);
     if (w->scales)
-        dev->release(place->device, w->scales);
-    dev->release(place->device, w->ids);
-    dev->release(place->device, w->weights);
+        dev->release(end->device, w->scales);
+    dev->release(end->device, w->ids);
+    dev->release(end->device, w->weights);
     *w = (struct wire){0};
 }
 

@@ -42,22 +42,13 @@ static int print_rank(const struct inputs *in, const struct exchange_ops *transp
                       FILE *out, struct err *e)
 {
     const struct layout *l = &in->job.layout;
-    bool attention = l->colocated || rank < l->attention;
-    struct engine_role role = {
-        .attention = attention,
-        .ffn = l->colocated || !attention,
-        .index = attention ? rank : rank - l->attention,
-        .threads = in->job.threads > 0 ? in->job.threads : 1,
-        .host_ranks = layout_ranks(l),
-    };
+    struct place place = place_of(l, rank);
+    int threads = in->job.threads > 0 ? in->job.threads : 1;
     struct engine g;
-    int status = engine_plan(&g, in, &role, transport, e);
+    int status = engine_plan(&g, in, &place, threads, transport, e);
     if (status == 0)
-        fprintf(out, "%4d  %-9s %4d %12.1f %12.1f %12.1f\n", rank,
-                l->colocated ? "colocated"
-                : attention  ? "attention"
-                             : "ffn",
-                role.index, (double)g.memory.weights / 0x1p20, (double)g.memory.kv / 0x1p20,
+        fprintf(out, "%4d  %-9s %4d %12.1f %12.1f %12.1f\n", rank, place_role(&place), place.index,
+                (double)g.memory.weights / 0x1p20, (double)g.memory.kv / 0x1p20,
                 (double)g.memory.buffers / 0x1p20);
     engine_close(&g);
     return status;

@@ -2,103 +2,111 @@
 
 #include "base/backoff.h"
 #include "base/mem.h"
+#include "exchange/call.h"
 
 #include <limits.h>
-#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static void must(int code, const char *what)
-{
-    char text[MPI_MAX_ERROR_STRING];
-    int length;
-    if (code == MPI_SUCCESS)
-        return;
-    MPI_Error_string(code, text, &length);
-    die("MPI: %s failed: %s", what, text);
-}
+enum { TAG_GATHER = 1 };
 
 static void abort_all(int status)
 {
     MPI_Abort(MPI_COMM_WORLD, status);
 }
 
-/* Waits without holding the core: a peer may need it. */
-static void wait_for(MPI_Request *request, const char *what)
+/* ---- groups --------------------------------------------------------------------------------- */
+
+/* The ranks of `from` in the order of their keys, as a group of its own. */
+static struct group group_of(MPI_Comm from, int key)
 {
-    struct backoff pause = {0};
-    for (int done = 0;;) {
-        must(MPI_Test(request, &done, MPI_STATUS_IGNORE), what);
-        if (done)
-            return;
-        backoff_pause(&pause);
-    }
+    struct group g;
+    mpi_must(MPI_Comm_split(from, 0, key, &g.mpi), "MPI_Comm_split");
+    mpi_must(MPI_Comm_set_errhandler(g.mpi, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    mpi_must(MPI_Comm_rank(g.mpi, &g.rank), "MPI_Comm_rank");
+    mpi_must(MPI_Comm_size(g.mpi, &g.size), "MPI_Comm_size");
+    return g;
 }
 
-static void find_hosts(struct comm *c)
+/* Hosts are told apart by who shares memory, not by names: containers may all have the same. */
+static void find_host(struct comm *c)
 {
-    char name[64] = {0};
     MPI_Comm host;
-    if (gethostname(name, sizeof name - 1) != 0)
-        snprintf(name, sizeof name, "unknown");
-    c->host = mem_new((size_t)c->size, sizeof *c->host);
-    must(MPI_Allgather(name, sizeof name, MPI_CHAR, c->host, sizeof name, MPI_CHAR, MPI_COMM_WORLD),
-         "MPI_Allgather of host names");
-    must(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &host),
-         "MPI_Comm_split_type");
-    MPI_Comm_rank(host, &c->host_rank);
-    MPI_Comm_size(host, &c->host_ranks);
-    must(MPI_Comm_free(&host), "MPI_Comm_free");
-    int least = c->host_ranks;
-    must(MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "MPI_Allreduce");
-    c->one_host = least == c->size;
+    int leader = c->rank;
+    mpi_must(
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &host),
+        "MPI_Comm_split_type");
+    mpi_must(MPI_Comm_rank(host, &c->place.host_rank), "MPI_Comm_rank");
+    mpi_must(MPI_Comm_size(host, &c->place.host_ranks), "MPI_Comm_size");
+    mpi_must(MPI_Bcast(&leader, 1, MPI_INT, 0, host), "MPI_Bcast of a host's first rank");
+    mpi_must(MPI_Comm_free(&host), "MPI_Comm_free");
+    c->place.host = leader;
+}
+
+/* Fills peers[], in the order the world has now. */
+static void find_peers(struct comm *c)
+{
+    struct peer mine = {.rank = c->rank, .host = c->place.host};
+    if (gethostname(mine.name, sizeof mine.name - 1) != 0)
+        snprintf(mine.name, sizeof mine.name, "unknown");
+    comm_allgather(&c->world, &mine, sizeof mine, c->peers);
+    c->one_host = true;
+    for (int i = 0; i < c->world.size; i++)
+        c->one_host = c->one_host && c->peers[i].host == c->peers[0].host;
 }
 
 void comm_start(struct comm *c, int *argc, char ***argv)
 {
     int provided;
     *c = (struct comm){0};
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
         die("MPI_Init_thread failed");
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     die_context_abort(abort_all);
-    backoff_sharpen();
-    MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &c->size);
+    mpi_must(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    mpi_must(MPI_Comm_rank(MPI_COMM_WORLD, &c->rank), "MPI_Comm_rank");
     die_context_rank(c->rank, "starting", c->rank);
-    find_hosts(c);
+    if (provided < MPI_THREAD_FUNNELED)
+        die("this MPI allows no threads (level %d of MPI_Init_thread), but kernels have them",
+            provided);
+    backoff_sharpen();
+    c->world = group_of(MPI_COMM_WORLD, c->rank);
+    c->peers = mem_new((size_t)c->world.size, sizeof *c->peers);
+    find_host(c);
+    find_peers(c);
 }
+
+/* ---- roles ---------------------------------------------------------------------------------- */
 
 /* The role of every rank in wants[]; -1 when the ranks' --role do not fit the layout. */
 static int assign_roles(const struct comm *c, const struct layout *l, int *wants, struct err *e)
 {
     int attention = 0, ffn = 0, ranks = layout_ranks(l), nf = layout_ffn_ranks(l);
-    for (int i = 0; i < c->size; i++) {
+    for (int i = 0; i < c->world.size; i++) {
         attention += wants[i] == ROLE_ATTENTION;
         ffn += wants[i] == ROLE_FFN;
     }
-    if (c->size != ranks && l->colocated)
+    if (c->world.size != ranks && l->colocated)
         return err_set(e,
                        "the job's layout has %d colocated ranks, but %d were started; "
                        "start it with `mpirun -n %d` or change layout.colocated",
-                       ranks, c->size, ranks);
-    if (c->size != ranks)
+                       ranks, c->world.size, ranks);
+    if (c->world.size != ranks)
         return err_set(e,
                        "the job's layout has %d attention and %d FFN ranks, but %d ranks were "
                        "started; start it with `mpirun -n %d` or change the job's layout",
-                       l->attention, nf, c->size, ranks);
+                       l->attention, nf, c->world.size, ranks);
     if (attention + ffn == 0) {
-        for (int i = 0; i < c->size; i++)
+        for (int i = 0; i < c->world.size; i++)
             wants[i] = i < l->attention ? ROLE_ATTENTION : ROLE_FFN;
         return 0;
     }
     if (l->colocated)
         return err_set(e, "--role is given, but in a colocated layout every rank has both roles");
-    if (attention + ffn != c->size)
+    if (attention + ffn != c->world.size)
         return err_set(e, "--role is given to %d of %d ranks; give it to all or to none",
-                       attention + ffn, c->size);
+                       attention + ffn, c->world.size);
     if (attention != l->attention)
         return err_set(e,
                        "%d ranks have --role attention and %d --role ffn, but the job's layout has "
@@ -107,82 +115,104 @@ static int assign_roles(const struct comm *c, const struct layout *l, int *wants
     return 0;
 }
 
+/* The number that world rank `rank` has in the layout: attention ranks first, in order. */
+static int number_of(const struct layout *l, const int *roles, int rank)
+{
+    int before[] = {0, 0};
+    if (l->colocated)
+        return rank;
+    for (int i = 0; i < rank; i++)
+        before[roles[i] == ROLE_FFN]++;
+    return roles[rank] == ROLE_FFN ? l->attention + before[1] : before[0];
+}
+
+/* Puts the ranks in the order of the layout. */
+static void renumber(struct comm *c, const struct layout *l, int number)
+{
+    struct place here = c->place;
+    struct group before = c->world;
+    c->place = place_of(l, number);
+    c->place.host = here.host;
+    c->place.host_rank = here.host_rank;
+    c->place.host_ranks = here.host_ranks;
+    c->world = group_of(before.mpi, number);
+    c->cell = group_of(before.mpi, number);
+    mpi_must(MPI_Comm_free(&before.mpi), "MPI_Comm_free");
+    find_peers(c);
+}
+
 int comm_split(struct comm *c, const struct layout *l, enum role want, struct err *e)
 {
-    int mine = want, *roles = mem_new((size_t)c->size, sizeof *roles);
-    must(MPI_Allgather(&mine, 1, MPI_INT, roles, 1, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
-    if (assign_roles(c, l, roles, e) != 0) {
-        free(roles);
-        return -1;
+    int mine = want, *roles = mem_new((size_t)c->world.size, sizeof *roles);
+    comm_allgather(&c->world, &mine, sizeof mine, roles);
+    int status = assign_roles(c, l, roles, e);
+    if (status == 0) {
+        renumber(c, l, number_of(l, roles, c->world.rank));
+        die_context_rank(c->rank, place_role(&c->place), c->place.index);
     }
-    c->world_of_attention = mem_new((size_t)c->size, sizeof(int));
-    c->world_of_ffn = mem_new((size_t)c->size, sizeof(int));
-    int attention = 0, ffn = 0;
-    for (int i = 0; i < c->size; i++) {
-        bool is_attention = l->colocated || roles[i] == ROLE_ATTENTION;
-        if (i == c->rank)
-            c->index = is_attention ? attention : ffn;
-        if (is_attention)
-            c->world_of_attention[attention++] = i;
-        else
-            c->world_of_ffn[ffn++] = i;
-    }
-    c->attention = l->colocated || roles[c->rank] == ROLE_ATTENTION;
-    c->ffn = l->colocated || roles[c->rank] == ROLE_FFN;
-    c->writer = c->world_of_attention[0];
     free(roles);
-    die_context_rank(c->rank, comm_role(c), c->index);
-    return 0;
+    return status;
 }
 
 void comm_finish(struct comm *c)
 {
-    free(c->world_of_attention);
-    free(c->world_of_ffn);
-    free(c->host);
+    if (c->cell.size > 0)
+        mpi_must(MPI_Comm_free(&c->cell.mpi), "MPI_Comm_free");
+    mpi_must(MPI_Comm_free(&c->world.mpi), "MPI_Comm_free");
+    free(c->peers);
     *c = (struct comm){0};
-    MPI_Finalize();
+    mpi_must(MPI_Finalize(), "MPI_Finalize");
 }
 
-const char *comm_role(const struct comm *c)
+bool comm_is_writer(const struct comm *c)
 {
-    return c->attention && c->ffn ? "colocated" : c->attention ? "attention" : "ffn";
+    return c->cell.rank == 0;
 }
+
+/* ---- what is said --------------------------------------------------------------------------- */
 
 /* Rank 0 prints each different message once, with the first rank that has it. */
 static void print_messages(const struct comm *c, const char *all)
 {
-    for (int i = 0; i < c->size; i++) {
+    for (int i = 0; i < c->world.size; i++) {
         const char *text = all + (size_t)i * ERR_TEXT_MAX;
         int same = 0, earlier = 0;
-        for (int j = 0; j < c->size; j++) {
+        for (int j = 0; j < c->world.size; j++) {
             bool equal = strcmp(text, all + (size_t)j * ERR_TEXT_MAX) == 0;
             same += equal;
             earlier += equal && j < i;
         }
         if (!text[0] || earlier)
             continue;
-        if (same == c->size)
+        if (same == c->world.size)
             fprintf(stderr, "tandem: %s\n", text);
         else
-            fprintf(stderr, "tandem: rank %d on %s: %s\n", i, c->host[i], text);
+            fprintf(stderr, "tandem: rank %d on %s: %s\n", c->peers[i].rank, c->peers[i].name,
+                    text);
     }
+}
+
+/* Every value of every rank becomes the least (MPI_MIN), ... of all. */
+static void reduce(const struct group *g, void *value, int n, MPI_Datatype type, MPI_Op op)
+{
+    MPI_Request request;
+    mpi_must(MPI_Iallreduce(MPI_IN_PLACE, value, n, type, op, g->mpi, &request), "MPI_Iallreduce");
+    mpi_wait(1, &request, "agreeing");
 }
 
 bool comm_agree(struct comm *c, bool ok, const struct err *e)
 {
     int all_ok = ok;
-    must(MPI_Allreduce(MPI_IN_PLACE, &all_ok, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD),
-         "MPI_Allreduce");
+    void *all;
+    size_t total;
+    char mine[ERR_TEXT_MAX] = {0};
+    reduce(&c->world, &all_ok, 1, MPI_INT, MPI_MIN);
     if (all_ok)
         return true;
-    char mine[ERR_TEXT_MAX] = {0};
     if (!ok)
         memcpy(mine, e->text, sizeof mine);
-    char *all = c->rank == 0 ? mem_zeroed((size_t)c->size, ERR_TEXT_MAX) : NULL;
-    must(MPI_Gather(mine, ERR_TEXT_MAX, MPI_CHAR, all, ERR_TEXT_MAX, MPI_CHAR, 0, MPI_COMM_WORLD),
-         "MPI_Gather of messages");
-    if (c->rank == 0)
+    comm_gather(&c->world, mine, sizeof mine, &all, &total);
+    if (all)
         print_messages(c, all);
     free(all);
     return false;
@@ -190,81 +220,107 @@ bool comm_agree(struct comm *c, bool ok, const struct err *e)
 
 bool comm_same(struct comm *c, uint64_t value)
 {
-    uint64_t least = value, most = value;
-    (void)c;
-    must(MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_UINT64_T, MPI_MIN, MPI_COMM_WORLD),
-         "MPI_Allreduce");
-    must(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD),
-         "MPI_Allreduce");
-    return least == most;
+    uint64_t least[2] = {value, ~value};
+    reduce(&c->world, least, 2, MPI_UINT64_T, MPI_MIN);
+    return least[0] == ~least[1];
 }
 
 void comm_contract(struct comm *c, const struct contract *mine, struct contract *all)
 {
-    MPI_Request request;
-    (void)c;
-    must(MPI_Iallgather(mine, sizeof *mine, MPI_BYTE, all, sizeof *all, MPI_BYTE, MPI_COMM_WORLD,
-                        &request),
-         "MPI_Iallgather of the step contract");
-    wait_for(&request, "the step contract");
+    comm_allgather(&c->cell, mine, sizeof *mine, all);
 }
 
-/* Positions of every rank's part; MPI counts in int, so a gather is at most 2 GiB: enough for what
- * is said between two commits, and checked. */
-static size_t layout_parts(const struct comm *c, const int *counts, int *at)
+/* MPI counts in int, so what is longer goes in pieces. */
+#define PIECE ((size_t)1 << 30)
+
+static size_t pieces_of(size_t bytes)
 {
-    size_t sum = 0;
-    for (int i = 0; i < c->size; i++) {
-        at[i] = (int)sum;
-        sum += (size_t)counts[i];
-        if (sum > INT_MAX)
-            die("more than 2 GiB of completions between two commits; "
-                "choose a smaller output.commit_seconds");
+    return (bytes + PIECE - 1) / PIECE;
+}
+
+static int piece_bytes(size_t bytes, size_t piece)
+{
+    size_t left = bytes - piece * PIECE;
+    return (int)(left < PIECE ? left : PIECE);
+}
+
+/* Sends or receives `bytes` bytes; returns the requests it has made. */
+static int post(const struct group *g, bool sends, int peer, void *data, size_t bytes,
+                MPI_Request *requests)
+{
+    int n = 0;
+    for (size_t i = 0; i < pieces_of(bytes); i++) {
+        char *at = (char *)data + i * PIECE;
+        int count = piece_bytes(bytes, i);
+        mpi_must(sends ? MPI_Isend(at, count, MPI_BYTE, peer, TAG_GATHER, g->mpi, &requests[n++])
+                       : MPI_Irecv(at, count, MPI_BYTE, peer, TAG_GATHER, g->mpi, &requests[n++]),
+                 "gathering");
     }
-    return sum;
+    return n;
 }
 
-void comm_gather(struct comm *c, int root, const void *data, size_t bytes, void **out,
-                 size_t *total, size_t *sizes)
+/* Rank 0: everybody's bytes, its own first. */
+static void *collect(const struct group *g, const void *mine, const uint64_t *sizes, size_t *total)
 {
-    bool here = c->rank == root;
+    size_t pieces = 0, at = sizes[0];
+    int n = 0;
+    *total = 0;
+    for (int i = 0; i < g->size; i++) {
+        *total += sizes[i];
+        pieces += pieces_of(sizes[i]);
+    }
+    char *all = mem_new(*total, 1);
+    MPI_Request *requests = mem_new(pieces, sizeof(MPI_Request));
+    if (sizes[0] > 0)
+        memcpy(all, mine, sizes[0]);
+    for (int i = 1; i < g->size; i++) {
+        n += post(g, false, i, all + at, sizes[i], requests + n);
+        at += sizes[i];
+    }
+    mpi_wait(n, requests, "gathering");
+    free(requests);
+    return all;
+}
+
+void comm_gather(const struct group *g, const void *data, size_t bytes, void **out, size_t *total)
+{
+    uint64_t mine = bytes, *sizes = mem_new((size_t)g->size, sizeof *sizes);
+    comm_allgather(g, &mine, sizeof mine, sizes);
+    *out = NULL;
+    *total = 0;
+    if (g->rank == 0) {
+        *out = collect(g, data, sizes, total);
+    } else {
+        MPI_Request *requests = mem_new(pieces_of(bytes), sizeof(MPI_Request));
+        mpi_wait(post(g, true, 0, (void *)data, bytes, requests), requests, "gathering");
+        free(requests);
+    }
+    free(sizes);
+}
+
+void comm_allgather(const struct group *g, const void *mine, size_t bytes, void *all)
+{
+    MPI_Request request;
     if (bytes > INT_MAX)
-        die("more than 2 GiB of completions on one rank between two commits; "
-            "choose a smaller output.commit_seconds");
-    int count = (int)bytes, *counts = mem_new((size_t)c->size, sizeof(int));
-    int *at = mem_new((size_t)c->size, sizeof(int));
-    must(MPI_Gather(&count, 1, MPI_INT, counts, 1, MPI_INT, root, MPI_COMM_WORLD), "MPI_Gather");
-    *total = here ? layout_parts(c, counts, at) : 0;
-    *out = here ? mem_new(*total, 1) : NULL;
-    for (int i = 0; here && sizes && i < c->size; i++)
-        sizes[i] = (size_t)counts[i];
-    must(MPI_Gatherv(data, count, MPI_BYTE, *out, counts, at, MPI_BYTE, root, MPI_COMM_WORLD),
-         "MPI_Gatherv");
-    free(counts);
-    free(at);
+        die("%zu bytes of every rank to every rank are more than MPI can count", bytes);
+    mpi_must(
+        MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, g->mpi, &request),
+        "MPI_Iallgather");
+    mpi_wait(1, &request, "hearing all ranks");
 }
 
-void comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all)
+void comm_broadcast(const struct group *g, int root, void *data, size_t bytes)
 {
-    (void)c;
-    must(MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD),
-         "MPI_Allgather");
-}
-
-void comm_broadcast(struct comm *c, int root, void *data, size_t bytes)
-{
-    (void)c;
-    for (size_t done = 0; done < bytes;) {
-        size_t n = bytes - done < INT_MAX ? bytes - done : INT_MAX;
-        must(MPI_Bcast((char *)data + done, (int)n, MPI_BYTE, root, MPI_COMM_WORLD), "MPI_Bcast");
-        done += n;
+    for (size_t i = 0; i < pieces_of(bytes); i++) {
+        MPI_Request request;
+        mpi_must(MPI_Ibcast((char *)data + i * PIECE, piece_bytes(bytes, i), MPI_BYTE, root, g->mpi,
+                            &request),
+                 "MPI_Ibcast");
+        mpi_wait(1, &request, "hearing one rank");
     }
 }
 
-void comm_barrier(struct comm *c)
+void comm_barrier(const struct group *g)
 {
-    MPI_Request request;
-    (void)c;
-    must(MPI_Ibarrier(MPI_COMM_WORLD, &request), "MPI_Ibarrier");
-    wait_for(&request, "a barrier");
+    mpi_meet(g->mpi);
 }

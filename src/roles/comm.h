@@ -1,9 +1,20 @@
 /* comm.h - the ranks: who is who, and everything the host sides say to each other.
  *
  * The world is split by role into attention ranks and FFN ranks (or every rank has both, in a
- * colocated layout). All functions are collective over the world unless they say otherwise: every
- * rank calls them, in the same order. Rows and partial sums go through exchange/, not through here.
- * MPI errors are a broken world: die(), which ends all ranks (comm_start() arranges that).
+ * colocated layout). What is said goes to a group of ranks: `cell`, the ranks that decode in
+ * lock-step, or `world`, all ranks of the job; today the job is one cell, and both hold the same
+ * ranks. Functions are collective over the group they name, or over the world where they take a
+ * struct comm: every rank of it calls them, in the same order. Rows and partial sums go through
+ * exchange/, not through here.
+ *
+ * Ranks have two numbers. comm.rank is the launcher's: messages, tables and the output name a rank
+ * by it. Inside a group ranks are numbered as in the layout, attention ranks first
+ * (schedule/placement.h): so rank 0 of a group is an attention rank, and is its writer, whatever
+ * the order in which ranks were started.
+ *
+ * Whoever waits here sleeps: while one rank loads or merges, the others leave their cores alone
+ * (base/backoff.h). MPI errors are a broken world: die(), which ends all ranks (comm_start()
+ * arranges that). All functions are called by the main thread.
  */
 #ifndef TANDEM_ROLES_COMM_H
 #define TANDEM_ROLES_COMM_H
@@ -11,26 +22,36 @@
 #include "base/err.h"
 #include "schedule/placement.h"
 
+#include <mpi.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum role { ROLE_ANY, ROLE_ATTENTION, ROLE_FFN };
 
+/* A set of ranks that talk to each other. */
+struct group {
+    int rank, size; /* this rank's number in it, and how many there are */
+    MPI_Comm mpi;
+};
+
+/* A rank of the world, as messages and tables name it. */
+struct peer {
+    int rank;      /* the launcher's number */
+    int host;      /* the launcher's number of the first rank that shares its host's memory */
+    char name[64]; /* of the host */
+};
+
 struct comm {
-    int rank, size;            /* in the world */
-    int host_rank, host_ranks; /* among the ranks of this host */
-    bool one_host;             /* all ranks are on one host */
-    bool attention, ffn;       /* roles of this rank */
-    int index;                 /* among the ranks of its role */
-    int *world_of_attention;   /* [layout.attention] world rank of every attention rank */
-    int *world_of_ffn;         /* [layout_ffn_ranks] */
-    int writer;       /* world rank of attention rank 0: writes output, talks to the user */
-    char (*host)[64]; /* [size] host names */
+    int rank;                 /* the launcher's number of this rank */
+    struct group world, cell; /* cell: after comm_split(); world is renumbered by it */
+    struct place place;       /* after comm_split() */
+    struct peer *peers;       /* [world.size], in the order of the world */
+    bool one_host;            /* all ranks of the cell are on one host */
 };
 
 /* MPI_Init, error handlers, die() connected to MPI_Abort, hosts. First call of the program that
- * runs a job; the roles are not known yet, and the writer is rank 0. */
+ * runs a job; the roles are not known yet, and rank 0 is the launcher's. */
 void comm_start(struct comm *c, int *argc, char ***argv);
 
 /* Splits by role. `want` is the rank's --role or ROLE_ANY; either all ranks say one or none: then
@@ -40,8 +61,8 @@ int comm_split(struct comm *c, const struct layout *layout, enum role want, stru
 /* MPI_Finalize. */
 void comm_finish(struct comm *c);
 
-/* "attention", "ffn" or "colocated": the rank's role in words. */
-const char *comm_role(const struct comm *c);
+/* Is this rank the writer of its cell: the one that writes output and talks to the user? */
+bool comm_is_writer(const struct comm *c);
 
 /* True when every rank says ok. If not, one line per different message is printed by rank 0, with
  * the first rank that says it (all, when all do). Nobody may go on alone. */
@@ -64,21 +85,20 @@ struct contract {
     uint64_t shape;           /* what the rank will enqueue: equal numbers, equal launches */
 };
 
-/* all[size]: what every rank said. */
+/* all[cell.size]: what every rank of the cell said. */
 void comm_contract(struct comm *c, const struct contract *mine, struct contract *all);
 
-/* Rank `root` gets everybody's bytes, one after the other in rank order; *out is malloc'd there and
- * NULL elsewhere; sizes[size] (root only, may be NULL) receives how many bytes each rank gave. */
-void comm_gather(struct comm *c, int root, const void *data, size_t bytes, void **out,
-                 size_t *total, size_t *sizes);
+/* Rank 0 gets everybody's bytes, any number of them, one after the other in rank order; *out is
+ * malloc'd there and NULL elsewhere. */
+void comm_gather(const struct group *g, const void *data, size_t bytes, void **out, size_t *total);
 
 /* Everybody's `bytes` bytes to everybody, in rank order: all[size * bytes]. */
-void comm_allgather(struct comm *c, const void *mine, size_t bytes, void *all);
+void comm_allgather(const struct group *g, const void *mine, size_t bytes, void *all);
 
 /* root's bytes to all. */
-void comm_broadcast(struct comm *c, int root, void *data, size_t bytes);
+void comm_broadcast(const struct group *g, int root, void *data, size_t bytes);
 
 /* All ranks are here; returns when they are. */
-void comm_barrier(struct comm *c);
+void comm_barrier(const struct group *g);
 
 #endif

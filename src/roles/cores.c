@@ -41,12 +41,12 @@ static bool overlap(const cpu_set_t *a, const cpu_set_t *b)
     return CPU_COUNT(&both) > 0;
 }
 
-/* role[i]: 'a' attention, 'f' FFN, 'c' colocated. */
+/* role[i]: the first letter of place_role(). */
 static bool roles_share(const struct comm *c, const char *role, const cpu_set_t *masks)
 {
-    for (int i = 0; i < c->size; i++)
+    for (int i = 0; i < c->world.size; i++)
         for (int j = 0; j < i; j++)
-            if (role[i] != role[j] && strcmp(c->host[i], c->host[j]) == 0 &&
+            if (role[i] != role[j] && c->peers[i].host == c->peers[j].host &&
                 overlap(&masks[i], &masks[j]))
                 return true;
     return false;
@@ -55,12 +55,12 @@ static bool roles_share(const struct comm *c, const char *role, const cpu_set_t 
 /* The share among the ranks of this one's host and role. */
 static int share_in_role(const struct comm *c, const char *role, const cpu_set_t *masks)
 {
-    cpu_set_t *peers = mem_new((size_t)c->size, sizeof *peers);
+    cpu_set_t *peers = mem_new((size_t)c->world.size, sizeof *peers);
     int n = 0, self = 0;
-    for (int i = 0; i < c->size; i++) {
-        if (role[i] != role[c->rank] || strcmp(c->host[i], c->host[c->rank]) != 0)
+    for (int i = 0; i < c->world.size; i++) {
+        if (role[i] != role[c->world.rank] || c->peers[i].host != c->place.host)
             continue;
-        if (i == c->rank)
+        if (i == c->world.rank)
             self = n;
         peers[n++] = masks[i];
     }
@@ -71,12 +71,12 @@ static int share_in_role(const struct comm *c, const char *role, const cpu_set_t
 
 struct cores cores_find(struct comm *c)
 {
-    size_t size = (size_t)c->size;
-    char mine = c->attention && c->ffn ? 'c' : c->attention ? 'a' : 'f', *role = mem_new(size, 1);
+    size_t size = (size_t)c->world.size;
+    char mine = *place_role(&c->place), *role = mem_new(size, 1);
     cpu_set_t mask, *masks = mem_new(size, sizeof *masks);
     cores_mask(&mask);
-    comm_allgather(c, &mine, sizeof mine, role);
-    comm_allgather(c, &mask, sizeof mask, masks);
+    comm_allgather(&c->world, &mine, sizeof mine, role);
+    comm_allgather(&c->world, &mask, sizeof mask, masks);
     struct cores found = {share_in_role(c, role, masks), roles_share(c, role, masks)};
     free(role);
     free(masks);

@@ -30,10 +30,10 @@ const struct exchange_ops *engine_transport(const struct job *job, bool one_host
     else if (kind == EXCHANGE_SHARED && !one_host)
         err_set(e, "%s: layout.exchange: 'shared' needs all ranks on one host; use mpi", job->path);
     else
-        return kind == EXCHANGE_LOCAL    ? &exchange_local
-               : kind == EXCHANGE_SHARED ? &exchange_shared
-               : kind == EXCHANGE_MPI    ? &exchange_mpi
-                                         : exchange_find_nccl();
+        return exchange_find(kind == EXCHANGE_LOCAL    ? "local"
+                             : kind == EXCHANGE_SHARED ? "shared"
+                             : kind == EXCHANGE_MPI    ? "mpi"
+                                                       : "nccl");
     return NULL;
 }
 
@@ -72,7 +72,6 @@ static void plan_shapes(struct engine *g)
         .max_context = g->in->max_context,
     };
     g->shape = (struct exchange_shape){
-        .layout = job->layout,
         .micro_batches = job->micro_batches,
         .layers = m->layers,
         .routed = m->moe,
@@ -89,20 +88,20 @@ static void plan_shapes(struct engine *g)
 static int device_of(const struct engine *g)
 {
     int count = g->backend->device->count ? g->backend->device->count() : 0;
-    return count > 0 ? g->role.device % count : g->role.device;
+    return count > 0 ? g->place.host_rank % count : g->place.host_rank;
 }
 
-static void plan_device(struct engine *g)
+static void plan_device(struct engine *g, int threads)
 {
     const struct job *job = &g->in->job;
     const struct model *m = &g->in->model;
-    bool gathers = g->role.ffn && !job->layout.colocated;
+    bool gathers = g->place.ffn && !job->layout.colocated;
     struct device_limits l = {
         .rows = g->shape.rows * (gathers ? (size_t)job->layout.attention : 1),
         .hidden = m->hidden,
         .topk = (size_t)m->router.topk,
     };
-    if (g->role.attention) {
+    if (g->place.attention) {
         l.q_width = largest(m->heads * m->head_dim, m->q_rank);
         l.heads = m->heads;
         l.head_dim = m->head_dim;
@@ -110,11 +109,11 @@ static void plan_device(struct engine *g)
         l.vocab = m->vocab;
         l.logit_rows = (size_t)schedule_most_sampled(&g->limits);
     }
-    if (g->role.ffn)
-        limit_ffn(&l, m, &job->layout, g->role.index);
+    if (g->place.ffn)
+        limit_ffn(&l, m, &job->layout, g->place.index);
     g->config = (struct device_config){
         .index = device_of(g),
-        .threads = g->role.threads,
+        .threads = threads,
         .act = job->precision.activations,
         .kv = job->precision.kv_cache,
         .blas = job->cublas,
@@ -140,7 +139,8 @@ static int plan_kv(struct engine *g, struct err *e)
     g->limits.kv_blocks = 1;
     struct kv_shape one = kv_shape(g);
     size_t block = g->backend->ops->kv_bytes(g->device, &one);
-    size_t free_share = g->backend->device->memory_free(g->device) / 2 / (size_t)g->role.host_ranks;
+    size_t free_share =
+        g->backend->device->memory_free(g->device) / 2 / (size_t)g->place.host_ranks;
     size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : free_share;
     size_t all = mem_mul(longest, (size_t)g->limits.slots);
     g->limits.kv_blocks = granted / block < all ? granted / block : all;
@@ -161,11 +161,12 @@ static struct forward_parts forward_parts(struct engine *g)
         .backend = g->backend,
         .device = g->device,
         .stream = g->stream,
-        .attention = g->role.attention ? &g->attention : NULL,
-        .ffn = g->role.ffn ? &g->ffn : NULL,
+        .attention = g->place.attention ? &g->attention : NULL,
+        .ffn = g->place.ffn ? &g->ffn : NULL,
         .kv = g->kv,
         .exchange_ops = g->exchange_ops,
         .exchange = g->exchange,
+        .place = &g->place,
         .shape = &g->shape,
         .limits = &g->limits,
         .act = g->config.act,
@@ -180,60 +181,54 @@ static enum weight_keep keep(const struct engine *g)
 static void plan_memory(struct engine *g)
 {
     const struct inputs *in = g->in;
-    struct exchange_place place = {.attention = g->role.attention,
-                                   .ffn = g->role.ffn,
-                                   .index = g->role.index,
-                                   .backend = g->backend,
-                                   .device = g->device};
     struct forward_parts parts = forward_parts(g);
-    if (g->role.attention) {
+    if (g->place.attention) {
         struct kv_shape shape = kv_shape(g);
         g->memory.kv = g->backend->ops->kv_bytes(g->device, &shape);
         g->memory.weights += attention_weights_bytes(g->backend, g->device, &in->model,
                                                      in->checkpoint, in->max_context, keep(g));
     }
-    if (g->role.ffn)
+    if (g->place.ffn)
         g->memory.weights += ffn_weights_bytes(g->backend, g->device, &in->model, in->checkpoint,
-                                               &in->job.layout, g->role.index, keep(g));
+                                               &in->job.layout, g->place.index, keep(g));
     g->memory.buffers = g->backend->device->scratch_bytes(g->device) +
-                        g->exchange_ops->bytes(&g->shape, &place) +
-                        forward_bytes(&parts, g->role.attention, g->role.ffn);
+                        g->exchange_ops->bytes(&g->shape, &g->place) + forward_bytes(&parts);
 }
 
-int engine_plan(struct engine *g, const struct inputs *in, const struct engine_role *role,
+int engine_plan(struct engine *g, const struct inputs *in, const struct place *place, int threads,
                 const struct exchange_ops *transport, struct err *e)
 {
-    *g = (struct engine){.in = in, .role = *role, .backend = in->backend};
+    *g = (struct engine){.in = in, .place = *place, .backend = in->backend};
     g->exchange_ops = transport;
     plan_shapes(g);
-    plan_device(g);
+    plan_device(g, threads);
     if (g->backend->device->open(&g->config, &g->device, e) != 0)
         return -1;
-    if (role->attention && plan_kv(g, e) != 0)
+    if (place->attention && plan_kv(g, e) != 0)
         return -1;
     plan_memory(g);
     return 0;
 }
 
-void engine_load(struct engine *g, const struct exchange_place *place, weights_progress progress,
-                 void *progress_context)
+void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, void *progress_context)
 {
     const struct inputs *in = g->in;
     g->stream = g->backend->device->stream_create(g->device);
-    if (g->role.attention) {
+    if (g->place.attention) {
         struct kv_shape shape = kv_shape(g);
         attention_weights_load(&g->attention, g->backend, g->device, &in->model, in->checkpoint,
                                in->max_context, keep(g), progress, progress_context);
         g->kv = g->backend->ops->kv_create(g->device, &shape);
     }
-    if (g->role.ffn)
+    if (g->place.ffn)
         ffn_weights_load(&g->ffn, g->backend, g->device, &in->model, in->checkpoint,
-                         &in->job.layout, g->role.index, keep(g), progress, progress_context);
-    struct exchange_place here = *place;
-    here.backend = g->backend;
-    here.device = g->device;
-    here.compute = g->stream;
-    g->exchange = g->exchange_ops->open(&g->shape, &here);
+                         &in->job.layout, g->place.index, keep(g), progress, progress_context);
+    struct endpoint end = {.place = g->place,
+                           .cell = cell,
+                           .backend = g->backend,
+                           .device = g->device,
+                           .compute = g->stream};
+    g->exchange = g->exchange_ops->open(&g->shape, &end);
     struct forward_parts parts = forward_parts(g);
     g->forward = forward_open(&parts);
 }
@@ -246,9 +241,9 @@ void engine_close(struct engine *g)
     g->exchange_ops->close(g->exchange);
     if (g->kv)
         g->backend->ops->kv_destroy(g->device, g->kv);
-    if (g->stream && g->role.attention)
+    if (g->stream && g->place.attention)
         attention_weights_free(&g->attention, g->backend, g->device, &g->in->model);
-    if (g->stream && g->role.ffn)
+    if (g->stream && g->place.ffn)
         ffn_weights_free(&g->ffn, g->backend, g->device, &g->in->model);
     if (g->stream)
         g->backend->device->stream_destroy(g->device, g->stream);

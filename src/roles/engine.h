@@ -11,21 +11,13 @@
 #include "roles/forward.h"
 #include "roles/inputs.h"
 
-struct engine_role {
-    bool attention, ffn;
-    int index;      /* among the ranks of its role */
-    int threads;    /* CPU threads */
-    int device;     /* rank on its host: its GPU, as far as there are so many */
-    int host_ranks; /* ranks that share the host's memory */
-};
-
 struct engine_memory {
     size_t weights, kv, buffers; /* device bytes; buffers: exchange, activations, scratch */
 };
 
 struct engine {
     const struct inputs *in;
-    struct engine_role role;
+    struct place place;
     struct device_config config;
     struct schedule_limits limits;
     struct exchange_shape shape;
@@ -49,13 +41,14 @@ const struct exchange_ops *engine_transport(const struct job *job, bool one_host
  * ranks share cores (roles/cores.h), else 2. */
 int engine_micro_batches(const struct job *job, bool shared_cores);
 
-/* Opens the device and plans: limits, shapes, memory. -1: no device, or the KV memory does not hold
+/* Opens the device, with `threads` CPU threads, and plans: limits, shapes, memory. -1: no device, or the KV memory does not hold
  * one longest sequence. Nothing large is allocated yet. */
-int engine_plan(struct engine *g, const struct inputs *in, const struct engine_role *role,
+int engine_plan(struct engine *g, const struct inputs *in, const struct place *place, int threads,
                 const struct exchange_ops *transport, struct err *e);
 
-/* Loads the weights and makes everything else. Collective where the transport is (all ranks). */
-void engine_load(struct engine *g, const struct exchange_place *place, weights_progress progress,
+/* Loads the weights and makes everything else. Collective where the transport is: all ranks of
+ * `cell`, in the order of the layout. */
+void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress,
                  void *progress_context);
 
 /* Frees whatever plan and load have made. */

@@ -63,23 +63,24 @@ static struct sizes sizes_of(const struct forward_parts *p)
     return s;
 }
 
-static size_t ffn_rows(const struct exchange_shape *s)
+static size_t ffn_rows(const struct forward_parts *p)
 {
-    return mem_mul(s->rows, s->layout.colocated ? 1 : (size_t)s->layout.attention);
+    const struct layout *l = &p->place->layout;
+    return mem_mul(p->shape->rows, l->colocated ? 1 : (size_t)l->attention);
 }
 
-size_t forward_bytes(const struct forward_parts *p, bool attention, bool ffn)
+size_t forward_bytes(const struct forward_parts *p)
 {
     size_t total = 0, act = dtype_size(p->act);
-    if (attention) {
+    if (p->place->attention) {
         struct sizes s = sizes_of(p);
         total += (size_t)p->shape->micro_batches * (s.x * 4 + s.lane_ints * 4);
         total += (s.h + s.q_low + 2 * s.q + 2 * s.kv) * act;
         total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
         total += s.sampled * (sizeof(struct sample_params) + 8);
     }
-    if (ffn && p->act != p->shape->dispatch)
-        total += ffn_rows(p->shape) * p->model->hidden * act;
+    if (p->place->ffn && p->act != p->shape->dispatch)
+        total += ffn_rows(p) * p->model->hidden * act;
     return total;
 }
 
@@ -124,8 +125,8 @@ struct forward *forward_open(const struct forward_parts *parts)
     if (parts->attention)
         open_attention(f);
     if (parts->ffn && parts->act != parts->shape->dispatch)
-        f->decoded = device_new(parts, ffn_rows(parts->shape) * parts->model->hidden,
-                                dtype_size(parts->act));
+        f->decoded =
+            device_new(parts, ffn_rows(parts) * parts->model->hidden, dtype_size(parts->act));
     return f;
 }
 
@@ -225,7 +226,7 @@ void forward_collect(struct forward *f, int m, int layer)
 static void add_partials(struct forward *f, struct lane *lane, const float *gain, void *y)
 {
     const struct forward_parts *p = &f->p;
-    int n = lane->partials ? p->exchange_ops->parts(&p->shape->layout) : 0;
+    int n = lane->partials ? layout_instances(&p->place->layout) : 0;
     p->backend->ops->residual_norm(p->device, p->stream, lane->x, lane->partials, n,
                                    p->shape->combine, gain, p->model->norm_eps, lane->rows,
                                    (int)p->model->hidden, y);

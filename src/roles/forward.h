@@ -31,6 +31,7 @@ struct forward_parts {
     const struct exchange_ops *exchange_ops;
     struct exchange *exchange;
     const struct exchange_shape *shape;
+    const struct place *place;
     const struct schedule_limits *limits; /* attention: how large a micro-batch may be */
     enum dtype act;
 };
@@ -40,7 +41,7 @@ void forward_close(struct forward *f);
 
 /* Device bytes open() takes, without the exchange: for the memory plan. parts: device, exchange,
  * weights and kv are not looked at. */
-size_t forward_bytes(const struct forward_parts *parts, bool attention, bool ffn);
+size_t forward_bytes(const struct forward_parts *parts);
 
 /* Attention, before anything of the step is enqueued: keeps micro-batch m and params [n_sampled]
  * where the device will fetch them. The stream has passed the step before. */

@@ -20,12 +20,12 @@ struct rank_line {
 
 static struct rank_line describe(const struct comm *c, const struct engine *g)
 {
-    struct rank_line line = {.index = c->index, .threads = g->role.threads};
+    struct rank_line line = {.index = c->place.index, .threads = g->config.threads};
     cores_mask(&line.mask);
     line.cores = cores_count(&line.mask);
     line.online = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     cores_text(&line.mask, line.cores_text, sizeof line.cores_text);
-    snprintf(line.role, sizeof line.role, "%s", comm_role(c));
+    snprintf(line.role, sizeof line.role, "%s", place_role(&c->place));
     g->backend->device->describe(g->device, line.device, sizeof line.device);
     line.weights = (double)g->memory.weights;
     line.kv = (double)g->memory.kv;
@@ -33,42 +33,40 @@ static struct rank_line describe(const struct comm *c, const struct engine *g)
     return line;
 }
 
-static void print_line(FILE *f, int rank, const char *host, const struct rank_line *l)
+static void print_line(FILE *f, const struct peer *p, const struct rank_line *l)
 {
     char name[32];
     snprintf(name, sizeof name, "%s %d", l->role, l->index);
-    fprintf(f, "%4d  %-16s %-13s %7d  %-10s %9.1f %9.1f %9.1f  %s\n", rank, host, name, l->threads,
-            l->cores_text, l->weights / 0x1p20, l->kv / 0x1p20, l->buffers / 0x1p20, l->device);
+    fprintf(f, "%4d  %-16s %-13s %7d  %-10s %9.1f %9.1f %9.1f  %s\n", p->rank, p->name, name,
+            l->threads, l->cores_text, l->weights / 0x1p20, l->kv / 0x1p20, l->buffers / 0x1p20,
+            l->device);
 }
 
 static void print_table(FILE *f, const struct comm *c, const struct rank_line *lines)
 {
     fprintf(f, "%4s  %-16s %-13s %7s  %-10s %9s %9s %9s  %s\n", "rank", "host", "role", "threads",
             "cores", "weights", "KV", "buffers", "device (memory in MiB)");
-    for (int i = 0; i < c->size; i++)
-        print_line(f, i, c->host[i], &lines[i]);
+    for (int i = 0; i < c->world.size; i++)
+        print_line(f, &c->peers[i], &lines[i]);
 }
 
 static void warn_about_cores(const struct comm *c, const struct rank_line *lines)
 {
-    for (int i = 0; i < c->size; i++)
+    for (int i = 0; i < c->world.size; i++)
         if (lines[i].threads > lines[i].cores)
             fprintf(
                 stderr,
                 "tandem: warning: rank %d has %d threads but may run on %d core%s (%s); start it "
                 "with `mpirun --bind-to none` or `srun --cpu-bind=none`, or set "
                 "layout.threads\n",
-                i, lines[i].threads, lines[i].cores, lines[i].cores == 1 ? "" : "s",
+                c->peers[i].rank, lines[i].threads, lines[i].cores, lines[i].cores == 1 ? "" : "s",
                 lines[i].cores_text);
 }
 
-/* The first rank of its host. */
+/* The rank that its host is numbered by. */
 static bool leads_host(const struct comm *c, int rank)
 {
-    for (int i = 0; i < rank; i++)
-        if (strcmp(c->host[i], c->host[rank]) == 0)
-            return false;
-    return true;
+    return c->peers[rank].host == c->peers[rank].rank;
 }
 
 /* All cores that ranks of this rank's host and of a role (NULL: any) may run on. */
@@ -77,8 +75,8 @@ static cpu_set_t cores_used(const struct comm *c, const struct rank_line *lines,
 {
     cpu_set_t used;
     CPU_ZERO(&used);
-    for (int i = 0; i < c->size; i++)
-        if (strcmp(c->host[i], c->host[rank]) == 0 && (!role || strcmp(lines[i].role, role) == 0))
+    for (int i = 0; i < c->world.size; i++)
+        if (c->peers[i].host == c->peers[rank].host && (!role || strcmp(lines[i].role, role) == 0))
             CPU_OR(&used, &used, &lines[i].mask);
     return used;
 }
@@ -87,7 +85,7 @@ static cpu_set_t cores_used(const struct comm *c, const struct rank_line *lines,
  * Slurm allocation may rightly be a part of a host. */
 static void warn_about_idle_cores(const struct comm *c, const struct rank_line *lines)
 {
-    for (int i = 0; i < c->size; i++) {
+    for (int i = 0; i < c->world.size; i++) {
         if (!leads_host(c, i))
             continue;
         cpu_set_t used = cores_used(c, lines, i, NULL);
@@ -95,7 +93,7 @@ static void warn_about_idle_cores(const struct comm *c, const struct rank_line *
             fprintf(stderr,
                     "tandem: warning: the ranks on %s may run on %d of its %d cores; start them "
                     "with `mpirun --bind-to none` to use all\n",
-                    c->host[i], cores_count(&used), lines[i].online);
+                    c->peers[i].name, cores_count(&used), lines[i].online);
     }
 }
 
@@ -103,7 +101,7 @@ static void warn_about_idle_cores(const struct comm *c, const struct rank_line *
  * not (cores.h). */
 static void warn_about_divided_hosts(const struct comm *c, const struct rank_line *lines)
 {
-    for (int i = 0; i < c->size; i++) {
+    for (int i = 0; i < c->world.size; i++) {
         if (!leads_host(c, i))
             continue;
         cpu_set_t attention = cores_used(c, lines, i, "attention"), both;
@@ -114,7 +112,7 @@ static void warn_about_divided_hosts(const struct comm *c, const struct rank_lin
                     "tandem: note: on %s attention and FFN ranks have cores of their own; when the "
                     "weights are larger than the caches they are usually faster taking turns on "
                     "all of them: `mpirun --bind-to none` or `srun --cpu-bind=none`\n",
-                    c->host[i]);
+                    c->peers[i].name);
     }
 }
 
@@ -123,7 +121,7 @@ static struct rank_line *gather_lines(struct comm *c, const struct engine *g)
     struct rank_line mine = describe(c, g);
     void *all;
     size_t total;
-    comm_gather(c, c->writer, &mine, sizeof mine, &all, &total, NULL);
+    comm_gather(&c->world, &mine, sizeof mine, &all, &total);
     return all;
 }
 
@@ -243,12 +241,12 @@ static void print_roles(const struct rank_time *ranks, int n, double seconds)
 void report_summary(struct report *r, struct comm *c, const struct trace *t, double seconds,
                     const char *path, bool finished)
 {
-    struct rank_time mine = {.attention = c->attention, .ffn = c->ffn};
+    struct rank_time mine = {.attention = c->place.attention, .ffn = c->place.ffn};
     void *all;
     size_t total;
     char text[32];
     memcpy(mine.total, t->total, sizeof mine.total);
-    comm_gather(c, c->writer, &mine, sizeof mine, &all, &total, NULL);
+    comm_gather(&c->world, &mine, sizeof mine, &all, &total);
     if (!all)
         return;
     printf("%-22s %llu done, %llu failed, in %s\n", "completions", (unsigned long long)r->done,
@@ -260,7 +258,7 @@ void report_summary(struct report *r, struct comm *c, const struct trace *t, dou
         print_latency("time to first token", r->first, r->n_first);
         if (r->n_each > 0)
             print_latency("time per token", r->each, r->n_each);
-        print_roles(all, c->size, seconds);
+        print_roles(all, c->world.size, seconds);
         if (r->replayed > 0)
             printf("%-22s %llu of %llu were launched as CUDA graphs\n", "steps",
                    (unsigned long long)r->replayed, (unsigned long long)r->steps);

@@ -31,11 +31,6 @@ struct run {
     double started, loaded;
 };
 
-static bool is_writer(const struct run *r)
-{
-    return r->comm->rank == r->comm->writer;
-}
-
 /* ---- before decoding ------------------------------------------------------------------------ */
 
 static bool open_inputs(struct run *r, const struct run_options *o)
@@ -62,15 +57,10 @@ static bool plan_engine(struct run *r)
     struct comm *c = r->comm;
     struct cores cores = cores_find(c);
     r->in.job.micro_batches = engine_micro_batches(&r->in.job, cores.shared_by_roles);
-    struct engine_role role = {.attention = c->attention,
-                               .ffn = c->ffn,
-                               .index = c->index,
-                               .device = c->host_rank,
-                               .host_ranks = c->host_ranks,
-                               .threads =
-                                   r->in.job.threads > 0 ? r->in.job.threads : cores.threads};
+    int threads = r->in.job.threads > 0 ? r->in.job.threads : cores.threads;
     const struct exchange_ops *transport = engine_transport(&r->in.job, c->one_host, &e);
-    int status = transport ? engine_plan(&r->engine, &r->in, &role, transport, &e) : -1;
+    int status =
+        transport ? engine_plan(&r->engine, &r->in, &c->place, threads, transport, &e) : -1;
     return comm_agree(c, status == 0, &e);
 }
 
@@ -79,22 +69,22 @@ static bool open_output(struct run *r, bool *finished)
 {
     struct err e = {{0}};
     int status = 0, complete = 0;
-    if (is_writer(r)) {
+    if (comm_is_writer(r->comm)) {
         r->identity = inputs_identity(&r->in);
         status = completions_open(&r->out, r->in.job.output.file, &r->identity, finished, &e);
         complete = *finished;
     }
     if (!comm_agree(r->comm, status == 0, &e))
         return false;
-    comm_broadcast(r->comm, r->comm->writer, &complete, sizeof complete);
+    comm_broadcast(&r->comm->world, 0, &complete, sizeof complete);
     *finished = complete != 0;
     if (complete)
         return true;
     size_t bytes = units_bitmap_bytes(r->in.units);
     uint8_t *done = mem_zeroed(bytes, 1);
-    if (is_writer(r))
+    if (comm_is_writer(r->comm))
         memcpy(done, completions_done(r->out), (size_t)((r->in.units + 7) / 8));
-    comm_broadcast(r->comm, r->comm->writer, done, bytes);
+    comm_broadcast(&r->comm->world, 0, done, bytes);
     units_init(&r->units, r->in.units, done);
     free(done);
     return true;
@@ -120,17 +110,12 @@ static void show_loading(void *context, size_t done, size_t total)
 static void load(struct run *r)
 {
     struct comm *c = r->comm;
-    struct exchange_place place = {.attention = c->attention,
-                                   .ffn = c->ffn,
-                                   .index = c->index,
-                                   .world_of_attention = c->world_of_attention,
-                                   .world_of_ffn = c->world_of_ffn};
     struct loading loading = {.last = clock_now()};
-    engine_load(&r->engine, &place, is_writer(r) ? show_loading : NULL, &loading);
+    engine_load(&r->engine, c->cell.mpi, comm_is_writer(r->comm) ? show_loading : NULL, &loading);
     stop_gently();
-    comm_barrier(c);
+    comm_barrier(&c->cell);
     r->loaded = clock_now();
-    if (is_writer(r)) {
+    if (comm_is_writer(r->comm)) {
         printf("loaded in %.1f s; %llu of %llu completions to do\n", r->loaded - r->started,
                (unsigned long long)r->units.left, (unsigned long long)r->units.total);
         fflush(stdout);
@@ -150,12 +135,12 @@ static enum exit_status decode(struct run *r)
         .trace = &r->trace,
         .started = r->started,
     };
-    if (r->comm->attention) {
+    if (r->comm->place.attention) {
         decoder_open(&r->decoder, &r->in.job, &r->in.prompting, r->in.prompts, &r->engine.limits,
-                     r->comm->index, &r->finished);
+                     r->comm->place.index, &r->finished);
         s.decoder = &r->decoder;
     }
-    if (is_writer(r)) {
+    if (comm_is_writer(r->comm)) {
         progress_start(&r->progress, r->units.total, r->units.total - r->units.left);
         s.out = r->out;
         s.report = &r->report;
@@ -164,7 +149,7 @@ static enum exit_status decode(struct run *r)
     enum exit_status status = steps_run(&s);
     r->report.steps = (uint64_t)s.step;
     r->report.replayed = s.replayed;
-    if (is_writer(r)) {
+    if (comm_is_writer(r->comm)) {
         progress_end(&r->progress);
         if (status == EXIT_RUN)
             fprintf(stderr, "tandem: %s\n", s.seal_error.text);
@@ -199,7 +184,7 @@ static enum exit_status finish(struct run *r, enum exit_status status)
     double seconds = clock_now() - r->loaded;
     int merged = 0;
     char *ranks = report_rank_table(r->comm, &r->engine);
-    if (is_writer(r) && status == EXIT_DONE)
+    if (comm_is_writer(r->comm) && status == EXIT_DONE)
         merged = merge(r, ranks, &e);
     free(ranks);
     if (!comm_agree(r->comm, merged == 0, &e))
@@ -221,7 +206,7 @@ static enum exit_status run_opened(struct run *r)
     if (!plan_engine(r) || !open_output(r, &finished))
         return EXIT_INPUT;
     if (finished) {
-        if (is_writer(r))
+        if (comm_is_writer(r->comm))
             printf("%s is finished already\n", r->in.job.output.file);
         return EXIT_DONE;
     }

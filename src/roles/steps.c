@@ -12,15 +12,10 @@
 
 /* ---- the step contract ---------------------------------------------------------------------- */
 
-static bool is_writer(const struct steps *s)
-{
-    return s->comm->rank == s->comm->writer;
-}
-
 static uint64_t finished_everywhere(const struct steps *s)
 {
     uint64_t n = 0;
-    for (int i = 0; i < s->comm->size; i++)
+    for (int i = 0; i < s->comm->cell.size; i++)
         n += (uint64_t)s->all[i].finished;
     return n;
 }
@@ -28,7 +23,7 @@ static uint64_t finished_everywhere(const struct steps *s)
 static int64_t tokens_everywhere(const struct steps *s)
 {
     int64_t n = 0;
-    for (int i = 0; i < s->comm->size; i++)
+    for (int i = 0; i < s->comm->cell.size; i++)
         n += s->all[i].tokens;
     return n;
 }
@@ -36,7 +31,7 @@ static int64_t tokens_everywhere(const struct steps *s)
 /* The writer asks for a commit when it is time and there is something to seal. */
 static bool wants_commit(const struct steps *s)
 {
-    return is_writer(s) && finished_everywhere(s) > s->sealed &&
+    return comm_is_writer(s->comm) && finished_everywhere(s) > s->sealed &&
            clock_now() - s->last_commit >= s->in->job.output.commit_seconds;
 }
 
@@ -72,7 +67,7 @@ static void agree_on_step(struct steps *s)
 /* Does any rank say so? */
 static bool anyone(const struct steps *s, size_t field)
 {
-    for (int i = 0; i < s->comm->size; i++) {
+    for (int i = 0; i < s->comm->cell.size; i++) {
         int32_t value;
         memcpy(&value, (const char *)&s->all[i] + field, sizeof value);
         if (value)
@@ -91,7 +86,7 @@ static void admit(struct steps *s)
 {
     int n = s->in->job.layout.attention, total = 0, *room = mem_new((size_t)n, sizeof *room);
     for (int a = 0; a < n; a++) {
-        room[a] = s->all[s->comm->world_of_attention[a]].room;
+        room[a] = s->all[a].room;
         total += room[a];
     }
     size_t most = s->units->left < (uint64_t)total ? (size_t)s->units->left : (size_t)total;
@@ -99,7 +94,7 @@ static void admit(struct steps *s)
     size_t dealt = admission_deal(room, n, most, owner);
     for (size_t i = 0; i < dealt; i++) {
         uint64_t unit = units_take(s->units);
-        if (s->decoder && owner[i] == s->comm->index)
+        if (s->decoder && owner[i] == s->comm->place.index)
             decoder_accept(s->decoder, unit, NULL);
     }
     free(owner);
@@ -144,7 +139,7 @@ static void all_layers(struct steps *s)
         for (int m = 0; m < micro_batches; m++) {
             if (s->decoder)
                 attention_layer(s, layer, m);
-            if (s->engine->role.ffn)
+            if (s->engine->place.ffn)
                 ffn_layer(s, layer, m);
         }
 }
@@ -167,7 +162,7 @@ static int count_rows(const struct steps *s, int *rows)
     int n = s->in->job.layout.attention, micro_batches = s->in->job.micro_batches, total = 0;
     for (int a = 0; a < n; a++)
         for (int m = 0; m < micro_batches; m++) {
-            int r = s->all[s->comm->world_of_attention[a]].rows[m];
+            int r = s->all[a].rows[m];
             rows[a * micro_batches + m] = r;
             total += r;
         }
@@ -221,7 +216,7 @@ static void enqueue_step(struct steps *s)
 /* What every rank enqueues in this step: the key of its graph, the same on all ranks. */
 static const void *launch_key(struct steps *s)
 {
-    for (int i = 0; i < s->comm->size; i++) {
+    for (int i = 0; i < s->comm->cell.size; i++) {
         struct launches *l = &s->key[i];
         memcpy(l->rows, s->all[i].rows, sizeof l->rows);
         l->shape = s->all[i].shape;
@@ -272,10 +267,10 @@ static void commit(struct steps *s)
     size_t bytes, total;
     void *mine = parcel_pack(s->finished, &bytes), *all;
     double start = clock_now();
-    comm_gather(s->comm, s->comm->writer, mine, bytes, &all, &total, NULL);
+    comm_gather(&s->comm->cell, mine, bytes, &all, &total);
     free(mine);
     parcel_clear(s->finished);
-    if (is_writer(s)) {
+    if (comm_is_writer(s->comm)) {
         parcel_unpack(s->finished, all, total);
         const struct parcel *p = s->finished;
         s->seal_failed =
@@ -296,7 +291,7 @@ static enum exit_status leave(struct steps *s, enum exit_status status)
 {
     commit(s);
     int failed = s->seal_failed;
-    comm_broadcast(s->comm, s->comm->writer, &failed, sizeof failed);
+    comm_broadcast(&s->comm->cell, 0, &failed, sizeof failed);
     return failed ? EXIT_RUN : status;
 }
 
@@ -334,7 +329,7 @@ enum exit_status steps_run(struct steps *s)
     const struct job *job = &s->in->job;
     const struct engine *g = s->engine;
     size_t table = mem_mul((size_t)job->layout.attention, MICRO_BATCHES_MAX);
-    size_t size = (size_t)s->comm->size;
+    size_t size = (size_t)s->comm->cell.size;
     int *rows = mem_zeroed(table, sizeof *rows);
     s->all = mem_zeroed(size, sizeof *s->all);
     s->key = mem_zeroed(size, sizeof *s->key);

@@ -96,10 +96,10 @@ static void write_ranks(FILE *f, const char *data, size_t total)
 
 int trace_write(struct trace *t, struct comm *c, const char *path, struct err *e)
 {
-    struct trace_head head = {.rank = c->rank, .index = c->index};
-    snprintf(head.role, sizeof head.role, "%s", comm_role(c));
+    struct trace_head head = {.rank = c->rank, .index = c->place.index};
+    snprintf(head.role, sizeof head.role, "%s", place_role(&c->place));
     head.n = t->n < TRACE_EVENTS ? t->n : TRACE_EVENTS;
-    comm_barrier(c);
+    comm_barrier(&c->world);
     head.wall_minus_clock = clock_wall() - clock_now();
     size_t bytes = sizeof head + head.n * sizeof *t->ring, total;
     char *mine = mem_new(bytes, 1);
@@ -108,7 +108,7 @@ int trace_write(struct trace *t, struct comm *c, const char *path, struct err *e
     for (uint64_t i = 0; i < head.n; i++) /* oldest first */
         memcpy(mine + sizeof head + i * sizeof *t->ring,
                &t->ring[(t->n - head.n + i) % TRACE_EVENTS], sizeof *t->ring);
-    comm_gather(c, c->writer, mine, bytes, &all, &total, NULL);
+    comm_gather(&c->world, mine, bytes, &all, &total);
     free(mine);
     if (!all)
         return 0;

@@ -7,9 +7,33 @@ int layout_ffn_ranks(const struct layout *l)
     return l->colocated ? 1 : l->expert * l->tensor;
 }
 
+int layout_instances(const struct layout *l)
+{
+    return l->colocated ? 1 : l->expert;
+}
+
 int layout_ranks(const struct layout *l)
 {
     return l->colocated ? l->attention : l->attention + layout_ffn_ranks(l);
+}
+
+struct place place_of(const struct layout *l, int rank)
+{
+    bool attention = rank < l->attention;
+    return (struct place){
+        .layout = *l,
+        .attention = attention,
+        .ffn = l->colocated || !attention,
+        .index = attention ? rank : rank - l->attention,
+        .rank = rank,
+        .host_rank = rank,
+        .host_ranks = layout_ranks(l),
+    };
+}
+
+const char *place_role(const struct place *p)
+{
+    return p->attention && p->ffn ? "colocated" : p->attention ? "attention" : "ffn";
 }
 
 struct span placement_slice(size_t width, int parts, int part, size_t granule)

@@ -1,4 +1,8 @@
-/* placement.h - which rank holds what: pure functions of the layout, the same on every rank.
+/* placement.h - which rank is what and holds what: pure functions of the layout, the same on every
+ * rank.
+ *
+ * The ranks of a layout are numbered with the attention ranks first: rank r < attention is attention
+ * rank r, the others are FFN ranks in order. In a colocated layout every rank has both roles.
  *
  * FFN ranks are numbered f = p x tensor + t: instance p of `expert` instances holds a contiguous
  * range of the routed experts, rank t of `tensor` ranks inside it holds a slice of their
@@ -28,8 +32,28 @@ struct span {
 /* expert x tensor; 1 when colocated. */
 int layout_ffn_ranks(const struct layout *l);
 
-/* attention + FFN ranks; the size of the world. */
+/* FFN instances, each of which answers with one partial sum a row; 1 when colocated. */
+int layout_instances(const struct layout *l);
+
+/* attention + FFN ranks. */
 int layout_ranks(const struct layout *l);
+
+/* Who a rank is: made once (roles/comm.h in a run) and passed on to everything that asks. */
+struct place {
+    struct layout layout;
+    bool attention, ffn; /* its roles; both when colocated */
+    int index;           /* among the ranks of its role */
+    int rank;            /* among the ranks of the layout */
+    int host;            /* number of its host: equal for ranks that share memory */
+    int host_rank;       /* among the ranks of its host: its GPU */
+    int host_ranks;      /* ranks that share its host's cores and memory */
+};
+
+/* The place of rank `rank` of a layout whose ranks are all on one host. */
+struct place place_of(const struct layout *l, int rank);
+
+/* "attention", "ffn" or "colocated": the roles in words. */
+const char *place_role(const struct place *p);
 
 /* Part `part` of `parts` of `width` items, as even as possible in multiples of `granule` (the last
  * part takes what is left over); parts may be empty. Earlier parts are never smaller by more than a

@@ -87,21 +87,11 @@ static void open_engine(struct bench *b)
         die("%s", e.text);
     struct cores cores = cores_find(c);
     b->in.job.micro_batches = engine_micro_batches(&b->in.job, cores.shared_by_roles);
-    struct engine_role role = {.attention = c->attention,
-                               .ffn = c->ffn,
-                               .index = c->index,
-                               .host_ranks = c->host_ranks,
-                               .threads =
-                                   b->in.job.threads > 0 ? b->in.job.threads : cores.threads};
+    int threads = b->in.job.threads > 0 ? b->in.job.threads : cores.threads;
     const struct exchange_ops *transport = engine_transport(&b->in.job, c->one_host, &e);
-    if (!transport || engine_plan(&b->engine, &b->in, &role, transport, &e) != 0)
+    if (!transport || engine_plan(&b->engine, &b->in, &c->place, threads, transport, &e) != 0)
         die("%s", e.text);
-    struct exchange_place place = {.attention = c->attention,
-                                   .ffn = c->ffn,
-                                   .index = c->index,
-                                   .world_of_attention = c->world_of_attention,
-                                   .world_of_ffn = c->world_of_ffn};
-    engine_load(&b->engine, &place, NULL, NULL);
+    engine_load(&b->engine, c->cell.mpi, NULL, NULL);
 }
 
 /* ---- a step made by hand -------------------------------------------------------------------- */
@@ -134,14 +124,14 @@ static void make_plan(struct bench *b, int batch, int context)
 {
     int stride = schedule_blocks_stride(&b->engine.limits), next = 0;
     size_t blocks = blocks_for((size_t)context);
-    for (int m = 0; b->comm.attention && m < b->in.job.micro_batches; m++) {
+    for (int m = 0; b->comm.place.attention && m < b->in.job.micro_batches; m++) {
         struct micro_batch *p = &b->plan[m];
-        int n = share_of(b, batch, b->comm.index, m);
+        int n = share_of(b, batch, b->comm.place.index, m);
         p->rows = p->segments = p->n_sampled = n;
         p->max_rows = 1;
         p->max_context = context;
         for (int i = 0; i < n; i++) {
-            float u = philox_uniform(1, (uint64_t)b->comm.index, (uint32_t)m, (uint32_t)i);
+            float u = philox_uniform(1, (uint64_t)b->comm.place.index, (uint32_t)m, (uint32_t)i);
             p->token[i] = (int32_t)(u * (float)b->in.model.vocab);
             p->seg_row[i] = p->row_seg[i] = p->sampled_row[i] = i;
             p->seg_pos[i] = p->row_pos[i] = context - 1;
@@ -207,22 +197,22 @@ static void step(struct bench *b, const struct sample_params *params)
 {
     struct engine *g = &b->engine;
     int micro_batches = b->in.job.micro_batches;
-    struct contract mine = {0}, *all = mem_new((size_t)b->comm.size, sizeof *all);
+    struct contract mine = {0}, *all = mem_new((size_t)b->comm.cell.size, sizeof *all);
     comm_contract(&b->comm, &mine, all);
     free(all);
     g->exchange_ops->begin(g->exchange, b->rows);
-    for (int m = 0; g->role.attention && m < micro_batches; m++) {
+    for (int m = 0; g->place.attention && m < micro_batches; m++) {
         forward_plan(g->forward, m, &b->plan[m], params);
         forward_begin(g->forward, m);
     }
     for (int layer = 0; layer < (int)b->in.model.layers; layer++)
         for (int m = 0; m < micro_batches; m++) {
-            if (g->role.attention)
+            if (g->place.attention)
                 attention_layer(b, layer, m);
-            if (g->role.ffn)
+            if (g->place.ffn)
                 ffn_layer(b, layer, m);
         }
-    for (int m = 0; g->role.attention && m < micro_batches; m++)
+    for (int m = 0; g->place.attention && m < micro_batches; m++)
         sample(b, m);
     g->exchange_ops->end(g->exchange);
 }
@@ -294,12 +284,12 @@ static double median(double *v, int n)
 /* Limits by the writer while the others wait, asleep, at the barrier. */
 static void measure_limits(struct bench *b, double *bandwidth, double *peak)
 {
-    comm_barrier(&b->comm);
-    if (b->comm.rank == b->comm.writer) {
+    comm_barrier(&b->comm.cell);
+    if (comm_is_writer(&b->comm)) {
         *bandwidth = limits_bandwidth(&b->limits, 0.05);
         *peak = limits_peak(&b->limits, 0.05);
     }
-    comm_barrier(&b->comm);
+    comm_barrier(&b->comm.cell);
 }
 
 /* What a rank says of the case: its role and the seconds it waited, sent and ran. */
@@ -313,11 +303,11 @@ static void print_case(struct bench *b, int batch, int context, double seconds, 
 {
     double wait[2] = {0}, send = 0;
     int n[2] = {0};
-    for (int i = 0; i < b->comm.size; i++) {
+    for (int i = 0; i < b->comm.cell.size; i++) {
         int role = all[i].attention ? 0 : 1;
         wait[role] += all[i].wait / all[i].total;
         n[role]++;
-        send += all[i].send / all[i].total / b->comm.size;
+        send += all[i].send / all[i].total / b->comm.cell.size;
     }
     for (int role = 0; role < 2; role++)
         wait[role] = n[role] ? 100 * wait[role] / n[role] : 0;
@@ -350,10 +340,10 @@ static void run_case(struct bench *b, int batch, int context, int steps)
     make_plan(b, batch, context);
     memset(b->chosen, 0, choices);
     step(b, params);
-    const int *ffn = b->in.job.layout.colocated ? b->comm.world_of_attention : b->comm.world_of_ffn;
-    comm_broadcast(&b->comm, ffn[0], b->chosen, choices);
+    const struct layout *l = &b->in.job.layout;
+    comm_broadcast(&b->comm.cell, l->colocated ? 0 : l->attention, b->chosen, choices);
     trace_reset(&b->trace);
-    struct shares mine = {.attention = b->comm.attention, .ffn = b->comm.ffn}, *all;
+    struct shares mine = {.attention = b->comm.place.attention, .ffn = b->comm.place.ffn}, *all;
     for (int round = 0; round < ROUNDS; round++) {
         double before[2] = {0}, after[2] = {0};
         measure_limits(b, &before[0], &before[1]);
@@ -368,14 +358,14 @@ static void run_case(struct bench *b, int batch, int context, int steps)
         peak = (before[1] + after[1]) / 2;
         double copy[STEPS_MAX];
         memcpy(copy, times + round * steps, (size_t)steps * sizeof *copy);
-        if (b->comm.rank == b->comm.writer)
+        if (comm_is_writer(&b->comm))
             roofs[round] = roof_seconds(b, bandwidth, peak, batch, context) / median(copy, steps);
     }
     mine.wait = b->trace.total[TRACE_WAIT];
     mine.send = b->trace.total[TRACE_SEND];
     void *gathered;
     size_t total;
-    comm_gather(&b->comm, b->comm.writer, &mine, sizeof mine, &gathered, &total, NULL);
+    comm_gather(&b->comm.cell, &mine, sizeof mine, &gathered, &total);
     all = gathered;
     if (all)
         print_case(b, batch, context, median(times, ROUNDS * steps), median(roofs, ROUNDS), all);
@@ -397,7 +387,7 @@ int main(int argc, char **argv)
     plan_alloc(&b);
     b.rows = mem_new((size_t)b.in.job.layout.attention * MICRO_BATCHES_MAX, sizeof *b.rows);
     b.chosen = mem_zeroed(b.in.model.layers, (size_t)b.in.model.router.experts + 1);
-    if (b.comm.rank == b.comm.writer) {
+    if (comm_is_writer(&b.comm)) {
         cpu_set_t mask;
         cores_mask(&mask);
         limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), (size_t)512 << 20);

@@ -27,16 +27,15 @@ struct score {
 static void open_score(struct score *s, const char *job, const char *const *set, size_t n)
 {
     struct err e = {{0}};
-    struct engine_role role = {.attention = true, .ffn = true, .threads = 1, .host_ranks = 1};
     if (inputs_open(&s->in, job, set, n, &e) != 0)
         die("%s", e.text);
-    if (s->in.job.threads > 0)
-        role.threads = s->in.job.threads;
+    struct place place = place_of(&s->in.job.layout, 0);
+    int threads = s->in.job.threads > 0 ? s->in.job.threads : 1;
+    place.ffn = true;
     s->in.job.micro_batches = engine_micro_batches(&s->in.job, false);
-    if (engine_plan(&s->g, &s->in, &role, &exchange_local, &e) != 0)
+    if (engine_plan(&s->g, &s->in, &place, threads, exchange_find("local"), &e) != 0)
         die("%s", e.text);
-    struct exchange_place place = {.attention = true, .ffn = true};
-    engine_load(&s->g, &place, NULL, NULL);
+    engine_load(&s->g, MPI_COMM_NULL, NULL, NULL);
     size_t rows = (size_t)schedule_most_sampled(&s->g.limits);
     s->params = mem_zeroed(rows, sizeof *s->params);
     s->logits = mem_new(mem_mul(rows, s->in.model.vocab), sizeof *s->logits);

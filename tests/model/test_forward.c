@@ -62,7 +62,9 @@ struct rig {
     struct ffn_weights ffn;
     struct kv *kv;
     struct exchange_shape shape;
+    const struct exchange_ops *exchange_ops;
     struct exchange *exchange;
+    struct place place;
     struct schedule_limits limits;
     struct forward *forward;
 };
@@ -110,8 +112,8 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
                                          .prefill_chunk = TOKENS,
                                          .max_context = CONTEXT,
                                          .kv_blocks = SEQUENCES * STRIDE};
-    r->shape = (struct exchange_shape){.layout = layout,
-                                       .micro_batches = 1,
+    r->place = place_of(&layout, 0);
+    r->shape = (struct exchange_shape){.micro_batches = 1,
                                        .layers = r->model.layers,
                                        .routed = r->model.moe,
                                        .hidden = r->model.hidden,
@@ -128,9 +130,10 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
     struct kv_shape kv = {r->model.layers, SEQUENCES * STRIDE, r->model.kv_heads,
                           r->model.head_dim};
     r->kv = b->ops->kv_create(r->device, &kv);
-    struct exchange_place place = {
-        .attention = true, .ffn = true, .backend = b, .device = r->device, .compute = r->stream};
-    r->exchange = exchange_local.open(&r->shape, &place);
+    struct endpoint end = {
+        .place = r->place, .backend = b, .device = r->device, .compute = r->stream};
+    r->exchange_ops = exchange_find("local");
+    r->exchange = r->exchange_ops->open(&r->shape, &end);
     struct forward_parts parts = {.model = &r->model,
                                   .backend = b,
                                   .device = r->device,
@@ -138,9 +141,10 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
                                   .attention = &r->attention,
                                   .ffn = &r->ffn,
                                   .kv = r->kv,
-                                  .exchange_ops = &exchange_local,
+                                  .exchange_ops = r->exchange_ops,
                                   .exchange = r->exchange,
                                   .shape = &r->shape,
+                                  .place = &r->place,
                                   .limits = &r->limits,
                                   .act = p->act};
     r->forward = forward_open(&parts);
@@ -150,7 +154,7 @@ static void rig_close(struct rig *r)
 {
     const struct backend *b = r->backend;
     forward_close(r->forward);
-    exchange_local.close(r->exchange);
+    r->exchange_ops->close(r->exchange);
     b->ops->kv_destroy(r->device, r->kv);
     attention_weights_free(&r->attention, b, r->device, &r->model);
     ffn_weights_free(&r->ffn, b, r->device, &r->model);
@@ -213,7 +217,7 @@ static void step(struct rig *r, const struct segment *segments, int n, float *lo
     size_t vocab = r->model.vocab;
     batch_make(&x, segments, n, vocab);
     float *here = malloc((size_t)x.b.rows * vocab * sizeof *here);
-    exchange_local.begin(r->exchange, &x.b.rows);
+    r->exchange_ops->begin(r->exchange, &x.b.rows);
     forward_plan(r->forward, 0, &x.b, greedy);
     forward_begin(r->forward, 0);
     for (int l = 0; l < (int)r->model.layers; l++) {
@@ -230,7 +234,7 @@ static void step(struct rig *r, const struct segment *segments, int n, float *lo
     r->backend->device->stream_sync(r->device, r->stream);
     memcpy(tokens, forward_tokens(r->forward, 0), (size_t)x.b.n_sampled * sizeof *tokens);
     memcpy(logprobs, forward_logprobs(r->forward, 0), (size_t)x.b.n_sampled * sizeof *logprobs);
-    exchange_local.end(r->exchange);
+    r->exchange_ops->end(r->exchange);
     for (int i = 0, row = 0; i < n; row += segments[i++].count) {
         size_t to = (size_t)(first_row(segments[i].sequence) + segments[i].from);
         memcpy(logits + to * vocab, here + (size_t)row * vocab,

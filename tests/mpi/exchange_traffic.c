@@ -23,7 +23,7 @@ static const bool routed[LAYERS] = {false, true, true, false, true};
 struct test {
     struct comm comm;
     struct exchange_shape shape;
-    struct exchange_place place;
+    struct endpoint end;
     const struct exchange_ops *ops;
     struct exchange *x;
     int rows[16 * MICRO_BATCHES_MAX];
@@ -80,12 +80,12 @@ static void send_rows(struct test *t, int layer, int m)
     for (int r = 0; r < w.n; r++) {
         for (int c = 0; c < HIDDEN; c++)
             put(t->shape.dispatch, w.rows, (size_t)(r * HIDDEN + c),
-                mark(t, layer, m, t->place.index, r, c));
+                mark(t, layer, m, t->end.place.index, r, c));
         for (int g = 0; w.scales && g < 2; g++)
-            w.scales[r * 2 + g] = mark(t, layer, m, t->place.index, r, 5000 + g);
+            w.scales[r * 2 + g] = mark(t, layer, m, t->end.place.index, r, 5000 + g);
         for (int k = 0; routed[layer] && k < TOPK; k++) {
-            w.ids[r * TOPK + k] = (int32_t)mark(t, layer, m, t->place.index, r, 2000 + k);
-            w.weights[r * TOPK + k] = mark(t, layer, m, t->place.index, r, 3000 + k);
+            w.ids[r * TOPK + k] = (int32_t)mark(t, layer, m, t->end.place.index, r, 2000 + k);
+            w.weights[r * TOPK + k] = mark(t, layer, m, t->end.place.index, r, 3000 + k);
         }
     }
     t->ops->dispatch(t->x, layer, m);
@@ -114,33 +114,44 @@ static void work(struct test *t, int layer, int m)
         return;
     int at = 0;
     float *partial = t->ops->reply_buffer(t->x, m);
-    for (int a = 0; a < t->shape.layout.attention; a++)
+    for (int a = 0; a < t->end.place.layout.attention; a++)
         for (int r = 0; r < t->rows[a * t->shape.micro_batches + m]; r++, at++) {
             check_row(t, &w, at, layer, m, a, r);
             for (int c = 0; c < HIDDEN; c++)
                 partial[at * HIDDEN + c] =
-                    mark(t, layer, m, a, r, c) + 1000.0f * (float)(t->place.index + 1);
+                    mark(t, layer, m, a, r, c) + 1000.0f * (float)(t->end.place.index + 1);
         }
     expect(t, (float)w.n, (float)at, "the number of rows", layer, m);
     maybe_pause(t, 100 + layer * 4 + m);
     t->ops->reply(t->x, layer, m);
 }
 
+/* What the ranks of instance p answer a row's number with, together. */
+static float instance_sum(const struct test *t, float value, int p)
+{
+    int tensor = t->end.place.layout.tensor, colocated = t->end.place.layout.colocated;
+    float sum = 0;
+    for (int r = 0; r < (colocated ? 1 : tensor); r++)
+        sum += value + 1000.0f * (float)(p * tensor + r + 1);
+    return sum;
+}
+
 static void check_partials(struct test *t, int layer, int m)
 {
     const void *const *parts = t->ops->collect(t->x, layer, m);
-    int index = t->place.index, n = t->rows[index * t->shape.micro_batches + m];
-    for (int f = 0; f < layout_ffn_ranks(&t->shape.layout); f++)
+    int index = t->end.place.index, n = t->rows[index * t->shape.micro_batches + m];
+    const struct layout *l = &t->end.place.layout;
+    for (int p = 0; p < layout_instances(l); p++)
         for (int r = 0; r < n; r++)
             for (int c = 0; c < HIDDEN; c++)
-                expect(t, ((const float *)parts[f])[r * HIDDEN + c],
-                       mark(t, layer, m, index, r, c) + 1000.0f * (float)(f + 1), "a partial sum",
-                       layer, m);
+                expect(t, ((const float *)parts[p])[r * HIDDEN + c],
+                       instance_sum(t, mark(t, layer, m, index, r, c), p), "a partial sum", layer,
+                       m);
 }
 
 static void step(struct test *t)
 {
-    int n = t->shape.layout.attention, mb = t->shape.micro_batches;
+    int n = t->end.place.layout.attention, mb = t->shape.micro_batches;
     for (int i = 0; i < n * mb; i++) {
         float u = philox_uniform(3, t->step, (uint32_t)i, 0);
         t->rows[i] = u < 0.2f ? 0 : (int)(u * (ROWS + 1)) % (ROWS + 1);
@@ -148,26 +159,25 @@ static void step(struct test *t)
     t->ops->begin(t->x, t->rows);
     for (int layer = 0; layer <= LAYERS; layer++)
         for (int m = 0; m < mb; m++) {
-            bool mine = t->place.attention && t->rows[t->place.index * mb + m] > 0;
+            bool mine = t->end.place.attention && t->rows[t->end.place.index * mb + m] > 0;
             maybe_pause(t, layer * 4 + m);
             if (mine && layer > 0)
                 check_partials(t, layer - 1, m);
             if (mine && layer < LAYERS)
                 send_rows(t, layer, m);
-            if (t->place.ffn && layer < LAYERS)
+            if (t->end.place.ffn && layer < LAYERS)
                 work(t, layer, m);
         }
     t->ops->end(t->x);
-    comm_barrier(&t->comm);
+    comm_barrier(&t->comm.cell);
 }
 
 static const struct exchange_ops *find(const char *name)
 {
-    const struct exchange_ops *all[] = {&exchange_local, &exchange_shared, &exchange_mpi};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(all[i]->name, name) == 0)
-            return all[i];
-    die("no transport '%s'", name);
+    const struct exchange_ops *ops = exchange_find(name);
+    if (!ops)
+        die("no transport '%s'", name);
+    return ops;
 }
 
 int main(int argc, char **argv)
@@ -178,9 +188,9 @@ int main(int argc, char **argv)
     if (argc != 6)
         die("usage: exchange_traffic TRANSPORT ATTENTION EXPERT TENSOR f32|bf16|fp8");
     t.ops = find(argv[1]);
-    bool colocated = t.ops == &exchange_local;
+    struct layout layout = {atoi(argv[2]), atoi(argv[3]), atoi(argv[4]),
+                            strcmp(argv[1], "local") == 0};
     t.shape = (struct exchange_shape){
-        .layout = {atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), colocated},
         .layers = LAYERS,
         .routed = routed,
         .hidden = HIDDEN,
@@ -191,28 +201,25 @@ int main(int argc, char **argv)
                                         : DTYPE_F8E4M3,
         .combine = DTYPE_F32,
     };
-    if (comm_split(&t.comm, &t.shape.layout, ROLE_ANY, &e) != 0)
+    if (comm_split(&t.comm, &layout, ROLE_ANY, &e) != 0)
         die("%s", e.text);
     const struct backend *b = backend_find("cpu", "plain", &e);
     struct device_config config = {.threads = 1, .act = DTYPE_F32, .kv = DTYPE_F32};
-    if (!b || b->device->open(&config, &t.place.device, &e) != 0)
+    if (!b || b->device->open(&config, &t.end.device, &e) != 0)
         die("%s", e.text);
-    t.place.backend = b;
-    t.place.attention = t.comm.attention;
-    t.place.ffn = t.comm.ffn;
-    t.place.index = t.comm.index;
-    t.place.world_of_attention = t.comm.world_of_attention;
-    t.place.world_of_ffn = t.comm.world_of_ffn;
-    t.place.compute = b->device->stream_create(t.place.device);
+    t.end.backend = b;
+    t.end.place = t.comm.place;
+    t.end.cell = t.comm.cell.mpi;
+    t.end.compute = b->device->stream_create(t.end.device);
     for (t.shape.micro_batches = 1; t.shape.micro_batches <= MICRO_BATCHES_MAX;
          t.shape.micro_batches++) {
-        t.x = t.ops->open(&t.shape, &t.place);
+        t.x = t.ops->open(&t.shape, &t.end);
         for (t.step = 0; t.step < STEPS; t.step++)
             step(&t);
         t.ops->close(t.x);
     }
-    b->device->stream_destroy(t.place.device, t.place.compute);
-    b->device->close(t.place.device);
+    b->device->stream_destroy(t.end.device, t.end.compute);
+    b->device->close(t.end.device);
     if (t.comm.rank == 0)
         printf("%s: all rows and partial sums right\n", t.ops->name);
     comm_finish(&t.comm);

@@ -1,0 +1,32 @@
+#include "exchange/call.h"
+
+#include "base/backoff.h"
+#include "base/err.h"
+
+void mpi_must(int code, const char *what)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int length;
+    if (code == MPI_SUCCESS)
+        return;
+    MPI_Error_string(code, text, &length);
+    die("MPI: %s failed: %s", what, text);
+}
+
+void mpi_wait(int n, MPI_Request *requests, const char *what)
+{
+    struct backoff pause = {0};
+    for (int done = 0;;) {
+        mpi_must(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE), what);
+        if (done)
+            return;
+        backoff_pause(&pause);
+    }
+}
+
+void mpi_meet(MPI_Comm comm)
+{
+    MPI_Request request;
+    mpi_must(MPI_Ibarrier(comm, &request), "MPI_Ibarrier");
+    mpi_wait(1, &request, "a barrier");
+}
