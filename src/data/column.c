@@ -4,6 +4,7 @@
 #include "data/h5.h"
 #include "data/window.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +12,21 @@
 #define WINDOW_BYTES (64u << 10)
 #define AHEAD_ROWS   256u         /* most variable-length strings read at once */
 #define AHEAD_BYTES  (512u << 10) /* and about as many bytes */
+#define ELEMENT_MAX  (64u << 20)  /* most bytes of a string of fixed length */
 #define CACHE_MAX    (256u << 20) /* a chunk above this is not kept decompressed */
 
 struct column {
     char *path, *name;
-    hid_t dataset, type; /* type: of an element in memory */
+    hid_t file;                  /* not owned */
+    hid_t access, dataset, type; /* type: of an element in memory */
     enum column_kind kind;
-    bool variable; /* strings of variable length: `rows`; else `window` */
+    bool is_unsigned; /* integers: as uint64_t in memory, else as int64_t */
+    bool variable;    /* strings of variable length: `rows`; else `window` */
+    bool outside;     /* a link led out of the file */
+    size_t most;      /* bytes a string may have, and why: "fit the context" */
+    const char *why;
+    size_t too_long; /* bytes of a string that had more, in the last read */
+    int fault;       /* errno of the last read, 0: of no system call */
     H5T_str_t padding;
     size_t count;
     char describe[64];
@@ -36,27 +45,67 @@ static int bad(const struct column *c, struct err *e)
     return err_prefix(e, "%s: dataset \"%s\"", c->path, c->name);
 }
 
+/* A file that others wrote must not make this job read further files. */
+static herr_t refuse_link(const char *parent_file, const char *parent_group, const char *file,
+                          const char *object, unsigned *flags, hid_t access, void *column)
+{
+    (void)parent_file, (void)parent_group, (void)file, (void)object, (void)flags, (void)access;
+    ((struct column *)column)->outside = true;
+    return -1;
+}
+
+static int open_dataset(struct column *c, struct err *e)
+{
+    bool there = h5_has(c->file, c->name);
+    c->access = H5Pcreate(H5P_DATASET_ACCESS);
+    H5Pset_elink_cb(c->access, refuse_link, c);
+    c->dataset = H5Dopen2(c->file, c->name, c->access);
+    if (c->dataset >= 0)
+        return 0;
+    if (c->outside)
+        return err_set(e, "is a link into another file; copy the data into this one (h5copy)");
+    return h5_err(e, there ? "cannot be opened as a dataset" : "is not in the file");
+}
+
+static int check_storage(const struct column *c, struct err *e)
+{
+    hid_t creation = H5Dget_create_plist(c->dataset);
+    int external = H5Pget_external_count(creation);
+    H5D_layout_t layout = H5Pget_layout(creation);
+    H5Pclose(creation);
+    if (external != 0)
+        return err_set(e, "keeps its data in other files (external storage), which are not read; "
+                          "copy the data into this one (h5repack)");
+    if (layout == H5D_VIRTUAL)
+        return err_set(e, "is a virtual dataset, put together from other files, which are not "
+                          "read; copy the data into this one");
+    return 0;
+}
+
+/* A dataset is never used again after a read that failed: HDF5's buffer then holds zeros that it
+ * takes for data. */
+static void reopen(struct column *c)
+{
+    H5Dclose(c->dataset);
+    c->dataset = c->window.dataset = H5Dopen2(c->file, c->name, c->access);
+}
+
 /* A chunk that does not fit HDF5's cache of 1 MiB would be decompressed once for every row. */
-static int reopen_with_cache(struct column *c, hid_t file)
+static void enlarge_cache(struct column *c)
 {
     hid_t creation = H5Dget_create_plist(c->dataset);
     hsize_t chunk = 0;
     bool chunked = H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 1, &chunk) == 1;
     H5Pclose(creation);
     hid_t type = H5Dget_type(c->dataset);
-    /* In the file a string of variable length is a reference of 16 bytes, whatever the type says.
-     */
+    /* In the file a string of variable length is a reference of 16 bytes, whatever the type says. */
     size_t size = H5Tis_variable_str(type) > 0 ? 16 : H5Tget_size(type);
     size_t bytes = (size_t)chunk * size;
     H5Tclose(type);
     if (!chunked || bytes <= 1u << 20 || bytes > CACHE_MAX)
-        return 0;
-    hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
-    H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, bytes, 1.0);
-    H5Dclose(c->dataset);
-    c->dataset = H5Dopen2(file, c->name, access);
-    H5Pclose(access);
-    return c->dataset < 0 ? -1 : 0;
+        return;
+    H5Pset_chunk_cache(c->access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, bytes, 1.0);
+    reopen(c);
 }
 
 static int check_filters(const struct column *c, struct err *e)
@@ -100,24 +149,29 @@ static int choose_type(struct column *c, struct err *e)
 {
     hid_t type = H5Dget_type(c->dataset);
     H5T_class_t class = H5Tget_class(type);
-    unsigned bits = (unsigned)H5Tget_size(type) * 8;
+    size_t bits = H5Tget_size(type) * 8;
     int rc = 0;
     if (class == H5T_STRING) {
         c->kind = COLUMN_STRINGS;
         c->variable = H5Tis_variable_str(type) > 0;
         c->padding = H5Tget_strpad(type);
-        c->type =
-            H5Tcopy(type); /* HDF5 converts neither character sets nor padding kinds usefully */
+        c->type = H5Tcopy(type); /* HDF5 converts neither character sets nor padding usefully */
         snprintf(c->describe, sizeof c->describe, "strings");
     } else if (class == H5T_INTEGER || class == H5T_FLOAT) {
         c->kind = class == H5T_INTEGER ? COLUMN_INTEGERS : COLUMN_REALS;
-        c->type = H5Tcopy(class == H5T_INTEGER ? H5T_NATIVE_INT64 : H5T_NATIVE_DOUBLE);
-        snprintf(c->describe, sizeof c->describe, "%s of %u bits",
+        c->is_unsigned = class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_NONE;
+        c->type = H5Tcopy(c->is_unsigned         ? H5T_NATIVE_UINT64
+                          : class == H5T_INTEGER ? H5T_NATIVE_INT64
+                                                 : H5T_NATIVE_DOUBLE);
+        snprintf(c->describe, sizeof c->describe, "%s of %zu bits",
                  class == H5T_INTEGER ? "integers" : "floating-point numbers", bits);
     } else {
         rc =
             err_set(e, "wanted strings or numbers, found another type (HDF5 class %d)", (int)class);
     }
+    if (rc == 0 && class == H5T_STRING && !c->variable && bits / 8 > ELEMENT_MAX)
+        rc = err_set(e, "its strings have a fixed length of %zu bytes; use variable length",
+                     bits / 8);
     H5Tclose(type);
     return rc;
 }
@@ -126,8 +180,11 @@ static int choose_type(struct column *c, struct err *e)
 static void *give(size_t bytes, void *column)
 {
     struct column *c = column;
+    if (bytes > 0 && bytes - 1 > c->most)
+        c->too_long = bytes - 1;
     /* NULL is HDF5's own error then: a damaged length is no reason to end the job. */
-    void *memory = c->n_given < AHEAD_ROWS ? malloc(bytes ? bytes : 1) : NULL;
+    bool wanted = c->n_given < AHEAD_ROWS && !c->too_long;
+    void *memory = wanted ? malloc(bytes ? bytes : 1) : NULL;
     if (memory)
         c->given[c->n_given++] = memory;
     return memory;
@@ -150,21 +207,20 @@ int column_open(struct column **out, hid_t file, const char *path, const char *n
     struct column *c = mem_zeroed(1, sizeof *c);
     c->path = mem_string(path);
     c->name = mem_string(name);
-    c->type = c->transfer = -1;
-    c->next = SIZE_MAX;
-    bool there = h5_has(file, name);
-    c->dataset = H5Dopen2(file, name, H5P_DEFAULT);
-    int rc = 0;
-    if (c->dataset < 0)
-        rc = h5_err(e, there ? "cannot be opened as a dataset" : "is not in the file");
+    c->file = file;
+    c->access = c->dataset = c->type = c->transfer = -1;
+    c->next = c->most = SIZE_MAX;
+    int rc = open_dataset(c, e);
+    if (rc == 0)
+        rc = check_storage(c, e);
     if (rc == 0)
         rc = check_space(c, e);
     if (rc == 0)
         rc = choose_type(c, e);
     if (rc == 0)
         rc = check_filters(c, e);
-    if (rc == 0 && reopen_with_cache(c, file) != 0)
-        rc = h5_err(e, "cannot be opened again");
+    if (rc == 0)
+        enlarge_cache(c);
     if (rc != 0) {
         bad(c, e);
         column_close(c);
@@ -189,6 +245,7 @@ void column_close(struct column *c)
     h5_close(c->transfer);
     h5_close(c->type);
     h5_close(c->dataset);
+    h5_close(c->access);
     free(c->path);
     free(c->name);
     free(c);
@@ -209,9 +266,33 @@ const char *column_describe(const struct column *c)
     return c->describe;
 }
 
+void column_limit(struct column *c, size_t bytes, const char *why)
+{
+    c->most = bytes;
+    c->why = why;
+}
+
+int column_fault(const struct column *c)
+{
+    return c->fault;
+}
+
+/* What to say of a read that failed, while HDF5 still knows why; the dataset is then a new one. */
+static int failed(struct column *c, size_t row, struct err *e)
+{
+    c->fault = h5_fault();
+    if (c->too_long)
+        err_set(e, "row %zu has %zu bytes, at most %zu %s", row, c->too_long, c->most, c->why);
+    else
+        h5_err(e, "row %zu cannot be read", row);
+    reopen(c);
+    return bad(c, e);
+}
+
 static int load_rows(struct column *c, size_t begin, size_t n, struct err *e)
 {
     drop_rows(c);
+    c->too_long = 0;
     memset(c->rows, 0, sizeof c->rows);
     hsize_t from = begin, count = n;
     hid_t file_space = H5Dget_space(c->dataset);
@@ -219,7 +300,7 @@ static int load_rows(struct column *c, size_t begin, size_t n, struct err *e)
     H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &from, NULL, &count, NULL);
     int rc = 0;
     if (H5Dread(c->dataset, c->type, space, file_space, c->transfer, c->rows) < 0)
-        rc = h5_err(e, "row %zu cannot be read", begin);
+        rc = failed(c, begin, e);
     c->begin = begin;
     c->held = n;
     if (rc != 0)
@@ -247,33 +328,52 @@ static int hold_row(struct column *c, size_t i, struct err *e)
     size_t n = c->ahead < left ? c->ahead : left;
     if (load_rows(c, i, n, e) == 0)
         return 0;
-    c->ahead = 1; /* one damaged row must not take its neighbours with it */
+    c->ahead = 1; /* one damaged row must not take its neighbors with it */
     return n == 1 ? -1 : load_rows(c, i, 1, e);
+}
+
+/* As window_get(); what cannot be read of the elements behind does no harm to these. */
+static const char *hold_elements(struct column *c, size_t begin, size_t n, struct err *e)
+{
+    const char *held = window_get(&c->window, begin, n);
+    if (!held && h5_fault() == 0) {
+        size_t ahead = c->window.ahead;
+        reopen(c);
+        c->window.ahead = 1;
+        held = window_get(&c->window, begin, n);
+        c->window.ahead = ahead;
+    }
+    if (!held)
+        failed(c, begin, e);
+    return held;
 }
 
 int column_string(struct column *c, size_t i, char **text, size_t *bytes, struct err *e)
 {
+    c->fault = 0;
     if (c->variable) {
         int rc = hold_row(c, i, e);
         c->next = i + 1;
         if (rc != 0)
-            return bad(c, e);
+            return -1;
         const char *row = c->rows[i - c->begin];
         *bytes = row ? strlen(row) : 0;
         *text = mem_string_n(row ? row : "", *bytes);
         return 0;
     }
-    const char *row = window_get(&c->window, i, 1);
-    if (!row) {
-        h5_err(e, "row %zu cannot be read", i);
-        return bad(c, e);
-    }
+    const char *row = hold_elements(c, i, 1, e);
+    if (!row)
+        return -1;
     size_t n = c->window.element;
     if (c->padding == H5T_STR_NULLTERM)
         n = strnlen(row, n);
     else
         while (n && row[n - 1] == (c->padding == H5T_STR_SPACEPAD ? ' ' : 0))
             n--;
+    if (n > c->most) {
+        err_set(e, "row %zu has %zu bytes, at most %zu %s", i, n, c->most, c->why);
+        return bad(c, e);
+    }
     *bytes = n;
     *text = mem_string_n(row, n);
     return 0;
@@ -282,11 +382,10 @@ int column_string(struct column *c, size_t i, char **text, size_t *bytes, struct
 /* Rows of a numeric column; both kinds have elements of 8 bytes in memory. */
 static int numbers(struct column *c, size_t begin, size_t n, void *out, struct err *e)
 {
-    const void *rows = window_get(&c->window, begin, n);
-    if (!rows) {
-        h5_err(e, "rows %zu to %zu cannot be read", begin, begin + n - 1);
-        return bad(c, e);
-    }
+    c->fault = 0;
+    const void *rows = hold_elements(c, begin, n, e);
+    if (!rows)
+        return -1;
     if (n)
         memcpy(out, rows, n * c->window.element);
     return 0;
@@ -296,7 +395,25 @@ int column_integers(struct column *c, size_t begin, size_t n, int64_t *out, stru
 {
     if (c->kind != COLUMN_INTEGERS)
         die("column \"%s\" of %s is read as integers", c->name, c->path);
-    return numbers(c, begin, n, out, e);
+    if (numbers(c, begin, n, out, e) != 0)
+        return -1;
+    for (size_t i = 0; i < n && c->is_unsigned; i++)
+        out[i] = out[i] < 0 ? INT64_MAX : out[i];
+    return 0;
+}
+
+int column_decimal(struct column *c, size_t i, char text[24], struct err *e)
+{
+    int64_t value;
+    if (c->kind != COLUMN_INTEGERS)
+        die("column \"%s\" of %s is read as integers", c->name, c->path);
+    if (numbers(c, i, 1, &value, e) != 0)
+        return -1;
+    if (c->is_unsigned)
+        snprintf(text, 24, "%" PRIu64, (uint64_t)value);
+    else
+        snprintf(text, 24, "%" PRId64, value);
+    return 0;
 }
 
 int column_reals(struct column *c, size_t begin, size_t n, double *out, struct err *e)

@@ -65,6 +65,22 @@ int h5_err(struct err *e, const char *format, ...)
     return err_clean(e);
 }
 
+/* HDF5 keeps errno only in words: "file read failed: ..., errno = 5, error message = ...". */
+static herr_t look_for_errno(unsigned n, const H5E_error2_t *entry, void *found)
+{
+    const char *at = entry->desc ? strstr(entry->desc, "errno = ") : NULL;
+    if (n == 0 && at)
+        *(int *)found = atoi(at + strlen("errno = "));
+    return 0;
+}
+
+int h5_fault(void)
+{
+    int found = 0;
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, look_for_errno, &found);
+    return found;
+}
+
 void h5_close(hid_t id)
 {
     if (id < 0)

@@ -21,6 +21,10 @@ void h5_quiet(void);
  * To be called before any HDF5 function but h5_close(), or the reason is lost. Returns -1. */
 int h5_err(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* errno of the system call that made the last HDF5 function fail; 0: it was none. To be called where
+ * h5_err() is, before it or after. */
+int h5_fault(void);
+
 /* Closes an id of any kind (a negative one: nothing) and keeps the reason of an earlier failure. */
 void h5_close(hid_t id);
 

@@ -14,6 +14,8 @@ struct prompts {
     char *path;
     hid_t file;
     size_t count;
+    size_t most_tokens;
+    int fault;                       /* errno of the last prompts_read() */
     struct column *text;             /* or */
     struct column *tokens, *offsets; /* these */
     struct column *id, *limit;       /* NULL when not in the file */
@@ -37,6 +39,23 @@ static int open_column(struct prompts *p, const char *name, enum column_kind kin
         return err_set(e, "%s: dataset \"%s\" has %zu rows, the prompts are %zu", p->path, name,
                        column_count(*out), rows);
     return 0;
+}
+
+/* Who forgets the 0 at the beginning, or the end, would silently lose the first or last prompt. */
+static int check_offsets(struct prompts *p, struct err *e)
+{
+    int64_t first, last;
+    size_t total = column_count(p->tokens);
+    if (column_integers(p->offsets, 0, 1, &first, e) != 0 ||
+        column_integers(p->offsets, p->count, 1, &last, e) != 0)
+        return -1;
+    if (first == 0 && (uint64_t)last == total)
+        return 0;
+    return err_set(e,
+                   "%s: dataset \"offsets\" begins with %" PRId64 " and ends with %" PRId64
+                   "; n prompts have n + 1 offsets, the first is 0 and the last the number of "
+                   "tokens, %zu",
+                   p->path, first, last, total);
 }
 
 static int open_prompt_columns(struct prompts *p, struct err *e)
@@ -68,7 +87,7 @@ static int open_prompt_columns(struct prompts *p, struct err *e)
         return err_set(e, "%s: dataset \"offsets\" is empty; n prompts have n + 1 offsets",
                        p->path);
     p->count = column_count(p->offsets) - 1;
-    return 0;
+    return check_offsets(p, e);
 }
 
 static int open_columns(struct prompts *p, struct err *e)
@@ -96,6 +115,7 @@ int prompts_open(struct prompts **out, const char *path, struct err *e)
     struct prompts *p = mem_zeroed(1, sizeof *p);
     p->path = mem_string(path);
     p->file = -1;
+    p->most_tokens = SIZE_MAX;
     if (open_columns(p, e) != 0) {
         prompts_close(p);
         return -1;
@@ -117,6 +137,13 @@ void prompts_close(struct prompts *p)
         H5Fclose(p->file);
     free(p->path);
     free(p);
+}
+
+void prompts_limit(struct prompts *p, size_t bytes, size_t tokens)
+{
+    p->most_tokens = tokens;
+    if (p->text)
+        column_limit(p->text, bytes, "fit the context");
 }
 
 size_t prompts_count(const struct prompts *p)
@@ -141,6 +168,9 @@ static int read_tokens(struct prompts *p, size_t i, struct prompt *out, struct e
                        "tokens",
                        i, range[0], range[1], total);
     size_t n = (size_t)(range[1] - range[0]);
+    if (n > p->most_tokens)
+        return err_set(e, "the prompt has %zu tokens, at most %zu fit the context", n,
+                       p->most_tokens);
     int64_t *wide = mem_new(n, sizeof *wide);
     int rc = column_integers(p->tokens, (size_t)range[0], n, wide, e);
     out->tokens = mem_new(n, sizeof *out->tokens);
@@ -168,6 +198,21 @@ static int read_limit(struct prompts *p, size_t i, struct prompt *out, struct er
     return 0;
 }
 
+/* errno of the first column whose last read the file system failed. */
+static int find_fault(const struct prompts *p)
+{
+    const struct column *all[] = {p->text, p->tokens, p->offsets, p->limit, p->id};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] && column_fault(all[i]))
+            return column_fault(all[i]);
+    return 0;
+}
+
+int prompts_fault(const struct prompts *p)
+{
+    return p->fault;
+}
+
 int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
 {
     *out = (struct prompt){0};
@@ -177,6 +222,7 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
                      : read_tokens(p, i, out, e);
     if (rc == 0 && p->limit)
         rc = read_limit(p, i, out, e);
+    p->fault = rc != 0 ? find_fault(p) : 0;
     if (rc != 0)
         prompt_free(out);
     return rc;
@@ -199,10 +245,8 @@ char *prompts_id(struct prompts *p, size_t i)
         size_t bytes;
         if (column_string(p->id, i, &text, &bytes, &ignored) == 0)
             return text;
-    } else if (p->id) {
-        int64_t value;
-        if (column_integers(p->id, i, 1, &value, &ignored) == 0)
-            snprintf(number, sizeof number, "%" PRId64, value);
+    } else if (p->id && column_decimal(p->id, i, number, &ignored) != 0) {
+        snprintf(number, sizeof number, "%zu", i);
     }
     return mem_string(number);
 }

@@ -4,8 +4,8 @@
  * or token ids: `tokens` integer [total] and `offsets` integer [n + 1], row i being
  * tokens[offsets[i]
  * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
- * Opened by every attention rank and by the dry run; rows are read one at a time, when admitted.
- * Errors in a row are the row's own (the job goes on), errors of the file end the job.
+ * Opened by every attention rank and by the dry run; rows are read one at a time. Errors in a row
+ * are the row's own (the job goes on), errors of the file end the job. One thread.
  */
 #ifndef TANDEM_DATA_PROMPTS_H
 #define TANDEM_DATA_PROMPTS_H
@@ -30,11 +30,18 @@ struct prompt {
 int prompts_open(struct prompts **out, const char *path, struct err *e);
 void prompts_close(struct prompts *p);
 
+/* Rows of more bytes of text, or of more tokens, cannot fit the context: from now on they are errors
+ * of their own, before memory is taken for them. */
+void prompts_limit(struct prompts *p, size_t bytes, size_t tokens);
+
 size_t prompts_count(const struct prompts *p);
 bool prompts_are_tokens(const struct prompts *p);
 
-/* Reads row i. -1: this row cannot be read or is malformed (message in e); others may be fine. */
+/* Reads row i. -1: this row is malformed (message in e); others may be fine. But when
+ * prompts_fault() is not 0 (an errno), the file system failed: that says nothing about the row, which
+ * may be read later. */
 int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e);
+int prompts_fault(const struct prompts *p);
 void prompt_free(struct prompt *p);
 
 /* The row's id as text, malloc'd; its number in decimal when the file has no ids. */

@@ -49,7 +49,7 @@ const void *window_get(struct window *w, size_t begin, size_t n)
     if (begin < w->begin || begin + n > w->begin + w->held) {
         size_t left = w->total - begin;
         size_t want = n > w->ahead ? n : w->ahead < left ? w->ahead : left;
-        if (load(w, begin, want) != 0 && (want == n || load(w, begin, n) != 0))
+        if (load(w, begin, want) != 0)
             return NULL;
     }
     return w->data + (begin - w->begin) * w->element;

@@ -26,7 +26,8 @@ void window_init(struct window *w, hid_t dataset, hid_t type, size_t total, size
 void window_free(struct window *w);
 
 /* n elements from `begin` on, valid until the next call; NULL when HDF5 cannot read them (its
- * reason is left for h5_err()). begin + n <= total is the caller's to check. */
+ * reason is left for h5_err()); the dataset must not be read again then. begin + n <= total is the
+ * caller's to check. */
 const void *window_get(struct window *w, size_t begin, size_t n);
 
 #endif

@@ -75,8 +75,11 @@ static int read_unit(struct decoder *d, uint64_t unit, int32_t **tokens, size_t 
                      struct err *e)
 {
     struct prompt prompt;
-    if (prompts_read(d->prompts, (size_t)prompt_of(d, unit), &prompt, e) != 0)
+    if (prompts_read(d->prompts, (size_t)prompt_of(d, unit), &prompt, e) != 0) {
+        if (prompts_fault(d->prompts) != 0)
+            die("%s", e->text); /* says nothing about the prompt: no error row */
         return -1;
+    }
     int status = prompting_encode(d->prompting, &prompt, tokens, n, e);
     if (status == 0)
         status = find_limit(d, &prompt, *n, limit, e);

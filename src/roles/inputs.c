@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Every rank holds one bit for each: 512 MiB. Files with more rows are damaged, or meant badly. */
+#define UNITS_MAX ((uint64_t)1 << 32)
+
 static int open_model(struct inputs *in, struct err *e)
 {
     if (model_read(&in->model, in->job.model, e) != 0 ||
@@ -32,8 +35,22 @@ static int open_prompts(struct inputs *in, struct err *e)
     in->n_prompts = rows - first;
     if (job->prompts.count >= 0 && (uint64_t)job->prompts.count < in->n_prompts)
         in->n_prompts = (uint64_t)job->prompts.count;
-    in->units = in->n_prompts * (uint64_t)job->sampling.samples;
-    return prompting_open(&in->prompting, job, &in->model, prompts_are_tokens(in->prompts), e);
+    uint64_t samples = (uint64_t)job->sampling.samples;
+    if (in->n_prompts > UNITS_MAX / samples)
+        return err_set(
+            e,
+            "%s: %llu prompts x %llu samples are too many for one job, which has at most "
+            "%llu completions; take a part by prompts.first and prompts.count",
+            job->prompts.file, (unsigned long long)in->n_prompts, (unsigned long long)samples,
+            (unsigned long long)UNITS_MAX);
+    in->units = in->n_prompts * samples;
+    if (prompting_open(&in->prompting, job, &in->model, prompts_are_tokens(in->prompts), e) != 0)
+        return -1;
+    /* Longer prompts cannot fit. They are not tokenized, which takes long, not even read. */
+    const struct tokenizer *t = in->prompting.tokenizer;
+    size_t longest = t ? tokenizer_longest(t) : 1;
+    prompts_limit(in->prompts, mem_mul(longest, in->max_context), in->max_context);
+    return 0;
 }
 
 static int open_all(struct inputs *in, struct err *e)

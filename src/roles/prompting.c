@@ -100,7 +100,12 @@ static int encode_text(const struct prompting *p, const struct prompt *prompt, i
     char *text = template_apply(p->template, prompt->text, prompt->text_bytes, &bytes);
     int status = tokenizer_encode(p->tokenizer, text, bytes, tokens, n, e);
     free(text);
-    return status;
+    if (status != 0 || *n > 0 || p->bos >= 0)
+        return status;
+    free(*tokens);
+    *tokens = NULL;
+    return err_set(e, "the prompt has no tokens: the tokenizer makes none of its %zu bytes",
+                   prompt->text_bytes);
 }
 
 static int copy_tokens(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,

@@ -107,8 +107,6 @@ struct pattern_work *pattern_work_new(void)
     w->context = pcre2_match_context_create(NULL);
     if (!w->match || !w->context)
         die("out of memory: PCRE2 match data");
-    /* The default of 10 million steps would end a long, harmless run of spaces. */
-    pcre2_set_match_limit(w->context, UINT32_MAX);
     return w;
 }
 
@@ -122,6 +120,15 @@ void pattern_work_free(struct pattern_work *w)
     free(w);
 }
 
+/* Steps one search may take. A long, harmless run of spaces takes some for each of them; a pattern
+ * that tries every way to cut a text, (a+)+$, takes twice as many for every byte more: it must end.
+ * Counted, not timed: a text is an error on every machine or on none. */
+static uint32_t most_steps(size_t bytes)
+{
+    size_t steps = 10u * 1000 * 1000 + 100 * bytes;
+    return steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX;
+}
+
 static int match(const struct pattern *p, struct pattern_work *w, const char *text, size_t n,
                  size_t from)
 {
@@ -132,6 +139,7 @@ static int match(const struct pattern *p, struct pattern_work *w, const char *te
 int pattern_find(const struct pattern *p, struct pattern_work *w, const char *text, size_t n,
                  size_t from, size_t *start, size_t *end, struct err *e)
 {
+    pcre2_set_match_limit(w->context, most_steps(n - from));
     int rc = match(p, w, text, n, from);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !w->stack) {
         w->stack = pcre2_jit_stack_create(JIT_STACK_FIRST, JIT_STACK_MOST, NULL);

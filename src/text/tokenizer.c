@@ -153,6 +153,17 @@ size_t tokenizer_size(const struct tokenizer *t)
     return vocab_size(t->parts.vocab);
 }
 
+size_t tokenizer_longest(const struct tokenizer *t)
+{
+    size_t longest = 0;
+    for (size_t id = 0; id < vocab_size(t->parts.vocab); id++) {
+        const struct vocab_token *token = vocab_get(t->parts.vocab, (int64_t)id);
+        if (token && token->bytes_n > longest)
+            longest = token->bytes_n;
+    }
+    return longest;
+}
+
 uint64_t tokenizer_hash(const struct tokenizer *t)
 {
     return t->parts.hash;

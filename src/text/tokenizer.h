@@ -96,6 +96,9 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
  * checkpoint, often less: models pad their embeddings. */
 size_t tokenizer_size(const struct tokenizer *t);
 
+/* Bytes of the longest token: n tokens stand for at most n times as many. */
+size_t tokenizer_longest(const struct tokenizer *t);
+
 /* FNV-1a (64 bits) of the file's bytes: the same file, the same number, on every machine. */
 uint64_t tokenizer_hash(const struct tokenizer *t);
 
