@@ -38,7 +38,7 @@ else
 HDF5_CFLAGS := $(call pkg,$(HDF5),cflags)
 HDF5_LIBS := $(call pkg,$(HDF5),libs)
 endif
-SMALL := yaml-0.1 jansson libpcre2-8
+SMALL := yaml-0.1 jansson libpcre2-8 zlib
 MISSING := $(if $(MPI_LIBS),,open-mpi) $(if $(HDF5_LIBS),,hdf5) \
     $(foreach p,$(SMALL),$(if $(call has_pkg,$(p)),,$(p)))
 PYTHON ?= $(firstword $(foreach p,/usr/bin/python3 python3,$(shell \

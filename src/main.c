@@ -110,50 +110,34 @@ static int command_check(int argc, char **argv)
 
 /* ---- import and export ---------------------------------------------------------------------- */
 
-static int parse_format(const char *text, enum import_format *format, struct err *e)
-{
-    if (strcmp(text, "jsonl") == 0)
-        *format = IMPORT_JSON;
-    else if (strcmp(text, "text") == 0)
-        *format = IMPORT_TEXT;
-    else
-        return err_set(e, "--format is jsonl or text, not '%s'", text);
-    return 0;
-}
-
 static int parse_import(int argc, char **argv, struct import_options *o, struct err *e)
 {
     static const struct option options[] = {{"format", required_argument, NULL, 'f'},
                                             {"text", required_argument, NULL, 't'},
+                                            {"template", required_argument, NULL, 'T'},
                                             {"tokens", required_argument, NULL, 'k'},
                                             {"id", required_argument, NULL, 'i'},
                                             {"max-new-tokens", required_argument, NULL, 'm'},
+                                            {"keep", required_argument, NULL, 'K'},
+                                            {"strict", no_argument, NULL, 's'},
                                             {"force", no_argument, NULL, 'F'},
                                             {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (option) {
-        case 'f':
-            if (parse_format(optarg, &o->format, e) != 0)
-                return -1;
-            break;
-        case 't':
-            o->text_field = optarg;
-            break;
-        case 'k':
-            o->tokens_field = optarg;
-            break;
-        case 'i':
-            o->id_field = optarg;
-            break;
-        case 'm':
-            o->limit_field = optarg;
-            break;
-        case 'F':
-            o->force = true;
-            break;
-        default:
+        const char **text = option == 't'   ? &o->text_field
+                            : option == 'T' ? &o->text_template
+                            : option == 'k' ? &o->tokens_field
+                            : option == 'i' ? &o->id_field
+                            : option == 'm' ? &o->limit_field
+                            : option == 'K' ? &o->keep
+                                            : NULL;
+        if (text)
+            *text = optarg;
+        o->strict |= option == 's';
+        o->force |= option == 'F';
+        if (option == 'f' && records_format(optarg, &o->format) != 0)
+            return err_set(e, "--format is jsonl, csv, tsv or text, not '%s'", optarg);
+        if (option == '?')
             return err_set(e, "see `tandem help`");
-        }
     }
     if (argc - optind != 2)
         return err_set(e, "`tandem import` takes the file to read and the HDF5 file to write");
@@ -162,13 +146,18 @@ static int parse_import(int argc, char **argv, struct import_options *o, struct 
 
 static int command_import(int argc, char **argv)
 {
-    size_t rows = 0;
+    struct import_result result;
     struct err e = {{0}};
-    struct import_options o = {.rows = &rows};
+    struct import_options o = {.notes = stderr};
     if (parse_import(argc, argv, &o, &e) != 0 ||
-        import_prompts(argv[optind], argv[optind + 1], &o, &e) != 0)
+        import_prompts(argv[optind], argv[optind + 1], &o, &result, &e) != 0)
         return complain(&e, EXIT_INPUT);
-    printf("%s: %zu prompts\n", argv[optind + 1], rows);
+    printf("%s: %zu prompts", argv[optind + 1], result.rows);
+    if (result.bad)
+        printf(", %zu of them will be error rows", result.bad);
+    if (result.duplicates)
+        printf(", %zu ids were there before", result.duplicates);
+    printf("\n");
     return EXIT_DONE;
 }
 
@@ -305,9 +294,11 @@ static const struct command commands[] = {
     {"check", "JOB.yaml [--set KEY=VALUE]...",
      "dry run: validate everything, print layout, memory and the first prompt", command_check},
     {"import",
-     "IN OUT.h5 [--format jsonl|text] [--text FIELD] [--tokens FIELD] [--id FIELD] "
-     "[--max-new-tokens FIELD] [--force]",
-     "prompts from JSON Lines or plain text (- is standard input) into an HDF5 file",
+     "IN OUT.h5 [--format jsonl|csv|tsv|text] [--text FIELD | --template TEXT | --tokens FIELD] "
+     "[--id FIELD] [--max-new-tokens FIELD] [--keep FIELD,...] [--strict] [--force]",
+     "prompts from JSON Lines, CSV, TSV or plain text, also gzip (- is standard input), into an "
+     "HDF5 "
+     "file",
      command_import},
     {"export", "OUTPUT.h5 [--tokens] [--logprobs] [--partial] [--prompts FILE.h5] [--to FILE]",
      "completions as JSON Lines; --partial: of a job that is not finished", command_export},

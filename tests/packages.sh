@@ -8,7 +8,7 @@ packages=
 for group in "${@:-build}"; do
     case $group in
     build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev"
-        packages+=" libyaml-dev libjansson-dev libpcre2-dev" ;;
+        packages+=" libyaml-dev libjansson-dev libpcre2-dev zlib1g-dev" ;;
     test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy" ;;
     slurm) packages+=" slurm-wlm munge" ;;
     *) echo "packages.sh: groups are build, test and slurm, not '$group'" >&2; exit 1 ;;
@@ -25,7 +25,7 @@ found() {
         done
         command -v mpicc >/dev/null || pkg-config --exists ompi-c || ok=1
         pkg-config --exists hdf5-serial || pkg-config --exists hdf5 || command -v h5cc >/dev/null || ok=1
-        pkg-config --exists yaml-0.1 jansson libpcre2-8 || ok=1 ;;
+        pkg-config --exists yaml-0.1 jansson libpcre2-8 zlib || ok=1 ;;
     test)
         pkg-config --exists cmocka && command -v g++ >/dev/null || ok=1
         /usr/bin/python3 -c 'import h5py, numpy' || python3 -c 'import h5py, numpy' || ok=1 ;;
@@ -43,7 +43,7 @@ done
 if ! command -v apt-get >/dev/null; then
     cat <<END
 Some libraries are missing (make info lists them), and this is not Debian or Ubuntu. On Fedora, RHEL:
-    gcc make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel
+    gcc make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel
     libcmocka-devel python3-h5py (tests)
 END
     exit 1

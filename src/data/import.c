@@ -1,61 +1,61 @@
 #include "data/import.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "data/append.h"
 #include "data/files.h"
 #include "data/h5.h"
-#include "base/utf8.h"
+#include "data/keep.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
 #include <unistd.h>
 
+#define KEEP_BYTES 4096 /* of a field that is kept unasked */
+#define NOTES_MAX  5    /* bad records that are named */
+
+/* Hashes of ids, to see one come again: a table that grows, 0 for an empty place. */
+struct seen {
+    uint64_t *hash;
+    size_t n, room;
+};
+
+/* A record before the first that can be used: what the file is, is not known yet. */
+struct early {
+    size_t line;
+    char *problem;
+};
+
 struct import {
-    const char *in_path;
-    FILE *in;
-    enum import_format format;
-    const char *text_field, *tokens_field, *id_field, *limit_field;
-    bool want_id; /* every row has one */
+    const struct import_options *o;
+    struct records *in;
+    char *text_field;
+    const char *id_field, *limit_field;
+    struct early *early;
+    size_t n_early;
+    json_t *large; /* fields of the first record that are not kept unasked */
+    bool want_id, all_integers;
     struct h5_output output;
     hid_t string_type;
-    struct append *text, *id, *tokens, *offsets, *limits;
-    size_t line, rows;
+    struct append *text, *id, *tokens, *offsets, *limits, *errors;
+    struct keep *keep;
+    struct seen seen;
+    struct import_result result;
     int64_t n_tokens;
 };
 
-static int at_line(const struct import *m, struct err *e)
-{
-    return err_prefix(e, "%s:%zu", m->in_path, m->line);
-}
+/* One row, ready to be written; what it points to lives as long as its record. */
+struct row {
+    char *text; /* malloc'd */
+    json_t *tokens;
+    char id[32];
+    const char *id_text;
+    int32_t limit;
+};
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), k = strlen(tail);
-    return n >= k && strcmp(s + n - k, tail) == 0;
-}
-
-static struct import prepare(const char *in_path, const struct import_options *o)
-{
-    bool json = ends_with(in_path, ".jsonl") || ends_with(in_path, ".ndjson") ||
-                ends_with(in_path, ".json");
-    return (struct import){
-        .in_path = strcmp(in_path, "-") == 0 ? "standard input" : in_path,
-        .format = o->format != IMPORT_GUESS ? o->format
-                  : json                    ? IMPORT_JSON
-                                            : IMPORT_TEXT,
-        .text_field = o->text_field ? o->text_field : "text",
-        .tokens_field = o->tokens_field,
-        .id_field = o->id_field ? o->id_field : "id",
-        .limit_field = o->limit_field ? o->limit_field : "max_new_tokens",
-        .want_id = o->id_field != NULL,
-        .output.file = -1,
-    };
-}
+/* ---- datasets ------------------------------------------------------------------------------- */
 
 static int open_append(struct import *m, struct append **out, const char *name, hid_t type,
                        struct err *e)
@@ -65,184 +65,430 @@ static int open_append(struct import *m, struct append **out, const char *name, 
     return append_open(out, &m->output, m->output.file, &spec, e);
 }
 
-/* The datasets of the first row; what later rows lack is an error. */
-static int begin_rows(struct import *m, const json_t *first, struct err *e)
+/* A dataset that few files need begins with the first row that does; the rows before get `filler`. */
+static int open_late(struct import *m, struct append **out, const char *name, bool strings,
+                     struct err *e)
 {
-    if (m->format == IMPORT_TEXT || json_object_get(first, m->id_field))
-        m->want_id = true;
+    int32_t zero = 0;
+    if (*out)
+        return 0;
+    int status = open_append(m, out, name, strings ? m->string_type : H5T_NATIVE_INT32, e);
+    for (size_t i = 0; status == 0 && i < m->result.rows; i++)
+        status = strings ? append_string(*out, "", e) : append_put(*out, &zero, 1, e);
+    return status;
+}
+
+/* ---- what the first record says ------------------------------------------------------------- */
+
+static void name_fields(json_t *record, char *text, size_t size)
+{
+    const char *name;
+    json_t *value;
+    size_t n = 0;
+    *text = 0;
+    json_object_foreach(record, name, value) if (n < size) n +=
+        (size_t)snprintf(text + n, size - n, "%s\"%.40s\"", n ? ", " : "", name);
+}
+
+/* Without a word from the user: text, prompt, or the only column there is. */
+static const char *find_text_field(const struct import *m, json_t *first)
+{
+    if (m->o->text_field)
+        return m->o->text_field;
+    if (records_member(first, "text"))
+        return "text";
+    if (records_member(first, "prompt"))
+        return "prompt";
+    return json_object_size(first) == 1 ? json_object_iter_key(json_object_iter(first)) : "text";
+}
+
+/* Is the field read as something else already? */
+static bool is_used(const struct import *m, const char *name)
+{
+    const char *prompt = m->o->tokens_field ? m->o->tokens_field : m->text_field;
+    return strcmp(name, m->id_field) == 0 || strcmp(name, m->limit_field) == 0 ||
+           (!m->o->text_template && strcmp(name, prompt) == 0);
+}
+
+static void note_large(struct import *m, json_t *first)
+{
+    const char *name;
+    json_t *value;
+    m->large = json_object();
+    if (m->o->keep)
+        return;
+    json_object_foreach(first, name, value)
+    {
+        char *text = json_dumps(value, JSON_ENCODE_ANY);
+        if (!is_used(m, name) && text && strlen(text) > KEEP_BYTES) {
+            json_object_set_new(m->large, name, json_true());
+            if (m->o->notes)
+                fprintf(m->o->notes,
+                        "tandem: field \"%s\" is large and does not travel into the output; "
+                        "--keep names what does\n",
+                        name);
+        }
+        free(text);
+    }
+}
+
+static int begin_rows(struct import *m, json_t *first, struct err *e)
+{
+    int64_t zero = 0;
+    m->text_field = mem_string(find_text_field(m, first));
+    m->want_id = m->o->id_field || records_member(first, m->id_field);
+    m->all_integers = m->want_id;
+    note_large(m, first);
     if (m->want_id && open_append(m, &m->id, "id", m->string_type, e) != 0)
         return -1;
-    if (!m->tokens_field)
+    if (m->o->keep == NULL || *m->o->keep)
+        if (keep_open(&m->keep, &m->output, m->string_type, e) != 0)
+            return -1;
+    if (!m->o->tokens_field)
         return open_append(m, &m->text, "text", m->string_type, e);
-    int64_t zero = 0;
     if (open_append(m, &m->tokens, "tokens", H5T_NATIVE_INT32, e) != 0 ||
         open_append(m, &m->offsets, "offsets", H5T_NATIVE_INT64, e) != 0)
         return -1;
     return append_put(m->offsets, &zero, 1, e);
 }
 
-static const char *json_type_name(const json_t *v)
+/* ---- reading one record --------------------------------------------------------------------- */
+
+static int wrong(const char *field, const char *wanted, const json_t *found, struct err *e)
 {
-    static const char *const names[] = {"an object",  "an array", "a string", "an integer",
-                                        "a fraction", "true",     "false",    "null"};
-    return v ? names[json_typeof(v)] : "nothing";
+    return err_set(e, "wanted \"%s\" as %s, found %s", field, wanted, records_type(found));
 }
 
-static int put_id(struct import *m, const json_t *id, struct err *e)
+/* The text of a field: strings as they are, numbers and the like as JSON. malloc'd, or NULL. */
+static char *field_text(json_t *value, size_t *n)
 {
-    char number[32];
-    if (!m->want_id && !id)
-        return 0;
+    char *text = json_is_string(value)
+                     ? mem_string_n(json_string_value(value), json_string_length(value))
+                 : value && !json_is_null(value) ? json_dumps(value, JSON_ENCODE_ANY)
+                                                 : NULL;
+    *n = json_is_string(value) ? json_string_length(value) : text ? strlen(text) : 0;
+    return text;
+}
+
+static void add(char **text, size_t *n, const char *more, size_t bytes)
+{
+    *text = mem_resize(*text, *n + bytes + 1, 1);
+    memcpy(*text + *n, more, bytes);
+    *n += bytes;
+    (*text)[*n] = 0;
+}
+
+/* One field of a template: c stands behind its brace; where it goes on, or NULL. */
+static const char *put_field(json_t *record, const char *c, char **text, size_t *n, struct err *e)
+{
+    const char *end = strchr(c, '}');
+    char *field = mem_string_n(c, end ? (size_t)(end - c) : strlen(c)), *value = NULL;
+    size_t bytes = 0;
+    if (!end)
+        err_set(e, "the template has '{' without '}'");
+    else if (!(value = field_text(records_member(record, field), &bytes)))
+        err_set(e, "the template wants \"%s\", found nothing", field);
+    else
+        add(text, n, value, bytes);
+    free(field);
+    free(value);
+    return value ? end + 1 : NULL;
+}
+
+static int fill_template(const char *c, json_t *record, char **text, size_t *n, struct err *e)
+{
+    add(text, n, "", 0);
+    while (*c) {
+        if (*c == '\\' && (c[1] == 'n' || c[1] == 't' || c[1] == '\\')) {
+            add(text, n, c[1] == 'n' ? "\n" : c[1] == 't' ? "\t" : "\\", 1);
+            c += 2;
+        } else if (*c == '{' && c[1] != '{') {
+            if ((c = put_field(record, c + 1, text, n, e)) == NULL)
+                return -1;
+        } else {
+            add(text, n, c, 1);
+            c += (*c == '{' || *c == '}') && c[1] == *c ? 2 : 1;
+        }
+    }
+    return 0;
+}
+
+static int read_text(struct import *m, json_t *record, struct row *row, struct err *e)
+{
+    size_t n = 0;
+    json_t *value = records_member(record, m->text_field);
+    if (m->o->text_template) {
+        if (fill_template(m->o->text_template, record, &row->text, &n, e) != 0)
+            return -1;
+    } else if (json_is_string(value)) {
+        row->text = field_text(value, &n);
+    } else {
+        char fields[256];
+        name_fields(record, fields, sizeof fields);
+        return err_set(
+            e, "wanted \"%s\" as a string, found %s; the record has %s (--text names a field)",
+            m->text_field, records_type(value), *fields ? fields : "no fields");
+    }
+    if (strlen(row->text) != n)
+        return err_set(e, "a NUL character in the text");
+    return 0;
+}
+
+static int read_tokens(struct import *m, json_t *record, struct row *row, struct err *e)
+{
+    row->tokens = records_member(record, m->o->tokens_field);
+    if (!json_is_array(row->tokens))
+        return wrong(m->o->tokens_field, "an array of token ids", row->tokens, e);
+    for (size_t i = 0; i < json_array_size(row->tokens); i++) {
+        const json_t *token = json_array_get(row->tokens, i);
+        if (!json_is_integer(token) || json_integer_value(token) < 0 ||
+            json_integer_value(token) > INT32_MAX)
+            return err_set(e, "\"%s\"[%zu] is %s, not a token id (0 to %d)", m->o->tokens_field, i,
+                           json_is_integer(token) ? "out of range" : records_type(token),
+                           INT32_MAX);
+    }
+    return 0;
+}
+
+static int read_id(struct import *m, json_t *record, struct row *row, struct err *e)
+{
+    json_t *id = records_member(record, m->id_field);
     if (!m->want_id)
-        return err_set(e, "field \"%s\" appears here, but the lines before have none", m->id_field);
-    if (json_is_string(id))
-        return append_string(m->id, json_string_value(id), e);
-    if (!json_is_integer(id))
-        return err_set(e, "wanted \"%s\" as a string or integer, found %s", m->id_field,
-                       json_type_name(id));
-    snprintf(number, sizeof number, "%" PRId64, (int64_t)json_integer_value(id));
-    return append_string(m->id, number, e);
+        return id ? err_set(e, "field \"%s\" appears here, but the first record has none",
+                            m->id_field)
+                  : 0;
+    if (json_is_string(id) && strlen(json_string_value(id)) == json_string_length(id))
+        row->id_text = json_string_value(id);
+    else if (json_is_integer(id))
+        snprintf(row->id, sizeof row->id, "%" PRId64, (int64_t)json_integer_value(id));
+    else
+        return wrong(m->id_field, "a string or integer", id, e);
+    return 0;
+}
+
+/* A cell of a table is a string; an empty one says nothing. */
+static int read_limit(struct import *m, json_t *record, struct row *row, struct err *e)
+{
+    json_t *limit = records_member(record, m->limit_field);
+    bool cell = json_is_string(limit) && records_kind(m->in) != RECORDS_JSON;
+    const char *text = cell ? json_string_value(limit) : "";
+    char *end = NULL;
+    int64_t value = json_is_integer(limit) ? json_integer_value(limit)
+                    : cell                 ? strtoll(text, &end, 10)
+                                           : 0;
+    if (!limit || json_is_null(limit) || (cell && !*text))
+        return 0;
+    if (value < 1 || value > INT32_MAX || (end && *end))
+        return err_set(e, "wanted \"%s\" as an integer from 1 to %d, found %s", m->limit_field,
+                       INT32_MAX,
+                       json_is_integer(limit) ? "one out of range" : records_type(limit));
+    row->limit = (int32_t)value;
+    return 0;
+}
+
+static int read_row(struct import *m, json_t *record, struct row *row, struct err *e)
+{
+    int status = m->o->tokens_field ? read_tokens(m, record, row, e) : read_text(m, record, row, e);
+    if (status == 0)
+        status = read_limit(m, record, row, e);
+    /* Even a row that is wrong has its id. */
+    struct err why;
+    if (read_id(m, record, row, status == 0 ? e : &why) != 0)
+        status = -1;
+    return status;
+}
+
+/* ---- writing one row ------------------------------------------------------------------------ */
+
+/* Is it the second one of this hash? 2^64 values: two different ids are as good as never equal. */
+static bool seen_before(struct seen *s, const char *id)
+{
+    uint64_t hash = hash_string(HASH_START, id) | 1;
+    if (2 * s->n >= s->room) {
+        struct seen wide = {.room = s->room ? 2 * s->room : 1024, .n = s->n};
+        wide.hash = mem_zeroed(wide.room, sizeof *wide.hash);
+        for (size_t i = 0; i < s->room; i++)
+            if (s->hash[i]) {
+                size_t k = (s->hash[i] >> 1) % wide.room;
+                while (wide.hash[k])
+                    k = (k + 1) % wide.room;
+                wide.hash[k] = s->hash[i];
+            }
+        free(s->hash);
+        *s = wide;
+    }
+    size_t i = (hash >> 1) % s->room;
+    for (; s->hash[i]; i = (i + 1) % s->room)
+        if (s->hash[i] == hash)
+            return true;
+    s->hash[i] = hash;
+    s->n++;
+    return false;
+}
+
+/* As the source wrote it: a number of JSON (long ones come as strings), or a cell that reads as one. */
+static bool is_integer(const struct import *m, const struct row *row, const char *id)
+{
+    const char *digits = id + (*id == '-');
+    size_t n = strlen(digits);
+    if (row->id_text && records_kind(m->in) == RECORDS_JSON && n <= 18)
+        return false;
+    return n > 0 && strspn(digits, "0123456789") == n && (*digits != '0' || n == 1);
+}
+
+static int put_id(struct import *m, const struct row *row, size_t line, struct err *e)
+{
+    const char *id = row->id_text ? row->id_text : row->id;
+    if (!m->want_id)
+        return 0;
+    m->all_integers &= is_integer(m, row, id);
+    if (*id && seen_before(&m->seen, id)) {
+        if (m->result.duplicates++ == 0 && m->o->notes)
+            fprintf(m->o->notes,
+                    "tandem: %s:%zu: id \"%s\" was there before; rows are told apart by their "
+                    "place, but joins by id will not be\n",
+                    records_name(m->in), line, id);
+    }
+    return append_string(m->id, id, e);
 }
 
 static int put_tokens(struct import *m, const json_t *tokens, struct err *e)
 {
-    if (!json_is_array(tokens))
-        return err_set(e, "wanted \"%s\" as an array of token ids, found %s", m->tokens_field,
-                       json_type_name(tokens));
-    size_t n = json_array_size(tokens);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *token = json_array_get(tokens, i);
-        if (!json_is_integer(token) || json_integer_value(token) < 0 ||
-            json_integer_value(token) > INT32_MAX)
-            return err_set(e, "\"%s\"[%zu] is %s, not a token id (0 to %d)", m->tokens_field, i,
-                           json_is_integer(token) ? "out of range" : json_type_name(token),
-                           INT32_MAX);
-        int32_t value = (int32_t)json_integer_value(token);
+    for (size_t i = 0; i < json_array_size(tokens); i++) {
+        int32_t value = (int32_t)json_integer_value(json_array_get(tokens, i));
         if (append_put(m->tokens, &value, 1, e) != 0)
             return -1;
     }
-    m->n_tokens += (int64_t)n;
+    m->n_tokens += (int64_t)json_array_size(tokens);
     return append_put(m->offsets, &m->n_tokens, 1, e);
 }
 
-/* The dataset begins with the first row that has a limit; the rows before get 0, the job's value.
- */
-static int put_limit(struct import *m, const json_t *limit, struct err *e)
+/* Is this field one that travels? */
+static bool is_kept(const struct import *m, const char *name)
 {
-    int32_t value = 0;
-    if (!limit && !m->limits)
+    const char *keep = m->o->keep;
+    size_t n = strlen(name);
+    if (!keep)
+        return !is_used(m, name) && !json_object_get(m->large, name);
+    for (; *keep; keep += *keep == ',') {
+        if (strcspn(keep, ",") == n && strncmp(keep, name, n) == 0)
+            return true;
+        keep += strcspn(keep, ",");
+    }
+    return false;
+}
+
+static int put_kept(struct import *m, json_t *record, struct err *e)
+{
+    const char *name;
+    json_t *value;
+    if (!m->keep)
         return 0;
-    if (limit) {
-        if (!json_is_integer(limit) || json_integer_value(limit) < 1 ||
-            json_integer_value(limit) > INT32_MAX)
-            return err_set(e, "wanted \"%s\" as an integer of 1 or more, found %s", m->limit_field,
-                           json_is_integer(limit) ? "one out of range" : json_type_name(limit));
-        value = (int32_t)json_integer_value(limit);
-    }
-    if (!m->limits) {
-        int32_t zero = 0;
-        if (open_append(m, &m->limits, "max_new_tokens", H5T_NATIVE_INT32, e) != 0)
-            return -1;
-        for (size_t i = 0; i < m->rows; i++)
-            if (append_put(m->limits, &zero, 1, e) != 0)
-                return -1;
-    }
-    return append_put(m->limits, &value, 1, e);
+    json_object_foreach(record, name, value) if (is_kept(m, name) &&
+                                                 keep_put(m->keep, name, value, e) != 0) return -1;
+    return keep_end_row(m->keep, e);
 }
 
-static int put_object(struct import *m, const json_t *object, struct err *e)
+static int put_row(struct import *m, json_t *record, const struct row *row, const char *problem,
+                   size_t line, struct err *e)
 {
-    if (m->rows == 0 && begin_rows(m, object, e) != 0)
+    int status = 0;
+    if (problem)
+        status = open_late(m, &m->errors, "error", true, e);
+    if (status == 0 && row->limit)
+        status = open_late(m, &m->limits, "max_new_tokens", false, e);
+    if (status == 0)
+        status = m->o->tokens_field ? put_tokens(m, problem ? NULL : row->tokens, e)
+                                    : append_string(m->text, problem ? "" : row->text, e);
+    if (status == 0)
+        status = put_id(m, row, line, e);
+    if (status == 0 && m->errors)
+        status = append_string(m->errors, problem ? problem : "", e);
+    if (status == 0 && m->limits)
+        status = append_put(m->limits, &row->limit, 1, e);
+    if (status == 0)
+        status = put_kept(m, record, e);
+    m->result.rows += status == 0;
+    return status;
+}
+
+static void note_bad(struct import *m, size_t line, const char *problem)
+{
+    if (m->result.bad++ < NOTES_MAX && m->o->notes)
+        fprintf(m->o->notes, "tandem: %s:%zu: %s; it will be an error row\n", records_name(m->in),
+                line, problem);
+}
+
+/* The rows that came before anything was known. */
+static int put_early(struct import *m, struct err *e)
+{
+    const struct row none = {0};
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < m->n_early; i++)
+        status = put_row(m, NULL, &none, m->early[i].problem, m->early[i].line, e);
+    return status;
+}
+
+/* The first object that has no prompt is a wrong command, not a bad row. */
+static int one_record(struct import *m, const struct record *record, struct err *e)
+{
+    struct err why = {{0}};
+    struct row row = {0};
+    const char *problem = record->problem;
+    bool first = !m->text_field;
+    if (first && record->fields && (begin_rows(m, record->fields, e) != 0 || put_early(m, e) != 0))
         return -1;
-    if (m->tokens_field) {
-        if (put_tokens(m, json_object_get(object, m->tokens_field), e) != 0)
-            return -1;
-    } else {
-        const json_t *text = json_object_get(object, m->text_field);
-        if (!json_is_string(text))
-            return err_set(e, "wanted \"%s\" as a string, found %s", m->text_field,
-                           json_type_name(text));
-        if (append_string(m->text, json_string_value(text), e) != 0)
-            return -1;
+    if (!problem && read_row(m, record->fields, &row, &why) != 0)
+        problem = why.text;
+    int status = 0;
+    if (problem && (m->o->strict || (first && record->fields)))
+        status = err_set(e, "%s:%zu: %s", records_name(m->in), record->line, problem);
+    else if (problem)
+        note_bad(m, record->line, problem);
+    if (status == 0 && !m->text_field) {
+        m->early = mem_resize(m->early, m->n_early + 1, sizeof *m->early);
+        m->early[m->n_early++] = (struct early){record->line, mem_string(problem)};
+    } else if (status == 0) {
+        status = put_row(m, record->fields, &row, problem, record->line, e);
     }
-    if (put_id(m, json_object_get(object, m->id_field), e) != 0)
+    free(row.text);
+    return status;
+}
+
+static int all_records(struct import *m, struct err *e)
+{
+    struct record record;
+    int status;
+    while ((status = records_next(m->in, &record, e)) > 0)
+        if (one_record(m, &record, e) != 0)
+            return -1;
+    if (status != 0)
         return -1;
-    return put_limit(m, json_object_get(object, m->limit_field), e);
+    if (m->result.rows == 0 && m->n_early > 0)
+        return err_set(e, "%s:%zu: %s; none of its %zu records can be used; does --format fit?",
+                       records_name(m->in), m->early[0].line, m->early[0].problem, m->n_early);
+    if (m->result.rows == 0)
+        return err_set(e, "%s: has no prompts (%zu lines, all empty)", records_name(m->in),
+                       records_lines(m->in));
+    return 0;
 }
 
-static int put_json_line(struct import *m, const char *line, size_t n, struct err *e)
-{
-    json_error_t why;
-    json_t *object = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
-    if (!object) { /* column 0 or less: jansson does not know */
-        int column = why.column > 0 ? why.column : 1;
-        return err_set(e, "%s:%zu:%d: not valid JSON: %s", m->in_path, m->line, column, why.text);
-    }
-    int rc = 0;
-    if (!json_is_object(object))
-        rc = err_set(e, "wanted one JSON object a line, found %s", json_type_name(object));
-    else
-        rc = put_object(m, object, e);
-    json_decref(object);
-    return rc == 0 ? 0 : at_line(m, e);
-}
+/* ---- the file ------------------------------------------------------------------------------- */
 
-static int put_text_line(struct import *m, const char *line, size_t n, struct err *e)
+static int note_integers(struct import *m, struct err *e)
 {
-    size_t bad;
-    char number[32];
-    int rc = 0;
-    if (utf8_check(line, n, &bad) != 0)
-        rc = err_set(e, "wanted UTF-8, found byte 0x%02x in column %zu; convert the file (iconv)",
-                     (unsigned char)line[bad], bad + 1);
-    else if (memchr(line, 0, n))
-        rc = err_set(e, "a NUL byte in column %zu; is this a text file?",
-                     (size_t)((const char *)memchr(line, 0, n) - line) + 1);
-    if (rc == 0 && m->rows == 0)
-        rc = begin_rows(m, NULL, e);
-    snprintf(number, sizeof number, "%zu", m->line);
-    if (rc == 0)
-        rc = append_string(m->text, line, e);
-    if (rc == 0)
-        rc = append_string(m->id, number, e);
-    return rc == 0 ? 0 : at_line(m, e);
-}
-
-static int put_lines(struct import *m, struct err *e)
-{
-    char *line = NULL;
-    size_t room = 0;
-    int rc = 0;
-    for (ssize_t got; rc == 0 && (got = getline(&line, &room, m->in)) >= 0;) {
-        char *text = line;
-        size_t n = (size_t)got;
-        m->line++;
-        if (m->line == 1 && n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* byte order mark */
-            text += 3;
-            n -= 3;
-        }
-        if (n && text[n - 1] == '\n')
-            n--;
-        if (n && text[n - 1] == '\r')
-            n--;
-        text[n] = 0;
-        if (strspn(text, " \t") == n)
-            continue;
-        rc = m->format == IMPORT_JSON ? put_json_line(m, text, n, e) : put_text_line(m, text, n, e);
-        m->rows += rc == 0;
-    }
-    if (rc == 0 && ferror(m->in))
-        rc = err_set(e, "%s: cannot be read: %s", m->in_path, strerror(errno));
-    free(line);
-    if (rc == 0 && m->rows == 0)
-        rc = err_set(e, "%s: has no prompts (%zu lines, all empty)", m->in_path, m->line);
-    return rc;
+    if (!m->want_id || !m->all_integers)
+        return 0;
+    hid_t id = H5Dopen2(m->output.file, "id", H5P_DEFAULT);
+    int status = id >= 0 && h5_put_u64(id, "integers", 1) == 0 ? 0 : h5_err(e, "dataset \"id\"");
+    h5_close(id);
+    return status;
 }
 
 /* Closes the datasets and the file, whatever happens. */
 static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
 {
-    struct append *all[] = {m->text, m->id, m->tokens, m->offsets, m->limits};
+    struct append *all[] = {m->text, m->id, m->tokens, m->offsets, m->limits, m->errors};
     int rc = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (keep && rc == 0)
@@ -250,6 +496,12 @@ static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
         else
             append_drop(all[i]);
     }
+    if (keep && rc == 0)
+        rc = keep_close(m->keep, e);
+    else
+        keep_drop(m->keep);
+    if (keep && rc == 0)
+        rc = note_integers(m, e);
     if (rc != 0)
         err_prefix(e, "%s", tmp);
     if (keep && rc == 0)
@@ -263,47 +515,64 @@ static int write_file(struct import *m, const char *tmp, struct err *e)
     if (h5_create(&m->output, tmp, e) != 0)
         return -1;
     m->string_type = h5_string_type();
-    int rc = put_lines(m, e);
+    int rc = all_records(m, e);
     if (finish(m, tmp, rc == 0, e) != 0)
         rc = -1;
     h5_close(m->string_type);
     return rc;
 }
 
-static int refuse_existing(const char *path, bool force, struct err *e)
+static int refuse_target(const struct import *m, const char *path, struct err *e)
 {
-    if (!force && files_exist(path))
+    if (records_is_file(m->in, path))
+        return err_set(e, "%s: is the file that is read; name another one to write", path);
+    if (!m->o->force && files_exist(path))
         return err_set(
             e, "%s: exists already; name another file, or ask for it to be replaced (--force)",
             path);
     return 0;
 }
 
-int import_prompts(const char *in_path, const char *out_path, const struct import_options *o,
-                   struct err *e)
+static int write_beside(struct import *m, const char *out_path, struct err *e)
 {
-    struct import m = prepare(in_path, o);
-    if (m.format == IMPORT_TEXT && o->tokens_field)
-        return err_set(e, "%s: token ids are read from JSON Lines, not from plain text", m.in_path);
-    if (refuse_existing(out_path, o->force, e) != 0)
-        return -1;
-    m.in = strcmp(in_path, "-") == 0 ? stdin : fopen(in_path, "re");
-    if (!m.in)
-        return err_set(e, "%s: cannot be opened: %s", in_path, strerror(errno));
     size_t room = strlen(out_path) + 40;
     char *tmp = mem_new(room, 1);
     snprintf(tmp, room, "%s.%ld.tmp", out_path, (long)getpid());
-    int rc = write_file(&m, tmp, e);
-    if (m.in != stdin)
-        fclose(m.in);
+    int rc = write_file(m, tmp, e);
     if (rc == 0)
-        rc = refuse_existing(out_path, o->force, e);
+        rc = refuse_target(m, out_path, e);
     if (rc == 0)
         rc = files_publish(tmp, out_path, e);
     if (rc != 0)
         unlink(tmp);
-    else if (o->rows)
-        *o->rows = m.rows;
     free(tmp);
+    return rc;
+}
+
+int import_prompts(const char *in_path, const char *out_path, const struct import_options *o,
+                   struct import_result *result, struct err *e)
+{
+    struct import m = {.o = o,
+                       .id_field = o->id_field ? o->id_field : "id",
+                       .limit_field = o->limit_field ? o->limit_field : "max_new_tokens",
+                       .output.file = -1};
+    if (records_open(&m.in, in_path, o->format, e) != 0)
+        return -1;
+    int rc = 0;
+    if (records_kind(m.in) != RECORDS_JSON && o->tokens_field)
+        rc = err_set(e, "%s: token ids are read from JSON Lines only", records_name(m.in));
+    if (rc == 0)
+        rc = refuse_target(&m, out_path, e);
+    if (rc == 0)
+        rc = write_beside(&m, out_path, e);
+    if (rc == 0 && result)
+        *result = m.result;
+    for (size_t i = 0; i < m.n_early; i++)
+        free(m.early[i].problem);
+    free(m.early);
+    free(m.text_field);
+    free(m.seen.hash);
+    json_decref(m.large);
+    records_close(m.in);
     return rc;
 }

@@ -19,6 +19,7 @@ struct prompts {
     struct column *text;             /* or */
     struct column *tokens, *offsets; /* these */
     struct column *id, *limit;       /* NULL when not in the file */
+    struct column *error;            /* of rows that could not be imported; NULL */
 };
 
 static const char *kind_name(enum column_kind kind)
@@ -97,6 +98,9 @@ static int open_columns(struct prompts *p, struct err *e)
     if (h5_has(p->file, "max_new_tokens") &&
         open_column(p, "max_new_tokens", COLUMN_INTEGERS, p->count, &p->limit, e) != 0)
         return -1;
+    if (h5_has(p->file, "error") &&
+        open_column(p, "error", COLUMN_STRINGS, p->count, &p->error, e) != 0)
+        return -1;
     if (!h5_has(p->file, "id"))
         return 0;
     if (column_open(&p->id, p->file, p->path, "id", e) != 0)
@@ -133,6 +137,7 @@ void prompts_close(struct prompts *p)
     column_close(p->offsets);
     column_close(p->id);
     column_close(p->limit);
+    column_close(p->error);
     if (p->file >= 0)
         H5Fclose(p->file);
     free(p->path);
@@ -201,7 +206,7 @@ static int read_limit(struct prompts *p, size_t i, struct prompt *out, struct er
 /* errno of the first column whose last read the file system failed. */
 static int find_fault(const struct prompts *p)
 {
-    const struct column *all[] = {p->text, p->tokens, p->offsets, p->limit, p->id};
+    const struct column *all[] = {p->text, p->tokens, p->offsets, p->limit, p->error, p->id};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] && column_fault(all[i]))
             return column_fault(all[i]);
@@ -213,12 +218,28 @@ int prompts_fault(const struct prompts *p)
     return p->fault;
 }
 
+/* What import could not read: the row's own error, said again where it is decoded. */
+static int refuse_bad_row(struct prompts *p, size_t i, struct err *e)
+{
+    char *why;
+    size_t bytes;
+    if (!p->error)
+        return 0;
+    if (column_string(p->error, i, &why, &bytes, e) != 0)
+        return -1;
+    int rc = bytes ? err_set(e, "prompt %zu: %s", i, why) : 0;
+    free(why);
+    return rc;
+}
+
 int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
 {
     *out = (struct prompt){0};
     if (i >= p->count)
         die("prompt %zu of %zu is read", i, p->count);
-    int rc = p->text ? column_string(p->text, i, &out->text, &out->text_bytes, e)
+    int rc = refuse_bad_row(p, i, e);
+    if (rc == 0)
+        rc = p->text ? column_string(p->text, i, &out->text, &out->text_bytes, e)
                      : read_tokens(p, i, out, e);
     if (rc == 0 && p->limit)
         rc = read_limit(p, i, out, e);

@@ -28,7 +28,7 @@ struct prompts *output_prompts(const char *path, size_t n)
     struct err e;
     const struct import_options options = {.force = true};
     struct prompts *p;
-    if (import_prompts(from, path, &options, &e) != 0 || prompts_open(&p, path, &e) != 0)
+    if (import_prompts(from, path, &options, NULL, &e) != 0 || prompts_open(&p, path, &e) != 0)
         die("%s", e.text);
     return p;
 }
