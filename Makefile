@@ -81,7 +81,7 @@ ifneq ($(X86),)
 ALL_CFLAGS += -DTANDEM_X86
 endif
 
-SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
+SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/weights/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
 ifeq ($(USE_CUDA),1)
 SRC += $(wildcard kernels/cuda/*.c)
 CU := $(wildcard kernels/cuda/*.cu)

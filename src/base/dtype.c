@@ -6,7 +6,7 @@
 
 size_t dtype_size(enum dtype t)
 {
-    static const size_t size[DTYPE_COUNT] = {4, 2, 1, 1};
+    static const size_t size[DTYPE_COUNT] = {4, 2, 1, 1, 2};
     if ((unsigned)t >= DTYPE_COUNT)
         die("unknown number format %d", (int)t);
     return size[t];
@@ -14,19 +14,54 @@ size_t dtype_size(enum dtype t)
 
 const char *dtype_name(enum dtype t)
 {
-    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "fp8", "int8"};
+    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "fp8", "int8", "f16"};
     return (unsigned)t < DTYPE_COUNT ? name[t] : "unknown";
+}
+
+/* A smaller float with its bits at the upper end of an f32's: right but for the bias of the exponent,
+ * which one exact product puts right, for subnormal numbers as well. */
+static float rebias(uint32_t sign, uint32_t rest, float by)
+{
+    uint32_t bits = sign << 31 | rest;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f * by;
+}
+
+float f32_from_f16(f16_t h)
+{
+    uint32_t sign = h >> 15, rest = h & 0x7fff;
+    if (rest >= 0x7c00) { /* infinity, NaN */
+        uint32_t bits = sign << 31 | 0x7f800000u | (rest & 0x3ff) << 13;
+        float f;
+        memcpy(&f, &bits, sizeof f);
+        return f;
+    }
+    return rebias(sign, rest << 13, 0x1p112f);
+}
+
+f16_t f16_from_f32(float f)
+{
+    f16_t sign = signbit(f) ? 0x8000 : 0;
+    float a = fabsf(f);
+    if (isnan(f))
+        return sign | 0x7e00;
+    if (a >= 65520.0f) /* half of the step behind the largest number, 65504 */
+        return sign | 0x7c00;
+    int exponent;
+    frexpf(a, &exponent); /* a = m x 2^exponent, 0.5 <= m < 1 */
+    if (a == 0.0f || exponent < -13)
+        exponent = -13; /* subnormals share the smallest exponent */
+    /* In units of 2^(exponent-11) the number is an integer once rounded; a carry into the next
+     * exponent is right as it falls. */
+    int units = (int)rintf(ldexpf(a, 11 - exponent));
+    return (f16_t)(sign | ((exponent + 13) * 1024 + units));
 }
 
 float f32_from_f8e4m3(f8e4m3_t b)
 {
-    int exponent = b >> 3 & 15, mantissa = b & 7;
-    float sign = b & 0x80 ? -1.0f : 1.0f;
-    if (exponent == 15 && mantissa == 7)
-        return NAN;
-    if (exponent == 0)
-        return sign * ldexpf((float)mantissa, -9); /* subnormal: m/8 x 2^-6 */
-    return sign * ldexpf((float)(8 + mantissa), exponent - 10);
+    uint32_t rest = b & 0x7f;
+    return rest == 0x7f ? NAN : rebias(b >> 7, rest << 20, 0x1p120f);
 }
 
 f8e4m3_t f8e4m3_from_f32(float f)

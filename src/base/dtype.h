@@ -16,16 +16,18 @@ enum dtype {
     DTYPE_BF16,
     DTYPE_F8E4M3,
     DTYPE_I8,
+    DTYPE_F16,
     DTYPE_COUNT,
 };
 
 typedef uint16_t bf16_t;  /* the bits of a bf16 */
+typedef uint16_t f16_t;   /* the bits of an IEEE half */
 typedef uint8_t f8e4m3_t; /* the bits of an e4m3 */
 
-/* Bytes of one element: 4, 2, 1, 1. */
+/* Bytes of one element: 4, 2, 1, 1, 2. */
 size_t dtype_size(enum dtype t);
 
-/* The name jobs use: "f32", "bf16", "fp8", "int8". */
+/* The name jobs use: "f32", "bf16", "fp8", "int8", "f16". */
 const char *dtype_name(enum dtype t);
 
 static inline float f32_from_bf16(bf16_t b)
@@ -44,6 +46,10 @@ static inline bf16_t bf16_from_f32(float f)
         return (bf16_t)(bits >> 16 | 0x40u); /* a NaN stays one */
     return (bf16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
+
+/* IEEE half: exact to f32; to the nearest even from it, too large numbers to infinity. */
+float f32_from_f16(f16_t h);
+f16_t f16_from_f32(float f);
 
 float f32_from_f8e4m3(f8e4m3_t b);
 f8e4m3_t f8e4m3_from_f32(float f);

@@ -79,6 +79,34 @@ static void test_bf16_nan(void **state)
     }
 }
 
+/* The compiler's own half type decides. */
+static void test_f16(void **state)
+{
+    (void)state;
+    for (unsigned code = 0; code < 65536; code++) {
+        _Float16 h;
+        f16_t bits = (f16_t)code;
+        memcpy(&h, &bits, sizeof h);
+        float f = f32_from_f16(bits), up, down;
+        if (isnan(f)) {
+            assert_true((code & 0x7fff) > 0x7c00 && isnan(f32_from_f16(f16_from_f32(f))));
+            continue;
+        }
+        assert_true(f == (float)h && (signbit(f) != 0) == code >> 15);
+        assert_int_equal(f16_from_f32(f), code);
+        /* The tie with the next code, and its neighbours. */
+        float tie = f * (1.0f + 0x1p-11f);
+        up = nextafterf(tie, INFINITY);
+        down = nextafterf(tie, -INFINITY);
+        const float near[] = {tie, up, down};
+        for (int i = 0; i < 3; i++) {
+            _Float16 want = (_Float16)near[i];
+            f16_t found = f16_from_f32(near[i]);
+            assert_memory_equal(&found, &want, sizeof want);
+        }
+    }
+}
+
 static void test_e4m3_every_code(void **state)
 {
     (void)state;
@@ -140,15 +168,21 @@ static void test_names_and_sizes(void **state)
     assert_int_equal(dtype_size(DTYPE_BF16), 2);
     assert_int_equal(dtype_size(DTYPE_F8E4M3), 1);
     assert_int_equal(dtype_size(DTYPE_I8), 1);
+    assert_int_equal(dtype_size(DTYPE_F16), 2);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bf16_every_code), cmocka_unit_test(test_bf16_every_tie),
-        cmocka_unit_test(test_bf16_nan),        cmocka_unit_test(test_e4m3_every_code),
-        cmocka_unit_test(test_e4m3_every_tie),  cmocka_unit_test(test_e4m3_saturates),
-        cmocka_unit_test(test_roundings),       cmocka_unit_test(test_names_and_sizes),
+        cmocka_unit_test(test_bf16_every_code),
+        cmocka_unit_test(test_bf16_every_tie),
+        cmocka_unit_test(test_f16),
+        cmocka_unit_test(test_bf16_nan),
+        cmocka_unit_test(test_e4m3_every_code),
+        cmocka_unit_test(test_e4m3_every_tie),
+        cmocka_unit_test(test_e4m3_saturates),
+        cmocka_unit_test(test_roundings),
+        cmocka_unit_test(test_names_and_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

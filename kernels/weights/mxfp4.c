@@ -1,0 +1,30 @@
+#include "kernels/weights/codec.h"
+
+#include <math.h>
+
+/* An exponent, 32 x e2m1 (OCP microscaling): w = 2^(e - 128) 2 number. Twice the number is an
+ * integer, and the power of two is exact in bf16, down to the subnormal ones. */
+static const int8_t doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+static void form(const struct weight_part *w, struct form *f)
+{
+    (void)w;
+    *f = (struct form){
+        .kind = FORM_I4, .values = doubled, .factor = DTYPE_BF16, .outer = 32, .inner = 32};
+}
+
+static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)
+{
+    const uint8_t *b = codec_block(w, row, first);
+    for (size_t at = 0; at < n; at += 32, b += 17)
+        codec_nibbles(b + 1, to + at);
+}
+
+static void group(const struct weight_part *w, size_t row, size_t first, struct form_group *g)
+{
+    const uint8_t *b = codec_block(w, row, first);
+    *g = (struct form_group){.d = ldexpf(1.0f, b[0] - 128), .scale = 1};
+}
+
+const struct codec codec_mxfp4 = {
+    .name = "MXFP4", .block = 32, .block_bytes = 17, .form = form, .codes = codes, .group = group};

@@ -1,0 +1,29 @@
+#include "kernels/weights/codec.h"
+
+/* d, m f16, 32 x 4 bits: w = d q + m. */
+static void form(const struct weight_part *w, struct form *f)
+{
+    (void)w;
+    *f = (struct form){.kind = FORM_I4,
+                       .values = codec_identity,
+                       .factor = DTYPE_F16,
+                       .outer = 32,
+                       .inner = 32,
+                       .mins = MINS_OUTER};
+}
+
+static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)
+{
+    const uint8_t *b = codec_block(w, row, first);
+    for (size_t at = 0; at < n; at += 32, b += 20)
+        codec_nibbles(b + 4, to + at);
+}
+
+static void group(const struct weight_part *w, size_t row, size_t first, struct form_group *g)
+{
+    const uint8_t *b = codec_block(w, row, first);
+    *g = (struct form_group){.d = codec_f16_at(b), .m = -codec_f16_at(b + 2), .scale = 1, .min = 1};
+}
+
+const struct codec codec_q4_1 = {
+    .name = "Q4_1", .block = 32, .block_bytes = 20, .form = form, .codes = codes, .group = group};
