@@ -7,7 +7,7 @@
  * device (f32 or bf16). Sums are always made in f32. A rounding to bf16 is to nearest even, and
  * happens only when a result is stored.
  * Exceptions: the sampler adds probabilities in double, since a running f32 sum over a vocabulary
- * loses its tail; int8 weights change no activation (a weight is int8 x scale, x stays as it is).
+ * loses its tail; quantized weights change no activation (x stays as it is).
  *
  * Where pointers live: everything an operation reads or writes is device memory (device.h), the
  * fields of structures passed by value or pointer are read on the host at the call. Outputs never
@@ -21,26 +21,12 @@
 #define TANDEM_KERNELS_OPS_H
 
 #include "kernels/device.h"
+#include "kernels/weights/codec.h"
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* A rectangular part of a checkpoint matrix W[N][K] in host memory, y = W x.
- * dtype f32 or bf16: scale is NULL. dtype f8e4m3: W = w x scale of its block; block (i, j) covers
- * 128 rows and 128 columns of the WHOLE checkpoint tensor, so a part says where it begins in it. */
-struct weight_part {
-    const void *data; /* element (0, 0) of the part */
-    enum dtype dtype; /* f32, bf16, f8e4m3 */
-    size_t n, k;      /* outputs and inputs of the part; either may be 0 */
-    size_t stride;    /* elements between rows */
-    const float
-        *scale; /* block scales of the whole tensor (checkpoint: weight_scale_inv), or NULL */
-    size_t scale_stride; /* f32 between block rows */
-    size_t row0, col0; /* where the part begins in the whole tensor; for the block of an element */
-};
-
-/* How weights are kept. KEEP: f32 stays f32 and bf16 stays bf16, FP8 stays in 8 bits with its block
- * scales. INT8: matrices become int8 with one scale per output row, made at load (job: weights). */
-enum weight_keep { WEIGHT_KEEP, WEIGHT_INT8 };
+/* A part of a checkpoint's matrix (struct weight_part), its formats and how it is kept (enum
+ * weight_keep): kernels/weights/codec.h; the forms it is kept in: kernels/weights/form.h. */
 
 struct weight; /* one packed matrix */
 

@@ -117,7 +117,7 @@ size_t pack_scale_bytes(const struct cuda_matrix *m);
 
 /* Writes the part in m's layout to `data` (zeroed before) and its scales to `scale`. TILED: tile i
  * becomes tile i * step + offset of `data`. */
-void pack_write(const struct weight_part *w, const struct cuda_matrix *m, int step, int offset,
-                void *data, float *scale);
+void pack_write(const struct weight_part *w, enum weight_keep keep, const struct cuda_matrix *m,
+                int step, int offset, void *data, float *scale);
 
 #endif

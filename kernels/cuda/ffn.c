@@ -55,8 +55,8 @@ static void describe_mlp(const struct mlp_part *part, const struct plan *p, enum
 {
     struct weight_part gate = part->gate, up = part->up, down = part->down;
     if (absent(part)) {
-        gate = up = (struct weight_part){.dtype = p->type, .k = (size_t)p->hidden};
-        down = (struct weight_part){.dtype = p->type, .n = (size_t)p->hidden};
+        gate = up = (struct weight_part){.codec = &codec_f32, .k = (size_t)p->hidden};
+        down = (struct weight_part){.codec = &codec_f32, .n = (size_t)p->hidden};
         keep = WEIGHT_KEEP;
     }
     bool tiled = p->layout == MATRIX_TILED;
@@ -107,8 +107,8 @@ size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum wei
 }
 
 /* Packs and uploads one MLP to `to`, sets its pointers, and returns the bytes it took. */
-static size_t load_mlp(struct device *d, const struct mlp_part *part, struct cuda_mlp *m,
-                       unsigned char *to)
+static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weight_keep keep,
+                       struct cuda_mlp *m, unsigned char *to)
 {
     size_t size[6] = {gate_bytes(&m->gate),      up_bytes(&m->up),
                       pack_data_bytes(&m->down), pack_scale_bytes(&m->gate),
@@ -119,11 +119,12 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, struct cud
     unsigned char *host = mem_zeroed(at[6] ? at[6] : 1, 1);
     bool tiled = m->up.layout == MATRIX_TILED;
     if (!absent(part)) {
-        pack_write(&part->gate, &m->gate, tiled ? 2 : 1, 0, host + (tiled ? at[1] : 0),
+        pack_write(&part->gate, keep, &m->gate, tiled ? 2 : 1, 0, host + (tiled ? at[1] : 0),
                    (float *)(void *)(host + at[3]));
-        pack_write(&part->up, &m->up, tiled ? 2 : 1, tiled ? 1 : 0, host + at[1],
+        pack_write(&part->up, keep, &m->up, tiled ? 2 : 1, tiled ? 1 : 0, host + at[1],
                    (float *)(void *)(host + at[4]));
-        pack_write(&part->down, &m->down, 1, 0, host + at[2], (float *)(void *)(host + at[5]));
+        pack_write(&part->down, keep, &m->down, 1, 0, host + at[2],
+                   (float *)(void *)(host + at[5]));
     }
     cuda_check(cudaMemcpyAsync(to, host, at[6], cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
@@ -154,7 +155,7 @@ struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum wei
 
     size_t table = ((size_t)p.count + 1) * sizeof *p.mlp, at = scratch_round(table);
     for (int i = 0; i <= p.count; i++)
-        at += load_mlp(d, part_of(f, i), &p.mlp[i], (unsigned char *)packed->memory + at);
+        at += load_mlp(d, part_of(f, i), keep, &p.mlp[i], (unsigned char *)packed->memory + at);
     cuda_check(cudaMemcpyAsync(packed->mlp, p.mlp, table, cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
     cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");

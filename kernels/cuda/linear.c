@@ -31,15 +31,15 @@ size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w, en
     return pack_data_bytes(&m) + pack_scale_bytes(&m);
 }
 
-static struct weight *create(struct device *d, const struct weight_part *w, enum dtype type,
-                             int layout)
+static struct weight *create(struct device *d, const struct weight_part *w, enum weight_keep keep,
+                             enum dtype type, int layout)
 {
     struct weight *packed = mem_zeroed(1, sizeof *packed);
     struct cuda_matrix *m = &packed->m;
     pack_describe(w, type, layout, m);
     size_t data = pack_data_bytes(m), bytes = data + pack_scale_bytes(m);
     unsigned char *host = mem_zeroed(bytes ? bytes : 1, 1);
-    pack_write(w, m, 1, 0, host, (float *)(void *)(host + data));
+    pack_write(w, keep, m, 1, 0, host, (float *)(void *)(host + data));
     cuda_check(cudaMalloc(&packed->memory, bytes ? bytes : 1), "taking memory for weights");
     cuda_check(
         cudaMemcpyAsync(packed->memory, host, bytes, cudaMemcpyHostToDevice, d->loading->cuda),
@@ -55,12 +55,12 @@ struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
                                   enum weight_keep keep)
 {
     enum dtype type = pack_type(w, keep);
-    return create(d, w, type, layout_of(d, type));
+    return create(d, w, keep, type, layout_of(d, type));
 }
 
 struct weight *cuda_table_create(struct device *d, const struct weight_part *w)
 {
-    return create(d, w, w->dtype, MATRIX_ROWS);
+    return create(d, w, WEIGHT_KEEP, pack_type(w, WEIGHT_KEEP), MATRIX_ROWS);
 }
 
 void cuda_weight_destroy(struct device *d, struct weight *w)

@@ -4,15 +4,16 @@
 #include "base/mem.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum dtype pack_type(const struct weight_part *w, enum weight_keep keep)
 {
-    if (w->dtype != DTYPE_F32 && w->dtype != DTYPE_BF16 && w->dtype != DTYPE_F8E4M3)
-        die("weights of format %s cannot be packed", dtype_name(w->dtype));
-    return keep == WEIGHT_INT8 ? DTYPE_I8 : w->dtype;
+    enum form_kind kind = weight_form(w, keep).kind;
+    if (keep == WEIGHT_INT8)
+        return DTYPE_I8;
+    /* There are no kernels for the grouped forms of checkpoints yet: they become numbers. */
+    return kind == FORM_F8 ? DTYPE_F8E4M3 : kind == FORM_BF16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 /* Blocks of 128 that a part touches; at least one, of scale 0, behind a matrix that is empty. */
@@ -65,35 +66,6 @@ size_t pack_scale_bytes(const struct cuda_matrix *m)
     return scratch_round(mem_mul(scale_count(m), sizeof(float)));
 }
 
-/* Row j of the part as f32, scales applied. */
-static void read_row(const struct weight_part *w, size_t j, float *to)
-{
-    size_t at = j * w->stride;
-    for (size_t i = 0; i < w->k; i++) {
-        if (w->dtype == DTYPE_F32)
-            to[i] = ((const float *)w->data)[at + i];
-        else if (w->dtype == DTYPE_BF16)
-            to[i] = f32_from_bf16(((const bf16_t *)w->data)[at + i]);
-        else
-            to[i] = f32_from_f8e4m3(((const f8e4m3_t *)w->data)[at + i]) *
-                    w->scale[(w->row0 + j) / MATRIX_BLOCK * w->scale_stride +
-                             (w->col0 + i) / MATRIX_BLOCK];
-    }
-}
-
-/* Row j in steps of max|w| / 127, rounded to the nearest; returns the step. */
-static float quantize_row(const struct weight_part *w, size_t j, float *row, int8_t *to)
-{
-    float most = 0;
-    read_row(w, j, row);
-    for (size_t i = 0; i < w->k; i++)
-        most = fmaxf(most, fabsf(row[i]));
-    float scale = most / 127.0f;
-    for (size_t i = 0; i < w->k; i++)
-        to[i] = scale > 0 ? (int8_t)lrintf(row[i] / scale) : 0;
-    return scale;
-}
-
 /* Where the 64 columns of a chunk go within their tile's chunk, in elements, for row r of the tile
  * (kernels.h: MATRIX_TILED). */
 static void chunk_places(int r, size_t size, uint16_t place[MATRIX_CHUNK])
@@ -141,12 +113,12 @@ static void write_row(const struct cuda_matrix *m, size_t j, int step, int offse
 static void copy_scales(const struct weight_part *w, const struct cuda_matrix *m, float *scale)
 {
     size_t rows = blocks((size_t)m->row_lead, w->n), columns = (size_t)m->scale_stride;
-    if (w->n == 0)
-        return;
-    for (size_t i = 0; i < rows; i++)
-        memcpy(scale + i * columns,
-               w->scale + (w->row0 / MATRIX_BLOCK + i) * w->scale_stride + w->col0 / MATRIX_BLOCK,
-               columns * sizeof(float));
+    for (size_t i = 0; i < rows && w->n; i++)
+        for (size_t j = 0; j < columns; j++) {
+            size_t row = i ? i * MATRIX_BLOCK - (size_t)m->row_lead : 0;
+            size_t column = j ? j * MATRIX_BLOCK - (size_t)m->lead : 0;
+            scale[i * columns + j] = weight_scale(w, row, column);
+        }
 }
 
 /* TILED e4m3 becomes bf16 by arithmetic that knows no NaN. */
@@ -157,24 +129,44 @@ static void refuse_nan(const uint8_t *row, size_t k)
             die("a weight of the checkpoint is NaN (e4m3 code 0x%02x)", row[i]);
 }
 
-void pack_write(const struct weight_part *w, const struct cuda_matrix *m, int step, int offset,
-                void *data, float *scale)
+/* Row j in the matrix's format, in one of the two buffers. */
+static const void *read_row(const struct weight_part *w, enum weight_keep keep, enum dtype type,
+                            size_t j, float *values, int8_t *codes, float *scale)
 {
-    bool quantize = m->type == DTYPE_I8;
+    if (type == DTYPE_I8) {
+        struct weight_form f = weight_form(w, keep);
+        struct form_group g = {0};
+        weight_row_grouped(w, keep, &f, j, codes, &g, values);
+        scale[j] = g.d;
+        return codes;
+    }
+    if (type == DTYPE_F8E4M3) {
+        weight_row_f8(w, j, (uint8_t *)codes);
+        return codes;
+    }
+    weight_row_kept(w, keep, j, values);
+    if (type == DTYPE_BF16)
+        for (size_t i = 0; i < w->k; i++) { /* in place: each number is behind its own f32 */
+            bf16_t half = bf16_from_f32(values[i]);
+            memcpy((char *)values + i * sizeof half, &half, sizeof half);
+        }
+    return values;
+}
+
+void pack_write(const struct weight_part *w, enum weight_keep keep, const struct cuda_matrix *m,
+                int step, int offset, void *data, float *scale)
+{
+    enum dtype type = (enum dtype)m->type;
     float *values = mem_new(w->k, sizeof *values);
-    int8_t *steps = mem_new(w->k, sizeof *steps);
-    if (m->type == DTYPE_F8E4M3 && w->k > 0)
+    int8_t *codes = mem_new(w->k, sizeof *codes);
+    if (type == DTYPE_F8E4M3 && w->k > 0)
         copy_scales(w, m, scale);
     for (size_t j = 0; j < w->n && w->k > 0; j++) {
-        const void *row = (const char *)w->data + j * w->stride * dtype_size(w->dtype);
-        if (quantize) {
-            scale[j] = quantize_row(w, j, values, steps);
-            row = steps;
-        }
-        if (m->type == DTYPE_F8E4M3 && m->layout == MATRIX_TILED)
+        const void *row = read_row(w, keep, type, j, values, codes, scale);
+        if (type == DTYPE_F8E4M3 && m->layout == MATRIX_TILED)
             refuse_nan(row, w->k);
         write_row(m, j, step, offset, row, data);
     }
     free(values);
-    free(steps);
+    free(codes);
 }

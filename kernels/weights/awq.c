@@ -10,14 +10,14 @@ static int nibble(const void *packed, size_t stride, size_t row, size_t output)
     return (int)(eight >> 4 * place[output % 8] & 15);
 }
 
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
-    *f = (struct form){.kind = FORM_I4,
-                       .values = codec_identity,
-                       .factor = w->scale_dtype,
-                       .outer = w->scale_columns,
-                       .inner = w->scale_columns,
-                       .mins = MINS_SHARED};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = codec_identity,
+                              .factor = w->scale_dtype,
+                              .outer = w->scale_columns,
+                              .inner = w->scale_columns,
+                              .mins = MINS_SHARED};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

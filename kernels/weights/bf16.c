@@ -1,7 +1,7 @@
 #include "kernels/weights/codec.h"
 
 /* The upper half of an f32, as it is. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
     f->kind = FORM_BF16;

@@ -27,6 +27,16 @@ const struct codec *const *codec_all(void)
     return all;
 }
 
+const struct codec *codec_of(enum dtype t)
+{
+    static const struct codec *const of[DTYPE_COUNT] = {[DTYPE_F32] = &codec_f32,
+                                                        [DTYPE_BF16] = &codec_bf16,
+                                                        [DTYPE_F8E4M3] = &codec_fp8,
+                                                        [DTYPE_I8] = &codec_int8,
+                                                        [DTYPE_F16] = &codec_f16};
+    return of[t];
+}
+
 float codec_number(const void *array, enum dtype t, size_t at)
 {
     if (t == DTYPE_F32)
@@ -49,26 +59,26 @@ static bool grouped(enum form_kind kind)
     return kind == FORM_I8 || kind == FORM_I4;
 }
 
-static struct form form_int8(size_t k)
+static struct weight_form form_int8(size_t k)
 {
-    return (struct form){
+    return (struct weight_form){
         .kind = FORM_I8, .factor = DTYPE_F32, .outer = k ? k : 1, .inner = k ? k : 1};
 }
 
-static struct form form_int4(void)
+static struct weight_form form_int4(void)
 {
-    return (struct form){.kind = FORM_I4,
-                         .values = codec_identity,
-                         .factor = DTYPE_F16,
-                         .outer = INT4_GROUP,
-                         .inner = INT4_GROUP,
-                         .mins = MINS_OUTER};
+    return (struct weight_form){.kind = FORM_I4,
+                                .values = codec_identity,
+                                .factor = DTYPE_F16,
+                                .outer = INT4_GROUP,
+                                .inner = INT4_GROUP,
+                                .mins = MINS_OUTER};
 }
 
-struct form weight_form(const struct weight_part *w, enum weight_keep keep)
+struct weight_form weight_form(const struct weight_part *w, enum weight_keep keep)
 {
-    static const struct form plain = {.kind = FORM_F32};
-    struct form f = {0};
+    static const struct weight_form plain = {.kind = FORM_F32};
+    struct weight_form f = {0};
     if (keep == WEIGHT_INT8)
         return form_int8(w->k);
     if (keep == WEIGHT_INT4)
@@ -86,7 +96,7 @@ struct form weight_form(const struct weight_part *w, enum weight_keep keep)
     return f;
 }
 
-size_t form_row_bytes(const struct form *f, size_t k)
+size_t form_row_bytes(const struct weight_form *f, size_t k)
 {
     static const size_t bits[] = {
         [FORM_F32] = 32, [FORM_BF16] = 16, [FORM_F8] = 8, [FORM_I8] = 8, [FORM_I4] = 4};
@@ -101,7 +111,7 @@ size_t form_row_bytes(const struct form *f, size_t k)
 
 size_t weight_granule(const struct weight_part *w)
 {
-    struct form f = {0};
+    struct weight_form f = {0};
     w->codec->form(w, &f);
     if (f.kind == FORM_F8)
         return 128;
@@ -141,7 +151,7 @@ static void codes_of(const struct weight_part *w, size_t row, size_t first, size
 /* A grouped codec in f32. first may lie inside a group. */
 static void decode(const struct weight_part *w, size_t row, float *to)
 {
-    struct form f = {0};
+    struct weight_form f = {0};
     w->codec->form(w, &f);
     size_t end = w->col0 + w->k;
     for (size_t at = w->col0; at < end;) {
@@ -168,14 +178,24 @@ void weight_row(const struct weight_part *w, size_t row, float *to)
         decode(w, w->row0 + row, to);
 }
 
-static void quantize_int8(const float *row, size_t k, int8_t *codes, struct form_group *g)
+static float step_int8(const float *row, size_t k)
 {
     float most = 0;
     for (size_t i = 0; i < k; i++)
         most = fmaxf(most, fabsf(row[i]));
-    *g = (struct form_group){.d = most / 127.0f, .scale = 1};
+    return most / 127.0f;
+}
+
+static int8_t nearest_int8(float value, float d)
+{
+    return d > 0 ? (int8_t)lrintf(value / d) : 0;
+}
+
+static void quantize_int8(const float *row, size_t k, int8_t *codes, struct form_group *g)
+{
+    *g = (struct form_group){.d = step_int8(row, k), .scale = 1};
     for (size_t i = 0; i < k; i++)
-        codes[i] = g->d > 0 ? (int8_t)lrintf(row[i] / g->d) : 0;
+        codes[i] = nearest_int8(row[i], g->d);
 }
 
 /* Steps from the smallest to the largest value. Both factors are rounded to F16 before the codes are
@@ -196,8 +216,9 @@ static void quantize_int4(const float *row, size_t n, int8_t *codes, struct form
     }
 }
 
-void weight_row_grouped(const struct weight_part *w, enum weight_keep keep, const struct form *f,
-                        size_t row, int8_t *codes, struct form_group *groups, float *scratch)
+void weight_row_grouped(const struct weight_part *w, enum weight_keep keep,
+                        const struct weight_form *f, size_t row, int8_t *codes,
+                        struct form_group *groups, float *scratch)
 {
     if (keep == WEIGHT_KEEP) {
         size_t whole = w->row0 + row, n = form_groups(w->k, f->inner);
@@ -215,6 +236,29 @@ void weight_row_grouped(const struct weight_part *w, enum weight_keep keep, cons
     for (size_t first = 0; first < w->k; first += INT4_GROUP) {
         size_t n = w->k - first < INT4_GROUP ? w->k - first : INT4_GROUP;
         quantize_int4(scratch + first, n, codes + first, groups + first / INT4_GROUP);
+    }
+}
+
+void weight_row_kept(const struct weight_part *w, enum weight_keep keep, size_t row, float *to)
+{
+    size_t group = keep == WEIGHT_INT4 ? INT4_GROUP : w->k;
+    int8_t codes[INT4_GROUP];
+    struct form_group g;
+    weight_row(w, row, to);
+    if (keep == WEIGHT_KEEP)
+        return;
+    for (size_t first = 0; first < w->k; first += group) {
+        size_t n = w->k - first < group ? w->k - first : group;
+        float *some = to + first;
+        if (keep == WEIGHT_INT4) {
+            quantize_int4(some, n, codes, &g);
+            for (size_t i = 0; i < n; i++)
+                some[i] = form_value(&g, codes[i]);
+            continue;
+        }
+        float d = step_int8(some, n);
+        for (size_t i = 0; i < n; i++)
+            some[i] = d * (float)nearest_int8(some[i], d);
     }
 }
 

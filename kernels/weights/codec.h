@@ -46,7 +46,7 @@ struct codec {
     size_t block_bytes; /* of `data` in one block; 0 when rows do not lie one after the other */
 
     /* How parts are kept when nothing is quantized at load. */
-    void (*form)(const struct weight_part *w, struct form *f);
+    void (*form)(const struct weight_part *w, struct weight_form *f);
 
     /* Dense codecs; NULL in grouped ones. Rows and columns are the whole matrix's. */
     void (*numbers)(const struct weight_part *w, size_t row, size_t first, size_t n, float *to);
@@ -66,21 +66,28 @@ extern const struct codec codec_awq, codec_packed4, codec_packed8;
 /* All of them, NULL at the end. */
 const struct codec *const *codec_all(void);
 
+/* That of numbers, integers and FP8 as safetensors has them. */
+const struct codec *codec_of(enum dtype t);
+
 /* How weights are kept. KEEP: in the form their codec names, at about their own size. INT8: one f32
  * scale a row, steps of max|w| / 127. INT4: groups of 32 inputs, from their smallest to their largest
  * value in 15 steps; d and m in F16. Both are rounded to the nearest, made at load (job: weights). */
 enum weight_keep { WEIGHT_KEEP, WEIGHT_INT8, WEIGHT_INT4 };
 
 /* The form of a part. A part that begins inside a group is kept in F32. */
-struct form weight_form(const struct weight_part *w, enum weight_keep keep);
+struct weight_form weight_form(const struct weight_part *w, enum weight_keep keep);
 
 /* Row 0 .. n - 1 of the part as f32 [k]. */
 void weight_row(const struct weight_part *w, size_t row, float *to);
 
+/* The same row as `keep` will have it: what a backend computes with that has no panels for the form. */
+void weight_row_kept(const struct weight_part *w, enum weight_keep keep, size_t row, float *to);
+
 /* The same row for a grouped form that weight_form() gave: codes [k] and groups
  * [form_groups(k, f->inner)]. scratch: f32 [k]. */
-void weight_row_grouped(const struct weight_part *w, enum weight_keep keep, const struct form *f,
-                        size_t row, int8_t *codes, struct form_group *groups, float *scratch);
+void weight_row_grouped(const struct weight_part *w, enum weight_keep keep,
+                        const struct weight_form *f, size_t row, int8_t *codes,
+                        struct form_group *groups, float *scratch);
 
 /* The same row's codes for FORM_F8, and the scale of 128 x 128 that covers an element of it. */
 void weight_row_f8(const struct weight_part *w, size_t row, uint8_t *codes);

@@ -1,7 +1,7 @@
 #include "kernels/weights/codec.h"
 
 /* IEEE half precision. It has bits that a bf16 has not, so it is kept in f32. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
     f->kind = FORM_F32;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* IEEE single precision, as it is. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
     f->kind = FORM_F32;

@@ -42,7 +42,7 @@ enum form_mins {
     MINS_SHARED, /* m = d, and min */
 };
 
-struct form {
+struct weight_form {
     enum form_kind kind;
     /* The rest: I8 and I4 only. */
     const int8_t *values; /* I4: [16], what the codes stand for */
@@ -71,6 +71,6 @@ static inline size_t form_groups(size_t k, size_t size)
 }
 
 /* Bytes that k inputs of one row take in a form without gaps, scales included (F8: not). */
-size_t form_row_bytes(const struct form *f, size_t k);
+size_t form_row_bytes(const struct weight_form *f, size_t k);
 
 #endif

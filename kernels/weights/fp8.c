@@ -2,7 +2,7 @@
 
 /* FP8 e4m3 with a scale per block of 128 x 128 (weight_scale_inv), or, in compressed-tensors'
  * "float-quantized", per row, per group of columns or for all. w = number x scale. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     f->kind = w->scale_rows == 128 && w->scale_columns == 128 ? FORM_F8 : FORM_F32;
 }

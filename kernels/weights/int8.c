@@ -3,12 +3,12 @@
 #include <string.h>
 
 /* int8 with a scale per row or per group of columns: compressed-tensors' "int-quantized". */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
-    *f = (struct form){.kind = FORM_I8,
-                       .factor = w->scale_dtype,
-                       .outer = w->scale_columns,
-                       .inner = w->scale_columns};
+    *f = (struct weight_form){.kind = FORM_I8,
+                              .factor = w->scale_dtype,
+                              .outer = w->scale_columns,
+                              .inner = w->scale_columns};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

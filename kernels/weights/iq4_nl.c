@@ -1,10 +1,10 @@
 #include "kernels/weights/codec.h"
 
 /* d f16, 32 x 4 bits: w = d curve[q]. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){
+    *f = (struct weight_form){
         .kind = FORM_I4, .values = codec_curve, .factor = DTYPE_F16, .outer = 32, .inner = 32};
 }
 

@@ -1,15 +1,15 @@
 #include "kernels/weights/codec.h"
 
 /* d f16, 8 scales of 6 bits, 256 x 4 bits: w = (d (scale - 32)) curve[q]. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I4,
-                       .values = codec_curve,
-                       .factor = DTYPE_F16,
-                       .outer = 256,
-                       .inner = 32,
-                       .scales = true};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = codec_curve,
+                              .factor = DTYPE_F16,
+                              .outer = 256,
+                              .inner = 32,
+                              .scales = true};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

@@ -6,10 +6,10 @@
  * integer, and the power of two is exact in bf16, down to the subnormal ones. */
 static const int8_t doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){
+    *f = (struct weight_form){
         .kind = FORM_I4, .values = doubled, .factor = DTYPE_BF16, .outer = 32, .inner = 32};
 }
 

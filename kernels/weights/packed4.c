@@ -8,14 +8,14 @@ static int packed(uint32_t word, size_t i)
     return (int)(word >> 4 * (i % 8) & 15);
 }
 
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
-    *f = (struct form){.kind = FORM_I4,
-                       .values = w->zero ? codec_identity : codec_centered,
-                       .factor = w->scale_dtype,
-                       .outer = w->scale_columns,
-                       .inner = w->scale_columns,
-                       .mins = w->zero ? MINS_SHARED : MINS_NONE};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = w->zero ? codec_identity : codec_centered,
+                              .factor = w->scale_dtype,
+                              .outer = w->scale_columns,
+                              .inner = w->scale_columns,
+                              .mins = w->zero ? MINS_SHARED : MINS_NONE};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

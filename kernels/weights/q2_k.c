@@ -1,16 +1,16 @@
 #include "kernels/weights/codec.h"
 
 /* 16 x (scale, min) of 4 bits, 256 x 2 bits, d, dmin f16: w = (d scale) q - (dmin min). */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I4,
-                       .values = codec_identity,
-                       .factor = DTYPE_F16,
-                       .outer = 256,
-                       .inner = 16,
-                       .scales = true,
-                       .mins = MINS_INNER};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = codec_identity,
+                              .factor = DTYPE_F16,
+                              .outer = 256,
+                              .inner = 16,
+                              .scales = true,
+                              .mins = MINS_INNER};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

@@ -3,15 +3,15 @@
 /* 256 high bits, 256 x 2 low bits, 16 scales of 6 bits, d f16: w = (d (scale - 32)) (q - 4). */
 static const int8_t around[16] = {-4, -3, -2, -1, 0, 1, 2, 3};
 
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I4,
-                       .values = around,
-                       .factor = DTYPE_F16,
-                       .outer = 256,
-                       .inner = 16,
-                       .scales = true};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = around,
+                              .factor = DTYPE_F16,
+                              .outer = 256,
+                              .inner = 16,
+                              .scales = true};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

@@ -1,15 +1,15 @@
 #include "kernels/weights/codec.h"
 
 /* d, m f16, 32 x 4 bits: w = d q + m. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I4,
-                       .values = codec_identity,
-                       .factor = DTYPE_F16,
-                       .outer = 32,
-                       .inner = 32,
-                       .mins = MINS_OUTER};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = codec_identity,
+                              .factor = DTYPE_F16,
+                              .outer = 32,
+                              .inner = 32,
+                              .mins = MINS_OUTER};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

@@ -2,16 +2,16 @@
 #include "kernels/weights/k_scales.h"
 
 /* d, dmin f16, 8 x (scale, min) of 6 bits, 256 x 4 bits: w = (d scale) q - (dmin min). */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I4,
-                       .values = codec_identity,
-                       .factor = DTYPE_F16,
-                       .outer = 256,
-                       .inner = 32,
-                       .scales = true,
-                       .mins = MINS_INNER};
+    *f = (struct weight_form){.kind = FORM_I4,
+                              .values = codec_identity,
+                              .factor = DTYPE_F16,
+                              .outer = 256,
+                              .inner = 32,
+                              .scales = true,
+                              .mins = MINS_INNER};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

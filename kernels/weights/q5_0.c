@@ -1,10 +1,10 @@
 #include "kernels/weights/codec.h"
 
 /* d f16, 32 fifth bits, 32 x 4 bits: w = d (q - 16). */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I8, .factor = DTYPE_F16, .outer = 32, .inner = 32};
+    *f = (struct weight_form){.kind = FORM_I8, .factor = DTYPE_F16, .outer = 32, .inner = 32};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

@@ -1,10 +1,10 @@
 #include "kernels/weights/codec.h"
 
 /* d, m f16, 32 fifth bits, 32 x 4 bits: w = d q + m. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){
+    *f = (struct weight_form){
         .kind = FORM_I8, .factor = DTYPE_F16, .outer = 32, .inner = 32, .mins = MINS_OUTER};
 }
 

@@ -2,15 +2,15 @@
 #include "kernels/weights/k_scales.h"
 
 /* As Q4_K with 256 fifth bits before the four. */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){.kind = FORM_I8,
-                       .factor = DTYPE_F16,
-                       .outer = 256,
-                       .inner = 32,
-                       .scales = true,
-                       .mins = MINS_INNER};
+    *f = (struct weight_form){.kind = FORM_I8,
+                              .factor = DTYPE_F16,
+                              .outer = 256,
+                              .inner = 32,
+                              .scales = true,
+                              .mins = MINS_INNER};
 }
 
 static void codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)

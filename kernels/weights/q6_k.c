@@ -1,10 +1,10 @@
 #include "kernels/weights/codec.h"
 
 /* 256 x 4 low bits, 256 x 2 high bits, 16 int8 scales, d f16: w = (d scale) (q - 32). */
-static void form(const struct weight_part *w, struct form *f)
+static void form(const struct weight_part *w, struct weight_form *f)
 {
     (void)w;
-    *f = (struct form){
+    *f = (struct weight_form){
         .kind = FORM_I8, .factor = DTYPE_F16, .outer = 256, .inner = 16, .scales = true};
 }
 

@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include "base/mem.h"
+#include "model/family.h"
 #include "model/rope.h"
 
 #include <stdlib.h>
@@ -33,11 +34,11 @@ static struct weight_part matrix(const struct model *m, const struct checkpoint 
 {
     const struct tensor *scale, *t = model_tensor(m, c, kind, layer, &scale);
     struct weight_part p = {
-        .dtype = t->dtype, .n = t->shape[t->dims - 2], .k = t->shape[t->dims - 1]};
-    size_t elements = mem_mul(p.n, p.k);
-    p.data = (const char *)t->data + mem_mul(expert, mem_mul(elements, dtype_size(t->dtype)));
+        .codec = codec_of(t->dtype), .n = t->shape[t->dims - 2], .k = t->shape[t->dims - 1]};
     p.stride = p.k;
+    p.data = (const char *)t->data + mem_mul(expert, weight_data_bytes(&p, p.n));
     if (scale) {
+        p.scale_rows = p.scale_columns = FAMILY_BLOCK;
         p.scale_stride = scale->shape[scale->dims - 1];
         size_t blocks = mem_mul(scale->shape[scale->dims - 2], p.scale_stride);
         p.scale = (const float *)scale->data + mem_mul(expert, blocks);
@@ -47,7 +48,6 @@ static struct weight_part matrix(const struct model *m, const struct checkpoint 
 
 static struct weight_part rows_of(struct weight_part p, struct span s)
 {
-    p.data = (const char *)p.data + mem_mul(mem_mul(s.first, p.stride), dtype_size(p.dtype));
     p.row0 += s.first;
     p.n = s.count;
     return p;
@@ -55,18 +55,16 @@ static struct weight_part rows_of(struct weight_part p, struct span s)
 
 static struct weight_part columns_of(struct weight_part p, struct span s)
 {
-    p.data = (const char *)p.data + mem_mul(s.first, dtype_size(p.dtype));
     p.col0 += s.first;
     p.k = s.count;
     return p;
 }
 
-/* The bytes from the part's first element to its last. */
-static size_t extent(const struct weight_part *p)
+/* Tells the kernel about the rows that hold the part. */
+static void hint(const struct weight_part *p, void (*tell)(const void *, size_t))
 {
-    if (p->n == 0 || p->k == 0)
-        return 0;
-    return mem_mul(mem_mul(p->n - 1, p->stride) + p->k, dtype_size(p->dtype));
+    if (p->n && p->k)
+        tell((const char *)p->data + weight_data_bytes(p, p->row0), weight_data_bytes(p, p->n));
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */
@@ -148,10 +146,10 @@ static struct weight *load_matrix(struct loader *l, enum model_tensor kind, size
 {
     struct weight_part p = matrix(l->m, l->c, kind, layer, 0);
     bool table = kind == TENSOR_EMBED;
-    checkpoint_prefetch(p.data, extent(&p));
+    hint(&p, checkpoint_prefetch);
     struct weight *w =
         table ? l->b->ops->table_create(l->d, &p) : l->b->ops->weight_create(l->d, &p, l->keep);
-    checkpoint_release(p.data, extent(&p));
+    hint(&p, checkpoint_release);
     report(l, l->b->ops->weight_bytes(l->d, &p, table ? WEIGHT_KEEP : l->keep));
     return w;
 }
@@ -257,13 +255,13 @@ static struct ffn_part layer_part(const struct model *m, const struct checkpoint
     return f;
 }
 
-static void for_each_part(const struct ffn_part *f, void (*hint)(const void *, size_t))
+static void hint_ffn(const struct ffn_part *f, void (*tell)(const void *, size_t))
 {
     for (int i = -1; i < f->n_experts; i++) {
         const struct mlp_part *p = i < 0 ? &f->shared : &f->experts[i];
-        hint(p->gate.data, extent(&p->gate));
-        hint(p->up.data, extent(&p->up));
-        hint(p->down.data, extent(&p->down));
+        hint(&p->gate, tell);
+        hint(&p->up, tell);
+        hint(&p->down, tell);
     }
 }
 
@@ -292,9 +290,9 @@ void ffn_weights_load(struct ffn_weights *w, const struct backend *b, struct dev
     struct mlp_part *experts = mem_new((size_t)m->router.experts, sizeof *experts);
     for (size_t i = 0; i < m->layers; i++) {
         struct ffn_part f = layer_part(m, c, l, ffn_rank, i, experts);
-        for_each_part(&f, checkpoint_prefetch);
+        hint_ffn(&f, checkpoint_prefetch);
         w->layers[i] = b->ops->ffn_create(d, &f, keep);
-        for_each_part(&f, checkpoint_release);
+        hint_ffn(&f, checkpoint_release);
         report(&load, b->ops->ffn_bytes(d, &f, keep));
     }
     free(experts);

@@ -58,9 +58,13 @@ static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP, 2},
 
 static struct weight_part new_part(struct world *w, enum dtype dtype, size_t n, size_t k)
 {
-    struct weight_part p = {
-        .data = numbers(w, dtype, n * k, 0.05f), .dtype = dtype, .n = n, .k = k, .stride = k};
+    struct weight_part p = {.data = numbers(w, dtype, n * k, 0.05f),
+                            .codec = codec_of(dtype),
+                            .n = n,
+                            .k = k,
+                            .stride = k};
     if (dtype == DTYPE_F8E4M3) {
+        p.scale_rows = p.scale_columns = 128;
         p.scale_stride = (k + 127) / 128;
         p.scale = numbers(w, DTYPE_F32, (n + 127) / 128 * p.scale_stride, 0.01f);
     }

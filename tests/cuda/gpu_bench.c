@@ -162,11 +162,13 @@ static void do_sample(struct bench *b, struct work *w)
 static struct weight_part part(size_t n, size_t k, enum dtype t, const void *data, const float *one)
 {
     return (struct weight_part){.data = data,
-                                .dtype = t,
+                                .codec = codec_of(t),
                                 .n = n,
                                 .k = k,
                                 .stride = k,
                                 .scale = t == DTYPE_F8E4M3 ? one : NULL,
+                                .scale_rows = 128,
+                                .scale_columns = 128,
                                 .scale_stride = (k + 127) / 128};
 }
 

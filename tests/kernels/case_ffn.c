@@ -252,6 +252,7 @@ static int check_intermediate(const struct backend *b)
     fill_inputs(&r, &in, &shape, DTYPE_BF16, 17);
     in.parts[0].down.data = rig_encode(&r, DTYPE_BF16, (const float[]){1, 1, 1, 1, 1, 1, 1}, 7);
     in.parts[0].down.stride = 1;
+    in.parts[0].down.row0 = in.parts[0].down.col0 = 0;
     float ones[17];
     int rows[17];
     for (int i = 0; i < 17; i++) {
@@ -293,6 +294,7 @@ int case_ffn_order(const struct backend *b)
             nans[i] = NAN;
         in.parts[3].down.data = rig_encode(&r, DTYPE_BF16, nans, 77 * 65);
         in.parts[3].down.stride = 65;
+        in.parts[3].down.row0 = in.parts[3].down.col0 = 0;
         in.ids = (const int32_t[]){0, 1, 2, 2, 3, 1, 1, 0, 2, 0, 2, 1};
         in.weights = rig_values(&r, DTYPE_F32, 12, 1);
         const float *got = (float *)(void *)run_ffn(&r, &in, (const int[]){0, 1, 2, 3}, 4);

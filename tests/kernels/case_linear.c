@@ -59,7 +59,7 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     in->x = rig_pick(r, in->x, part->k, rows, picked);
     reference(in, rig_kept(r, &in->w, in->keep), (size_t)picked, want, size);
     rig_compare(r, "y", got, want, (size_t)picked, part->n, size, rig_tolerance(in->out));
-    size_t least = part->n * part->k * (in->keep == WEIGHT_INT8 ? 1 : dtype_size(part->dtype));
+    size_t least = part->n * part->k * (in->keep == WEIGHT_INT8 ? 1 : part->codec->block_bytes);
     struct weight_part shape = *part; /* the plan asks before there is any data */
     shape.data = NULL;
     shape.scale = NULL;

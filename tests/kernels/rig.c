@@ -299,17 +299,19 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
 {
     size_t rows = row0 + n + 3, cols = col0 + k + 5;
     float *whole = rig_host(r, rows * cols, sizeof *whole), *part = rig_values(r, t, n * k, 1);
-    struct rig_weight w = {.part = {.dtype = t, .n = n, .k = k, .stride = cols}};
+    struct rig_weight w = {.part = {.codec = codec_of(t), .n = n, .k = k, .stride = cols}};
     w.part.row0 = row0;
     w.part.col0 = col0;
     w.value = rig_host(r, n * k, sizeof *w.value);
     if (t == DTYPE_F8E4M3) {
+        w.part.scale_rows = w.part.scale_columns = 128;
         w.part.scale_stride = (cols + 127) / 128;
         w.part.scale = block_scales(r, &w.part, (rows + 127) / 128, w.part.scale_stride);
     }
     for (size_t i = 0; i < n * k; i++) {
         size_t block = (row0 + i / k) / 128 * w.part.scale_stride + (col0 + i % k) / 128;
-        w.value[i] = (double)part[i] * (w.part.scale ? (double)w.part.scale[block] : 1.0);
+        w.value[i] =
+            (double)part[i] * (w.part.scale ? (double)((const float *)w.part.scale)[block] : 1.0);
     }
     clear_ties(&w, part);
     for (size_t i = 0; i < rows * cols; i++) {
@@ -317,8 +319,7 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
         bool inside = row >= row0 && row < row0 + n && col >= col0 && col < col0 + k;
         whole[i] = inside ? part[(row - row0) * k + col - col0] : NAN;
     }
-    w.part.data =
-        (char *)rig_encode(r, t, whole, rows * cols) + (row0 * cols + col0) * dtype_size(t);
+    w.part.data = rig_encode(r, t, whole, rows * cols);
     return w;
 }
 

@@ -103,7 +103,7 @@ static void check_parts(const struct weight_part *whole)
         part.k = cuts[c][1];
         weight_row(&part, 0, some);
         assert_memory_equal(some, row + part.col0, part.k * sizeof *some);
-        struct form f = weight_form(&part, WEIGHT_KEEP);
+        struct weight_form f = weight_form(&part, WEIGHT_KEEP);
         if (f.kind != FORM_I8 && f.kind != FORM_I4)
             continue;
         weight_row_grouped(&part, WEIGHT_KEEP, &f, 0, codes, groups, some);
@@ -269,7 +269,7 @@ static void test_quantized_at_load(void **state)
     struct weight_part w = {.codec = &codec_f32, .data = row, .stride = K, .n = 1, .k = K};
     static const enum weight_keep keeps[] = {WEIGHT_INT8, WEIGHT_INT4};
     for (size_t j = 0; j < 2; j++) {
-        struct form f = weight_form(&w, keeps[j]);
+        struct weight_form f = weight_form(&w, keeps[j]);
         weight_row_grouped(&w, keeps[j], &f, 0, codes, groups, scratch);
         for (size_t i = 0; i < K; i++) {
             const struct form_group *g = &groups[i / f.inner];
@@ -278,8 +278,8 @@ static void test_quantized_at_load(void **state)
             assert_true(f.kind != FORM_I4 || (codes[i] >= 0 && codes[i] < 16));
         }
     }
-    assert_int_equal(form_row_bytes(&(struct form){.kind = FORM_BF16}, 7), 14);
-    struct form f = weight_form(&w, WEIGHT_INT4);
+    assert_int_equal(form_row_bytes(&(struct weight_form){.kind = FORM_BF16}, 7), 14);
+    struct weight_form f = weight_form(&w, WEIGHT_INT4);
     assert_int_equal(form_row_bytes(&f, 64), 32 + 2 * 4);
 }
 

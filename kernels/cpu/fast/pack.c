@@ -17,22 +17,31 @@ static bool f8_fits(const struct weight_part *p)
     return p->row0 % 16 == 0 && p->col0 % K_ALIGN == 0;
 }
 
+/* Grouped forms for which there are no panels become f32. */
+static enum w_format format_of_part(const struct weight_part *p, enum weight_keep keep)
+{
+    struct weight_form f = weight_form(p, keep);
+    if (f.kind == FORM_F8)
+        return f8_fits(p) ? W_F8 : W_F32;
+    if (keep == WEIGHT_INT8)
+        return W_I8;
+    return f.kind == FORM_BF16 ? W_BF16 : W_F32;
+}
+
 static enum w_format format_of(const struct source *from, enum weight_keep keep)
 {
     const struct weight_part *a = from->first, *b = from->second;
-    if (keep == WEIGHT_INT8)
-        return W_I8;
-    if (b && (a->dtype != b->dtype || a->col0 % F8_BLOCK != b->col0 % F8_BLOCK))
+    enum w_format format = format_of_part(a, keep);
+    if (b && (format_of_part(b, keep) != format ||
+              (format == W_F8 && a->col0 % F8_BLOCK != b->col0 % F8_BLOCK)))
         return W_F32;
-    if (a->dtype == DTYPE_F8E4M3)
-        return f8_fits(a) && (!b || f8_fits(b)) ? W_F8 : W_F32;
-    return a->dtype == DTYPE_BF16 ? W_BF16 : W_F32;
+    return format;
 }
 
 void packed_plan(struct weight *w, const struct source *from, enum weight_keep keep)
 {
     const struct weight_part *p = from->first;
-    *w = (struct weight){.format = format_of(from, keep), .k = p->k};
+    *w = (struct weight){.format = format_of(from, keep), .keep = keep, .k = p->k};
     w->n = from->second ? mem_mul(2, round_up(p->n, PANEL / 2)) : p->n;
     w->k_before = w->format == W_F8 ? p->col0 % F8_BLOCK : 0;
     w->k_padded = round_up(w->k_before + w->k, K_ALIGN);
@@ -77,61 +86,45 @@ static const struct weight_part *output_row(const struct source *from, size_t pa
     return *row < p->n ? p : NULL;
 }
 
-static const uint8_t *row_data(const struct weight_part *p, size_t row)
+/* Inputs that are packed at a time: 32 rows of them stay in the first cache level. As long as the
+ * longest blocks of checkpoint formats. */
+#define STRIP 256
+
+/* n inputs of one row from `first` on. */
+static struct weight_part strip(const struct weight_part *p, size_t row, size_t first, size_t n)
 {
-    return (const uint8_t *)p->data + row * p->stride * dtype_size(p->dtype);
+    struct weight_part s = *p;
+    s.row0 += row;
+    s.col0 += first;
+    s.n = 1;
+    s.k = n;
+    return s;
 }
 
-static float scale_at(const struct weight_part *p, size_t row, size_t col)
-{
-    return p->scale[(p->row0 + row) / F8_BLOCK * p->scale_stride + (p->col0 + col) / F8_BLOCK];
-}
-
-/* Inputs first .. first + n - 1 of a row in f32, scales included. */
-static void row_f32(const struct device *d, const struct weight_part *p, size_t row, size_t first,
-                    size_t n, float *to)
-{
-    const uint8_t *data = row_data(p, row);
-    if (p->dtype == DTYPE_F32)
-        memcpy(to, (const float *)(const void *)data + first, n * sizeof *to);
-    else if (p->dtype == DTYPE_BF16)
-        for (size_t i = 0; i < n; i++)
-            to[i] = f32_from_bf16(((const bf16_t *)(const void *)data)[first + i]);
-    else
-        for (size_t i = 0; i < n; i++)
-            to[i] = d->f8_value[data[first + i]] * scale_at(p, row, first + i);
-}
-
-/* Inputs that are packed at a time: 32 rows of them stay in the first cache level. */
-#define STRIP 128
-
-static void fill_f32(const struct device *d, const struct weight *w, const struct weight_part *p,
-                     size_t row, size_t output, uint8_t *panel, size_t first, size_t n)
+/* Numbers are decoded in their own format and stored in that of the panel, which holds them exactly. */
+static void fill_numbers(const struct weight *w, const struct weight_part *s, size_t output,
+                         uint8_t *panel, size_t first)
 {
     float values[STRIP];
-    float *to = (float *)(void *)panel;
-    row_f32(d, p, row, first, n, values);
-    for (size_t i = 0; i < n; i++)
-        to[panel_place(W_F32, output, w->k_before + first + i)] = values[i];
+    weight_row_kept(s, w->keep, 0, values);
+    if (w->format == W_F32) {
+        float *to = (float *)(void *)panel;
+        for (size_t i = 0; i < s->k; i++)
+            to[panel_place(W_F32, output, w->k_before + first + i)] = values[i];
+    } else {
+        bf16_t *to = (bf16_t *)(void *)panel;
+        for (size_t i = 0; i < s->k; i++)
+            to[panel_place(W_BF16, output, first + i)] = bf16_from_f32(values[i]);
+    }
 }
 
-static void fill_bf16(const struct weight_part *p, size_t row, size_t output, uint8_t *panel,
-                      size_t first, size_t n)
+static void fill_f8(const struct weight *w, const struct weight_part *s, size_t output,
+                    uint8_t *panel, size_t first)
 {
-    const bf16_t *from = (const bf16_t *)(const void *)row_data(p, row) + first;
-    bf16_t *to = (bf16_t *)(void *)panel + panel_place(W_BF16, output, first);
-    for (size_t i = 0; i + 1 < n; i += 2)
-        memcpy(to + i * PANEL, from + i, 2 * sizeof *to);
-    if (n % 2)
-        to[(n - 1) * PANEL] = from[n - 1];
-}
-
-static void fill_f8(const struct weight *w, const struct weight_part *p, size_t row, size_t output,
-                    uint8_t *panel, size_t first, size_t n)
-{
-    const uint8_t *from = row_data(p, row) + first;
-    for (size_t i = 0; i < n; i++)
-        panel[panel_place(W_F8, output, w->k_before + first + i)] = from[i];
+    uint8_t codes[STRIP];
+    weight_row_f8(s, 0, codes);
+    for (size_t i = 0; i < s->k; i++)
+        panel[panel_place(W_F8, output, w->k_before + first + i)] = codes[i];
 }
 
 /* The scales of both halves of a panel. A half lies in one block row (f8_fits), so its first row
@@ -144,61 +137,59 @@ static void fill_f8_scales(const struct weight *w, const struct source *from, si
             size_t row;
             const struct weight_part *p = output_row(from, panel, half * (PANEL / 2), &row);
             size_t at = b * F8_BLOCK, col = at > w->k_before ? at - w->k_before : 0;
-            to[2 * b + half] = p && col < w->k ? scale_at(p, row, col) : 1.0f;
+            to[2 * b + half] = p && col < w->k ? weight_scale(p, row, col) : 1.0f;
         }
 }
 
-/* Steps of max|w| / 127 per output, to the nearest; kept as sign and magnitude. */
-static void fill_i8(const struct device *d, const struct weight *w, const struct weight_part *p,
-                    size_t row, size_t output, size_t panel)
+/* What a thread reads rows with. */
+struct row_work {
+    int8_t *codes;
+    float *values;
+};
+
+/* Integers with one scale a row, kept as sign and magnitude. */
+static void fill_i8(const struct weight *w, const struct weight_part *p, size_t row, size_t output,
+                    size_t panel, const struct row_work *work)
 {
-    float values[STRIP], most = 0;
     uint8_t *to = w->data + panel * w->panel_bytes;
-    for (size_t first = 0; first < w->k; first += STRIP) {
-        size_t n = w->k - first < STRIP ? w->k - first : STRIP;
-        row_f32(d, p, row, first, n, values);
-        for (size_t i = 0; i < n; i++)
-            most = fmaxf(most, fabsf(values[i]));
+    struct weight_form f = weight_form(p, w->keep);
+    struct form_group g = {0};
+    weight_row_grouped(p, w->keep, &f, row, work->codes, &g, work->values);
+    for (size_t i = 0; i < w->k; i++) {
+        int q = work->codes[i];
+        to[panel_place(W_I8, output, i)] = (uint8_t)(q < 0 ? 0x80 | -q : q);
     }
-    float scale = most / 127.0f;
-    for (size_t first = 0; first < w->k && scale > 0; first += STRIP) {
-        size_t n = w->k - first < STRIP ? w->k - first : STRIP;
-        row_f32(d, p, row, first, n, values);
-        for (size_t i = 0; i < n; i++) {
-            long q = lrintf(values[i] / scale);
-            to[panel_place(W_I8, output, first + i)] = (uint8_t)(q < 0 ? 0x80 | -q : q);
-        }
-    }
-    w->scale[panel * PANEL + output] = scale;
+    w->scale[panel * PANEL + output] = g.d;
 }
 
-static void fill_panel(const struct device *d, const struct weight *w, const struct source *from,
-                       size_t panel)
+static void fill_panel_i8(const struct weight *w, const struct source *from, size_t panel,
+                          const struct row_work *work)
+{
+    const struct weight_part *p;
+    size_t row;
+    memset(w->scale + panel * PANEL, 0, PANEL * sizeof(float));
+    for (size_t output = 0; output < PANEL; output++)
+        if ((p = output_row(from, panel, output, &row)))
+            fill_i8(w, p, row, output, panel, work);
+}
+
+static void fill_panel(const struct weight *w, const struct source *from, size_t panel)
 {
     uint8_t *to = w->data + panel * w->panel_bytes;
     const struct weight_part *p;
     size_t row;
-    memset(to, 0, w->panel_bytes);
     if (w->format == W_F8)
         fill_f8_scales(w, from, panel);
-    if (w->format == W_I8) {
-        memset(w->scale + panel * PANEL, 0, PANEL * sizeof(float));
-        for (size_t output = 0; output < PANEL; output++)
-            if ((p = output_row(from, panel, output, &row)))
-                fill_i8(d, w, p, row, output, panel);
-        return;
-    }
     for (size_t first = 0; first < w->k; first += STRIP) {
         size_t n = w->k - first < STRIP ? w->k - first : STRIP;
         for (size_t output = 0; output < PANEL; output++) {
             if (!(p = output_row(from, panel, output, &row)))
                 continue;
-            if (w->format == W_F32)
-                fill_f32(d, w, p, row, output, to, first, n);
-            else if (w->format == W_BF16)
-                fill_bf16(p, row, output, to, first, n);
+            struct weight_part s = strip(p, row, first, n);
+            if (w->format == W_F8)
+                fill_f8(w, &s, output, to, first);
             else
-                fill_f8(w, p, row, output, to, first, n);
+                fill_numbers(w, &s, output, to, first);
         }
     }
 }
@@ -208,9 +199,20 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 {
     w->data = memory;
     w->scale = (float *)(void *)(memory + data_bytes(w));
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
-    for (size_t panel = 0; panel < w->panels; panel++)
-        fill_panel(d, w, from, panel);
+#pragma omp parallel num_threads(d->threads)
+    {
+        struct row_work work = {mem_new(w->k, 1), mem_new(w->k, sizeof(float))};
+#pragma omp for schedule(dynamic)
+        for (size_t panel = 0; panel < w->panels; panel++) {
+            memset(w->data + panel * w->panel_bytes, 0, w->panel_bytes);
+            if (w->format == W_I8)
+                fill_panel_i8(w, from, panel, &work);
+            else
+                fill_panel(w, from, panel);
+        }
+        free(work.codes);
+        free(work.values);
+    }
 }
 
 enum x_format packed_x_format(const struct device *d, const struct weight *w)
@@ -231,12 +233,6 @@ struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next)
 
 /* ---- the operations ------------------------------------------------------------------------- */
 
-static void check(const struct weight_part *p)
-{
-    if (p->dtype != DTYPE_F32 && p->dtype != DTYPE_BF16 && p->dtype != DTYPE_F8E4M3)
-        die("weights of format %s cannot be packed", dtype_name(p->dtype));
-}
-
 size_t fast_weight_bytes(const struct device *d, const struct weight_part *p, enum weight_keep keep)
 {
     (void)d;
@@ -250,7 +246,6 @@ struct weight *fast_weight_create(struct device *d, const struct weight_part *p,
 {
     struct source from = {p, NULL};
     struct weight *w = mem_new(1, sizeof *w);
-    check(p);
     packed_plan(w, &from, keep);
     packed_fill(d, w, &from, mem_aligned(packed_bytes(w), 1));
     return w;
@@ -261,37 +256,33 @@ void fast_weight_destroy(struct device *d, struct weight *w)
     (void)d;
     if (!w)
         return;
-    if (w->table)
-        free((void *)w->part.scale);
     free(w->data);
     free(w);
 }
 
-/* Rows as they stand in the checkpoint, without gaps. */
+/* Whole rows stay as they stand in the checkpoint; anything else is kept as numbers. */
 struct weight *fast_table_create(struct device *d, const struct weight_part *p)
 {
     (void)d;
-    check(p);
     struct weight *w = mem_zeroed(1, sizeof *w);
-    size_t row_bytes = mem_mul(p->k, dtype_size(p->dtype));
     w->table = true;
     w->n = p->n;
     w->k = p->k;
-    w->part = *p;
-    w->part.stride = p->k;
-    w->data = mem_aligned(mem_mul(p->n, row_bytes), 1);
-    w->part.data = w->data;
-    for (size_t row = 0; row < p->n && row_bytes; row++)
-        memcpy(w->data + row * row_bytes, row_data(p, row), row_bytes);
-    if (p->dtype == DTYPE_F8E4M3 && p->n && p->k) {
-        size_t rows = (p->row0 + p->n - 1) / F8_BLOCK + 1;
-        size_t floats = (rows - 1) * p->scale_stride + (p->col0 + p->k - 1) / F8_BLOCK + 1;
-        float *scale = mem_new(floats, sizeof *scale);
-        memcpy(scale, p->scale, floats * sizeof *scale);
-        w->part.scale = scale;
+    if (p->codec->block_bytes && !p->scale && p->k == p->stride) {
+        size_t bytes = weight_data_bytes(p, p->n);
+        w->data = mem_aligned(bytes, 1);
+        if (bytes)
+            memcpy(w->data, codec_block(p, p->row0, 0), bytes);
+        w->part = *p;
+        w->part.row0 = 0;
     } else {
-        w->part.scale = NULL;
+        float *rows = mem_aligned(mem_mul(p->n, p->k), sizeof *rows);
+        for (size_t row = 0; row < p->n; row++)
+            weight_row(p, row, rows + row * p->k);
+        w->data = (uint8_t *)rows;
+        w->part = (struct weight_part){.codec = &codec_f32, .stride = p->k, .n = p->n, .k = p->k};
     }
+    w->part.data = w->data;
     return w;
 }
 
@@ -301,5 +292,5 @@ void fast_embed(struct device *d, struct stream *s, const struct weight *table, 
     (void)s;
 #pragma omp parallel for num_threads(d->threads)
     for (int i = 0; i < n; i++)
-        row_f32(d, &table->part, (size_t)ids[i], 0, table->k, x + (size_t)i * table->k);
+        weight_row(&table->part, (size_t)ids[i], x + (size_t)i * table->k);
 }

@@ -10,6 +10,7 @@
  */
 struct weight {
     enum w_format format;
+    enum weight_keep keep;
     size_t n, k;     /* outputs and inputs as the caller knows them */
     size_t k_before; /* zeros in front of the inputs (FP8 that begins within a block) */
     size_t k_padded; /* k_before + k and zeros behind */
@@ -21,7 +22,7 @@ struct weight {
 
     /* A table (fast_table_create) keeps the checkpoint's rows instead. */
     bool table;
-    struct weight_part part; /* its scales, copied; data and scale are owned by the weight */
+    struct weight_part part; /* reads `data` */
 };
 
 /* Two matrices whose panels are half and half: outputs 16 i .. 16 i + 15 of the first, then of the

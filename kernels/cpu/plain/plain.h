@@ -17,14 +17,16 @@
 /* Experts of a router; the public models have at most a few hundred. */
 #define PLAIN_MAX_EXPERTS 1024
 
-/* W[n][k] without gaps, in the dtype it is kept in. */
+/* W[n][k] without gaps, in its form. */
 struct weight {
-    enum dtype dtype; /* f32, bf16, f8e4m3, i8 */
+    struct weight_form form;
     size_t n, k;
-    void *data;
-    float *scale;        /* i8: [n]; f8e4m3: block scales of the blocks touched; else NULL */
-    size_t scale_stride; /* f8e4m3: f32 between block rows */
-    size_t row0, col0;   /* f8e4m3: of element (0, 0) within its block: 0..127 */
+    void *data;          /* numbers; F8, I8: [n][k]; I4: [n][k/2], of two inputs the first is low */
+    float *scale;        /* F8: scales of the blocks touched */
+    size_t scale_stride; /* F8: f32 between block rows */
+    size_t row0, col0;   /* F8: of element (0, 0) within its block: 0..127 */
+    void *factors;  /* I8, I4: of form.factor, [n][outer groups] d, or d and m where m is own */
+    int8_t *smalls; /* I8, I4: [n][inner groups] scale, min, as far as the form has them */
 };
 
 struct mlp {
