@@ -20,8 +20,9 @@
 /* All pointers belong to the checkpoint. */
 struct tensor {
     const char *name;
-    const char *file;       /* path, for messages */
-    enum dtype dtype;       /* F32, BF16, F8_E4M3; DTYPE_COUNT when not known */
+    const char *file; /* path, for messages */
+    enum dtype dtype; /* of numbers that lie one by one; DTYPE_COUNT: packed, or not known */
+    const struct codec *codec; /* reads it (kernels/weights/codec.h); NULL: it is no weight */
     bool known;             /* false: a dtype this program does not read; dtype_text says which */
     const char *dtype_text; /* as written in the file: "BF16" */
     int dims;               /* 0: a scalar, of one element */
@@ -30,6 +31,7 @@ struct tensor {
     size_t bytes;     /* = elements x dtype_size(dtype) where known */
 };
 
+struct codec;
 struct checkpoint;
 
 /* -1 and a message naming file and tensor: no such directory, no safetensors in it, a malformed or

@@ -1,6 +1,7 @@
 #include "data/safetensors.h"
 
 #include "base/mem.h"
+#include "kernels/weights/codec.h"
 #include "data/mapped.h"
 
 #include <jansson.h>
@@ -101,6 +102,7 @@ static int parse_dtype(struct tensor *t, const json_t *dtype, unsigned *bits, st
         }
     }
     t->known = t->dtype != DTYPE_COUNT;
+    t->codec = t->known ? codec_of(t->dtype) : NULL;
     t->dtype_text = mem_string(text);
     return 0;
 }
