@@ -71,7 +71,7 @@ struct device_ops {
     /* One line for the start table: "avx512, 2 threads", "NVIDIA H100 80GB HBM3 0000:3b:00.0". */
     void (*describe)(const struct device *d, char *text, size_t size);
 
-    /* Free bytes of device memory right now (CPU: of the host). */
+    /* Free bytes of device memory right now (CPU: base/host_memory.h). */
     size_t (*memory_free)(const struct device *d);
 
     /* Bytes of device memory that open() and one stream_create() take for scratch: for the plan. */

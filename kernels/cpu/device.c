@@ -1,12 +1,12 @@
 #include "kernels/cpu/device.h"
 
 #include "base/clock.h"
+#include "base/host_memory.h"
 #include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct stream {
     int unused; /* work runs in the call: there is nothing to keep */
@@ -82,22 +82,10 @@ size_t cpu_device_scratch_bytes(const struct device *d)
     return d->scratch_bytes;
 }
 
-/* What the kernel could hand out without swapping; free pages alone leave out the page cache. */
 size_t cpu_device_memory_free(const struct device *d)
 {
     (void)d;
-    FILE *f = fopen("/proc/meminfo", "r");
-    char line[128];
-    size_t kilobytes = 0;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %zu kB", &kilobytes) == 1)
-            break;
-    if (f)
-        fclose(f);
-    if (kilobytes)
-        return mem_mul(kilobytes, 1024);
-    long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? mem_mul((size_t)pages, (size_t)page) : 0;
+    return host_memory_free("");
 }
 
 void *cpu_device_alloc(struct device *d, size_t bytes)

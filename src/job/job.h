@@ -80,8 +80,8 @@ struct job {
         int prefill_chunk;  /* schedule.prefill_chunk: prompt rows per step and rank; default 256 */
         size_t max_context; /* schedule.max_context: longest sequence; 0 (default): the model's */
         size_t kv_memory;   /* schedule.kv_memory: bytes of KV cache per attention rank ("4 GiB");
-                               0 (auto): as much as all slots at max_context can use, at most half of
-                               free memory */
+                               0 (auto): as much as all slots at max_context can use, at most its share
+                               of what weights and buffers leave free (roles/engine.h) */
         double
             time_limit; /* schedule.time_limit: stop after this long ("23h50m"), exit 75; 0: none */
         double step_timeout; /* schedule.step_timeout: a step on GPUs that lasts this long is hung,

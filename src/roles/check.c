@@ -37,15 +37,44 @@ static void print_layout(const struct inputs *in, const struct exchange_ops *tra
             in->max_context);
 }
 
-/* The plan of one rank, as it will be allocated. */
-static int print_rank(const struct inputs *in, const struct exchange_ops *transport, int rank,
-                      FILE *out, struct err *e)
+static int plan_rank(struct engine *g, const struct inputs *in,
+                     const struct exchange_ops *transport, int rank, struct err *e)
 {
-    const struct layout *l = &in->job.layout;
-    struct place place = place_of(l, rank);
+    struct place place = place_of(&in->job.layout, rank);
     int threads = in->job.threads > 0 ? in->job.threads : 1;
+    return engine_plan(g, in, &place, threads, transport, e);
+}
+
+/* What all ranks together take of a host's memory. */
+static int sum_tenants(const struct inputs *in, const struct exchange_ops *transport,
+                       struct engine_tenant *all, struct err *e)
+{
+    for (int rank = 0; rank < layout_ranks(&in->job.layout); rank++) {
+        struct engine g;
+        int status = plan_rank(&g, in, transport, rank, e);
+        if (status == 0) {
+            struct engine_tenant one = engine_tenant(&g);
+            all->bytes += one.bytes;
+            all->caches += one.caches;
+        }
+        engine_close(&g);
+        if (status != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The plan of one rank, as it will be allocated. A card's memory is its own. */
+static int print_rank(const struct inputs *in, const struct exchange_ops *transport, int rank,
+                      const struct engine_tenant *all, FILE *out, struct err *e)
+{
     struct engine g;
-    int status = engine_plan(&g, in, &place, threads, transport, e);
+    int status = plan_rank(&g, in, transport, rank, e);
+    if (status == 0) {
+        struct engine_tenant alone = engine_tenant(&g);
+        status = engine_plan_kv(&g, g.backend->device->count ? &alone : all, e);
+    }
+    const struct place place = g.place;
     if (status == 0)
         fprintf(out, "%4d  %-9s %4d %12.1f %12.1f %12.1f\n", rank, place_role(&place), place.index,
                 (double)g.memory.weights / 0x1p20, (double)g.memory.kv / 0x1p20,
@@ -59,8 +88,11 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
 {
     fprintf(out, "memory in MiB (all ranks on one host)\n%4s  %-9s %4s %12s %12s %12s\n", "rank",
             "role", "", "weights", "KV cache", "buffers");
+    struct engine_tenant all = {0};
+    if (sum_tenants(in, transport, &all, e) != 0)
+        return -1;
     for (int rank = 0; rank < layout_ranks(&in->job.layout); rank++)
-        if (print_rank(in, transport, rank, out, e) != 0)
+        if (print_rank(in, transport, rank, &all, out, e) != 0)
             return -1;
     return 0;
 }

@@ -1,5 +1,6 @@
 #include "roles/engine.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -130,30 +131,6 @@ static struct kv_shape kv_shape(const struct engine *g)
                              .head_dim = m->head_dim};
 }
 
-/* KV blocks: what all slots can use, within what the job grants, or half of the memory that is
- * free. */
-static int plan_kv(struct engine *g, struct err *e)
-{
-    const struct job *job = &g->in->job;
-    size_t longest = blocks_for(g->limits.max_context);
-    g->limits.kv_blocks = 1;
-    struct kv_shape one = kv_shape(g);
-    size_t block = g->backend->ops->kv_bytes(g->device, &one);
-    size_t free_share =
-        g->backend->device->memory_free(g->device) / 2 / (size_t)g->place.host_ranks;
-    size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : free_share;
-    size_t all = mem_mul(longest, (size_t)g->limits.slots);
-    g->limits.kv_blocks = granted / block < all ? granted / block : all;
-    if (g->limits.kv_blocks >= longest)
-        return 0;
-    return err_set(e,
-                   "%s: one sequence of %zu tokens needs %.1f MiB of KV cache, but %s gives %.1f "
-                   "MiB; lower schedule.max_context or raise schedule.kv_memory",
-                   job->path, g->limits.max_context, (double)(longest * block) / 0x1p20,
-                   job->schedule.kv_memory ? "schedule.kv_memory" : "half of the free memory",
-                   (double)granted / 0x1p20);
-}
-
 static struct forward_parts forward_parts(struct engine *g)
 {
     return (struct forward_parts){
@@ -178,16 +155,14 @@ static enum weight_keep keep(const struct engine *g)
     return g->in->job.precision.int8_weights ? WEIGHT_INT8 : WEIGHT_KEEP;
 }
 
+/* All but the KV cache, which gets what is left. */
 static void plan_memory(struct engine *g)
 {
     const struct inputs *in = g->in;
     struct forward_parts parts = forward_parts(g);
-    if (g->place.attention) {
-        struct kv_shape shape = kv_shape(g);
-        g->memory.kv = g->backend->ops->kv_bytes(g->device, &shape);
+    if (g->place.attention)
         g->memory.weights += attention_weights_bytes(g->backend, g->device, &in->model,
                                                      in->checkpoint, in->max_context, keep(g));
-    }
     if (g->place.ffn)
         g->memory.weights += ffn_weights_bytes(g->backend, g->device, &in->model, in->checkpoint,
                                                &in->job.layout, g->place.index, keep(g));
@@ -204,10 +179,67 @@ int engine_plan(struct engine *g, const struct inputs *in, const struct place *p
     plan_device(g, threads);
     if (g->backend->device->open(&g->config, &g->device, e) != 0)
         return -1;
-    if (place->attention && plan_kv(g, e) != 0)
-        return -1;
     plan_memory(g);
     return 0;
+}
+
+struct engine_tenant engine_tenant(const struct engine *g)
+{
+    char card[128];
+    struct engine_tenant t = {.bytes = g->memory.weights + g->memory.buffers,
+                              .caches = g->place.attention};
+    if (g->backend->device->count) {
+        g->backend->device->describe(g->device, card, sizeof card);
+        t.memory = hash_string(HASH_START, card);
+    }
+    return t;
+}
+
+static double gib(size_t bytes)
+{
+    return (double)bytes / 0x1p30;
+}
+
+/* KV blocks: what all slots can use, within what the job grants, or what is left. */
+static int size_cache(struct engine *g, size_t left, struct err *e)
+{
+    const struct job *job = &g->in->job;
+    size_t longest = blocks_for(g->limits.max_context);
+    size_t all = mem_mul(longest, (size_t)g->limits.slots);
+    g->limits.kv_blocks = 1;
+    struct kv_shape shape = kv_shape(g);
+    size_t block = g->backend->ops->kv_bytes(g->device, &shape);
+    size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : left;
+    g->limits.kv_blocks = granted / block < all ? granted / block : all;
+    shape = kv_shape(g);
+    g->memory.kv = g->backend->ops->kv_bytes(g->device, &shape);
+    if (g->limits.kv_blocks < longest)
+        return err_set(e,
+                       "%s: one sequence of %zu tokens needs %.3f GiB of KV cache, but %s %.3f "
+                       "GiB; lower schedule.max_context%s",
+                       job->path, g->limits.max_context, gib(longest * block),
+                       job->schedule.kv_memory ? "schedule.kv_memory gives" : "there are",
+                       gib(granted), job->schedule.kv_memory ? " or raise schedule.kv_memory" : "");
+    if (g->memory.kv > left)
+        return err_set(e,
+                       "%s: schedule.kv_memory asks for %.3f GiB of KV cache for a rank, but there "
+                       "are %.3f GiB; lower it or say auto",
+                       job->path, gib(g->memory.kv), gib(left));
+    return 0;
+}
+
+int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err *e)
+{
+    size_t available = g->backend->device->memory_free(g->device);
+    if (all->bytes >= available)
+        return err_set(e,
+                       "%s: weights and buffers of the ranks that share %s memory need %.3f GiB, "
+                       "but %.3f GiB are free; use more hosts or a narrower precision",
+                       g->in->job.path, g->backend->device->count ? "a card's" : "this host's",
+                       gib(all->bytes), gib(available));
+    if (!g->place.attention)
+        return 0;
+    return size_cache(g, (size_t)(0.9 * (double)(available - all->bytes)) / (size_t)all->caches, e);
 }
 
 void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, void *progress_context)

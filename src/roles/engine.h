@@ -33,6 +33,14 @@ struct engine {
     struct engine_memory memory;
 };
 
+/* What a rank, or several that use the same memory (a host's or a card's), take of it beside KV
+ * caches, and how many caches there are. `memory` tells the memories of a host apart. */
+struct engine_tenant {
+    uint64_t memory;
+    size_t bytes;
+    int caches;
+};
+
 /* Chooses the transport. one_host: all ranks share memory. -1: the job asks for one that cannot be.
  */
 const struct exchange_ops *engine_transport(const struct job *job, bool one_host, struct err *e);
@@ -41,10 +49,18 @@ const struct exchange_ops *engine_transport(const struct job *job, bool one_host
  * ranks share cores (roles/cores.h), else 2. */
 int engine_micro_batches(const struct job *job, bool shared_cores);
 
-/* Opens the device, with `threads` CPU threads, and plans: limits, shapes, memory. -1: no device, or the KV memory does not hold
- * one longest sequence. Nothing large is allocated yet. */
+/* Opens the device, with `threads` CPU threads, and plans limits, shapes and all memory but the KV
+ * cache's. -1: no device. Nothing large is allocated yet. */
 int engine_plan(struct engine *g, const struct inputs *in, const struct place *place, int threads,
                 const struct exchange_ops *transport, struct err *e);
+
+/* What this rank takes. */
+struct engine_tenant engine_tenant(const struct engine *g);
+
+/* Plans the KV cache: as many blocks as all slots can use, within schedule.kv_memory, or within the
+ * rank's share of nine tenths of what all tenants of its memory leave free. all: their sum, of the
+ * same moment. -1: it does not hold one longest sequence, or the memory does not hold all. */
+int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err *e);
 
 /* Loads the weights and makes everything else. Collective where the transport is: all ranks of
  * `cell`, in the order of the layout. */

@@ -51,6 +51,21 @@ static bool open_inputs(struct run *r, const struct run_options *o)
     return comm_agree(r->comm, status == 0, &e);
 }
 
+/* The sum of all ranks that use the same memory as this one. */
+static struct engine_tenant all_tenants(const struct comm *c, const struct engine *g)
+{
+    struct engine_tenant mine = engine_tenant(g), sum = {.memory = mine.memory};
+    struct engine_tenant *all = mem_new((size_t)c->world.size, sizeof *all);
+    comm_allgather(&c->world, &mine, sizeof mine, all);
+    for (int i = 0; i < c->world.size; i++)
+        if (all[i].memory == mine.memory && c->peers[i].host == c->peers[c->world.rank].host) {
+            sum.bytes += all[i].bytes;
+            sum.caches += all[i].caches;
+        }
+    free(all);
+    return sum;
+}
+
 static bool plan_engine(struct run *r)
 {
     struct err e = {{0}};
@@ -61,7 +76,10 @@ static bool plan_engine(struct run *r)
     const struct exchange_ops *transport = engine_transport(&r->in.job, c->one_host, &e);
     int status =
         transport ? engine_plan(&r->engine, &r->in, &c->place, threads, transport, &e) : -1;
-    return comm_agree(c, status == 0, &e);
+    if (!comm_agree(c, status == 0, &e))
+        return false;
+    struct engine_tenant all = all_tenants(c, &r->engine);
+    return comm_agree(c, engine_plan_kv(&r->engine, &all, &e) == 0, &e);
 }
 
 /* The writer opens the output; everybody learns what is done already. *finished: all of it. */

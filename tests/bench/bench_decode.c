@@ -91,6 +91,11 @@ static void open_engine(struct bench *b)
     const struct exchange_ops *transport = engine_transport(&b->in.job, c->one_host, &e);
     if (!transport || engine_plan(&b->engine, &b->in, &c->place, threads, transport, &e) != 0)
         die("%s", e.text);
+    struct engine_tenant all = engine_tenant(&b->engine);
+    all.bytes *= (size_t)c->place.host_ranks;
+    all.caches = c->place.host_ranks;
+    if (engine_plan_kv(&b->engine, &all, &e) != 0)
+        die("%s", e.text);
     engine_load(&b->engine, c->cell.mpi, NULL, NULL);
 }
 

@@ -35,6 +35,9 @@ static void open_score(struct score *s, const char *job, const char *const *set,
     s->in.job.micro_batches = engine_micro_batches(&s->in.job, false);
     if (engine_plan(&s->g, &s->in, &place, threads, exchange_find("local"), &e) != 0)
         die("%s", e.text);
+    struct engine_tenant all = engine_tenant(&s->g);
+    if (engine_plan_kv(&s->g, &all, &e) != 0)
+        die("%s", e.text);
     engine_load(&s->g, MPI_COMM_NULL, NULL, NULL);
     size_t rows = (size_t)schedule_most_sampled(&s->g.limits);
     s->params = mem_zeroed(rows, sizeof *s->params);
