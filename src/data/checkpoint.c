@@ -18,6 +18,8 @@
 #define ONE_FILE   "model.safetensors"
 #define INDEX_FILE "model.safetensors.index.json"
 
+#define HASHED_WHOLE ((size_t)256 << 20) /* bytes of a checkpoint whose hash takes all of them */
+
 struct checkpoint {
     char *directory;
     struct safetensors **files;
@@ -254,18 +256,30 @@ void checkpoint_release(const void *data, size_t bytes)
     advise(data, bytes, false, MADV_DONTNEED);
 }
 
+/* All bytes of a small model; of a large one, block by block, the first and last and one in a stretch:
+ * a copy that was broken off, or came from elsewhere, is seen. */
+static uint64_t hash_data(uint64_t h, const uint8_t *data, size_t bytes, bool all)
+{
+    const size_t block = 4096, stretch = (size_t)16 << 20;
+    if (all || bytes <= 2 * block)
+        return hash_bytes(h, data, bytes);
+    for (size_t at = 0; at + block < bytes; at += stretch)
+        h = hash_bytes(h, data + at, block);
+    return hash_bytes(h, data + bytes - block, block);
+}
+
 uint64_t checkpoint_hash(const struct checkpoint *c)
 {
-    const size_t sample = 4096;
     uint64_t h = HASH_START;
+    size_t total = 0;
+    for (size_t i = 0; i < c->count; i++)
+        total += c->by_name[i]->bytes;
     for (size_t i = 0; i < c->count; i++) {
         const struct tensor *t = c->by_name[i];
         h = hash_string(h, t->name);
         h = hash_string(h, t->dtype_text);
         h = hash_bytes(h, t->shape, (size_t)t->dims * sizeof *t->shape);
-        size_t n = t->bytes < sample ? t->bytes : sample;
-        h = hash_bytes(h, t->data, n);
-        h = hash_bytes(h, (const char *)t->data + (t->bytes - n), n);
+        h = hash_data(h, t->data, t->bytes, total <= HASHED_WHOLE);
     }
     return h;
 }

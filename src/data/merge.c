@@ -230,6 +230,8 @@ static int put_row(struct merge *m, const struct completion *c, struct err *e)
         [LAST_TOKEN] = c->last_token,
     };
     char *id = prompts_id(m->prompts, (size_t)prompt);
+    if (!id)
+        die("the id of prompt %lld cannot be read", (long long)prompt);
     const char *text[COLUMNS] = {
         [TEXT] = c->text, [ID] = id, [FINISH] = finish_name(c->finish), [ERROR] = c->error};
     int rc = 0;

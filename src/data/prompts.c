@@ -258,41 +258,51 @@ void prompt_free(struct prompt *p)
 
 char *prompts_id(struct prompts *p, size_t i)
 {
-    char number[32];
-    snprintf(number, sizeof number, "%zu", i);
+    char number[32], *text = number;
+    size_t bytes;
     struct err ignored;
-    if (p->id && column_kind(p->id) == COLUMN_STRINGS) {
-        char *text;
-        size_t bytes;
-        if (column_string(p->id, i, &text, &bytes, &ignored) == 0)
-            return text;
-    } else if (p->id && column_decimal(p->id, i, number, &ignored) != 0) {
+    int rc = 0;
+    snprintf(number, sizeof number, "%zu", i);
+    if (p->id && column_kind(p->id) == COLUMN_STRINGS)
+        rc = column_string(p->id, i, &text, &bytes, &ignored);
+    else if (p->id)
+        rc = column_decimal(p->id, i, number, &ignored);
+    p->fault = rc != 0 ? column_fault(p->id) : 0;
+    if (p->fault != 0)
+        return NULL;
+    if (rc != 0)
         snprintf(number, sizeof number, "%zu", i);
-    }
-    return mem_string(number);
+    return text == number ? mem_string(number) : text;
 }
 
-uint64_t prompts_hash(struct prompts *p)
+static uint64_t add_row(uint64_t h, const struct prompt *row)
 {
-    uint64_t h = hash_u64(HASH_START, p->count);
-    h = hash_u64(h, prompts_are_tokens(p));
-    for (size_t i = 0; i < p->count; i++) {
+    if (row->text)
+        h = hash_bytes(h, row->text, row->text_bytes);
+    else
+        h = hash_bytes(h, row->tokens, row->n_tokens * sizeof *row->tokens);
+    return hash_u64(h, (uint64_t)row->max_new_tokens);
+}
+
+int prompts_hash(struct prompts *p, size_t first, size_t n, uint64_t *hash, struct err *e)
+{
+    uint64_t h = hash_u64(HASH_START, prompts_are_tokens(p));
+    for (size_t i = first; i < first + n; i++) {
         struct prompt row;
         struct err why;
-        if (prompts_read(p, i, &row, &why) != 0) {
-            h = hash_string(h, "unreadable");
-        } else if (row.text) {
-            h = hash_bytes(h, row.text, row.text_bytes);
-        } else {
-            h = hash_bytes(h, row.tokens, row.n_tokens * sizeof *row.tokens);
-        }
-        h = hash_u64(h, (uint64_t)row.max_new_tokens);
-        if (p->id) {
-            char *id = prompts_id(p, i);
-            h = hash_string(h, id);
-            free(id);
-        }
+        if (prompts_read(p, i, &row, &why) == 0)
+            h = add_row(h, &row);
+        else if (p->fault == 0)
+            h = hash_string(h, "bad");
+        else
+            return err_set(e, "%s", why.text);
         prompt_free(&row);
+        char *id = prompts_id(p, i);
+        if (!id)
+            return err_set(e, "%s: the id of row %zu cannot be read", p->path, i);
+        h = p->id ? hash_string(h, id) : h;
+        free(id);
     }
-    return h;
+    *hash = h;
+    return 0;
 }

@@ -46,11 +46,12 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
 int prompts_fault(const struct prompts *p);
 void prompt_free(struct prompt *p);
 
-/* The row's id as text, malloc'd; its number in decimal when the file has no ids. */
+/* The row's id as text, malloc'd; its number in decimal when the file has no ids, or none that can be
+ * read. NULL: the file system failed (prompts_fault()). */
 char *prompts_id(struct prompts *p, size_t i);
 
-/* A hash of the file's contents (count, and every row's bytes): a continued job must have the same.
- */
-uint64_t prompts_hash(struct prompts *p);
+/* A hash of rows first .. first + n - 1 as they are decoded (text or tokens, limit, id): a continued
+ * job must have the same. A bad row counts with its error. -1: the file system failed. */
+int prompts_hash(struct prompts *p, size_t first, size_t n, uint64_t *hash, struct err *e);
 
 #endif

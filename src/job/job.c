@@ -484,29 +484,49 @@ static json_t *stops_json(const struct job *job)
     return list;
 }
 
-char *job_sampling_json(const struct job *job)
+static void set_key(json_t *object, const struct key *k, const struct job *job)
 {
-    static const char *const listed[] = {
-        "prompts.template",        "prompts.bos",
-        "prompts.first",           "schedule.max_context",
-        "sampling.temperature",    "sampling.top_k",
-        "sampling.top_p",          "sampling.seed",
-        "sampling.samples",        "sampling.ignore_eos",
-        "sampling.max_new_tokens", "precision.activations",
-        "precision.kv_cache",      "precision.dispatch",
-        "precision.combine",       "precision.weights",
-    };
-    json_t *object = json_object();
-    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++) {
-        bool quoted;
-        char *text = keys_text(&keys[keys_find(listed[i])], job, &quoted);
-        set(object, listed[i], json_string(text));
-        free(text);
+    char path[64];
+    keys_path(k, path, sizeof path);
+    if (k->kind == KEY_STOPS) {
+        set(object, path, stops_json(job));
+        return;
     }
-    set(object, "sampling.stop", stops_json(job));
+    bool quoted;
+    char *text = keys_text(k, job, &quoted);
+    set(object, path, json_string(text));
+    free(text);
+}
+
+static char *json_text(json_t *object)
+{
     char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(object);
     if (!text)
         die("out of memory while writing the job");
     return text;
+}
+
+char *job_json(const struct job *job)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < keys_count; i++)
+        set_key(object, &keys[i], job);
+    return json_text(object);
+}
+
+char *job_sampling_json(const struct job *job)
+{
+    static const char *const listed[] = {
+        "prompts.template",      "prompts.bos",          "prompts.first",
+        "schedule.max_context",  "sampling.temperature", "sampling.top_k",
+        "sampling.top_p",        "sampling.seed",        "sampling.samples",
+        "sampling.stop",         "sampling.ignore_eos",  "sampling.max_new_tokens",
+        "precision.activations", "precision.kv_cache",   "precision.dispatch",
+        "precision.combine",     "precision.weights",
+    };
+    json_t *object = json_object();
+    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
+        set_key(object, &keys[keys_find(listed[i])], job);
+    return json_text(object);
 }

@@ -114,8 +114,11 @@ void job_free(struct job *job);
 /* The resolved job, every key, as YAML that job_read() takes again; malloc'd. */
 char *job_yaml(const struct job *job);
 
-/* What decides a completion besides model and prompts (sampling section, template, bos, precision
- * is NOT in it), as JSON with sorted keys; malloc'd. Equal texts: a job may be continued. */
+/* The resolved job, every key, as a JSON object: {"schedule.slots": "16", ...}, sorted; malloc'd. */
+char *job_json(const struct job *job);
+
+/* The keys of it that decide a completion besides model and prompts: sampling, template, bos,
+ * context, precision. */
 char *job_sampling_json(const struct job *job);
 
 #endif

@@ -145,7 +145,7 @@ int check_job(const char *job_path, const char *const *overrides, size_t n, FILE
               struct err *e)
 {
     struct inputs in;
-    if (inputs_open(&in, job_path, overrides, n, e) != 0)
+    if (inputs_open_alone(&in, job_path, overrides, n, e) != 0)
         return -1;
     const struct exchange_ops *transport = engine_transport(&in.job, true, e);
     int elsewhere = engine_micro_batches(&in.job, false);

@@ -218,13 +218,6 @@ bool comm_agree(struct comm *c, bool ok, const struct err *e)
     return false;
 }
 
-bool comm_same(struct comm *c, uint64_t value)
-{
-    uint64_t least[2] = {value, ~value};
-    reduce(&c->world, least, 2, MPI_UINT64_T, MPI_MIN);
-    return least[0] == ~least[1];
-}
-
 void comm_contract(struct comm *c, const struct contract *mine, struct contract *all)
 {
     comm_allgather(&c->cell, mine, sizeof *mine, all);

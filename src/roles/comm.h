@@ -68,9 +68,6 @@ bool comm_is_writer(const struct comm *c);
  * the first rank that says it (all, when all do). Nobody may go on alone. */
 bool comm_agree(struct comm *c, bool ok, const struct err *e);
 
-/* True when all ranks have the same 64-bit value (configuration, model, ...). */
-bool comm_same(struct comm *c, uint64_t value);
-
 /* What each rank says at the start of a step (DESIGN: the step contract). Attention ranks fill all
  * of it; FFN ranks say 0 except `stop`. */
 struct contract {

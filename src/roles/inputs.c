@@ -1,6 +1,5 @@
 #include "roles/inputs.h"
 
-#include "base/hash.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -9,11 +8,24 @@
 /* Every rank holds one bit for each: 512 MiB. Files with more rows are damaged, or meant badly. */
 #define UNITS_MAX ((uint64_t)1 << 32)
 
+/* Each file once; in the order of the files its tensors follow each other. */
+static int stamp_weights(struct inputs *in, struct err *e)
+{
+    const char *last = NULL;
+    for (size_t i = 0; i < checkpoint_count(in->checkpoint); i++) {
+        const char *file = checkpoint_at(in->checkpoint, i)->file;
+        if (last != file && stamps_add(&in->weights, file, e) != 0)
+            return -1;
+        last = file;
+    }
+    return 0;
+}
+
 static int open_model(struct inputs *in, struct err *e)
 {
     if (model_read(&in->model, in->job.model, e) != 0 ||
         checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
-        model_check(&in->model, in->checkpoint, e) != 0)
+        model_check(&in->model, in->checkpoint, e) != 0 || stamp_weights(in, e) != 0)
         return -1;
     size_t wanted = in->job.schedule.max_context;
     if (wanted > in->model.context)
@@ -26,7 +38,8 @@ static int open_model(struct inputs *in, struct err *e)
 static int open_prompts(struct inputs *in, struct err *e)
 {
     const struct job *job = &in->job;
-    if (prompts_open(&in->prompts, job->prompts.file, e) != 0)
+    if (stamps_add(&in->prompts_file, job->prompts.file, e) != 0 ||
+        prompts_open(&in->prompts, job->prompts.file, e) != 0)
         return -1;
     uint64_t rows = prompts_count(in->prompts), first = job->prompts.first;
     if (first > rows)
@@ -53,26 +66,31 @@ static int open_prompts(struct inputs *in, struct err *e)
     return 0;
 }
 
-static int open_all(struct inputs *in, struct err *e)
-{
-    in->backend = backend_find(in->job.device, in->job.kernels, e);
-    if (!in->backend)
-        return err_prefix(e, "%s", in->job.path);
-    if (open_model(in, e) != 0)
-        return -1;
-    return open_prompts(in, e);
-}
-
-int inputs_open(struct inputs *in, const char *job_path, const char *const *overrides, size_t n,
-                struct err *e)
+int inputs_read_job(struct inputs *in, const char *job_path, const char *const *overrides, size_t n,
+                    struct err *e)
 {
     *in = (struct inputs){0};
-    if (job_read(&in->job, job_path, overrides, n, e) != 0)
+    return job_read(&in->job, job_path, overrides, n, e);
+}
+
+int inputs_open(struct inputs *in, bool with_prompts, struct err *e)
+{
+    if (open_model(in, e) != 0)
         return -1;
-    if (open_all(in, e) == 0)
-        return 0;
-    inputs_close(in);
-    return -1;
+    return with_prompts ? open_prompts(in, e) : 0;
+}
+
+int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
+                      size_t n, struct err *e)
+{
+    int status = inputs_read_job(in, job_path, overrides, n, e);
+    if (status == 0) {
+        in->backend = backend_find(in->job.device, in->job.kernels, e);
+        status = in->backend ? inputs_open(in, true, e) : err_prefix(e, "%s", in->job.path);
+    }
+    if (status != 0)
+        inputs_close(in);
+    return status;
 }
 
 void inputs_close(struct inputs *in)
@@ -80,29 +98,17 @@ void inputs_close(struct inputs *in)
     prompting_close(&in->prompting);
     prompts_close(in->prompts);
     checkpoint_close(in->checkpoint);
+    stamps_free(&in->weights);
+    stamps_free(&in->prompts_file);
     job_free(&in->job);
     *in = (struct inputs){0};
 }
 
-uint64_t inputs_hash(const struct inputs *in)
+int inputs_unchanged(const struct inputs *in, struct err *e)
 {
-    char *yaml = job_yaml(&in->job);
-    uint64_t h = hash_string(HASH_START, yaml);
-    free(yaml);
-    h = hash_u64(h, checkpoint_hash(in->checkpoint));
-    return hash_u64(h, prompts_count(in->prompts));
-}
-
-struct completions_identity inputs_identity(const struct inputs *in)
-{
-    const struct tokenizer *t = in->prompting.tokenizer;
-    return (struct completions_identity){
-        .model_hash = checkpoint_hash(in->checkpoint),
-        .tokenizer_hash = t ? tokenizer_hash(t) : 0,
-        .prompts_hash = prompts_hash(in->prompts),
-        .first_prompt = in->job.prompts.first,
-        .units = in->units,
-        .samples = (uint64_t)in->job.sampling.samples,
-        .sampling = job_sampling_json(&in->job),
-    };
+    int fault;
+    for (size_t i = 0; i < in->weights.n; i++)
+        if (stamps_check(&in->weights, i, &fault, e) != 0)
+            return -1;
+    return in->prompts_file.n ? stamps_check(&in->prompts_file, 0, &fault, e) : 0;
 }

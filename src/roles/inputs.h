@@ -1,13 +1,14 @@
 /* inputs.h - everything a job reads, opened and checked before anything is decoded.
  *
  * Job file, model description, checkpoint, prompts, tokenizer: what a run and the dry run have in
- * common. Every rank opens them (FFN ranks without the prompts); the same errors on every rank.
+ * common. Every rank reads the job and opens the checkpoint; ranks that decode (attention ranks, the
+ * dry run) also prompts and tokenizer.
  */
 #ifndef TANDEM_ROLES_INPUTS_H
 #define TANDEM_ROLES_INPUTS_H
 
 #include "data/checkpoint.h"
-#include "data/completions.h"
+#include "data/stamp.h"
 #include "job/job.h"
 #include "model/model.h"
 #include "roles/prompting.h"
@@ -16,23 +17,30 @@ struct inputs {
     struct job job;
     struct model model;
     struct checkpoint *checkpoint;
-    struct prompts *prompts;
+    struct prompts *prompts; /* NULL: this rank reads none, and prompting is empty */
     struct prompting prompting;
-    const struct backend *backend;
-    uint64_t n_prompts, units; /* rows of the job, and rows x samples */
+    const struct backend *backend; /* whoever opens the inputs chooses it */
+    uint64_t n_prompts, units;     /* rows of the job, and rows x samples */
     size_t max_context;
+    struct stamps weights;      /* the checkpoint's files */
+    struct stamps prompts_file; /* one, or none */
 };
 
-/* Reads the job file, then everything it names. */
-int inputs_open(struct inputs *in, const char *job_path, const char *const *overrides, size_t n,
-                struct err *e);
+/* The job file alone. */
+int inputs_read_job(struct inputs *in, const char *job_path, const char *const *overrides, size_t n,
+                    struct err *e);
+
+/* Then everything it names; with_prompts: also prompts and tokenizer. -1: what was opened is closed by
+ * inputs_close(). */
+int inputs_open(struct inputs *in, bool with_prompts, struct err *e);
 void inputs_close(struct inputs *in);
 
-/* A hash of what must be equal on all ranks. Reads the sampled parts of the checkpoint. */
-uint64_t inputs_hash(const struct inputs *in);
+/* All of it at once, with the fastest kernels of this host, where there are no other ranks. -1:
+ * nothing is open. */
+int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
+                      size_t n, struct err *e);
 
-/* What the output records, and compares when a job is continued; `sampling` is malloc'd. Reads the
- * whole prompts file: the writer's work. */
-struct completions_identity inputs_identity(const struct inputs *in);
+/* -1: a file is not any more what it was when it was opened; which, and what to do. */
+int inputs_unchanged(const struct inputs *in, struct err *e);
 
 #endif

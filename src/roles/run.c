@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "roles/cores.h"
+#include "roles/identity.h"
 #include "roles/steps.h"
 #include "roles/stop.h"
 
@@ -20,8 +21,8 @@ struct run {
     struct comm *comm;
     struct inputs in;
     struct engine engine;
-    struct completions_identity identity; /* writer */
-    struct completions *out;              /* writer */
+    struct identity identity;
+    struct completions *out; /* writer */
     struct units units;
     struct decoder decoder;
     struct parcel finished;
@@ -36,19 +37,15 @@ struct run {
 static bool open_inputs(struct run *r, const struct run_options *o)
 {
     struct err e = {{0}};
-    int status = inputs_open(&r->in, o->job, o->overrides, o->n_overrides, &e);
-    if (!comm_agree(r->comm, status == 0, &e))
+    struct comm *c = r->comm;
+    int status = inputs_read_job(&r->in, o->job, o->overrides, o->n_overrides, &e);
+    if (!comm_agree(c, status == 0, &e) || !identity_same_job(c, TANDEM_VERSION, &r->in.job))
         return false;
-    status = comm_same(r->comm, inputs_hash(&r->in))
-                 ? 0
-                 : err_set(&e,
-                           "%s: the ranks do not see the same job, checkpoint or prompts; are "
-                           "all files on a file system that all hosts share?",
-                           o->job);
-    if (!comm_agree(r->comm, status == 0, &e))
+    status = comm_split(c, &r->in.job.layout, o->role, &e);
+    if (!comm_agree(c, status == 0, &e) || !identity_agree_kernels(c, &r->in))
         return false;
-    status = comm_split(r->comm, &r->in.job.layout, o->role, &e);
-    return comm_agree(r->comm, status == 0, &e);
+    status = inputs_open(&r->in, c->place.attention, &e);
+    return comm_agree(c, status == 0, &e) && identity_agree(c, &r->in, &r->identity);
 }
 
 /* The sum of all ranks that use the same memory as this one. */
@@ -82,14 +79,34 @@ static bool plan_engine(struct run *r)
     return comm_agree(c, engine_plan_kv(&r->engine, &all, &e) == 0, &e);
 }
 
+static uint64_t hash_of(const struct run *r, const char *name)
+{
+    const char *hex = identity_value(&r->identity, name);
+    return strtoull(hex ? hex : "", NULL, 16);
+}
+
+static struct completions_identity output_identity(const struct run *r)
+{
+    return (struct completions_identity){
+        .model_hash = hash_of(r, "weights"),
+        .tokenizer_hash = hash_of(r, "tokenizer"),
+        .prompts_hash = hash_of(r, "prompts"),
+        .first_prompt = r->in.job.prompts.first,
+        .units = r->in.units,
+        .samples = (uint64_t)r->in.job.sampling.samples,
+        .sampling = identity_json(&r->identity),
+    };
+}
+
 /* The writer opens the output; everybody learns what is done already. *finished: all of it. */
 static bool open_output(struct run *r, bool *finished)
 {
     struct err e = {{0}};
     int status = 0, complete = 0;
     if (comm_is_writer(r->comm)) {
-        r->identity = inputs_identity(&r->in);
-        status = completions_open(&r->out, r->in.job.output.file, &r->identity, finished, &e);
+        struct completions_identity id = output_identity(r);
+        status = completions_open(&r->out, r->in.job.output.file, &id, finished, &e);
+        free(id.sampling);
         complete = *finished;
     }
     if (!comm_agree(r->comm, status == 0, &e))
@@ -125,11 +142,14 @@ static void show_loading(void *context, size_t done, size_t total)
     *l = (struct loading){now, true};
 }
 
-static void load(struct run *r)
+static bool load(struct run *r)
 {
     struct comm *c = r->comm;
     struct loading loading = {.last = clock_now()};
     engine_load(&r->engine, c->cell.mpi, comm_is_writer(r->comm) ? show_loading : NULL, &loading);
+    struct err e = {{0}};
+    if (!comm_agree(c, inputs_unchanged(&r->in, &e) == 0, &e))
+        return false;
     stop_gently();
     comm_barrier(&c->cell);
     r->loaded = clock_now();
@@ -138,6 +158,7 @@ static void load(struct run *r)
                (unsigned long long)r->units.left, (unsigned long long)r->units.total);
         fflush(stdout);
     }
+    return true;
 }
 
 /* ---- decoding ------------------------------------------------------------------------------- */
@@ -229,7 +250,8 @@ static enum exit_status run_opened(struct run *r)
         return EXIT_DONE;
     }
     report_ranks(r->comm, &r->engine);
-    load(r);
+    if (!load(r))
+        return EXIT_INPUT;
     return finish(r, decode(r));
 }
 
@@ -238,7 +260,7 @@ static void close_run(struct run *r)
     decoder_close(&r->decoder);
     engine_close(&r->engine);
     completions_close(r->out);
-    free(r->identity.sampling);
+    identity_free(&r->identity);
     units_free(&r->units);
     parcel_free(&r->finished);
     trace_close(&r->trace);
@@ -250,6 +272,7 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
 {
     struct run r = {.comm = c, .started = clock_now()};
     if (!open_inputs(&r, o)) {
+        identity_free(&r.identity);
         inputs_close(&r.in);
         return EXIT_INPUT;
     }

@@ -27,7 +27,7 @@ struct score {
 static void open_score(struct score *s, const char *job, const char *const *set, size_t n)
 {
     struct err e = {{0}};
-    if (inputs_open(&s->in, job, set, n, &e) != 0)
+    if (inputs_open_alone(&s->in, job, set, n, &e) != 0)
         die("%s", e.text);
     struct place place = place_of(&s->in.job.layout, 0);
     int threads = s->in.job.threads > 0 ? s->in.job.threads : 1;

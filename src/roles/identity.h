@@ -1,0 +1,32 @@
+/* identity.h - what decides the completions of a job, as names and values; the same on every rank.
+ *
+ * One list (output/identity.h) of everything a completion depends on: the fields of config.json, the
+ * weights, tokenizer, bos and stop tokens as they came out of their files, template, sampling and
+ * precision, the rows in use, the kernels, the split of the FFN. The writer's list goes to all ranks;
+ * each compares what it sees itself, so that a host with other files is found before anything is
+ * decoded. The journal and the finished file keep it: a job is continued only with the same list.
+ *
+ * Reading twice what all hosts share would take long: a rank whose file has the writer's stamp
+ * (data/stamp.h) takes over its hash, others read the file themselves.
+ */
+#ifndef TANDEM_ROLES_IDENTITY_H
+#define TANDEM_ROLES_IDENTITY_H
+
+#include "output/identity.h"
+#include "roles/comm.h"
+#include "roles/inputs.h"
+
+/* All are collective over the world and return the same on every rank; false: the message was
+ * printed, and all ranks leave. */
+
+/* The ranks run one version of the program and read the same job. Before comm_split(). */
+bool identity_same_job(struct comm *c, const char *version, const struct job *job);
+
+/* in->backend is set, on all ranks to the same: `kernels: auto` is the fastest that all have. */
+bool identity_agree_kernels(struct comm *c, struct inputs *in);
+
+/* After inputs_open(). Fills the list, to be freed by identity_free(), and on ranks without prompts
+ * how many there are. */
+bool identity_agree(struct comm *c, struct inputs *in, struct identity *id);
+
+#endif
