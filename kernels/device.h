@@ -34,9 +34,9 @@ struct ops;
 struct device_limits {
     size_t rows;       /* rows of one call: of one micro-batch (attention), of all ranks (ffn) */
     size_t hidden;     /* H */
-    size_t q_width;    /* heads x head_dim: the widest projection */
+    size_t q_width;    /* the widest projection: heads x key_dim, or a rank between two */
     size_t heads;      /* query heads */
-    size_t head_dim;   /* D */
+    size_t head_dim;   /* D: numbers of the widest key or value */
     size_t context;    /* tokens of the longest sequence */
     size_t vocab;      /* V, of logits */
     size_t logit_rows; /* rows that are sampled in one call */

@@ -28,12 +28,15 @@
 /* A part of a checkpoint's matrix (struct weight_part), its formats and how it is kept (enum
  * weight_keep): kernels/weights/codec.h; the forms it is kept in: kernels/weights/form.h. */
 
-struct weight; /* one packed matrix */
+struct weight;       /* one packed matrix */
+struct weight_heads; /* one packed matrix for every head */
 
 /* One gated MLP: down(silu(gate(x)) * up(x)); gate and up [I][H], down [H][I]. I may be 0; gate.k
- * is H even then. */
+ * is H even then. limit L > 0 clamps: min(silu(gate(x)), L) * max(-L, min(up(x), L)); 0: no limit.
+ */
 struct mlp_part {
     struct weight_part gate, up, down;
+    float limit;
 };
 
 /* What one FFN rank holds of one layer: experts [first_expert, first_expert + n_experts) of the
@@ -47,14 +50,49 @@ struct ffn_part {
 
 struct ffn; /* packed */
 
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+/* Rows of numbers that know their format. f8e4m3: a row of `width` has ceil(width / ROWS_GROUP)
+ * scales, value = code x scale of its group of columns; scales of a row follow those of the row
+ * before. Everything else has no scales (NULL). */
+struct rows {
+    enum dtype dtype; /* f32, bf16, f8e4m3 */
+    void *data;
+    float *scale;
+    size_t stride; /* elements from one row to the next, at least the width */
+};
+
+#define ROWS_GROUP 128 /* columns that share one scale */
+
 /* ---- attention ------------------------------------------------------------------------------ */
 
-#define KV_BLOCK 64 /* tokens in one block of the KV cache */
+#define KV_BLOCK 64 /* tokens in one block of a KV cache */
 
-/* The KV cache of one rank: `blocks` blocks for every layer; block b of layer l holds KV_BLOCK
- * tokens of one sequence: keys after RoPE and values, kv_heads x D each. Layout private. */
+/* Which numbers of a head form a pair that the rotary embedding turns, among the R that turn:
+ * j and j + R/2 ("NEOX", rotate_half), or 2j and 2j + 1 (interleaved). */
+enum rope_pairs { ROPE_HALVES, ROPE_NEIGHBORS };
+
+/* One kind of attention. Query head h uses KV head h / (heads / kv_heads). */
+struct attn_spec {
+    int heads, kv_heads; /* heads is a multiple of kv_heads */
+    int key_dim;         /* numbers of a query and of a key */
+    int value_dim;       /* of a value, and of a head's result */
+    bool value_in_key;   /* a value is the first value_dim numbers of its key (MLA) */
+    int rope_at;         /* the first number of query and key that turns */
+    int rope_dim;        /* R, how many turn; even; 0: none */
+    enum rope_pairs pairs;
+    int window;         /* a token sees itself and window - 1 before it; 0: all before it */
+    float scale;        /* of the scores */
+    const float *sinks; /* device f32 [heads] or NULL: a score without a value, in every softmax */
+};
+
+/* A KV cache: layers of one shape and window share one. Block b of layer l holds KV_BLOCK tokens of
+ * one sequence: keys after RoPE and, unless a value is part of its key, values. Layout private. */
 struct kv_shape {
-    size_t layers, blocks, kv_heads, head_dim;
+    size_t layers, blocks;
+    int kv_heads, key_dim, value_dim;
+    bool value_in_key;
+    int window;
 };
 
 struct kv; /* the cache */
@@ -73,16 +111,24 @@ struct attn_batch {
     const int32_t *row_pos; /* [rows] */
     const int32_t *blocks;  /* [segments][blocks_stride] KV blocks of the sequence, in order */
     int blocks_stride;
+    /* Of a windowed cache: its blocks are used in turn, token t is in entry t / KV_BLOCK % ring; no
+     * row looks at a token that was overwritten. 0: every block has an entry of its own. */
+    int ring;
 };
 
 /* ---- routing and sampling ------------------------------------------------------------------- */
 
-enum router_score { ROUTER_SOFTMAX };
+enum router_score { ROUTER_SOFTMAX, ROUTER_SIGMOID };
 
 struct router_spec {
-    enum router_score score; /* over all experts, in f32 */
+    enum router_score score; /* of every expert, in f32 */
     int experts, topk;
-    bool renormalize; /* divide the chosen weights by their sum (norm_expert_weight) */
+    bool renormalize; /* divide the chosen weights by their sum + epsilon (norm_expert_weight) */
+    float epsilon;
+    float factor; /* the weights are multiplied by it at the end */
+    /* groups > 1: experts are cut in as many runs; a run's mark is the sum of its two best scores
+     * (bias included), and only experts of the topk_groups best runs can be chosen. */
+    int groups, topk_groups;
 };
 
 /* Sampling of one row; a device array of these. temperature 0: greedy (the rest is not looked at).
@@ -104,6 +150,13 @@ struct ops {
     struct weight *(*weight_create)(struct device *d, const struct weight_part *w,
                                     enum weight_keep keep);
     void (*weight_destroy)(struct device *d, struct weight *w);
+
+    /* A matrix for every head, all of one shape: w [heads]. */
+    size_t (*heads_bytes)(const struct device *d, const struct weight_part *w, int heads,
+                          enum weight_keep keep);
+    struct weight_heads *(*heads_create)(struct device *d, const struct weight_part *w, int heads,
+                                         enum weight_keep keep);
+    void (*heads_destroy)(struct device *d, struct weight_heads *w);
 
     size_t (*ffn_bytes)(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
     struct ffn *(*ffn_create)(struct device *d, const struct ffn_part *f, enum weight_keep keep);
@@ -129,36 +182,60 @@ struct ops {
                           int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
                           int hidden, void *y);
 
-    /* y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * gain; x, y act [n][width], may be the same memory.
-     * Checkpoint: self_attn.inter_norm. */
-    void (*norm)(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
-                 int n, int width, void *y);
+    /* y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * gain; x, y act rows of `width`, may be the same
+     * memory with the same stride. With n x heads rows of one head each: a norm per head.
+     * Checkpoint: self_attn.inter_norm, q_norm, k_norm, kv_a_layernorm. */
+    void (*norm)(struct device *d, struct stream *s, const struct rows *x, const float *gain,
+                 float eps, int n, int width, const struct rows *y);
+
+    /* to[i] = from[i], each number rounded once to `to`'s format. To f8e4m3: per row and group of
+     * ROWS_GROUP columns scale = max|x| / 448 (1 when all are 0), code = x / scale. From and to:
+     * f32, bf16 or f8e4m3, not f8e4m3 both. (The exchange's formats; paper section 7.1: FP8
+     * tokens.) */
+    void (*copy)(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
+                 int n, int width);
+
+    /* x[i][j] += bias[j], rounded once; x act [n][width], bias f32. */
+    void (*bias)(struct device *d, struct stream *s, const float *bias, int n, int width, void *x);
+
+    /* x[i][h][:] *= 1 / (1 + exp(-g[i][h])): a gate for every head. g f32 [n][heads], x act
+     * [n][heads][width]. */
+    void (*gate)(struct device *d, struct stream *s, const float *g, int n, int heads, int width,
+                 void *x);
 
     /* y = x W^T: x act [n][w->k], y [n][w->n] of y_dtype (act or f32). */
     void (*linear)(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,
                    void *y, enum dtype y_dtype);
 
-    /* Rotary embedding (NEOX halves: element j pairs with j + D/2, angle pos x theta^(-2j/D)), then
-     * k and v enter the cache. q act [n][heads][D] is rotated in place; k act [n][kv_heads][D] is
-     * rotated in place; v act [n][kv_heads][D]. angles: f32 [context][D/2][2], cos and sin, made on
-     * the host in double (model/rope.h). */
-    void (*rope_append)(struct device *d, struct stream *s, struct kv *kv, int layer,
-                        const struct attn_batch *batch, const float *angles, int heads, void *q,
-                        void *k, const void *v);
+    /* y[i][h] = x[i][h] W[h]^T for every head: row i of x has head h at column h x x_step, row i of
+     * y at h x y_step. x, y act. */
+    void (*linear_heads)(struct device *d, struct stream *s, const struct weight_heads *w,
+                         const struct rows *x, int x_step, int n, const struct rows *y, int y_step);
+
+    /* Rotary embedding of q and k by spec, then k and v enter the cache. q act [n][heads][key_dim]
+     * and k act [n][kv_heads][key_dim] are rotated in place; v act [n][kv_heads][value_dim], NULL
+     * when it is part of the key. angles: f32 [context][R/2][2], cos and sin, made on the host in
+     * double (model/rope.h); NULL when R is 0. heads 0: there is no q. */
+    void (*rope_append)(struct device *d, struct stream *s, const struct attn_spec *spec,
+                        struct kv *kv, int layer, const struct attn_batch *batch,
+                        const float *angles, void *q, void *k, const void *v);
 
     /* out[i][h] = sum_t softmax_t(q[i][h] . K[t] x scale) V[t] over the tokens t <= pos(i) of the
-     * row's sequence, all of them in the cache already (rope_append first). scale = D^-0.5.
-     * q, out act [n][heads][D]; heads is a multiple of kv_heads. (MFA, paper section 4: every query
-     * head on one K and one V head.) */
-    void (*attend)(struct device *d, struct stream *s, const struct kv *kv, int layer,
-                   const struct attn_batch *batch, int heads, const void *q, void *out);
+     * row's sequence that its window shows, all of them in the cache already (rope_append first).
+     * A sink is one more score in the softmax, whose value is 0. q act [n][heads][key_dim], out act
+     * [n][heads][value_dim]. (MFA, paper section 4: every query head on one K and one V head.) */
+    void (*attend)(struct device *d, struct stream *s, const struct attn_spec *spec,
+                   const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
+                   void *out);
 
-    /* Router: p = softmax(gate x); the K largest, larger p first, equal p by lower expert first;
-     * ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] plain device memory, x act
-     * [n][H]; logits in f32. Checkpoint: moe.gate. */
+    /* Router: score = softmax(gate x) or sigmoid(gate x); the K experts with the largest score +
+     * bias, larger first, equal ones by lower expert first; their weights are the scores without
+     * the bias, then as spec says. ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and
+     * bias f32 [experts] (NULL: none) plain device memory, x act [n][H]; logits in f32. A row with
+     * a NaN chooses any experts and has a weight of NaN. Checkpoint: moe.gate, router_bias. */
     void (*route)(struct device *d, struct stream *s, const struct router_spec *spec,
-                  const float *gate, const void *x, int n, int hidden, int32_t *ids,
-                  float *weights);
+                  const float *gate, const float *bias, const void *x, int n, int hidden,
+                  int32_t *ids, float *weights);
 
     /* The rank's partial sum of one layer's FFN, one f32 addition after the other:
      *   out[i] = sum over the chosen experts this rank holds, in order of expert number, of
@@ -168,15 +245,6 @@ struct ops {
     void (*ffn)(struct device *d, struct stream *s, const struct ffn *f, const void *x,
                 const int32_t *ids, const float *weights, int topk, int n, void *out,
                 enum dtype out_dtype);
-
-    /* The exchange's number formats. wire f32 or bf16: elementwise conversion, scales unused. wire
-     * f8e4m3: per row and 128 columns, scale = max|x| / 448 (1 when all are 0), rows = x / scale;
-     * scales f32 [n][ceil(H/128)]. x act [n][H], rows wire [n][H]. (Paper section 7.1: FP8 tokens.)
-     */
-    void (*wire_encode)(struct device *d, struct stream *s, const void *x, int n, int hidden,
-                        enum dtype wire, void *rows, float *scales);
-    void (*wire_decode)(struct device *d, struct stream *s, enum dtype wire, const void *rows,
-                        const float *scales, int n, int hidden, void *x);
 
     /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order;
      * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32 or bf16), out

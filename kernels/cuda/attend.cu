@@ -15,6 +15,7 @@
 #include "kernels/cuda/kv.cuh"
 
 #define WARPS_ROW 4 /* 64 heads */
+#define LOG2_E    1.4426950408889634f
 
 template <int D, int TYPE> struct attend_shape {
     static const int half_bytes = KV_HALF * D * (TYPE == NUMBER_BF16 ? 2 : 1);
@@ -29,6 +30,8 @@ struct attend_args {
     cuda_batch batch;
     int row, rows, heads, tiles; /* tiles: warps of a row in this launch */
     int chunks;                  /* of max_context: stride of partial */
+    float scale;                 /* of the scores, over ln 2 */
+    const float *sinks;
     const uint16_t *q;
     uint16_t *out;
     float *partial;
@@ -149,7 +152,7 @@ static __device__ __forceinline__ void add_values(const unsigned char *values, c
     }
 }
 
-/* 32 tokens of which the first `left` count. scale: D^-0.5 / ln 2. */
+/* 32 tokens of which the first `left` count. scale: of the scores, over ln 2. */
 template <int D, int TYPE>
 static __device__ __forceinline__ void step(const unsigned char *query, const unsigned char *stage,
                                             int left, float scale, attend_state<D> &w)
@@ -201,6 +204,8 @@ static __device__ __forceinline__ void finish(const attend_args &a, int row, int
         if (mine >= left)
             continue;
         if (whole) {
+            if (a.sinks)
+                w.total[h] += exp2f(a.sinks[head + mine] * LOG2_E - w.most[h] * scale);
             float inverse = 1.0f / w.total[h];
             uint32_t *out = (uint32_t *)(a.out + ((size_t)row * a.heads + head + mine) * D);
 #pragma unroll
@@ -238,7 +243,7 @@ static __device__ __forceinline__ void run_chunk(const attend_args &a, int row, 
     if (start >= end)
         return;
     int tiles = ((end < start + chunk ? end : start + chunk) - start + KV_HALF - 1) / KV_HALF;
-    float scale = 1.4426950408889634f / sqrtf((float)D);
+    float scale = a.scale;
     attend_state<D> w;
 #pragma unroll
     for (int i = 0; i < D / 2; i++)
@@ -308,6 +313,8 @@ template <int D> static __global__ void combine_kernel(attend_args a, int chunk)
         total = fmaf(sums[part * 2 + 1], factor, total);
         o = fmaf(a.partial[part * D + d], factor, o);
     }
+    if (a.sinks)
+        total += exp2f(a.sinks[head] * LOG2_E - most);
     a.out[((size_t)row * a.heads + head) * D + d] = bf16_round(o / total);
 }
 
@@ -333,26 +340,28 @@ template <int D> static void start_type(cudaStream_t stream, const attend_args &
         start<D, NUMBER_F8E4M3>(stream, a, row_group);
 }
 
-extern "C" void cuda_attend_tiled(cudaStream_t stream, const struct cuda_kv *kv,
-                                  const struct cuda_batch *batch, int row, int rows, int heads,
-                                  const void *q, void *out, float *partial)
+extern "C" void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *spec,
+                                  const struct cuda_kv *kv, const struct cuda_batch *batch, int row,
+                                  int rows, const void *q, void *out, float *partial)
 {
-    int group = heads / kv->kv_heads, chunk = ATTEND_CHUNK(kv->type);
+    int group = spec->heads / kv->kv_heads, chunk = ATTEND_CHUNK(kv->type);
     int tiles = (group + 15) / 16 < WARPS_ROW ? (group + 15) / 16 : WARPS_ROW;
     attend_args a = {*kv,
                      *batch,
                      row,
                      rows,
-                     heads,
+                     spec->heads,
                      tiles,
                      (batch->max_context + chunk - 1) / chunk,
+                     LOG2_E * spec->scale,
+                     spec->sinks,
                      (const uint16_t *)q,
                      (uint16_t *)out,
                      partial};
     int row_group = batch->max_rows > 1 ? 2 : 1;
-    if (kv->head_dim == 64)
+    if (kv->key_dim == 64)
         start_type<64>(stream, a, row_group);
-    else if (kv->head_dim == 128)
+    else if (kv->key_dim == 128)
         start_type<128>(stream, a, row_group);
     else
         start_type<256>(stream, a, row_group);

@@ -6,7 +6,7 @@
 #define WARPS   (THREADS / 32)
 
 struct attend_space {
-    float *query, *sum; /* [D] */
+    float *query, *sum; /* [key_dim], [value_dim] */
     float *p;           /* [THREADS] */
     float *scratch;     /* [WARPS] */
     int *block;         /* [THREADS / KV_TOKENS] of this tile */
@@ -29,18 +29,19 @@ static __device__ float score(const cuda_kv &kv, const float *query, int block, 
 {
     size_t base = kv_base(kv, block, kv_head, false);
     float dot = 0.0f;
-    for (int d = 0; d < kv.head_dim; d++)
+    for (int d = 0; d < kv.key_dim; d++)
         dot = fmaf(query[d], load_number(kv.data, base + kv_place(kv, token, d, false), kv.type),
                    dot);
     return dot * scale;
 }
 
-static __device__ void add_values(const cuda_kv &kv, const attend_space &s, int tokens, int kv_head,
-                                  float keep)
+/* Of a tile's tokens begin .. end - 1; what stands before and after them is not looked at. */
+static __device__ void add_values(const cuda_kv &kv, const attend_space &s, int begin, int end,
+                                  int kv_head, float keep)
 {
-    for (int d = (int)threadIdx.x; d < kv.head_dim; d += THREADS) {
+    for (int d = (int)threadIdx.x; d < kv.value_dim; d += THREADS) {
         float sum = s.sum[d] * keep;
-        for (int t = 0; t < tokens; t++) {
+        for (int t = begin; t < end; t++) {
             size_t at = kv_base(kv, s.block[t / KV_TOKENS], kv_head, true) +
                         kv_place(kv, t % KV_TOKENS, d, true);
             sum = fmaf(s.p[t], load_number(kv.data, at, kv.type), sum);
@@ -49,49 +50,54 @@ static __device__ void add_values(const cuda_kv &kv, const attend_space &s, int 
     }
 }
 
-static __global__ void attend_kernel(cuda_kv kv, cuda_batch batch, int heads, int act,
+/* Tiles begin where the block of the first token that is seen begins: a function of the row's
+ * position alone. */
+static __global__ void attend_kernel(cuda_attn spec, cuda_kv kv, cuda_batch batch, int act,
                                      const void *q, void *out)
 {
     float *memory = (float *)shared_memory();
-    attend_space s = {memory, memory + kv.head_dim, memory + 2 * kv.head_dim,
-                      memory + 2 * kv.head_dim + THREADS,
-                      (int *)(memory + 2 * kv.head_dim + THREADS + WARPS)};
-    int row = (int)blockIdx.x, head = (int)blockIdx.y, kv_head = head / (heads / kv.kv_heads);
-    int context = batch.row_pos[row] + 1, d = kv.head_dim, me = (int)threadIdx.x;
-    const int32_t *blocks = batch.blocks + (size_t)batch.row_seg[row] * batch.blocks_stride;
-    size_t base = ((size_t)row * heads + head) * d;
-    float scale = 1.0f / sqrtf((float)d), most = -INFINITY, total = 0.0f;
+    attend_space s = {memory, memory + kv.key_dim, memory + kv.key_dim + kv.value_dim,
+                      memory + kv.key_dim + kv.value_dim + THREADS,
+                      (int *)(memory + kv.key_dim + kv.value_dim + THREADS + WARPS)};
+    int row = (int)blockIdx.x, head = (int)blockIdx.y, me = (int)threadIdx.x;
+    int kv_head = head / (spec.heads / kv.kv_heads), seg = batch.row_seg[row];
+    int context = batch.row_pos[row] + 1;
+    int first = spec.window > 0 && context > spec.window ? context - spec.window : 0;
+    size_t at = (size_t)row * spec.heads + head;
+    float most = spec.sinks ? spec.sinks[head] : -INFINITY, total = spec.sinks ? 1.0f : 0.0f;
 
-    for (int i = me; i < d; i += THREADS) {
-        s.query[i] = load_number(q, base + i, act);
+    for (int i = me; i < kv.key_dim; i += THREADS)
+        s.query[i] = load_number(q, at * kv.key_dim + i, act);
+    for (int i = me; i < kv.value_dim; i += THREADS)
         s.sum[i] = 0.0f;
-    }
-    for (int start = 0; start < context; start += THREADS) {
-        int tokens = context - start < THREADS ? context - start : THREADS;
+    for (int start = first / KV_TOKENS * KV_TOKENS; start < context; start += THREADS) {
+        int begin = first > start ? first - start : 0;
+        int end = context - start < THREADS ? context - start : THREADS;
         __syncthreads();
-        if (me < (tokens + KV_TOKENS - 1) / KV_TOKENS)
-            s.block[me] = blocks[start / KV_TOKENS + me];
+        if (me < (end + KV_TOKENS - 1) / KV_TOKENS)
+            s.block[me] = kv_block(batch, seg, start + me * KV_TOKENS);
         __syncthreads();
-        float mine = me < tokens ? score(kv, s.query, s.block[me / KV_TOKENS], me % KV_TOKENS,
-                                         kv_head, scale)
-                                 : -INFINITY;
+        bool seen = me >= begin && me < end;
+        float mine =
+            seen ? score(kv, s.query, s.block[me / KV_TOKENS], me % KV_TOKENS, kv_head, spec.scale)
+                 : -INFINITY;
         float now = fmaxf(most, block_max(mine, s.scratch));
-        float p = me < tokens ? expf(mine - now) : 0.0f, keep = expf(most - now);
+        float p = seen ? expf(mine - now) : 0.0f, keep = expf(most - now);
         s.p[me] = p;
         total = fmaf(total, keep, block_sum(p, s.scratch, WARPS));
-        add_values(kv, s, tokens, kv_head, keep);
+        add_values(kv, s, begin, end, kv_head, keep);
         most = now;
     }
     __syncthreads();
-    for (int i = me; i < d; i += THREADS)
-        store_number(out, base + i, act, s.sum[i] / total);
+    for (int i = me; i < kv.value_dim; i += THREADS)
+        store_number(out, at * kv.value_dim + i, act, s.sum[i] / total);
 }
 
-extern "C" void cuda_attend_plain(cudaStream_t stream, const struct cuda_kv *kv,
-                                  const struct cuda_batch *batch, int heads, int act, const void *q,
-                                  void *out)
+extern "C" void cuda_attend_plain(cudaStream_t stream, const struct cuda_attn *spec,
+                                  const struct cuda_kv *kv, const struct cuda_batch *batch, int act,
+                                  const void *q, void *out)
 {
-    size_t shared = (2 * (size_t)kv->head_dim + THREADS + WARPS + THREADS / KV_TOKENS) * 4;
-    launch(attend_kernel, dim3(batch->rows, heads), THREADS, shared, stream, *kv, *batch, heads,
-           act, q, out);
+    size_t numbers = (size_t)kv->key_dim + kv->value_dim + THREADS + WARPS + THREADS / KV_TOKENS;
+    launch(attend_kernel, dim3(batch->rows, spec->heads), THREADS, numbers * 4, stream, *spec, *kv,
+           *batch, act, q, out);
 }

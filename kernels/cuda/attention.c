@@ -5,15 +5,17 @@
 
 #include <stdlib.h>
 
-static bool tiled(const struct device *d, size_t head_dim)
+static bool tiled(const struct device *d, const struct kv_shape *s)
 {
-    return d->config.act == DTYPE_BF16 && d->config.kv != DTYPE_F32 &&
-           (head_dim == 64 || head_dim == 128 || head_dim == 256);
+    int dim = s->key_dim;
+    return d->config.act == DTYPE_BF16 && d->config.kv != DTYPE_F32 && !s->window &&
+           !s->value_in_key && s->value_dim == dim && (dim == 64 || dim == 128 || dim == 256);
 }
 
 static size_t layer_bytes(const struct device *d, const struct kv_shape *s)
 {
-    size_t token = mem_mul(mem_mul(s->kv_heads, s->head_dim), 2 * dtype_size(d->config.kv));
+    size_t head = (size_t)s->key_dim + (s->value_in_key ? 0 : (size_t)s->value_dim);
+    size_t token = mem_mul((size_t)s->kv_heads, head * dtype_size(d->config.kv));
     return mem_mul(mem_mul(s->blocks, KV_BLOCK), token);
 }
 
@@ -29,9 +31,11 @@ struct kv *cuda_kv_create(struct device *d, const struct kv_shape *shape)
     kv->shape = *shape;
     kv->layer_bytes = layer_bytes(d, shape);
     kv->cuda.type = (int)d->config.kv;
-    kv->cuda.tiled = tiled(d, shape->head_dim);
-    kv->cuda.kv_heads = (int)shape->kv_heads;
-    kv->cuda.head_dim = (int)shape->head_dim;
+    kv->cuda.tiled = tiled(d, shape);
+    kv->cuda.kv_heads = shape->kv_heads;
+    kv->cuda.key_dim = shape->key_dim;
+    kv->cuda.value_dim = shape->value_dim;
+    kv->cuda.value_in_key = shape->value_in_key;
     cuda_check(cudaMalloc(&kv->cuda.data, bytes ? bytes : 1), "taking memory for the KV cache");
     return kv;
 }
@@ -54,29 +58,44 @@ static struct cuda_kv layer_of(const struct kv *kv, int layer)
 
 static struct cuda_batch batch_of(const struct attn_batch *b)
 {
-    return (struct cuda_batch){b->rows,    b->segments, b->max_rows, b->max_context,
-                               b->row_seg, b->row_pos,  b->blocks,   b->blocks_stride};
+    return (struct cuda_batch){b->rows,        b->segments,      b->max_rows,
+                               b->max_context, b->row_seg,       b->row_pos,
+                               b->blocks,      b->blocks_stride, b->ring};
 }
 
-void cuda_rope_op(struct device *d, struct stream *s, struct kv *kv, int layer,
-                  const struct attn_batch *batch, const float *angles, int heads, void *q, void *k,
+static struct cuda_attn spec_of(const struct attn_spec *s)
+{
+    return (struct cuda_attn){.heads = s->heads,
+                              .rope_at = s->rope_at,
+                              .rope_dim = s->rope_dim,
+                              .neighbors = s->pairs == ROPE_NEIGHBORS,
+                              .window = s->window,
+                              .scale = s->scale,
+                              .sinks = s->sinks};
+}
+
+void cuda_rope_op(struct device *d, struct stream *s, const struct attn_spec *spec, struct kv *kv,
+                  int layer, const struct attn_batch *batch, const float *angles, void *q, void *k,
                   const void *v)
 {
+    struct cuda_attn attn = spec_of(spec);
     struct cuda_kv cuda = layer_of(kv, layer);
     struct cuda_batch rows = batch_of(batch);
     if (batch->rows > 0)
-        cuda_rope_append(s->cuda, &cuda, &rows, angles, heads, (int)d->config.act, q, k, v);
+        cuda_rope_append(s->cuda, &attn, &cuda, &rows, angles, (int)d->config.act, q, k, v);
 }
 
-void cuda_attend_op(struct device *d, struct stream *s, const struct kv *kv, int layer,
-                    const struct attn_batch *batch, int heads, const void *q, void *out)
+void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *spec,
+                    const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
+                    void *out)
 {
+    struct cuda_attn attn = spec_of(spec);
     struct cuda_kv cuda = layer_of(kv, layer);
     struct cuda_batch rows = batch_of(batch);
-    if (batch->rows == 0 || heads == 0)
+    if (batch->rows == 0 || spec->heads == 0)
         return;
     if (!cuda.tiled) {
-        cuda_attend_plain(s->cuda, &cuda, &rows, heads, (int)d->config.act, q, out);
+        cuda_attend_plain(s->cuda, &attn, &cuda, &rows, (int)d->config.act, q, out);
         return;
     }
     int chunk = ATTEND_CHUNK(cuda.type), chunks = (batch->max_context + chunk - 1) / chunk;
@@ -88,7 +107,7 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct kv *kv, int
         scratch_begin(s);
         if (chunks > 1)
             partial = scratch_take(s, (size_t)count * (size_t)chunks,
-                                   ATTEND_PARTIAL(heads, cuda.head_dim) * sizeof(float));
-        cuda_attend_tiled(s->cuda, &cuda, &rows, row, count, heads, q, out, partial);
+                                   ATTEND_PARTIAL(spec->heads, cuda.key_dim) * sizeof(float));
+        cuda_attend_tiled(s->cuda, &attn, &cuda, &rows, row, count, q, out, partial);
     }
 }

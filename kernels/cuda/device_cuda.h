@@ -42,6 +42,12 @@ struct weight {
     void *memory;
 };
 
+struct weight_heads {
+    int heads, outputs;
+    struct cuda_matrix *m; /* device: [heads] */
+    void *memory;          /* the matrices, then m */
+};
+
 struct ffn {
     int first_expert, n_experts, hidden;
     int inter, inter_shared; /* of the widest expert, and of the shared one */
@@ -85,22 +91,31 @@ struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
                                   enum weight_keep keep);
 void cuda_weight_destroy(struct device *d, struct weight *w);
 struct weight *cuda_table_create(struct device *d, const struct weight_part *w);
+size_t cuda_heads_bytes(const struct device *d, const struct weight_part *w, int heads,
+                        enum weight_keep keep);
+struct weight_heads *cuda_heads_create(struct device *d, const struct weight_part *w, int heads,
+                                       enum weight_keep keep);
+void cuda_heads_destroy(struct device *d, struct weight_heads *w);
 size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
 struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
 void cuda_ffn_destroy(struct device *d, struct ffn *f);
 void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, const void *x,
                     int n, void *y, enum dtype y_dtype);
+void cuda_heads_op(struct device *d, struct stream *s, const struct weight_heads *w,
+                   const struct rows *x, int x_step, int n, const struct rows *y, int y_step);
+struct cuda_rows cuda_rows_of(const struct rows *r);
 void cuda_ffn_op(struct device *d, struct stream *s, const struct ffn *f, const void *x,
                  const int32_t *ids, const float *weights, int topk, int n, void *out,
                  enum dtype out_dtype);
 size_t cuda_kv_bytes(const struct device *d, const struct kv_shape *shape);
 struct kv *cuda_kv_create(struct device *d, const struct kv_shape *shape);
 void cuda_kv_destroy(struct device *d, struct kv *kv);
-void cuda_rope_op(struct device *d, struct stream *s, struct kv *kv, int layer,
-                  const struct attn_batch *batch, const float *angles, int heads, void *q, void *k,
+void cuda_rope_op(struct device *d, struct stream *s, const struct attn_spec *spec, struct kv *kv,
+                  int layer, const struct attn_batch *batch, const float *angles, void *q, void *k,
                   const void *v);
-void cuda_attend_op(struct device *d, struct stream *s, const struct kv *kv, int layer,
-                    const struct attn_batch *batch, int heads, const void *q, void *out);
+void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *spec,
+                    const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
+                    void *out);
 
 /* ---- packing (pack.c) -------------------------------------------------------------------------
  */

@@ -60,6 +60,7 @@ static void describe_mlp(const struct mlp_part *part, const struct plan *p, enum
         keep = WEIGHT_KEEP;
     }
     bool tiled = p->layout == MATRIX_TILED;
+    m->limit = part->limit;
     pack_describe(&gate, tiled ? p->type : pack_type(&gate, keep), p->layout, &m->gate);
     pack_describe(&up, tiled ? p->type : pack_type(&up, keep), p->layout, &m->up);
     pack_describe(&down, tiled ? p->type : pack_type(&down, keep), p->layout, &m->down);

@@ -48,6 +48,15 @@ struct cuda_matrix {
  * turn; gate is then only its scales and shape. */
 struct cuda_mlp {
     struct cuda_matrix gate, up, down;
+    float limit; /* 0: none */
+};
+
+/* struct rows. */
+struct cuda_rows {
+    void *data;
+    float *scale;
+    int type;
+    int64_t stride;
 };
 
 /* ---- small kernels ----------------------------------------------------------------------------
@@ -65,8 +74,8 @@ struct cuda_parts {
 void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts, int n_parts,
                         int part_type, const float *gain, float eps, int n, int width, void *y,
                         int act);
-void cuda_norm(cudaStream_t stream, const void *x, const float *gain, float eps, int n, int width,
-               void *y, int act);
+void cuda_norm(cudaStream_t stream, const struct cuda_rows *x, const float *gain, float eps, int n,
+               int width, const struct cuda_rows *y);
 
 /* n_parts: 1 to NORM_PARTS; out of the parts' type. */
 void cuda_sum(cudaStream_t stream, const struct cuda_parts *parts, int n_parts, int type, int n,
@@ -74,15 +83,21 @@ void cuda_sum(cudaStream_t stream, const struct cuda_parts *parts, int n_parts, 
 
 void cuda_gather(cudaStream_t stream, const float *x, const int32_t *index, int n, int width,
                  float *y);
-void cuda_wire_encode(cudaStream_t stream, const void *x, int act, int n, int hidden, int wire,
-                      void *rows, float *scales);
-void cuda_wire_decode(cudaStream_t stream, int wire, const void *rows, const float *scales, int n,
-                      int hidden, void *x, int act);
+void cuda_copy(cudaStream_t stream, const struct cuda_rows *from, const struct cuda_rows *to, int n,
+               int width);
+void cuda_bias(cudaStream_t stream, const float *bias, int n, int width, void *x, int act);
+void cuda_gate(cudaStream_t stream, const float *g, int n, int heads, int width, void *x, int act);
 
-/* logits: scratch f32 [n][experts]. */
-void cuda_route(cudaStream_t stream, const float *gate, const void *x, int act, int n, int hidden,
-                int experts, int topk, int renormalize, float *logits, int32_t *ids,
-                float *weights);
+/* struct router_spec. */
+struct cuda_router {
+    int sigmoid, experts, topk, renormalize, groups, topk_groups;
+    float epsilon, factor;
+};
+
+/* bias may be NULL. logits: scratch f32 [n][experts]. */
+void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *gate,
+                const float *bias, const void *x, int act, int n, int hidden, float *logits,
+                int32_t *ids, float *weights);
 
 /* params: device array of struct sample_params. */
 void cuda_sample(cudaStream_t stream, const float *logits, int n, int vocab, const void *params,
@@ -101,6 +116,11 @@ void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const v
                        float *partial, void *y, int y_type);
 void cuda_linear_plain(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int act,
                        int n, void *y, int y_type);
+
+/* PLAIN matrices of one shape, one for every head: w is a device array. */
+void cuda_linear_heads(cudaStream_t stream, const struct cuda_matrix *w, int heads, int outputs,
+                       const struct cuda_rows *x, int x_step, int n, const struct cuda_rows *y,
+                       int y_step);
 
 /* ---- experts ----------------------------------------------------------------------------------
  */
@@ -171,24 +191,34 @@ void cuda_ffn_down_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int fi
 /* ---- attention --------------------------------------------------------------------------------
  */
 
-/* The cache of one layer: for every block and kv head KV_BLOCK keys and then KV_BLOCK values.
- * TILED (head_dim 64, 128 or 256; bf16 or e4m3; bf16 activations): each half block of 32 tokens in
- * the order of mma fragments, see kv.cuh. Otherwise [token][head_dim]. */
+/* The cache of one layer: for every block and kv head KV_BLOCK keys and then KV_BLOCK values, none
+ * when they are part of the keys. TILED (keys and values of 64, 128 or 256; bf16 or e4m3; bf16
+ * activations; no window): each half block of 32 tokens in the order of mma fragments, see kv.cuh.
+ * Otherwise [token][key_dim] and [token][value_dim]. */
 struct cuda_kv {
     void *data;
     int type;
     int tiled;
-    int kv_heads, head_dim;
+    int kv_heads, key_dim, value_dim;
+    int value_in_key;
 };
 
 struct cuda_batch {
     int rows, segments, max_rows, max_context;
     const int32_t *row_seg, *row_pos, *blocks;
-    int blocks_stride;
+    int blocks_stride, ring;
 };
 
-void cuda_rope_append(cudaStream_t stream, const struct cuda_kv *kv, const struct cuda_batch *batch,
-                      const float *angles, int heads, int act, void *q, void *k, const void *v);
+/* What struct attn_spec has beside the shape of the cache. */
+struct cuda_attn {
+    int heads, rope_at, rope_dim, neighbors, window;
+    float scale;
+    const float *sinks;
+};
+
+void cuda_rope_append(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
+                      const struct cuda_batch *batch, const float *angles, int act, void *q,
+                      void *k, const void *v);
 
 /* A row's context is cut in chunks of ATTEND_CHUNK(type) tokens from its beginning, whatever the
  * batch; a row of one chunk is finished by its block, else the chunks are added in order. Two rows
@@ -199,12 +229,11 @@ void cuda_rope_append(cudaStream_t stream, const struct cuda_kv *kv, const struc
 #define ATTEND_PARTIAL(heads, head_dim) ((size_t)(heads) * ((size_t)(head_dim) + 2))
 
 /* Rows [row, row + rows) of the batch; partial: scratch for rows x chunks of max_context. */
-void cuda_attend_tiled(cudaStream_t stream, const struct cuda_kv *kv,
-                       const struct cuda_batch *batch, int row, int rows, int heads, const void *q,
-                       void *out, float *partial);
-void cuda_attend_plain(cudaStream_t stream, const struct cuda_kv *kv,
-                       const struct cuda_batch *batch, int heads, int act, const void *q,
-                       void *out);
+void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
+                       const struct cuda_batch *batch, int row, int rows, const void *q, void *out,
+                       float *partial);
+void cuda_attend_plain(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
+                       const struct cuda_batch *batch, int act, const void *q, void *out);
 
 #ifdef __cplusplus
 }

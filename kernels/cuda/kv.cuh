@@ -19,8 +19,18 @@
 static __device__ __forceinline__ size_t kv_base(const cuda_kv &kv, int block, int kv_head,
                                                  bool value)
 {
-    size_t plane = ((size_t)block * kv.kv_heads + kv_head) * 2 + (value ? 1 : 0);
-    return plane * KV_TOKENS * kv.head_dim;
+    size_t place = (size_t)block * kv.kv_heads + kv_head;
+    int keys = kv.key_dim, width = kv.value_in_key ? keys : keys + kv.value_dim;
+    return (place * width + (value && !kv.value_in_key ? keys : 0)) * KV_TOKENS;
+}
+
+/* The block of a row's sequence that has this token. */
+static __device__ __forceinline__ int kv_block(const cuda_batch &batch, int seg, int token)
+{
+    int entry = token / KV_TOKENS;
+    if (batch.ring > 0)
+        entry = entry % batch.ring;
+    return batch.blocks[(size_t)seg * batch.blocks_stride + entry];
 }
 
 /* The quadruple place of row r (0..15) of a 16-row operand, and its lane group t. */
@@ -38,7 +48,7 @@ static __device__ __forceinline__ int quad_lane(int r)
 static __device__ __forceinline__ size_t kv_place(const cuda_kv &kv, int token, int d, bool value)
 {
     if (!kv.tiled)
-        return (size_t)token * kv.head_dim + d;
+        return (size_t)token * (value && !kv.value_in_key ? kv.value_dim : kv.key_dim) + d;
     int per_lane = kv.type == NUMBER_BF16 ? 8 : 16, quads = per_lane / 4;
     int half = token / KV_HALF, t = token % KV_HALF;
     int lane, unit, quad, place;
@@ -49,11 +59,11 @@ static __device__ __forceinline__ size_t kv_place(const cuda_kv &kv, int token, 
         place = quad_place(t % 16);
     } else {
         lane = t % 8 * 4 + quad_lane(d % 16);
-        unit = t / 8 * (kv.head_dim / 16 / quads) + d / 16 / quads;
+        unit = t / 8 * (kv.key_dim / 16 / quads) + d / 16 / quads;
         quad = d / 16 % quads;
         place = quad_place(d % 16);
     }
-    return (size_t)half * KV_HALF * kv.head_dim + (size_t)unit * 32 * per_lane + lane * per_lane +
+    return (size_t)half * KV_HALF * kv.key_dim + (size_t)unit * 32 * per_lane + lane * per_lane +
            quad * 4 + place;
 }
 

@@ -80,13 +80,13 @@ static __global__ void residual_kernel(float *x, struct cuda_parts parts, int n_
 }
 
 template <int V>
-static __global__ void norm_kernel(const void *x, const float *gain, float eps, int width, void *y,
-                                   int act)
+static __global__ void norm_kernel(cuda_rows x, const float *gain, float eps, int width,
+                                   cuda_rows y)
 {
     float *row = (float *)shared_memory() + WARPS, *scratch = (float *)shared_memory();
-    size_t base = (size_t)blockIdx.x * width;
-    float squares = block_sum(load_row<V>(x, row, base, width, act), scratch, WARPS);
-    scale_row<V>(row, gain, 1.0f / sqrtf(squares / (float)width + eps), y, base, width, act);
+    size_t from = (size_t)blockIdx.x * x.stride, to = (size_t)blockIdx.x * y.stride;
+    float squares = block_sum(load_row<V>(x.data, row, from, width, x.type), scratch, WARPS);
+    scale_row<V>(row, gain, 1.0f / sqrtf(squares / (float)width + eps), y.data, to, width, y.type);
 }
 
 static size_t row_bytes(int width)
@@ -115,11 +115,10 @@ extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct c
                part_type, gain, eps, width, y, act);
 }
 
-extern "C" void cuda_norm(cudaStream_t stream, const void *x, const float *gain, float eps, int n,
-                          int width, void *y, int act)
+extern "C" void cuda_norm(cudaStream_t stream, const struct cuda_rows *x, const float *gain,
+                          float eps, int n, int width, const struct cuda_rows *y)
 {
-    if (by_four(width, x, gain, y))
-        launch(norm_kernel<4>, n, THREADS, row_bytes(width), stream, x, gain, eps, width, y, act);
-    else
-        launch(norm_kernel<1>, n, THREADS, row_bytes(width), stream, x, gain, eps, width, y, act);
+    bool four = by_four(width, x->data, gain, y->data) && x->stride % 4 == 0 && y->stride % 4 == 0;
+    launch(four ? norm_kernel<4> : norm_kernel<1>, n, THREADS, row_bytes(width), stream, *x, gain,
+           eps, width, *y);
 }

@@ -123,6 +123,17 @@ static __device__ __forceinline__ void store_number4(void *p, size_t i, int type
     }
 }
 
+/* silu(gate) * up, clamped when limit > 0 (ops.h: struct mlp_part). */
+static __device__ __forceinline__ float swiglu(float gate, float up, float limit)
+{
+    float open = gate / (1.0f + expf(-gate));
+    if (limit > 0.0f) {
+        open = open > limit ? limit : open;
+        up = up > limit ? limit : up < -limit ? -limit : up;
+    }
+    return open * up;
+}
+
 /* Sums of a warp, and of a block of `warps` warps through shared memory (one float a warp). The
  * order of the additions is fixed by the thread's place alone. All threads get the result. */
 static __device__ __forceinline__ float warp_sum(float v)

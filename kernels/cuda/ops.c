@@ -49,17 +49,33 @@ static void residual_norm(struct device *d, struct stream *s, float *x, const vo
                        (int)d->config.act);
 }
 
-static void norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
-                 int n, int width, void *y)
+struct cuda_rows cuda_rows_of(const struct rows *r)
 {
+    return (struct cuda_rows){r->data, r->scale, (int)r->dtype, (int64_t)r->stride};
+}
+
+static void norm(struct device *d, struct stream *s, const struct rows *x, const float *gain,
+                 float eps, int n, int width, const struct rows *y)
+{
+    struct cuda_rows from = cuda_rows_of(x), to = cuda_rows_of(y);
+    (void)d;
     check_width(width);
     if (n > 0)
-        cuda_norm(s->cuda, x, gain, eps, n, width, y, (int)d->config.act);
+        cuda_norm(s->cuda, &from, gain, eps, n, width, &to);
 }
 
 static void route(struct device *d, struct stream *s, const struct router_spec *spec,
-                  const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights)
+                  const float *gate, const float *bias, const void *x, int n, int hidden,
+                  int32_t *ids, float *weights)
 {
+    const struct cuda_router r = {.sigmoid = spec->score == ROUTER_SIGMOID,
+                                  .experts = spec->experts,
+                                  .topk = spec->topk,
+                                  .renormalize = spec->renormalize,
+                                  .groups = spec->groups,
+                                  .topk_groups = spec->topk_groups,
+                                  .epsilon = spec->epsilon,
+                                  .factor = spec->factor};
     if (spec->experts > ROUTER_MAX || spec->topk > spec->experts)
         die("a router with %d of %d experts cannot be run (at most %d)", spec->topk, spec->experts,
             ROUTER_MAX);
@@ -67,22 +83,29 @@ static void route(struct device *d, struct stream *s, const struct router_spec *
         return;
     scratch_begin(s);
     float *logits = scratch_take(s, (size_t)n, (size_t)spec->experts * sizeof(float));
-    cuda_route(s->cuda, gate, x, (int)d->config.act, n, hidden, spec->experts, spec->topk,
-               spec->renormalize, logits, ids, weights);
+    cuda_route(s->cuda, &r, gate, bias, x, (int)d->config.act, n, hidden, logits, ids, weights);
 }
 
-static void wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
-                        enum dtype wire, void *rows, float *scales)
+static void copy(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
+                 int n, int width)
 {
-    if (n > 0 && hidden > 0)
-        cuda_wire_encode(s->cuda, x, (int)d->config.act, n, hidden, (int)wire, rows, scales);
+    struct cuda_rows x = cuda_rows_of(from), y = cuda_rows_of(to);
+    (void)d;
+    if (n > 0 && width > 0)
+        cuda_copy(s->cuda, &x, &y, n, width);
 }
 
-static void wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
-                        const float *scales, int n, int hidden, void *x)
+static void bias(struct device *d, struct stream *s, const float *b, int n, int width, void *x)
 {
-    if (n > 0 && hidden > 0)
-        cuda_wire_decode(s->cuda, (int)wire, rows, scales, n, hidden, x, (int)d->config.act);
+    if (n > 0 && width > 0)
+        cuda_bias(s->cuda, b, n, width, x, (int)d->config.act);
+}
+
+static void gate(struct device *d, struct stream *s, const float *g, int n, int heads, int width,
+                 void *x)
+{
+    if (n > 0 && heads > 0 && width > 0)
+        cuda_gate(s->cuda, g, n, heads, width, x, (int)d->config.act);
 }
 
 static void sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
@@ -111,6 +134,9 @@ const struct ops cuda_ops = {
     .weight_bytes = cuda_weight_bytes,
     .weight_create = cuda_weight_create,
     .weight_destroy = cuda_weight_destroy,
+    .heads_bytes = cuda_heads_bytes,
+    .heads_create = cuda_heads_create,
+    .heads_destroy = cuda_heads_destroy,
     .ffn_bytes = cuda_ffn_bytes,
     .ffn_create = cuda_ffn_create,
     .ffn_destroy = cuda_ffn_destroy,
@@ -121,13 +147,15 @@ const struct ops cuda_ops = {
     .embed = embed,
     .residual_norm = residual_norm,
     .norm = norm,
+    .copy = copy,
+    .bias = bias,
+    .gate = gate,
     .linear = cuda_linear_op,
+    .linear_heads = cuda_heads_op,
     .rope_append = cuda_rope_op,
     .attend = cuda_attend_op,
     .route = route,
     .ffn = cuda_ffn_op,
-    .wire_encode = wire_encode,
-    .wire_decode = wire_decode,
     .sum = sum,
     .gather = gather,
     .sample = sample,

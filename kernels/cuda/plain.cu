@@ -39,6 +39,24 @@ extern "C" void cuda_linear_plain(cudaStream_t stream, const struct cuda_matrix 
            y, y_type);
 }
 
+static __global__ void heads_kernel(const cuda_matrix *w, cuda_rows x, int x_step, cuda_rows y,
+                                    int y_step)
+{
+    int i = (int)(blockIdx.z * THREADS + threadIdx.x), head = (int)blockIdx.y;
+    size_t row = blockIdx.x;
+    if (i < w[head].n)
+        store_number(y.data, row * y.stride + (size_t)head * y_step + i, y.type,
+                     plain_dot(w[head], i, x.data, row * x.stride + (size_t)head * x_step, x.type));
+}
+
+extern "C" void cuda_linear_heads(cudaStream_t stream, const struct cuda_matrix *w, int heads,
+                                  int outputs, const struct cuda_rows *x, int x_step, int n,
+                                  const struct cuda_rows *y, int y_step)
+{
+    launch(heads_kernel, dim3(n, heads, (outputs + THREADS - 1) / THREADS), THREADS, 0, stream, w,
+           *x, x_step, *y, y_step);
+}
+
 /* The expert of choice k of a row, counted from 0, `experts` for the shared one, -1 when it is not
  * held here. */
 static __device__ int choice(const int32_t *ids, size_t row, int k, int topk, int first,
@@ -60,7 +78,7 @@ static __global__ void up_kernel(const cuda_mlp *mlp, int first, int experts, co
         return;
     float gate = plain_dot(mlp[e].gate, i, x, row * mlp[e].gate.k, act);
     float up = plain_dot(mlp[e].up, i, x, row * mlp[e].up.k, act);
-    store_number(h, (row * (topk + 1) + k) * inter + i, act, gate / (1.0f + expf(-gate)) * up);
+    store_number(h, (row * (topk + 1) + k) * inter + i, act, swiglu(gate, up, mlp[e].limit));
 }
 
 /* The choice with the smallest expert that is larger than `after`, or -1. */

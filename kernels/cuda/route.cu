@@ -31,72 +31,124 @@ static __global__ void logits_kernel(const float *gate, const void *x, int act, 
     }
 }
 
-/* The best expert not yet taken: larger p, then lower number. p of a taken one is negative. A NaN
- * is never better, and never worse, than anything: the lowest number wins then. */
-static __device__ int best_left(const float *p, int experts, int lane)
+/* The best of n not yet taken: larger c, then lower number; -1 when none is left. A NaN is never
+ * better than anything. */
+static __device__ int best_left(const float *c, const int *taken, int n, int lane)
 {
     int best = -1;
-    float best_p = -1.0f;
-    for (int e = lane; e < experts; e += 32) {
-        if (p[e] < 0.0f)
-            continue;
-        if (best < 0 || p[e] > best_p) {
+    float best_c = -INFINITY;
+    for (int e = lane; e < n; e += 32)
+        if (!taken[e] && c[e] > best_c) {
             best = e;
-            best_p = p[e];
+            best_c = c[e];
         }
-    }
     for (int mask = 16; mask > 0; mask >>= 1) {
         int other = warp_xor(best, mask);
-        float other_p = warp_xor(best_p, mask);
-        bool equal = !(other_p > best_p) && !(other_p < best_p);
-        if (other >= 0 && (best < 0 || other_p > best_p || (equal && other < best))) {
+        float other_c = warp_xor(best_c, mask);
+        if (other >= 0 && (best < 0 || other_c > best_c || (other_c == best_c && other < best))) {
             best = other;
-            best_p = other_p;
+            best_c = other_c;
         }
     }
     return best;
 }
 
-static __global__ void choose_kernel(const float *logits, int experts, int topk, int renormalize,
-                                     int32_t *ids, float *weights)
+/* What one row's warp works in. */
+struct choose_space {
+    float *p, *c, *chosen, *mark; /* scores, with bias, [topk], [groups] */
+    int *taken, *open;            /* [experts], [groups] */
+};
+
+static __device__ void softmax(float *p, int experts, int lane)
 {
-    float *p = (float *)shared_memory(), *chosen = p + experts;
-    int lane = (int)threadIdx.x;
-    size_t row = blockIdx.x;
     float most = -INFINITY, total = 0.0f;
     for (int e = lane; e < experts; e += 32)
-        most = fmaxf(most, logits[row * experts + e]);
+        most = fmaxf(most, p[e]);
     most = warp_max(most);
     for (int e = lane; e < experts; e += 32) {
-        p[e] = expf(logits[row * experts + e] - most);
+        p[e] = expf(p[e] - most);
         total += p[e];
     }
     total = warp_sum(total);
     for (int e = lane; e < experts; e += 32)
         p[e] = p[e] / total;
-    float sum = 0.0f;
-    for (int k = 0; k < topk; k++) {
+}
+
+/* Marks the experts of all runs but the best as taken. */
+static __device__ void close_groups(const cuda_router &r, const choose_space &s, int lane)
+{
+    int run = r.experts / r.groups;
+    for (int g = lane; g < r.groups; g += 32) {
+        float first = -INFINITY, second = -INFINITY;
+        for (int e = g * run; e < (g + 1) * run; e++) {
+            second = s.c[e] > first ? first : s.c[e] > second ? s.c[e] : second;
+            first = s.c[e] > first ? s.c[e] : first;
+        }
+        s.mark[g] = run > 1 ? first + second : first;
+        s.open[g] = 0;
+    }
+    for (int k = 0; k < r.topk_groups; k++) {
         __syncwarp();
-        int e = best_left(p, experts, lane);
+        int g = best_left(s.mark, s.open, r.groups, lane);
+        __syncwarp();
+        if (lane == 0 && g >= 0)
+            s.open[g] = 1;
+    }
+    __syncwarp();
+    for (int e = lane; e < r.experts; e += 32)
+        s.taken[e] = !s.open[e / run];
+}
+
+static __global__ void choose_kernel(const float *logits, const float *bias, cuda_router r,
+                                     int32_t *ids, float *weights)
+{
+    choose_space s;
+    s.p = (float *)shared_memory();
+    s.c = s.p + r.experts;
+    s.chosen = s.c + r.experts;
+    s.mark = s.chosen + r.topk;
+    s.taken = (int *)(s.mark + r.groups);
+    s.open = s.taken + r.experts;
+    int lane = (int)threadIdx.x;
+    size_t row = blockIdx.x;
+    for (int e = lane; e < r.experts; e += 32) {
+        float z = logits[row * r.experts + e];
+        s.p[e] = r.sigmoid ? 1.0f / (1.0f + expf(-z)) : z;
+        s.taken[e] = 0;
+    }
+    if (!r.sigmoid)
+        softmax(s.p, r.experts, lane);
+    for (int e = lane; e < r.experts; e += 32)
+        s.c[e] = bias ? s.p[e] + bias[e] : s.p[e];
+    __syncwarp();
+    if (r.groups > 1)
+        close_groups(r, s, lane);
+    float sum = 0.0f;
+    for (int k = 0; k < r.topk; k++) {
+        __syncwarp();
+        int e = best_left(s.c, s.taken, r.experts, lane);
         __syncwarp();
         if (lane == 0) {
-            ids[row * topk + k] = e;
-            chosen[k] = p[e];
-            sum += p[e];
-            p[e] = -1.0f;
+            ids[row * r.topk + k] = e < 0 ? k : e;
+            s.chosen[k] = e < 0 ? NAN : s.p[e];
+            sum += s.chosen[k];
+            s.taken[e < 0 ? k : e] = 1;
         }
     }
     if (lane == 0)
-        for (int k = 0; k < topk; k++)
-            weights[row * topk + k] = renormalize ? chosen[k] / sum : chosen[k];
+        for (int k = 0; k < r.topk; k++) {
+            float w = r.renormalize ? s.chosen[k] / (sum + r.epsilon) : s.chosen[k];
+            weights[row * r.topk + k] = w * r.factor;
+        }
 }
 
-extern "C" void cuda_route(cudaStream_t stream, const float *gate, const void *x, int act, int n,
-                           int hidden, int experts, int topk, int renormalize, float *logits,
-                           int32_t *ids, float *weights)
+extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *gate,
+                           const float *bias, const void *x, int act, int n, int hidden,
+                           float *logits, int32_t *ids, float *weights)
 {
-    dim3 grid((n + WARPS - 1) / WARPS, (experts + EXPERTS - 1) / EXPERTS);
-    launch(logits_kernel, grid, THREADS, 0, stream, gate, x, act, n, hidden, experts, logits);
-    launch(choose_kernel, n, 32, ((size_t)experts + topk) * sizeof(float), stream,
-           (const float *)logits, experts, topk, renormalize, ids, weights);
+    dim3 grid((n + WARPS - 1) / WARPS, (r->experts + EXPERTS - 1) / EXPERTS);
+    size_t numbers = 3 * (size_t)r->experts + r->topk + 2 * (size_t)r->groups;
+    launch(logits_kernel, grid, THREADS, 0, stream, gate, x, act, n, hidden, r->experts, logits);
+    launch(choose_kernel, n, 32, numbers * 4, stream, (const float *)logits, bias, *r, ids,
+           weights);
 }

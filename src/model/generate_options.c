@@ -34,7 +34,7 @@ void generate_defaults(struct generate_options *o)
                   .dense_inter = 4096,
                   .expert_inter = 1024,
                   .shared_inter = 1024,
-                  .router = {ROUTER_SOFTMAX, 48, 3, false},
+                  .router = {.experts = 48, .topk = 3, .factor = 1},
                   .norm_eps = 1e-5f,
                   .rope_theta = 500000,
                   .bos = 0,

@@ -31,8 +31,9 @@ struct model {
     size_t q_rank; /* width of the q down-projection (share_q_dim) */
     size_t dense_inter, expert_inter, shared_inter; /* intermediate sizes; shared_inter 0: none */
     struct router_spec router;                      /* experts and topk included */
-    bool moe[MODEL_MAX_LAYERS];                     /* is layer l a mixture of experts? */
-    bool tied;                                      /* lm_head is embed_tokens */
+    struct attn_spec attn;
+    bool moe[MODEL_MAX_LAYERS]; /* is layer l a mixture of experts? */
+    bool tied;                  /* lm_head is embed_tokens */
     float norm_eps;
     double rope_theta;
     int32_t bos; /* -1: none */

@@ -6,6 +6,7 @@
  */
 #include "model/family.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,7 +138,14 @@ static void read_sizes(struct model *m, struct config *c)
     m->router.experts = (int)config_size(c, "moe_num_experts", 1, EXPERTS_MAX);
     m->router.topk = (int)config_size(c, "moe_top_k", 1, EXPERTS_MAX);
     m->router.renormalize = config_bool_or(c, "norm_expert_weight", false);
+    m->router.factor = 1;
     m->norm_eps = (float)config_number_or(c, "rms_norm_eps", 0, 1, 1e-5);
+    m->attn = (struct attn_spec){.heads = (int)m->heads,
+                                 .kv_heads = 1,
+                                 .key_dim = (int)m->head_dim,
+                                 .value_dim = (int)m->head_dim,
+                                 .rope_dim = (int)m->head_dim,
+                                 .scale = 1.0f / sqrtf((float)m->head_dim)};
 
     if (m->head_dim % 2)
         config_wrong(c, "head_dim", "is %zu; it must be even, rotary embedding pairs its halves",

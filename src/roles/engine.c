@@ -127,8 +127,9 @@ static struct kv_shape kv_shape(const struct engine *g)
     const struct model *m = &g->in->model;
     return (struct kv_shape){.layers = m->layers,
                              .blocks = g->limits.kv_blocks,
-                             .kv_heads = m->kv_heads,
-                             .head_dim = m->head_dim};
+                             .kv_heads = m->attn.kv_heads,
+                             .key_dim = m->attn.key_dim,
+                             .value_dim = m->attn.value_dim};
 }
 
 static struct forward_parts forward_parts(struct engine *g)

@@ -242,15 +242,16 @@ static void mfa(struct forward *f, struct lane *lane, int layer)
     const struct attention_layer *w = &p->attention->layers[layer];
     struct device *d = p->device;
     struct stream *s = p->stream;
-    int n = lane->rows, heads = (int)m->heads;
+    const struct attn_spec *spec = &p->model->attn;
+    int n = lane->rows;
+    const struct rows low = {p->act, f->q_low, NULL, m->q_rank};
     op->linear(d, s, w->q_down, f->h, n, f->q_low, p->act);
-    op->norm(d, s, f->q_low, w->inter_norm, m->norm_eps, n, (int)m->q_rank, f->q_low);
+    op->norm(d, s, &low, w->inter_norm, m->norm_eps, n, (int)m->q_rank, &low);
     op->linear(d, s, w->q_up, f->q_low, n, f->q, p->act);
     op->linear(d, s, w->k, f->h, n, f->k, p->act);
     op->linear(d, s, w->v, f->h, n, f->v, p->act);
-    op->rope_append(d, s, p->kv, layer, &lane->batch, p->attention->angles, heads, f->q, f->k,
-                    f->v);
-    op->attend(d, s, p->kv, layer, &lane->batch, heads, f->q, f->heads);
+    op->rope_append(d, s, spec, p->kv, layer, &lane->batch, p->attention->angles, f->q, f->k, f->v);
+    op->attend(d, s, spec, p->kv, layer, &lane->batch, f->q, f->heads);
     op->linear(d, s, w->o, f->heads, n, f->o, DTYPE_F32);
 }
 
@@ -272,11 +273,12 @@ void forward_attention(struct forward *f, int m, int layer)
     op->residual_norm(p->device, p->stream, lane->x, &o, 1, DTYPE_F32, w->post_norm,
                       p->model->norm_eps, n, hidden, h);
     if (p->model->moe[layer])
-        op->route(p->device, p->stream, &p->model->router, w->router, h, n, hidden, out.ids,
+        op->route(p->device, p->stream, &p->model->router, w->router, NULL, h, n, hidden, out.ids,
                   out.weights);
+    const struct rows own = {p->act, h, NULL, p->model->hidden};
+    const struct rows wire = {p->shape->dispatch, out.rows, out.scales, p->model->hidden};
     if (!same_format)
-        op->wire_encode(p->device, p->stream, h, n, hidden, p->shape->dispatch, out.rows,
-                        out.scales);
+        op->copy(p->device, p->stream, &own, &wire, n, hidden);
 }
 
 void forward_dispatch(struct forward *f, int m, int layer)
@@ -338,8 +340,9 @@ void forward_ffn(struct forward *f, int m, int layer)
     bool routed = p->model->moe[layer];
     const void *x = in->rows;
     if (p->act != p->shape->dispatch) {
-        op->wire_decode(p->device, p->stream, p->shape->dispatch, in->rows, in->scales, in->n,
-                        (int)p->model->hidden, f->decoded);
+        const struct rows wire = {p->shape->dispatch, in->rows, in->scales, p->model->hidden};
+        const struct rows own = {p->act, f->decoded, NULL, p->model->hidden};
+        op->copy(p->device, p->stream, &wire, &own, in->n, (int)p->model->hidden);
         x = f->decoded;
     }
     op->ffn(p->device, p->stream, p->ffn->layers[layer], x, routed ? in->ids : NULL,

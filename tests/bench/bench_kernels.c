@@ -256,9 +256,9 @@ static void moe_form(struct world *w, const struct form *form, size_t hidden, si
                                    .topk = MOE_TOPK,
                                    .inter = inter};
     struct moe m = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, &limits)};
-    struct mlp_part mlp = {new_part(w, form->dtype, inter, hidden),
-                           new_part(w, form->dtype, inter, hidden),
-                           new_part(w, form->dtype, hidden, inter)};
+    struct mlp_part mlp = {.gate = new_part(w, form->dtype, inter, hidden),
+                           .up = new_part(w, form->dtype, inter, hidden),
+                           .down = new_part(w, form->dtype, hidden, inter)};
     struct mlp_part experts[MOE_EXPERTS];
     for (size_t e = 0; e < MOE_EXPERTS; e++)
         experts[e] = mlp;
@@ -306,6 +306,13 @@ static void bench_moe(struct world *w)
 #define HEADS 64 /* MFA of Step-3: query heads on one KV head, and their size */
 #define DIM   256
 
+static const struct attn_spec mfa = {.heads = HEADS,
+                                     .kv_heads = 1,
+                                     .key_dim = DIM,
+                                     .value_dim = DIM,
+                                     .rope_dim = DIM,
+                                     .scale = 1.0f / 16};
+
 struct attention {
     const struct ops *ops;
     struct device *d;
@@ -319,7 +326,7 @@ struct attention {
 static void run_attention(void *context, size_t i)
 {
     struct attention *a = context;
-    a->ops->attend(a->d, NULL, a->kv, (int)(i % a->layers), &a->batch, HEADS, a->q, a->out);
+    a->ops->attend(a->d, NULL, &mfa, a->kv, (int)(i % a->layers), &a->batch, a->q, a->out);
 }
 
 /* `sequences` rows, each the last token of its own sequence. */
@@ -335,7 +342,8 @@ static void attention_shape(struct world *w, enum dtype dtype, size_t sequences,
     struct attention a = {.ops = w->ops, .d = open_device(w, dtype, &limits)};
     double bytes = 2.0 * DIM * (double)(sequences * context * dtype_size(dtype));
     a.layers = (size_t)((double)w->cold / bytes) + 1;
-    struct kv_shape shape = {a.layers, blocks, 1, DIM};
+    struct kv_shape shape = {
+        .layers = a.layers, .blocks = blocks, .kv_heads = 1, .key_dim = DIM, .value_dim = DIM};
     a.kv = w->ops->kv_create(a.d, &shape);
     int32_t *index = mem_new(4 * (sequences + 1) + blocks, sizeof *index);
     int32_t *seg_row = index, *pos = seg_row + sequences + 1, *seg = pos + sequences;
@@ -347,14 +355,23 @@ static void attention_shape(struct world *w, enum dtype dtype, size_t sequences,
             block[i * per_sequence + j] = (int32_t)(j * sequences + i);
     }
     seg_row[sequences] = (int32_t)sequences;
-    a.batch = (struct attn_batch){
-        (int)sequences, (int)sequences,   1, (int)context, seg_row, pos, seg, pos,
-        block,          (int)per_sequence};
+    a.batch = (struct attn_batch){.rows = (int)sequences,
+                                  .segments = (int)sequences,
+                                  .max_rows = 1,
+                                  .max_context = (int)context,
+                                  .seg_row = seg_row,
+                                  .seg_pos = pos,
+                                  .row_seg = seg,
+                                  .row_pos = pos,
+                                  .blocks = block,
+                                  .blocks_stride = (int)per_sequence};
     a.q = numbers(w, DTYPE_BF16, sequences * HEADS * DIM, 1);
     a.out = mem_aligned(sequences * HEADS * DIM, sizeof(float));
     /* Fill the cache through the front door, all sequences a token at a time. */
     void *k = numbers(w, DTYPE_BF16, sequences * DIM, 1);
     void *q = mem_aligned(sequences * HEADS * DIM, 2);
+    struct attn_spec keys_only = mfa;
+    keys_only.heads = 0;
     float *angles = mem_zeroed(context * DIM, sizeof *angles);
     for (size_t i = 0; i < context * DIM; i += 2)
         angles[i] = 1;
@@ -362,7 +379,7 @@ static void attention_shape(struct world *w, enum dtype dtype, size_t sequences,
         for (int32_t t = 0; t < (int32_t)context; t++) {
             for (size_t i = 0; i < sequences; i++)
                 pos[i] = t;
-            w->ops->rope_append(a.d, NULL, a.kv, (int)layer, &a.batch, angles, 0, q, k, k);
+            w->ops->rope_append(a.d, NULL, &keys_only, a.kv, (int)layer, &a.batch, angles, q, k, k);
         }
     struct bench_task t = {.group = "attention",
                            .dtype = dtype_name(dtype),
@@ -398,7 +415,7 @@ static void bench_attention(struct world *w)
 /* ---- rows: what should not show up in a profile; share of bandwidth ---------------------------
  */
 
-struct rows {
+struct row_work {
     const struct ops *ops;
     struct device *d;
     int n, vocab, hidden;
@@ -410,14 +427,14 @@ struct rows {
 
 static void run_sample(void *context, size_t i)
 {
-    struct rows *r = context;
+    struct row_work *r = context;
     (void)i;
     r->ops->sample(r->d, NULL, r->logits, r->n, r->vocab, r->params, r->ids, r->logprobs);
 }
 
 static void run_norm(void *context, size_t i)
 {
-    struct rows *r = context;
+    struct row_work *r = context;
     const void *parts[] = {r->y};
     (void)i;
     r->ops->residual_norm(r->d, NULL, r->x, parts, 1, DTYPE_BF16, r->gain, 1e-5f, r->n, r->hidden,
@@ -426,10 +443,10 @@ static void run_norm(void *context, size_t i)
 
 static void run_route(void *context, size_t i)
 {
-    struct rows *r = context;
-    struct router_spec spec = {ROUTER_SOFTMAX, 48, 3, false};
+    struct row_work *r = context;
+    struct router_spec spec = {.experts = 48, .topk = 3, .factor = 1};
     (void)i;
-    r->ops->route(r->d, NULL, &spec, r->gate, r->y, r->n, r->hidden, r->ids, r->weights);
+    r->ops->route(r->d, NULL, &spec, r->gate, NULL, r->y, r->n, r->hidden, r->ids, r->weights);
 }
 
 static void bench_rows(struct world *w)
@@ -437,11 +454,11 @@ static void bench_rows(struct world *w)
     enum { ROWS = 64, HIDDEN = 7168, VOCAB = 128815 };
     struct device_limits limits = {
         .rows = ROWS, .hidden = HIDDEN, .logit_rows = ROWS, .vocab = VOCAB};
-    struct rows r = {.ops = w->ops,
-                     .d = open_device(w, DTYPE_BF16, &limits),
-                     .n = ROWS,
-                     .vocab = VOCAB,
-                     .hidden = HIDDEN};
+    struct row_work r = {.ops = w->ops,
+                         .d = open_device(w, DTYPE_BF16, &limits),
+                         .n = ROWS,
+                         .vocab = VOCAB,
+                         .hidden = HIDDEN};
     r.x = numbers(w, DTYPE_F32, (size_t)ROWS * HIDDEN, 1);
     r.y = numbers(w, DTYPE_BF16, (size_t)ROWS * HIDDEN, 1);
     r.gain = numbers(w, DTYPE_F32, HIDDEN, 1);

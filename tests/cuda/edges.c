@@ -115,13 +115,26 @@ static void *put_rows(struct rig *r, const float *from, size_t width, const int 
     return rig_put_values(r, r->act, rig_pick(r, from, width, rows, n), (size_t)n * width);
 }
 
+static struct attn_spec spec_of(const struct attention *a)
+{
+    return (struct attn_spec){.heads = a->heads,
+                              .kv_heads = a->kv_heads,
+                              .key_dim = a->head_dim,
+                              .value_dim = a->head_dim,
+                              .rope_dim = a->head_dim,
+                              .scale = 1.0f / sqrtf((float)a->head_dim)};
+}
+
 /* Fills the cache, each sequence at once. */
 static void fill(struct rig *r, struct attention *a)
 {
     struct kv_shape shape = {.layers = 2,
                              .blocks = 256,
-                             .kv_heads = (size_t)a->kv_heads,
-                             .head_dim = (size_t)a->head_dim};
+                             .kv_heads = a->kv_heads,
+                             .key_dim = a->head_dim,
+                             .value_dim = a->head_dim};
+    struct attn_spec spec = spec_of(a);
+    spec.heads = 0;
     size_t kv = (size_t)a->kv_heads * (size_t)a->head_dim;
     a->kv = r->ops->kv_create(r->d, &shape);
     void *angles = rig_put_values(r, DTYPE_F32, a->angles, 4200 * (size_t)a->head_dim);
@@ -130,7 +143,7 @@ static void fill(struct rig *r, struct attention *a)
         struct attn_batch b = batch_of(r, a, s, s + 1, contexts[s], tokens);
         void *q = rig_room(r, (size_t)b.rows * 4);
         void *k = put_rows(r, a->k, kv, tokens, b.rows), *v = put_rows(r, a->v, kv, tokens, b.rows);
-        r->ops->rope_append(r->d, r->s, a->kv, 1, &b, angles, 0, q, k, v);
+        r->ops->rope_append(r->d, r->s, &spec, a->kv, 1, &b, angles, q, k, v);
         r->dev->stream_sync(r->d, r->s);
         rig_clear(r);
         angles = rig_put_values(r, DTYPE_F32, a->angles, 4200 * (size_t)a->head_dim);
@@ -146,7 +159,8 @@ static float *attend(struct rig *r, const struct attention *a, int from, int to,
         tokens[i] %= QUERIES;
     void *q = put_rows(r, a->q, width, tokens, b.rows);
     void *out = rig_room(r, (size_t)b.rows * width * dtype_size(r->act));
-    r->ops->attend(r->d, r->s, a->kv, 1, &b, a->heads, q, out);
+    struct attn_spec spec = spec_of(a);
+    r->ops->attend(r->d, r->s, &spec, a->kv, 1, &b, q, out);
     *n = b.rows;
     return settle(r, rig_get_values(r, r->act, out, (size_t)b.rows * width));
 }

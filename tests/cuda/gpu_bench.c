@@ -116,6 +116,13 @@ static void do_linear(struct bench *b, struct work *w)
     b->ops->linear(b->d, b->s, w->w, w->x, w->n, w->y, w->y_dtype);
 }
 
+static const struct attn_spec mfa = {.heads = 64,
+                                     .kv_heads = 1,
+                                     .key_dim = 256,
+                                     .value_dim = 256,
+                                     .rope_dim = 256,
+                                     .scale = 1.0f / 16};
+
 static void do_residual(struct bench *b, struct work *w)
 {
     const void *parts[1] = {w->g};
@@ -125,23 +132,24 @@ static void do_residual(struct bench *b, struct work *w)
 
 static void do_norm(struct bench *b, struct work *w)
 {
-    b->ops->norm(b->d, b->s, w->x, w->f, 1e-5f, w->n, 2048, w->y);
+    const struct rows x = {DTYPE_BF16, w->x, NULL, 2048}, y = {DTYPE_BF16, w->y, NULL, 2048};
+    b->ops->norm(b->d, b->s, &x, w->f, 1e-5f, w->n, 2048, &y);
 }
 
 static void do_rope(struct bench *b, struct work *w)
 {
-    b->ops->rope_append(b->d, b->s, w->kv, 0, &w->batch, w->f, 64, w->x, w->y, w->z);
+    b->ops->rope_append(b->d, b->s, &mfa, w->kv, 0, &w->batch, w->f, w->x, w->y, w->z);
 }
 
 static void do_attend(struct bench *b, struct work *w)
 {
-    b->ops->attend(b->d, b->s, w->kv, 0, &w->batch, 64, w->x, w->y);
+    b->ops->attend(b->d, b->s, &mfa, w->kv, 0, &w->batch, w->x, w->y);
 }
 
 static void do_route(struct bench *b, struct work *w)
 {
-    struct router_spec spec = {.experts = 48, .topk = 3};
-    b->ops->route(b->d, b->s, &spec, w->f, w->x, w->n, HIDDEN, w->ids, w->g);
+    struct router_spec spec = {.experts = 48, .topk = 3, .factor = 1};
+    b->ops->route(b->d, b->s, &spec, w->f, NULL, w->x, w->n, HIDDEN, w->ids, w->g);
 }
 
 static void do_ffn(struct bench *b, struct work *w)
@@ -151,7 +159,8 @@ static void do_ffn(struct bench *b, struct work *w)
 
 static void do_encode(struct bench *b, struct work *w)
 {
-    b->ops->wire_encode(b->d, b->s, w->x, w->n, HIDDEN, DTYPE_F8E4M3, w->y, w->f);
+    const struct rows x = {DTYPE_BF16, w->x, NULL, HIDDEN}, y = {DTYPE_F8E4M3, w->y, w->f, HIDDEN};
+    b->ops->copy(b->d, b->s, &x, &y, w->n, HIDDEN);
 }
 
 static void do_sample(struct bench *b, struct work *w)
@@ -221,7 +230,11 @@ static struct attn_batch decode_batch(struct bench *b)
 
 static double attention(struct bench *b, enum dtype kv)
 {
-    struct kv_shape shape = {1, ROWS * CONTEXT / KV_BLOCK, 1, 256};
+    struct kv_shape shape = {.layers = 1,
+                             .blocks = ROWS * CONTEXT / KV_BLOCK,
+                             .kv_heads = 1,
+                             .key_dim = 256,
+                             .value_dim = 256};
     struct work w = {.n = ROWS, .kv = b->ops->kv_create(b->d, &shape), .batch = decode_batch(b)};
     size_t width = 64 * 256;
     w.x = put(b, ROWS * width * 2);
@@ -245,9 +258,9 @@ static void experts(struct bench *b, const void *data, const float *one)
     int32_t ids[FFN_ROWS * 3];
     for (int i = 0; i < 25; i++) {
         size_t inter = i < 24 ? 640 : 320;
-        struct mlp_part m = {part(inter, HIDDEN, DTYPE_F8E4M3, data, one),
-                             part(inter, HIDDEN, DTYPE_F8E4M3, data, one),
-                             part(HIDDEN, inter, DTYPE_F8E4M3, data, one)};
+        struct mlp_part m = {.gate = part(inter, HIDDEN, DTYPE_F8E4M3, data, one),
+                             .up = part(inter, HIDDEN, DTYPE_F8E4M3, data, one),
+                             .down = part(HIDDEN, inter, DTYPE_F8E4M3, data, one)};
         if (i < 24)
             mlps[i] = m;
         else
@@ -278,7 +291,7 @@ static double small_operations(struct bench *b)
     double us = bytes_only(b, "residual_norm", do_residual, &w, ROWS * HIDDEN * 14.0);
     us += bytes_only(b, "inter_norm", do_norm, &w, ROWS * 2048 * 4.0);
     bytes_only(b, "route, 48 experts", do_route, &w, 48 * HIDDEN * 4.0 + ROWS * HIDDEN * 2.0);
-    bytes_only(b, "wire_encode fp8", do_encode, &w, ROWS * HIDDEN * 3.0);
+    bytes_only(b, "copy to fp8", do_encode, &w, ROWS * HIDDEN * 3.0);
     return us;
 }
 

@@ -180,10 +180,11 @@ static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
     void *v =
         rig_put_values(r, r->act, rows_from(r, scene->v, segments, n, rows, narrow), rows * narrow);
     void *out = rig_room(r, rows * wide * dtype_size(r->act));
-    r->ops->rope_append(r->d, r->s, kv, LAYER, &batch, p->angles, shape->heads, q, k, v);
-    r->ops->rope_append(r->d, r->s, kv, 1 - LAYER, &batch, p->angles, shape->heads,
-                        nans(r, rows * wide), nans(r, rows * narrow), nans(r, rows * narrow));
-    r->ops->attend(r->d, r->s, kv, LAYER, &batch, shape->heads, q, out);
+    struct attn_spec spec = rig_attention(shape->heads, shape->kv_heads, shape->dim);
+    r->ops->rope_append(r->d, r->s, &spec, kv, LAYER, &batch, p->angles, q, k, v);
+    r->ops->rope_append(r->d, r->s, &spec, kv, 1 - LAYER, &batch, p->angles, nans(r, rows * wide),
+                        nans(r, rows * narrow), nans(r, rows * narrow));
+    r->ops->attend(r->d, r->s, &spec, kv, LAYER, &batch, q, out);
     rows_to(p->q, segments, n, rig_get_values(r, r->act, q, rows * wide), wide);
     rows_to(p->k, segments, n, rig_get_values(r, r->act, k, rows * narrow), narrow);
     rows_to(p->out, segments, n, rig_get_values(r, r->act, out, rows * wide), wide);
@@ -194,8 +195,8 @@ static void play_batch(struct rig *r, const struct scene *scene, struct kv *kv,
 static struct kv *poisoned_kv(struct rig *r, const struct scene *scene, const float *angles)
 {
     const struct shape *shape = &scene->shape;
-    struct kv_shape kv_shape = {LAYERS, SEQUENCES * MAX_BLOCKS, (size_t)shape->kv_heads,
-                                (size_t)shape->dim};
+    struct attn_spec spec = rig_attention(shape->heads, shape->kv_heads, shape->dim);
+    struct kv_shape kv_shape = rig_cache(&spec, LAYERS, SEQUENCES * MAX_BLOCKS);
     struct kv *kv = r->ops->kv_create(r->d, &kv_shape);
     int rows = r->limits.rows < KV_BLOCK ? (int)r->limits.rows : KV_BLOCK;
     size_t numbers = (size_t)rows * (size_t)shape->dim;
@@ -207,7 +208,7 @@ static struct kv *poisoned_kv(struct rig *r, const struct scene *scene, const fl
         void *k = nans(r, numbers * (size_t)shape->kv_heads);
         void *v = nans(r, numbers * (size_t)shape->kv_heads);
         for (int layer = 0; layer < LAYERS; layer++)
-            r->ops->rope_append(r->d, r->s, kv, layer, &batch, angles, shape->heads, q, k, v);
+            r->ops->rope_append(r->d, r->s, &spec, kv, layer, &batch, angles, q, k, v);
         rig_clear(r);
     }
     return kv;

@@ -112,7 +112,8 @@ static void fill(struct rig *r, struct scene *scene, int s)
     struct attn_batch b = batch_of(r, scene, s, s + 1, zero, contexts);
     void *k = rig_put_values(r, r->act, q->k, numbers), *none = rig_room(r, 4);
     void *v = rig_put_values(r, r->act, q->v, numbers);
-    r->ops->rope_append(r->d, r->s, scene->kv, 0, &b, scene->angles, 0, none, k, v);
+    struct attn_spec spec = rig_attention(0, scene->shape.kv_heads, scene->shape.dim);
+    r->ops->rope_append(r->d, r->s, &spec, scene->kv, 0, &b, scene->angles, none, k, v);
     q->k = rig_get_values(r, r->act, k, numbers);
 }
 
@@ -177,7 +178,8 @@ static int run(const struct backend *b, const struct shape *shape)
                                    .context = LONGEST};
     int pos[SEQUENCES], count[SEQUENCES];
     rig_open(&r, b, shape->act, shape->kv, 2, &limits);
-    struct kv_shape kv_shape = {1, ALL, (size_t)shape->kv_heads, dim};
+    struct attn_spec spec = rig_attention(shape->heads, shape->kv_heads, shape->dim);
+    struct kv_shape kv_shape = rig_cache(&spec, 1, ALL);
     scene.kv = r.ops->kv_create(r.d, &kv_shape);
     make_scene(&r, &scene);
     for (int s = 0; s < SEQUENCES; s++) {
@@ -193,7 +195,7 @@ static int run(const struct backend *b, const struct shape *shape)
             *to++ = scene.seq[s].q[i];
     void *in = rig_put_values(&r, r.act, q, rows * width);
     void *out = rig_room(&r, rows * width * dtype_size(r.act));
-    r.ops->attend(r.d, r.s, scene.kv, 0, &batch, shape->heads, in, out);
+    r.ops->attend(r.d, r.s, &spec, scene.kv, 0, &batch, in, out);
     check(&r, &scene, rig_get_values(&r, r.act, out, rows * width));
     r.ops->kv_destroy(r.d, scene.kv);
     return rig_close(&r);

@@ -50,7 +50,7 @@ static struct mlp new_mlp(struct rig *r, enum dtype t, size_t hidden, size_t int
 
 static struct mlp_part parts_of(const struct mlp *m)
 {
-    return (struct mlp_part){m->gate.part, m->up.part, m->down.part};
+    return (struct mlp_part){.gate = m->gate.part, .up = m->up.part, .down = m->down.part};
 }
 
 /* The last rows choose in turn; row 0 chooses the last experts, which may not be held. */

@@ -35,7 +35,7 @@ static unsigned char *run_route(struct rig *r, const void *inputs, const int *ro
     float *gate = rig_put_values(r, DTYPE_F32, in->gate, (size_t)in->spec.experts * width);
     int32_t *ids = rig_room(r, bytes);
     float *weights = rig_room(r, bytes);
-    r->ops->route(r->d, r->s, &in->spec, gate, x, n, in->hidden, ids, weights);
+    r->ops->route(r->d, r->s, &in->spec, gate, NULL, x, n, in->hidden, ids, weights);
     const unsigned char *a = rig_get(r, ids, bytes), *b = rig_get(r, weights, bytes);
     unsigned char *out = rig_host(r, bytes, 2);
     for (size_t i = 0; i < (size_t)n; i++) {
@@ -88,8 +88,12 @@ static void check_row(struct rig *r, const struct route_inputs *in, size_t row, 
 }
 
 static const struct router_spec specs[] = {
-    {ROUTER_SOFTMAX, 1, 1, false}, {ROUTER_SOFTMAX, 2, 2, true},  {ROUTER_SOFTMAX, 8, 3, false},
-    {ROUTER_SOFTMAX, 48, 3, true}, {ROUTER_SOFTMAX, 65, 8, true}, {ROUTER_SOFTMAX, 128, 1, false},
+    {.experts = 1, .topk = 1, .factor = 1},
+    {.experts = 2, .topk = 2, .renormalize = true, .factor = 1},
+    {.experts = 8, .topk = 3, .factor = 1},
+    {.experts = 48, .topk = 3, .renormalize = true, .factor = 1},
+    {.experts = 65, .topk = 8, .renormalize = true, .factor = 1},
+    {.experts = 128, .topk = 1, .factor = 1},
 };
 
 int case_route(const struct backend *b)

@@ -228,7 +228,8 @@ static unsigned char *run_norm(struct rig *r, const void *inputs, const int *row
     void *x = rig_put_values(r, r->act, rig_pick(r, in->x, width, rows, n), count);
     float *gain = rig_put_values(r, DTYPE_F32, in->gain, width);
     void *y = in->only_add ? x : rig_room(r, count * dtype_size(r->act)); /* in place as well */
-    r->ops->norm(r->d, r->s, x, gain, 1e-5f, n, in->width, y);
+    const struct rows from = {r->act, x, NULL, width}, to = {r->act, y, NULL, width};
+    r->ops->norm(r->d, r->s, &from, gain, 1e-5f, n, in->width, &to);
     return (unsigned char *)rig_get_values(r, r->act, y, count);
 }
 

@@ -29,8 +29,10 @@ static unsigned char *run_wire(struct rig *r, const void *inputs, const int *row
     unsigned char *to = rig_room(r, (size_t)n * coded);
     float *scales = fp8 ? rig_room(r, (size_t)n * scaled) : NULL;
     unsigned char *back = rig_room(r, (size_t)n * plain);
-    r->ops->wire_encode(r->d, r->s, x, n, in->width, in->wire, to, scales);
-    r->ops->wire_decode(r->d, r->s, in->wire, to, scales, n, in->width, back);
+    const struct rows own = {r->act, x, NULL, width}, sent = {in->wire, to, scales, width};
+    const struct rows again = {r->act, back, NULL, width};
+    r->ops->copy(r->d, r->s, &own, &sent, n, in->width);
+    r->ops->copy(r->d, r->s, &sent, &again, n, in->width);
 
     const unsigned char *codes = rig_get(r, to, (size_t)n * coded);
     const unsigned char *decoded = rig_get(r, back, (size_t)n * plain);

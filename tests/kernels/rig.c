@@ -407,3 +407,24 @@ void rig_invariance(struct rig *r, const struct row_op *op, int total)
     }
     free(whole);
 }
+
+struct attn_spec rig_attention(int heads, int kv_heads, int dim)
+{
+    return (struct attn_spec){.heads = heads,
+                              .kv_heads = kv_heads,
+                              .key_dim = dim,
+                              .value_dim = dim,
+                              .rope_dim = dim,
+                              .scale = 1.0f / sqrtf((float)dim)};
+}
+
+struct kv_shape rig_cache(const struct attn_spec *spec, size_t layers, size_t blocks)
+{
+    return (struct kv_shape){.layers = layers,
+                             .blocks = blocks,
+                             .kv_heads = spec->kv_heads,
+                             .key_dim = spec->key_dim,
+                             .value_dim = spec->value_dim,
+                             .value_in_key = spec->value_in_key,
+                             .window = spec->window};
+}

@@ -102,6 +102,10 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
 /* What INT8 makes of value: steps of max|w| / 127 per row. For KEEP: value itself. */
 const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_keep keep);
 
+/* Attention in which all of a head turns and every token sees all before it. */
+struct attn_spec rig_attention(int heads, int kv_heads, int dim);
+struct kv_shape rig_cache(const struct attn_spec *spec, size_t layers, size_t blocks);
+
 /* ---- invariance ------------------------------------------------------------------------------ */
 
 /* An operation on rows that can be picked freely. run() takes the given rows of its own host inputs

@@ -127,8 +127,11 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
                            NULL, NULL);
     ffn_weights_load(&r->ffn, b, r->device, &r->model, r->checkpoint, &layout, 0, p->keep, NULL,
                      NULL);
-    struct kv_shape kv = {r->model.layers, SEQUENCES * STRIDE, r->model.kv_heads,
-                          r->model.head_dim};
+    struct kv_shape kv = {.layers = r->model.layers,
+                          .blocks = SEQUENCES * STRIDE,
+                          .kv_heads = (int)r->model.kv_heads,
+                          .key_dim = (int)r->model.head_dim,
+                          .value_dim = (int)r->model.head_dim};
     r->kv = b->ops->kv_create(r->device, &kv);
     struct endpoint end = {
         .place = r->place, .backend = b, .device = r->device, .compute = r->stream};

@@ -11,6 +11,7 @@
 #include "kernels/cpu/fast/kv.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/plain/plain.h"
 
 #include <math.h>
 #include <omp.h>
@@ -43,6 +44,7 @@ struct space {
 };
 
 struct work {
+    const struct attn_spec *spec;
     const struct kv *kv;
     size_t layer, heads, group; /* group: query heads per KV head */
     const struct attn_batch *batch;
@@ -100,7 +102,7 @@ size_t fast_attend_scratch(const struct device_config *c)
 
 static void take_memory(struct device *d, struct work *w)
 {
-    size_t threads = (size_t)d->threads, dim = w->kv->shape.head_dim, rows = w->most_rows;
+    size_t threads = (size_t)d->threads, dim = w->kv->dim, rows = w->most_rows;
     w->slots = slot_count(threads, (size_t)w->batch->max_context);
     w->slot_floats = slot_floats(rows, dim);
     cpu_scratch_begin(d);
@@ -134,7 +136,7 @@ static uint8_t *block_of(const struct work *w, const struct item *it, size_t tok
 static void pack_queries(const struct device *d, const struct work *w, const struct item *it,
                          const struct space *space)
 {
-    size_t dim = w->kv->shape.head_dim, rows = it->rows * w->group;
+    size_t dim = w->kv->dim, rows = it->rows * w->group;
     size_t head_bytes = dim * dtype_size(d->config.act);
     for (size_t m = 0; m < rows; m++) {
         size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
@@ -177,7 +179,7 @@ static void tile(const struct device *d, const struct work *w, const struct item
         .rows = rows,
         .tokens = tokens,
         .seen = space->seen,
-        .scale = 1.4426950408889634f / sqrtf((float)kv->shape.head_dim),
+        .scale = 1.4426950408889634f * w->spec->scale,
         .most = state->most,
         .total = state->total,
         .sum = state->sum,
@@ -228,7 +230,7 @@ static void run_task(const struct device *d, const struct work *w, const struct 
 static void finish(const struct device *d, const struct work *w, const struct item *it,
                    size_t first)
 {
-    size_t rows = it->rows * w->group, dim = w->kv->shape.head_dim;
+    size_t rows = it->rows * w->group, dim = w->kv->dim;
     size_t end = first + MERGE_ROWS < rows ? first + MERGE_ROWS : rows;
     struct partial state = slot(w, it->slot);
     for (size_t i = 1; i < it->stretches; i++) {
@@ -237,6 +239,9 @@ static void finish(const struct device *d, const struct work *w, const struct it
     }
     for (size_t m = first; m < end; m++) {
         size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
+        if (w->spec->sinks)
+            state.total[m] +=
+                exp2f(w->spec->sinks[head % w->heads] * 1.4426950408889634f - state.most[m]);
         d->isa->finish(&state, m, rows, dim, d->config.act,
                        w->out + head * dim * dtype_size(d->config.act));
     }
@@ -272,24 +277,29 @@ static void add_item(struct device *d, struct work *w, struct item it)
         w->tasks = w->items = w->numbers = 0;
     }
     it.slot = w->tasks;
-    w->numbers += 2 * it.tokens * w->kv->shape.head_dim * (1 + it.rows * w->group / 16);
+    w->numbers += 2 * it.tokens * w->kv->dim * (1 + it.rows * w->group / 16);
     for (size_t i = 0; i < it.stretches; i++)
         w->task[w->tasks++] = (struct task){w->items, i};
     w->item[w->items++] = it;
 }
 
-void fast_attend(struct device *d, struct stream *s, const struct kv *kv, int layer,
-                 const struct attn_batch *batch, int heads, const void *q, void *out)
+void fast_attend(struct device *d, struct stream *s, const struct attn_spec *spec,
+                 const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
+                 void *out)
 {
-    (void)s;
-    struct work w = {.kv = kv,
+    if (kv->plain) {
+        plain_attend(d, s, spec, kv->plain, layer, batch, q, out);
+        return;
+    }
+    struct work w = {.spec = spec,
+                     .kv = kv,
                      .layer = (size_t)layer,
-                     .heads = (size_t)heads,
+                     .heads = (size_t)spec->heads,
                      .batch = batch,
                      .q = q,
                      .out = out,
                      .format = kv_x_format(d, kv)};
-    w.group = w.heads / kv->shape.kv_heads;
+    w.group = w.heads / kv->kv_heads;
     w.most_rows = most_rows(w.group);
     size_t together = w.group < ROWS_TOGETHER ? ROWS_TOGETHER / w.group : 1;
     take_memory(d, &w);
@@ -298,7 +308,7 @@ void fast_attend(struct device *d, struct stream *s, const struct kv *kv, int la
         for (size_t row = (size_t)batch->seg_row[seg], n; row < end; row += n) {
             n = end - row < together ? end - row : together;
             size_t tokens = (size_t)batch->row_pos[row + n - 1] + 1;
-            for (size_t h = 0; h < kv->shape.kv_heads; h++)
+            for (size_t h = 0; h < kv->kv_heads; h++)
                 add_item(d, &w, (struct item){seg, row, n, h, tokens, 0, 0});
         }
     }

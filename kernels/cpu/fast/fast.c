@@ -1,6 +1,8 @@
 /* fast.c - what the vector backends share: their table, and the sharing out of work. */
 #include "kernels/cpu/fast/fast.h"
 
+#include "kernels/cpu/plain/plain.h"
+
 #include <stdatomic.h>
 #include <string.h>
 
@@ -17,6 +19,7 @@ int fast_open(const struct isa *isa, const struct device_config *c, struct devic
     size_t scratch = larger(larger(fast_linear_scratch(c), fast_ffn_scratch(c)),
                             larger(fast_attend_scratch(c), fast_sample_scratch(c)));
     scratch = larger(scratch, fast_rows_scratch(c));
+    scratch = larger(scratch, larger(plain_attend_scratch(c), plain_heads_scratch(c)));
     if (cpu_device_open(c, isa->name, scratch, out, e) != 0)
         return -1;
     (*out)->isa = isa;
@@ -61,6 +64,9 @@ const struct ops fast_ops = {
     .weight_bytes = fast_weight_bytes,
     .weight_create = fast_weight_create,
     .weight_destroy = fast_weight_destroy,
+    .heads_bytes = plain_heads_bytes,
+    .heads_create = plain_heads_create,
+    .heads_destroy = plain_heads_destroy,
     .ffn_bytes = fast_ffn_bytes,
     .ffn_create = fast_ffn_create,
     .ffn_destroy = fast_ffn_destroy,
@@ -71,13 +77,15 @@ const struct ops fast_ops = {
     .embed = fast_embed,
     .residual_norm = fast_residual_norm,
     .norm = fast_norm,
+    .copy = fast_copy,
+    .bias = plain_bias,
+    .gate = plain_gate,
     .linear = fast_linear,
+    .linear_heads = plain_linear_heads,
     .rope_append = fast_rope_append,
     .attend = fast_attend,
     .route = fast_route,
     .ffn = fast_ffn,
-    .wire_encode = fast_wire_encode,
-    .wire_decode = fast_wire_decode,
     .sum = fast_sum,
     .gather = gather,
     .sample = fast_sample,

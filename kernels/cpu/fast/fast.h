@@ -63,10 +63,10 @@ struct isa {
 
     /* ---- what happens to the 32 results of each row: c is [rows][32] ---- */
 
-    /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), rounded to act, to element
-     * `at` of packed rows. */
-    void (*swiglu)(const float *c, size_t rows, enum dtype act, enum x_format format, size_t at,
-                   uint8_t *to, size_t chunk);
+    /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), clamped when limit > 0,
+     * rounded to act, to element `at` of packed rows. */
+    void (*swiglu)(const float *c, size_t rows, float limit, enum dtype act, enum x_format format,
+                   size_t at, uint8_t *to, size_t chunk);
     /* sum[row[i]][32] += weight[i] * c[i][32]; row NULL: i itself, weight NULL: 1. */
     void (*add)(const float *c, size_t rows, const int32_t *row, const float *weight, float *sum);
     /* to[i * stride + 0..n-1] = c[i][0..n-1], n <= 32, rounded to `dtype`. */
@@ -88,10 +88,9 @@ struct isa {
                  enum dtype to, void *y);
     /* p[e] = gate[e] . x, experts <= DOTS_TOGETHER */
     void (*dots)(const float *gate, size_t experts, const float *x, size_t n, float *p);
-    void (*wire_encode)(enum dtype act, const void *x, size_t n, enum dtype wire, void *row,
-                        float *scales);
-    void (*wire_decode)(enum dtype wire, const void *row, const float *scales, size_t n,
-                        enum dtype act, void *x);
+    /* One row from f32 or bf16 to FP8 with a scale per ROWS_GROUP columns, and back. */
+    void (*encode)(enum dtype from, const void *x, size_t n, void *codes, float *scales);
+    void (*decode)(const void *codes, const float *scales, size_t n, enum dtype to, void *x);
     /* n numbers of f32 or bf16 to f32, bf16 or f8e4m3. */
     void (*convert)(enum dtype from, const void *x, size_t n, enum dtype to, void *y);
 
@@ -156,23 +155,23 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
 size_t fast_kv_bytes(const struct device *d, const struct kv_shape *shape);
 struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape);
 void fast_kv_destroy(struct device *d, struct kv *kv);
-void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
-                      const struct attn_batch *batch, const float *angles, int heads, void *q,
-                      void *k, const void *v);
-void fast_attend(struct device *d, struct stream *s, const struct kv *kv, int layer,
-                 const struct attn_batch *batch, int heads, const void *q, void *out);
+void fast_rope_append(struct device *d, struct stream *s, const struct attn_spec *spec,
+                      struct kv *kv, int layer, const struct attn_batch *batch, const float *angles,
+                      void *q, void *k, const void *v);
+void fast_attend(struct device *d, struct stream *s, const struct attn_spec *spec,
+                 const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
+                 void *out);
 
 void fast_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
                         int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
                         int hidden, void *y);
-void fast_norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
-               int n, int width, void *y);
+void fast_norm(struct device *d, struct stream *s, const struct rows *x, const float *gain,
+               float eps, int n, int width, const struct rows *y);
+void fast_copy(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
+               int n, int width);
 void fast_route(struct device *d, struct stream *s, const struct router_spec *spec,
-                const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights);
-void fast_wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
-                      enum dtype wire, void *rows, float *scales);
-void fast_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
-                      const float *scales, int n, int hidden, void *x);
+                const float *gate, const float *bias, const void *x, int n, int hidden,
+                int32_t *ids, float *weights);
 void fast_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
               enum dtype dtype, int n, int width, void *out);
 void fast_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,

@@ -23,6 +23,7 @@
 
 struct mlp {
     size_t inter; /* 0: nothing here */
+    float limit;  /* 0: none */
     struct weight gate_up, down;
     uint8_t *memory; /* of both */
 };
@@ -40,6 +41,7 @@ static void plan(struct mlp *m, const struct mlp_part *p, enum weight_keep keep)
 {
     memset(m, 0, sizeof *m);
     m->inter = p->gate.n;
+    m->limit = p->limit;
     if (m->inter == 0)
         return;
     packed_plan(&m->gate_up, &(struct source){&p->gate, &p->up}, keep);
@@ -292,7 +294,8 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
         struct panel p = group_panel(w, g, in, i, next, w->x, c);
         d->isa->panel[in->format][x](&p);
         size_t at = out->k_before + i * (PANEL / 2);
-        d->isa->swiglu(c, g->rows, d->config.act, mid, at, w->mid + g->first * X_ROW, w->chunk);
+        d->isa->swiglu(c, g->rows, g->m->limit, d->config.act, mid, at, w->mid + g->first * X_ROW,
+                       w->chunk);
     }
 }
 

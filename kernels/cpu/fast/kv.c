@@ -2,14 +2,16 @@
 #include "kernels/cpu/fast/kv.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/plain/plain.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static void plan(const struct device *d, const struct kv_shape *shape, struct kv *kv)
 {
-    size_t dim = shape->head_dim;
-    *kv = (struct kv){.shape = *shape, .dtype = d->config.kv};
+    size_t dim = (size_t)shape->key_dim;
+    *kv = (struct kv){.shape = *shape, .dtype = d->config.kv, .dim = dim};
+    kv->kv_heads = (size_t)shape->kv_heads;
     kv->format = kv->dtype == DTYPE_F32 ? W_F32 : kv->dtype == DTYPE_BF16 ? W_BF16 : W_F8;
     kv->key_width = round_up(dim, K_ALIGN);
     kv->value_panels = (dim + PANEL - 1) / PANEL;
@@ -19,13 +21,20 @@ static void plan(const struct device *d, const struct kv_shape *shape, struct kv
 
 static size_t bytes(const struct kv *kv)
 {
-    size_t places = mem_mul(mem_mul(kv->shape.layers, kv->shape.blocks), kv->shape.kv_heads);
+    size_t places = mem_mul(mem_mul(kv->shape.layers, kv->shape.blocks), kv->kv_heads);
     return mem_mul(places, kv->key_bytes + kv->value_bytes) + MEM_ALIGN;
+}
+
+static bool is_plain(const struct kv_shape *s)
+{
+    return s->window || s->value_in_key || s->key_dim != s->value_dim;
 }
 
 size_t fast_kv_bytes(const struct device *d, const struct kv_shape *shape)
 {
     struct kv kv;
+    if (is_plain(shape))
+        return plain_kv_bytes(d, shape);
     plan(d, shape, &kv);
     return bytes(&kv);
 }
@@ -34,6 +43,11 @@ struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape)
 {
     struct kv *kv = mem_new(1, sizeof *kv);
     plan(d, shape, kv);
+    if (is_plain(shape)) {
+        kv->plain = plain_kv_create(d, shape);
+        kv->memory = NULL;
+        return kv;
+    }
     kv->memory = mem_zeroed(bytes(kv), 1);
     kv->data = (uint8_t *)round_up((uintptr_t)kv->memory, MEM_ALIGN);
     return kv;
@@ -41,9 +55,9 @@ struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape)
 
 void fast_kv_destroy(struct device *d, struct kv *kv)
 {
-    (void)d;
     if (!kv)
         return;
+    plain_kv_destroy(d, kv->plain);
     free(kv->memory);
     free(kv);
 }
@@ -70,7 +84,7 @@ static inline void scatter_value(enum w_format format, size_t size, const uint8_
 static void enter(const struct kv *kv, uint8_t *place, size_t token, const uint8_t *key,
                   const uint8_t *value)
 {
-    size_t dim = kv->shape.head_dim, half = kv->key_bytes / 2;
+    size_t dim = kv->dim, half = kv->key_bytes / 2;
     uint8_t *panel = place + token / PANEL * half, *values = place + kv->key_bytes;
     switch (kv->format) { /* a constant format in each case: the places become simple steps */
     case W_F32:
@@ -93,8 +107,8 @@ static void append_head(const struct device *d, const struct kv *kv, uint8_t *pl
                         const void *k, const void *v)
 {
     uint8_t key[CONVERT_MOST * 4], value[CONVERT_MOST * 4];
-    d->isa->convert(d->config.act, k, kv->shape.head_dim, kv->dtype, key);
-    d->isa->convert(d->config.act, v, kv->shape.head_dim, kv->dtype, value);
+    d->isa->convert(d->config.act, k, kv->dim, kv->dtype, key);
+    d->isa->convert(d->config.act, v, kv->dim, kv->dtype, value);
     enter(kv, place, token, key, value);
 }
 
@@ -108,26 +122,50 @@ static const int32_t *blocks_of(const struct attn_batch *batch, size_t row)
 static void clear_begun(const struct device *d, const struct kv *kv, int layer,
                         const struct attn_batch *batch)
 {
-    int team = fast_threads(d, (size_t)batch->rows * kv->shape.head_dim);
+    int team = fast_threads(d, (size_t)batch->rows * kv->dim);
 #pragma omp parallel for num_threads(team) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         if (pos % KV_BLOCK)
             continue;
-        for (size_t h = 0; h < kv->shape.kv_heads; h++) {
+        for (size_t h = 0; h < kv->kv_heads; h++) {
             size_t block = (size_t)blocks_of(batch, i)[pos / KV_BLOCK];
             memset(kv_at(kv, (size_t)layer, block, h) + kv->key_bytes, 0, kv->value_bytes);
         }
     }
 }
 
-void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
-                      const struct attn_batch *batch, const float *angles, int heads, void *q,
-                      void *k, const void *v)
+/* Turns the numbers of one head that turn. */
+static void rotate(const struct device *d, const struct attn_spec *spec, uint8_t *head,
+                   const float *angles)
 {
-    (void)s;
-    size_t dim = kv->shape.head_dim, kv_heads = kv->shape.kv_heads;
-    size_t head_bytes = dim * dtype_size(d->config.act), q_heads = (size_t)heads;
+    enum dtype act = d->config.act;
+    size_t turning = (size_t)spec->rope_dim;
+    uint8_t *from = head + (size_t)spec->rope_at * dtype_size(act);
+    if (spec->pairs == ROPE_HALVES) {
+        d->isa->rotate(act, from, angles, turning);
+        return;
+    }
+    float x[CONVERT_MOST];
+    d->isa->convert(act, from, turning, DTYPE_F32, x);
+    for (size_t j = 0; j < turning; j += 2) {
+        float a = x[j], b = x[j + 1];
+        x[j] = a * angles[j] - b * angles[j + 1];
+        x[j + 1] = b * angles[j] + a * angles[j + 1];
+    }
+    d->isa->convert(DTYPE_F32, x, turning, act, from);
+}
+
+void fast_rope_append(struct device *d, struct stream *s, const struct attn_spec *spec,
+                      struct kv *kv, int layer, const struct attn_batch *batch, const float *angles,
+                      void *q, void *k, const void *v)
+{
+    if (kv->plain) {
+        plain_rope_append(d, s, spec, kv->plain, layer, batch, angles, q, k, v);
+        return;
+    }
+    size_t dim = kv->dim, kv_heads = kv->kv_heads;
+    size_t head_bytes = dim * dtype_size(d->config.act), q_heads = (size_t)spec->heads;
     if (dim > CONVERT_MOST)
         die("heads of %zu dimensions are wider than %d", dim, CONVERT_MOST);
     clear_begun(d, kv, layer, batch);
@@ -135,14 +173,15 @@ void fast_rope_append(struct device *d, struct stream *s, struct kv *kv, int lay
 #pragma omp parallel for num_threads(team) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
-        const float *turn = angles + pos * dim;
+        const float *turn = angles + pos * (size_t)spec->rope_dim;
         const int32_t *blocks = blocks_of(batch, i);
-        for (size_t h = i * q_heads; h < (i + 1) * q_heads; h++)
-            d->isa->rotate(d->config.act, (uint8_t *)q + h * head_bytes, turn, dim);
+        for (size_t h = i * q_heads; h < (i + 1) * q_heads && spec->rope_dim; h++)
+            rotate(d, spec, (uint8_t *)q + h * head_bytes, turn);
         for (size_t h = 0; h < kv_heads; h++) {
             size_t at = (i * kv_heads + h) * head_bytes;
             uint8_t *place = kv_at(kv, (size_t)layer, (size_t)blocks[pos / KV_BLOCK], h);
-            d->isa->rotate(d->config.act, (uint8_t *)k + at, turn, dim);
+            if (spec->rope_dim)
+                rotate(d, spec, (uint8_t *)k + at, turn);
             append_head(d, kv, place, pos % KV_BLOCK, (uint8_t *)k + at, (const uint8_t *)v + at);
         }
     }

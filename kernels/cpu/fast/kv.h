@@ -7,6 +7,9 @@
  *                                            sums = p V is one too
  * Values of tokens that are not there yet are zeros, because a probability of 0 times anything but
  * a number would not be 0: a block is cleared when its first token enters.
+ *
+ * A cache with a window, or whose values are part of its keys or of another width, is the
+ * reference's (plain.h), and so are the operations on it.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_KV_H
 #define TANDEM_KERNELS_CPU_FAST_KV_H
@@ -14,7 +17,9 @@
 #include "kernels/cpu/fast/fast.h"
 
 struct kv {
+    struct kv *plain; /* of the reference, when the shape is not one of these panels; else NULL */
     struct kv_shape shape;
+    size_t kv_heads, dim; /* D of keys and of values */
     enum dtype dtype;
     enum w_format format;
     size_t key_bytes, value_bytes; /* of one block and KV head */
@@ -27,7 +32,7 @@ struct kv {
 /* Keys, then values, of (layer, block, KV head). */
 static inline uint8_t *kv_at(const struct kv *kv, size_t layer, size_t block, size_t kv_head)
 {
-    size_t index = (layer * kv->shape.blocks + block) * kv->shape.kv_heads + kv_head;
+    size_t index = (layer * kv->shape.blocks + block) * kv->kv_heads + kv_head;
     return kv->data + index * (kv->key_bytes + kv->value_bytes);
 }
 

@@ -2,6 +2,7 @@
 #include "kernels/cpu/fast/fast.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/plain/plain.h"
 
 #include <math.h>
 #include <omp.h>
@@ -26,17 +27,16 @@ void fast_residual_norm(struct device *d, struct stream *s, float *x, const void
     }
 }
 
-void fast_norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
-               int n, int width, void *y)
+void fast_norm(struct device *d, struct stream *s, const struct rows *x, const float *gain,
+               float eps, int n, int width, const struct rows *y)
 {
     (void)s;
-    enum dtype act = d->config.act;
-    size_t row_bytes = (size_t)width * dtype_size(act);
+    size_t from = x->stride * dtype_size(x->dtype), to = y->stride * dtype_size(y->dtype);
     int team = fast_threads(d, (size_t)n * (size_t)width);
 #pragma omp parallel for num_threads(team) schedule(static)
     for (int i = 0; i < n; i++)
-        d->isa->norm(act, (const uint8_t *)x + (size_t)i * row_bytes, gain, eps, (size_t)width, act,
-                     (uint8_t *)y + (size_t)i * row_bytes);
+        d->isa->norm(x->dtype, (const uint8_t *)x->data + (size_t)i * from, gain, eps,
+                     (size_t)width, y->dtype, (uint8_t *)y->data + (size_t)i * to);
 }
 
 /* Columns that are added up at a time, in f32. */
@@ -72,38 +72,6 @@ size_t fast_rows_scratch(const struct device_config *c)
     return cpu_scratch_size(mem_mul((size_t)c->threads, row), sizeof(float));
 }
 
-/* p = softmax(p), in place. expf and the order of the sum are the reference's. */
-static void softmax(float *p, int n)
-{
-    float most = -INFINITY, total = 0;
-    for (int e = 0; e < n; e++)
-        most = fmaxf(most, p[e]);
-    for (int e = 0; e < n; e++) {
-        p[e] = expf(p[e] - most);
-        total += p[e];
-    }
-    for (int e = 0; e < n; e++)
-        p[e] /= total;
-}
-
-/* The K largest of p, larger first, equal ones by lower number first; p is used up. */
-static void choose(const struct router_spec *spec, float *p, int32_t *ids, float *weights)
-{
-    float total = 0;
-    for (int k = 0; k < spec->topk; k++) {
-        int best = -1;
-        for (int e = 0; e < spec->experts; e++)
-            if (p[e] >= 0 && (best < 0 || p[e] > p[best]))
-                best = e;
-        ids[k] = best < 0 ? k : best; /* all NaN: any expert, the weight says what happened */
-        weights[k] = best < 0 ? NAN : p[best];
-        total += weights[k];
-        p[ids[k]] = -1;
-    }
-    for (int k = 0; spec->renormalize && k < spec->topk; k++)
-        weights[k] /= total;
-}
-
 /* p[i][e] = gate[e] . x[i] for a few rows. */
 static void score(const struct device *d, const float *gate, size_t experts, const uint8_t *x,
                   size_t rows, size_t width, float *wide, float *p)
@@ -117,7 +85,8 @@ static void score(const struct device *d, const float *gate, size_t experts, con
 }
 
 void fast_route(struct device *d, struct stream *s, const struct router_spec *spec,
-                const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights)
+                const float *gate, const float *bias, const void *x, int n, int hidden,
+                int32_t *ids, float *weights)
 {
     (void)s;
     if (spec->experts > MAX_EXPERTS || spec->topk > spec->experts)
@@ -139,38 +108,32 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
         score(d, gate, experts, (const uint8_t *)x + first * width * dtype_size(d->config.act),
               count, width, wide, p);
         for (size_t i = 0; i < count; i++) {
-            softmax(p + i * experts, spec->experts);
-            choose(spec, p + i * experts, ids + (first + i) * topk, weights + (first + i) * topk);
+            plain_scores(spec, p + i * experts);
+            plain_choose(spec, p + i * experts, bias, ids + (first + i) * topk,
+                         weights + (first + i) * topk);
         }
     }
 }
 
-/* ---- wire ----------------------------------------------------------------------------------- */
+/* ---- copies --------------------------------------------------------------------------------- */
 
-void fast_wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
-                      enum dtype wire, void *rows, float *scales)
+void fast_copy(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
+               int n, int width)
 {
     (void)s;
-    enum dtype act = d->config.act;
-    size_t width = (size_t)hidden, groups = (width + 127) / 128;
-    int team = fast_threads(d, (size_t)n * width);
+    size_t groups = ((size_t)width + ROWS_GROUP - 1) / ROWS_GROUP;
+    size_t read = from->stride * dtype_size(from->dtype),
+           write = to->stride * dtype_size(to->dtype);
+    int team = fast_threads(d, (size_t)n * (size_t)width);
 #pragma omp parallel for num_threads(team) schedule(static)
-    for (int i = 0; i < n; i++)
-        d->isa->wire_encode(act, (const uint8_t *)x + (size_t)i * width * dtype_size(act), width,
-                            wire, (uint8_t *)rows + (size_t)i * width * dtype_size(wire),
-                            wire == DTYPE_F8E4M3 ? scales + (size_t)i * groups : NULL);
-}
-
-void fast_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
-                      const float *scales, int n, int hidden, void *x)
-{
-    (void)s;
-    enum dtype act = d->config.act;
-    size_t width = (size_t)hidden, groups = (width + 127) / 128;
-    int team = fast_threads(d, (size_t)n * width);
-#pragma omp parallel for num_threads(team) schedule(static)
-    for (int i = 0; i < n; i++)
-        d->isa->wire_decode(wire, (const uint8_t *)rows + (size_t)i * width * dtype_size(wire),
-                            wire == DTYPE_F8E4M3 ? scales + (size_t)i * groups : NULL, width, act,
-                            (uint8_t *)x + (size_t)i * width * dtype_size(act));
+    for (size_t i = 0; i < (size_t)n; i++) {
+        const uint8_t *x = (const uint8_t *)from->data + i * read;
+        uint8_t *y = (uint8_t *)to->data + i * write;
+        if (from->dtype == DTYPE_F8E4M3)
+            d->isa->decode(x, from->scale + i * groups, (size_t)width, to->dtype, y);
+        else if (to->dtype == DTYPE_F8E4M3)
+            d->isa->encode(from->dtype, x, (size_t)width, y, to->scale + i * groups);
+        else
+            d->isa->convert(from->dtype, x, (size_t)width, to->dtype, y);
+    }
 }

@@ -73,42 +73,30 @@ static void dots(const float *gate, size_t experts, const float *x, size_t n, fl
     memcpy(p, sums, experts * sizeof *p);
 }
 
-#define WIRE_GROUP 128 /* columns that share one FP8 scale */
-
-static void wire_encode(enum dtype act, const void *x, size_t n, enum dtype wire, void *row,
-                        float *scales)
+static void encode(enum dtype from, const void *x, size_t n, void *codes, float *scales)
 {
-    if (wire != DTYPE_F8E4M3) {
-        convert(act, x, n, wire, row);
-        return;
-    }
-    for (size_t first = 0; first < n; first += WIRE_GROUP) {
-        size_t end = first + WIRE_GROUP < n ? first + WIRE_GROUP : n;
+    for (size_t first = 0; first < n; first += ROWS_GROUP) {
+        size_t end = first + ROWS_GROUP < n ? first + ROWS_GROUP : n;
         v16 most = v_set(0);
         for (size_t i = first; i < end; i += 16)
-            most = v_max(v_abs(get(act, x, i, up_to_16(end - i))), most); /* passes over NaN */
+            most = v_max(v_abs(get(from, x, i, up_to_16(end - i))), most); /* passes over NaN */
         float scale = v_most(most) / 448.0f;
         if (scale == 0)
             scale = 1.0f;
-        scales[first / WIRE_GROUP] = scale;
+        scales[first / ROWS_GROUP] = scale;
         v16 by = v_set(scale);
         for (size_t i = first; i < end; i += 16) {
             size_t m = up_to_16(end - i);
-            put(DTYPE_F8E4M3, row, i, m, v_div(get(act, x, i, m), by));
+            put(DTYPE_F8E4M3, codes, i, m, v_div(get(from, x, i, m), by));
         }
     }
 }
 
-static void wire_decode(enum dtype wire, const void *row, const float *scales, size_t n,
-                        enum dtype act, void *x)
+static void decode(const void *codes, const float *scales, size_t n, enum dtype to, void *x)
 {
-    if (wire != DTYPE_F8E4M3) {
-        convert(wire, row, n, act, x);
-        return;
-    }
     for (size_t i = 0; i < n; i += 16) {
         size_t m = up_to_16(n - i);
-        put(act, x, i, m, v_mul(get(wire, row, i, m), v_set(scales[i / WIRE_GROUP])));
+        put(to, x, i, m, v_mul(get(DTYPE_F8E4M3, codes, i, m), v_set(scales[i / ROWS_GROUP])));
     }
 }
 

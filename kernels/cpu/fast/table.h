@@ -5,7 +5,7 @@
 #define ISA_BODIES                                                                                 \
     .pack_row = pack_row, .swiglu = swiglu, .add = add, .store = store, .softmax = softmax,        \
     .merge = merge, .finish = finish, .rotate = rotate, .residual = residual, .norm = norm,        \
-    .dots = dots, .wire_encode = wire_encode, .wire_decode = wire_decode, .convert = convert,      \
-    .most = most_of, .masses = masses, .mass = mass, .pick = pick, .exp = exp_one
+    .dots = dots, .encode = encode, .decode = decode, .convert = convert, .most = most_of,         \
+    .masses = masses, .mass = mass, .pick = pick, .exp = exp_one
 
 #endif

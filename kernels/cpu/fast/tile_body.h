@@ -110,14 +110,19 @@ static void pack_row(enum dtype act, const void *from, size_t k, size_t before, 
 
 /* ---- results -------------------------------------------------------------------------------- */
 
-static void swiglu(const float *c, size_t rows, enum dtype act, enum x_format format, size_t at,
-                   uint8_t *to, size_t chunk)
+static void swiglu(const float *c, size_t rows, float limit, enum dtype act, enum x_format format,
+                   size_t at, uint8_t *to, size_t chunk)
 {
     uint8_t *place = x_at(to, chunk, format, at);
     for (size_t i = 0; i < rows; i++, c += PANEL, place += X_ROW) {
         v16 gate = v_load(c), up = v_load(c + 16);
         v16 below = v_add(v_set(1.0f), v_exp(v_sub(v_set(0), gate)));
-        v16 mid = v_mul(v_div(gate, below), up);
+        v16 open = v_div(gate, below);
+        if (limit > 0) {
+            open = v_min(v_set(limit), open); /* a NaN as the second one stays */
+            up = v_max(v_set(-limit), v_min(v_set(limit), up));
+        }
+        v16 mid = v_mul(open, up);
         bf16_t rounded[16];
         if (act == DTYPE_BF16) {
             v_store_bf16(rounded, 16, mid);

@@ -1,4 +1,4 @@
-#include "kernels/cpu/plain/plain.h"
+#include "kernels/cpu/plain/kept.h"
 
 void plain_embed(struct device *d, struct stream *s, const struct weight *table, const int32_t *ids,
                  int n, float *x)

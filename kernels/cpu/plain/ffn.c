@@ -1,4 +1,4 @@
-#include "kernels/cpu/plain/plain.h"
+#include "kernels/cpu/plain/kept.h"
 
 #include "base/mem.h"
 
@@ -19,7 +19,7 @@ static size_t mlp_bytes(const struct device *d, const struct mlp_part *m, enum w
 
 static struct mlp mlp_create(struct device *d, const struct mlp_part *m, enum weight_keep keep)
 {
-    struct mlp packed = {.inter = m->gate.n};
+    struct mlp packed = {.inter = m->gate.n, .limit = m->limit};
     if (packed.inter == 0)
         return packed;
     packed.gate = plain_weight_create(d, &m->gate, keep);
@@ -82,9 +82,14 @@ struct work {
     float *factors; /* [count] weights of the expert for these rows */
 };
 
-static float silu(float x)
+float plain_swiglu(float gate, float up, float limit)
 {
-    return x / (1.0f + expf(-x));
+    float open = gate / (1.0f + expf(-gate));
+    if (limit > 0) {
+        open = open > limit ? limit : open;
+        up = up > limit ? limit : up < -limit ? -limit : up;
+    }
+    return open * up;
 }
 
 /* mids = silu(gate x) * up x, rounded to the activation dtype. */
@@ -98,7 +103,8 @@ static void gate_up(const struct device *d, const struct mlp *m, const struct wo
         plain_weight_row(d, m->up, j, up);
         for (int i = 0; i < w->count; i++) {
             const float *x = w->xs + (size_t)w->rows[i] * w->hidden;
-            float mid = silu(plain_dot(x, gate, w->hidden)) * plain_dot(x, up, w->hidden);
+            float mid =
+                plain_swiglu(plain_dot(x, gate, w->hidden), plain_dot(x, up, w->hidden), m->limit);
             if (d->config.act == DTYPE_BF16)
                 mid = f32_from_bf16(bf16_from_f32(mid));
             w->mids[(size_t)i * m->inter + j] = mid;

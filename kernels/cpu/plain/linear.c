@@ -1,4 +1,4 @@
-#include "kernels/cpu/plain/plain.h"
+#include "kernels/cpu/plain/kept.h"
 
 #include <omp.h>
 

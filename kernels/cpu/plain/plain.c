@@ -26,9 +26,8 @@ size_t plain_scratch_bytes(const struct device_config *config)
         floats(rows, width) + floats(threads, width); /* linear; norm and route need less */
     most = larger(most, 2 * floats(rows, l->hidden) + floats(rows, l->inter) + 2 * floats(rows, 1) +
                             2 * floats(threads, width)); /* ffn */
-    most =
-        larger(most, floats(threads, l->context) + 3 * floats(threads, l->head_dim)); /* attend */
-    return larger(most, floats(threads, l->vocab));                                   /* sample */
+    most = larger(most, larger(plain_attend_scratch(config), plain_heads_scratch(config)));
+    return larger(most, floats(threads, l->vocab)); /* sample */
 }
 
 void plain_load(const struct device *d, enum dtype t, const void *from, size_t at, size_t n,
@@ -98,6 +97,9 @@ static const struct ops ops = {
     .weight_bytes = plain_weight_bytes,
     .weight_create = plain_weight_create,
     .weight_destroy = plain_weight_destroy,
+    .heads_bytes = plain_heads_bytes,
+    .heads_create = plain_heads_create,
+    .heads_destroy = plain_heads_destroy,
     .ffn_bytes = plain_ffn_bytes,
     .ffn_create = plain_ffn_create,
     .ffn_destroy = plain_ffn_destroy,
@@ -108,13 +110,15 @@ static const struct ops ops = {
     .embed = plain_embed,
     .residual_norm = plain_residual_norm,
     .norm = plain_norm,
+    .copy = plain_copy,
+    .bias = plain_bias,
+    .gate = plain_gate,
     .linear = plain_linear,
+    .linear_heads = plain_linear_heads,
     .rope_append = plain_rope_append,
     .attend = plain_attend,
     .route = plain_route,
     .ffn = plain_ffn,
-    .wire_encode = plain_wire_encode,
-    .wire_decode = plain_wire_decode,
     .sum = plain_sum,
     .gather = plain_gather,
     .sample = plain_sample,

@@ -3,8 +3,8 @@
  * These files are meant to be read beside ops.h, and are frozen: what they compute is what the fast
  * backends are tested against, so they are changed when the contract changes and not to be faster.
  * A fast backend may use any of these functions for what it does not speed up, as long as it takes
- * the whole group that shares a packed form (weight, ffn, kv) and opens its device with at least
- * plain_scratch_bytes().
+ * the whole group that shares a packed form (weight, heads, ffn, kv) and opens its device with the
+ * scratch memory that they need. What those forms are is in kept.h, which only these files read.
  *
  * Threads: loops over rows or over outputs are shared out by OpenMP. Each output is made by one
  * thread, in an order that does not depend on how many there are.
@@ -16,37 +16,6 @@
 
 /* Experts of a router; the public models have at most a few hundred. */
 #define PLAIN_MAX_EXPERTS 1024
-
-/* W[n][k] without gaps, in its form. */
-struct weight {
-    struct weight_form form;
-    size_t n, k;
-    void *data;          /* numbers; F8, I8: [n][k]; I4: [n][k/2], of two inputs the first is low */
-    float *scale;        /* F8: scales of the blocks touched */
-    size_t scale_stride; /* F8: f32 between block rows */
-    size_t row0, col0;   /* F8: of element (0, 0) within its block: 0..127 */
-    void *factors;  /* I8, I4: of form.factor, [n][outer groups] d, or d and m where m is own */
-    int8_t *smalls; /* I8, I4: [n][inner groups] scale, min, as far as the form has them */
-};
-
-struct mlp {
-    size_t inter; /* 0: nothing here, the weights are NULL */
-    struct weight *gate, *up, *down;
-};
-
-struct ffn {
-    size_t hidden;
-    int first_expert, n_experts;
-    struct mlp *experts; /* [n_experts] */
-    struct mlp shared;
-};
-
-/* [layers][blocks][KV_BLOCK][kv_heads][D], keys and values apart, in the device's KV dtype. */
-struct kv {
-    struct kv_shape shape;
-    enum dtype dtype;
-    unsigned char *keys, *values;
-};
 
 /* ---- helpers (plain.c) ----------------------------------------------------------------------- */
 
@@ -75,9 +44,22 @@ float plain_dot(const float *a, const float *b, size_t n);
 /* Row j of the weight as f32 [k]. */
 void plain_weight_row(const struct device *d, const struct weight *w, size_t j, float *to);
 
-/* The place of token `pos` of segment `seg` in the cache, in elements: its first KV head. */
-size_t plain_kv_at(const struct kv *kv, int layer, const struct attn_batch *batch, int seg,
-                   int pos);
+/* The place of token `pos` of segment `seg` in the cache, in tokens. */
+size_t plain_kv_token(const struct kv *kv, int layer, const struct attn_batch *batch, int seg,
+                      int pos);
+
+/* The two halves of the router, for one row: logits become scores in place; scores become the
+ * choice. A fast backend that makes the logits its own way takes both. */
+void plain_scores(const struct router_spec *spec, float *p);
+void plain_choose(const struct router_spec *spec, const float *score, const float *bias,
+                  int32_t *ids, float *weights);
+
+/* silu(gate) * up within its limit (ops.h: struct mlp_part). */
+float plain_swiglu(float gate, float up, float limit);
+
+/* Scratch memory of single operations, for backends that take them over. */
+size_t plain_attend_scratch(const struct device_config *config);
+size_t plain_heads_scratch(const struct device_config *config);
 
 /* ---- the operations (see ops.h), one a file -------------------------------------------------- */
 
@@ -87,6 +69,12 @@ struct weight *plain_weight_create(struct device *d, const struct weight_part *w
                                    enum weight_keep keep);
 struct weight *plain_table_create(struct device *d, const struct weight_part *w);
 void plain_weight_destroy(struct device *d, struct weight *w);
+
+size_t plain_heads_bytes(const struct device *d, const struct weight_part *w, int heads,
+                         enum weight_keep keep);
+struct weight_heads *plain_heads_create(struct device *d, const struct weight_part *w, int heads,
+                                        enum weight_keep keep);
+void plain_heads_destroy(struct device *d, struct weight_heads *w);
 
 size_t plain_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
 struct ffn *plain_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
@@ -101,24 +89,29 @@ void plain_embed(struct device *d, struct stream *s, const struct weight *table,
 void plain_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
                          int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
                          int hidden, void *y);
-void plain_norm(struct device *d, struct stream *s, const void *x, const float *gain, float eps,
-                int n, int width, void *y);
+void plain_norm(struct device *d, struct stream *s, const struct rows *x, const float *gain,
+                float eps, int n, int width, const struct rows *y);
+void plain_copy(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
+                int n, int width);
+void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x);
+void plain_gate(struct device *d, struct stream *s, const float *g, int n, int heads, int width,
+                void *x);
 void plain_linear(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,
                   void *y, enum dtype y_dtype);
-void plain_rope_append(struct device *d, struct stream *s, struct kv *kv, int layer,
-                       const struct attn_batch *batch, const float *angles, int heads, void *q,
-                       void *k, const void *v);
-void plain_attend(struct device *d, struct stream *s, const struct kv *kv, int layer,
-                  const struct attn_batch *batch, int heads, const void *q, void *out);
+void plain_linear_heads(struct device *d, struct stream *s, const struct weight_heads *w,
+                        const struct rows *x, int x_step, int n, const struct rows *y, int y_step);
+void plain_rope_append(struct device *d, struct stream *s, const struct attn_spec *spec,
+                       struct kv *kv, int layer, const struct attn_batch *batch,
+                       const float *angles, void *q, void *k, const void *v);
+void plain_attend(struct device *d, struct stream *s, const struct attn_spec *spec,
+                  const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
+                  void *out);
 void plain_route(struct device *d, struct stream *s, const struct router_spec *spec,
-                 const float *gate, const void *x, int n, int hidden, int32_t *ids, float *weights);
+                 const float *gate, const float *bias, const void *x, int n, int hidden,
+                 int32_t *ids, float *weights);
 void plain_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,
                const int32_t *ids, const float *weights, int topk, int n, void *out,
                enum dtype out_dtype);
-void plain_wire_encode(struct device *d, struct stream *s, const void *x, int n, int hidden,
-                       enum dtype wire, void *rows, float *scales);
-void plain_wire_decode(struct device *d, struct stream *s, enum dtype wire, const void *rows,
-                       const float *scales, int n, int hidden, void *x);
 void plain_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
                enum dtype dtype, int n, int width, void *out);
 void plain_gather(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,

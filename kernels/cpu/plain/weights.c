@@ -1,6 +1,6 @@
 /* weights.c - matrices as the reference keeps them (kernels/weights/form.h); and one row of them as
  * f32. */
-#include "kernels/cpu/plain/plain.h"
+#include "kernels/cpu/plain/kept.h"
 
 #include "base/mem.h"
 

@@ -1,0 +1,32 @@
+/* gate.c - what is done to activations element by element: a bias, and a gate for every head. */
+#include "kernels/cpu/plain/plain.h"
+
+#include <math.h>
+
+void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x)
+{
+    (void)s;
+    size_t w = (size_t)width;
+#pragma omp parallel for num_threads(d->threads)
+    for (size_t i = 0; i < (size_t)n * w; i++) {
+        float value;
+        plain_load(d, d->config.act, x, i, 1, &value);
+        plain_store_one(d->config.act, value + bias[i % w], x, i);
+    }
+}
+
+void plain_gate(struct device *d, struct stream *s, const float *g, int n, int heads, int width,
+                void *x)
+{
+    (void)s;
+    size_t w = (size_t)width;
+#pragma omp parallel for num_threads(d->threads)
+    for (size_t h = 0; h < (size_t)n * (size_t)heads; h++) {
+        float open = 1.0f / (1.0f + expf(-g[h]));
+        for (size_t i = h * w; i < (h + 1) * w; i++) {
+            float value;
+            plain_load(d, d->config.act, x, i, 1, &value);
+            plain_store_one(d->config.act, value * open, x, i);
+        }
+    }
+}

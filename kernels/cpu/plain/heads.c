@@ -1,0 +1,70 @@
+/* heads.c - a matrix for every head: latent attention's way into and out of its cache. */
+#include "kernels/cpu/plain/kept.h"
+
+#include "base/mem.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+struct weight_heads {
+    int heads;
+    struct weight **head; /* [heads] */
+};
+
+size_t plain_heads_bytes(const struct device *d, const struct weight_part *w, int heads,
+                         enum weight_keep keep)
+{
+    size_t bytes = 0;
+    for (int h = 0; h < heads; h++)
+        bytes += plain_weight_bytes(d, &w[h], keep);
+    return bytes;
+}
+
+struct weight_heads *plain_heads_create(struct device *d, const struct weight_part *w, int heads,
+                                        enum weight_keep keep)
+{
+    struct weight_heads *all = mem_new(1, sizeof *all);
+    all->heads = heads;
+    all->head = mem_new((size_t)heads, sizeof *all->head);
+    for (int h = 0; h < heads; h++)
+        all->head[h] = plain_weight_create(d, &w[h], keep);
+    return all;
+}
+
+void plain_heads_destroy(struct device *d, struct weight_heads *w)
+{
+    if (!w)
+        return;
+    for (int h = 0; h < w->heads; h++)
+        plain_weight_destroy(d, w->head[h]);
+    free(w->head);
+    free(w);
+}
+
+size_t plain_heads_scratch(const struct device_config *c)
+{
+    size_t width = c->limits.head_dim;
+    return 2 * cpu_scratch_size(mem_mul((size_t)c->threads, width), sizeof(float));
+}
+
+void plain_linear_heads(struct device *d, struct stream *s, const struct weight_heads *w,
+                        const struct rows *x, int x_step, int n, const struct rows *y, int y_step)
+{
+    (void)s;
+    size_t in = w->head[0]->k, out = w->head[0]->n;
+    cpu_scratch_begin(d);
+    float *weights = cpu_scratch(d, (size_t)d->threads * in, sizeof(float));
+    float *inputs = cpu_scratch(d, (size_t)d->threads * in, sizeof(float));
+#pragma omp parallel for num_threads(d->threads)
+    for (size_t task = 0; task < (size_t)w->heads * out; task++) {
+        size_t h = task / out, j = task % out;
+        float *row = weights + (size_t)omp_get_thread_num() * in;
+        float *input = inputs + (size_t)omp_get_thread_num() * in;
+        plain_weight_row(d, w->head[h], j, row);
+        for (size_t i = 0; i < (size_t)n; i++) {
+            plain_load(d, x->dtype, x->data, i * x->stride + h * (size_t)x_step, in, input);
+            plain_store_one(y->dtype, plain_dot(input, row, in), y->data,
+                            i * y->stride + h * (size_t)y_step + j);
+        }
+    }
+}
