@@ -1,12 +1,16 @@
 /* main.c - the command line: one subcommand, its options, its exit status.
  *
  * Only `run` starts MPI. Every message for the user goes to stderr with the program's name before
- * it; what was asked for goes to stdout.
+ * it; what was asked for goes to stdout. A subcommand is a table of its options (command/options.h)
+ * and a function.
  */
 #include "base/err.h"
 #include "base/mem.h"
+#include "command/manual.h"
+#include "command/options.h"
 #include "data/export.h"
 #include "data/import.h"
+#include "kernels/device.h"
 #include "model/generate.h"
 #include "plan/plan.h"
 #include "plan/tables.h"
@@ -15,12 +19,14 @@
 #include "roles/stop.h"
 
 #include <errno.h>
-#include <getopt.h>
+#include <hdf5.h>
+#include <mpi.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #ifndef TANDEM_VERSION
@@ -28,8 +34,8 @@
 #endif
 
 struct command {
-    const char *name, *arguments, *what;
-    int (*run)(int argc, char **argv);
+    struct usage usage;
+    int (*run)(const struct usage *usage, int argc, char **argv);
 };
 
 static int complain(const struct err *e, int status)
@@ -38,121 +44,134 @@ static int complain(const struct err *e, int status)
     return status;
 }
 
+/* What a subcommand returns when its options were not all it needs: help was printed, or an error. */
+static int ended(int parsed, const struct err *e)
+{
+    return parsed > 0 ? EXIT_DONE : complain(e, EXIT_INPUT);
+}
+
+#define AT(type, member) .offset = offsetof(struct type, member)
+#define NO_MORE                                                                                    \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+
 /* ---- run and check -------------------------------------------------------------------------- */
 
-struct job_arguments {
-    const char *job;
-    const char **overrides;
-    size_t n_overrides;
+struct job_options {
+    struct texts overrides;
     enum role role;
 };
 
-static int parse_role(const char *text, enum role *role, struct err *e)
+static int read_role(void *member, const char *name, const char *value, struct err *e)
 {
-    if (strcmp(text, "attention") == 0)
+    enum role *role = member;
+    if (strcmp(value, "attention") == 0)
         *role = ROLE_ATTENTION;
-    else if (strcmp(text, "ffn") == 0)
+    else if (strcmp(value, "ffn") == 0)
         *role = ROLE_FFN;
     else
-        return err_set(e, "--role is attention or ffn, not '%s'", text);
+        return err_set(e, "--%s is attention or ffn, not '%s'", name, value);
     return 0;
 }
 
-static int parse_job_arguments(int argc, char **argv, struct job_arguments *a, struct err *e)
+static const struct option_row run_options[] = {
+    {"set", "KEY=VALUE", "change one key of the job, as often as wanted (`tandem keys` names them)",
+     OPTION_TEXTS, AT(job_options, overrides)},
+    {"role", "attention|ffn",
+     "what this rank is, on every rank of an MPMD start or a heterogeneous job; "
+     "else attention ranks come first",
+     OPTION_READ, AT(job_options, role), read_role},
+    NO_MORE,
+};
+static const struct option_row check_options[] = {
+    {"set", "KEY=VALUE", "change one key of the job, as often as wanted", OPTION_TEXTS,
+     AT(job_options, overrides)},
+    NO_MORE,
+};
+
+static bool asks_for_help(int argc, char **argv)
 {
-    static const struct option options[] = {{"role", required_argument, NULL, 'r'},
-                                            {"set", required_argument, NULL, 's'},
-                                            {NULL, 0, NULL, 0}};
-    int option;
-    *a = (struct job_arguments){.overrides = mem_new((size_t)argc, sizeof(char *))};
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 's')
-            a->overrides[a->n_overrides++] = optarg;
-        else if (option != 'r')
-            return err_set(e, "see `tandem help`");
-        else if (parse_role(optarg, &a->role, e) != 0)
-            return -1;
-    }
-    if (argc - optind != 1)
-        return err_set(e, "`tandem %s` takes one job file, but %d were given; see `tandem help`",
-                       argv[0], argc - optind);
-    a->job = argv[optind];
-    return 0;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
 }
 
-static int command_run(int argc, char **argv)
+static int command_run(const struct usage *usage, int argc, char **argv)
 {
     struct comm comm;
-    struct job_arguments a;
+    struct job_options o = {.overrides = {NULL, 0}};
     struct err e = {{0}};
+    char **operands;
+    if (asks_for_help(argc, argv)) /* without starting MPI */
+        return ended(options_parse(usage, argc, argv, &o, &operands, &e), &e);
     stop_on_signals();
     comm_start(&comm, &argc, &argv);
     int status = EXIT_INPUT;
-    if (comm_agree(&comm, parse_job_arguments(argc, argv, &a, &e) == 0, &e)) {
-        struct run_options options = {a.job, a.overrides, a.n_overrides, a.role};
+    if (comm_agree(&comm, options_parse(usage, argc, argv, &o, &operands, &e) == 0, &e)) {
+        struct run_options options = {operands[0], o.overrides.items, o.overrides.n, o.role};
         status = run_job(&comm, &options);
     }
-    free(a.overrides);
+    free(o.overrides.items);
     comm_finish(&comm);
     return status;
 }
 
-static int command_check(int argc, char **argv)
+static int command_check(const struct usage *usage, int argc, char **argv)
 {
-    struct job_arguments a;
+    struct job_options o = {.overrides = {NULL, 0}};
     struct err e = {{0}};
-    int status = parse_job_arguments(argc, argv, &a, &e);
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
     if (status == 0)
-        status = check_job(a.job, a.overrides, a.n_overrides, stdout, &e);
-    free(a.overrides);
-    return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
+        status = check_job(operands[0], o.overrides.items, o.overrides.n, stdout, &e);
+    free(o.overrides.items);
+    return status == 0 ? EXIT_DONE : ended(status, &e);
 }
 
 /* ---- import and export ---------------------------------------------------------------------- */
 
-static int parse_import(int argc, char **argv, struct import_options *o, struct err *e)
+static int read_format(void *member, const char *name, const char *value, struct err *e)
 {
-    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
-                                            {"text", required_argument, NULL, 't'},
-                                            {"template", required_argument, NULL, 'T'},
-                                            {"tokens", required_argument, NULL, 'k'},
-                                            {"id", required_argument, NULL, 'i'},
-                                            {"max-new-tokens", required_argument, NULL, 'm'},
-                                            {"keep", required_argument, NULL, 'K'},
-                                            {"strict", no_argument, NULL, 's'},
-                                            {"force", no_argument, NULL, 'F'},
-                                            {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        const char **text = option == 't'   ? &o->text_field
-                            : option == 'T' ? &o->text_template
-                            : option == 'k' ? &o->tokens_field
-                            : option == 'i' ? &o->id_field
-                            : option == 'm' ? &o->limit_field
-                            : option == 'K' ? &o->keep
-                                            : NULL;
-        if (text)
-            *text = optarg;
-        o->strict |= option == 's';
-        o->force |= option == 'F';
-        if (option == 'f' && records_format(optarg, &o->format) != 0)
-            return err_set(e, "--format is jsonl, csv, tsv or text, not '%s'", optarg);
-        if (option == '?')
-            return err_set(e, "see `tandem help`");
-    }
-    if (argc - optind != 2)
-        return err_set(e, "`tandem import` takes the file to read and the HDF5 file to write");
+    if (records_format(value, member) != 0)
+        return err_set(e, "--%s is jsonl, csv, tsv or text, not '%s'", name, value);
     return 0;
 }
 
-static int command_import(int argc, char **argv)
+static const struct option_row import_rows[] = {
+    {"format", "FORMAT",
+     "jsonl, csv, tsv or text; else told from the content (tables: from the name)", OPTION_READ,
+     AT(import_options, format), read_format},
+    {"text", "FIELD", "the prompt; may be a path (body.prompt). Default: text, or prompt",
+     OPTION_TEXT, AT(import_options, text_field)},
+    {"template", "TEXT", "prompts from several fields: \"{problem}\\n{context}\"", OPTION_TEXT,
+     AT(import_options, text_template)},
+    {"tokens", "FIELD", "prompts are arrays of token ids", OPTION_TEXT,
+     AT(import_options, tokens_field)},
+    {"id", "FIELD", "default: id, where there is one", OPTION_TEXT, AT(import_options, id_field)},
+    {"max-new-tokens", "FIELD", "a prompt's own limit. Default: max_new_tokens", OPTION_TEXT,
+     AT(import_options, limit_field)},
+    {"keep", "FIELD,...", "fields that travel into the output. Default: all; \"\": none",
+     OPTION_TEXT, AT(import_options, keep)},
+    {"strict", NULL, "refuse a record that cannot be used, instead of making it an error row",
+     OPTION_FLAG, AT(import_options, strict)},
+    {"force", NULL, "replace the file when it exists", OPTION_FLAG, AT(import_options, force)},
+    NO_MORE,
+};
+
+static int command_import(const struct usage *usage, int argc, char **argv)
 {
     struct import_result result;
     struct err e = {{0}};
     struct import_options o = {.notes = stderr};
-    if (parse_import(argc, argv, &o, &e) != 0 ||
-        import_prompts(argv[optind], argv[optind + 1], &o, &result, &e) != 0)
-        return complain(&e, EXIT_INPUT);
-    printf("%s: %zu prompts", argv[optind + 1], result.rows);
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0)
+        status = import_prompts(operands[0], operands[1], &o, &result, &e);
+    if (status != 0)
+        return ended(status, &e);
+    printf("%s: %zu prompts", operands[1], result.rows);
     if (result.bad)
         printf(", %zu of them will be error rows", result.bad);
     if (result.duplicates)
@@ -161,80 +180,77 @@ static int command_import(int argc, char **argv)
     return EXIT_DONE;
 }
 
-static int parse_export(int argc, char **argv, struct export_options *o, const char **to,
-                        struct err *e)
-{
-    static const struct option options[] = {
-        {"tokens", no_argument, NULL, 't'},   {"logprobs", no_argument, NULL, 'l'},
-        {"partial", no_argument, NULL, 'p'},  {"prompts", required_argument, NULL, 'P'},
-        {"to", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        o->tokens |= option == 't';
-        o->logprobs |= option == 'l';
-        o->partial |= option == 'p';
-        if (option == 'P')
-            o->prompts = optarg;
-        if (option == 'o')
-            *to = optarg;
-        if (option == '?')
-            return err_set(e, "see `tandem help`");
-    }
-    if (argc - optind != 1)
-        return err_set(e, "`tandem export` takes one output file of a job");
-    return 0;
-}
+struct export_command {
+    struct export_options options;
+    const char *to;
+};
 
-static int command_export(int argc, char **argv)
+static const struct option_row export_rows[] = {
+    {"tokens", NULL, "token ids of every completion", OPTION_FLAG,
+     AT(export_command, options.tokens)},
+    {"logprobs", NULL, "and their logarithmic probabilities", OPTION_FLAG,
+     AT(export_command, options.logprobs)},
+    {"partial", NULL, "what is finished so far of a job that is not", OPTION_FLAG,
+     AT(export_command, options.partial)},
+    {"prompts", "FILE.h5", "with --partial: where ids are", OPTION_TEXT,
+     AT(export_command, options.prompts)},
+    {"to", "FILE", "write here instead of to standard output", OPTION_TEXT, AT(export_command, to)},
+    NO_MORE,
+};
+
+static int command_export(const struct usage *usage, int argc, char **argv)
 {
     struct err e = {{0}};
-    const char *to = NULL;
-    struct export_options o = {0};
-    if (parse_export(argc, argv, &o, &to, &e) != 0)
-        return complain(&e, EXIT_INPUT);
-    FILE *out = to ? fopen(to, "w") : stdout;
+    struct export_command o = {.to = NULL};
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status != 0)
+        return ended(status, &e);
+    FILE *out = o.to ? fopen(o.to, "w") : stdout;
     if (!out) {
-        err_set(&e, "%s: cannot be written: %s", to, strerror(errno));
+        err_set(&e, "%s: cannot be written: %s", o.to, strerror(errno));
         return complain(&e, EXIT_INPUT);
     }
-    int status = export_completions(argv[optind], out, &o, &e);
+    status = export_completions(operands[0], out, &o.options, &e);
     if (fflush(out) != 0 && status == 0)
-        status = err_set(&e, "%s: %s", to ? to : "standard output", strerror(errno));
-    if (to)
+        status = err_set(&e, "%s: %s", o.to ? o.to : "standard output", strerror(errno));
+    if (o.to)
         fclose(out);
     return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
 }
 
 /* ---- generate ------------------------------------------------------------------------------- */
 
-/* --tokenizer DIRECTORY, or NAME=VALUE for one of generate_names(); one directory to write. */
-static int parse_generate(int argc, char **argv, struct generate_options *o, struct err *e)
-{
-    for (int i = 1; i < argc; i++) {
-        char *equals = strchr(argv[i], '=');
-        if (strcmp(argv[i], "--tokenizer") == 0 && i + 1 < argc) {
-            o->tokenizer = argv[++i];
-        } else if (equals) {
-            *equals = 0;
-            if (generate_set(o, argv[i], equals + 1, e) != 0)
-                return -1;
-        } else if (o->directory || argv[i][0] == '-') {
-            return err_set(e, "`tandem generate` does not know '%s'; see `tandem help`", argv[i]);
-        } else {
-            o->directory = argv[i];
-        }
-    }
-    if (!o->directory)
-        return err_set(e, "`tandem generate` takes the directory to write");
-    return 0;
-}
+static const struct option_row generate_rows[] = {
+    {"tokenizer", "DIRECTORY",
+     "a tokenizer that is copied beside the weights; prompts of token ids need none", OPTION_TEXT,
+     AT(generate_options, tokenizer)},
+    NO_MORE,
+};
 
-static int command_generate(int argc, char **argv)
+static int command_generate(const struct usage *usage, int argc, char **argv)
 {
     struct err e = {{0}};
     struct generate_options o;
+    char **operands;
     generate_defaults(&o);
-    if (parse_generate(argc, argv, &o, &e) != 0 || generate_checkpoint(&o, &e) != 0)
-        return complain(&e, EXIT_INPUT);
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    for (char **pair = operands + 1; status == 0 && *pair; pair++) {
+        char *equals = strchr(*pair, '=');
+        if (!equals) {
+            status =
+                err_set(&e, "wanted NAME=VALUE, found '%s'; see `tandem generate --help`", *pair);
+            break;
+        }
+        *equals = 0;
+        status = generate_set(&o, *pair, equals + 1, &e);
+    }
+    if (status == 0) {
+        o.directory = operands[0];
+        status = generate_checkpoint(&o, &e);
+    }
+    if (status != 0)
+        return ended(status, &e);
     printf("%s: %zu parameters, %.2f GB\n", o.directory, generate_parameters(&o),
            (double)generate_bytes(&o) / 1e9);
     return EXIT_DONE;
@@ -242,117 +258,203 @@ static int command_generate(int argc, char **argv)
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 
-static int command_plan(int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"cluster", required_argument, NULL, 'o'}, {"context", required_argument, NULL, 'o'},
-        {"tpot", required_argument, NULL, 'o'},    {"weights", required_argument, NULL, 'o'},
-        {"kv", required_argument, NULL, 'o'},      {"report", no_argument, NULL, 'r'},
-        {"cards", no_argument, NULL, 'c'},         {NULL, 0, NULL, 0}};
-    struct plan_options o;
-    struct err e = {{0}};
-    bool only_tables = false;
-    int which = 0;
-    plan_defaults(&o);
-    for (int option; (option = getopt_long(argc, argv, "", options, &which)) != -1;) {
-        if (option == '?')
-            return complain((err_set(&e, "see `tandem help`"), &e), EXIT_INPUT);
-        if (option == 'o' && plan_set(&o, options[which].name, optarg, &e) != 0)
-            return complain(&e, EXIT_INPUT);
-        if (option == 'r')
-            tables_print(stdout);
-        if (option == 'c')
-            plan_cards(stdout);
-        only_tables |= option == 'r' || option == 'c';
-    }
-    if (only_tables && optind == argc)
-        return EXIT_DONE;
-    o.model = argv[optind];
-    int status =
-        argc - optind == 1
-            ? plan_print(&o, stdout, &e)
-            : err_set(&e, "`tandem plan` takes one model: a directory with config.json, or "
-                          "a name such as step3");
-    return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
-}
-
-/* ---- help ----------------------------------------------------------------------------------- */
-
-static int command_help(int argc, char **argv);
-
-static int command_version(int argc, char **argv)
-{
-    (void)argc, (void)argv;
-    printf("tandem %s\n", TANDEM_VERSION);
-    return EXIT_DONE;
-}
-
-static const struct command commands[] = {
-    {"run", "JOB.yaml [--set KEY=VALUE]... [--role attention|ffn]",
-     "decode the job's prompts; started by mpirun or srun. The same command continues",
-     command_run},
-    {"check", "JOB.yaml [--set KEY=VALUE]...",
-     "dry run: validate everything, print layout, memory and the first prompt", command_check},
-    {"import",
-     "IN OUT.h5 [--format jsonl|csv|tsv|text] [--text FIELD | --template TEXT | --tokens FIELD] "
-     "[--id FIELD] [--max-new-tokens FIELD] [--keep FIELD,...] [--strict] [--force]",
-     "prompts from JSON Lines, CSV, TSV or plain text, also gzip (- is standard input), into an "
-     "HDF5 "
-     "file",
-     command_import},
-    {"export", "OUTPUT.h5 [--tokens] [--logprobs] [--partial] [--prompts FILE.h5] [--to FILE]",
-     "completions as JSON Lines; --partial: of a job that is not finished", command_export},
-    {"generate", "DIRECTORY [NAME=VALUE]... [--tokenizer DIRECTORY]",
-     "a checkpoint with random weights, for measuring", command_generate},
-    {"plan",
-     "MODEL [--cluster CARD|ATTENTION+FFN|FILE.yaml] [--context 8K] [--tpot 50ms] "
-     "[--weights fp8] [--kv fp8] [--report] [--cards]",
-     "what a model needs on a cluster, from its config.json alone, and the best layouts; "
-     "--report: the tables of the Step-3 report",
-     command_plan},
-    {"version", "", "print the version", command_version},
-    {"help", "", "print this", command_help},
+struct plan_command {
+    struct plan_options options;
+    bool report, cards;
 };
 
-static int command_help(int argc, char **argv)
+static int read_plan(void *member, const char *name, const char *value, struct err *e)
 {
-    (void)argc, (void)argv;
-    printf("Tandem decodes prompts with large mixture-of-experts models on MPI clusters.\n\n");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        printf("  tandem %s %s\n      %s\n", commands[i].name, commands[i].arguments,
-               commands[i].what);
-    printf("\nNames for generate:");
-    for (const char *const *name = generate_names(); *name; name++)
-        printf(" %s", *name);
-    printf("\nExit status: 0 done, 1 wrong input, 2 failed while running, 75 unfinished: the same "
-           "command continues.\n");
+    return plan_set(member, name, value, e);
+}
+
+#define PLAN(name, value, what)                                                                    \
+    {                                                                                              \
+        name, value, what, OPTION_READ, AT(plan_command, options), read_plan                       \
+    }
+
+static const struct option_row plan_rows[] = {
+    PLAN("cluster", "CLUSTER", "a card, ATTENTION+FFN (h20+h800), or a YAML file. Default: h800"),
+    PLAN("context", "TOKENS", "of every sequence. Default: 8K"),
+    PLAN("tpot", "TIME", "the longest time per output token. Default: 50ms"),
+    PLAN("weights", "FORMAT", "f32, bf16, fp8, int8 or int4. Default: fp8"),
+    PLAN("kv", "FORMAT", "of the KV cache: f32, bf16 or fp8. Default: fp8"),
+    {"report", NULL, "the tables of the Step-3 report, beside its figures", OPTION_FLAG,
+     AT(plan_command, report)},
+    {"cards", NULL, "the cards that are known", OPTION_FLAG, AT(plan_command, cards)},
+    NO_MORE,
+};
+
+static int command_plan(const struct usage *usage, int argc, char **argv)
+{
+    struct plan_command o = {.report = false};
+    struct err e = {{0}};
+    char **operands;
+    plan_defaults(&o.options);
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0 && o.report)
+        tables_print(stdout);
+    if (status == 0 && o.cards)
+        plan_cards(stdout);
+    o.options.model = operands[0];
+    if (status == 0 && operands[0])
+        status = plan_print(&o.options, stdout, &e);
+    else if (status == 0 && !o.report && !o.cards)
+        status = err_set(
+            &e, "wanted a model: a directory with config.json, or a name such as step3; see "
+                "`tandem plan --help`");
+    return status == 0 ? EXIT_DONE : ended(status, &e);
+}
+
+/* ---- what explains itself ------------------------------------------------------------------- */
+
+static const struct option_row no_options[] = {NO_MORE};
+
+static int command_keys(const struct usage *usage, int argc, char **argv);
+static int command_version(const struct usage *usage, int argc, char **argv);
+static int command_help(const struct usage *usage, int argc, char **argv);
+
+static const struct command commands[] = {
+    {{"run", "JOB.yaml", 1, 1,
+      "decode the job's prompts; the same command continues an unfinished job",
+      "Started by mpirun or srun with as many ranks as the job's layout has: mpirun -n 2 tandem "
+      "run job.yaml. "
+      "A colocated layout of one rank needs neither.",
+      run_options},
+     command_run},
+    {{"check", "JOB.yaml", 1, 1,
+      "dry run: validate everything, print layout, memory and the first prompt", NULL,
+      check_options},
+     command_check},
+    {{"import", "IN OUT.h5", 2, 2,
+      "prompts from JSON Lines, CSV, TSV or plain text into an HDF5 file",
+      "IN may be compressed by gzip; - is standard input. Paths lead through objects and arrays: "
+      "body.messages.0.content.",
+      import_rows},
+     command_import},
+    {{"export", "OUTPUT.h5", 1, 1, "completions as JSON Lines", NULL, export_rows}, command_export},
+    {{"plan", "[MODEL]", 0, 1,
+      "what a model needs on a cluster, from its config.json alone, and the best layouts",
+      "MODEL is a directory with config.json, or one of step3, deepseek-v3, kimi-k2, qwen3-235b, "
+      "qwen3-32b.",
+      plan_rows},
+     command_plan},
+    {{"generate", "DIRECTORY [NAME=VALUE]...", 1, 64,
+      "a checkpoint with random weights, for measuring", NULL, generate_rows},
+     command_generate},
+    {{"keys", "", 0, 0, "every key of a job file with its default and meaning, as a job file", NULL,
+      no_options},
+     command_keys},
+    {{"version", "", 0, 0, "the version, and what is built in", NULL, no_options}, command_version},
+    {{"help", "[COMMAND|man|bash]", 0, 1,
+      "this list; of a command; the manual page; completion for bash", NULL, no_options},
+     command_help},
+};
+#define N_COMMANDS (sizeof commands / sizeof *commands)
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(name, commands[i].usage.name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int command_keys(const struct usage *usage, int argc, char **argv)
+{
+    struct err e;
+    char **operands;
+    int status = options_parse(usage, argc, argv, NULL, &operands, &e);
+    if (status != 0)
+        return ended(status, &e);
+    manual_keys(stdout);
     return EXIT_DONE;
 }
+
+static int command_version(const struct usage *usage, int argc, char **argv)
+{
+    struct err e;
+    char **operands;
+    int status = options_parse(usage, argc, argv, NULL, &operands, &e);
+    if (status != 0)
+        return ended(status, &e);
+    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+    int n;
+    unsigned hdf5[3];
+    MPI_Get_library_version(mpi, &n);
+    H5get_libversion(&hdf5[0], &hdf5[1], &hdf5[2]);
+    printf("tandem %s\nkernels:", TANDEM_VERSION);
+    for (const struct backend *const *b = backend_all(); *b; b++)
+        printf(" %s%s", (*b)->name, (*b)->usable(&e) == 0 ? "" : " (not on this machine)");
+    printf("\nMPI:     %.*s\nHDF5:    %u.%u.%u\n", (int)strcspn(mpi, ",\n"), mpi, hdf5[0], hdf5[1],
+           hdf5[2]);
+    return EXIT_DONE;
+}
+
+static int command_help(const struct usage *usage, int argc, char **argv)
+{
+    struct err e;
+    char **operands;
+    const struct usage *usages[N_COMMANDS];
+    int status = options_parse(usage, argc, argv, NULL, &operands, &e);
+    if (status != 0)
+        return ended(status, &e);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        usages[i] = &commands[i].usage;
+    const char *what = operands[0] ? operands[0] : "";
+    const struct command *one = find_command(what);
+    if (one) {
+        options_help(&one->usage, stdout);
+        if (one->run == command_generate) {
+            printf("\nNames:");
+            for (const char *const *name = generate_names(); *name; name++)
+                printf(" %s", *name);
+            printf("\n");
+        }
+    } else if (strcmp(what, "man") == 0) {
+        manual_page(usages, N_COMMANDS, TANDEM_VERSION, stdout);
+    } else if (strcmp(what, "bash") == 0) {
+        manual_completion(usages, N_COMMANDS, stdout);
+    } else {
+        manual_help(usages, N_COMMANDS, stdout);
+    }
+    return EXIT_DONE;
+}
+
+/* ---- main ----------------------------------------------------------------------------------- */
 
 /* OpenMP threads wait for their next work by spinning, which takes the core from a rank that could
  * use it. How long they spin is read from the environment before main(), so the program starts
- * itself again with a short spin, unless the user has chosen. */
+ * itself again with a short spin, unless the user has chosen. By its own path: ps, top and Slurm show
+ * the name of what was started. */
 static void spin_briefly(char **argv)
 {
+    char path[4096];
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME"))
         return;
     setenv("GOMP_SPINCOUNT", "2000", 1);
     setenv("KMP_BLOCKTIME", "0", 1);
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n > 0) {
+        path[n] = 0;
+        execv(path, argv);
+    }
     execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)
 {
     spin_briefly(argv);
+    prctl(PR_SET_NAME, "tandem");
     signal(SIGXFSZ, SIG_IGN); /* a file above its limit is then a failed write, with its name */
     const char *name = argc > 1 ? argv[1] : "help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         name = "help";
-    if (strcmp(name, "--version") == 0)
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
         name = "version";
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(name, commands[i].name) == 0)
-            return commands[i].run(argc > 1 ? argc - 1 : argc, argc > 1 ? argv + 1 : argv);
+    const struct command *c = find_command(name);
+    if (c)
+        return c->run(&c->usage, argc > 1 ? argc - 1 : argc, argc > 1 ? argv + 1 : argv);
     fprintf(stderr, "tandem: unknown command '%s'; see `tandem help`\n", name);
     return EXIT_INPUT;
 }

@@ -42,6 +42,8 @@ struct key {
     int64_t word_value;           /* number it stands for; texts: NULL */
     const struct choice *choices; /* of KEY_NAME and KEY_CHOICE, ended by a NULL name */
     const char *about;            /* what is missing when a required key is */
+    const char *help;             /* what it means: `tandem keys`, the manual, jobs/example.yaml */
+    const char *example;          /* value in the commented job file where it is not the preset */
 };
 
 extern const struct key keys[];
