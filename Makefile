@@ -8,7 +8,6 @@ SAN ?=#               sanitizers: SAN=address,undefined builds in a directory of
 WERROR ?= 0
 V ?= 0#               1 shows the commands
 PREFIX ?= /usr/local
-CUDA_ARCHS ?= 80 90 100
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -47,6 +46,9 @@ PYTHON ?= $(firstword $(foreach p,/usr/bin/python3 python3,$(shell \
 CUDA_HOME ?= $(firstword $(patsubst %/bin/nvcc,%,$(call have,nvcc)) $(wildcard /usr/local/cuda))
 NVCC := $(wildcard $(CUDA_HOME)/bin/nvcc)
 NCCL_HOME ?= $(CUDA_HOME)
+# What this CUDA can compile for, of what the kernels are made for (sm_100 needs CUDA 12.8).
+NVCC_ARCHS := $(patsubst sm_%,%,$(if $(NVCC),$(shell $(NVCC) --list-gpu-code 2>/dev/null)))
+CUDA_ARCHS ?= $(or $(filter $(NVCC_ARCHS),80 90 100),80 90)
 CUDA_MISSING := $(strip $(if $(NVCC),,nvcc) \
     $(if $(wildcard $(CUDA_HOME)/include/cublas_v2.h),,cublas_v2.h) \
     $(if $(wildcard $(NCCL_HOME)/include/nccl.h /usr/include/nccl.h),,nccl.h))
@@ -111,7 +113,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test run-tests check test-mpi test-slurm bench info ptxas install format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm bench info ptxas install uninstall format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -162,12 +164,22 @@ ptxas: ## registers, shared memory and spills of every CUDA kernel
 	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
 	@NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
 
+SHARE = $(DESTDIR)$(PREFIX)/share
 install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem/jobs $(DESTDIR)$(PREFIX)/share/tandem/slurm
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/doc/tandem $(SHARE)/man/man1 $(SHARE)/bash-completion/completions
+	install -d $(SHARE)/tandem/jobs $(SHARE)/tandem/slurm $(SHARE)/tandem/demo
 	install -m 755 $(BUILD)/tandem $(DESTDIR)$(PREFIX)/bin/tandem
-	install -m 644 LICENSE $(wildcard README.md) $(DESTDIR)$(PREFIX)/share/tandem
-	install -m 644 $(wildcard jobs/*.yaml) $(DESTDIR)$(PREFIX)/share/tandem/jobs
-	install -m 644 $(wildcard slurm/*) $(DESTDIR)$(PREFIX)/share/tandem/slurm
+	install -m 644 LICENSE README.md CHANGELOG.md CITATION.cff $(SHARE)/doc/tandem
+	install -m 644 input/demo/* input/prompts.h5 input/WORDNET-LICENSE $(SHARE)/tandem/demo
+	@for f in jobs/*.yaml; do sed -e 's|input/demo|$(PREFIX)/share/tandem/demo|' -e 's|output/||' \
+	    -e 's|input/prompts.h5|$(PREFIX)/share/tandem/demo/prompts.h5|' $$f > $(SHARE)/tandem/jobs/$${f#jobs/} || exit 1; done
+	@for f in slurm/*.sh; do sed 's|:-build/tandem}|:-$(PREFIX)/bin/tandem}|' $$f > $(SHARE)/tandem/slurm/$${f#slurm/} || exit 1; done
+	$(BUILD)/tandem help man > $(SHARE)/man/man1/tandem.1
+	$(BUILD)/tandem help bash > $(SHARE)/bash-completion/completions/tandem
+
+uninstall: ## what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/bin/tandem $(SHARE)/tandem $(SHARE)/doc/tandem $(SHARE)/man/man1/tandem.1 \
+	    $(SHARE)/bash-completion/completions/tandem
 
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 format: ## clang-format every source file
@@ -197,7 +209,8 @@ endif
 $(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
 
 # The same for the version, which only two files know.
-VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+COMMIT := $(shell git describe --always --dirty --exclude='*' 2>/dev/null)
+VERSION ?= $(shell cat VERSION)$(if $(COMMIT),+$(COMMIT))
 $(BUILD)/version: FORCE
 	@mkdir -p $(@D)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@

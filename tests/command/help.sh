@@ -34,4 +34,12 @@ if command -v groff >/dev/null; then
     groff -ww -man -Tutf8 "$work/tandem.1" 2>"$work/errors" >/dev/null
     [ -s "$work/errors" ] && fail "groff: $(head -3 "$work/errors")"
 fi
+
+# What is installed works where it is, and goes again.
+make -s -o "$BUILD/tandem" install CUDA=0 BUILD="$BUILD" DESTDIR= PREFIX="$work/usr" >"$work/log" 2>&1 || fail "install: $(tail -3 "$work/log")"
+"$work/usr/bin/tandem" check "$work/usr/share/tandem/jobs/demo.yaml" --set output.file="$work/o.h5" >"$work/log" 2>&1 ||
+    fail "the installed demo job: $(tail -3 "$work/log")"
+grep -q "$work/usr/bin/tandem" "$work/usr/share/tandem/slurm/one-node.sh" || fail "installed job scripts start another program"
+make -s uninstall CUDA=0 BUILD="$BUILD" DESTDIR= PREFIX="$work/usr" >/dev/null 2>&1
+[ -z "$(find "$work/usr" -type f)" ] || fail "uninstall leaves $(find "$work/usr" -type f | head -3)"
 echo "everything explains itself"
