@@ -132,6 +132,10 @@ struct wire_bytes wire_bytes(const struct exchange_shape *shape, size_t n);
 struct wire wire_alloc(const struct exchange_shape *shape, const struct endpoint *end, size_t n);
 void wire_free(const struct endpoint *end, struct wire *w);
 
+/* out[i] = parts[0][i] + parts[1][i] + ..., `count` values of dtype (f32 or bf16): ops->sum to the
+ * last bit, on the calling thread, in host memory. */
+void wire_sum(enum dtype dtype, const void *const *parts, int n_parts, size_t count, void *out);
+
 /* The wire w from its row `first` on, n rows. */
 struct wire wire_at(const struct exchange_shape *shape, const struct wire *w, size_t first, int n);
 

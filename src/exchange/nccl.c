@@ -1,14 +1,14 @@
 /* nccl.c - the exchange between GPUs, by NCCL, on streams of its own.
  *
- * Attention rank a belongs to rail a % tensor, FFN rank (p, t) to rail t (paper figure 7: GPU i
- * talks to GPU i). A rail is one communicator of its attention ranks and of one FFN rank of every
- * instance; an instance of several ranks has communicators of its own. Out and back use different
- * communicators and streams, so both directions are under way at once.
+ * Ranks talk on rails (schedule/rails.h): a rail is one communicator of its attention ranks and of
+ * one FFN rank of every instance; an instance of several ranks has communicators of its own. Out
+ * and back use different communicators and streams, so both directions are under way at once.
  *
- *   out    attention sends its rows to the FFN rank of its rail in every instance; inside an
- * instance every rank broadcasts the rows of its rail (an all-gather of unequal parts) back inside
- * an instance every rank sends each other rank the partial sums of that rank's rail, and adds what
- * it gets in rank order; then it answers the attention ranks of its rail
+ * Out: attention sends its rows to the FFN rank of its rail in every instance. Inside an instance
+ * every rank then broadcasts the rows of its rail: an all-gather of unequal parts.
+ *
+ * Back: inside an instance every rank sends each other rank the partial sums of that rank's rail,
+ * and adds what it gets in rank order. Then it answers the attention ranks of its rail.
  *
  * The second is a reduce-scatter with an order of additions that depends on nothing:
  * ncclReduceScatter adds along its ring, so that a row's bits would depend on its place among the
@@ -32,12 +32,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exchange/nccl_wire.h"
+#include "schedule/rails.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { OUT, BACK };
-#define RAILS_MAX 64
 
 /* Events of one micro-batch, valid from their first record in a step. */
 struct lane {
@@ -50,9 +50,8 @@ struct lane {
     char *gather;  /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
     char *reduced; /* likewise: [rows of the rail][H] */
     const void **parts;
-    int rows; /* attention: mine; FFN: all */
-    int rail_first[RAILS_MAX],
-        rail_rows[RAILS_MAX]; /* FFN: which of its rows belong to each rail */
+    int rows;   /* attention: mine; FFN: all */
+    int *first; /* FFN: [tensor + 1] where the rows of each rail begin */
 };
 
 struct exchange {
@@ -85,12 +84,6 @@ static size_t row_bytes(const struct exchange_shape *s)
     return mem_mul(s->hidden, dtype_size(s->combine));
 }
 
-/* Attention ranks of a rail: a with a % tensor == rail. */
-static int attention_on_rail(const struct layout *l, int rail)
-{
-    return l->attention / l->tensor + (rail < l->attention % l->tensor);
-}
-
 /* ---- buffers -------------------------------------------------------------------------------- */
 
 static size_t most_rows(const struct exchange_shape *s, const struct place *p)
@@ -100,7 +93,7 @@ static size_t most_rows(const struct exchange_shape *s, const struct place *p)
 
 static size_t rail_most_rows(const struct exchange_shape *s, const struct place *p)
 {
-    return mem_mul(s->rows, (size_t)attention_on_rail(&p->layout, 0));
+    return mem_mul(s->rows, (size_t)rails_attention(&p->layout, 0));
 }
 
 /* Bytes of the three partial buffers of one micro-batch. */
@@ -136,6 +129,7 @@ static void open_lane(struct exchange *x, struct lane *l)
     l->received = dev(x)->event_create(x->end.device);
     size_t most = (size_t)x->end.place.layout.expert + (size_t)tensor(x);
     l->parts = mem_zeroed(most, sizeof *l->parts);
+    l->first = mem_zeroed((size_t)tensor(x) + 1, sizeof *l->first);
 }
 
 static struct exchange *nccl_open(const struct exchange_shape *shape, const struct endpoint *end)
@@ -143,10 +137,8 @@ static struct exchange *nccl_open(const struct exchange_shape *shape, const stru
     struct exchange *x = mem_zeroed(1, sizeof *x);
     x->shape = *shape;
     x->end = *end;
-    if (tensor(x) > RAILS_MAX)
-        die("layout.ffn.tensor: at most %d with the nccl exchange, not %d", RAILS_MAX, tensor(x));
-    x->rail = nccl_rail(&end->place);
-    x->rail_attention = attention_on_rail(&end->place.layout, x->rail);
+    x->rail = rails_of(&end->place);
+    x->rail_attention = rails_attention(&end->place.layout, x->rail);
     x->rows =
         mem_zeroed(mem_mul((size_t)end->place.layout.attention, MICRO_BATCHES_MAX), sizeof(int));
     watchdog_start(&x->watchdog, x->wire, shape->timeout);
@@ -175,6 +167,7 @@ static void nccl_close(struct exchange *x)
                 dev(x)->release(x->end.device, buffers[i]);
         }
         free(l->parts);
+        free(l->first);
     }
     free(x->rows);
     free(x);
@@ -187,17 +180,9 @@ static int rows_of(const struct exchange *x, int attention, int m)
     return x->rows[attention * micro_batches(x) + m];
 }
 
-/* The FFN's rows of a micro-batch stand rail after rail, in a rail by attention rank. */
-static void find_rails(struct exchange *x, int m)
+static int rail_rows(const struct lane *l, int rail)
 {
-    struct lane *l = &x->lane[m];
-    l->rows = 0;
-    for (int r = 0; r < tensor(x); r++) {
-        l->rail_first[r] = l->rows;
-        for (int a = r; a < x->end.place.layout.attention; a += tensor(x))
-            l->rows += rows_of(x, a, m);
-        l->rail_rows[r] = l->rows - l->rail_first[r];
-    }
+    return l->first[rail + 1] - l->first[rail];
 }
 
 static void nccl_begin(struct exchange *x, const int *rows)
@@ -207,10 +192,8 @@ static void nccl_begin(struct exchange *x, const int *rows)
     x->watchdog.started = clock_now();
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
-        if (x->end.place.attention)
-            l->rows = rows_of(x, x->end.place.index, m);
-        else
-            find_rails(x, m);
+        rails_rows(&x->end.place.layout, x->rows, micro_batches(x), m, l->first);
+        l->rows = x->end.place.attention ? rows_of(x, x->end.place.index, m) : l->first[tensor(x)];
     }
 }
 
@@ -318,10 +301,10 @@ static const void *const *nccl_collect(struct exchange *x, int layer, int m)
 static void receive_rail(struct exchange *x, int layer, int m)
 {
     struct lane *l = &x->lane[m];
-    size_t first = (size_t)l->rail_first[x->rail];
+    size_t first = (size_t)l->first[x->rail];
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int i = 0; i < x->rail_attention; i++) {
-        int n = rows_of(x, i * tensor(x) + x->rail, m);
+        int n = rows_of(x, rails_attention_rank(&x->end.place.layout, x->rail, i), m);
         struct wire w = wire_at(&x->shape, &l->wire, first, n);
         struct wire_part part[4];
         int parts = wire_parts(x, layer, &w, part);
@@ -338,7 +321,7 @@ static void gather_rails(struct exchange *x, int layer, int m)
     struct lane *l = &x->lane[m];
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < tensor(x); r++) {
-        struct wire w = wire_at(&x->shape, &l->wire, (size_t)l->rail_first[r], l->rail_rows[r]);
+        struct wire w = wire_at(&x->shape, &l->wire, (size_t)l->first[r], rail_rows(l, r));
         struct wire_part part[4];
         int parts = wire_parts(x, layer, &w, part);
         for (int j = 0; j < parts; j++)
@@ -378,12 +361,12 @@ static void *nccl_reply_buffer(struct exchange *x, int m)
 /* Reduce-scatter inside the instance, in rank order; returns where the sums of this rail are. */
 static const char *reduce_rails(struct exchange *x, struct lane *l)
 {
-    size_t row = row_bytes(&x->shape), mine = (size_t)l->rail_rows[x->rail] * row;
+    size_t row = row_bytes(&x->shape), mine = (size_t)rail_rows(l, x->rail) * row;
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < tensor(x); r++) {
-        size_t theirs = (size_t)l->rail_rows[r] * row;
+        size_t theirs = (size_t)rail_rows(l, r) * row;
         char *slot = l->gather + (size_t)r * mine;
-        const char *part = l->partial + (size_t)l->rail_first[r] * row;
+        const char *part = l->partial + (size_t)l->first[r] * row;
         l->parts[r] = slot;
         if (r == x->rail) {
             l->parts[r] = part;
@@ -400,7 +383,7 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
     }
     nccl_must(ncclGroupEnd(), "scattering the partial sums of an instance");
     x->end.backend->ops->sum(x->end.device, x->wire[BACK].stream, l->parts, tensor(x),
-                             x->shape.combine, l->rail_rows[x->rail], (int)x->shape.hidden,
+                             x->shape.combine, rail_rows(l, x->rail), (int)x->shape.hidden,
                              l->reduced);
     return l->reduced;
 }
@@ -417,7 +400,8 @@ static void nccl_reply(struct exchange *x, int layer, int m)
         sum = reduce_rails(x, l);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int i = 0; i < x->rail_attention; i++) {
-        size_t n = (size_t)rows_of(x, i * tensor(x) + x->rail, m) * row;
+        size_t n =
+            (size_t)rows_of(x, rails_attention_rank(&x->end.place.layout, x->rail, i), m) * row;
         send_bytes(sum, n, i, &x->wire[BACK]);
         sum += n;
     }

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "exchange/call.h"
+#include "schedule/rails.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +15,6 @@ void nccl_must(ncclResult_t code, const char *what)
     if (code != ncclSuccess)
         die("NCCL: %s failed: %s. %s (NCCL_DEBUG=INFO says more)", what, ncclGetErrorString(code),
             ncclGetLastError(NULL));
-}
-
-int nccl_rail(const struct place *p)
-{
-    return p->index % p->layout.tensor;
-}
-
-int nccl_instance(const struct place *p)
-{
-    return p->attention ? 0 : p->index / p->layout.tensor;
 }
 
 /* ---- who is there --------------------------------------------------------------------------- */
@@ -102,7 +93,7 @@ static struct stream *open_stream(void)
 /* Splits off the rail and the instance for one direction. */
 static void split(const struct place *p, ncclComm_t all, struct direction *d)
 {
-    int rail = nccl_rail(p), instance = nccl_instance(p);
+    int rail = rails_of(p), instance = rails_instance(p);
     int key = p->attention ? p->index : p->layout.attention + instance;
     bool gathers = p->ffn && p->layout.tensor > 1;
     nccl_must(ncclCommSplit(all, rail, key, &d->rail, NULL), "splitting off a rail");

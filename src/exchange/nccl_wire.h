@@ -23,10 +23,6 @@ struct direction {
 /* Dies, saying what failed and why, unless code is ncclSuccess. */
 void nccl_must(ncclResult_t code, const char *what);
 
-/* Rail of this rank, and its FFN instance (0 for attention). */
-int nccl_rail(const struct place *p);
-int nccl_instance(const struct place *p);
-
 /* Streams, communicators and events of both directions, [2]. Collective over all ranks; dies when
  * two ranks have different NCCLs or one GPU. */
 void nccl_connect(const struct endpoint *end, struct direction *both);

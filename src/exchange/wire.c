@@ -48,3 +48,38 @@ struct wire wire_at(const struct exchange_shape *shape, const struct wire *w, si
         .weights = w->weights + b.weights / sizeof(float),
     };
 }
+
+/* Values that are added in f32 before they are stored: a piece that the first-level cache holds. */
+#define PIECE 2048
+
+static void add_piece(enum dtype dtype, const void *part, size_t at, size_t n, float *sum)
+{
+    const float *wide = (const float *)part + at;
+    const bf16_t *narrow = (const bf16_t *)part + at;
+    if (dtype == DTYPE_F32) {
+#pragma omp simd
+        for (size_t i = 0; i < n; i++)
+            sum[i] += wide[i];
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        sum[i] += f32_from_bf16(narrow[i]);
+}
+
+void wire_sum(enum dtype dtype, const void *const *parts, int n_parts, size_t count, void *out)
+{
+    float sum[PIECE];
+    for (size_t at = 0; at < count; at += PIECE) {
+        size_t n = count - at < PIECE ? count - at : PIECE;
+        /* -0 + x is x for every x, also for -0. */
+        for (size_t i = 0; i < n; i++)
+            sum[i] = -0.0f;
+        for (int p = 0; p < n_parts; p++)
+            add_piece(dtype, parts[p], at, n, sum);
+        for (size_t i = 0; i < n; i++)
+            if (dtype == DTYPE_F32)
+                ((float *)out)[at + i] = sum[i];
+            else
+                ((bf16_t *)out)[at + i] = bf16_from_f32(sum[i]);
+    }
+}

@@ -72,12 +72,11 @@ bool comm_agree(struct comm *c, bool ok, const struct err *e);
  * of it; FFN ranks say 0 except `stop`. */
 struct contract {
     int32_t rows[MICRO_BATCHES_MAX]; /* in each micro-batch */
-    int32_t room;                    /* sequences it can still be given */
+    int32_t room, ahead;             /* sequences it can be given (schedule_room()) */
     int32_t busy;                    /* running or waiting sequences */
     int32_t stop;             /* 1: wants the job to end after this step (signal, time limit) */
     int32_t commit;           /* writer only: seal finished completions now */
     int32_t fail;             /* writer only: the output cannot be written; all leave */
-    int32_t running;          /* sequences in slots */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
     uint64_t shape;           /* what the rank will enqueue: equal numbers, equal launches */
 };

@@ -51,9 +51,10 @@ static void agree_on_step(struct steps *s)
             mine.rows[m] = s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, forward_shape(s->engine->forward, &s->plan[m]));
         }
-        mine.room = schedule_room(s->decoder->schedule);
+        struct schedule_room room = schedule_room(s->decoder->schedule, 0);
+        mine.room = room.now;
+        mine.ahead = room.ahead;
         mine.busy = !schedule_idle(s->decoder->schedule);
-        mine.running = schedule_running(s->decoder->schedule);
         mine.finished = s->decoder->n_finished;
         mine.tokens = s->decoder->n_tokens;
     }
@@ -80,25 +81,32 @@ static bool anyone(const struct steps *s, size_t field)
 
 /* ---- admission ------------------------------------------------------------------------------ */
 
-/* Deals the next units to the attention ranks; this rank takes its own. They enter the next step.
- */
-static void admit(struct steps *s)
+/* Deals the next units to the attention ranks that have room; this rank takes its own. */
+static void deal_units(struct steps *s, size_t room_field)
 {
-    int n = s->in->job.layout.attention, total = 0, *room = mem_new((size_t)n, sizeof *room);
+    int n = s->in->job.layout.attention;
+    size_t total = 0;
     for (int a = 0; a < n; a++) {
-        room[a] = s->all[a].room;
-        total += room[a];
+        int32_t room;
+        memcpy(&room, (const char *)&s->all[a] + room_field, sizeof room);
+        s->room[a] = room;
+        total += (size_t)room;
     }
-    size_t most = s->units->left < (uint64_t)total ? (size_t)s->units->left : (size_t)total;
-    int *owner = mem_new(most, sizeof *owner);
-    size_t dealt = admission_deal(room, n, most, owner);
-    for (size_t i = 0; i < dealt; i++) {
-        uint64_t unit = units_take(s->units);
-        if (s->decoder && owner[i] == s->comm->place.index)
-            decoder_accept(s->decoder, unit, NULL);
-    }
-    free(owner);
-    free(room);
+    if (total > s->units->left)
+        total = (size_t)s->units->left;
+    for (size_t i = 0; i < total; i++)
+        s->unit[i] = units_take(s->units);
+    admission_deal(s->admission, s->room, s->unit, total, s->owner);
+    for (size_t i = 0; i < total; i++)
+        if (s->decoder && s->owner[i] == s->comm->place.index)
+            decoder_accept(s->decoder, s->unit[i], NULL);
+}
+
+/* Who has a slot and memory is served before who would let the unit wait. */
+static void hand_out_units(struct steps *s)
+{
+    deal_units(s, offsetof(struct contract, room));
+    deal_units(s, offsetof(struct contract, ahead));
 }
 
 /* ---- the layers ----------------------------------------------------------------------------- */
@@ -315,13 +323,33 @@ static enum exit_status loop(struct steps *s, int *rows)
             return leave(s, EXIT_UNFINISHED);
         if (ANYONE(s, commit))
             commit(s);
-        admit(s);
+        hand_out_units(s);
         int total = count_rows(s, rows);
         if (total == 0)
             continue;
         decode(s, rows);
         record_step(s, before, start, own_rows(s, total));
     }
+}
+
+static void open_admission(struct steps *s)
+{
+    const struct job *job = &s->in->job;
+    size_t ranks = (size_t)job->layout.attention;
+    size_t places = mem_mul(ranks, (size_t)job->schedule.slots);
+    s->admission =
+        admission_new(job->layout.attention, job->schedule.slots, (uint64_t)job->sampling.samples);
+    s->room = mem_new(ranks, sizeof *s->room);
+    s->unit = mem_new(places, sizeof *s->unit);
+    s->owner = mem_new(places, sizeof *s->owner);
+}
+
+static void close_admission(struct steps *s)
+{
+    admission_free(s->admission);
+    free(s->room);
+    free(s->unit);
+    free(s->owner);
 }
 
 enum exit_status steps_run(struct steps *s)
@@ -332,6 +360,7 @@ enum exit_status steps_run(struct steps *s)
     size_t size = (size_t)s->comm->cell.size;
     int *rows = mem_zeroed(table, sizeof *rows);
     s->all = mem_zeroed(size, sizeof *s->all);
+    open_admission(s);
     s->key = mem_zeroed(size, sizeof *s->key);
     s->replay = replay_open(g->backend->device, g->device, g->stream, job->graphs,
                             mem_mul(size, sizeof *s->key));
@@ -342,6 +371,7 @@ enum exit_status steps_run(struct steps *s)
     die_context_step(-1);
     s->replayed = replay_launches(s->replay);
     replay_close(s->replay);
+    close_admission(s);
     free(rows);
     free(s->all);
     free(s->key);

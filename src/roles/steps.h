@@ -40,6 +40,10 @@ struct steps {
     const struct micro_batch *plan;
     struct launches *key;         /* [world] of this step */
     struct sample_params *params; /* of one micro-batch */
+    struct admission *admission;
+    int *room;      /* [attention ranks] */
+    uint64_t *unit; /* [attention ranks x slots] units under way to an owner, */
+    int *owner;     /* an attention rank */
     struct replay *replay;
     long step;
     double last_commit;

@@ -1,8 +1,8 @@
-/* blocks.h - the free list of the KV cache: which blocks of KV_BLOCK tokens are in use.
+/* blocks.h - which blocks of the KV cache are in use, and by how many.
  *
  * Pure bookkeeping of one attention rank; block numbers index the device's cache (ops.h, struct
- * kv). A sequence takes all blocks it can ever need when it is admitted, so a running sequence
- * never has to be preempted.
+ * kv), and a block holds KV_BLOCK tokens. A block has one holder for every sequence that reads it;
+ * it is free when it has none.
  */
 #ifndef TANDEM_SCHEDULE_BLOCKS_H
 #define TANDEM_SCHEDULE_BLOCKS_H
@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 struct blocks {
-    int32_t *free; /* stack of free block numbers */
+    int32_t *free;    /* stack of free block numbers */
+    int32_t *holders; /* [total] */
     size_t n_free, total;
 };
 
@@ -22,10 +23,15 @@ void blocks_free(struct blocks *b);
 /* Blocks that hold so many tokens. */
 size_t blocks_for(size_t tokens);
 
-/* Takes n blocks into out[n]; false, and nothing taken, when there are fewer. */
+/* Takes n free blocks into out[n], each with one holder; false, and nothing taken, when there are
+ * fewer. */
 bool blocks_take(struct blocks *b, size_t n, int32_t *out);
 
-/* Gives n blocks back. Giving one back twice is die(). */
+/* One more holder of a block that is in use; of a free one: die(). */
+void blocks_hold(struct blocks *b, int32_t block);
+
+/* Each of n blocks has one holder less; those without any are free. Giving back what nobody holds
+ * is die(): two sequences would come to share a block without knowing it. */
 void blocks_give(struct blocks *b, size_t n, const int32_t *list);
 
 #endif

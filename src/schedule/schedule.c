@@ -3,7 +3,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "schedule/demand.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,13 +14,23 @@ struct slot {
     int planned;               /* rows of it in the current plan */
 };
 
+/* How sequences have been: what says how those to come will be. */
+struct past {
+    double submitted, known, left;  /* sequences; their tokens and most new tokens, summed */
+    double sampled, ended, stopped; /* tokens; sequences that ended; before their limit */
+};
+
 struct schedule {
     struct schedule_limits limits;
     struct blocks blocks;
     struct slot *slots;
+    /* [slots] the first `running` are slots in use, those longest in use first; then the free ones. */
+    int *order;
     int running, waiting;
     struct sequence *first, *last; /* the queue */
     struct micro_batch batch[MICRO_BATCHES_MAX];
+    struct past past;
+    uint64_t put_back, computed_again;
 };
 
 static int per_micro_batch(int total, int micro_batches)
@@ -41,31 +53,6 @@ int schedule_blocks_stride(const struct schedule_limits *l)
     return (int)blocks_for(l->max_context);
 }
 
-static void batch_alloc(struct micro_batch *b, const struct schedule_limits *l)
-{
-    size_t rows = (size_t)schedule_most_rows(l), segments = (size_t)schedule_most_sampled(l);
-    b->token = mem_new(rows, sizeof(int32_t));
-    b->row_seg = mem_new(rows, sizeof(int32_t));
-    b->row_pos = mem_new(rows, sizeof(int32_t));
-    b->seg_row = mem_new(segments + 1, sizeof(int32_t));
-    b->seg_pos = mem_new(segments, sizeof(int32_t));
-    b->blocks = mem_zeroed(mem_mul(segments, (size_t)schedule_blocks_stride(l)), sizeof(int32_t));
-    b->sampled_row = mem_new(segments, sizeof(int32_t));
-    b->sampled_slot = mem_new(segments, sizeof(int));
-}
-
-static void batch_free(struct micro_batch *b)
-{
-    free(b->token);
-    free(b->row_seg);
-    free(b->row_pos);
-    free(b->seg_row);
-    free(b->seg_pos);
-    free(b->blocks);
-    free(b->sampled_row);
-    free(b->sampled_slot);
-}
-
 struct schedule *schedule_new(const struct schedule_limits *limits)
 {
     struct schedule *s = mem_zeroed(1, sizeof *s);
@@ -75,9 +62,13 @@ struct schedule *schedule_new(const struct schedule_limits *limits)
             limits->micro_batches, limits->prefill_chunk);
     s->limits = *limits;
     s->slots = mem_zeroed((size_t)limits->slots, sizeof *s->slots);
+    s->order = mem_new((size_t)limits->slots, sizeof *s->order);
+    for (int i = 0; i < limits->slots; i++)
+        s->order[i] = i;
     blocks_init(&s->blocks, limits->kv_blocks);
     for (int m = 0; m < limits->micro_batches; m++)
-        batch_alloc(&s->batch[m], limits);
+        batch_init(&s->batch[m], schedule_most_rows(limits), schedule_most_sampled(limits),
+                   schedule_blocks_stride(limits));
     return s;
 }
 
@@ -106,23 +97,22 @@ void schedule_free(struct schedule *s)
         batch_free(&s->batch[m]);
     blocks_free(&s->blocks);
     free(s->slots);
+    free(s->order);
     free(s);
-}
-
-int schedule_room(const struct schedule *s)
-{
-    int room = s->limits.slots - s->running - s->waiting;
-    return room > 0 ? room : 0;
-}
-
-int schedule_running(const struct schedule *s)
-{
-    return s->running;
 }
 
 bool schedule_idle(const struct schedule *s)
 {
     return s->running == 0 && s->waiting == 0;
+}
+
+struct schedule_usage schedule_usage(const struct schedule *s)
+{
+    return (struct schedule_usage){.running = s->running,
+                                   .waiting = s->waiting,
+                                   .blocks = s->blocks.total - s->blocks.n_free,
+                                   .put_back = s->put_back,
+                                   .computed_again = s->computed_again};
 }
 
 void schedule_submit(struct schedule *s, struct sequence *q)
@@ -132,111 +122,203 @@ void schedule_submit(struct schedule *s, struct sequence *q)
         die("schedule: a sequence of %zu + %zu tokens does not fit (context %zu, %zu KV blocks)",
             q->n_prompt, q->limit - q->n_prompt, s->limits.max_context, s->limits.kv_blocks);
     q->next = NULL;
+    q->blocks = mem_new(blocks_for(q->limit), sizeof *q->blocks);
+    q->n_blocks = q->computed = 0;
     if (s->last)
         s->last->next = q;
     else
         s->first = q;
     s->last = q;
     s->waiting++;
+    s->past.submitted++;
+    s->past.known += (double)q->n_tokens;
+    s->past.left += (double)(q->limit - q->n_tokens);
 }
 
-/* A free slot of the micro-batch with fewest running sequences, or -1. */
-static int free_slot(const struct schedule *s)
+/* ---- memory and slots ----------------------------------------------------------------------- */
+
+static struct sequence *running(const struct schedule *s, int i)
 {
-    int mb = s->limits.micro_batches, running[MICRO_BATCHES_MAX] = {0}, best = -1;
-    for (int i = 0; i < s->limits.slots; i++)
-        running[i % mb] += s->slots[i].sequence != NULL;
-    for (int i = 0; i < s->limits.slots; i++)
-        if (!s->slots[i].sequence && (best < 0 || running[i % mb] < running[best % mb]))
-            best = i;
-    return best;
+    return s->slots[s->order[i]].sequence;
 }
 
-/* From the queue into slots, in order of arrival, while slot and memory last. */
-static void admit(struct schedule *s)
+static size_t left_of(const struct sequence *q)
 {
-    while (s->first) {
+    return q->limit - q->n_tokens;
+}
+
+/* The youngest running sequence goes back to the head of the queue: it is older than all there. */
+static void put_back(struct schedule *s)
+{
+    struct slot *slot = &s->slots[s->order[--s->running]];
+    struct sequence *q = slot->sequence;
+    s->put_back++;
+    s->computed_again += q->computed;
+    blocks_give(&s->blocks, q->n_blocks, q->blocks);
+    q->n_blocks = q->computed = 0;
+    q->next = s->first;
+    s->first = q;
+    if (!s->last)
+        s->last = q;
+    s->waiting++;
+    *slot = (struct slot){0};
+}
+
+static void take_blocks(struct schedule *s, struct sequence *q, size_t n)
+{
+    if (!blocks_take(&s->blocks, n, q->blocks + q->n_blocks))
+        die("schedule: %zu KV blocks for unit %llu, but only %zu of %zu are free", n,
+            (unsigned long long)q->unit, s->blocks.n_free, s->blocks.total);
+    q->n_blocks += n;
+}
+
+/* Blocks for every token that a running sequence knows, the oldest first. One that is the youngest
+ * itself when there are none is put back itself. */
+static void grow(struct schedule *s)
+{
+    for (int i = 0; i < s->running; i++) {
+        struct sequence *q = running(s, i);
+        size_t wanted = blocks_for(q->n_tokens) - q->n_blocks;
+        while (wanted > s->blocks.n_free && i < s->running)
+            put_back(s);
+        if (i < s->running)
+            take_blocks(s, q, wanted);
+    }
+}
+
+/* New tokens after which a sequence stops before its limit: all that were sampled, over those that
+ * did. The sequences that still run count with what they have sampled, so the number is right from
+ * the start on and needs no lengths of finished ones. */
+static double mean_length(const struct past *p)
+{
+    return p->sampled / (p->stopped > 1 ? p->stopped : 1);
+}
+
+/* What sequences may be expected to need together, for another one to be given a slot. Expectation is not
+ * enough where sequences stop by themselves: every other time they grow a little more than expected,
+ * and the youngest has to go. Three times the growth of one of them makes that rare (a few per cent
+ * of all rows are then computed again), at the price of two or three per cent of the memory. */
+static size_t capacity(const struct schedule *s)
+{
+    const struct past *p = &s->past;
+    size_t total = s->blocks.total;
+    if (p->ended == 0)
+        return total;
+    double growth = p->sampled / p->ended / KV_BLOCK, spare = 3 * growth * p->stopped / p->ended;
+    return spare < (double)total / 4 ? total - (size_t)ceil(spare) : total - total / 4;
+}
+
+/* Can memory never be short? */
+static bool memory_abounds(const struct schedule *s)
+{
+    return s->limits.kv_blocks / (size_t)s->limits.slots >= blocks_for(s->limits.max_context);
+}
+
+/* From the queue into slots, in order. What is alone may always run. */
+static void seat(struct schedule *s)
+{
+    struct demand d;
+    bool short_of_memory = !memory_abounds(s);
+    if (!s->first || s->running == s->limits.slots)
+        return;
+    demand_start(&d, short_of_memory ? s->limits.max_context : 0, mean_length(&s->past));
+    for (int i = 0; short_of_memory && i < s->running; i++)
+        demand_add(&d, running(s, i)->n_tokens, left_of(running(s, i)));
+    while (s->first && s->running < s->limits.slots) {
         struct sequence *q = s->first;
-        int slot = free_slot(s);
-        size_t n = blocks_for(q->limit);
-        if (slot < 0 || n > s->blocks.n_free)
+        if (s->running > 0 && !demand_fits(&d, capacity(s), q->n_tokens, left_of(q)))
             return;
-        q->blocks = mem_new(n, sizeof *q->blocks);
-        q->n_blocks = n;
-        blocks_take(&s->blocks, n, q->blocks);
+        if (short_of_memory)
+            demand_add(&d, q->n_tokens, left_of(q));
+        take_blocks(s, q, blocks_for(q->n_tokens));
+        s->slots[s->order[s->running++]].sequence = q;
         s->first = q->next;
         if (!s->first)
             s->last = NULL;
-        s->slots[slot].sequence = q;
         s->waiting--;
-        s->running++;
     }
 }
 
-/* Rows of one sequence: its next n uncomputed tokens. */
-static void add_segment(struct schedule *s, struct micro_batch *b, int slot, int n)
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+static size_t rows_left(const struct schedule *s, int slot)
 {
     const struct sequence *q = s->slots[slot].sequence;
-    int stride = schedule_blocks_stride(&s->limits), end = (int)q->computed + n;
-    b->seg_row[b->segments] = b->rows;
-    b->seg_pos[b->segments] = (int32_t)q->computed;
-    memcpy(b->blocks + (size_t)b->segments * (size_t)stride, q->blocks,
-           q->n_blocks * sizeof *q->blocks);
-    for (int i = 0; i < n; i++) {
-        b->token[b->rows + i] = q->tokens[q->computed + (size_t)i];
-        b->row_seg[b->rows + i] = b->segments;
-        b->row_pos[b->rows + i] = (int32_t)q->computed + i;
-    }
-    b->rows += n;
-    b->segments++;
-    b->max_rows = n > b->max_rows ? n : b->max_rows;
-    b->max_context = end > b->max_context ? end : b->max_context;
-    if ((size_t)end == q->n_tokens) {
-        b->sampled_row[b->n_sampled] = b->rows - 1;
-        b->sampled_slot[b->n_sampled++] = slot;
-    }
-    s->slots[slot].planned = n;
+    return q->n_tokens - q->computed - (size_t)s->slots[slot].planned;
 }
 
-/* One micro-batch: every sequence that decodes gets its row; what is left of the prefill budget
- * goes to prompts in slot order. */
-static void plan_micro_batch(struct schedule *s, int m)
+static void add_rows(struct schedule *s, int m, int slot, int n)
 {
-    struct micro_batch *b = &s->batch[m];
-    int mb = s->limits.micro_batches, budget = per_micro_batch(s->limits.prefill_chunk, mb);
-    b->rows = b->segments = b->n_sampled = b->max_rows = b->max_context = 0;
-    for (int i = m; i < s->limits.slots; i += mb) {
-        const struct sequence *q = s->slots[i].sequence;
-        s->slots[i].planned = 0;
-        if (!q)
-            continue;
-        size_t left = q->n_tokens - q->computed;
-        bool decoding = left == 1; /* only the last known token is missing: its row is sampled */
-        int n = decoding ? 1 : (int)(left < (size_t)budget ? left : (size_t)budget);
-        if (n == 0)
-            continue;
-        if (!decoding)
-            budget -= n;
-        add_segment(s, b, i, n);
+    const struct sequence *q = s->slots[slot].sequence;
+    batch_add(&s->batch[m], q, slot, q->computed + (size_t)s->slots[slot].planned, n);
+    s->slots[slot].planned += n;
+}
+
+/* Sequences of which only the last known token is missing: one row each, in turn over the
+ * micro-batches. Returns how many; *chunks: rows that the others have left. */
+static int add_decoding(struct schedule *s, size_t *chunks)
+{
+    int n = 0;
+    *chunks = 0;
+    for (int i = 0; i < s->running; i++) {
+        int slot = s->order[i];
+        s->slots[slot].planned = 0;
+        size_t left = rows_left(s, slot);
+        if (left == 1)
+            add_rows(s, n++ % s->limits.micro_batches, slot, 1);
+        else
+            *chunks += left;
     }
-    b->seg_row[b->segments] = b->rows;
+    return n;
+}
+
+/* The rest of the prompts, as far as the budget goes: micro-batch after micro-batch is filled to the
+ * same height. A chunk may be cut between two: in every layer the first has appended its K and V
+ * before the second reads them, as micro-batches take each layer in order. */
+static void add_chunks(struct schedule *s, int budget, int height)
+{
+    int m = 0, most = schedule_most_sampled(&s->limits);
+    for (int i = 0; i < s->running && budget > 0; i++) {
+        int slot = s->order[i];
+        size_t left = rows_left(s, slot);
+        int n = left < (size_t)budget ? (int)left : budget;
+        while (n > 0 && m < s->limits.micro_batches) {
+            const struct micro_batch *b = &s->batch[m];
+            int room = height - b->rows, piece = n < room ? n : room;
+            if (piece <= 0 || b->segments == most) {
+                m++;
+                continue;
+            }
+            add_rows(s, m, slot, piece);
+            budget -= piece;
+            n -= piece;
+        }
+    }
 }
 
 const struct micro_batch *schedule_plan(struct schedule *s)
 {
-    admit(s);
+    size_t chunks;
+    grow(s);
+    seat(s);
     for (int m = 0; m < s->limits.micro_batches; m++)
-        plan_micro_batch(s, m);
+        batch_clear(&s->batch[m]);
+    int decoding = add_decoding(s, &chunks), budget = s->limits.prefill_chunk;
+    if (chunks < (size_t)budget)
+        budget = (int)chunks;
+    add_chunks(s, budget, per_micro_batch(decoding + budget, s->limits.micro_batches));
     return s->batch;
 }
 
 void schedule_advance(struct schedule *s)
 {
-    for (int i = 0; i < s->limits.slots; i++)
-        if (s->slots[i].sequence) {
-            s->slots[i].sequence->computed += (size_t)s->slots[i].planned;
-            s->slots[i].planned = 0;
-        }
+    for (int i = 0; i < s->running; i++) {
+        struct slot *slot = &s->slots[s->order[i]];
+        slot->sequence->computed += (size_t)slot->planned;
+        slot->planned = 0;
+    }
+    for (int m = 0; m < s->limits.micro_batches; m++)
+        s->past.sampled += s->batch[m].n_sampled;
 }
 
 struct sequence *schedule_sequence(struct schedule *s, int slot)
@@ -244,11 +326,76 @@ struct sequence *schedule_sequence(struct schedule *s, int slot)
     return s->slots[slot].sequence;
 }
 
+static void remove_from_order(struct schedule *s, int slot)
+{
+    int at = 0;
+    while (s->order[at] != slot)
+        at++;
+    s->running--;
+    memmove(s->order + at, s->order + at + 1, (size_t)(s->running - at) * sizeof *s->order);
+    s->order[s->running] = slot;
+}
+
 struct sequence *schedule_finish(struct schedule *s, int slot)
 {
     struct sequence *q = s->slots[slot].sequence;
     blocks_give(&s->blocks, q->n_blocks, q->blocks);
-    s->slots[slot].sequence = NULL;
-    s->running--;
+    s->slots[slot] = (struct slot){0};
+    remove_from_order(s, slot);
+    s->past.ended++;
+    s->past.stopped += q->n_tokens < q->limit;
     return q;
+}
+
+/* ---- room ----------------------------------------------------------------------------------- */
+
+/* Will it have reached its limit when the planned step has run? */
+static bool ends_now(const struct schedule *s, int i)
+{
+    return left_of(running(s, i)) == 1 && rows_left(s, s->order[i]) == 0;
+}
+
+/* For how many sequences like those so far there is memory beside all that run and wait. Nothing is
+ * known of the first: then for how many of the longest. */
+static size_t memory_room(const struct schedule *s)
+{
+    const struct past *p = &s->past;
+    struct demand d;
+    if (p->submitted == 0)
+        return s->limits.kv_blocks / blocks_for(s->limits.max_context);
+    demand_start(&d, s->limits.max_context, mean_length(p));
+    for (int i = 0; i < s->running; i++)
+        if (!ends_now(s, i))
+            demand_add(&d, running(s, i)->n_tokens, left_of(running(s, i)));
+    for (const struct sequence *q = s->first; q; q = q->next)
+        demand_add(&d, q->n_tokens, left_of(q));
+    return demand_room(&d, capacity(s), (size_t)ceil(p->known / p->submitted),
+                       (size_t)ceil(p->left / p->submitted));
+}
+
+/* Twice as many as are expected to stop in a step before their limit, and one. */
+static int lookahead(const struct schedule *s)
+{
+    double stops = s->past.stopped > 0 ? s->running / mean_length(&s->past) : 0;
+    double ahead = 1 + ceil(2 * stops);
+    return ahead < s->limits.slots ? (int)ahead : s->limits.slots;
+}
+
+static int at_least_0(int n)
+{
+    return n > 0 ? n : 0;
+}
+
+struct schedule_room schedule_room(const struct schedule *s, int coming)
+{
+    int places = s->limits.slots - s->running, given = s->waiting + coming;
+    for (int i = 0; i < s->running; i++)
+        places += ends_now(s, i);
+    struct schedule_room room = {.now = at_least_0(places - given)};
+    size_t fit = memory_abounds(s) ? SIZE_MAX : memory_room(s);
+    if (fit < (size_t)(room.now + coming))
+        room.now = at_least_0((int)fit - coming);
+    int idle = fit == 0 ? given : at_least_0(given - places);
+    room.ahead = at_least_0(lookahead(s) - idle);
+    return room;
 }

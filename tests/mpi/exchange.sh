@@ -13,4 +13,5 @@ for transport in shared mpi; do
     step 3 "$traffic" $transport 2 1 1 f32
     step 5 "$traffic" $transport 3 2 1 fp8
     step 6 "$traffic" $transport 2 2 2 bf16
+    step 5 "$traffic" $transport 2 1 3 fp8
 done

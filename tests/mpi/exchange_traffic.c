@@ -107,14 +107,30 @@ static void check_row(const struct test *t, const struct wire *w, int at, int la
     }
 }
 
+/* Whose rows begin at `at`: the order is the transport's. */
+static int whose(const struct test *t, const struct wire *w, int at, int layer, int m,
+                 const bool *seen)
+{
+    for (int a = 0; a < t->end.place.layout.attention; a++) {
+        int c = 0;
+        while (c < 8 && get(t->shape.dispatch, w->rows, (size_t)(at * HIDDEN + c)) ==
+                            mark(t, layer, m, a, 0, c))
+            c++;
+        if (c == 8 && !seen[a] && t->rows[a * t->shape.micro_batches + m] > 0)
+            return a;
+    }
+    die("step %u layer %d micro-batch %d: nobody's row at %d", t->step, layer, m, at);
+}
+
 static void work(struct test *t, int layer, int m)
 {
     struct wire w = t->ops->receive(t->x, layer, m);
     if (w.n == 0)
         return;
-    int at = 0;
+    int at = 0, a;
+    bool seen[16] = {false};
     float *partial = t->ops->reply_buffer(t->x, m);
-    for (int a = 0; a < t->end.place.layout.attention; a++)
+    for (; at < w.n && (a = whose(t, &w, at, layer, m, seen)) >= 0; seen[a] = true)
         for (int r = 0; r < t->rows[a * t->shape.micro_batches + m]; r++, at++) {
             check_row(t, &w, at, layer, m, a, r);
             for (int c = 0; c < HIDDEN; c++)

@@ -2,17 +2,19 @@
  * every token of every sequence is computed exactly once and in order, every sequence ends. */
 #include "schedule/schedule.h"
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "base/philox.h"
 #include "kernels/ops.h"
-#include "schedule/admission.h"
-#include "schedule/units.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -35,6 +37,7 @@ struct world {
     struct schedule *s;
     int64_t *cache; /* [kv_blocks][KV_BLOCK] unit * 1000 + position, -1: nothing */
     size_t steps, finished;
+    float stops; /* how often a sampled token ends its sequence */
 };
 
 /* Writes a micro-batch's rows to the cache and checks that everything before them is there. */
@@ -67,7 +70,8 @@ static void take_samples(struct world *w, const struct micro_batch *b)
         struct sequence *q = schedule_sequence(w->s, slot);
         assert_int_equal(q->computed, q->n_tokens);
         q->tokens[q->n_tokens] = (int32_t)(q->unit * 1000 + q->n_tokens);
-        if (++q->n_tokens == q->limit) {
+        bool stops = philox_uniform(6, q->unit, 0, (uint32_t)q->n_tokens) < w->stops;
+        if (++q->n_tokens == q->limit || stops) {
             sequence_free(schedule_finish(w->s, slot));
             w->finished++;
         }
@@ -85,14 +89,16 @@ static void run_step(struct world *w)
     w->steps++;
 }
 
-static void run_world(const struct schedule_limits *limits, size_t sequences)
+/* Returns how many sequences were put back. */
+static uint64_t run_world(const struct schedule_limits *limits, float stops, size_t sequences)
 {
-    struct world w = {.limits = *limits, .s = schedule_new(limits)};
+    struct world w = {.limits = *limits, .s = schedule_new(limits), .stops = stops};
     w.cache = mem_new(limits->kv_blocks * KV_BLOCK, sizeof *w.cache);
     memset(w.cache, 0xff, limits->kv_blocks * KV_BLOCK * sizeof *w.cache);
     size_t next = 0;
     while (w.finished < sequences) {
-        for (int room = schedule_room(w.s); room > 0 && next < sequences; room--, next++) {
+        struct schedule_room more = schedule_room(w.s, 0);
+        for (int room = more.now + more.ahead; room > 0 && next < sequences; room--, next++) {
             float u = philox_uniform(5, next, 0, 0), v = philox_uniform(5, next, 1, 0);
             size_t limit = 2 + (size_t)(u * (float)(limits->max_context - 2));
             size_t prompt = 1 + (size_t)(v * (float)(limit - 2));
@@ -102,9 +108,11 @@ static void run_world(const struct schedule_limits *limits, size_t sequences)
         assert_true(w.steps < 200000);
     }
     assert_true(schedule_idle(w.s));
-    assert_int_equal(schedule_room(w.s), limits->slots);
+    struct schedule_usage use = schedule_usage(w.s);
+    assert_int_equal(use.blocks, 0);
     schedule_free(w.s);
     free(w.cache);
+    return use.put_back;
 }
 
 static void every_token_is_computed_once(void **state)
@@ -121,8 +129,12 @@ static void every_token_is_computed_once(void **state)
         {.slots = 5, .micro_batches = 4, .prefill_chunk = 17, .max_context = 64, .kv_blocks = 2},
         {.slots = 3, .micro_batches = 4, .prefill_chunk = 2, .max_context = 65, .kv_blocks = 2},
     };
-    for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++)
-        run_world(&worlds[i], 60);
+    uint64_t put_back = 0;
+    for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
+        put_back += run_world(&worlds[i], 0, 60);
+        put_back += run_world(&worlds[i], 0.02f, 120);
+    }
+    assert_true(put_back > 10);
 }
 
 static void a_plan_can_be_made_again(void **state)
@@ -164,50 +176,119 @@ static void a_begun_sequence_goes_on(void **state)
     schedule_free(s);
 }
 
-static void new_sequences_go_where_fewest_run(void **state)
+/* A single prompt is spread over the micro-batches, as are those that decode. */
+static void micro_batches_are_filled_evenly(void **state)
 {
     (void)state;
     struct schedule_limits l = {
         .slots = 6, .micro_batches = 3, .prefill_chunk = 30, .max_context = 64, .kv_blocks = 6};
     struct schedule *s = schedule_new(&l);
-    for (uint64_t u = 1; u <= 3; u++)
-        schedule_submit(s, sequence_new(u, 2, 9));
+    schedule_submit(s, sequence_new(1, 50, 60));
+    for (uint64_t u = 2; u <= 4; u++)
+        schedule_submit(s, sequence_new(u, 1, 9));
     const struct micro_batch *plan = schedule_plan(s);
-    for (int m = 0; m < 3; m++)
-        assert_int_equal(plan[m].segments, 1);
+    for (int m = 0; m < 3; m++) {
+        assert_int_equal(plan[m].segments, 2);
+        assert_int_equal(plan[m].rows, 11);
+        assert_int_equal(plan[m].seg_pos[1], 10 * m);
+        assert_int_equal(plan[m].n_sampled, 1);
+    }
     schedule_free(s);
 }
 
-static void units_are_dealt_evenly(void **state)
+/* Memory for one and a half: the younger goes back when the older needs its blocks, and ends with the
+ * tokens it would have had. */
+static void the_youngest_is_put_back(void **state)
 {
     (void)state;
-    int room[] = {4, 0, 6, 4}, owner[14], count[4] = {0};
-    assert_int_equal(admission_deal(room, 4, 9, owner), 9);
-    for (int i = 0; i < 9; i++)
-        count[owner[i]]++;
-    assert_int_equal(count[0], 3);
-    assert_int_equal(count[1], 0);
-    assert_int_equal(count[2], 4);
-    assert_int_equal(count[3], 2);
-    assert_int_equal(admission_deal(room, 4, 100, owner), 14);
-    assert_int_equal(admission_deal(room, 4, 0, owner), 0);
+    struct schedule_limits l = {
+        .slots = 2, .micro_batches = 1, .prefill_chunk = 64, .max_context = 256, .kv_blocks = 6};
+    struct world w = {.limits = l, .s = schedule_new(&l), .stops = 0};
+    w.cache = mem_zeroed(l.kv_blocks * KV_BLOCK, sizeof *w.cache);
+    schedule_submit(w.s, sequence_new(1, 10, 256));
+    schedule_submit(w.s, sequence_new(2, 10, 256));
+    const struct sequence *old = NULL, *young = NULL;
+    for (int step = 0; step < 180; step++) {
+        run_step(&w);
+        old = schedule_sequence(w.s, 0);
+        young = schedule_usage(w.s).running == 2 ? schedule_sequence(w.s, 1) : young;
+    }
+    assert_int_equal(old->n_tokens, 190);
+    assert_int_equal(schedule_usage(w.s).running, 2);
+    while (schedule_usage(w.s).put_back == 0)
+        run_step(&w);
+    assert_int_equal(old->n_tokens, 194);
+    assert_int_equal(young->n_tokens, 193);
+    assert_int_equal(schedule_usage(w.s).running, 1);
+    assert_int_equal(schedule_usage(w.s).computed_again, 192);
+    while (w.finished < 2)
+        run_step(&w);
+    assert_int_equal(schedule_usage(w.s).put_back, 1);
+    schedule_free(w.s);
+    free(w.cache);
 }
 
-static void units_skip_what_is_done(void **state)
+/* Runs f in a child; the status it ends with. */
+static int status_of(void (*f)(void))
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        assert_non_null(freopen("/dev/null", "w", stderr));
+        f();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void give_twice(void)
+{
+    struct blocks b;
+    int32_t list[2];
+    blocks_init(&b, 5);
+    blocks_take(&b, 2, list);
+    blocks_give(&b, 1, list);
+    blocks_give(&b, 1, list); /* though another one is in use */
+}
+
+static void hold_what_is_free(void)
+{
+    struct blocks b;
+    blocks_init(&b, 5);
+    blocks_hold(&b, 2);
+}
+
+static void give_what_is_none(void)
+{
+    struct blocks b;
+    int32_t list[] = {0, 5};
+    blocks_init(&b, 5);
+    blocks_take(&b, 1, list);
+    blocks_give(&b, 2, list);
+}
+
+static void blocks_that_nobody_holds_are_not_given(void **state)
 {
     (void)state;
-    const uint8_t done[] = {0xfd, 0x02}; /* bits 1 and 8, 10 are open */
-    struct units u;
-    units_init(&u, 11, done);
-    assert_int_equal(u.left, 3);
-    assert_int_equal(units_take(&u), 1);
-    assert_int_equal(units_take(&u), 8);
-    assert_int_equal(units_take(&u), 10);
-    assert_int_equal(u.left, 0);
-    units_free(&u);
-    units_init(&u, 0, NULL);
-    assert_int_equal(u.left, 0);
-    units_free(&u);
+    assert_int_equal(status_of(give_twice), EXIT_RUN);
+    assert_int_equal(status_of(hold_what_is_free), EXIT_RUN);
+    assert_int_equal(status_of(give_what_is_none), EXIT_RUN);
+}
+
+static void a_block_is_free_when_nobody_holds_it(void **state)
+{
+    (void)state;
+    struct blocks b;
+    int32_t list[5];
+    blocks_init(&b, 5);
+    assert_true(blocks_take(&b, 2, list));
+    blocks_hold(&b, list[1]);
+    blocks_give(&b, 2, list);
+    assert_int_equal(b.n_free, 4);
+    blocks_give(&b, 1, list + 1);
+    assert_int_equal(b.n_free, 5);
+    blocks_free(&b);
 }
 
 static void blocks_are_taken_whole_or_not(void **state)
@@ -234,10 +315,11 @@ int main(void)
         cmocka_unit_test(every_token_is_computed_once),
         cmocka_unit_test(a_plan_can_be_made_again),
         cmocka_unit_test(a_begun_sequence_goes_on),
-        cmocka_unit_test(new_sequences_go_where_fewest_run),
-        cmocka_unit_test(units_are_dealt_evenly),
-        cmocka_unit_test(units_skip_what_is_done),
+        cmocka_unit_test(micro_batches_are_filled_evenly),
+        cmocka_unit_test(the_youngest_is_put_back),
         cmocka_unit_test(blocks_are_taken_whole_or_not),
+        cmocka_unit_test(blocks_that_nobody_holds_are_not_given),
+        cmocka_unit_test(a_block_is_free_when_nobody_holds_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

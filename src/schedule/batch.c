@@ -1,0 +1,61 @@
+#include "schedule/batch.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void batch_init(struct micro_batch *b, int rows, int segments, int blocks_stride)
+{
+    size_t r = (size_t)rows, s = (size_t)segments;
+    *b = (struct micro_batch){.blocks_stride = blocks_stride};
+    b->token = mem_new(r, sizeof *b->token);
+    b->row_seg = mem_new(r, sizeof *b->row_seg);
+    b->row_pos = mem_new(r, sizeof *b->row_pos);
+    b->seg_row = mem_new(s + 1, sizeof *b->seg_row);
+    b->seg_pos = mem_new(s, sizeof *b->seg_pos);
+    b->blocks = mem_zeroed(mem_mul(s, (size_t)blocks_stride), sizeof *b->blocks);
+    b->sampled_row = mem_new(s, sizeof *b->sampled_row);
+    b->sampled_slot = mem_new(s, sizeof *b->sampled_slot);
+    batch_clear(b);
+}
+
+void batch_free(struct micro_batch *b)
+{
+    free(b->token);
+    free(b->row_seg);
+    free(b->row_pos);
+    free(b->seg_row);
+    free(b->seg_pos);
+    free(b->blocks);
+    free(b->sampled_row);
+    free(b->sampled_slot);
+    *b = (struct micro_batch){0};
+}
+
+void batch_clear(struct micro_batch *b)
+{
+    b->rows = b->segments = b->n_sampled = b->max_rows = b->max_context = 0;
+    b->seg_row[0] = 0;
+}
+
+void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n)
+{
+    int end = (int)from + n;
+    b->seg_pos[b->segments] = (int32_t)from;
+    memcpy(b->blocks + (size_t)b->segments * (size_t)b->blocks_stride, q->blocks,
+           q->n_blocks * sizeof *q->blocks);
+    for (int i = 0; i < n; i++) {
+        b->token[b->rows + i] = q->tokens[from + (size_t)i];
+        b->row_seg[b->rows + i] = b->segments;
+        b->row_pos[b->rows + i] = (int32_t)from + i;
+    }
+    b->rows += n;
+    b->seg_row[++b->segments] = b->rows;
+    b->max_rows = n > b->max_rows ? n : b->max_rows;
+    b->max_context = end > b->max_context ? end : b->max_context;
+    if ((size_t)end == q->n_tokens) {
+        b->sampled_row[b->n_sampled] = b->rows - 1;
+        b->sampled_slot[b->n_sampled++] = slot;
+    }
+}

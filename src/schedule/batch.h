@@ -1,0 +1,33 @@
+/* batch.h - the rows of one micro-batch in one step, as the device wants them.
+ *
+ * The names are those of struct attn_batch (kernels/ops.h). A segment is a run of neighbouring
+ * tokens of one sequence. Host memory, made once for the largest step.
+ */
+#ifndef TANDEM_SCHEDULE_BATCH_H
+#define TANDEM_SCHEDULE_BATCH_H
+
+#include "schedule/sequence.h"
+
+struct micro_batch {
+    int rows, segments, max_rows, max_context;
+    int32_t *token;             /* [rows] input token ids */
+    int32_t *seg_row, *seg_pos; /* [segments + 1], [segments] */
+    int32_t *row_seg, *row_pos; /* [rows] */
+    int32_t *blocks;            /* [segments][blocks_stride] */
+    int blocks_stride;
+    int n_sampled;
+    int32_t *sampled_row; /* [n_sampled] rows whose logits are wanted */
+    int *sampled_slot;    /* [n_sampled] the slots they belong to */
+};
+
+/* Buffers for so many rows and segments, every one of which may be sampled. */
+void batch_init(struct micro_batch *b, int rows, int segments, int blocks_stride);
+void batch_free(struct micro_batch *b);
+
+void batch_clear(struct micro_batch *b);
+
+/* One segment more: tokens [from, from + n) of the sequence in `slot`. Its row is sampled when it
+ * ends with the last token that is known. */
+void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n);
+
+#endif

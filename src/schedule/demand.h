@@ -1,0 +1,40 @@
+/* demand.h - how much KV cache sequences will come to need.
+ *
+ * A sequence takes blocks as it grows, so what it needs is known only when it has ended: it stops by
+ * a token, which nobody can foresee, or at its limit, which everybody can. The demand of a set of
+ * sequences is what they are expected to hold at a number of moments from now (counted in new
+ * tokens of each), if they go on stopping as often as they have so far. It answers whether one more
+ * can be taken on without having to put one back later. Where lengths are known (every sequence
+ * runs to its limit) it is the exact future; else it errs, and putting back costs only time.
+ *
+ * Pure functions; memory of one attention rank, in blocks.
+ */
+#ifndef TANDEM_SCHEDULE_DEMAND_H
+#define TANDEM_SCHEDULE_DEMAND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Two moments an octave, up to the longest context that a job can ask for. */
+#define DEMAND_MOMENTS_MAX 64
+
+struct demand {
+    int moments;
+    size_t when[DEMAND_MOMENTS_MAX];   /* new tokens from now, ascending; the first is 0 */
+    double alive[DEMAND_MOMENTS_MAX];  /* share of the sequences that have not stopped by then */
+    double blocks[DEMAND_MOMENTS_MAX]; /* held then by all that were added */
+};
+
+/* Nothing is held yet. mean: new tokens after which a sequence stops, on average; 0: at once. */
+void demand_start(struct demand *d, size_t longest, double mean);
+
+/* A sequence of n tokens that will sample at least one and at most `left` more. */
+void demand_add(struct demand *d, size_t n, size_t left);
+
+/* Is there room in `capacity` blocks, at every moment, for such a sequence beside those added? */
+bool demand_fits(const struct demand *d, size_t capacity, size_t n, size_t left);
+
+/* For how many alike. */
+size_t demand_room(const struct demand *d, size_t capacity, size_t n, size_t left);
+
+#endif

@@ -1,0 +1,29 @@
+/* sequence.h - one prompt being completed. */
+#ifndef TANDEM_SCHEDULE_SEQUENCE_H
+#define TANDEM_SCHEDULE_SEQUENCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* From mem_zeroed(); tokens has room for `limit`. Belongs to the schedule once submitted. It may
+ * come with some of its completion (n_tokens > n_prompt): known tokens are computed in chunks,
+ * whoever they are from, and only the row of the last one is sampled. */
+struct sequence {
+    uint64_t unit;   /* prompt x samples + sample */
+    int32_t *tokens; /* [n_tokens] prompt, then completion */
+    float *logprobs; /* [limit - n_prompt], of the completion */
+    size_t n_prompt; /* > 0 */
+    size_t n_tokens; /* known so far, < limit when submitted */
+    size_t limit;    /* prompt + most new tokens; at most the context */
+    size_t computed; /* tokens whose K and V are in the cache */
+    int32_t *blocks; /* [n_blocks] where they are; the schedule's, room for `limit` tokens */
+    size_t n_blocks;
+    /* Seconds since the epoch. */
+    double admitted, first_token;
+    struct sequence *next; /* in the queue */
+};
+
+/* NULL is nothing. */
+void sequence_free(struct sequence *q);
+
+#endif

@@ -1,0 +1,108 @@
+/* A job of many prompts (100000 as argument: the table worth reading) on four attention ranks, for three shapes of lengths, with memory that
+ * abounds and with memory that is short: how full slots and memory are, and how many steps a token
+ * costs. Slots are at least 97 % full until the last unit is handed out. */
+#include "fleet.h"
+
+#include "base/philox.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RANKS = 4, SLOTS = 64, CHUNK = 256, CONTEXT = 4096, BLOCK = 64 };
+
+static double uniform(uint64_t unit, uint32_t what)
+{
+    return ((double)philox_uniform(11, unit, what, 0) + 0x1p-25);
+}
+
+/* Lognormal with the given median and spread (of the logarithm), from 1 to `most`. */
+static size_t lognormal(uint64_t unit, uint32_t what, double median, double spread, size_t most)
+{
+    double normal = sqrt(-2 * log(uniform(unit, what))) * cos(2 * M_PI * uniform(unit, what + 1));
+    double n = median * exp(spread * normal);
+    return n < 1 ? 1 : n > (double)most ? most : (size_t)n;
+}
+
+/* Questions and answers of a chat: most are short, some are twenty times as long. */
+static struct lengths chat(uint64_t unit)
+{
+    return (struct lengths){lognormal(unit, 0, 90, 1.1, 2000), lognormal(unit, 2, 110, 0.9, 4096),
+                            2048};
+}
+
+/* Long texts to be summed up in a few words. */
+static struct lengths summary(uint64_t unit)
+{
+    return (struct lengths){200 + (size_t)(800 * uniform(unit, 0)),
+                            40 + (size_t)(120 * uniform(unit, 2)), 256};
+}
+
+/* A benchmark: every completion as long as it may be. */
+static struct lengths fixed(uint64_t unit)
+{
+    (void)unit;
+    return (struct lengths){64, 128, 128};
+}
+
+struct shape {
+    const char *name;
+    struct lengths (*lengths)(uint64_t unit);
+    size_t blocks; /* of a rank when memory is short */
+    int chunk;
+};
+
+static const struct shape shapes[] = {
+    {"chat", chat, 150, CHUNK},
+    {"summary", summary, 400, 4 * CHUNK},
+    {"fixed", fixed, 100, CHUNK},
+};
+
+static double lower_bound(const struct fleet *f)
+{
+    return (double)f->tokens / (RANKS * SLOTS);
+}
+
+/* False: slots were not full enough. */
+static bool simulate(const struct shape *shape, uint64_t units, size_t blocks, bool abounds)
+{
+    struct fleet f = {
+        .ranks = RANKS,
+        .limits = {.slots = SLOTS,
+                   .micro_batches = 2,
+                   .prefill_chunk = shape->chunk,
+                   .max_context = CONTEXT,
+                   .kv_blocks = blocks},
+        .units = units,
+        .samples = 1,
+        .lengths = shape->lengths,
+    };
+    fleet_open(&f);
+    while (fleet_step(&f))
+        ;
+    struct schedule_usage use = fleet_usage(&f);
+    double slots = f.slots_used / ((double)f.full_steps * RANKS * SLOTS);
+    double kv = f.kv_used / ((double)f.full_steps * RANKS * (double)blocks);
+    printf("%-8s %8zu %10llu %7.2f %7.2f %10.4f %10.3f %9llu %7.2f\n", shape->name, blocks,
+           (unsigned long long)f.steps, 100 * slots, 100 * kv,
+           1e3 * (double)f.steps / (double)f.tokens, (double)f.steps / lower_bound(&f),
+           (unsigned long long)use.put_back, 100 * (double)use.computed_again / (double)f.rows);
+    fleet_close(&f);
+    return !abounds || slots >= 0.97;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t units = argc > 1 ? strtoull(argv[1], NULL, 10) : getenv("QUICK") ? 10000 : 30000;
+    bool good = true;
+    printf("%llu prompts, %d ranks x %d slots\n", (unsigned long long)units, RANKS, SLOTS);
+    printf("%-8s %8s %10s %7s %7s %10s %10s %9s %7s\n", "lengths", "blocks", "steps", "slots %",
+           "KV %", "steps/1000", "to ideal", "put back", "again %");
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        good &= simulate(&shapes[i], units, (size_t)SLOTS * CONTEXT / BLOCK, true);
+        good &= simulate(&shapes[i], units, shapes[i].blocks, false);
+    }
+    if (!good)
+        printf("FAILED: slots are less than 97 %% full before the tail\n");
+    return good ? 0 : 1;
+}
