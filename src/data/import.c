@@ -1,11 +1,11 @@
 #include "data/import.h"
 
-#include "base/hash.h"
 #include "base/mem.h"
 #include "data/append.h"
 #include "data/files.h"
 #include "data/h5.h"
 #include "data/keep.h"
+#include "data/seen.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,12 +15,6 @@
 
 #define KEEP_BYTES 4096 /* of a field that is kept unasked */
 #define NOTES_MAX  5    /* bad records that are named */
-
-/* Hashes of ids, to see one come again: a table that grows, 0 for an empty place. */
-struct seen {
-    uint64_t *hash;
-    size_t n, room;
-};
 
 /* A record before the first that can be used: what the file is, is not known yet. */
 struct early {
@@ -35,7 +29,9 @@ struct import {
     const char *id_field, *limit_field;
     struct early *early;
     size_t n_early;
-    json_t *large; /* fields of the first record that are not kept unasked */
+    json_t *large;           /* fields of the first record that are not kept unasked */
+    bool messages;           /* text_field holds conversations */
+    const char *tools_field; /* beside it; NULL */
     bool want_id, all_integers;
     struct h5_output output;
     hid_t string_type;
@@ -95,6 +91,8 @@ static const char *find_text_field(const struct import *m, json_t *first)
 {
     if (m->o->text_field)
         return m->o->text_field;
+    if (m->messages)
+        return json_is_array(records_member(first, "messages")) ? "messages" : "body.messages";
     if (records_member(first, "text"))
         return "text";
     if (records_member(first, "prompt"))
@@ -102,10 +100,31 @@ static const char *find_text_field(const struct import *m, json_t *first)
     return json_object_size(first) == 1 ? json_object_iter_key(json_object_iter(first)) : "text";
 }
 
+/* Conversations: a field of messages, or a line of OpenAI's batch format, which has them in `body`. */
+static void find_messages(struct import *m, json_t *first)
+{
+    const char *field = m->o->text_field;
+    bool asked = m->o->text_template || m->o->tokens_field;
+    bool batch = !field && json_is_array(records_member(first, "body.messages"));
+    m->messages =
+        !asked && (batch || json_is_array(records_member(first, field ? field : "messages")));
+    if (!m->messages)
+        return;
+    m->tools_field = batch ? "body.tools" : "tools";
+    if (!m->o->id_field && !records_member(first, "id") && records_member(first, "custom_id"))
+        m->id_field = "custom_id";
+    if (batch && !m->o->limit_field)
+        m->limit_field = records_member(first, "body.max_completion_tokens")
+                             ? "body.max_completion_tokens"
+                             : "body.max_tokens";
+}
+
 /* Is the field read as something else already? */
 static bool is_used(const struct import *m, const char *name)
 {
     const char *prompt = m->o->tokens_field ? m->o->tokens_field : m->text_field;
+    if (m->messages && (strcmp(name, "tools") == 0 || strcmp(name, "body") == 0))
+        return true;
     return strcmp(name, m->id_field) == 0 || strcmp(name, m->limit_field) == 0 ||
            (!m->o->text_template && strcmp(name, prompt) == 0);
 }
@@ -135,6 +154,7 @@ static void note_large(struct import *m, json_t *first)
 static int begin_rows(struct import *m, json_t *first, struct err *e)
 {
     int64_t zero = 0;
+    find_messages(m, first);
     m->text_field = mem_string(find_text_field(m, first));
     m->want_id = m->o->id_field || records_member(first, m->id_field);
     m->all_integers = m->want_id;
@@ -145,7 +165,7 @@ static int begin_rows(struct import *m, json_t *first, struct err *e)
         if (keep_open(&m->keep, &m->output, m->string_type, e) != 0)
             return -1;
     if (!m->o->tokens_field)
-        return open_append(m, &m->text, "text", m->string_type, e);
+        return open_append(m, &m->text, m->messages ? "messages" : "text", m->string_type, e);
     if (open_append(m, &m->tokens, "tokens", H5T_NATIVE_INT32, e) != 0 ||
         open_append(m, &m->offsets, "offsets", H5T_NATIVE_INT64, e) != 0)
         return -1;
@@ -211,6 +231,21 @@ static int fill_template(const char *c, json_t *record, char **text, size_t *n, 
         }
     }
     return 0;
+}
+
+/* A row of messages: the list, or with tools an object of both. */
+static int read_messages(struct import *m, json_t *record, struct row *row, struct err *e)
+{
+    json_t *messages = records_member(record, m->text_field);
+    json_t *tools = records_member(record, m->tools_field);
+    if (!json_is_array(messages))
+        return wrong(m->text_field, "a list of messages", messages, e);
+    json_t *both = json_is_array(tools)
+                       ? json_pack("{s:O, s:O}", "messages", messages, "tools", tools)
+                       : json_incref(messages);
+    row->text = json_dumps(both, JSON_COMPACT);
+    json_decref(both);
+    return row->text ? 0 : err_set(e, "\"%s\" is not UTF-8", m->text_field);
 }
 
 static int read_text(struct import *m, json_t *record, struct row *row, struct err *e)
@@ -288,7 +323,9 @@ static int read_limit(struct import *m, json_t *record, struct row *row, struct 
 
 static int read_row(struct import *m, json_t *record, struct row *row, struct err *e)
 {
-    int status = m->o->tokens_field ? read_tokens(m, record, row, e) : read_text(m, record, row, e);
+    int status = m->o->tokens_field ? read_tokens(m, record, row, e)
+                 : m->messages      ? read_messages(m, record, row, e)
+                                    : read_text(m, record, row, e);
     if (status == 0)
         status = read_limit(m, record, row, e);
     /* Even a row that is wrong has its id. */
@@ -299,32 +336,6 @@ static int read_row(struct import *m, json_t *record, struct row *row, struct er
 }
 
 /* ---- writing one row ------------------------------------------------------------------------ */
-
-/* Is it the second one of this hash? 2^64 values: two different ids are as good as never equal. */
-static bool seen_before(struct seen *s, const char *id)
-{
-    uint64_t hash = hash_string(HASH_START, id) | 1;
-    if (2 * s->n >= s->room) {
-        struct seen wide = {.room = s->room ? 2 * s->room : 1024, .n = s->n};
-        wide.hash = mem_zeroed(wide.room, sizeof *wide.hash);
-        for (size_t i = 0; i < s->room; i++)
-            if (s->hash[i]) {
-                size_t k = (s->hash[i] >> 1) % wide.room;
-                while (wide.hash[k])
-                    k = (k + 1) % wide.room;
-                wide.hash[k] = s->hash[i];
-            }
-        free(s->hash);
-        *s = wide;
-    }
-    size_t i = (hash >> 1) % s->room;
-    for (; s->hash[i]; i = (i + 1) % s->room)
-        if (s->hash[i] == hash)
-            return true;
-    s->hash[i] = hash;
-    s->n++;
-    return false;
-}
 
 /* As the source wrote it: a number of JSON (long ones come as strings), or a cell that reads as one. */
 static bool is_integer(const struct import *m, const struct row *row, const char *id)
@@ -571,7 +582,7 @@ int import_prompts(const char *in_path, const char *out_path, const struct impor
         free(m.early[i].problem);
     free(m.early);
     free(m.text_field);
-    free(m.seen.hash);
+    seen_free(&m.seen);
     json_decref(m.large);
     records_close(m.in);
     return rc;

@@ -20,7 +20,9 @@
  * the template with the record's fields put in, else text_field. */
 struct import_options {
     enum records_format format;
-    const char *text_field;    /* NULL: "text", or "prompt", or the only column of a table */
+    /* NULL: "messages" (conversations; beside "tools", or both in "body", as OpenAI's batch lines
+     * have them), or "text", or "prompt", or the only column of a table. */
+    const char *text_field;
     const char *text_template; /* "{problem}\n{context}"; {{ and }} are braces, \n and \t as in C */
     const char *tokens_field;  /* an array of token ids */
     const char *id_field;      /* string or integer; NULL: "id", where the first record has it */

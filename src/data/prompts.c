@@ -16,6 +16,7 @@ struct prompts {
     size_t count;
     size_t most_tokens;
     int fault;                       /* errno of the last prompts_read() */
+    bool messages;                   /* text holds messages */
     struct column *text;             /* or */
     struct column *tokens, *offsets; /* these */
     struct column *id, *limit;       /* NULL when not in the file */
@@ -61,22 +62,28 @@ static int check_offsets(struct prompts *p, struct err *e)
 
 static int open_prompt_columns(struct prompts *p, struct err *e)
 {
+    p->messages = h5_has(p->file, "messages");
     bool text = h5_has(p->file, "text"), tokens = h5_has(p->file, "tokens");
+    if (p->messages && (text || tokens))
+        return err_set(e,
+                       "%s: has both \"messages\" and \"%s\"; which are the prompts? Remove or "
+                       "rename one",
+                       p->path, text ? "text" : "tokens");
     if (text && tokens)
         return err_set(
             e,
             "%s: has both \"text\" and \"tokens\"; which are the prompts? Remove or rename "
             "one",
             p->path);
-    if (!text && !tokens)
+    if (!text && !tokens && !p->messages)
         return err_set(
             e,
             "%s: wanted a dataset \"text\" (strings), or \"tokens\" and \"offsets\" "
             "(integers), found neither; `tandem import` makes such a file from JSON Lines "
             "or plain text",
             p->path);
-    if (text) {
-        if (open_column(p, "text", COLUMN_STRINGS, SIZE_MAX, &p->text, e) != 0)
+    if (text || p->messages) {
+        if (open_column(p, text ? "text" : "messages", COLUMN_STRINGS, SIZE_MAX, &p->text, e) != 0)
             return -1;
         p->count = column_count(p->text);
         return 0;
@@ -148,12 +155,18 @@ void prompts_limit(struct prompts *p, size_t bytes, size_t tokens)
 {
     p->most_tokens = tokens;
     if (p->text)
-        column_limit(p->text, bytes, "fit the context");
+        column_limit(p->text, p->messages && bytes < SIZE_MAX / 8 ? 8 * bytes : bytes,
+                     "fit the context"); /* JSON writes a byte in up to six */
 }
 
 size_t prompts_count(const struct prompts *p)
 {
     return p->count;
+}
+
+bool prompts_are_messages(const struct prompts *p)
+{
+    return p->messages;
 }
 
 bool prompts_are_tokens(const struct prompts *p)
@@ -241,6 +254,7 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
     if (rc == 0)
         rc = p->text ? column_string(p->text, i, &out->text, &out->text_bytes, e)
                      : read_tokens(p, i, out, e);
+    out->messages = p->messages;
     if (rc == 0 && p->limit)
         rc = read_limit(p, i, out, e);
     p->fault = rc != 0 ? find_fault(p) : 0;

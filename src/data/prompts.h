@@ -1,6 +1,6 @@
 /* prompts.h - the input: prompts of a job, from HDF5.
  *
- * Schema (README "Prompts"). Either `text`: strings [n], variable- or fixed-length, UTF-8 or ASCII;
+ * Schema (README "Prompts"). Either `messages`: strings [n], JSON; or `text`: strings [n], variable- or fixed-length, UTF-8 or ASCII;
  * or token ids: `tokens` integer [total] and `offsets` integer [n + 1], row i being
  * tokens[offsets[i]
  * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
@@ -22,7 +22,8 @@ struct prompts;
 
 /* One row; free with prompt_free(). Either text (not NULL) or tokens. */
 struct prompt {
-    char *text; /* bytes as in the file, NUL-terminated, perhaps not valid UTF-8 */
+    bool messages; /* text is JSON: a list of messages, or {"messages": [...], "tools": [...]} */
+    char *text;    /* bytes as in the file, NUL-terminated, perhaps not valid UTF-8 */
     size_t text_bytes;
     int32_t *tokens;
     size_t n_tokens;
@@ -38,6 +39,7 @@ void prompts_limit(struct prompts *p, size_t bytes, size_t tokens);
 
 size_t prompts_count(const struct prompts *p);
 bool prompts_are_tokens(const struct prompts *p);
+bool prompts_are_messages(const struct prompts *p);
 
 /* Reads row i. -1: this row is malformed (message in e); others may be fine. But when
  * prompts_fault() is not 0 (an errno), the file system failed: that says nothing about the row, which

@@ -1,8 +1,10 @@
 #include "job/document.h"
 
 #include "base/mem.h"
+#include "job/value.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,4 +248,56 @@ const char *document_describe(const struct node *n, char *text, size_t size)
         if ((unsigned char)*c < ' ')
             *c = ' ';
     return text;
+}
+
+static json_t *scalar_json(const struct node *n)
+{
+    int64_t whole;
+    double real;
+    if (!n->plain)
+        return json_string(n->text);
+    if (document_is_null(n))
+        return json_null();
+    if (strcmp(n->text, "true") == 0 || strcmp(n->text, "false") == 0)
+        return json_boolean(*n->text == 't');
+    if (value_int(n->text, &whole))
+        return json_integer(whole);
+    return value_real(n->text, &real) && isfinite(real) ? json_real(real) : json_string(n->text);
+}
+
+static json_t *mapping_json(const struct node *n, struct err *e)
+{
+    json_t *out = json_object();
+    for (size_t i = 0; i + 1 < n->count; i += 2) {
+        const struct node *key = &n->children[i];
+        json_t *value = NULL;
+        if (key->kind != NODE_SCALAR)
+            err_set(e, "a key must be a text");
+        else
+            value = document_json(&n->children[i + 1], e);
+        if (!value) {
+            json_decref(out);
+            return NULL;
+        }
+        json_object_set_new(out, key->text, value);
+    }
+    return out;
+}
+
+json_t *document_json(const struct node *n, struct err *e)
+{
+    if (n->kind == NODE_MAPPING)
+        return mapping_json(n, e);
+    if (n->kind == NODE_SCALAR)
+        return scalar_json(n);
+    json_t *out = json_array();
+    for (size_t i = 0; i < n->count; i++) {
+        json_t *item = document_json(&n->children[i], e);
+        if (!item) {
+            json_decref(out);
+            return NULL;
+        }
+        json_array_append_new(out, item);
+    }
+    return out;
 }

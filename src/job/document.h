@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -34,6 +35,11 @@ void document_free(struct node *root);
 
 /* A plain scalar that stands for nothing: empty, "~" or "null". */
 bool document_is_null(const struct node *n);
+
+/* The node as JSON: plain scalars are numbers, true, false or null where they read as such, else
+ * texts. The caller's until json_decref(); NULL when the message is set: a key that is no scalar, or
+ * a text that is not UTF-8. */
+json_t *document_json(const struct node *n, struct err *e);
 
 /* For messages: "a list", "a mapping", "nothing", or the scalar in quotes, shortened, on one line.
  * Written to `text`, and returned. */

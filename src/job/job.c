@@ -14,7 +14,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#define KEYS_MAX 64
+#define KEYS_MAX 128
 
 /* Where the value of a key comes from. */
 struct given {
@@ -421,6 +421,36 @@ static void emit_stops(struct writer *w, const struct job *job)
     emit(w, &event);
 }
 
+static void emit_json(struct writer *w, const json_t *value)
+{
+    yaml_event_t event;
+    const char *name;
+    json_t *item;
+    size_t i;
+    if (json_is_object(value)) {
+        yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_MAPPING_STYLE);
+        emit(w, &event);
+        json_object_foreach((json_t *)(uintptr_t)value, name, item)
+        {
+            emit_scalar(w, name, true);
+            emit_json(w, item);
+        }
+        yaml_mapping_end_event_initialize(&event);
+        emit(w, &event);
+    } else if (json_is_array(value)) {
+        yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_SEQUENCE_STYLE);
+        emit(w, &event);
+        json_array_foreach(value, i, item) emit_json(w, item);
+        yaml_sequence_end_event_initialize(&event);
+        emit(w, &event);
+    } else {
+        char *text = json_is_string(value) ? mem_string(json_string_value(value))
+                                           : json_dumps(value, JSON_ENCODE_ANY);
+        emit_scalar(w, text, json_is_string(value));
+        free(text);
+    }
+}
+
 static void emit_key(struct writer *w, const struct key *k, const struct job *job)
 {
     if (job->layout.colocated && strcmp(k->section, "layout.ffn") == 0)
@@ -433,7 +463,12 @@ static void emit_key(struct writer *w, const struct key *k, const struct job *jo
     }
     bool quoted;
     char *text = keys_text(k, job, &quoted);
-    emit_scalar(w, text, quoted);
+    json_t *json = k->kind == KEY_JSON ? json_loads(text, 0, NULL) : NULL;
+    if (json)
+        emit_json(w, json);
+    else
+        emit_scalar(w, text, quoted);
+    json_decref(json);
     free(text);
 }
 
@@ -515,18 +550,29 @@ char *job_json(const struct job *job)
     return json_text(object);
 }
 
+/* Does the key decide what a completion is? */
+static bool decides(const struct key *k)
+{
+    static const char *const sections[] = {"chat", "precision", "sampling"};
+    static const char *const listed[] = {"prompts.template",     "prompts.bos",
+                                         "prompts.special",      "prompts.first",
+                                         "schedule.max_context", "output.special_tokens"};
+    char path[64];
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+        if (strcmp(k->section, sections[i]) == 0)
+            return true;
+    keys_path(k, path, sizeof path);
+    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
+        if (strcmp(path, listed[i]) == 0)
+            return true;
+    return false;
+}
+
 char *job_sampling_json(const struct job *job)
 {
-    static const char *const listed[] = {
-        "prompts.template",      "prompts.bos",          "prompts.first",
-        "schedule.max_context",  "sampling.temperature", "sampling.top_k",
-        "sampling.top_p",        "sampling.seed",        "sampling.samples",
-        "sampling.stop",         "sampling.ignore_eos",  "sampling.max_new_tokens",
-        "precision.activations", "precision.kv_cache",   "precision.dispatch",
-        "precision.combine",     "precision.weights",
-    };
     json_t *object = json_object();
-    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
-        set_key(object, &keys[keys_find(listed[i])], job);
+    for (size_t i = 0; i < keys_count; i++)
+        if (decides(&keys[i]))
+            set_key(object, &keys[i], job);
     return json_text(object);
 }

@@ -45,14 +45,24 @@ struct job {
         char *template_text; /* prompts.template: text with one {prompt}; default "{prompt}" */
         enum tri bos;        /* prompts.bos: put the model's bos token first; auto: as
                                 tokenizer_config.json says (add_bos_token), no for token prompts */
-        uint64_t first;      /* prompts.first: first row, default 0 */
-        int64_t count;       /* prompts.count: rows, -1 (default): to the end */
+        enum tri special; /* prompts.special: false, control tokens in a prompt are text; auto: for
+                                messages, not for other prompts */
+        uint64_t first;   /* prompts.first: first row, default 0 */
+        int64_t count;    /* prompts.count: rows, -1 (default): to the end */
     } prompts;
+
+    struct {
+        char *template; /* chat.template: a Jinja file; NULL (auto): the checkpoint's own */
+        char *kwargs;   /* chat.template_kwargs: JSON object of variables, or NULL */
+        char *system;   /* chat.system: first message of conversations that have none, or NULL */
+        char *date;     /* chat.date: what templates are told is today, or NULL */
+    } chat;
 
     struct {
         char *file;            /* output.file */
         double commit_seconds; /* output.commit_seconds: completions are sealed this often; default
                                   5 */
+        bool special_tokens;   /* output.special_tokens: keep them in `text`; default false */
     } output;
 
     struct layout

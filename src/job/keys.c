@@ -5,6 +5,7 @@
 #include "job/value.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@ _Static_assert(sizeof(enum dtype) == sizeof(int) && sizeof(enum tri) == sizeof(i
 
 static const struct choice bos[] = {
     {"auto", TRI_AUTO}, {"true", TRI_TRUE}, {"false", TRI_FALSE}, {NULL, 0}};
+static const struct choice special[] = {
+    {"auto", TRI_AUTO}, {"control", TRI_TRUE}, {"text", TRI_FALSE}, {NULL, 0}};
 static const struct choice exchanges[] = {
     {"auto", EXCHANGE_AUTO}, {"local", EXCHANGE_LOCAL}, {"shared", EXCHANGE_SHARED},
     {"mpi", EXCHANGE_MPI},   {"nccl", EXCHANGE_NCCL},   {NULL, 0},
@@ -58,12 +61,29 @@ const struct key keys[] = {
     {"prompts", "count", KEY_INT64, IN(prompts.count), PRESET("all"), RANGE(1, 0x1p53),
      .word = "all", .word_value = -1, .help = "how many rows: a number, or all up to the end"},
 
+    {"prompts", "special", KEY_CHOICE, IN(prompts.special), PRESET("auto"), .choices = special,
+     .help = "control tokens that a prompt spells: control, they are meant; text, they are not; "
+             "auto: text in messages, control in other prompts"},
+
+    {"chat", "template", KEY_TEXT, IN(chat.template), PRESET("auto"), .word = "auto",
+     .help = "for prompts that are messages: a file in the language of Jinja; auto: the "
+             "checkpoint's own"},
+    {"chat", "template_kwargs", KEY_JSON, IN(chat.kwargs), PRESET("none"), .word = "none",
+     .help = "variables of the template: {enable_thinking: false}"},
+    {"chat", "system", KEY_TEXT, IN(chat.system), PRESET("none"), .word = "none",
+     .help = "first message of conversations that begin without one"},
+    {"chat", "date", KEY_TEXT, IN(chat.date), PRESET("none"), .word = "none",
+     .help = "today, for templates that ask: 2026-01-31"},
+
     {"output", "file", KEY_TEXT, IN(output.file), .about = "the HDF5 file to write",
      .example = "output/example.h5",
      .help = "what finished completions are merged into; example.tokens.h5 and, while the job "
              "runs, example.h5.partial/ stand beside it"},
     {"output", "commit_seconds", KEY_SECONDS, IN(output.commit_seconds), PRESET("5 s"),
      RANGE(0.01, 86400), .help = "how often finished completions are sealed on disk"},
+
+    {"output", "special_tokens", KEY_BOOL, IN(output.special_tokens), PRESET("false"),
+     .choices = truths, .help = "true: special tokens stay in `text`"},
 
     {"layout", "attention", KEY_INT, IN(layout.attention), PRESET("1"), RANGE(1, RANKS_MAX),
      .help = "attention ranks: each decodes sequences of its own"},
@@ -240,6 +260,9 @@ static void describe_wanted(const struct key *k, char *text, size_t size)
     case KEY_REAL:
         add(text, size, "a number from %g to %g", k->min, k->max);
         break;
+    case KEY_JSON:
+        add(text, size, "a mapping");
+        break;
     case KEY_STOPS:
         add(text, size, "a list of at most %d tokens, each its id (5) or its text (\"<|end|>\")",
             JOB_MAX_STOPS);
@@ -374,6 +397,21 @@ static int read_stops(const struct key *k, const struct node *value, struct job 
     return 0;
 }
 
+static int read_json(const struct key *k, const struct node *value, char **member, struct err *e)
+{
+    *member = NULL;
+    if (value->kind == NODE_SCALAR && value->plain && strcmp(value->text, k->word) == 0)
+        return 0;
+    if (value->kind != NODE_MAPPING)
+        return refuse(k, value, "", e);
+    json_t *json = document_json(value, e);
+    if (!json)
+        return -1;
+    *member = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(json);
+    return *member ? 0 : err_set(e, "is not UTF-8");
+}
+
 int keys_read(const struct key *k, const struct node *value, struct job *job, struct err *e)
 {
     void *member = (char *)job + k->offset;
@@ -384,6 +422,8 @@ int keys_read(const struct key *k, const struct node *value, struct job *job, st
     case KEY_CHOICE:
     case KEY_BOOL:
         return read_choice(k, value, member, e);
+    case KEY_JSON:
+        return read_json(k, value, member, e);
     case KEY_STOPS:
         return read_stops(k, value, job, e);
     default:
@@ -449,6 +489,8 @@ char *keys_text(const struct key *k, const struct job *job, bool *quoted)
     const void *member = (const char *)job + k->offset;
     *quoted = false;
     switch (k->kind) {
+    case KEY_JSON:
+        return mem_string(*(char *const *)member ? *(char *const *)member : k->word);
     case KEY_TEXT:
         *quoted = *(char *const *)member != NULL;
         return mem_string(*quoted ? *(char *const *)member : k->word);
@@ -470,7 +512,7 @@ char *keys_text(const struct key *k, const struct job *job, bool *quoted)
 void keys_free(const struct key *k, struct job *job)
 {
     char **member = (char **)((char *)job + k->offset);
-    if (k->kind == KEY_TEXT || k->kind == KEY_NAME) {
+    if (k->kind == KEY_TEXT || k->kind == KEY_NAME || k->kind == KEY_JSON) {
         free(*member);
         *member = NULL;
     } else if (k->kind == KEY_STOPS) {

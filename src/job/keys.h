@@ -24,6 +24,7 @@ enum key_kind {
     KEY_SECONDS, /* double: "23h50m" */
     KEY_REAL,    /* double */
     KEY_STOPS,   /* job.sampling.stop and n_stop */
+    KEY_JSON,    /* char *: any value, as JSON; NULL: the word */
 };
 
 struct choice {
@@ -60,7 +61,7 @@ bool keys_is_section(const char *path);
 
 /* Names that can stand in a section ("" is the top): keys and sections below it, each once.
  * Returns how many; at most `room` are written. The strings belong to the table or to `store`. */
-#define KEYS_NAMES_MAX 16
+#define KEYS_NAMES_MAX 48
 size_t keys_names(const char *section, char store[KEYS_NAMES_MAX][32]);
 
 /* Reads the value of a key into the job. -1 with "wants ..., found ...": the caller puts the place

@@ -180,6 +180,7 @@ static void add_prompting(struct identity *id, const struct inputs *in)
 {
     const struct prompting *p = &in->prompting;
     add_hash(id, "tokenizer", p->tokenizer ? tokenizer_hash(p->tokenizer) : 0);
+    add_hash(id, "chat template", p->conversation.hash);
     add_number(id, "bos", p->bos);
     char stops[16 * (JOB_MAX_STOPS + MODEL_MAX_EOS)] = "";
     for (int i = 0; i < p->n_stop; i++) {

@@ -57,7 +57,7 @@ static int open_prompts(struct inputs *in, struct err *e)
             job->prompts.file, (unsigned long long)in->n_prompts, (unsigned long long)samples,
             (unsigned long long)UNITS_MAX);
     in->units = in->n_prompts * samples;
-    if (prompting_open(&in->prompting, job, &in->model, prompts_are_tokens(in->prompts), e) != 0)
+    if (prompting_open(&in->prompting, job, &in->model, in->prompts, e) != 0)
         return -1;
     /* Longer prompts cannot fit. They are not tokenized, which takes long, not even read. */
     const struct tokenizer *t = in->prompting.tokenizer;

@@ -41,41 +41,63 @@ static int find_stops(struct prompting *p, const struct job *job, const struct m
     return 0;
 }
 
-static int find_bos(struct prompting *p, const struct job *job, const struct model *model,
-                    bool tokens_given, struct err *e)
+/* The bos token of the model, or the one that tokenizer_config.json names; -1. */
+static int32_t bos_id(const struct prompting *p, const struct model *model,
+                      const struct tokenizer_config *config)
 {
-    bool add = job->prompts.bos == TRI_TRUE;
-    if (job->prompts.bos == TRI_AUTO && !tokens_given &&
-        tokenizer_config_add_bos(job->tokenizer, &add, e) != 0)
-        return -1;
-    if (add && model->bos < 0)
-        return err_set(e, "prompts.bos: the model's config.json names no bos_token_id");
-    p->bos = add ? model->bos : -1;
+    const char *text = json_string_value(json_object_get(config->tokens, "bos_token"));
+    if (model->bos >= 0 || !text || !p->tokenizer)
+        return model->bos;
+    return tokenizer_id(p->tokenizer, text);
+}
+
+/* A chat template writes the bos token itself. */
+static int find_bos(struct prompting *p, const struct job *job, const struct model *model,
+                    const struct tokenizer_config *config, enum tri by_kind, struct err *e)
+{
+    enum tri wanted = job->prompts.bos != TRI_AUTO ? job->prompts.bos : by_kind;
+    bool add = wanted == TRI_TRUE || (wanted == TRI_AUTO && config->add_bos);
+    int32_t bos = bos_id(p, model, config);
+    if (add && bos < 0)
+        return err_set(e, "prompts.bos: neither the model's config.json nor tokenizer_config.json "
+                          "names a bos token");
+    p->bos = add ? bos : -1;
     return 0;
 }
 
 static int open_parts(struct prompting *p, const struct job *job, const struct model *model,
-                      bool tokens_given, struct err *e)
+                      const struct tokenizer_config *config, const struct prompts *prompts,
+                      struct err *e)
 {
-    if (!tokens_given || access(job->tokenizer, F_OK) == 0) {
+    bool tokens = prompts_are_tokens(prompts), messages = prompts_are_messages(prompts);
+    if (!tokens || access(job->tokenizer, F_OK) == 0) {
         if (tokenizer_open(&p->tokenizer, job->tokenizer, e) != 0)
             return -1;
         if (tokenizer_size(p->tokenizer) > model->vocab)
             return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu",
                            job->tokenizer, tokenizer_size(p->tokenizer), model->vocab);
     }
+    if (messages && conversation_open(&p->conversation, job, config, e) != 0)
+        return -1;
     if (template_parse(job->prompts.template_text, &p->template, e) != 0)
         return err_prefix(e, "prompts.template");
-    if (find_bos(p, job, model, tokens_given, e) != 0)
+    if (find_bos(p, job, model, config, tokens || messages ? TRI_FALSE : TRI_AUTO, e) != 0)
         return -1;
+    p->control = job->prompts.special == TRI_AUTO ? !messages : job->prompts.special == TRI_TRUE;
+    p->special = job->output.special_tokens;
     return find_stops(p, job, model, e);
 }
 
 int prompting_open(struct prompting *p, const struct job *job, const struct model *model,
-                   bool tokens_given, struct err *e)
+                   const struct prompts *prompts, struct err *e)
 {
+    struct tokenizer_config config;
     *p = (struct prompting){.bos = -1, .vocab = (int32_t)model->vocab};
-    if (open_parts(p, job, model, tokens_given, e) == 0)
+    if (tokenizer_config_read(job->tokenizer, &config, e) != 0)
+        return -1;
+    int status = open_parts(p, job, model, &config, prompts, e);
+    tokenizer_config_free(&config);
+    if (status == 0)
         return 0;
     prompting_close(p);
     return -1;
@@ -85,7 +107,17 @@ void prompting_close(struct prompting *p)
 {
     tokenizer_close(p->tokenizer);
     template_free(p->template);
+    conversation_close(&p->conversation);
     *p = (struct prompting){0};
+}
+
+static int fill_template(const struct prompting *p, const struct prompt *prompt, char **text,
+                         char **marks, size_t *bytes)
+{
+    *text = template_apply(p->template, prompt->text, prompt->text_bytes, bytes);
+    *marks = mem_zeroed(*bytes + 1, 1);
+    memset(*marks + template_before(p->template), 1, prompt->text_bytes);
+    return 0;
 }
 
 static int encode_text(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
@@ -97,9 +129,15 @@ static int encode_text(const struct prompting *p, const struct prompt *prompt, i
     if (utf8_check(prompt->text, prompt->text_bytes, &bad) != 0)
         return err_set(e, "the prompt is not valid UTF-8: byte %zu of %zu", bad + 1,
                        prompt->text_bytes);
-    char *text = template_apply(p->template, prompt->text, prompt->text_bytes, &bytes);
-    int status = tokenizer_encode(p->tokenizer, text, bytes, tokens, n, e);
+    char *text, *marks = NULL;
+    int status = prompt->messages ? conversation_text(&p->conversation, prompt->text,
+                                                      prompt->text_bytes, &text, &marks, &bytes, e)
+                                  : fill_template(p, prompt, &text, &marks, &bytes);
+    if (status == 0)
+        status = tokenizer_encode_marked(p->tokenizer, text, p->control ? NULL : marks, bytes,
+                                         tokens, n, e);
     free(text);
+    free(marks);
     if (status != 0 || *n > 0 || p->bos >= 0)
         return status;
     free(*tokens);
@@ -128,8 +166,8 @@ int prompting_encode(const struct prompting *p, const struct prompt *prompt, int
 {
     int status =
         prompt->text ? encode_text(p, prompt, tokens, n, e) : copy_tokens(p, prompt, tokens, n, e);
-    if (status != 0 || p->bos < 0)
-        return status;
+    if (status != 0 || p->bos < 0 || (*n > 0 && (*tokens)[0] == p->bos))
+        return status; /* one that begins with it needs no other */
     *tokens = mem_resize(*tokens, *n + 1, sizeof **tokens);
     memmove(*tokens + 1, *tokens, *n * sizeof **tokens);
     (*tokens)[0] = p->bos;
@@ -143,7 +181,7 @@ char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t 
     size_t raw_bytes = 0, bytes = 0;
     if (!p->tokenizer)
         return mem_string("");
-    tokenizer_decode(p->tokenizer, tokens, n, true, &raw, &raw_bytes);
+    tokenizer_decode(p->tokenizer, tokens, n, !p->special, &raw, &raw_bytes);
     tokenizer_utf8_lossy(raw, raw_bytes, &text, &bytes);
     free(raw);
     return text;

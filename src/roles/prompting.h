@@ -1,6 +1,6 @@
 /* prompting.h - from a row of the prompts file to the tokens the model sees, and back to text.
  *
- * Template, tokenizer and bos token of a job in one place, so that the dry run shows exactly what a
+ * Template, chat template, tokenizer and bos token of a job in one place, so that the dry run shows exactly what a
  * run decodes. Opened by every rank that reads prompts (attention ranks, the dry run). Read-only
  * once open.
  */
@@ -10,22 +10,26 @@
 #include "data/prompts.h"
 #include "job/job.h"
 #include "model/model.h"
+#include "roles/conversation.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
 struct prompting {
     struct tokenizer *tokenizer; /* NULL: prompts are token ids and there is no tokenizer file */
     struct template *template;
-    int32_t bos; /* put first; -1: none */
+    struct conversation conversation; /* chat NULL: the prompts are no messages */
+    bool control;                     /* control tokens in a prompt are meant */
+    bool special;                     /* special tokens stay in the text of a completion */
+    int32_t bos;                      /* put first; -1: none */
     int32_t vocab;
     int32_t stop[JOB_MAX_STOPS + MODEL_MAX_EOS];
     int n_stop;
 };
 
-/* tokens_given: the prompts are token ids, so no tokenizer is needed (one is used for the
- * completions' text when its file exists). */
+/* prompts: their kind is asked. Token ids need no tokenizer (one is used for the completions' text
+ * when its file exists), messages need a chat template. */
 int prompting_open(struct prompting *p, const struct job *job, const struct model *model,
-                   bool tokens_given, struct err *e);
+                   const struct prompts *prompts, struct err *e);
 void prompting_close(struct prompting *p);
 
 /* The tokens of one row, malloc'd; -1 with the row's own error: empty, not UTF-8, an id outside the
@@ -33,8 +37,8 @@ void prompting_close(struct prompting *p);
 int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
                      size_t *n, struct err *e);
 
-/* The text of a completion (special tokens left out), valid UTF-8, malloc'd; "" without a
- * tokenizer. */
+/* The text of a completion (special tokens as output.special_tokens says), valid UTF-8, malloc'd; ""
+ * without a tokenizer. */
 char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n);
 
 bool prompting_is_stop(const struct prompting *p, int32_t token);

@@ -139,14 +139,14 @@ static size_t spaces_behind(const char *text, size_t n, size_t at)
     return at;
 }
 
-int added_cut(const struct added *a, struct pattern_work *w, const char *text, size_t n,
-              added_part part, void *arg, struct err *e)
+int added_cut(const struct added *a, struct pattern_work *w, const char *text, const char *marks,
+              size_t n, added_part part, void *arg, struct err *e)
 {
     size_t done = 0;
     int rc;
     for (size_t at = 0; at < n;) {
         const struct added_token *t = longest(a, text + at, n - at);
-        if (!t) {
+        if (!t || (marks && t->special && memchr(marks + at, 1, t->bytes))) {
             at++;
             continue;
         }

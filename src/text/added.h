@@ -19,6 +19,7 @@ struct added_token {
     int32_t id;
     bool lstrip, rstrip; /* takes the white space to its left, right with it */
     bool single_word;    /* only where no word character touches it */
+    bool special;        /* not seen in marked text */
 };
 
 struct added;
@@ -36,8 +37,9 @@ int added_finish(struct added *a, struct err *e);
  * value other than 0 ends added_cut(). */
 typedef int (*added_part)(void *arg, int32_t id, const char *gap, size_t n, struct err *e);
 
-/* Cuts the n bytes of UTF-8 at `text`. 0, or what `part` returned, or -1 when matching failed. */
-int added_cut(const struct added *a, struct pattern_work *w, const char *text, size_t n,
-              added_part part, void *arg, struct err *e);
+/* Cuts the n bytes of UTF-8 at `text`. 0, or what `part` returned, or -1 when matching failed. marks: a
+ * byte for each of the text, or NULL; where one is not 0, special tokens are text as any other. */
+int added_cut(const struct added *a, struct pattern_work *w, const char *text, const char *marks,
+              size_t n, added_part part, void *arg, struct err *e);
 
 #endif

@@ -240,6 +240,7 @@ static int load_added(const struct loader *l, json_t *value, size_t index, size_
                     json_string_length(content), model_tokens, seen) != 0)
         return -1;
     token.id = (int32_t)json_integer_value(id);
+    token.special = special;
     if (special)
         vocab_set_special(l->parts->vocab, token.id);
     const struct vocab_token *stored = vocab_get(l->parts->vocab, token.id);

@@ -91,6 +91,11 @@ char *template_apply(const struct template *t, const char *prompt, size_t bytes,
     return text;
 }
 
+size_t template_before(const struct template *t)
+{
+    return t->before;
+}
+
 void template_free(struct template *t)
 {
     if (!t)

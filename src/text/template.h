@@ -25,6 +25,9 @@ int template_parse(const char *text, struct template **out, struct err *e);
  * a NUL behind it. */
 char *template_apply(const struct template *t, const char *prompt, size_t bytes, size_t *out_bytes);
 
+/* Bytes before the prompt. */
+size_t template_before(const struct template *t);
+
 /* NULL is allowed. */
 void template_free(struct template *t);
 

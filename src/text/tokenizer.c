@@ -14,6 +14,7 @@ struct tokenizer {
 /* What one call of tokenizer_encode() owns. */
 struct encoding {
     const struct load_parts *parts;
+    const char *text, *marks; /* the whole text, and its marks or NULL */
     struct pattern_work *pattern;
     struct split_work *split;
     struct bpe_work *bpe;
@@ -61,7 +62,8 @@ static int first_cut(void *arg, int32_t id, const char *gap, size_t n, struct er
 {
     struct encoding *c = arg;
     if (id < 0)
-        return added_cut(c->parts->added[1], c->pattern, gap, n, second_cut, c, e);
+        return added_cut(c->parts->added[1], c->pattern, gap,
+                         c->marks ? c->marks + (gap - c->text) : NULL, n, second_cut, c, e);
     bpe_append(&c->out, id);
     return 0;
 }
@@ -80,17 +82,25 @@ static int check_text(const char *text, size_t bytes, struct err *e)
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int32_t **ids,
                      size_t *n, struct err *e)
 {
+    return tokenizer_encode_marked(t, text, NULL, bytes, ids, n, e);
+}
+
+int tokenizer_encode_marked(const struct tokenizer *t, const char *text, const char *marks,
+                            size_t bytes, int32_t **ids, size_t *n, struct err *e)
+{
     *ids = NULL;
     *n = 0;
     if (check_text(text, bytes, e) != 0)
         return -1;
     struct encoding c = {.parts = &t->parts,
+                         .text = text,
+                         .marks = marks,
                          .pattern = pattern_work_new(),
                          .split = split_work_new(),
                          .bpe = bpe_work_new()};
     c.out.room = bytes / 4 + 16;
     c.out.ids = mem_new(c.out.room, sizeof *c.out.ids);
-    int rc = added_cut(t->parts.added[0], c.pattern, text, bytes, first_cut, &c, e);
+    int rc = added_cut(t->parts.added[0], c.pattern, text, marks, bytes, first_cut, &c, e);
     pattern_work_free(c.pattern);
     split_work_free(c.split);
     bpe_work_free(c.bpe);

@@ -16,8 +16,8 @@
  * Special tokens. The file's post_processor is not run: nothing is put before or behind the text.
  * The job says what stands there (its template, bos and eos of config.json). Added tokens are
  * recognized wherever their text stands, also inside a user's prompt, and also special ones: a
- * prompt that contains "<|EOT|>" contains that token. A caller that does not want this must look at
- * the text first.
+ * prompt that contains "<|EOT|>" contains that token. A caller that does not want this marks the text
+ * (tokenizer_encode_marked).
  *
  * Streams. A token may end inside a character (a Chinese character or an emoji often is two or
  * three tokens), so text is made from all tokens of a completion at once, never token by token.
@@ -68,6 +68,12 @@ void tokenizer_close(struct tokenizer *t);
  * failed. */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int32_t **ids,
                      size_t *n, struct err *e);
+
+/* The same, but special tokens are text as any other where marks[i] is 1 (bytes that a user wrote, of
+ * which text/chat.h keeps count); 0 elsewhere. Added tokens that are not special ("<think>" in many
+ * vocabularies) are seen everywhere. marks NULL: all 0. */
+int tokenizer_encode_marked(const struct tokenizer *t, const char *text, const char *marks,
+                            size_t bytes, int32_t **ids, size_t *n, struct err *e);
 
 /* The bytes that n ids stand for: *text is malloc'd, never NULL, the caller frees it; it has *bytes
  * bytes and a NUL behind them that is not counted. They are exactly what the tokens say, and may

@@ -1,35 +1,147 @@
 #include "text/tokenizer_config.h"
 
-#include <jansson.h>
+#include "base/mem.h"
+
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static int read_field(const char *path, const json_t *root, bool *add_bos, struct err *e)
+#define TEXT_MAX ((size_t)16 << 20) /* a template; more is another file */
+
+static const char *const token_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                          "pad_token", "cls_token", "mask_token"};
+
+static int read_add_bos(const char *path, const json_t *root, struct tokenizer_config *c,
+                        struct err *e)
 {
     const json_t *field = json_object_get(root, "add_bos_token");
     if (!field || json_is_null(field))
         return 0;
     if (!json_is_boolean(field))
         return err_set(e, "%s: add_bos_token must be true or false", path);
-    *add_bos = json_is_true(field);
+    c->add_bos = json_is_true(field);
     return 0;
 }
 
-int tokenizer_config_add_bos(const char *tokenizer_path, bool *add_bos, struct err *e)
+/* "<s>", or {"content": "<s>", ...}. */
+static void read_tokens(const json_t *root, struct tokenizer_config *c)
 {
-    char path[4096];
-    const char *slash = strrchr(tokenizer_path, '/');
-    int folder = slash ? (int)(slash - tokenizer_path) + 1 : 0;
+    for (size_t i = 0; i < sizeof token_names / sizeof *token_names; i++) {
+        json_t *token = json_object_get(root, token_names[i]);
+        if (json_is_object(token))
+            token = json_object_get(token, "content");
+        if (json_is_string(token))
+            json_object_set(c->tokens, token_names[i], token);
+    }
+}
+
+static int read_template(const char *path, const json_t *root, struct tokenizer_config *c,
+                         struct err *e)
+{
+    const json_t *field = json_object_get(root, "chat_template"), *item = NULL;
+    size_t i;
+    if (!field || json_is_null(field))
+        return 0;
+    if (json_is_array(field)) {
+        json_array_foreach(field, i, item)
+        {
+            const char *name = json_string_value(json_object_get(item, "name"));
+            if (name && strcmp(name, "default") == 0)
+                break;
+        }
+        field = i < json_array_size(field) ? json_object_get(item, "template") : NULL;
+    }
+    if (!json_is_string(field))
+        return err_set(e, "%s: chat_template must be a text, or a list with one called \"default\"",
+                       path);
+    c->template = mem_string(json_string_value(field));
+    size_t room = strlen(path) + 32;
+    c->template_path = mem_new(room, 1);
+    snprintf(c->template_path, room, "%s: chat_template", path);
+    return 0;
+}
+
+static int read_config(const char *path, struct tokenizer_config *c, struct err *e)
+{
     json_error_t where;
-    *add_bos = false;
-    snprintf(path, sizeof path, "%.*stokenizer_config.json", folder, tokenizer_path);
     if (access(path, F_OK) != 0)
         return 0;
     json_t *root = json_load_file(path, 0, &where);
     if (!root)
         return err_set(e, "%s:%d:%d: %s", path, where.line, where.column, where.text);
-    int status = read_field(path, root, add_bos, e);
+    int status = read_add_bos(path, root, c, e);
+    read_tokens(root, c);
+    if (status == 0 && !c->template)
+        status = read_template(path, root, c, e);
     json_decref(root);
     return status;
+}
+
+char *tokenizer_config_text(const char *path, size_t *n, struct err *e)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) {
+        err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
+        return NULL;
+    }
+    char *text = NULL;
+    size_t room = 0;
+    *n = 0;
+    do {
+        room = room ? 2 * room : 4096;
+        text = mem_resize(text, room + 1, 1);
+        *n += fread(text + *n, 1, room - *n, f);
+    } while (*n == room && room <= TEXT_MAX);
+    int failed = ferror(f);
+    fclose(f);
+    if (!failed && *n <= TEXT_MAX) {
+        text[*n] = 0;
+        return text;
+    }
+    free(text);
+    err_set(e, failed ? "%s: cannot be read" : "%s: is too large for a template", path);
+    return NULL;
+}
+
+/* PATH beside the tokenizer file. */
+static char *beside(const char *tokenizer_path, const char *name)
+{
+    const char *slash = strrchr(tokenizer_path, '/');
+    int folder = slash ? (int)(slash - tokenizer_path) + 1 : 0;
+    size_t room = (size_t)folder + strlen(name) + 1;
+    char *path = mem_new(room, 1);
+    snprintf(path, room, "%.*s%s", folder, tokenizer_path, name);
+    return path;
+}
+
+int tokenizer_config_read(const char *tokenizer_path, struct tokenizer_config *c, struct err *e)
+{
+    size_t n;
+    *c = (struct tokenizer_config){.tokens = json_object()};
+    char *config = beside(tokenizer_path, "tokenizer_config.json");
+    char *template = beside(tokenizer_path, "chat_template.jinja");
+    int status = 0;
+    if (access(template, F_OK) == 0) {
+        c->template = tokenizer_config_text(template, &n, e);
+        c->template_path = template;
+        template = NULL;
+        status = c->template ? 0 : -1;
+    }
+    if (status == 0)
+        status = read_config(config, c, e);
+    free(config);
+    free(template);
+    if (status != 0)
+        tokenizer_config_free(c);
+    return status;
+}
+
+void tokenizer_config_free(struct tokenizer_config *c)
+{
+    free(c->template);
+    free(c->template_path);
+    json_decref(c->tokens);
+    *c = (struct tokenizer_config){0};
 }

@@ -83,8 +83,8 @@ static const struct bad all[] = {
      "job.yaml:4:13: unknown key 'everything' in precision; known are activations, kv_cache, "
      "dispatch, combine, weights"},
     {GOOD "<<: {a: 1}\n", NULL,
-     "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, prompts, output, layout, device, "
-     "cublas, graphs, kernels, precision, schedule, sampling, trace"},
+     "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, prompts, chat, output, layout, "
+     "device, cublas, graphs, kernels, precision, schedule, sampling, trace"},
     {GOOD "model: n\n", NULL,
      "job.yaml:4:1: key 'model' is there twice; it was first given on line 1"},
     {GOOD "layout: {ffn: {expert: 1, expert: 2}}\n", NULL,
@@ -167,6 +167,10 @@ static const struct bad all[] = {
     {GOOD "sampling: {seed: 18446744073709551616}\n", NULL,
      "job.yaml:4:18: sampling.seed: wants an integer from 0 to 18446744073709551615, found "
      "'18446744073709551616'"},
+    {GOOD "chat: {template_kwargs: 5}\n", NULL,
+     "job.yaml:4:25: chat.template_kwargs: wants a mapping, or none, found '5'"},
+    {GOOD "chat: {template_kwargs: {a: 1, a: 2}}\n", NULL,
+     "job.yaml:4:32: key 'a' is there twice; it was first given on line 4"},
     {GOOD "sampling: {stop: 5}\n", NULL,
      "job.yaml:4:18: sampling.stop: wants a list of at most 16 tokens, each its id (5) or its text "
      "(\"<|end|>\"), or none, found '5'; a list has brackets: [5, \"<|end|>\"]"},
@@ -224,8 +228,8 @@ static const struct bad all[] = {
      "--set sampling.stop:2:1: not YAML: did not find expected ',' or ']' (while parsing a flow "
      "sequence that began on line 1)"},
     {GOOD, "=4",
-     "--set =4: unknown key ''; known are model, tokenizer, prompts, output, layout, device, "
-     "cublas, graphs, kernels, precision, schedule, sampling, trace"},
+     "--set =4: unknown key ''; known are model, tokenizer, prompts, chat, output, layout, "
+     "device, cublas, graphs, kernels, precision, schedule, sampling, trace"},
     {GOOD, "model=",
      "job.yaml: 'model' is missing: the checkpoint directory (jobs/example.yaml names every key)"},
     {GOOD, "output.file=p.h5",

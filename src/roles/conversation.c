@@ -1,0 +1,121 @@
+#include "roles/conversation.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int parse(struct conversation *c, const char *text, size_t n, struct err *e)
+{
+    c->hash = hash_bytes(HASH_START, text, n);
+    if (chat_parse(text, n, &c->chat, e) != 0)
+        return err_prefix(e, "%s", c->place);
+    return 0;
+}
+
+static int open_template(struct conversation *c, const struct job *job,
+                         const struct tokenizer_config *config, struct err *e)
+{
+    size_t n;
+    if (!job->chat.template && !config->template)
+        return err_set(e,
+                       "the prompts are messages, but there is no chat template beside %s: neither "
+                       "chat_template.jinja nor chat_template in tokenizer_config.json; name one "
+                       "with chat.template",
+                       job->tokenizer);
+    c->place = mem_string(job->chat.template ? job->chat.template : config->template_path);
+    if (!job->chat.template)
+        return parse(c, config->template, strlen(config->template), e);
+    char *text = tokenizer_config_text(job->chat.template, &n, e);
+    if (!text)
+        return err_prefix(e, "chat.template");
+    int status = parse(c, text, n, e);
+    free(text);
+    return status;
+}
+
+int conversation_open(struct conversation *c, const struct job *job,
+                      const struct tokenizer_config *config, struct err *e)
+{
+    *c = (struct conversation){.system = job->chat.system, .date = job->chat.date};
+    c->variables = json_copy(config->tokens);
+    json_object_set_new(c->variables, "add_generation_prompt", json_true());
+    if (job->chat.kwargs) {
+        json_t *more = json_loads(job->chat.kwargs, 0, NULL);
+        json_object_update(c->variables, more);
+        json_decref(more);
+    }
+    if (open_template(c, job, config, e) == 0)
+        return 0;
+    conversation_close(c);
+    return -1;
+}
+
+void conversation_close(struct conversation *c)
+{
+    chat_free(c->chat);
+    json_decref(c->variables);
+    free(c->place);
+    *c = (struct conversation){0};
+}
+
+static int check_messages(const json_t *messages, struct err *e)
+{
+    size_t i;
+    json_t *message;
+    if (!json_is_array(messages) || json_array_size(messages) == 0)
+        return err_set(e, "wanted a list of messages, {\"role\": ..., \"content\": ...}");
+    json_array_foreach(messages, i, message) if (
+        !json_is_string(json_object_get(
+            message, "role"))) return err_set(e, "message %zu has no \"role\"", i + 1);
+    return 0;
+}
+
+/* The job's system message goes before a conversation that has none. */
+static json_t *with_system(const struct conversation *c, json_t *messages)
+{
+    const char *role = json_string_value(json_object_get(json_array_get(messages, 0), "role"));
+    if (!c->system || strcmp(role, "system") == 0 || strcmp(role, "developer") == 0)
+        return json_incref(messages);
+    json_t *out = json_array();
+    json_array_append_new(out, json_pack("{s:s, s:s}", "role", "system", "content", c->system));
+    json_array_extend(out, messages);
+    return out;
+}
+
+static json_t *with_variables(const struct conversation *c, const json_t *row)
+{
+    const json_t *more = json_object_get(row, "chat_template_kwargs");
+    json_t *out = json_copy(c->variables);
+    if (json_is_object(more))
+        json_object_update(out, (json_t *)(uintptr_t)more);
+    return out;
+}
+
+int conversation_text(const struct conversation *c, const char *json, size_t n, char **text,
+                      char **marks, size_t *bytes, struct err *e)
+{
+    json_error_t why;
+    *text = *marks = NULL;
+    *bytes = 0;
+    json_t *row = json_loadb(json, n, 0, &why);
+    if (!row)
+        return err_set(e, "the messages are not JSON: column %d: %s", why.column, why.text);
+    json_t *messages = json_is_object(row) ? json_object_get(row, "messages") : row;
+    int status = check_messages(messages, e);
+    if (status == 0) {
+        json_t *all = with_system(c, messages), *variables = with_variables(c, row);
+        struct chat_input input = {.messages = all,
+                                   .tools = json_object_get(row, "tools"),
+                                   .variables = variables,
+                                   .date = c->date};
+        status = chat_render(c->chat, &input, text, marks, bytes, e);
+        if (status != 0)
+            err_prefix(e, "%s", c->place);
+        json_decref(all);
+        json_decref(variables);
+    }
+    json_decref(row);
+    return status;
+}

@@ -1,0 +1,53 @@
+#!/bin/bash
+# Conversations: messages of JSON Lines become the prompts that the template of the checkpoint makes of them;
+# control tokens that a user writes stay text; what cannot be rendered is an error row.
+# timeout: 120
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+model=$(sed -n 's/^model: *//p' $job)
+cp -rL "$model" "$work/model" && chmod -R u+w "$work/model" || fail "copying the model"
+cat >"$work/model/chat_template.jinja" <<'J'
+{{ bos_token }}
+{%- for m in messages %}
+{%- if m.role not in ['system', 'user', 'assistant'] %}{{ raise_exception('a role that nobody knows') }}{% endif %}
+{{ m.content | trim }},{{ ' noun:' if loop.last and (noun is not defined or noun) }}
+{%- endfor -%}
+J
+cat >"$work/chat.jsonl" <<'J'
+{"id": "a", "messages": [{"role": "user", "content": " harbor "}]}
+{"id": "b", "messages": [{"role": "system", "content": "to waltz"}, {"role": "user", "content": "caf\u00e9"}]}
+{"id": "c", "messages": [{"role": "user", "content": "a <|begin|> b"}]}
+{"id": "d", "messages": [{"role": "pirate", "content": "x"}]}
+{"id": "e", "messages": []}
+J
+# The same as texts: what the template makes of them.
+cat >"$work/text.jsonl" <<'J'
+{"id": "a", "text": "harbor, noun:"}
+{"id": "b", "text": "to waltz,caf\u00e9, noun:"}
+J
+cat >"$work/batch.jsonl" <<'J'
+{"custom_id": "q", "body": {"messages": [{"role": "user", "content": "harbor"}], "max_tokens": 3}}
+J
+for name in chat text batch; do
+    "$tandem" import "$work/$name.jsonl" "$work/$name.h5" || fail "import of $name"
+    decode $name-done 2 model="$work/model" prompts.file="$work/$name.h5" prompts.count=all prompts.bos=auto || fail $name
+done
+cmp <(completions chat-done | head -n 2) <(completions text-done) || fail "a conversation is not its text"
+"$tandem" export "$work/chat-done.h5" | sed -n 4p | grep -q "a role that nobody knows" || fail "a role"
+"$tandem" export "$work/chat-done.h5" | sed -n 5p | grep -q "a list of messages" || fail "no messages"
+"$tandem" export "$work/batch-done.h5" | grep -q '"id": *"q"' || fail "custom_id"
+# tokens of the prompts that check shows
+shown() {
+    "$tandem" check $job --set model="$work/model" --set prompts.file="$work/$1.h5" --set prompts.bos=auto \
+        --set prompts.first="$2" --set prompts.count=1 --set output.file="$work/none.h5" "${@:3}" | grep "^first prompt"
+}
+[ "$(shown chat 2 | grep -o "'<|begin|>'" | wc -l)" = 1 ] || fail "a control token in a message: $(shown chat 2)"
+[ "$(shown chat 2 --set prompts.special=control | grep -o "'<|begin|>'" | wc -l)" = 2 ] || fail "special: control"
+shown chat 0 --set 'chat.template_kwargs={noun: false}' | grep -q noun && fail "template_kwargs"
+[ "$(shown chat 0 --set 'chat.system=to waltz' | wc -w)" -gt "$(shown chat 0 | wc -w)" ] || fail "chat.system"
+if "$tandem" check $job --set prompts.file="$work/chat.h5" --set output.file="$work/none.h5" >"$work/log" 2>&1; then
+    fail "no template, and no message"
+fi
+grep -q "there is no chat template" "$work/log" || fail "no template: $(cat "$work/log")"
+echo "conversations are prompts"
