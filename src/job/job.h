@@ -92,6 +92,8 @@ struct job {
         size_t kv_memory;   /* schedule.kv_memory: bytes of KV cache per attention rank ("4 GiB");
                                0 (auto): as much as all slots at max_context can use, at most its share
                                of what weights and buffers leave free (roles/engine.h) */
+        bool
+            share; /* schedule.share: sequences share the KV cache of equal beginnings; default true */
         double
             time_limit; /* schedule.time_limit: stop after this long ("23h50m"), exit 75; 0: none */
         double step_timeout; /* schedule.step_timeout: a step on GPUs that lasts this long is hung,

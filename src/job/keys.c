@@ -134,6 +134,8 @@ const struct key keys[] = {
      AUTO(0),
      .help = "KV cache of an attention rank (\"4 GiB\"); auto: what all slots can use at "
              "max_context, at most what weights leave free"},
+    {"schedule", "share", KEY_BOOL, IN(schedule.share), PRESET("true"), .choices = truths,
+     .help = "prompts that begin alike are read once; false only costs time"},
     {"schedule", "time_limit", KEY_SECONDS, IN(schedule.time_limit), PRESET("none"), RANGE(1, YEAR),
      .word = "none",
      .help = "stop after this long (\"23h50m\"), with exit status 75: the same command continues"},

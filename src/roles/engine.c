@@ -71,6 +71,7 @@ static void plan_shapes(struct engine *g)
         .micro_batches = job->micro_batches,
         .prefill_chunk = job->schedule.prefill_chunk,
         .max_context = g->in->max_context,
+        .share = job->schedule.share,
     };
     g->shape = (struct exchange_shape){
         .micro_batches = job->micro_batches,

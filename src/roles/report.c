@@ -208,7 +208,7 @@ static void print_latency(const char *what, float *values, size_t n)
 struct rank_time {
     double total[TRACE_KINDS];
     int32_t attention, ffn;
-    uint64_t put_back, computed_again;
+    struct schedule_usage schedule;
 };
 
 /* Share of the time the ranks of a role spent working, sending and waiting. */
@@ -239,25 +239,28 @@ static void print_roles(const struct rank_time *ranks, int n, double seconds)
     print_role("FFN ranks", ranks, n, false, seconds);
 }
 
-static void print_put_back(const struct rank_time *ranks, int n)
+static void print_schedule(const struct rank_time *ranks, int n)
 {
-    uint64_t sequences = 0, tokens = 0;
+    struct schedule_usage sum = {0};
     for (int i = 0; i < n; i++) {
-        sequences += ranks[i].put_back;
-        tokens += ranks[i].computed_again;
+        sum.put_back += ranks[i].schedule.put_back;
+        sum.computed_again += ranks[i].schedule.computed_again;
+        sum.shared += ranks[i].schedule.shared;
     }
-    if (sequences > 0)
+    if (sum.shared > 0)
+        printf("%-22s %llu prompt tokens were there already\n", "KV cache",
+               (unsigned long long)sum.shared);
+    if (sum.put_back > 0)
         printf("%-22s was short: %llu times a sequence was put back, %llu tokens computed again\n",
-               "KV memory", (unsigned long long)sequences, (unsigned long long)tokens);
+               "KV memory", (unsigned long long)sum.put_back,
+               (unsigned long long)sum.computed_again);
 }
 
 void report_summary(struct report *r, struct comm *c, const struct trace *t, double seconds,
                     const char *path, bool finished)
 {
-    struct rank_time mine = {.attention = c->place.attention,
-                             .ffn = c->place.ffn,
-                             .put_back = r->put_back,
-                             .computed_again = r->computed_again};
+    struct rank_time mine = {
+        .attention = c->place.attention, .ffn = c->place.ffn, .schedule = r->schedule};
     void *all;
     size_t total;
     char text[32];
@@ -275,7 +278,7 @@ void report_summary(struct report *r, struct comm *c, const struct trace *t, dou
         if (r->n_each > 0)
             print_latency("time per token", r->each, r->n_each);
         print_roles(all, c->world.size, seconds);
-        print_put_back(all, c->world.size);
+        print_schedule(all, c->world.size);
         if (r->replayed > 0)
             printf("%-22s %llu of %llu were launched as CUDA graphs\n", "steps",
                    (unsigned long long)r->replayed, (unsigned long long)r->steps);

@@ -15,9 +15,8 @@ struct report {
     uint64_t prompt_tokens, new_tokens;
     float *first, *each; /* seconds to the first token, and per token after it */
     size_t n_first, n_each, room_first, room_each;
-    uint64_t steps, replayed; /* of this run; launched as graphs */
-    /* This rank's, for want of KV memory: sequences put back, tokens computed again. */
-    uint64_t put_back, computed_again;
+    uint64_t steps, replayed;       /* of this run; launched as graphs */
+    struct schedule_usage schedule; /* this rank's, at the end */
 };
 
 /* Collective: every rank's line. Warns when a rank has fewer cores than threads. */

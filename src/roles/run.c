@@ -188,11 +188,8 @@ static enum exit_status decode(struct run *r)
     enum exit_status status = steps_run(&s);
     r->report.steps = (uint64_t)s.step;
     r->report.replayed = s.replayed;
-    if (s.decoder) {
-        struct schedule_usage use = schedule_usage(s.decoder->schedule);
-        r->report.put_back = use.put_back;
-        r->report.computed_again = use.computed_again;
-    }
+    if (s.decoder)
+        r->report.schedule = schedule_usage(s.decoder->schedule);
     if (comm_is_writer(r->comm)) {
         progress_end(&r->progress);
         if (status == EXIT_RUN)

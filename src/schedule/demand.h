@@ -25,16 +25,22 @@ struct demand {
     double blocks[DEMAND_MOMENTS_MAX]; /* held then by all that were added */
 };
 
-/* Nothing is held yet. mean: new tokens after which a sequence stops, on average; 0: at once. */
-void demand_start(struct demand *d, size_t longest, double mean);
+/* A sequence of `tokens` that will sample at least one and at most `left` more. Its first `shared`
+ * blocks are counted elsewhere. */
+struct demand_of {
+    size_t tokens, left, shared;
+};
 
-/* A sequence of n tokens that will sample at least one and at most `left` more. */
-void demand_add(struct demand *d, size_t n, size_t left);
+/* `held` blocks are in use at any moment. mean: new tokens after which a sequence stops, on average;
+ * 0: at once. */
+void demand_start(struct demand *d, size_t longest, double mean, size_t held);
+
+void demand_add(struct demand *d, struct demand_of one);
 
 /* Is there room in `capacity` blocks, at every moment, for such a sequence beside those added? */
-bool demand_fits(const struct demand *d, size_t capacity, size_t n, size_t left);
+bool demand_fits(const struct demand *d, size_t capacity, struct demand_of one);
 
 /* For how many alike. */
-size_t demand_room(const struct demand *d, size_t capacity, size_t n, size_t left);
+size_t demand_room(const struct demand *d, size_t capacity, struct demand_of one);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "schedule/demand.h"
+#include "schedule/prefix.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,17 +13,21 @@
 struct slot {
     struct sequence *sequence; /* NULL: free */
     int planned;               /* rows of it in the current plan */
+    bool waits;                /* for a block that another sequence is computing */
 };
 
 /* How sequences have been: what says how those to come will be. */
 struct past {
-    double submitted, known, left;  /* sequences; their tokens and most new tokens, summed */
-    double sampled, ended, stopped; /* tokens; sequences that ended; before their limit */
+    /* Sequences; of these, summed: tokens, those that were in the cache, most new tokens. */
+    double submitted, known, shared, left;
+    /* Tokens; sequences that ended; before their limit. */
+    double sampled, ended, stopped;
 };
 
 struct schedule {
     struct schedule_limits limits;
     struct blocks blocks;
+    struct prefix *prefix; /* NULL: nothing is shared */
     struct slot *slots;
     /* [slots] the first `running` are slots in use, those longest in use first; then the free ones. */
     int *order;
@@ -30,7 +35,7 @@ struct schedule {
     struct sequence *first, *last; /* the queue */
     struct micro_batch batch[MICRO_BATCHES_MAX];
     struct past past;
-    uint64_t put_back, computed_again;
+    uint64_t put_back, computed_again, shared;
 };
 
 static int per_micro_batch(int total, int micro_batches)
@@ -66,6 +71,8 @@ struct schedule *schedule_new(const struct schedule_limits *limits)
     for (int i = 0; i < limits->slots; i++)
         s->order[i] = i;
     blocks_init(&s->blocks, limits->kv_blocks);
+    if (limits->share)
+        s->prefix = prefix_new(&s->blocks);
     for (int m = 0; m < limits->micro_batches; m++)
         batch_init(&s->batch[m], schedule_most_rows(limits), schedule_most_sampled(limits),
                    schedule_blocks_stride(limits));
@@ -95,6 +102,7 @@ void schedule_free(struct schedule *s)
     }
     for (int m = 0; m < s->limits.micro_batches; m++)
         batch_free(&s->batch[m]);
+    prefix_free(s->prefix);
     blocks_free(&s->blocks);
     free(s->slots);
     free(s->order);
@@ -106,13 +114,20 @@ bool schedule_idle(const struct schedule *s)
     return s->running == 0 && s->waiting == 0;
 }
 
+/* Blocks that sequences hold. */
+static size_t held(const struct schedule *s)
+{
+    return s->blocks.total - s->blocks.n_free - (s->prefix ? prefix_idle(s->prefix) : 0);
+}
+
 struct schedule_usage schedule_usage(const struct schedule *s)
 {
     return (struct schedule_usage){.running = s->running,
                                    .waiting = s->waiting,
-                                   .blocks = s->blocks.total - s->blocks.n_free,
+                                   .blocks = held(s),
                                    .put_back = s->put_back,
-                                   .computed_again = s->computed_again};
+                                   .computed_again = s->computed_again,
+                                   .shared = s->shared};
 }
 
 void schedule_submit(struct schedule *s, struct sequence *q)
@@ -123,7 +138,7 @@ void schedule_submit(struct schedule *s, struct sequence *q)
             q->n_prompt, q->limit - q->n_prompt, s->limits.max_context, s->limits.kv_blocks);
     q->next = NULL;
     q->blocks = mem_new(blocks_for(q->limit), sizeof *q->blocks);
-    q->n_blocks = q->computed = 0;
+    q->n_blocks = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
     if (s->last)
         s->last->next = q;
     else
@@ -147,15 +162,41 @@ static size_t left_of(const struct sequence *q)
     return q->limit - q->n_tokens;
 }
 
+static void give_blocks(struct schedule *s, struct sequence *q)
+{
+    for (size_t i = q->n_listed; i-- > q->n_filled;)
+        prefix_withdraw(s->prefix, q->blocks[i]);
+    if (s->prefix)
+        prefix_give(s->prefix, q->n_blocks, q->blocks);
+    else
+        blocks_give(&s->blocks, q->n_blocks, q->blocks);
+    q->n_blocks = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
+}
+
+/* What it has computed of its completion goes into the tree too, for itself, when it comes back
+ * before others want the memory. */
+static void keep_computed(struct schedule *s, struct sequence *q)
+{
+    bool filled;
+    for (size_t i = q->n_listed; s->prefix && (i + 1) * KV_BLOCK <= q->computed; i++) {
+        int32_t before = i ? q->blocks[i - 1] : -1;
+        if (prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled) >= 0)
+            return;
+        prefix_announce(s->prefix, q->blocks[i], before, q->tokens + i * KV_BLOCK);
+        prefix_filled(s->prefix, q->blocks[i]);
+        q->n_listed = q->n_filled = i + 1;
+    }
+}
+
 /* The youngest running sequence goes back to the head of the queue: it is older than all there. */
 static void put_back(struct schedule *s)
 {
     struct slot *slot = &s->slots[s->order[--s->running]];
     struct sequence *q = slot->sequence;
     s->put_back++;
-    s->computed_again += q->computed;
-    blocks_give(&s->blocks, q->n_blocks, q->blocks);
-    q->n_blocks = q->computed = 0;
+    q->had = q->computed;
+    keep_computed(s, q);
+    give_blocks(s, q);
     q->next = s->first;
     s->first = q;
     if (!s->last)
@@ -164,12 +205,74 @@ static void put_back(struct schedule *s)
     *slot = (struct slot){0};
 }
 
-static void take_blocks(struct schedule *s, struct sequence *q, size_t n)
+/* Full blocks before the one with the last known token. */
+static size_t shareable(const struct sequence *q)
 {
+    return (q->n_tokens - 1) / KV_BLOCK;
+}
+
+/* Reads what is there already of the sequence's beginning, while it has nothing else. True: it must
+ * wait for a block that another sequence is going to fill. */
+static bool share(struct schedule *s, struct sequence *q)
+{
+    size_t i = q->n_blocks;
+    while (s->prefix && i == q->n_shared && i < shareable(q)) {
+        bool filled;
+        int32_t before = i ? q->blocks[i - 1] : -1;
+        int32_t block = prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled);
+        if (block < 0)
+            return false;
+        if (!filled)
+            return true;
+        prefix_read(s->prefix, block);
+        q->blocks[i++] = block;
+        q->n_blocks = q->n_listed = q->n_shared = q->n_filled = i;
+        q->computed += KV_BLOCK;
+    }
+    return false;
+}
+
+/* It is going to compute what it could not share. Others are told which blocks it will fill: nobody
+ * else does, or it would share them or wait. */
+static void begin(struct schedule *s, struct sequence *q)
+{
+    size_t shared = q->n_shared * KV_BLOCK;
+    if (q->had > shared)
+        s->computed_again += q->had - shared;
+    q->had = 0;
+    s->shared += shared;
+    s->past.shared += (double)shared;
+    for (; s->prefix && q->n_listed < shareable(q); q->n_listed++) {
+        size_t i = q->n_listed;
+        prefix_announce(s->prefix, q->blocks[i], i ? q->blocks[i - 1] : -1,
+                        q->tokens + i * KV_BLOCK);
+    }
+}
+
+/* Blocks that sequences do not hold. */
+static size_t available(const struct schedule *s)
+{
+    return s->blocks.total - held(s);
+}
+
+static size_t wanted(const struct sequence *q)
+{
+    return blocks_for(q->n_tokens) - q->n_blocks;
+}
+
+/* The blocks for all tokens it knows. */
+static void take_blocks(struct schedule *s, struct sequence *q)
+{
+    size_t n = wanted(q);
+    bool first = q->n_blocks == q->n_shared && n > 0;
+    if (s->prefix)
+        prefix_make_room(s->prefix, n);
     if (!blocks_take(&s->blocks, n, q->blocks + q->n_blocks))
         die("schedule: %zu KV blocks for unit %llu, but only %zu of %zu are free", n,
             (unsigned long long)q->unit, s->blocks.n_free, s->blocks.total);
     q->n_blocks += n;
+    if (first)
+        begin(s, q);
 }
 
 /* Blocks for every token that a running sequence knows, the oldest first. One that is the youngest
@@ -177,12 +280,15 @@ static void take_blocks(struct schedule *s, struct sequence *q, size_t n)
 static void grow(struct schedule *s)
 {
     for (int i = 0; i < s->running; i++) {
-        struct sequence *q = running(s, i);
-        size_t wanted = blocks_for(q->n_tokens) - q->n_blocks;
-        while (wanted > s->blocks.n_free && i < s->running)
+        struct slot *slot = &s->slots[s->order[i]];
+        struct sequence *q = slot->sequence;
+        slot->waits = share(s, q);
+        if (slot->waits)
+            continue;
+        while (i < s->running && wanted(q) > available(s))
             put_back(s);
         if (i < s->running)
-            take_blocks(s, q, wanted);
+            take_blocks(s, q);
     }
 }
 
@@ -214,38 +320,76 @@ static bool memory_abounds(const struct schedule *s)
     return s->limits.kv_blocks / (size_t)s->limits.slots >= blocks_for(s->limits.max_context);
 }
 
-/* From the queue into slots, in order. What is alone may always run. */
-static void seat(struct schedule *s)
-{
-    struct demand d;
-    bool short_of_memory = !memory_abounds(s);
-    if (!s->first || s->running == s->limits.slots)
-        return;
-    demand_start(&d, short_of_memory ? s->limits.max_context : 0, mean_length(&s->past));
-    for (int i = 0; short_of_memory && i < s->running; i++)
-        demand_add(&d, running(s, i)->n_tokens, left_of(running(s, i)));
-    while (s->first && s->running < s->limits.slots) {
-        struct sequence *q = s->first;
-        if (s->running > 0 && !demand_fits(&d, capacity(s), q->n_tokens, left_of(q)))
-            return;
-        if (short_of_memory)
-            demand_add(&d, q->n_tokens, left_of(q));
-        take_blocks(s, q, blocks_for(q->n_tokens));
-        s->slots[s->order[s->running++]].sequence = q;
-        s->first = q->next;
-        if (!s->first)
-            s->last = NULL;
-        s->waiting--;
-    }
-}
-
-/* ---- rows ----------------------------------------------------------------------------------- */
-
 static size_t rows_left(const struct schedule *s, int slot)
 {
     const struct sequence *q = s->slots[slot].sequence;
     return q->n_tokens - q->computed - (size_t)s->slots[slot].planned;
 }
+
+/* Will it have reached its limit when the planned step has run? */
+static bool ends_now(const struct schedule *s, int i)
+{
+    return left_of(running(s, i)) == 1 && rows_left(s, s->order[i]) == 0;
+}
+
+static struct demand_of demand_of(const struct sequence *q)
+{
+    return (struct demand_of){q->n_tokens, left_of(q), q->n_shared};
+}
+
+/* What sequences hold and will come to need, without those that end in this step. A block that
+ * several read counts with the one that has computed it, and after that one's end with nobody. */
+static void expect(const struct schedule *s, struct demand *d, bool ended)
+{
+    size_t own = 0;
+    for (int i = 0; i < s->running; i++)
+        own += running(s, i)->n_blocks - running(s, i)->n_shared;
+    demand_start(d, s->limits.max_context, mean_length(&s->past), held(s) - own);
+    for (int i = 0; i < s->running; i++)
+        if (!ended || !ends_now(s, i))
+            demand_add(d, demand_of(running(s, i)));
+}
+
+/* Puts the first of the queue into a slot, if memory allows. What is alone may always run. */
+static bool seat_first(struct schedule *s, struct demand *d)
+{
+    struct sequence *q = s->first;
+    size_t before = held(s);
+    bool waits = share(s, q);
+    struct demand_of need = demand_of(q);
+    if (waits)
+        need.shared = shareable(q);  /* all its beginning, as far as anybody can know */
+    need.shared -= held(s) - before; /* blocks that nobody read until now are its own */
+    if (d && s->running > 0 && !demand_fits(d, capacity(s), need)) {
+        give_blocks(s, q);
+        return false;
+    }
+    if (d)
+        demand_add(d, need);
+    if (!waits)
+        take_blocks(s, q);
+    s->slots[s->order[s->running++]] = (struct slot){.sequence = q, .waits = waits};
+    s->first = q->next;
+    if (!s->first)
+        s->last = NULL;
+    s->waiting--;
+    return true;
+}
+
+/* From the queue into slots, in order. */
+static void seat(struct schedule *s)
+{
+    struct demand d, *scarce = memory_abounds(s) ? NULL : &d;
+    if (!s->first || s->running == s->limits.slots)
+        return;
+    if (scarce)
+        expect(s, scarce, false);
+    while (s->first && s->running < s->limits.slots)
+        if (!seat_first(s, scarce))
+            return;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 static void add_rows(struct schedule *s, int m, int slot, int n)
 {
@@ -266,7 +410,7 @@ static int add_decoding(struct schedule *s, size_t *chunks)
         size_t left = rows_left(s, slot);
         if (left == 1)
             add_rows(s, n++ % s->limits.micro_batches, slot, 1);
-        else
+        else if (!s->slots[slot].waits)
             *chunks += left;
     }
     return n;
@@ -281,7 +425,7 @@ static void add_chunks(struct schedule *s, int budget, int height)
     for (int i = 0; i < s->running && budget > 0; i++) {
         int slot = s->order[i];
         size_t left = rows_left(s, slot);
-        int n = left < (size_t)budget ? (int)left : budget;
+        int n = s->slots[slot].waits ? 0 : left < (size_t)budget ? (int)left : budget;
         while (n > 0 && m < s->limits.micro_batches) {
             const struct micro_batch *b = &s->batch[m];
             int room = height - b->rows, piece = n < room ? n : room;
@@ -314,8 +458,11 @@ void schedule_advance(struct schedule *s)
 {
     for (int i = 0; i < s->running; i++) {
         struct slot *slot = &s->slots[s->order[i]];
-        slot->sequence->computed += (size_t)slot->planned;
+        struct sequence *q = slot->sequence;
+        q->computed += (size_t)slot->planned;
         slot->planned = 0;
+        while (q->n_filled < q->n_listed && (q->n_filled + 1) * KV_BLOCK <= q->computed)
+            prefix_filled(s->prefix, q->blocks[q->n_filled++]);
     }
     for (int m = 0; m < s->limits.micro_batches; m++)
         s->past.sampled += s->batch[m].n_sampled;
@@ -339,7 +486,7 @@ static void remove_from_order(struct schedule *s, int slot)
 struct sequence *schedule_finish(struct schedule *s, int slot)
 {
     struct sequence *q = s->slots[slot].sequence;
-    blocks_give(&s->blocks, q->n_blocks, q->blocks);
+    give_blocks(s, q);
     s->slots[slot] = (struct slot){0};
     remove_from_order(s, slot);
     s->past.ended++;
@@ -349,12 +496,6 @@ struct sequence *schedule_finish(struct schedule *s, int slot)
 
 /* ---- room ----------------------------------------------------------------------------------- */
 
-/* Will it have reached its limit when the planned step has run? */
-static bool ends_now(const struct schedule *s, int i)
-{
-    return left_of(running(s, i)) == 1 && rows_left(s, s->order[i]) == 0;
-}
-
 /* For how many sequences like those so far there is memory beside all that run and wait. Nothing is
  * known of the first: then for how many of the longest. */
 static size_t memory_room(const struct schedule *s)
@@ -363,14 +504,12 @@ static size_t memory_room(const struct schedule *s)
     struct demand d;
     if (p->submitted == 0)
         return s->limits.kv_blocks / blocks_for(s->limits.max_context);
-    demand_start(&d, s->limits.max_context, mean_length(p));
-    for (int i = 0; i < s->running; i++)
-        if (!ends_now(s, i))
-            demand_add(&d, running(s, i)->n_tokens, left_of(running(s, i)));
+    expect(s, &d, true);
     for (const struct sequence *q = s->first; q; q = q->next)
-        demand_add(&d, q->n_tokens, left_of(q));
-    return demand_room(&d, capacity(s), (size_t)ceil(p->known / p->submitted),
-                       (size_t)ceil(p->left / p->submitted));
+        demand_add(&d, demand_of(q));
+    double known = ceil((p->known - p->shared) / p->submitted);
+    struct demand_of one = {known > 1 ? (size_t)known : 1, (size_t)ceil(p->left / p->submitted), 0};
+    return demand_room(&d, capacity(s), one);
 }
 
 /* Twice as many as are expected to stop in a step before their limit, and one. */

@@ -11,6 +11,10 @@
  * depend on the rows beside it. A sequence leaves the queue, in order, when a slot is free and it is
  * not expected to end that way (schedule/demand.h). The oldest always goes on.
  *
+ * Sequences that begin alike share the full blocks of their beginning: the first computes them, the
+ * others wait for it and go on behind them. The last known token is always computed, as its row is
+ * sampled.
+ *
  * Pure functions of one rank, no MPI, no device: schedule_plan() writes the host copy of struct
  * attn_batch, which the caller uploads.
  */
@@ -29,6 +33,7 @@ struct schedule_limits {
     int prefill_chunk;  /* prompt rows in a step, over all micro-batches */
     size_t max_context; /* tokens of the longest sequence */
     size_t kv_blocks;
+    bool share; /* blocks of equal beginnings (schedule/prefix.h) */
 };
 
 /* How many more sequences the rank can be given now. `now` will run in the next step: there will be
@@ -42,9 +47,10 @@ struct schedule_room {
 /* What is in use, for reports and tests. */
 struct schedule_usage {
     int running, waiting;
-    size_t blocks;           /* of the cache, in use */
+    size_t blocks;           /* of the cache, held by sequences */
     uint64_t put_back;       /* sequences that went back to the queue, so far */
     uint64_t computed_again; /* tokens that were in the cache then */
+    uint64_t shared;         /* tokens that were in the cache when a sequence came to them */
 };
 
 struct schedule;

@@ -18,6 +18,10 @@ struct sequence {
     size_t computed; /* tokens whose K and V are in the cache */
     int32_t *blocks; /* [n_blocks] where they are; the schedule's, room for `limit` tokens */
     size_t n_blocks;
+    /* Of these, from the first on: read by others as well (schedule/prefix.h), those that were in the
+     * cache when it came to them, and those that are filled. */
+    size_t n_listed, n_shared, n_filled;
+    size_t had; /* tokens that were in the cache when it was put back */
     /* Seconds since the epoch. */
     double admitted, first_token;
     struct sequence *next; /* in the queue */
