@@ -107,12 +107,20 @@ static int command_run(const struct usage *usage, int argc, char **argv)
     if (asks_for_help(argc, argv)) /* without starting MPI */
         return ended(options_parse(usage, argc, argv, &o, &operands, &e), &e);
     stop_on_signals();
-    comm_start(&comm, &argc, &argv);
-    int status = EXIT_INPUT;
-    if (comm_agree(&comm, options_parse(usage, argc, argv, &o, &operands, &e) == 0, &e)) {
-        struct run_options options = {operands[0], o.overrides.items, o.overrides.n, o.role};
-        status = run_job(&comm, &options);
+    struct run_options options = {.job = NULL};
+    struct err wrong = {{0}};
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0) {
+        options.job = operands[0];
+        options.overrides = o.overrides.items;
+        options.n_overrides = o.overrides.n;
+        options.role = o.role;
+        if (probe_job(&options.probe, options.job, options.overrides, options.n_overrides,
+                      &wrong) != 0)
+            options.wrong = &wrong;
     }
+    comm_start(&comm, &argc, &argv);
+    status = comm_agree(&comm, status == 0, &e) ? (int)run_job(&comm, &options) : EXIT_INPUT;
     free(o.overrides.items);
     comm_finish(&comm);
     return status;

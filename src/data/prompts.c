@@ -14,7 +14,7 @@ struct prompts {
     char *path;
     hid_t file;
     size_t count;
-    size_t most_tokens;
+    size_t most_bytes, most_tokens;
     int fault;                       /* errno of the last prompts_read() */
     bool messages;                   /* text holds messages */
     struct column *text;             /* or */
@@ -126,7 +126,7 @@ int prompts_open(struct prompts **out, const char *path, struct err *e)
     struct prompts *p = mem_zeroed(1, sizeof *p);
     p->path = mem_string(path);
     p->file = -1;
-    p->most_tokens = SIZE_MAX;
+    p->most_bytes = p->most_tokens = SIZE_MAX;
     if (open_columns(p, e) != 0) {
         prompts_close(p);
         return -1;
@@ -153,6 +153,7 @@ void prompts_close(struct prompts *p)
 
 void prompts_limit(struct prompts *p, size_t bytes, size_t tokens)
 {
+    p->most_bytes = bytes;
     p->most_tokens = tokens;
     if (p->text)
         column_limit(p->text, p->messages && bytes < SIZE_MAX / 8 ? 8 * bytes : bytes,
@@ -250,6 +251,7 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
     *out = (struct prompt){0};
     if (i >= p->count)
         die("prompt %zu of %zu is read", i, p->count);
+    h5_quiet(); /* where HDF5 knows threads, it prints in each that has not asked it not to */
     int rc = refuse_bad_row(p, i, e);
     if (rc == 0)
         rc = p->text ? column_string(p->text, i, &out->text, &out->text_bytes, e)
@@ -298,25 +300,38 @@ static uint64_t add_row(uint64_t h, const struct prompt *row)
     return hash_u64(h, (uint64_t)row->max_new_tokens);
 }
 
-int prompts_hash(struct prompts *p, size_t first, size_t n, uint64_t *hash, struct err *e)
+uint64_t prompts_hash_start(const struct prompts *p)
 {
-    uint64_t h = hash_u64(HASH_START, prompts_are_tokens(p));
+    return hash_u64(HASH_START, prompts_are_tokens(p));
+}
+
+static int add_rows(struct prompts *p, size_t first, size_t n, uint64_t *h, struct err *e)
+{
     for (size_t i = first; i < first + n; i++) {
         struct prompt row;
         struct err why;
         if (prompts_read(p, i, &row, &why) == 0)
-            h = add_row(h, &row);
+            *h = add_row(*h, &row);
         else if (p->fault == 0)
-            h = hash_string(h, "bad");
+            *h = hash_string(*h, "bad");
         else
             return err_set(e, "%s", why.text);
         prompt_free(&row);
         char *id = prompts_id(p, i);
         if (!id)
             return err_set(e, "%s: the id of row %zu cannot be read", p->path, i);
-        h = p->id ? hash_string(h, id) : h;
+        *h = p->id ? hash_string(*h, id) : *h;
         free(id);
     }
-    *hash = h;
     return 0;
+}
+
+int prompts_hash(struct prompts *p, size_t first, size_t n, uint64_t *hash, struct err *e)
+{
+    /* The same limits in every job: the hash is of the file. */
+    size_t bytes = p->most_bytes, tokens = p->most_tokens;
+    prompts_limit(p, (size_t)64 << 20, (size_t)1 << 24);
+    int status = add_rows(p, first, n, hash, e);
+    prompts_limit(p, bytes, tokens);
+    return status;
 }

@@ -52,8 +52,11 @@ void prompt_free(struct prompt *p);
  * read. NULL: the file system failed (prompts_fault()). */
 char *prompts_id(struct prompts *p, size_t i);
 
-/* A hash of rows first .. first + n - 1 as they are decoded (text or tokens, limit, id): a continued
- * job must have the same. A bad row counts with its error. -1: the file system failed. */
+/* A hash of rows as they are decoded (text or tokens, limit, id): a continued job must have the same.
+ * It begins with prompts_hash_start() and goes on with rows first .. first + n - 1. A row that cannot
+ * be read, or is longer than anybody's context (64 MiB, 2^24 tokens), counts as bad. -1: the file
+ * system failed. */
+uint64_t prompts_hash_start(const struct prompts *p);
 int prompts_hash(struct prompts *p, size_t first, size_t n, uint64_t *hash, struct err *e);
 
 #endif

@@ -192,11 +192,15 @@ static void add_prompting(struct identity *id, const struct inputs *in)
 
 static int add_prompts(struct identity *id, const struct inputs *in, bool read, struct err *e)
 {
-    uint64_t hash;
+    const struct probe *probe = &in->probe;
+    uint64_t hash = prompts_hash_start(in->prompts);
     add_number(id, "completions", (int64_t)in->units);
     if (!read)
         return 0;
-    if (prompts_hash(in->prompts, in->job.prompts.first, in->n_prompts, &hash, e) != 0)
+    if (probe->done && probe->first == in->job.prompts.first && probe->n == in->n_prompts &&
+        stamp_same(&probe->stamp, &in->prompts_file.stamps[0]))
+        hash = probe->hash;
+    else if (prompts_hash(in->prompts, in->job.prompts.first, in->n_prompts, &hash, e) != 0)
         return -1;
     add_hash(id, "prompts", hash);
     return 0;

@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Every rank holds one bit for each: 512 MiB. Files with more rows are damaged, or meant badly. */
-#define UNITS_MAX ((uint64_t)1 << 32)
-
 /* Each file once; in the order of the files its tensors follow each other. */
 static int stamp_weights(struct inputs *in, struct err *e)
 {
@@ -49,13 +46,13 @@ static int open_prompts(struct inputs *in, struct err *e)
     if (job->prompts.count >= 0 && (uint64_t)job->prompts.count < in->n_prompts)
         in->n_prompts = (uint64_t)job->prompts.count;
     uint64_t samples = (uint64_t)job->sampling.samples;
-    if (in->n_prompts > UNITS_MAX / samples)
+    if (in->n_prompts > INPUTS_MAX_UNITS / samples)
         return err_set(
             e,
             "%s: %llu prompts x %llu samples are too many for one job, which has at most "
             "%llu completions; take a part by prompts.first and prompts.count",
             job->prompts.file, (unsigned long long)in->n_prompts, (unsigned long long)samples,
-            (unsigned long long)UNITS_MAX);
+            (unsigned long long)INPUTS_MAX_UNITS);
     in->units = in->n_prompts * samples;
     if (prompting_open(&in->prompting, job, &in->model, in->prompts, e) != 0)
         return -1;
@@ -84,6 +81,8 @@ int inputs_open_alone(struct inputs *in, const char *job_path, const char *const
                       size_t n, struct err *e)
 {
     int status = inputs_read_job(in, job_path, overrides, n, e);
+    if (status == 0)
+        status = probe_prompts(&in->probe, &in->job, &probe_limits, e);
     if (status == 0) {
         in->backend = backend_find(in->job.device, in->job.kernels, e);
         status = in->backend ? inputs_open(in, true, e) : err_prefix(e, "%s", in->job.path);

@@ -11,6 +11,7 @@
 #include "data/stamp.h"
 #include "job/job.h"
 #include "model/model.h"
+#include "roles/probe.h"
 #include "roles/prompting.h"
 
 struct inputs {
@@ -24,6 +25,7 @@ struct inputs {
     size_t max_context;
     struct stamps weights;      /* the checkpoint's files */
     struct stamps prompts_file; /* one, or none */
+    struct probe probe;         /* what is known of it already */
 };
 
 /* The job file alone. */

@@ -39,6 +39,11 @@ static bool open_inputs(struct run *r, const struct run_options *o)
     struct err e = {{0}};
     struct comm *c = r->comm;
     int status = inputs_read_job(&r->in, o->job, o->overrides, o->n_overrides, &e);
+    if (status == 0 && o->wrong) {
+        e = *o->wrong;
+        status = -1;
+    }
+    r->in.probe = o->probe;
     if (!comm_agree(c, status == 0, &e) || !identity_same_job(c, TANDEM_VERSION, &r->in.job))
         return false;
     status = comm_split(c, &r->in.job.layout, o->role, &e);

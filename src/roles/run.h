@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "roles/comm.h"
+#include "roles/probe.h"
 
 #include <stddef.h>
 
@@ -12,7 +13,9 @@ struct run_options {
     const char *job;              /* the job file */
     const char *const *overrides; /* --set key=value */
     size_t n_overrides;
-    enum role role; /* --role */
+    enum role role;          /* --role */
+    struct probe probe;      /* of the prompts, before MPI started */
+    const struct err *wrong; /* what it found; NULL: nothing */
 };
 
 /* Called by every rank, after comm_start(). Errors have been printed when it returns; the same

@@ -103,7 +103,7 @@ static void write_fixed(const char *path, H5T_str_t padding, size_t chunk)
 static uint64_t hash_of(struct prompts *p)
 {
     struct err e;
-    uint64_t hash = 0;
+    uint64_t hash = prompts_hash_start(p);
     expect_ok(prompts_hash(p, 0, prompts_count(p), &hash, &e), &e);
     return hash;
 }
