@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "data/files.h"
+#include "data/gguf_view.h"
 #include "data/safetensors.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ struct checkpoint {
     char *directory;
     struct safetensors **files;
     size_t n_files;
+    struct gguf_view *gguf;         /* in place of files */
     const struct tensor **in_order; /* as in the files, one after the other */
     const struct tensor **by_name;  /* sorted, for checkpoint_find() */
     size_t count;
@@ -54,12 +56,16 @@ static int list_tensors(struct checkpoint *c, struct err *e)
 {
     for (size_t f = 0; f < c->n_files; f++)
         c->count += safetensors_count(c->files[f]);
+    if (c->gguf)
+        c->count = c->gguf->count;
     c->in_order = mem_new(c->count, sizeof *c->in_order);
     c->by_name = mem_new(c->count, sizeof *c->by_name);
     size_t n = 0;
     for (size_t f = 0; f < c->n_files; f++)
         for (size_t i = 0; i < safetensors_count(c->files[f]); i++)
             c->in_order[n++] = safetensors_at(c->files[f], i);
+    for (size_t i = 0; c->gguf && i < c->gguf->count; i++)
+        c->in_order[n++] = &c->gguf->tensors[i];
     if (n == 0)
         return err_set(e, "%s: the checkpoint has no tensors", c->directory);
     memcpy(c->by_name, c->in_order, n * sizeof *c->by_name);
@@ -147,6 +153,8 @@ static int open_index(struct checkpoint *c, const char *index, struct err *e)
 static int open_files(struct checkpoint *c, struct err *e)
 {
     struct stat st;
+    if (gguf_is_path(c->directory))
+        return gguf_view_open(&c->gguf, c->directory, e) != 0 ? -1 : list_tensors(c, e);
     if (stat(c->directory, &st) != 0)
         return err_set(e, "%s: the checkpoint's directory cannot be opened: %s", c->directory,
                        strerror(errno));
@@ -164,10 +172,11 @@ static int open_files(struct checkpoint *c, struct err *e)
     } else if (files_exist(index)) {
         rc = open_index(c, index, e);
     } else {
-        rc = err_set(e,
-                     "%s: has neither " ONE_FILE " nor " INDEX_FILE
-                     "; weights are read in the safetensors format only",
-                     c->directory);
+        rc = err_set(
+            e,
+            "%s: has neither " ONE_FILE " nor " INDEX_FILE
+            "; weights are read from safetensors files, or from GGUF when model names a .gguf file",
+            c->directory);
     }
     free(one);
     free(index);
@@ -192,11 +201,17 @@ void checkpoint_close(struct checkpoint *c)
         return;
     for (size_t f = 0; f < c->n_files; f++)
         safetensors_close(c->files[f]);
+    gguf_view_close(c->gguf);
     free(c->files);
     free(c->in_order);
     free(c->by_name);
     free(c->directory);
     free(c);
+}
+
+const char *checkpoint_note(const struct checkpoint *c)
+{
+    return c->gguf ? c->gguf->note : "";
 }
 
 const char *checkpoint_directory(const struct checkpoint *c)

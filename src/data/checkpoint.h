@@ -1,4 +1,7 @@
-/* checkpoint.h - a Hugging Face checkpoint directory: its tensors, mapped, not read.
+/* checkpoint.h - a Hugging Face checkpoint directory, or a GGUF file: its tensors, mapped, not read.
+ *
+ * A path that ends in .gguf is a GGUF model, and its tensors have the names and shapes that they
+ * have in a directory (gguf_view.h). Of a directory:
  *
  * Opens `model.safetensors`, or the files named by `model.safetensors.index.json`, maps them
  * read-only and checks their headers completely: every tensor's dtype, shape and byte range, no
@@ -27,6 +30,8 @@ struct tensor {
     const char *dtype_text; /* as written in the file: "BF16" */
     int dims;               /* 0: a scalar, of one element */
     size_t shape[TENSOR_MAX_DIMS];
+    /* Rows of every `pairs` (a head) are stored 0, pairs/2, 1, pairs/2 + 1, ...; 0: in order. */
+    size_t pairs;
     const void *data; /* aligned to the element where known */
     size_t bytes;     /* = elements x dtype_size(dtype) where known */
 };
@@ -41,6 +46,9 @@ struct checkpoint;
  * list is listed here all the same. */
 int checkpoint_open(struct checkpoint **out, const char *directory, struct err *e);
 void checkpoint_close(struct checkpoint *c); /* NULL: nothing */
+
+/* What was repaired while it was opened, for the user; empty: nothing. */
+const char *checkpoint_note(const struct checkpoint *c);
 
 const char *checkpoint_directory(const struct checkpoint *c);
 

@@ -11,7 +11,7 @@
 #define SUFFIX_LEN 20 /* "-00001-of-00005.gguf" */
 
 struct gguf {
-    struct gguf_part *parts;
+    struct gguf_part **parts;
     size_t n_parts;
     const struct tensor **tensors; /* of all parts */
     size_t count;
@@ -108,7 +108,7 @@ static int split_number(const struct gguf_part *p, const char *key, int64_t othe
     const struct gguf_value *v = gguf_part_find(p, key);
     *out = otherwise;
     if (v && (v->array || !gguf_integer(v, 0, out) || *out < 0))
-        return err_set(e, "%s: %s is not a number of 0 or more", p->path, key);
+        return err_set(e, "%s: %s is not a number of 0 or more", p->file.path, key);
     return 0;
 }
 
@@ -124,7 +124,8 @@ static int check_split(const struct gguf_part *p, int64_t number, int64_t count,
             e,
             "%s: is part %lld of %lld; wanted part %lld of %lld (split.no counts from 0). "
             "Files of different models, or renamed ones?",
-            p->path, (long long)no + 1, (long long)of, (long long)number + 1, (long long)count);
+            p->file.path, (long long)no + 1, (long long)of, (long long)number + 1,
+            (long long)count);
     return 0;
 }
 
@@ -150,13 +151,13 @@ static char *part_path(const char *first, int64_t number, int64_t count, struct 
 static int open_others(struct gguf *g, int64_t count, struct err *e)
 {
     for (int64_t i = 1; i < count; i++) {
-        char *path = part_path(g->parts[0].path, i, count, e);
+        char *path = part_path(g->parts[0]->file.path, i, count, e);
         if (!path)
             return -1;
-        g->n_parts++;
-        int rc = gguf_part_open(&g->parts[i], path, e);
+        g->parts[g->n_parts++] = mem_zeroed(1, sizeof **g->parts);
+        int rc = gguf_part_open(g->parts[i], path, e);
         free(path);
-        if (rc != 0 || check_split(&g->parts[i], i, count, e) != 0)
+        if (rc != 0 || check_split(g->parts[i], i, count, e) != 0)
             return -1;
     }
     return 0;
@@ -165,8 +166,9 @@ static int open_others(struct gguf *g, int64_t count, struct err *e)
 static int open_parts(struct gguf *g, const char *path, struct err *e)
 {
     int64_t number, count;
-    struct gguf_part *first = g->parts = mem_zeroed(1, sizeof *g->parts);
-    g->n_parts = 1;
+    struct gguf_part *first = mem_zeroed(1, sizeof *first);
+    g->parts = mem_new(1, sizeof *g->parts);
+    g->parts[g->n_parts++] = first;
     if (gguf_part_open(first, path, e) != 0 ||
         split_number(first, "split.no", 0, &number, e) != 0 ||
         split_number(first, "split.count", 1, &count, e) != 0)
@@ -183,7 +185,6 @@ static int open_parts(struct gguf *g, const char *path, struct err *e)
         return -1;
     free(test);
     g->parts = mem_resize(g->parts, (size_t)count, sizeof *g->parts);
-    memset(g->parts + 1, 0, (size_t)(count - 1) * sizeof *g->parts);
     return open_others(g, count, e);
 }
 
@@ -197,20 +198,20 @@ static int list_tensors(struct gguf *g, struct err *e)
 {
     int64_t total;
     for (size_t i = 0; i < g->n_parts; i++)
-        g->count += g->parts[i].n_tensors;
-    if (split_number(&g->parts[0], "split.tensors.count", (int64_t)g->count, &total, e) != 0)
+        g->count += g->parts[i]->n_tensors;
+    if (split_number(g->parts[0], "split.tensors.count", (int64_t)g->count, &total, e) != 0)
         return -1;
     if (g->n_parts > 1 && (size_t)total != g->count)
         return err_set(e, "%s: split.tensors.count is %lld, but its %zu files have %zu tensors",
-                       g->parts[0].path, (long long)total, g->n_parts, g->count);
+                       g->parts[0]->file.path, (long long)total, g->n_parts, g->count);
     if (g->count == 0)
-        return err_set(e, "%s: the model has no tensors", g->parts[0].path);
+        return err_set(e, "%s: the model has no tensors", g->parts[0]->file.path);
     g->tensors = mem_new(g->count, sizeof *g->tensors);
     const struct tensor **sorted = mem_new(g->count, sizeof *sorted);
     size_t n = 0;
     for (size_t i = 0; i < g->n_parts; i++)
-        for (size_t j = 0; j < g->parts[i].n_tensors; j++)
-            sorted[n] = g->tensors[n] = &g->parts[i].tensors[j], n++;
+        for (size_t j = 0; j < g->parts[i]->n_tensors; j++)
+            sorted[n] = g->tensors[n] = &g->parts[i]->tensors[j], n++;
     qsort(sorted, n, sizeof *sorted, compare_names);
     int rc = 0;
     for (size_t i = 1; i < n && rc == 0; i++)
@@ -236,8 +237,10 @@ void gguf_close(struct gguf *g)
 {
     if (!g)
         return;
-    for (size_t i = 0; i < g->n_parts; i++)
-        gguf_part_close(&g->parts[i]);
+    for (size_t i = 0; i < g->n_parts; i++) {
+        gguf_part_close(g->parts[i]);
+        free(g->parts[i]);
+    }
     free(g->parts);
     free(g->tensors);
     free(g);
@@ -245,7 +248,7 @@ void gguf_close(struct gguf *g)
 
 const char *gguf_path(const struct gguf *g)
 {
-    return g->parts[0].path;
+    return g->parts[0]->file.path;
 }
 
 size_t gguf_count(const struct gguf *g)
@@ -260,5 +263,5 @@ const struct tensor *gguf_at(const struct gguf *g, size_t i)
 
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key)
 {
-    return gguf_part_find(&g->parts[0], key);
+    return gguf_part_find(g->parts[0], key);
 }

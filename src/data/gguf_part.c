@@ -3,13 +3,8 @@
 #include "base/mem.h"
 #include "kernels/weights/codec.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define MAX_DIMS      4
 #define TENSOR_LEAST  32 /* bytes that the shortest description of a tensor takes */
@@ -74,17 +69,17 @@ static int cut_off(const struct reader *r, const char *what, size_t wanted)
     return err_set(r->e,
                    "%s: %s at byte %zu needs %zu bytes, and the file has %zu: it is cut off or "
                    "damaged",
-                   r->part->path, what, r->at, wanted, r->part->bytes);
+                   r->part->file.path, what, r->at, wanted, r->part->file.bytes);
 }
 
 /* n bytes, or NULL after the error. */
 static const uint8_t *take(struct reader *r, const char *what, uint64_t n)
 {
-    if (n > r->part->bytes - r->at) {
+    if (n > r->part->file.bytes - r->at) {
         cut_off(r, what, n);
         return NULL;
     }
-    const uint8_t *bytes = r->part->map + r->at;
+    const uint8_t *bytes = r->part->file.data + r->at;
     r->at += n;
     return bytes;
 }
@@ -133,11 +128,12 @@ static int take_elements(struct reader *r, struct gguf_value *v)
     /* A string takes at least its length, so that no count can ask for more memory than the file
      * is long. */
     size_t least = type_bytes[v->type];
-    if (v->count > (r->part->bytes - r->at) / least)
+    if (v->count > (r->part->file.bytes - r->at) / least)
         return err_set(r->e,
                        "%s: key \"%.*s\": %zu elements do not fit the file of %zu bytes: it is cut "
                        "off or damaged",
-                       r->part->path, shown(&v->key), v->key.text, v->count, r->part->bytes);
+                       r->part->file.path, shown(&v->key), v->key.text, v->count,
+                       r->part->file.bytes);
     if (v->type != GGUF_STRING) {
         v->data = take(r, "a value", v->count * least);
         return 0;
@@ -156,7 +152,7 @@ static int take_value(struct reader *r, struct gguf_value *v)
     if (take_string(r, "a key", &v->key) != 0 || take_u32(r, "the type of a value", &type) != 0)
         return -1;
     if (v->key.bytes == 0)
-        return err_set(r->e, "%s: a key at byte %zu is empty", r->part->path, r->at);
+        return err_set(r->e, "%s: a key at byte %zu is empty", r->part->file.path, r->at);
     v->array = type == GGUF_ARRAY;
     if (v->array &&
         (take_u32(r, "the type of an array", &type) != 0 || take_u64(r, "an array", &count) != 0))
@@ -164,7 +160,7 @@ static int take_value(struct reader *r, struct gguf_value *v)
     if (type >= GGUF_TYPES || type == GGUF_ARRAY)
         return err_set(r->e,
                        "%s: key \"%.*s\" has %s %u; known are 0 to 12, and no arrays of arrays",
-                       r->part->path, shown(&v->key), v->key.text,
+                       r->part->file.path, shown(&v->key), v->key.text,
                        v->array ? "elements of type" : "type", type);
     v->type = (enum gguf_type)type;
     v->count = count;
@@ -181,9 +177,9 @@ static int compare_keys(const void *left, const void *right)
 
 static int take_values(struct reader *r, struct gguf_part *p, uint64_t count)
 {
-    if (count > (p->bytes - r->at) / VALUE_LEAST)
+    if (count > (p->file.bytes - r->at) / VALUE_LEAST)
         return err_set(r->e, "%s: %llu keys do not fit the file of %zu bytes: it is damaged",
-                       p->path, (unsigned long long)count, p->bytes);
+                       p->file.path, (unsigned long long)count, p->file.bytes);
     p->values = mem_zeroed(count, sizeof *p->values);
     while (p->n_values < count)
         if (take_value(r, &p->values[p->n_values++]) != 0)
@@ -192,7 +188,7 @@ static int take_values(struct reader *r, struct gguf_part *p, uint64_t count)
         qsort(p->values, count, sizeof *p->values, compare_keys);
     for (size_t i = 1; i < count; i++)
         if (compare_keys(&p->values[i - 1], &p->values[i]) == 0)
-            return err_set(r->e, "%s: key \"%.*s\" stands there twice", p->path,
+            return err_set(r->e, "%s: key \"%.*s\" stands there twice", p->file.path,
                            shown(&p->values[i].key), p->values[i].key.text);
     return 0;
 }
@@ -208,14 +204,14 @@ const struct gguf_value *gguf_part_find(const struct gguf_part *p, const char *k
 
 static int bad_tensor(const struct reader *r, const struct tensor *t)
 {
-    return err_prefix(r->e, "%s: tensor \"%.*s\"", r->part->path, GGUF_NAME_MAX, t->name);
+    return err_prefix(r->e, "%s: tensor \"%.*s\"", r->part->file.path, GGUF_NAME_MAX, t->name);
 }
 
 static int take_name(struct reader *r, struct tensor *t)
 {
     struct gguf_string name;
     t->name = t->dtype_text = "";
-    t->file = r->part->path;
+    t->file = r->part->file.path;
     if (take_string(r, "the name of a tensor", &name) != 0)
         return -1;
     if (name.bytes == 0 || name.bytes > GGUF_NAME_MAX || memchr(name.text, 0, name.bytes))
@@ -223,7 +219,7 @@ static int take_name(struct reader *r, struct tensor *t)
             r->e,
             "%s: the name of a tensor before byte %zu has %zu bytes or a NUL; wanted 1 to "
             "%d bytes of text",
-            r->part->path, r->at, name.bytes, GGUF_NAME_MAX);
+            r->part->file.path, r->at, name.bytes, GGUF_NAME_MAX);
     t->name = mem_string_n(name.text, name.bytes);
     return 0;
 }
@@ -308,8 +304,8 @@ static int alignment_of(const struct reader *r, size_t *align)
     const struct gguf_value *v = gguf_part_find(r->part, "general.alignment");
     int64_t n = DEFAULT_ALIGN;
     if (v && (v->array || !gguf_integer(v, 0, &n) || n < 1 || n > 1 << 20 || (n & (n - 1))))
-        return err_set(r->e, "%s: general.alignment is not a power of two up to %d", r->part->path,
-                       1 << 20);
+        return err_set(r->e, "%s: general.alignment is not a power of two up to %d",
+                       r->part->file.path, 1 << 20);
     *align = (size_t)n;
     return 0;
 }
@@ -329,13 +325,13 @@ static int place_tensors(struct reader *r, struct gguf_part *p, const uint64_t *
             return bad_tensor(r, t);
         }
         size_t end;
-        if (__builtin_add_overflow(expected, t->bytes, &end) || base > p->bytes ||
-            end > p->bytes - base) {
+        if (__builtin_add_overflow(expected, t->bytes, &end) || base > p->file.bytes ||
+            end > p->file.bytes - base) {
             err_set(r->e, "its %zu bytes at %zu reach beyond the file of %zu bytes: it is cut off",
-                    t->bytes, base + expected, p->bytes);
+                    t->bytes, base + expected, p->file.bytes);
             return bad_tensor(r, t);
         }
-        t->data = p->map + base + expected;
+        t->data = p->file.data + base + expected;
         size_t unit = t->known && t->dtype != DTYPE_COUNT ? dtype_size(t->dtype) : 1;
         if ((base + expected) % unit) {
             err_set(r->e, "its data begins at byte %zu, not at a multiple of its %zu-byte number",
@@ -349,45 +345,20 @@ static int place_tensors(struct reader *r, struct gguf_part *p, const uint64_t *
 
 /* ---- the file --------------------------------------------------------------------------------- */
 
-static int map_file(struct gguf_part *p, struct err *e)
-{
-    int fd = open(p->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_set(e, "%s: cannot be opened: %s", p->path, strerror(errno));
-    struct stat st;
-    int rc = 0;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        rc = err_set(e, "%s: is not a regular file", p->path);
-    else if (st.st_size < 24)
-        rc = err_set(e, "%s: has %lld bytes, less than the head of a GGUF file: it is cut off",
-                     p->path, (long long)st.st_size);
-    if (rc == 0) {
-        void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (map == MAP_FAILED) {
-            rc = err_set(e, "%s: cannot be mapped: %s", p->path, strerror(errno));
-        } else {
-            p->map = map;
-            p->bytes = (size_t)st.st_size;
-        }
-    }
-    close(fd);
-    return rc;
-}
-
 static int check_head(struct reader *r)
 {
     uint32_t version;
     const uint8_t *magic = take(r, "the head", 4);
     if (memcmp(magic, "GGUF", 4) != 0)
         return err_set(r->e, "%s: is no GGUF file: it begins with %02x %02x %02x %02x",
-                       r->part->path, magic[0], magic[1], magic[2], magic[3]);
+                       r->part->file.path, magic[0], magic[1], magic[2], magic[3]);
     take_u32(r, "the version", &version);
     if (version && (version & 0xffff) == 0)
         return err_set(r->e, "%s: is a big-endian GGUF file; only little-endian ones are read",
-                       r->part->path);
+                       r->part->file.path);
     if (version < 2 || version > 3)
-        return err_set(r->e, "%s: is GGUF version %u; versions 2 and 3 are read", r->part->path,
-                       version);
+        return err_set(r->e, "%s: is GGUF version %u; versions 2 and 3 are read",
+                       r->part->file.path, version);
     return 0;
 }
 
@@ -398,9 +369,9 @@ static int read_part(struct gguf_part *p, struct err *e)
     if (check_head(&r) != 0 || take_u64(&r, "the number of tensors", &tensors) != 0 ||
         take_u64(&r, "the number of keys", &values) != 0 || take_values(&r, p, values) != 0)
         return -1;
-    if (tensors > (p->bytes - r.at) / TENSOR_LEAST + 1)
+    if (tensors > (p->file.bytes - r.at) / TENSOR_LEAST + 1)
         return err_set(e, "%s: %llu tensors do not fit the file of %zu bytes: it is damaged",
-                       p->path, (unsigned long long)tensors, p->bytes);
+                       p->file.path, (unsigned long long)tensors, p->file.bytes);
     p->tensors = mem_zeroed(tensors, sizeof *p->tensors);
     uint64_t *offsets = mem_zeroed(tensors, sizeof *offsets);
     int rc = take_tensors(&r, p, tensors, offsets);
@@ -412,8 +383,8 @@ static int read_part(struct gguf_part *p, struct err *e)
 
 int gguf_part_open(struct gguf_part *p, const char *path, struct err *e)
 {
-    p->path = mem_string(path);
-    return map_file(p, e) != 0 ? -1 : read_part(p, e);
+    return mapped_open(&p->file, path, 24, e) != 0 ? -1
+                                                   : read_part(p, e); /* magic, version, counts */
 }
 
 void gguf_part_close(struct gguf_part *p)
@@ -425,7 +396,5 @@ void gguf_part_close(struct gguf_part *p)
             free((char *)p->tensors[i].name);
     free(p->values);
     free(p->tensors);
-    if (p->map)
-        munmap((void *)p->map, p->bytes);
-    free(p->path);
+    mapped_close(&p->file);
 }

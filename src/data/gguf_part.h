@@ -3,11 +3,11 @@
 #define TANDEM_DATA_GGUF_PART_H
 
 #include "data/gguf.h"
+#include "data/mapped.h"
 
+/* Stays where it is while it is open. */
 struct gguf_part {
-    char *path;
-    const uint8_t *map;
-    size_t bytes;
+    struct mapped file;
     struct gguf_value *values; /* sorted by key */
     size_t n_values;
     struct tensor *tensors; /* in the order of the file */

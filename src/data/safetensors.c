@@ -25,7 +25,7 @@ static const struct {
     enum dtype dtype; /* DTYPE_COUNT: not read by this program */
 } formats[] = {
     {"F32", 32, DTYPE_F32},      {"BF16", 16, DTYPE_BF16},    {"F8_E4M3", 8, DTYPE_F8E4M3},
-    {"F16", 16, DTYPE_COUNT},    {"F64", 64, DTYPE_COUNT},    {"F8_E5M2", 8, DTYPE_COUNT},
+    {"F16", 16, DTYPE_F16},      {"F64", 64, DTYPE_COUNT},    {"F8_E5M2", 8, DTYPE_COUNT},
     {"F8_E8M0", 8, DTYPE_COUNT}, {"F6_E2M3", 6, DTYPE_COUNT}, {"F6_E3M2", 6, DTYPE_COUNT},
     {"F4", 4, DTYPE_COUNT},      {"BOOL", 8, DTYPE_COUNT},    {"U8", 8, DTYPE_COUNT},
     {"I8", 8, DTYPE_COUNT},      {"U16", 16, DTYPE_COUNT},    {"I16", 16, DTYPE_COUNT},

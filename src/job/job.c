@@ -217,8 +217,10 @@ static bool is_given(const struct reader *r, const char *path)
 /* Values that depend on others. */
 static void resolve(struct job *job)
 {
-    if (!job->tokenizer) {
-        size_t n = strlen(job->model);
+    size_t n = strlen(job->model);
+    if (!job->tokenizer && n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
+        job->tokenizer = mem_string(job->model); /* a GGUF file has its own */
+    } else if (!job->tokenizer) {
         bool slash = n > 0 && job->model[n - 1] == '/';
         const char *name = slash ? "tokenizer.json" : "/tokenizer.json";
         size_t bytes = n + strlen(name) + 1;

@@ -1,6 +1,8 @@
 #include "model/model.h"
 
 #include "data/checkpoint.h"
+#include "data/gguf_view.h"
+#include "kernels/weights/codec.h"
 #include "model/config.h"
 #include "model/family.h"
 
@@ -55,8 +57,20 @@ static int read_root(struct model *m, const json_t *root, const char *file, stru
     return failed ? -1 : 0;
 }
 
+static int read_gguf(struct model *m, const char *path, struct err *e)
+{
+    struct gguf_view *v;
+    if (gguf_view_open(&v, path, e) != 0)
+        return -1;
+    int status = read_root(m, v->config, path, e);
+    gguf_view_close(v);
+    return status;
+}
+
 int model_read(struct model *m, const char *directory, struct err *e)
 {
+    if (gguf_is_path(directory))
+        return read_gguf(m, directory, e);
     char file[PATH_MAX_BYTES];
     int n = snprintf(file, sizeof file, "%s/config.json", directory);
     if (n < 0 || n >= (int)sizeof file)
@@ -157,12 +171,16 @@ static void check_scale(struct problems *p, const struct model *m, const struct 
 static void check_dtype(struct problems *p, const struct model *m, enum tensor_use use,
                         const struct tensor *t)
 {
-    if (t->known && (t->dtype == DTYPE_F32 || t->dtype == DTYPE_BF16))
+    /* Gains and routers become f32 at load: dense formats only. */
+    bool matrix = use == USE_LINEAR || use == USE_TABLE || use == USE_HEAD;
+    bool beside = t->dtype == DTYPE_F8E4M3 || t->dtype == DTYPE_I8; /* has scales beside it */
+    if (t->codec && !beside && (matrix || t->codec->numbers))
         return;
-    bool fp8 = t->known && t->dtype == DTYPE_F8E4M3;
-    if (!fp8)
-        problem(p, "%s (%s) is %s; supported: F32, BF16 and, for projections, F8_E4M3", t->name,
-                t->file, t->dtype_text);
+    if (t->dtype != DTYPE_F8E4M3)
+        problem(p,
+                "%s (%s) is %s; supported: F32, BF16, F16, for matrices the formats of GGUF and, "
+                "for projections, F8_E4M3",
+                t->name, t->file, t->dtype_text);
     else if (use != USE_LINEAR)
         problem(p, "%s (%s) is F8_E4M3; it must be F32 or BF16", t->name, t->file);
     else if (!m->fp8_blocks)

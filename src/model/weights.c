@@ -33,8 +33,10 @@ static struct weight_part matrix(const struct model *m, const struct checkpoint 
                                  enum model_tensor kind, size_t layer, size_t expert)
 {
     const struct tensor *scale, *t = model_tensor(m, c, kind, layer, &scale);
-    struct weight_part p = {
-        .codec = codec_of(t->dtype), .n = t->shape[t->dims - 2], .k = t->shape[t->dims - 1]};
+    struct weight_part p = {.codec = t->codec,
+                            .pairs = t->pairs,
+                            .n = t->shape[t->dims - 2],
+                            .k = t->shape[t->dims - 1]};
     p.stride = p.k;
     p.data = (const char *)t->data + mem_mul(expert, weight_data_bytes(&p, p.n));
     if (scale) {
@@ -132,11 +134,8 @@ static float *load_f32(struct loader *l, enum model_tensor kind, size_t layer)
     const struct tensor *t = model_tensor(l->m, l->c, kind, layer, NULL);
     size_t n = elements_of(t);
     float *host = mem_new(n, sizeof *host);
-    if (t->dtype == DTYPE_F32)
-        memcpy(host, t->data, mem_mul(n, sizeof *host));
-    else
-        for (size_t i = 0; i < n; i++)
-            host[i] = f32_from_bf16(((const bf16_t *)t->data)[i]);
+    struct weight_part row = {.codec = t->codec, .data = t->data, .stride = n, .n = 1, .k = n};
+    weight_row(&row, 0, host);
     float *on_device = upload(l, host, mem_mul(n, sizeof *host));
     free(host);
     return on_device;

@@ -1,6 +1,7 @@
 #include "roles/prompting.h"
 
 #include "base/mem.h"
+#include "data/gguf_view.h"
 #include "text/tokenizer_config.h"
 #include "base/utf8.h"
 
@@ -65,13 +66,41 @@ static int find_bos(struct prompting *p, const struct job *job, const struct mod
     return 0;
 }
 
+static int open_tokenizer(struct tokenizer **out, const char *path, struct err *e)
+{
+    struct gguf *g;
+    if (!gguf_is_path(path))
+        return tokenizer_open(out, path, e);
+    if (gguf_open(&g, path, e) != 0)
+        return -1;
+    char *text = gguf_tokenizer(g, e);
+    int rc = text ? tokenizer_open_text(out, path, text, strlen(text), e) : -1;
+    free(text);
+    gguf_close(g);
+    return rc;
+}
+
+static int read_config(const char *path, struct tokenizer_config *config, struct err *e)
+{
+    struct gguf *g;
+    if (!gguf_is_path(path))
+        return tokenizer_config_read(path, config, e);
+    if (gguf_open(&g, path, e) != 0)
+        return -1;
+    json_t *root = gguf_tokenizer_config(g);
+    int rc = tokenizer_config_from(root, path, config, e);
+    json_decref(root);
+    gguf_close(g);
+    return rc;
+}
+
 static int open_parts(struct prompting *p, const struct job *job, const struct model *model,
                       const struct tokenizer_config *config, const struct prompts *prompts,
                       struct err *e)
 {
     bool tokens = prompts_are_tokens(prompts), messages = prompts_are_messages(prompts);
     if (!tokens || access(job->tokenizer, F_OK) == 0) {
-        if (tokenizer_open(&p->tokenizer, job->tokenizer, e) != 0)
+        if (open_tokenizer(&p->tokenizer, job->tokenizer, e) != 0)
             return -1;
         if (tokenizer_size(p->tokenizer) > model->vocab)
             return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu",
@@ -93,7 +122,7 @@ int prompting_open(struct prompting *p, const struct job *job, const struct mode
 {
     struct tokenizer_config config;
     *p = (struct prompting){.bos = -1, .vocab = (int32_t)model->vocab};
-    if (tokenizer_config_read(job->tokenizer, &config, e) != 0)
+    if (read_config(job->tokenizer, &config, e) != 0)
         return -1;
     int status = open_parts(p, job, model, &config, prompts, e);
     tokenizer_config_free(&config);

@@ -217,23 +217,29 @@ static int read_file(const char *path, char **out, size_t *n, struct err *e)
     return 0;
 }
 
+int load_text(struct load_parts *parts, const char *path, const char *text, size_t n, struct err *e)
+{
+    parts->hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i++)
+        parts->hash = (parts->hash ^ (unsigned char)text[i]) * 0x100000001b3u;
+    json_error_t where;
+    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    if (!root)
+        return err_set(e, "%s:%d:%d: not JSON: %s", path, where.line, where.column, where.text);
+    struct loader l = {.parts = parts, .path = path, .e = e};
+    int rc = load_root(&l, root);
+    json_decref(root);
+    return rc;
+}
+
 int load_file(struct load_parts *parts, const char *path, struct err *e)
 {
     char *text;
     size_t n;
     if (read_file(path, &text, &n, e) != 0)
         return -1;
-    parts->hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        parts->hash = (parts->hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-    json_error_t where;
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    int rc = load_text(parts, path, text, n, e);
     free(text);
-    if (!root)
-        return err_set(e, "%s:%d:%d: not JSON: %s", path, where.line, where.column, where.text);
-    struct loader l = {.parts = parts, .path = path, .e = e};
-    int rc = load_root(&l, root);
-    json_decref(root);
     return rc;
 }
 

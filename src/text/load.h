@@ -25,6 +25,10 @@ struct load_parts {
  * either case. */
 int load_file(struct load_parts *parts, const char *path, struct err *e);
 
+/* The same from n bytes of text, which stand in the file `path` in whatever way. */
+int load_text(struct load_parts *parts, const char *path, const char *text, size_t n,
+              struct err *e);
+
 void load_free(struct load_parts *parts);
 
 #endif

@@ -33,6 +33,19 @@ int tokenizer_open(struct tokenizer **out, const char *path, struct err *e)
     return 0;
 }
 
+int tokenizer_open_text(struct tokenizer **out, const char *path, const char *text, size_t n,
+                        struct err *e)
+{
+    struct tokenizer *t = mem_zeroed(1, sizeof *t);
+    *out = NULL;
+    if (load_text(&t->parts, path, text, n, e) != 0) {
+        tokenizer_close(t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
+
 void tokenizer_close(struct tokenizer *t)
 {
     if (!t)

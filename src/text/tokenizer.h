@@ -59,6 +59,11 @@ struct tokenizer;
  * unsupported value the name of its field, as in "tokenizer.json: model.merges[17]: ...". */
 int tokenizer_open(struct tokenizer **out, const char *path, struct err *e);
 
+/* The same from the n bytes of a tokenizer.json at `text` (not kept), wherever they come from; path
+ * names the place in messages. */
+int tokenizer_open_text(struct tokenizer **out, const char *path, const char *text, size_t n,
+                        struct err *e);
+
 /* NULL is allowed. */
 void tokenizer_close(struct tokenizer *t);
 

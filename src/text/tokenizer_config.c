@@ -63,6 +63,16 @@ static int read_template(const char *path, const json_t *root, struct tokenizer_
     return 0;
 }
 
+static int read_root(const char *path, const json_t *root, struct tokenizer_config *c,
+                     struct err *e)
+{
+    int status = read_add_bos(path, root, c, e);
+    read_tokens(root, c);
+    if (status == 0 && !c->template)
+        status = read_template(path, root, c, e);
+    return status;
+}
+
 static int read_config(const char *path, struct tokenizer_config *c, struct err *e)
 {
     json_error_t where;
@@ -71,11 +81,18 @@ static int read_config(const char *path, struct tokenizer_config *c, struct err 
     json_t *root = json_load_file(path, 0, &where);
     if (!root)
         return err_set(e, "%s:%d:%d: %s", path, where.line, where.column, where.text);
-    int status = read_add_bos(path, root, c, e);
-    read_tokens(root, c);
-    if (status == 0 && !c->template)
-        status = read_template(path, root, c, e);
+    int status = read_root(path, root, c, e);
     json_decref(root);
+    return status;
+}
+
+int tokenizer_config_from(const json_t *root, const char *path, struct tokenizer_config *c,
+                          struct err *e)
+{
+    *c = (struct tokenizer_config){.tokens = json_object()};
+    int status = read_root(path, root, c, e);
+    if (status != 0)
+        tokenizer_config_free(c);
     return status;
 }
 

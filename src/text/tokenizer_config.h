@@ -20,6 +20,9 @@ struct tokenizer_config {
  * text or a list, of which "default" is taken. 0: *c is the caller's until tokenizer_config_free().
  * -1: a file is there but is not what it should be. Any rank. */
 int tokenizer_config_read(const char *tokenizer_path, struct tokenizer_config *c, struct err *e);
+/* The same from the content of a tokenizer_config.json; path names its place in messages. */
+int tokenizer_config_from(const json_t *root, const char *path, struct tokenizer_config *c,
+                          struct err *e);
 void tokenizer_config_free(struct tokenizer_config *c);
 
 /* A whole file as text, malloc'd, *n bytes with a NUL behind them. */

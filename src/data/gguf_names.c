@@ -1,0 +1,265 @@
+/* gguf_names.c - tensors of a GGUF file under the names of Hugging Face. */
+#include "data/gguf_view.h"
+
+#include "base/mem.h"
+#include "kernels/weights/codec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALL    (GGUF_LLAMA | GGUF_QWEN3 | GGUF_QWEN3MOE | GGUF_STEP35)
+#define QWEN   (GGUF_QWEN3 | GGUF_QWEN3MOE)
+#define LAYERS "model.layers."
+
+enum change {
+    AS_IS,
+    NORM,    /* step35: minus 1 */
+    HEADS,   /* llama: rows in pairs */
+    EXPERTS, /* [E][..][..], in pieces for every expert unless the family stacks them */
+    IGNORED, /* its content is in the config */
+    QKV,     /* rows of q, then k, then v */
+    GATE_UP, /* [E][2 I][H]: gate rows first */
+};
+
+/* gguf: whole, or what follows "blk.N."; hf: whole, or what follows "model.layers.N."; @: the
+ * expert. */
+static const struct rule {
+    const char *gguf, *hf;
+    int archs;
+    enum change change;
+} model_rules[] =
+    {
+        {"token_embd.weight", "model.embed_tokens.weight", ALL, AS_IS},
+        {"output_norm.weight", "model.norm.weight", ALL, NORM},
+        {"output.weight", "lm_head.weight", ALL, AS_IS},
+        {"rope_freqs.weight", "", GGUF_LLAMA | GGUF_STEP35, IGNORED},
+},
+  layer_rules[] = {
+      {"attn_norm.weight", "input_layernorm.weight", ALL, NORM},
+      {"ffn_norm.weight", "post_attention_layernorm.weight", ALL, NORM},
+      {"attn_q.weight", "self_attn.q_proj.weight", ALL, HEADS},
+      {"attn_k.weight", "self_attn.k_proj.weight", ALL, HEADS},
+      {"attn_v.weight", "self_attn.v_proj.weight", ALL, AS_IS},
+      {"attn_qkv.weight", "self_attn.", QWEN | GGUF_STEP35, QKV},
+      {"attn_output.weight", "self_attn.o_proj.weight", ALL, AS_IS},
+      {"attn_q_norm.weight", "self_attn.q_norm.weight", QWEN | GGUF_STEP35, NORM},
+      {"attn_k_norm.weight", "self_attn.k_norm.weight", QWEN | GGUF_STEP35, NORM},
+      {"attn_gate.weight", "self_attn.g_proj.weight", GGUF_STEP35, AS_IS},
+      {"ffn_gate.weight", "mlp.gate_proj.weight", ALL, AS_IS},
+      {"ffn_up.weight", "mlp.up_proj.weight", ALL, AS_IS},
+      {"ffn_down.weight", "mlp.down_proj.weight", ALL, AS_IS},
+      {"ffn_gate_inp.weight", "mlp.gate.weight", GGUF_QWEN3MOE, AS_IS},
+      {"ffn_gate_exps.weight", "mlp.experts.@.gate_proj.weight", GGUF_QWEN3MOE, EXPERTS},
+      {"ffn_up_exps.weight", "mlp.experts.@.up_proj.weight", GGUF_QWEN3MOE, EXPERTS},
+      {"ffn_down_exps.weight", "mlp.experts.@.down_proj.weight", GGUF_QWEN3MOE, EXPERTS},
+      {"ffn_gate_up_exps.weight", "mlp.experts.@.", GGUF_QWEN3MOE, GATE_UP},
+      {"ffn_gate_inp.weight", "moe.gate.weight", GGUF_STEP35, AS_IS},
+      {"exp_probs_b.bias", "moe.router_bias", GGUF_STEP35, AS_IS},
+      {"ffn_gate_exps.weight", "moe.gate_proj.weight", GGUF_STEP35, AS_IS},
+      {"ffn_up_exps.weight", "moe.up_proj.weight", GGUF_STEP35, AS_IS},
+      {"ffn_down_exps.weight", "moe.down_proj.weight", GGUF_STEP35, AS_IS},
+      {"ffn_gate_shexp.weight", "share_expert.gate_proj.weight", GGUF_STEP35, AS_IS},
+      {"ffn_up_shexp.weight", "share_expert.up_proj.weight", GGUF_STEP35, AS_IS},
+      {"ffn_down_shexp.weight", "share_expert.down_proj.weight", GGUF_STEP35, AS_IS},
+      {"nextn.enorm.weight", "enorm.weight", GGUF_STEP35, NORM},
+      {"nextn.hnorm.weight", "hnorm.weight", GGUF_STEP35, NORM},
+      {"nextn.eh_proj.weight", "eh_proj.weight", GGUF_STEP35, AS_IS},
+      {"nextn.shared_head_norm.weight", "transformer.shared_head.norm.weight", GGUF_STEP35, NORM},
+      {"nextn.shared_head_head.weight", "transformer.shared_head.output.weight", GGUF_STEP35,
+       AS_IS},
+};
+
+#define COUNT(rules) (sizeof(rules) / sizeof *(rules))
+
+/* One tensor at work. */
+struct naming {
+    struct gguf_view *v;
+    enum gguf_arch arch;
+    const struct tensor *t;
+    const struct rule *rule;
+    int layer; /* -1: of the model */
+    struct err *e;
+};
+
+static int wrong(const struct naming *n, const char *what)
+{
+    return err_set(n->e, "%s: tensor \"%s\": %s", n->t->file, n->t->name, what);
+}
+
+static const struct rule *find_rule(const struct rule *rules, size_t count, const char *name,
+                                    int arch)
+{
+    for (size_t i = 0; i < count; i++)
+        if (rules[i].archs & arch && strcmp(rules[i].gguf, name) == 0)
+            return &rules[i];
+    return NULL;
+}
+
+/* "model.layers.3.mlp.experts.7.up_proj.weight"; malloc'd. tail is put behind. */
+static char *hf_name(const struct naming *n, const char *hf, size_t expert, const char *tail)
+{
+    char name[256], *to = name;
+    if (n->layer >= 0)
+        to += sprintf(name, LAYERS "%d.", n->layer);
+    for (; *hf; hf++)
+        to += *hf == '@' ? sprintf(to, "%zu", expert) : (*to = *hf, 1);
+    strcpy(to, tail);
+    return mem_string(name);
+}
+
+static struct tensor *add(struct gguf_view *v, const struct tensor *from, char *name)
+{
+    if (v->count == v->room) {
+        v->room = v->room ? 2 * v->room : 1024;
+        v->tensors = mem_resize(v->tensors, v->room, sizeof *v->tensors);
+    }
+    struct tensor *t = &v->tensors[v->count++];
+    *t = *from;
+    t->name = name;
+    return t;
+}
+
+static size_t row_bytes(const struct tensor *t)
+{
+    return t->shape[t->dims - 1] / t->codec->block * t->codec->block_bytes;
+}
+
+/* A matrix of `rows` rows from row `first` of all rows of the tensor. */
+static void add_rows(const struct naming *n, size_t first, size_t rows, char *name)
+{
+    struct tensor *t = add(n->v, n->t, name);
+    size_t columns = n->t->shape[n->t->dims - 1], bytes = row_bytes(n->t);
+    t->dims = 2;
+    t->shape[0] = rows;
+    t->shape[1] = columns;
+    t->data = (const char *)n->t->data + first * bytes;
+    t->bytes = rows * bytes;
+}
+
+static int add_experts(const struct naming *n, bool two)
+{
+    const struct tensor *t = n->t;
+    if (t->dims != 3 || (two && t->shape[1] % 2))
+        return wrong(n, "wanted the matrices of all experts, three dimensions");
+    size_t rows = two ? t->shape[1] / 2 : t->shape[1];
+    for (size_t e = 0; e < t->shape[0]; e++) {
+        if (!two) {
+            add_rows(n, e * rows, rows, hf_name(n, n->rule->hf, e, ""));
+            continue;
+        }
+        add_rows(n, 2 * e * rows, rows, hf_name(n, n->rule->hf, e, "gate_proj.weight"));
+        add_rows(n, (2 * e + 1) * rows, rows, hf_name(n, n->rule->hf, e, "up_proj.weight"));
+    }
+    return 0;
+}
+
+/* A field of the config for this layer: a number, or a list with one for each. */
+static size_t config_at(const struct naming *n, const char *field)
+{
+    const json_t *value = json_object_get(n->v->config, field);
+    if (json_is_array(value))
+        value = json_array_get(value, (size_t)n->layer);
+    return (size_t)json_integer_value(value);
+}
+
+static int add_qkv(const struct naming *n)
+{
+    size_t d = config_at(n, "head_dim"), heads, kv;
+    if (n->arch == GGUF_STEP35)
+        return wrong(n, "fused projections are not read in this architecture");
+    heads = config_at(n, "num_attention_heads");
+    kv = config_at(n, "num_key_value_heads");
+    if (n->t->dims != 2 || n->t->shape[0] != (heads + 2 * kv) * d)
+        return wrong(n, "its rows are not those of q, k and v");
+    add_rows(n, 0, heads * d, hf_name(n, n->rule->hf, 0, "q_proj.weight"));
+    add_rows(n, heads * d, kv * d, hf_name(n, n->rule->hf, 0, "k_proj.weight"));
+    add_rows(n, (heads + kv) * d, kv * d, hf_name(n, n->rule->hf, 0, "v_proj.weight"));
+    return 0;
+}
+
+/* Plain weights of a norm, without the 1 that conversion added. */
+static int add_norm(const struct naming *n)
+{
+    struct gguf_view *v = n->v;
+    if (n->t->dims != 1 || !n->t->codec->numbers)
+        return wrong(n, "wanted one row of numbers");
+    size_t width = n->t->shape[0];
+    float *values = mem_new(width, sizeof *values);
+    const struct weight_part p = {.codec = n->t->codec, .data = n->t->data, .stride = width};
+    n->t->codec->numbers(&p, 0, 0, width, values);
+    for (size_t i = 0; i < width; i++)
+        values[i] -= 1;
+    v->made = mem_resize(v->made, v->n_made + 1, sizeof *v->made);
+    v->made[v->n_made++] = values;
+    struct tensor *t = add(v, n->t, hf_name(n, n->rule->hf, 0, ""));
+    t->codec = &codec_f32;
+    t->dtype = DTYPE_F32;
+    t->dtype_text = "F32";
+    t->data = values;
+    t->bytes = width * sizeof *values;
+    return 0;
+}
+
+static int add_heads(const struct naming *n)
+{
+    struct tensor *t = add(n->v, n->t, hf_name(n, n->rule->hf, 0, ""));
+    if (n->arch != GGUF_LLAMA)
+        return 0;
+    t->pairs = config_at(n, "head_dim");
+    if (t->dims != 2 || t->pairs < 2 || t->pairs % 2 || t->shape[0] % t->pairs)
+        return wrong(n, "its rows are not whole heads");
+    return 0;
+}
+
+static int add_named(const struct naming *n)
+{
+    switch (n->rule->change) {
+    case IGNORED:
+        return 0;
+    case EXPERTS:
+        return add_experts(n, false);
+    case GATE_UP:
+        return add_experts(n, true);
+    case QKV:
+        return add_qkv(n);
+    case HEADS:
+        return add_heads(n);
+    case NORM:
+        if (n->arch == GGUF_STEP35)
+            return add_norm(n);
+        break;
+    case AS_IS:
+        break;
+    }
+    add(n->v, n->t, hf_name(n, n->rule->hf, 0, ""));
+    return 0;
+}
+
+/* "blk.17.rest": the layer, and *rest; -1: another name. */
+static int layer_of(const char *name, const char **rest)
+{
+    int layer = 0;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return -1;
+    for (name += 4; *name >= '0' && *name <= '9' && layer < 10000; name++)
+        layer = layer * 10 + (*name - '0');
+    *rest = name + 1;
+    return *name == '.' ? layer : -1;
+}
+
+int gguf_view_tensors(struct gguf_view *v, enum gguf_arch arch, struct err *e)
+{
+    for (size_t i = 0; i < gguf_count(v->file); i++) {
+        const char *rest = NULL;
+        struct naming n = {.v = v, .arch = arch, .t = gguf_at(v->file, i), .e = e};
+        n.layer = layer_of(n.t->name, &rest);
+        n.rule = n.layer < 0 ? find_rule(model_rules, COUNT(model_rules), n.t->name, (int)arch)
+                             : find_rule(layer_rules, COUNT(layer_rules), rest, (int)arch);
+        if (!n.rule)
+            return wrong(&n, "is not a tensor that this architecture is known to have");
+        if (add_named(&n) != 0)
+            return -1;
+    }
+    return 0;
+}

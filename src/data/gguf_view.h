@@ -1,0 +1,64 @@
+/* gguf_view.h - a GGUF model as the Hugging Face checkpoint it was made from.
+ *
+ * GGUF has names, metadata and a tokenizer of its own for the same model. This view gives them back
+ * as config.json, tokenizer.json and tokenizer_config.json would say them, and the tensors under
+ * their names there, so that nothing above knows where a model came from. What conversion changed is
+ * undone: stacked experts and fused projections are listed one by one (no byte is copied), the rows
+ * of llama's q and k, which GGUF keeps in pairs, are marked (struct tensor: pairs), step35's norms
+ * lose the 1 that was added.
+ *
+ * Architectures: llama, qwen3, qwen3moe, step35. Tensors or keys of them that would change the
+ * result and are not known are refused by name.
+ *
+ * Everything belongs to the view and lives until it is closed. Any rank.
+ */
+#ifndef TANDEM_DATA_GGUF_VIEW_H
+#define TANDEM_DATA_GGUF_VIEW_H
+
+#include "data/gguf.h"
+
+#include <jansson.h>
+
+struct gguf_view {
+    struct gguf *file;
+    json_t *config;         /* as config.json */
+    struct tensor *tensors; /* in the order of the file */
+    size_t count, room;
+    float **made; /* values that are not the file's: norms of step35 */
+    size_t n_made;
+    char note[256]; /* what was repaired, for the user; empty: nothing */
+};
+
+int gguf_view_open(struct gguf_view **out, const char *path, struct err *e);
+void gguf_view_close(struct gguf_view *v); /* NULL: nothing */
+
+/* The model's tokenizer as the text of a tokenizer.json; malloc'd, NULL after the error. */
+char *gguf_tokenizer(const struct gguf *g, struct err *e);
+
+/* add_bos_token, bos_token, eos_token and chat_template as in tokenizer_config.json; a new
+ * reference. Fields the file does not have are left out. */
+json_t *gguf_tokenizer_config(const struct gguf *g);
+
+/* ---- for the files of the view --------------------------------------------------------------- */
+
+/* The architectures, as bits: rules of names serve several. */
+enum gguf_arch {
+    GGUF_LLAMA = 1,
+    GGUF_QWEN3 = 2,
+    GGUF_QWEN3MOE = 4,
+    GGUF_STEP35 = 8,
+};
+
+/* Of general.architecture; 0 after the error. */
+enum gguf_arch gguf_arch_of(const struct gguf *g, struct err *e);
+
+/* The tensor of that name in the file, or NULL. */
+const struct tensor *gguf_tensor(const struct gguf *g, const char *name);
+
+/* Fills v->config, and v->note. */
+int gguf_view_config(struct gguf_view *v, enum gguf_arch arch, struct err *e);
+
+/* Fills v->tensors; after the config. */
+int gguf_view_tensors(struct gguf_view *v, enum gguf_arch arch, struct err *e);
+
+#endif
