@@ -8,10 +8,13 @@
 #include "base/mem.h"
 #include "command/manual.h"
 #include "command/options.h"
-#include "data/export.h"
 #include "data/import.h"
 #include "kernels/device.h"
+#include "job/job.h"
 #include "model/generate.h"
+#include "output/export.h"
+#include "output/merge.h"
+#include "output/output.h"
 #include "plan/plan.h"
 #include "plan/tables.h"
 #include "roles/check.h"
@@ -200,8 +203,6 @@ static const struct option_row export_rows[] = {
      AT(export_command, options.logprobs)},
     {"partial", NULL, "what is finished so far of a job that is not", OPTION_FLAG,
      AT(export_command, options.partial)},
-    {"prompts", "FILE.h5", "with --partial: where ids are", OPTION_TEXT,
-     AT(export_command, options.prompts)},
     {"to", "FILE", "write here instead of to standard output", OPTION_TEXT, AT(export_command, to)},
     NO_MORE,
 };
@@ -225,6 +226,55 @@ static int command_export(const struct usage *usage, int argc, char **argv)
     if (o.to)
         fclose(out);
     return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
+}
+
+/* ---- merge ---------------------------------------------------------------------------------- */
+
+struct merge_command {
+    struct texts overrides;
+    bool partial;
+    const char *to;
+};
+
+static const struct option_row merge_rows[] = {
+    {"partial", NULL, "what is finished so far, beside a running job if wanted", OPTION_FLAG,
+     AT(merge_command, partial)},
+    {"to", "FILE.h5", "write here instead of to OUTPUT.so-far.h5", OPTION_TEXT,
+     AT(merge_command, to)},
+    {"set", "KEY=VALUE", "change one key of the job, as often as wanted", OPTION_TEXTS,
+     AT(merge_command, overrides)},
+    NO_MORE,
+};
+
+static int merge_partial(const struct merge_command *o, const char *path, struct err *e)
+{
+    struct job job;
+    uint64_t rows = 0, of = 0;
+    if (!o->partial)
+        return err_set(e, "without --partial nothing is left to do: `tandem run` merges a job that "
+                          "is done");
+    if (job_read(&job, path, o->overrides.items, o->overrides.n, e) != 0)
+        return -1;
+    char *to = o->to ? mem_string(o->to) : merge_sibling(job.output.file, "so-far");
+    int status = output_merge_partial(job.output.file, to, &rows, &of, e);
+    if (status == 0)
+        printf("%s: %llu of %llu completions\n", to, (unsigned long long)rows,
+               (unsigned long long)of);
+    free(to);
+    job_free(&job);
+    return status;
+}
+
+static int command_merge(const struct usage *usage, int argc, char **argv)
+{
+    struct err e = {{0}};
+    struct merge_command o = {.to = NULL};
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0)
+        status = merge_partial(&o, operands[0], &e);
+    free(o.overrides.items);
+    return status == 0 ? EXIT_DONE : ended(status, &e);
 }
 
 /* ---- generate ------------------------------------------------------------------------------- */
@@ -341,6 +391,9 @@ static const struct command commands[] = {
       import_rows},
      command_import},
     {{"export", "OUTPUT.h5", 1, 1, "completions as JSON Lines", NULL, export_rows}, command_export},
+    {{"merge", "JOB.yaml", 1, 1, "HDF5 files of what a job that is not done has finished so far",
+      NULL, merge_rows},
+     command_merge},
     {{"plan", "[MODEL]", 0, 1,
       "what a model needs on a cluster, from its config.json alone, and the best layouts",
       "MODEL is a directory with config.json, or one of step3, deepseek-v3, kimi-k2, qwen3-235b, "

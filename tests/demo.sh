@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 tandem=$1
-rm -rf output/demo.h5 output/demo.tokens.h5 output/demo.h5.partial
+rm -rf output/demo.h5 output/demo.tokens.h5 output/demo.steps.h5 output/demo.h5.partial
 SHOW=1 tests/mpirun 2 "$tandem" run jobs/demo.yaml
 echo
 for python in /usr/bin/python3 python3 ''; do

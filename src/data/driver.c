@@ -1,5 +1,6 @@
 #include "data/driver.h"
 
+#include "base/disk.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,8 @@
 struct file {
     H5FD_t base; /* HDF5's part; first */
     int fd;
+    bool reading;
+    char *path;
     haddr_t allocated, end; /* what HDF5 has given out; what is written, or believed to be */
     struct driver_state *state;
 };
@@ -39,25 +43,35 @@ static void failed(struct file *f, int why)
 static H5FD_t *open_file(const char *name, unsigned flags, hid_t access, haddr_t most)
 {
     (void)most;
+    struct err e;
     const struct parameters *p = H5Pget_driver_info(access);
-    if (!p || !(flags & H5F_ACC_CREAT))
+    bool reading = !(flags & H5F_ACC_CREAT);
+    if (!p || (reading && (flags & H5F_ACC_RDWR)))
         return NULL;
-    int fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
+    uint64_t end = 0;
+    int fd = disk_open(name, reading ? O_RDONLY : O_RDWR | O_CREAT | O_EXCL, &e);
+    if (fd < 0 || (reading && disk_size(fd, name, &end, &e) != 0)) {
         p->state->failure = errno;
+        if (fd >= 0)
+            close(fd);
         return NULL;
     }
     struct file *f = mem_zeroed(1, sizeof *f);
     f->fd = fd;
+    f->reading = reading;
+    f->path = mem_string(name);
     f->state = p->state;
+    f->end = end;
     return &f->base;
 }
 
 static herr_t close_file(H5FD_t *base)
 {
     struct file *f = (struct file *)base;
-    if (close(f->fd) != 0) /* NFS says here that the quota is used up */
+    /* NFS says here that the quota is used up. */
+    if (close(f->fd) != 0 && errno != EINTR && !f->reading)
         failed(f, errno);
+    free(f->path);
     free(f);
     return 0;
 }
@@ -94,21 +108,14 @@ static herr_t read_bytes(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t 
 {
     (void)type, (void)transfer;
     struct file *f = (struct file *)base;
-    char *to = buffer;
-    while (size) {
-        ssize_t n = pread(f->fd, to, size, (off_t)address);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            failed(f, errno);
-        if (n <= 0) { /* what was never written reads as zeros */
-            memset(to, 0, size);
-            return 0;
-        }
-        to += n;
-        address += (haddr_t)n;
-        size -= (size_t)n;
+    struct err e;
+    size_t got = 0;
+    if (disk_read(f->fd, f->path, buffer, size, address, &got, &e) != 0) {
+        failed(f, errno);
+        if (f->reading)
+            return -1;
     }
+    memset((char *)buffer + got, 0, size - got); /* what was never written reads as zeros */
     return 0;
 }
 
@@ -117,21 +124,11 @@ static herr_t write_bytes(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t
 {
     (void)type, (void)transfer;
     struct file *f = (struct file *)base;
-    const char *from = buffer;
+    struct err e;
     if (address + size > f->end)
         f->end = address + size;
-    while (size && !f->state->failure) {
-        ssize_t n = pwrite(f->fd, from, size, (off_t)address);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            failed(f, n < 0 ? errno : ENOSPC);
-            break;
-        }
-        from += n;
-        address += (haddr_t)n;
-        size -= (size_t)n;
-    }
+    if (!f->state->failure && disk_write(f->fd, f->path, buffer, size, address, &e) != 0)
+        failed(f, errno);
     return 0;
 }
 
@@ -139,8 +136,9 @@ static herr_t truncate_file(H5FD_t *base, hid_t transfer, hbool_t closing)
 {
     (void)transfer, (void)closing;
     struct file *f = (struct file *)base;
-    if (f->end != f->allocated) {
-        if (ftruncate(f->fd, (off_t)f->allocated) != 0)
+    struct err e;
+    if (!f->reading && f->end != f->allocated) {
+        if (disk_cut(f->fd, f->path, f->allocated, &e) != 0)
             failed(f, errno);
         f->end = f->allocated;
     }

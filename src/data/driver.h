@@ -1,4 +1,5 @@
-/* driver.h - how HDF5 writes our files: a full disk is reported, and HDF5 never hears of it.
+/* driver.h - how HDF5 reads and writes our output: with patience (base/patience.h), and so that it
+ * never hears of a full disk.
  *
  * When a write fails inside H5Fclose(), HDF5 frees the file but keeps its id, and crashes when it
  * meets the id again, at the latest at exit (seen with 1.10.8). A job must outlive a full disk: so
@@ -12,13 +13,14 @@
 
 /* Stays where it is as long as the file is open. */
 struct driver_state {
-    int failure;  /* errno of the first write that failed; 0: none */
+    int failure;  /* errno of the first call that failed; 0: none */
     hid_t driver; /* its registration: HDF5 looks at it until the file is closed, and a little
                      longer */
 };
 
-/* A file access property list for H5Fcreate() with this driver: for new files only. The caller
- * closes it. Sets *state and keeps the pointer. A file that cannot be created is a failure too. */
+/* A file access property list with this driver, for H5Fcreate() with H5F_ACC_EXCL (no symbolic link
+ * is followed) and for H5Fopen() to read. The caller closes it. Sets *state and keeps the pointer. A
+ * file that cannot be created or opened is a failure too. When reading, failures are HDF5's too. */
 hid_t driver_access(struct driver_state *state);
 
 /* After the file was closed, or could not be created. */

@@ -1,6 +1,7 @@
 #include "data/h5.h"
 
 #include "base/mem.h"
+#include "data/append.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -115,11 +116,24 @@ int h5_open(hid_t *out, const char *path, struct err *e)
     return 0;
 }
 
+/* Metadata of the second generation of file formats has checksums; HDF5 1.10 and later read it. */
+static void use_checksums(hid_t access)
+{
+#if H5_VERSION_GE(1, 10, 2)
+    H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
+#else
+    H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+#endif
+}
+
 int h5_create(struct h5_output *o, const char *path, struct err *e)
 {
     h5_quiet();
+    o->pool = NULL;
     hid_t access = driver_access(&o->state);
-    o->file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    use_checksums(access);
+    unlink(path); /* what an earlier run left, or a link somewhere else */
+    o->file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, access);
     h5_close(access);
     if (o->file >= 0)
         return 0;
@@ -131,9 +145,25 @@ int h5_create(struct h5_output *o, const char *path, struct err *e)
     return -1;
 }
 
+int h5_read_output(struct h5_output *o, const char *path, struct err *e)
+{
+    h5_quiet();
+    o->pool = NULL;
+    hid_t access = driver_access(&o->state);
+    o->file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    if (o->file < 0)
+        h5_err(e, "%s: cannot be opened", path);
+    h5_close(access);
+    if (o->file < 0)
+        driver_release(&o->state);
+    return o->file < 0 ? -1 : 0;
+}
+
 int h5_finish(struct h5_output *o, const char *path, struct err *e)
 {
     int rc = 0;
+    append_pool_free(o->pool);
+    o->pool = NULL;
     if (H5Fclose(o->file) < 0)
         rc = h5_err(e, "%s: cannot be written", path);
     if (o->state.failure)
@@ -147,6 +177,8 @@ void h5_abandon(struct h5_output *o)
 {
     if (o->file < 0)
         return;
+    append_pool_free(o->pool);
+    o->pool = NULL;
     h5_close(o->file);
     o->file = -1;
     driver_release(&o->state);

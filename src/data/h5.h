@@ -1,7 +1,7 @@
 /* h5.h - HDF5 for this folder: errors as messages, attributes, opening files.
  *
- * Only src/data/ includes hdf5.h. The library is serial and not thread-safe: every function of this
- * folder is called from one thread at a time. HDF5's own printing is switched off; its reason for a
+ * Only src/data/ and src/output/ include hdf5.h. The library is serial and not thread-safe: every function of these
+ * folders is called from one thread at a time. HDF5's own printing is switched off; its reason for a
  * failure is the end of our message.
  */
 #ifndef TANDEM_DATA_H5_H
@@ -36,10 +36,14 @@ int h5_open(hid_t *out, const char *path, struct err *e);
 struct h5_output {
     hid_t file; /* negative: not open */
     struct driver_state state;
+    struct append_pool *pool; /* chunks not written yet (append.h) */
 };
 
-/* Creates, or overwrites. Closing the file closes everything open in it. */
+/* Creates, or replaces. Closing the file closes everything open in it. */
 int h5_create(struct h5_output *o, const char *path, struct err *e);
+
+/* Opens a file of our own for reading, with patience; h5_abandon() closes it. */
+int h5_read_output(struct h5_output *o, const char *path, struct err *e);
 
 /* Closes the file, whatever happens. -1: something of it could not be written. */
 int h5_finish(struct h5_output *o, const char *path, struct err *e);

@@ -16,13 +16,13 @@ struct kept {
 };
 
 struct keep {
-    const struct h5_output *output;
+    struct h5_output *output;
     hid_t group, string_type;
     size_t n, row;
     struct kept columns[COLUMNS_MAX];
 };
 
-int keep_open(struct keep **out, const struct h5_output *output, hid_t string_type, struct err *e)
+int keep_open(struct keep **out, struct h5_output *output, hid_t string_type, struct err *e)
 {
     *out = mem_zeroed(1, sizeof **out);
     (*out)->output = output;

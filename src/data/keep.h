@@ -17,7 +17,7 @@
 struct keep;
 
 /* The group in a file that is being written. Must be closed (or dropped) before the file. */
-int keep_open(struct keep **out, const struct h5_output *output, hid_t string_type, struct err *e);
+int keep_open(struct keep **out, struct h5_output *output, hid_t string_type, struct err *e);
 
 /* The value of column `name` in the row that is under way: JSON, borrowed. */
 int keep_put(struct keep *k, const char *name, const json_t *value, struct err *e);

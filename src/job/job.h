@@ -60,9 +60,12 @@ struct job {
 
     struct {
         char *file;            /* output.file */
-        double commit_seconds; /* output.commit_seconds: completions are sealed this often; default
+        double commit_seconds; /* output.commit_seconds: completions go to disk this often; default
                                   5 */
         bool special_tokens;   /* output.special_tokens: keep them in `text`; default false */
+        double save_minutes;   /* output.save_minutes: and sequences under way; default 10 */
+        double patience;       /* output.patience: seconds for which a disk that refuses is tried
+                                  again; default 1h */
     } output;
 
     struct layout

@@ -77,10 +77,14 @@ const struct key keys[] = {
 
     {"output", "file", KEY_TEXT, IN(output.file), .about = "the HDF5 file to write",
      .example = "output/example.h5",
-     .help = "what finished completions are merged into; example.tokens.h5 and, while the job "
-             "runs, example.h5.partial/ stand beside it"},
+     .help = "what completions are merged into; example.tokens.h5, example.steps.h5 and, while the "
+             "job runs, example.h5.partial/ stand beside it"},
     {"output", "commit_seconds", KEY_SECONDS, IN(output.commit_seconds), PRESET("5 s"),
-     RANGE(0.01, 86400), .help = "how often finished completions are sealed on disk"},
+     RANGE(0.01, 86400), .help = "how often finished completions go to disk"},
+    {"output", "save_minutes", KEY_REAL, IN(output.save_minutes), PRESET("10"), RANGE(0.001, 1e6),
+     .help = "how often sequences under way go to disk too; at every stop they do"},
+    {"output", "patience", KEY_SECONDS, IN(output.patience), PRESET("1h"), RANGE(1, YEAR),
+     .help = "how long a disk that refuses (full, quota, NFS) is tried again; then exit status 75"},
 
     {"output", "special_tokens", KEY_BOOL, IN(output.special_tokens), PRESET("false"),
      .choices = truths, .help = "true: special tokens stay in `text`"},

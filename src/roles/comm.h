@@ -68,6 +68,13 @@ bool comm_is_writer(const struct comm *c);
  * the first rank that says it (all, when all do). Nobody may go on alone. */
 bool comm_agree(struct comm *c, bool ok, const struct err *e);
 
+/* What the ranks hand over to the writer in this step. */
+enum commit {
+    COMMIT_NOTHING,
+    COMMIT_FINISHED, /* completions */
+    COMMIT_ALL,      /* and what the sequences under way have come to */
+};
+
 /* What each rank says at the start of a step (DESIGN: the step contract). Attention ranks fill all
  * of it; FFN ranks say 0 except `stop`. */
 struct contract {
@@ -75,7 +82,7 @@ struct contract {
     int32_t room, ahead;             /* sequences it can be given (schedule_room()) */
     int32_t busy;                    /* running or waiting sequences */
     int32_t stop;             /* 1: wants the job to end after this step (signal, time limit) */
-    int32_t commit;           /* writer only: seal finished completions now */
+    int32_t commit;           /* writer only: enum commit */
     int32_t fail;             /* writer only: the output cannot be written; all leave */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
     uint64_t shape;           /* what the rank will enqueue: equal numbers, equal launches */

@@ -3,13 +3,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/philox.h"
+#include "output/journal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 void decoder_open(struct decoder *d, const struct job *job, const struct prompting *prompting,
                   struct prompts *prompts, const struct schedule_limits *limits, int rank,
-                  struct parcel *finished)
+                  struct bytes *finished)
 {
     *d = (struct decoder){
         .job = job,
@@ -33,25 +34,35 @@ static uint64_t prompt_of(const struct decoder *d, uint64_t unit)
     return d->job->prompts.first + unit / (uint64_t)d->job->sampling.samples;
 }
 
-static void file_completion(struct decoder *d, const struct completion *c)
+static char *id_of(const struct decoder *d, uint64_t unit)
 {
-    parcel_add(d->finished, c);
+    char *id = prompts_id(d->prompts, (size_t)prompt_of(d, unit));
+    if (!id)
+        die("the id of prompt %llu cannot be read", (unsigned long long)prompt_of(d, unit));
+    return id;
+}
+
+/* Takes over what the completion points to. */
+static void file_completion(struct decoder *d, struct completion *c)
+{
+    c->prompt = (int64_t)prompt_of(d, c->unit);
+    c->sample = (int32_t)(c->unit % (uint64_t)d->job->sampling.samples);
+    c->rank = d->rank;
+    journal_put(d->finished, RECORD_COMPLETION, c->unit, &completion_table, c, 1);
     d->n_finished++;
     d->n_tokens += c->n_tokens;
+    table_free(&completion_table, c);
 }
 
 static void file_error(struct decoder *d, uint64_t unit, size_t n_prompt, const struct err *e)
 {
     struct completion c = {
         .unit = unit,
+        .id = id_of(d, unit),
         .finish = FINISH_ERROR,
         .error = mem_string(e->text),
-        .text = mem_string(""),
-        .tokens = mem_new(0, sizeof(int32_t)),
-        .logprobs = mem_new(0, sizeof(float)),
         .n_prompt_tokens = (uint32_t)n_prompt,
         .admitted = clock_wall(),
-        .rank = d->rank,
     };
     file_completion(d, &c);
 }
@@ -88,17 +99,20 @@ static int read_unit(struct decoder *d, uint64_t unit, int32_t **tokens, size_t 
 }
 
 /* Appends what is known of the completion. More than the limit allows cannot come from this job. */
-static void take_up(struct sequence *q, const struct begun *begun)
+static void take_up(struct sequence *q, const struct piece *begun)
 {
-    if (q->n_prompt + begun->n >= q->limit)
-        die("unit %llu: %zu tokens were sampled before, but at most %zu can be",
-            (unsigned long long)q->unit, begun->n, q->limit - q->n_prompt);
-    memcpy(q->tokens + q->n_prompt, begun->tokens, begun->n * sizeof *q->tokens);
-    memcpy(q->logprobs, begun->logprobs, begun->n * sizeof *q->logprobs);
-    q->n_tokens = q->n_prompt + begun->n;
+    if (q->n_prompt + begun->n_tokens >= q->limit)
+        die("unit %llu: %u tokens were sampled before, but at most %zu can be",
+            (unsigned long long)q->unit, begun->n_tokens, q->limit - q->n_prompt);
+    memcpy(q->tokens + q->n_prompt, begun->tokens, begun->n_tokens * sizeof *q->tokens);
+    memcpy(q->logprobs, begun->logprobs, begun->n_tokens * sizeof *q->logprobs);
+    q->n_tokens = q->n_prompt + begun->n_tokens;
+    q->saved = begun->n_tokens;
+    q->admitted = begun->admitted;
+    q->first_token = begun->first_token;
 }
 
-void decoder_accept(struct decoder *d, uint64_t unit, const struct begun *begun)
+void decoder_accept(struct decoder *d, uint64_t unit, const struct piece *begun)
 {
     int32_t *tokens = NULL;
     size_t n = 0, limit = 0;
@@ -110,6 +124,7 @@ void decoder_accept(struct decoder *d, uint64_t unit, const struct begun *begun)
     }
     struct sequence *q = mem_zeroed(1, sizeof *q);
     q->unit = unit;
+    q->id = id_of(d, unit);
     q->tokens = mem_resize(tokens, limit, sizeof *tokens);
     q->logprobs = mem_new(limit - n, sizeof *q->logprobs);
     q->n_prompt = q->n_tokens = n;
@@ -118,6 +133,30 @@ void decoder_accept(struct decoder *d, uint64_t unit, const struct begun *begun)
     if (begun)
         take_up(q, begun);
     schedule_submit(d->schedule, q);
+}
+
+static void save(void *context, struct sequence *q)
+{
+    struct decoder *d = context;
+    size_t n = q->n_tokens - q->n_prompt - q->saved;
+    if (n == 0)
+        return;
+    const struct piece p = {
+        .unit = q->unit,
+        .begin = (uint32_t)q->saved,
+        .n_tokens = (uint32_t)n,
+        .admitted = q->admitted,
+        .first_token = q->first_token,
+        .tokens = q->tokens + q->n_prompt + q->saved,
+        .logprobs = q->logprobs + q->saved,
+    };
+    journal_put(d->finished, RECORD_PIECE, q->unit, &piece_table, &p, 1);
+    q->saved += n;
+}
+
+void decoder_save(struct decoder *d)
+{
+    schedule_visit(d->schedule, save, d);
 }
 
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,
@@ -143,6 +182,7 @@ static void finish(struct decoder *d, int slot, enum finish how)
     size_t n = q->n_tokens - q->n_prompt, shown = how == FINISH_STOP ? n - 1 : n;
     struct completion c = {
         .unit = q->unit,
+        .id = q->id,
         .finish = how,
         .text = prompting_decode(d->prompting, q->tokens + q->n_prompt, shown),
         .tokens = mem_new(n, sizeof(int32_t)),
@@ -152,10 +192,10 @@ static void finish(struct decoder *d, int slot, enum finish how)
         .admitted = q->admitted,
         .first_token = q->first_token,
         .last_token = clock_wall(),
-        .rank = d->rank,
     };
     memcpy(c.tokens, q->tokens + q->n_prompt, n * sizeof *c.tokens);
     q->logprobs = NULL; /* the completion has them now */
+    q->id = NULL;
     file_completion(d, &c);
     sequence_free(q);
 }

@@ -10,7 +10,7 @@
 
 #include "job/job.h"
 #include "kernels/ops.h"
-#include "roles/parcel.h"
+#include "output/fields.h"
 #include "roles/prompting.h"
 #include "schedule/schedule.h"
 
@@ -21,26 +21,22 @@ struct decoder {
     struct schedule *schedule;
     struct schedule_limits limits;
     int rank;                     /* attention index, recorded in completions */
-    struct parcel *finished;      /* where completions go */
+    struct bytes *finished;       /* a batch of records (output/journal.h): where completions go */
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
 };
 
 /* Everything given outlives the decoder; the schedule is made here. */
 void decoder_open(struct decoder *d, const struct job *job, const struct prompting *prompting,
                   struct prompts *prompts, const struct schedule_limits *limits, int rank,
-                  struct parcel *finished);
+                  struct bytes *finished);
 void decoder_close(struct decoder *d);
 
-/* What an earlier run has sampled of a unit that it did not finish. */
-struct begun {
-    const int32_t *tokens;
-    const float *logprobs; /* [n], like tokens */
-    size_t n;
-};
-
 /* Takes on one unit: reads, tokenizes and queues it, or files its error row. `begun` (NULL: nothing;
- * copied) is not sampled again, only computed, so the completion is the one it would have become. */
-void decoder_accept(struct decoder *d, uint64_t unit, const struct begun *begun);
+ * copied), what an earlier run has sampled of it, is not sampled again, only computed, so the completion is the one it would have become. */
+void decoder_accept(struct decoder *d, uint64_t unit, const struct piece *begun);
+
+/* Files what the unfinished sequences have that no journal has. */
+void decoder_save(struct decoder *d);
 
 /* Sampling parameters of the micro-batch's sampled rows; params[batch->n_sampled]. */
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,

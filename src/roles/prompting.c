@@ -204,6 +204,26 @@ int prompting_encode(const struct prompting *p, const struct prompt *prompt, int
     return 0;
 }
 
+/* HDF5's strings end at a NUL, so one that a model writes becomes U+FFFD. */
+static char *without_nul(char *text, size_t bytes)
+{
+    static const char instead[] = "\xef\xbf\xbd";
+    size_t nul = 0, used = 0;
+    for (size_t i = 0; i < bytes; i++)
+        nul += text[i] == 0;
+    if (nul == 0)
+        return text;
+    char *result = mem_new(bytes + 2 * nul + 1, 1);
+    for (size_t i = 0; i < bytes; i++) {
+        size_t n = text[i] ? 1 : 3;
+        memcpy(result + used, text[i] ? text + i : instead, n);
+        used += n;
+    }
+    result[used] = 0;
+    free(text);
+    return result;
+}
+
 char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n)
 {
     char *raw = NULL, *text = NULL;
@@ -213,6 +233,7 @@ char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t 
     tokenizer_decode(p->tokenizer, tokens, n, !p->special, &raw, &raw_bytes);
     tokenizer_utf8_lossy(raw, raw_bytes, &text, &bytes);
     free(raw);
+    text = without_nul(text, bytes);
     return text;
 }
 

@@ -1,6 +1,7 @@
 #include "roles/report.h"
 
 #include "base/mem.h"
+#include "output/journal.h"
 #include "roles/cores.h"
 #include "roles/progress.h"
 
@@ -164,21 +165,33 @@ static void add(float **list, size_t *n, size_t *room, double value)
     (*list)[(*n)++] = (float)value;
 }
 
-void report_completions(struct report *r, const struct completion *rows, size_t n)
+static void count(struct report *r, const struct completion *c)
 {
-    for (size_t i = 0; i < n; i++) {
-        const struct completion *c = &rows[i];
-        if (c->finish == FINISH_ERROR) {
-            r->failed++;
+    if (c->finish == FINISH_ERROR) {
+        r->failed++;
+        return;
+    }
+    r->done++;
+    r->prompt_tokens += c->n_prompt_tokens;
+    r->new_tokens += c->n_tokens;
+    add(&r->first, &r->n_first, &r->room_first, c->first_token - c->admitted);
+    if (c->n_tokens > 1)
+        add(&r->each, &r->n_each, &r->room_each,
+            (c->last_token - c->first_token) / (c->n_tokens - 1));
+}
+
+void report_completions(struct report *r, const struct bytes *batch)
+{
+    const struct journal_record *record;
+    for (size_t at = 0; (record = journal_next(batch, &at));) {
+        struct completion c;
+        if (record->kind != RECORD_COMPLETION)
             continue;
-        }
-        r->done++;
-        r->prompt_tokens += c->n_prompt_tokens;
-        r->new_tokens += c->n_tokens;
-        add(&r->first, &r->n_first, &r->room_first, c->first_token - c->admitted);
-        if (c->n_tokens > 1)
-            add(&r->each, &r->n_each, &r->room_each,
-                (c->last_token - c->first_token) / (c->n_tokens - 1));
+        if (table_unpack(&completion_table, record + 1, (size_t)record->bytes, &c) != 0)
+            die("the completion of unit %llu cannot be understood",
+                (unsigned long long)record->unit);
+        count(r, &c);
+        table_free(&completion_table, &c);
     }
 }
 
@@ -284,7 +297,7 @@ void report_summary(struct report *r, struct comm *c, const struct trace *t, dou
                    (unsigned long long)r->replayed, (unsigned long long)r->steps);
     }
     printf("%-22s %s%s\n", finished ? "output" : "unfinished", path,
-           finished ? "" : " (what is finished is sealed; the same command continues)");
+           finished ? "" : " (nothing is lost; the same command continues)");
     fflush(stdout);
     free(all);
 }

@@ -5,7 +5,7 @@
 #ifndef TANDEM_ROLES_REPORT_H
 #define TANDEM_ROLES_REPORT_H
 
-#include "data/completions.h"
+#include "output/fields.h"
 #include "roles/comm.h"
 #include "roles/engine.h"
 #include "roles/trace.h"
@@ -26,8 +26,8 @@ void report_ranks(struct comm *c, const struct engine *g);
  * elsewhere. Collective. */
 char *report_rank_table(struct comm *c, const struct engine *g);
 
-/* Counts completions that were sealed. */
-void report_completions(struct report *r, const struct completion *rows, size_t n);
+/* Counts the completions in a batch of records. */
+void report_completions(struct report *r, const struct bytes *batch);
 
 /* Collective: prints the summary. seconds: of the decoding. path: the output. finished: all of the
  * job, or only what this run came to. */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/patience.h"
 #include "roles/cores.h"
 #include "roles/identity.h"
 #include "roles/steps.h"
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #ifndef TANDEM_VERSION
 #define TANDEM_VERSION "development"
@@ -22,10 +24,13 @@ struct run {
     struct inputs in;
     struct engine engine;
     struct identity identity;
-    struct completions *out; /* writer */
+    struct identity attributes; /* writer */
+    struct output *out;         /* writer */
     struct units units;
+    struct begun_list begun;
     struct decoder decoder;
-    struct parcel finished;
+    struct bytes finished;
+    struct timings timings;
     struct trace trace;
     struct report report;
     struct progress progress;
@@ -84,50 +89,82 @@ static bool plan_engine(struct run *r)
     return comm_agree(c, engine_plan_kv(&r->engine, &all, &e) == 0, &e);
 }
 
-static uint64_t hash_of(const struct run *r, const char *name)
+/* What the finished files say of the job, besides its identity. ranks: report_rank_table(). */
+static void describe(struct run *r, const char *ranks)
 {
-    const char *hex = identity_value(&r->identity, name);
-    return strtoull(hex ? hex : "", NULL, 16);
+    char *job = job_yaml(&r->in.job), seed[32];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->in.job.sampling.seed);
+    identity_add(&r->attributes, "tandem_version", TANDEM_VERSION);
+    identity_add(&r->attributes, "job", job);
+    identity_add(&r->attributes, "ranks", ranks);
+    identity_add(&r->attributes, "seed", seed);
+    identity_add(&r->attributes, "model", r->in.job.model);
+    identity_add(&r->attributes, "exchange", r->engine.exchange_ops->name);
+    identity_add(&r->attributes, "kernels", r->engine.backend->name);
+    free(job);
 }
 
-static struct completions_identity output_identity(const struct run *r)
+static int open_as_writer(struct run *r, const char *ranks, bool *finished, struct bytes *begun,
+                          struct err *e)
 {
-    return (struct completions_identity){
-        .model_hash = hash_of(r, "weights"),
-        .tokenizer_hash = hash_of(r, "tokenizer"),
-        .prompts_hash = hash_of(r, "prompts"),
+    describe(r, ranks);
+    const struct output_job job = {
+        .path = r->in.job.output.file,
+        .identity = &r->identity,
+        .attributes = &r->attributes,
         .first_prompt = r->in.job.prompts.first,
-        .units = r->in.units,
         .samples = (uint64_t)r->in.job.sampling.samples,
-        .sampling = identity_json(&r->identity),
+        .units = r->in.units,
     };
+    if (output_open(&r->out, &job, finished, e) != 0)
+        return -1;
+    if (*finished)
+        return 0;
+    return output_begun(r->out, begun, e) == 0 && output_start(r->out, e) == 0 ? 0 : -1;
 }
 
-/* The writer opens the output; everybody learns what is done already. *finished: all of it. */
+/* Everybody learns what is done, and what was begun. */
+static void share_output(struct run *r, struct bytes *begun)
+{
+    const struct group *g = &r->comm->world;
+    size_t bytes = units_bitmap_bytes(r->in.units);
+    uint8_t *done = mem_zeroed(bytes, 1);
+    uint64_t begun_bytes = begun->used;
+    if (comm_is_writer(r->comm))
+        output_done(r->out, done);
+    comm_broadcast(g, 0, done, bytes);
+    units_init(&r->units, r->in.units, done);
+    free(done);
+    comm_broadcast(g, 0, &begun_bytes, sizeof begun_bytes);
+    if (!begun->data)
+        begun->data = mem_new((size_t)begun_bytes, 1);
+    begun->used = (size_t)begun_bytes;
+    comm_broadcast(g, 0, begun->data, begun->used);
+    if (r->comm->place.attention)
+        begun_read(&r->begun, begun);
+}
+
+/* The writer opens the output. *finished: all of it is there. */
 static bool open_output(struct run *r, bool *finished)
 {
     struct err e = {{0}};
+    struct bytes begun = {0};
     int status = 0, complete = 0;
+    char *ranks = report_rank_table(r->comm, &r->engine);
+    patience_set(r->in.job.output.patience, stop_wanted);
     if (comm_is_writer(r->comm)) {
-        struct completions_identity id = output_identity(r);
-        status = completions_open(&r->out, r->in.job.output.file, &id, finished, &e);
-        free(id.sampling);
+        status = open_as_writer(r, ranks, finished, &begun, &e);
         complete = *finished;
     }
-    if (!comm_agree(r->comm, status == 0, &e))
-        return false;
-    comm_broadcast(&r->comm->world, 0, &complete, sizeof complete);
+    free(ranks);
+    bool agreed = comm_agree(r->comm, status == 0, &e);
+    if (agreed)
+        comm_broadcast(&r->comm->world, 0, &complete, sizeof complete);
     *finished = complete != 0;
-    if (complete)
-        return true;
-    size_t bytes = units_bitmap_bytes(r->in.units);
-    uint8_t *done = mem_zeroed(bytes, 1);
-    if (comm_is_writer(r->comm))
-        memcpy(done, completions_done(r->out), (size_t)((r->in.units + 7) / 8));
-    comm_broadcast(&r->comm->world, 0, done, bytes);
-    units_init(&r->units, r->in.units, done);
-    free(done);
-    return true;
+    if (agreed && !complete)
+        share_output(r, &begun);
+    free(begun.data);
+    return agreed;
 }
 
 /* When progress was last shown, and whether at all: a model that loads at once needs no lines. */
@@ -175,7 +212,9 @@ static enum exit_status decode(struct run *r)
         .in = &r->in,
         .engine = &r->engine,
         .units = &r->units,
+        .begun = &r->begun,
         .finished = &r->finished,
+        .timings = &r->timings,
         .trace = &r->trace,
         .started = r->started,
     };
@@ -197,49 +236,70 @@ static enum exit_status decode(struct run *r)
         r->report.schedule = schedule_usage(s.decoder->schedule);
     if (comm_is_writer(r->comm)) {
         progress_end(&r->progress);
-        if (status == EXIT_RUN)
-            fprintf(stderr, "tandem: %s\n", s.seal_error.text);
+        if (s.written == OUTPUT_LATER || s.written == OUTPUT_BROKEN)
+            fprintf(stderr, "tandem: %s\n", s.write_error.text);
     }
     return status;
 }
 
 /* ---- after decoding ------------------------------------------------------------------------- */
 
-static int merge(struct run *r, const char *ranks, struct err *e)
+#define MERGE_PAUSE 0.2 /* seconds, at most, between two looks at the merge */
+#define MERGE_SHOWS 10  /* seconds between two lines about it */
+
+static void show_merge(struct run *r, double *shown)
 {
-    char *job = job_yaml(&r->in.job), seed[32];
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->in.job.sampling.seed);
-    const struct attribute attributes[] = {
-        {"tandem_version", TANDEM_VERSION},
-        {"job", job},
-        {"ranks", ranks},
-        {"seed", seed},
-        {"model", r->in.job.model},
-        {"exchange", r->engine.exchange_ops->name},
-        {"kernels", r->engine.backend->name},
-    };
-    int status = completions_merge(r->out, r->in.prompts, attributes,
-                                   sizeof attributes / sizeof *attributes, e);
-    free(job);
-    return status;
+    uint64_t rows, of;
+    if (clock_now() - *shown < MERGE_SHOWS)
+        return;
+    *shown = clock_now();
+    output_merge_progress(r->out, &rows, &of);
+    fprintf(stderr, "tandem: %s: %llu of %llu completions written\n", r->in.job.output.file,
+            (unsigned long long)rows, (unsigned long long)of);
+}
+
+/* The writer's thread merges, and everybody sleeps; all look now and then whether it has ended, and
+ * whether one of them was asked to stop. The status is the same on every rank. */
+static enum exit_status merge(struct run *r)
+{
+    struct comm *c = r->comm;
+    struct err e = {{0}};
+    double shown = clock_now(), pause = 0.001;
+    struct contract *all = mem_new((size_t)c->cell.size, sizeof *all);
+    enum output_state state = OUTPUT_BUSY;
+    bool writer = comm_is_writer(c), stop = false;
+    if (writer)
+        output_merge(r->out);
+    while (state == OUTPUT_BUSY) {
+        struct contract mine = {.stop = stop_wanted() || steps_over_time(&r->in.job, r->started)};
+        if (writer) {
+            mine.fail = (int32_t)output_state(r->out, &e);
+            show_merge(r, &shown);
+        }
+        comm_contract(c, &mine, all);
+        for (int i = 0; i < c->cell.size; i++)
+            stop = stop || all[i].stop;
+        if (writer && stop)
+            output_merge_stop(r->out);
+        state = (enum output_state)all[0].fail;
+        const struct timespec moment = {0, (long)(pause * 1e9)};
+        nanosleep(&moment, NULL);
+        pause = pause * 2 < MERGE_PAUSE ? pause * 2 : MERGE_PAUSE;
+    }
+    if (writer && state != OUTPUT_FINE && !stop)
+        fprintf(stderr, "tandem: %s\n", e.text);
+    free(all);
+    return state == OUTPUT_FINE ? EXIT_DONE : state == OUTPUT_LATER ? EXIT_UNFINISHED : EXIT_RUN;
 }
 
 static enum exit_status finish(struct run *r, enum exit_status status)
 {
     struct err e = {{0}};
     double seconds = clock_now() - r->loaded;
-    int merged = 0;
-    char *ranks = report_rank_table(r->comm, &r->engine);
-    if (comm_is_writer(r->comm) && status == EXIT_DONE)
-        merged = merge(r, ranks, &e);
-    free(ranks);
-    if (!comm_agree(r->comm, merged == 0, &e))
-        return EXIT_RUN;
-    if (r->in.job.trace) {
-        merged = trace_write(&r->trace, r->comm, r->in.job.trace, &e);
-        if (!comm_agree(r->comm, merged == 0, &e))
-            return EXIT_RUN;
-    }
+    if (status == EXIT_DONE)
+        status = merge(r);
+    if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
+        fprintf(stderr, "tandem: warning: %s\n", e.text);
     if (status != EXIT_RUN)
         report_summary(&r->report, r->comm, &r->trace, seconds, r->in.job.output.file,
                        status == EXIT_DONE);
@@ -257,6 +317,11 @@ static enum exit_status run_opened(struct run *r)
         return EXIT_DONE;
     }
     report_ranks(r->comm, &r->engine);
+    if (r->units.left == 0) { /* the model is not needed */
+        stop_gently();
+        r->loaded = clock_now();
+        return finish(r, EXIT_DONE);
+    }
     if (!load(r))
         return EXIT_INPUT;
     return finish(r, decode(r));
@@ -266,10 +331,13 @@ static void close_run(struct run *r)
 {
     decoder_close(&r->decoder);
     engine_close(&r->engine);
-    completions_close(r->out);
+    output_close(r->out);
     identity_free(&r->identity);
+    identity_free(&r->attributes);
     units_free(&r->units);
-    parcel_free(&r->finished);
+    begun_free(&r->begun);
+    free(r->finished.data);
+    timing_free(&r->timings);
     trace_close(&r->trace);
     report_free(&r->report);
     inputs_close(&r->in);
@@ -284,6 +352,7 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
         return EXIT_INPUT;
     }
     trace_open(&r.trace, r.in.job.trace != NULL);
+    r.timings = (struct timings){.every_step = r.in.job.trace != NULL, .rank = c->world.rank};
     enum exit_status status = run_opened(&r);
     close_run(&r);
     return status;

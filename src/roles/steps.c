@@ -28,17 +28,28 @@ static int64_t tokens_everywhere(const struct steps *s)
     return n;
 }
 
-/* The writer asks for a commit when it is time and there is something to seal. */
-static bool wants_commit(const struct steps *s)
+#define TIMING_SECONDS 60           /* timings do not wait longer for a completion */
+#define COMMIT_TOKENS  (16ll << 20) /* not more at once: they are in memory several times */
+
+/* The writer asks for a commit when it is time and there is something, or much, to hand over. */
+static enum commit wants_commit(const struct steps *s)
 {
-    return comm_is_writer(s->comm) && finished_everywhere(s) > s->sealed &&
-           clock_now() - s->last_commit >= s->in->job.output.commit_seconds;
+    double now = clock_now(), since = now - s->last_commit;
+    if (!comm_is_writer(s->comm))
+        return COMMIT_NOTHING;
+    if (now - s->last_save >= s->in->job.output.save_minutes * 60)
+        return COMMIT_ALL;
+    if (tokens_everywhere(s) - s->committed_tokens > COMMIT_TOKENS)
+        return COMMIT_FINISHED;
+    bool something = finished_everywhere(s) > s->committed || since >= TIMING_SECONDS;
+    return something && since >= s->in->job.output.commit_seconds ? COMMIT_FINISHED
+                                                                  : COMMIT_NOTHING;
 }
 
-static bool over_time(const struct steps *s)
+bool steps_over_time(const struct job *job, double started)
 {
-    double limit = s->in->job.schedule.time_limit;
-    return limit > 0 && clock_now() - s->started >= limit;
+    double limit = job->schedule.time_limit;
+    return limit > 0 && clock_now() - started >= limit;
 }
 
 static void agree_on_step(struct steps *s)
@@ -58,9 +69,11 @@ static void agree_on_step(struct steps *s)
         mine.finished = s->decoder->n_finished;
         mine.tokens = s->decoder->n_tokens;
     }
-    mine.stop = stop_wanted() || over_time(s);
+    mine.stop = stop_wanted() || steps_over_time(&s->in->job, s->started);
     mine.commit = wants_commit(s);
-    mine.fail = s->seal_failed;
+    if (s->out)
+        s->written = output_state(s->out, &s->write_error);
+    mine.fail = s->written == OUTPUT_LATER || s->written == OUTPUT_BROKEN;
     comm_contract(s->comm, &mine, s->all);
     trace_add(s->trace, TRACE_CONTRACT, s->step, -1, -1, start);
 }
@@ -99,7 +112,7 @@ static void deal_units(struct steps *s, size_t room_field)
     admission_deal(s->admission, s->room, s->unit, total, s->owner);
     for (size_t i = 0; i < total; i++)
         if (s->decoder && s->owner[i] == s->comm->place.index)
-            decoder_accept(s->decoder, s->unit[i], NULL);
+            decoder_accept(s->decoder, s->unit[i], begun_find(s->begun, s->unit[i]));
 }
 
 /* Who has a slot and memory is served before who would let the unit wait. */
@@ -180,18 +193,17 @@ static int count_rows(const struct steps *s, int *rows)
 static void record_step(struct steps *s, const double *before, double start, int rows)
 {
     const double *now = s->trace->total;
-    struct step_timing t = {
-        .step = (uint32_t)s->step,
-        .rank = s->comm->rank,
+    double took = clock_now() - start;
+    const struct timing t = {
         .rows = rows,
         .attention = (float)(now[TRACE_ATTENTION] - before[TRACE_ATTENTION] + now[TRACE_SAMPLE] -
                              before[TRACE_SAMPLE]),
         .ffn = (float)(now[TRACE_FFN] - before[TRACE_FFN]),
         .exchange = (float)(now[TRACE_SEND] - before[TRACE_SEND]),
         .wait = (float)(now[TRACE_WAIT] - before[TRACE_WAIT]),
-        .total = (float)(clock_now() - start),
+        .total = (float)took,
     };
-    parcel_add_step(s->finished, &t);
+    timing_add(s->timings, clock_wall() - took, &t);
 }
 
 /* Attention: rows of this rank; FFN: of all. */
@@ -268,39 +280,41 @@ static void decode(struct steps *s, const int *rows)
 
 /* ---- commit --------------------------------------------------------------------------------- */
 
-/* Collective: everything finished goes to the writer and is sealed. What could not be sealed stays
- * with the writer. */
-static void commit(struct steps *s)
+/* Collective: everything finished goes to the writer's thread, which sees to it that it gets to
+ * disk; after COMMIT_ALL also what the sequences under way have come to. */
+static void commit(struct steps *s, enum commit what)
 {
-    size_t bytes, total;
-    void *mine = parcel_pack(s->finished, &bytes), *all;
+    struct bytes all = {0};
+    void *gathered;
     double start = clock_now();
-    comm_gather(&s->comm->cell, mine, bytes, &all, &total);
-    free(mine);
-    parcel_clear(s->finished);
-    if (comm_is_writer(s->comm)) {
-        parcel_unpack(s->finished, all, total);
-        const struct parcel *p = s->finished;
-        s->seal_failed =
-            completions_seal(s->out, p->rows, p->n, p->steps, p->m, &s->seal_error) != 0;
-        if (!s->seal_failed) {
-            report_completions(s->report, p->rows, p->n);
-            s->sealed += p->n;
-            parcel_clear(s->finished);
-        }
+    if (s->decoder && what == COMMIT_ALL)
+        decoder_save(s->decoder);
+    timing_take(s->timings, s->finished);
+    comm_gather(&s->comm->cell, s->finished->data, s->finished->used, &gathered, &all.used);
+    s->finished->used = 0;
+    if (s->out) {
+        all.data = gathered;
+        all.room = all.used;
+        report_completions(s->report, &all);
+        output_push(s->out, &all);
+        s->committed = finished_everywhere(s);
+        s->committed_tokens = tokens_everywhere(s);
         s->last_commit = clock_now();
+        if (what == COMMIT_ALL)
+            s->last_save = s->last_commit;
     }
-    free(all);
     trace_add(s->trace, TRACE_COMMIT, s->step, -1, -1, start);
 }
 
 /* The last commit; the status all ranks leave with. */
 static enum exit_status leave(struct steps *s, enum exit_status status)
 {
-    commit(s);
-    int failed = s->seal_failed;
-    comm_broadcast(&s->comm->cell, 0, &failed, sizeof failed);
-    return failed ? EXIT_RUN : status;
+    commit(s, COMMIT_ALL);
+    if (s->out)
+        s->written = output_drain(s->out, &s->write_error);
+    int written = s->written;
+    comm_broadcast(&s->comm->cell, 0, &written, sizeof written);
+    return written == OUTPUT_LATER ? EXIT_UNFINISHED : written == OUTPUT_BROKEN ? EXIT_RUN : status;
 }
 
 /* ---- the loop ------------------------------------------------------------------------------- */
@@ -316,13 +330,13 @@ static enum exit_status loop(struct steps *s, int *rows)
         if (s->progress)
             progress_update(s->progress, finished_everywhere(s), tokens_everywhere(s));
         if (ANYONE(s, fail))
-            return EXIT_RUN;
+            return leave(s, EXIT_RUN);
         if (s->units->left == 0 && !ANYONE(s, busy))
             return leave(s, EXIT_DONE);
         if (ANYONE(s, stop))
             return leave(s, EXIT_UNFINISHED);
-        if (ANYONE(s, commit))
-            commit(s);
+        if (s->all[0].commit)
+            commit(s, (enum commit)s->all[0].commit);
         hand_out_units(s);
         int total = count_rows(s, rows);
         if (total == 0)
@@ -366,7 +380,7 @@ enum exit_status steps_run(struct steps *s)
                             mem_mul(size, sizeof *s->key));
     if (s->decoder)
         s->params = mem_new((size_t)schedule_most_sampled(&g->limits), sizeof *s->params);
-    s->last_commit = clock_now();
+    s->last_commit = s->last_save = clock_now();
     enum exit_status status = loop(s, rows);
     die_context_step(-1);
     s->replayed = replay_launches(s->replay);

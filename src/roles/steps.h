@@ -7,13 +7,15 @@
 #ifndef TANDEM_ROLES_STEPS_H
 #define TANDEM_ROLES_STEPS_H
 
+#include "output/output.h"
+#include "roles/begun.h"
 #include "roles/comm.h"
 #include "roles/decoder.h"
 #include "roles/engine.h"
-#include "roles/parcel.h"
 #include "roles/progress.h"
 #include "roles/replay.h"
 #include "roles/report.h"
+#include "roles/timing.h"
 #include "roles/trace.h"
 #include "schedule/units.h"
 
@@ -29,10 +31,12 @@ struct steps {
     struct engine *engine;
     struct decoder *decoder;   /* attention ranks, else NULL */
     struct units *units;       /* the same on every rank */
-    struct completions *out;   /* the writer, else NULL */
+    struct output *out;        /* the writer, else NULL */
     struct report *report;     /* the writer, else NULL */
     struct progress *progress; /* the writer, else NULL */
-    struct parcel *finished;   /* this rank's, not sealed yet */
+    struct begun_list *begun;  /* of earlier runs */
+    struct bytes *finished;    /* this rank's records, not handed over yet */
+    struct timings *timings;   /* this rank's */
     struct trace *trace;
     double started; /* clock_now() at the start of the job: the time limit counts from it */
     /* Inside the loop: */
@@ -46,15 +50,20 @@ struct steps {
     int *owner;     /* an attention rank */
     struct replay *replay;
     long step;
-    double last_commit;
-    uint64_t sealed;  /* completions sealed in this run (writer) */
-    bool seal_failed; /* the writer's output cannot be written */
-    struct err seal_error;
+    double last_commit, last_save;
+    uint64_t committed;        /* completions, and */
+    int64_t committed_tokens;  /* their tokens, handed to the writer's thread (writer) */
+    enum output_state written; /* what that has come to (writer) */
+    struct err write_error;
     uint64_t replayed; /* steps that were launched as a graph */
 };
 
-/* Runs to the end. Returns EXIT_DONE, EXIT_UNFINISHED or EXIT_RUN (with the writer's message in
- * seal_error), the same on every rank. Everything finished has been sealed unless EXIT_RUN. */
+/* Runs to the end. Returns EXIT_DONE, EXIT_UNFINISHED or EXIT_RUN, the same on every rank; when the
+ * output cannot be written, the writer's message is in write_error. Otherwise everything finished,
+ * and what the sequences under way have come to, is on disk. */
 enum exit_status steps_run(struct steps *s);
+
+/* Has the job, begun at `started` (clock_now()), reached its time limit? */
+bool steps_over_time(const struct job *job, double started);
 
 #endif

@@ -83,6 +83,7 @@ void sequence_free(struct sequence *q)
 {
     if (!q)
         return;
+    free(q->id);
     free(q->tokens);
     free(q->logprobs);
     free(q->blocks);
@@ -466,6 +467,16 @@ void schedule_advance(struct schedule *s)
     }
     for (int m = 0; m < s->limits.micro_batches; m++)
         s->past.sampled += s->batch[m].n_sampled;
+}
+
+void schedule_visit(struct schedule *s, void (*use)(void *context, struct sequence *q),
+                    void *context)
+{
+    for (int i = 0; i < s->limits.slots; i++)
+        if (s->slots[i].sequence)
+            use(context, s->slots[i].sequence);
+    for (struct sequence *q = s->first; q; q = q->next)
+        use(context, q);
 }
 
 struct sequence *schedule_sequence(struct schedule *s, int slot)

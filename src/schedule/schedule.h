@@ -85,6 +85,10 @@ void schedule_advance(struct schedule *s);
 /* The sequence in a slot; the caller appends the sampled token to it. */
 struct sequence *schedule_sequence(struct schedule *s, int slot);
 
+/* Calls `use` with every sequence, running or waiting. */
+void schedule_visit(struct schedule *s, void (*use)(void *context, struct sequence *q),
+                    void *context);
+
 /* Takes a finished sequence out: its slot and blocks are free, it belongs to the caller. */
 struct sequence *schedule_finish(struct schedule *s, int slot);
 

@@ -25,6 +25,8 @@ struct sequence {
     /* Seconds since the epoch. */
     double admitted, first_token;
     struct sequence *next; /* in the queue */
+    size_t saved;          /* completion tokens that the journal has */
+    char *id;              /* the prompt's, malloc'd; freed with the sequence */
 };
 
 /* NULL is nothing. */

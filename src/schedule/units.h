@@ -1,7 +1,7 @@
 /* units.h - what is left of a job: the units (one prompt, one sample) that are not finished yet.
  *
  * Units are numbered prompt x samples + sample, with prompts counted from the job's first, and are
- * handed out in this order, skipping those sealed by an earlier run. Every rank walks the same list
+ * handed out in this order, skipping those an earlier run has finished. Every rank walks the same list
  * and so knows, from the step contract alone, which units any rank was given.
  */
 #ifndef TANDEM_SCHEDULE_UNITS_H
@@ -13,7 +13,7 @@
 struct units {
     uint64_t total, next; /* all units; the first that may not have been handed out */
     uint64_t left;        /* not finished and not handed out */
-    uint8_t *done;        /* bitmap of the units an earlier run has sealed */
+    uint8_t *done;        /* bitmap of the units an earlier run has finished */
 };
 
 /* Bytes of the bitmap of so many units. */

@@ -1,10 +1,9 @@
-/* scratch.h - what the tests of src/data/ share: a directory of their own, messages, files, rows.
+/* scratch.h - what the tests of src/data/ and src/output/ share: a directory of their own, messages, files.
  */
 #ifndef TANDEM_TESTS_DATA_SCRATCH_H
 #define TANDEM_TESTS_DATA_SCRATCH_H
 
 #include "base/err.h"
-#include "data/completions.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,14 +29,6 @@ void expect_error(int rc, const struct err *e, ...) __attribute__((sentinel));
 
 /* Fails the test with the message unless rc is 0. */
 void expect_ok(int rc, const struct err *e);
-
-/* Completion of a unit: every field depends on the unit, the sizes too. The caller frees it. */
-struct completion scratch_completion(uint64_t unit);
-/* Fails unless they are equal, bit for bit. */
-void expect_completion(const struct completion *found, const struct completion *wanted);
-
-/* The identity these completions have. */
-struct completions_identity scratch_identity(uint64_t units, uint64_t samples);
 
 /* Python with h5py and numpy, from $PYTHON or /usr/bin/python3; NULL when there is none. */
 const char *scratch_python(void);

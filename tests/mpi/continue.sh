@@ -1,6 +1,6 @@
 #!/bin/bash
 # A job killed by SIGKILL twenty times at random moments, each time continued by the same command, ends
-# with the same completions as one that ran through; nothing that was sealed is lost or done twice.
+# with the same completions as one that ran through; nothing that was on disk is lost or done twice.
 # timeout: 600
 . "$(dirname "$0")/lib.sh"
 job=tests/mpi/job.yaml
@@ -14,7 +14,7 @@ decode whole 2 "${settings[@]}" || fail "uninterrupted"
 micros=$((${EPOCHREALTIME/./} - began))
 echo "uninterrupted: $((micros / 1000)) ms"
 
-sealed() { "$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l; }
+on_disk() { "$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l; }
 
 # start NAME - the job in the background, in a process group of its own; returns when it decodes.
 start() {
@@ -38,13 +38,13 @@ for ((i = 0; i < kills; i++)); do
     kill -KILL -- -$pid 2>/dev/null
     wait $pid 2>/dev/null # says "Killed"
     [ -f "$work/killed.h5" ] && break
-    now=$(sealed)
-    [ "$now" -ge "$before" ] || fail "kill $i: $now completions are sealed, $before were"
+    now=$(on_disk)
+    [ "$now" -ge "$before" ] || fail "kill $i: $now completions are on disk, $before were"
     before=$now
     done_kills=$((done_kills + 1))
 done 2>/dev/null
-[ "$before" -gt 0 ] || fail "no kill came after a completion was sealed"
-echo "$done_kills kills, $before completions sealed by then"
+[ "$before" -gt 0 ] || fail "no kill came after a completion was on disk"
+echo "$done_kills kills, $before completions on disk by then"
 decode killed 2 "${settings[@]}" || fail "the last continuation"
 same whole killed
 

@@ -1,9 +1,9 @@
-/* export.h - completions as JSON Lines: from the finished output, or from what is sealed so far.
+/* export.h - completions as JSON Lines: from the finished output, or from the journals of a job.
  *
  * For the subcommand `export`; one process, beside a running job if wanted: it only reads.
  */
-#ifndef TANDEM_DATA_EXPORT_H
-#define TANDEM_DATA_EXPORT_H
+#ifndef TANDEM_OUTPUT_EXPORT_H
+#define TANDEM_OUTPUT_EXPORT_H
 
 #include "base/err.h"
 
@@ -14,7 +14,6 @@
 struct export_options {
     bool tokens, logprobs; /* write these arrays too */
     bool partial;          /* read `<path>.partial/` when `path` is not there */
-    const char *prompts;   /* partial: prompts file to take the ids from; NULL: no field "id" */
     size_t *rows;          /* receives how many objects were written; NULL: nothing does */
 };
 

@@ -1,11 +1,9 @@
-/* Export of completions: what goes in comes out, and errors name the line. */
-#include "data/export.h"
+/* Export: what is in the output, and in the journals of a job that is not finished, as JSON Lines; and
+ * as a file (`tandem merge --partial`). */
+#include "output/export.h"
 
-#include "base/mem.h"
-#include "data/files.h"
-#include "data/h5.h"
-#include "tests/data/output.h"
 #include "tests/data/scratch.h"
+#include "tests/output/rows.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -18,21 +16,18 @@
 
 #include <cmocka.h>
 
-/* One line of the export against scratch_completion(). */
-static void expect_line(const char *line, size_t unit, size_t samples, bool with_id, bool tokens,
-                        bool logprobs)
+/* One line of the export against rows_completion(). */
+static void expect_line(const char *line, size_t unit, size_t samples, bool tokens, bool logprobs)
 {
     json_error_t why;
     json_t *o = json_loads(line, JSON_REJECT_DUPLICATES, &why);
     if (!o)
         fail_msg("unit %zu: %s: %s", unit, why.text, line);
-    struct completion wanted = scratch_completion(unit);
+    struct completion wanted = rows_completion(unit, 0, samples);
     char id[32];
     snprintf(id, sizeof id, "p%zu", unit / samples);
     const char *found = json_string_value(json_object_get(o, "id"));
-    assert_int_equal(found != NULL, with_id);
-    if (with_id)
-        assert_string_equal(found, id);
+    assert_string_equal(found, id);
     assert_int_equal(json_integer_value(json_object_get(o, "prompt")), unit / samples);
     assert_int_equal(json_integer_value(json_object_get(o, "sample")), unit % samples);
     assert_string_equal(json_string_value(json_object_get(o, "text")), wanted.text);
@@ -54,14 +49,14 @@ static void expect_line(const char *line, size_t unit, size_t samples, bool with
             assert_true((float)json_number_value(json_array_get(l, i)) == wanted.logprobs[i]);
     }
     assert_int_equal(json_array_size(t), tokens ? wanted.n_tokens : 0);
-    assert_int_equal(json_object_size(o), 6u + with_id + tokens + logprobs);
-    completion_free(&wanted);
+    assert_int_equal(json_object_size(o), 7u + tokens + logprobs);
+    table_free(&completion_table, &wanted);
     json_decref(o);
 }
 
 /* Exports; checks that the units u with keep(u % 3) are there, each once and in order. */
 static void expect_export(const char *path, const struct export_options *options, size_t units,
-                          size_t samples, const bool keep[3], bool with_id)
+                          size_t samples, const bool keep[3])
 {
     char *text = NULL;
     size_t bytes = 0, unit = 0, rows = 0, lines = 0;
@@ -74,7 +69,7 @@ static void expect_export(const char *path, const struct export_options *options
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"), lines++, unit++) {
         while (!keep[unit % 3])
             unit++;
-        expect_line(line, unit, samples, with_id, o.tokens, o.logprobs);
+        expect_line(line, unit, samples, o.tokens, o.logprobs);
     }
     while (unit < units && !keep[unit % 3])
         unit++;
@@ -83,49 +78,68 @@ static void expect_export(const char *path, const struct export_options *options
     free(text);
 }
 
+/* All of a new job of these units. */
+static void rows_finish_new(const char *path, uint64_t units, uint64_t samples)
+{
+    struct err e;
+    struct output *o = rows_open(path, units, samples);
+    unlink(scratch_path("export.steps.h5")); /* another output's */
+    assert_int_equal(rows_push(o, 0, 1, units, units, samples, &e), OUTPUT_FINE);
+    rows_finish(o);
+}
+
 static void finished_and_unfinished_jobs(void **state)
 {
     (void)state;
     enum { UNITS = 99, SAMPLES = 3 };
-    const char *path = scratch_path("export.h5"), *from = scratch_path("export-prompts.h5");
+    const char *path = scratch_path("export.h5"), *to = scratch_path("so-far.h5");
     const bool some[3] = {true, false, true}, all[3] = {true, true, true};
-    const struct completions_identity id = scratch_identity(UNITS, SAMPLES);
-    struct prompts *prompts = output_prompts(from, UNITS / SAMPLES);
-    struct completions *c;
     struct err e;
-    bool finished;
     struct export_options o = {0};
     expect_error(export_completions(path, stdout, &o, &e), &e, path, "does not exist", NULL);
-    expect_ok(completions_open(&c, path, &id, &finished, &e), &e);
-    expect_ok(output_seal(c, 2, 3, UNITS, &e), &e);
-    expect_ok(output_seal(c, 0, 3, UNITS, &e), &e);
+    struct output *c = rows_open(path, UNITS, SAMPLES);
+    assert_int_equal(rows_push(c, 2, 3, UNITS, UNITS, SAMPLES, &e), OUTPUT_FINE);
+    assert_int_equal(rows_push(c, 0, 3, UNITS, UNITS, SAMPLES, &e), OUTPUT_FINE);
     expect_error(export_completions(path, stdout, &o, &e), &e, path, "--partial", NULL);
     o.partial = true; /* beside the job that has the lock */
-    expect_export(path, &o, UNITS, SAMPLES, some, false);
-    o.prompts = from;
+    expect_export(path, &o, UNITS, SAMPLES, some);
     o.tokens = o.logprobs = true;
-    expect_export(path, &o, UNITS, SAMPLES, some, true);
-    expect_ok(output_seal(c, 1, 3, UNITS, &e), &e);
-    expect_export(path, &o, UNITS, SAMPLES, all, true);
-    expect_ok(completions_merge(c, prompts, NULL, 0, &e), &e);
-    completions_close(c);
-    prompts_close(prompts);
-    expect_export(path, &o, UNITS, SAMPLES, all, true);
+    expect_export(path, &o, UNITS, SAMPLES, some);
+    uint64_t rows = 0, of = 0; /* the same as a file */
+    expect_ok(output_merge_partial(path, to, &rows, &of, &e), &e);
+    assert_int_equal(rows, 2 * UNITS / 3);
+    assert_int_equal(of, UNITS);
+    expect_export(to, &o, UNITS, SAMPLES, some);
+    expect_error(output_merge_partial(path, to, &rows, &of, &e), &e, to, "exists", NULL);
+    assert_int_equal(rows_push(c, 1, 3, UNITS, UNITS, SAMPLES, &e), OUTPUT_FINE);
+    expect_export(path, &o, UNITS, SAMPLES, all);
+    rows_finish(c);
+    expect_export(path, &o, UNITS, SAMPLES, all);
     o = (struct export_options){.logprobs = true};
-    expect_export(path, &o, UNITS, SAMPLES, all, true);
+    expect_export(path, &o, UNITS, SAMPLES, all);
     o = (struct export_options){.tokens = true};
-    expect_export(path, &o, UNITS, SAMPLES, all, true);
+    expect_export(path, &o, UNITS, SAMPLES, all);
     o = (struct export_options){0};
-    expect_export(path, &o, UNITS, SAMPLES, all, true);
+    expect_export(path, &o, UNITS, SAMPLES, all);
 
-    expect_error(export_completions(from, stdout, &o, &e), &e, from, "wanted a completions file",
-                 NULL);
+    expect_error(export_completions(scratch_path("export.steps.h5"), stdout, &o, &e), &e,
+                 "export.steps.h5", "\"id\"", NULL);
     FILE *full = fopen("/dev/full", "w");
     if (full) {
         expect_error(export_completions(path, full, &o, &e), &e, "cannot be written", NULL);
         fclose(full);
     }
-    o.tokens = true;
+    o.tokens = true; /* siblings are found when both are renamed, and only the right ones */
+    const char *other = scratch_path("renamed.h5"), *tokens = scratch_path("renamed.tokens.h5");
+    assert_int_equal(rename(path, other), 0);
+    expect_export(other, &o, UNITS, SAMPLES, all);
+    assert_int_equal(rename(scratch_path("export.tokens.h5"), tokens), 0);
+    expect_export(other, &o, UNITS, SAMPLES, all);
+    rows_finish_new(path, UNITS, SAMPLES);
+    expect_export(other, &o, UNITS, SAMPLES, all);
+    unlink(tokens);
+    expect_error(export_completions(other, stdout, &o, &e), &e, "export.tokens.h5",
+                 "belongs to another output", NULL);
     unlink(scratch_path("export.tokens.h5"));
     expect_error(export_completions(path, stdout, &o, &e), &e, "export.tokens.h5", "No such file",
                  NULL);
@@ -135,24 +149,23 @@ static void text_and_numbers_json_cannot_hold(void **state)
 {
     (void)state;
     const char *path = scratch_path("odd.h5");
-    const struct completions_identity id = scratch_identity(1, 1);
-    struct completions *c;
+    struct output *o = rows_open(path, 1, 1);
     struct err e;
-    bool finished;
-    expect_ok(completions_open(&c, path, &id, &finished, &e), &e);
     static char text[] = "\x01\x7f\\\"\t\r a\xff\xf0\x9f z";
     static int32_t tokens[] = {1, 2, 3, 4, 5};
     static float logprobs[] = {-0.1f, -1.0f / 0.0f, -3.40282347e38f, -1.17549435e-38f, -0.0f};
     logprobs[0] = nextafterf(logprobs[0], 0);
     const struct completion row = {
         .text = text, .tokens = tokens, .logprobs = logprobs, .n_tokens = 5};
-    expect_ok(completions_seal(c, &row, 1, NULL, 0, &e), &e);
-    completions_close(c);
+    struct bytes batch = {0};
+    journal_put(&batch, RECORD_COMPLETION, 0, &completion_table, &row, 1);
+    output_push(o, &batch);
+    output_close(o);
     char *line = NULL;
     size_t bytes;
     FILE *out = open_memstream(&line, &bytes);
-    const struct export_options o = {.partial = true, .logprobs = true};
-    expect_ok(export_completions(path, out, &o, &e), &e);
+    const struct export_options options = {.partial = true, .logprobs = true};
+    expect_ok(export_completions(path, out, &options, &e), &e);
     fclose(out);
     json_t *root = json_loads(line, 0, NULL);
     assert_non_null(root);

@@ -1,9 +1,11 @@
 """check_output.py FILE UNITS SAMPLES: reads a completions file with h5py, as a user would.
 
-Compares it with the completions tests/data/scratch.c makes (the same formulas, written again).
+Compares it with the completions tests/output/rows.c makes (the same formulas, written again).
 """
+import json
 import os
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -15,7 +17,7 @@ count[unit % 211 == 20] = 20011
 
 with h5py.File(path) as f:
     assert set(f) == {"text", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
-                      "token_count", "prompt_tokens", "admitted", "first_token", "last_token"}, set(f)
+                      "token_count", "prompt_tokens", "text_crc32", "admitted", "first_token", "last_token"}, set(f)
     for name, dataset in f.items():  # what pandas and Hugging Face datasets rely on
         assert isinstance(f.get(name, getlink=True), h5py.HardLink), name
         assert dataset.shape == (units,), (name, dataset.shape)
@@ -26,12 +28,15 @@ with h5py.File(path) as f:
         assert f[name].attrs["unit"] == "s" and f[name].dtype == np.float64
     assert f["prompt"].dtype == np.int64 and f["sample"].dtype == np.int32
     assert f.attrs["units"] == units and f.attrs["samples"] == samples
-    assert f.attrs["model_hash"] == "1234567890abcdef"
+    assert json.loads(f.attrs["identity"])["model"] == "1234567890abcdef"
+    for name, dataset in f.items():
+        assert dataset.fletcher32 == (h5py.check_string_dtype(dataset.dtype) is None), name
     ragged = os.path.join(os.path.dirname(path), f.attrs["ragged"])
 
 for u in range(units):
     text = f'unit {u}: \u00e9\n"\U0001f30d" '
     assert columns["text"][u] == text * (u % 4), u
+    assert columns["text_crc32"][u] == zlib.crc32(columns["text"][u].encode())
     assert columns["error"][u] == (text if count[u] == 0 else ""), u
     assert columns["id"][u] == f"p{u // samples}"
     assert columns["finish"][u] == ("error" if count[u] == 0 else "stop" if u % 2 else "length")
@@ -53,7 +58,8 @@ with h5py.File(ragged) as f:
         assert (tokens[start:start + n] == (u * 1009 + i * 31) % 129280).all(), u
         wanted = -(i + 1).astype(np.float32) / np.float32(u + 3)
         assert (logprobs[start:start + n] == wanted).all(), u
-    steps = f["steps"]
-    assert set(steps) == {"step", "rank", "rows", "attention", "ffn", "exchange", "wait", "total"}
-    assert len({d.shape for d in steps.values()}) == 1
-    assert steps["total"].attrs["unit"] == "s" and steps["total"][0] == np.float32(10.5)
+with h5py.File(path[:-len("h5")] + "steps.h5") as f:
+    assert set(f) == {"time", "rank", "steps", "rows", "attention", "ffn", "exchange", "wait", "total",
+                      "longest"}
+    assert {d.shape for d in f.values()} == {(1,)}
+    assert f["total"].attrs["unit"] == "s" and f["total"][0] == np.float32(10.5)

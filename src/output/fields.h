@@ -1,0 +1,113 @@
+/* fields.h - what the output is made of: the one table of what a completion has, and its siblings.
+ *
+ * A table describes the members of a struct: name, type, place, whether the value is ragged (a
+ * pointer to `count` elements), unit and description. Journal, final file, export and the test of
+ * the README walk it. A new value of a completion is a member, one line in fields.c, and the line
+ * that fills the member.
+ *
+ * Rows of all three tables are freed with table_free(). Any rank, any thread.
+ */
+#ifndef TANDEM_OUTPUT_FIELDS_H
+#define TANDEM_OUTPUT_FIELDS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum finish {
+    FINISH_STOP,   /* a stop token was produced (it is not part of the completion's text) */
+    FINISH_LENGTH, /* max_new_tokens or the model's context is used up */
+    FINISH_ERROR,  /* the prompt could not be decoded; `error` says why */
+};
+
+/* "stop", "length", "error"; NULL for another number. */
+const char *finish_name(int32_t finish);
+/* The number of a name, or -1. */
+int32_t finish_number(const char *name);
+
+/* One finished unit: one (prompt, sample). unit = prompt of the job x samples + sample: the order of
+ * the output. */
+struct completion {
+    uint64_t unit;
+    char *id;       /* the prompt's id */
+    int64_t prompt; /* row of the prompts file */
+    int32_t sample;
+    char *text;     /* UTF-8 without NUL (HDF5 would end there); "" when there is no tokenizer */
+    int32_t finish; /* enum finish */
+    char *error;    /* FINISH_ERROR: why; else NULL, which is the same as "" */
+    uint32_t n_tokens, n_prompt_tokens;
+    int64_t token_start; /* only in the final file: its first token in the ragged file, */
+    int64_t text_crc32;  /* and the CRC-32 of `text` */
+    int32_t rank;        /* attention rank that decoded it */
+    double admitted, first_token, last_token; /* seconds since the Unix epoch; 0: never */
+    int32_t *tokens; /* [n_tokens], the stop token included when there was one */
+    float *logprobs; /* [n_tokens] log softmax at temperature 1 */
+};
+
+/* The beginning of a completion that is not finished, or its continuation: tokens begin .. begin +
+ * n_tokens - 1. */
+struct piece {
+    uint64_t unit;
+    uint32_t begin, n_tokens;
+    double admitted, first_token;
+    int32_t *tokens;
+    float *logprobs;
+};
+
+/* What one rank did in one second (with `trace`: in one step). Times in seconds. */
+struct timing {
+    double time; /* when it began, since the epoch */
+    int32_t rank, steps;
+    int64_t rows;
+    float attention, ffn, exchange, wait, total, longest;
+};
+
+enum field_type {
+    FIELD_STRING,
+    FIELD_FINISH,
+    FIELD_INT32,
+    FIELD_INT64,
+    FIELD_FLOAT32,
+    FIELD_FLOAT64
+};
+
+struct field {
+    const char *name;
+    enum field_type type;
+    size_t offset;
+    bool ragged;   /* the member is a pointer to elements */
+    bool derived;  /* made when the final file is written; not in the journal */
+    bool exported; /* part of a line of `tandem export`: the same in every run */
+    const char *unit, *description;
+};
+
+struct table {
+    const struct field *fields;
+    size_t n, row_bytes;
+    size_t count_offset; /* of the uint32_t that counts ragged elements */
+};
+
+extern const struct table completion_table, piece_table, timing_table;
+
+/* Bytes that grow; zero-initialized is empty. */
+struct bytes {
+    char *data;
+    size_t used, room;
+};
+
+void bytes_add(struct bytes *b, const void *from, size_t n);
+
+/* Appends the row as bytes / reads it back: every member of the table that is not derived, in its
+ * order; strings and ragged values with their counts. -1: the bytes are no row; the row is then
+ * empty. Strings and arrays of a row that was read are malloc'd. */
+void table_pack(const struct table *t, const void *row, struct bytes *to);
+int table_unpack(const struct table *t, const void *from, size_t n, void *row);
+
+void table_free(const struct table *t, void *row);
+
+/* Names and types of what table_pack() writes: equal texts, readable bytes. malloc'd. */
+char *table_signature(const struct table *t);
+
+#endif

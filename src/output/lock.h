@@ -1,0 +1,24 @@
+/* lock.h - the directory of an unfinished job, and that only one job writes to it.
+ *
+ * The lock is an flock on a file in the directory; it ends with the process, however that ends. The
+ * directory must belong to this user, and nobody else may write to it: others could plant links
+ * there. Writer only.
+ */
+#ifndef TANDEM_OUTPUT_LOCK_H
+#define TANDEM_OUTPUT_LOCK_H
+
+#include "base/err.h"
+
+#define LOCK_FILE "lock"
+
+struct lock {
+    int fd; /* negative: not held */
+};
+
+/* Makes the directory when it is not there, and takes its lock. -1: another job has it (says its
+ * process and host), or the directory cannot be used. */
+int lock_enter(struct lock *l, const char *directory, struct err *e);
+
+void lock_leave(struct lock *l);
+
+#endif

@@ -1,0 +1,375 @@
+#include "output/output.h"
+
+#include "base/disk.h"
+#include "base/mem.h"
+#include "base/patience.h"
+#include "data/files.h"
+#include "data/h5.h"
+#include "output/lock.h"
+#include "output/merge.h"
+#include "output/writer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct output {
+    char *path, *directory;
+    uint64_t first_prompt, samples, units;
+    bool retry_errors;
+    char *identity, *attributes; /* JSON */
+    struct lock lock;
+    struct journals journals;
+    struct journal *journal;
+    size_t file; /* its number among the journals */
+    struct writer *writer;
+    struct merge_progress progress;
+};
+
+char *output_directory(const char *path)
+{
+    size_t room = strlen(path) + sizeof ".partial";
+    char *directory = mem_new(room, 1);
+    snprintf(directory, room, "%s.partial", path);
+    return directory;
+}
+
+/* ---- is it this job's? ---------------------------------------------------------------------- */
+
+static int check_identity(const char *path, const char *json, const struct identity *wanted,
+                          struct err *e)
+{
+    struct identity found = {0};
+    int rc = json && identity_add_json(&found, json) == 0
+                 ? identity_check(path, &found, wanted, e)
+                 : err_set(e,
+                           "%s: exists and was not written by this program as an output; it is not "
+                           "overwritten: name another output, or move it away",
+                           path);
+    identity_free(&found);
+    return rc;
+}
+
+static int check_file(const char *path, const struct identity *wanted, struct err *e)
+{
+    struct h5_output in;
+    if (h5_read_output(&in, path, e) != 0) {
+        struct err ignored;
+        return check_identity(path, NULL, wanted, in.state.failure ? &ignored : e);
+    }
+    char *json = h5_get_string(in.file, "identity");
+    h5_abandon(&in);
+    int rc = check_identity(path, json, wanted, e);
+    free(json);
+    return rc;
+}
+
+/* Is the output there, whole, and this job's? Its siblings alone were left by a kill between two
+ * renames and will be replaced, but only when they are ours. */
+static int look_for_output(const char *path, const struct identity *wanted, bool *finished,
+                           struct err *e)
+{
+    static const char *const siblings[] = {"tokens", "steps"};
+    int rc = disk_exists(path, finished, e);
+    if (rc == 0 && *finished)
+        rc = check_file(path, wanted, e);
+    for (size_t i = 0; i < 2 && rc == 0; i++) {
+        char *sibling = merge_sibling(path, siblings[i]);
+        bool there = false;
+        rc = disk_exists(sibling, &there, e);
+        if (rc == 0 && there)
+            rc = check_file(sibling, wanted, e);
+        else if (rc == 0 && *finished)
+            rc = err_set(e,
+                         "%s: is finished, but its sibling %s is missing; put it back, or move the "
+                         "output away to decode again",
+                         path, sibling);
+        free(sibling);
+    }
+    return rc;
+}
+
+static int check_header(void *context, const char *path, const struct journal_header *h,
+                        struct err *e)
+{
+    const struct output_job *job = context;
+    if ((uint64_t)h->first_prompt != job->first_prompt || (uint64_t)h->samples != job->samples)
+        return err_set(e, "%s: belongs to another job: its first prompt or samples differ", path);
+    char *directory = files_directory(path);
+    int rc = check_identity(directory, h->identity, job->identity, e);
+    free(directory);
+    return rc;
+}
+
+/* ---- the directory -------------------------------------------------------------------------- */
+
+/* Removes what is ours in the directory (all: the journals too), then the directory when nothing
+ * else is in it. The output stands: what cannot be removed is no failure. */
+static void clean(struct output *o, bool all)
+{
+    char **names;
+    size_t n;
+    struct err e;
+    int rc = disk_list(o->directory, &names, &n, &e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        uint64_t number, id;
+        size_t length = strlen(names[i]);
+        bool tmp = length > 4 && strcmp(names[i] + length - 4, ".tmp") == 0;
+        bool journal = journal_name(names[i], &number, &id);
+        char *path = files_join(o->directory, names[i]);
+        if (tmp || (all && (journal || strcmp(names[i], LOCK_FILE) == 0)))
+            rc = disk_remove(path, &e);
+        free(path);
+    }
+    if (rc == 0)
+        disk_list_free(names, n);
+    if (rc == 0 && all && rmdir(o->directory) != 0 && errno != ENOTEMPTY && errno != ENOENT)
+        rc = err_set(&e, "%s: cannot be removed: %s", o->directory, strerror(errno));
+    if (rc != 0)
+        fprintf(stderr, "tandem: warning: %s\n", e.text);
+}
+
+static int refuse_first_edition(const struct output *o, struct err *e)
+{
+    char *path = files_join(o->directory, "identity.json");
+    bool there = false;
+    int rc = disk_exists(path, &there, e);
+    free(path);
+    if (rc != 0 || !there)
+        return rc;
+    return err_set(e,
+                   "%s: was begun by an earlier version of this program; finish it with that one, "
+                   "or move the directory away to begin anew",
+                   o->directory);
+}
+
+static int resume(struct output *o, const struct output_job *job, bool *finished, struct err *e)
+{
+    if (look_for_output(o->path, job->identity, finished, e) != 0 ||
+        refuse_first_edition(o, e) != 0)
+        return -1;
+    if (*finished) { /* the kill came between the last rename and the removal */
+        clean(o, true);
+        return 0;
+    }
+    clean(o, false);
+    return journals_open(&o->journals, o->directory, o->units, check_header, (void *)job, e);
+}
+
+int output_open(struct output **out, const struct output_job *job, bool *finished, struct err *e)
+{
+    *out = NULL;
+    h5_quiet();
+    if (job->samples == 0 || job->units % job->samples)
+        die("%llu units are no multiple of %llu samples", (unsigned long long)job->units,
+            (unsigned long long)job->samples);
+    if (look_for_output(job->path, job->identity, finished, e) != 0)
+        return -1;
+    struct output *o = mem_zeroed(1, sizeof *o);
+    o->path = mem_string(job->path);
+    o->directory = output_directory(job->path);
+    o->first_prompt = job->first_prompt;
+    o->samples = job->samples;
+    o->units = job->units;
+    o->retry_errors = job->retry_errors;
+    o->identity = identity_json(job->identity);
+    o->attributes = identity_json(job->attributes);
+    o->lock.fd = -1;
+    bool there = false;
+    int rc = disk_exists(o->directory, &there, e);
+    if (rc == 0 && (!*finished || there)) {
+        rc = lock_enter(&o->lock, o->directory, e);
+        if (rc == 0)
+            rc = resume(o, job, finished, e);
+    }
+    if (rc != 0 || *finished)
+        output_close(o);
+    else
+        *out = o;
+    return rc;
+}
+
+void output_close(struct output *o)
+{
+    struct err ignored;
+    if (!o)
+        return;
+    bool fine = o->writer && writer_drain(o->writer, &ignored) == OUTPUT_FINE;
+    writer_stop(o->writer);
+    journal_close(o->journal, fine);
+    journals_close(&o->journals);
+    lock_leave(&o->lock);
+    free(o->identity);
+    free(o->attributes);
+    free(o->path);
+    free(o->directory);
+    free(o);
+}
+
+/* ---- what is there -------------------------------------------------------------------------- */
+
+static bool is_done(const struct output *o, uint64_t unit)
+{
+    return o->journals.places[unit] && !(o->retry_errors && journals_is_error(&o->journals, unit));
+}
+
+void output_done(const struct output *o, uint8_t *bitmap)
+{
+    memset(bitmap, 0, (size_t)(o->units + 7) / 8);
+    for (uint64_t u = 0; u < o->units; u++)
+        if (is_done(o, u))
+            bitmap[u / 8] |= (uint8_t)(1u << u % 8);
+}
+
+uint64_t output_done_count(const struct output *o)
+{
+    return o->journals.n_done - (o->retry_errors ? o->journals.n_errors : 0);
+}
+
+static void add_piece(void *batch, const struct piece *p)
+{
+    journal_put(batch, RECORD_PIECE, p->unit, &piece_table, p, 1);
+}
+
+int output_begun(struct output *o, struct bytes *batch, struct err *e)
+{
+    return journals_pieces(&o->journals, add_piece, batch, e);
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+static int create_journal(struct output *o, struct err *e)
+{
+    char *signature = journal_signature();
+    const struct journal_header header = {
+        .first_prompt = (int64_t)o->first_prompt,
+        .samples = (int64_t)o->samples,
+        .units = (int64_t)o->units,
+        .signature = signature,
+        .identity = o->identity,
+        .attributes = o->attributes,
+    };
+    int rc = journal_create(&o->journal, o->directory, o->journals.next_number, &header, e);
+    free(signature);
+    if (rc == 0)
+        o->file = journals_add_file(&o->journals, o->journal);
+    return rc;
+}
+
+int output_start(struct output *o, struct err *e)
+{
+    /* A job that only merges makes a journal too: its attributes are those of the last run. */
+    if (create_journal(o, e) != 0)
+        return -1;
+    free(o->journals.header.identity);
+    free(o->journals.header.attributes);
+    free(o->journals.header.signature);
+    o->journals.header = (struct journal_header){
+        .first_prompt = (int64_t)o->first_prompt,
+        .samples = (int64_t)o->samples,
+        .units = (int64_t)o->units,
+        .signature = mem_string(""),
+        .identity = mem_string(o->identity),
+        .attributes = mem_string(o->attributes),
+    };
+    o->writer = writer_start();
+    return 0;
+}
+
+/* In the thread. */
+static int append(void *context, struct bytes *batch, struct err *e)
+{
+    struct output *o = context;
+    uint64_t at;
+    if (journal_append(o->journal, batch, &at, e) != 0)
+        return -1;
+    struct journal_record *r;
+    for (size_t next = 0, here = 0; (r = journal_next(batch, &next)); here = next) {
+        if (r->kind == RECORD_COMPLETION && r->unit < o->units && is_done(o, r->unit))
+            die("unit %llu is finished twice", (unsigned long long)r->unit);
+        /* Pieces are for the next run. */
+        if (r->kind != RECORD_PIECE &&
+            journals_add(&o->journals, o->file, at + here, r, (const char *)(r + 1), e) != 0)
+            die("%s", e->text);
+    }
+    return 0;
+}
+
+void output_push(struct output *o, struct bytes *batch)
+{
+    writer_push(o->writer, append, o, batch);
+}
+
+enum output_state output_state(struct output *o, struct err *e)
+{
+    return writer_state(o->writer, e);
+}
+
+enum output_state output_drain(struct output *o, struct err *e)
+{
+    return writer_drain(o->writer, e);
+}
+
+/* ---- the end -------------------------------------------------------------------------------- */
+
+static int merge(void *context, struct bytes *batch, struct err *e)
+{
+    (void)batch;
+    struct output *o = context;
+    struct patience p = {0};
+    while (merge_write(o->path, o->directory, &o->journals, false, &o->progress, e) != 0)
+        if (o->progress.stop || !patience_again(&p, o->path, "be written"))
+            return -1;
+    clean(o, true);
+    return 0;
+}
+
+void output_merge(struct output *o)
+{
+    struct bytes none = {0};
+    if (o->journals.n_done != o->units)
+        die("merge of %s: %llu of %llu units are there", o->path,
+            (unsigned long long)o->journals.n_done, (unsigned long long)o->units);
+    journal_close(o->journal, false); /* it will be removed */
+    o->journal = NULL;
+    writer_push(o->writer, merge, o, &none);
+}
+
+void output_merge_progress(const struct output *o, uint64_t *rows, uint64_t *of)
+{
+    *rows = o->progress.rows;
+    *of = o->progress.of;
+}
+
+void output_merge_stop(struct output *o)
+{
+    o->progress.stop = true;
+}
+
+int output_merge_partial(const char *path, const char *to, uint64_t *rows, uint64_t *of,
+                         struct err *e)
+{
+    char *directory = output_directory(path), *beside = files_directory(to);
+    struct journals js;
+    struct merge_progress progress = {.stop = false};
+    int rc = 0;
+    if (!files_exist(directory))
+        rc = err_set(e, "%s: does not exist: the job was never started, or is finished", directory);
+    if (rc == 0 && files_exist(to))
+        rc = err_set(e, "%s: exists; name another file with --to", to);
+    if (rc == 0) {
+        rc = journals_open(&js, directory, 0, NULL, NULL, e);
+        if (rc == 0 && !js.header.identity)
+            rc = err_set(e, "%s: has no journal yet", directory);
+        if (rc == 0)
+            rc = merge_write(to, beside, &js, true, &progress, e);
+        *rows = progress.of;
+        *of = js.units;
+        journals_close(&js);
+    }
+    free(directory);
+    free(beside);
+    return rc;
+}

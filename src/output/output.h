@@ -1,0 +1,88 @@
+/* output.h - the output of a job: what is computed is never lost.
+ *
+ * One process writes: attention rank 0 (with cells, that of each cell). While the job runs,
+ * batches of records (journal.h) go to a thread, which appends them to this run's journal in
+ * `<path>.partial/` and forces them to disk: the step never waits for a disk. What a disk refuses
+ * is tried again, aloud, for as long as patience_set() said. At the end the journals are merged into
+ * the output by the same thread (merge.h), and the directory is removed.
+ *
+ *     output_open()          the lock, the identity, what is done and what was begun
+ *     output_start()         this run's journal
+ *     output_push() ...      and now and then output_state()
+ *     output_drain()         everything pushed is on disk
+ *     output_merge() ...     until output_state() is no longer OUTPUT_BUSY
+ *     output_close()
+ */
+#ifndef TANDEM_OUTPUT_OUTPUT_H
+#define TANDEM_OUTPUT_OUTPUT_H
+
+#include "base/err.h"
+#include "output/identity.h"
+#include "output/journals.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct output_job {
+    const char *path;
+    const struct identity *identity;   /* the same, or not continued */
+    const struct identity *attributes; /* free-form: recorded in the finished files */
+    uint64_t first_prompt, samples, units;
+    bool retry_errors; /* error rows count as not done */
+};
+
+struct output;
+
+/* Opens or makes `<path>.partial/`, locks it (flock; where the file system has none, two jobs that
+ * write one output are not noticed) and reads its journals. -1: the directory belongs to another
+ * job, another user or a running job, or others may write to it; a journal cannot be used (named);
+ * the output exists and is not this job's; nothing can be written there. If `path` itself exists,
+ * whole and of this identity, *finished is set and *out is NULL. Copies what it is given. */
+int output_open(struct output **out, const struct output_job *job, bool *finished, struct err *e);
+
+/* Stops the thread, gives the lock back. NULL: nothing. */
+void output_close(struct output *o);
+
+/* Sets the bit of every unit that is done: bit u % 8 of byte u / 8, (units + 7) / 8 bytes. */
+void output_done(const struct output *o, uint8_t *bitmap);
+uint64_t output_done_count(const struct output *o);
+
+/* Appends a RECORD_PIECE for every unit that was begun and is not done. */
+int output_begun(struct output *o, struct bytes *batch, struct err *e);
+
+/* Makes this run's journal and the thread. */
+int output_start(struct output *o, struct err *e);
+
+/* Takes over the bytes of a batch (it is empty afterwards). Returns at once, unless 1 GiB waits. A
+ * unit that is finished twice is an error of the program: die(). */
+void output_push(struct output *o, struct bytes *batch);
+
+enum output_state {
+    OUTPUT_FINE,   /* nothing failed; nothing waits */
+    OUTPUT_BUSY,   /* something is being written */
+    OUTPUT_LATER,  /* the file system refused for too long, or it was stopped: go on later */
+    OUTPUT_BROKEN, /* the file system refuses for good */
+};
+
+/* What the thread has come to; the message of LATER and BROKEN. */
+enum output_state output_state(struct output *o, struct err *e);
+
+/* Waits until nothing waits any more. */
+enum output_state output_drain(struct output *o, struct err *e);
+
+/* The thread merges: all units are done (else die()). Only the thread may use HDF5 until it has
+ * ended. What it has come to: rows of rows. stop: it gives up soon, OUTPUT_LATER. */
+void output_merge(struct output *o);
+void output_merge_progress(const struct output *o, uint64_t *rows, uint64_t *of);
+void output_merge_stop(struct output *o);
+
+/* For `tandem merge --partial`: what is finished so far as a file of its own, beside a running job
+ * if wanted. *rows of *of completions. */
+int output_merge_partial(const char *path, const char *to, uint64_t *rows, uint64_t *of,
+                         struct err *e);
+
+/* malloc'd: the directory of the journals. */
+char *output_directory(const char *path);
+
+#endif

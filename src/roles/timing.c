@@ -1,0 +1,51 @@
+#include "roles/timing.h"
+
+#include "base/mem.h"
+#include "output/journal.h"
+
+#include <stdlib.h>
+
+/* The second that was open is a row. */
+static void close_row(struct timings *t)
+{
+    if (t->open.steps == 0)
+        return;
+    if (t->n == t->room) {
+        t->room = t->room * 2 + 16;
+        t->rows = mem_resize(t->rows, t->room, sizeof *t->rows);
+    }
+    t->rows[t->n++] = t->open;
+    t->open = (struct timing){0};
+}
+
+void timing_add(struct timings *t, double began, const struct timing *step)
+{
+    struct timing *o = &t->open;
+    if (o->steps && (t->every_step || began - o->time >= 1 || began < o->time))
+        close_row(t);
+    if (o->steps == 0)
+        *o = (struct timing){.time = began, .rank = t->rank};
+    o->steps++;
+    o->rows += step->rows;
+    o->attention += step->attention;
+    o->ffn += step->ffn;
+    o->exchange += step->exchange;
+    o->wait += step->wait;
+    o->total += step->total;
+    if (step->total > o->longest)
+        o->longest = step->total;
+}
+
+void timing_take(struct timings *t, struct bytes *batch)
+{
+    close_row(t);
+    if (t->n)
+        journal_put(batch, RECORD_TIMING, 0, &timing_table, t->rows, t->n);
+    t->n = 0;
+}
+
+void timing_free(struct timings *t)
+{
+    free(t->rows);
+    *t = (struct timings){0};
+}
