@@ -13,7 +13,7 @@ static struct {
     int rank; /* -1: not known yet */
     char role[32];
     char host[64];
-    long step; /* -1: not in a step */
+    _Atomic long step; /* -1: not in a step */
     void (*abort_all)(int);
 } context = {.rank = -1, .step = -1};
 
@@ -76,6 +76,11 @@ void die_context_step(long step)
     context.step = step;
 }
 
+long die_step(void)
+{
+    return context.step;
+}
+
 void die_context_abort(void (*abort_all)(int status))
 {
     context.abort_all = abort_all;
@@ -90,7 +95,7 @@ void die(const char *format, ...)
         n += snprintf(line + n, sizeof line - (size_t)n, "rank %d (%s, host %s): ", context.rank,
                       context.role, context.host);
     if (context.step >= 0)
-        n += snprintf(line + n, sizeof line - (size_t)n, "step %ld: ", context.step);
+        n += snprintf(line + n, sizeof line - (size_t)n, "step %ld: ", die_step());
     va_list args;
     va_start(args, format);
     int room = (int)sizeof line - n - 1;

@@ -43,6 +43,9 @@ int err_clean(struct err *e);
 void die_context_rank(int rank, const char *role, int role_index);
 void die_context_step(long step);
 
+/* The step of die_context_step(); -1: not in one. */
+long die_step(void);
+
 /* What die() calls after printing, with the exit status; MPI_Abort in an MPI program. Default exit.
  */
 void die_context_abort(void (*abort_all)(int status));

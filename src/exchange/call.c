@@ -3,6 +3,8 @@
 #include "base/backoff.h"
 #include "base/err.h"
 
+#include <stdatomic.h>
+
 void mpi_must(int code, const char *what)
 {
     char text[MPI_MAX_ERROR_STRING];
@@ -13,15 +15,31 @@ void mpi_must(int code, const char *what)
     die("MPI: %s failed: %s", what, text);
 }
 
+static _Atomic uint64_t waits;
+
+void mpi_waiting(void)
+{
+    waits++;
+}
+
+void mpi_working(void)
+{
+    waits++;
+}
+
+uint64_t mpi_waits(void)
+{
+    return waits;
+}
+
 void mpi_wait(int n, MPI_Request *requests, const char *what)
 {
     struct backoff pause = {0};
-    for (int done = 0;;) {
-        mpi_must(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE), what);
-        if (done)
-            return;
+    int done = 0;
+    mpi_waiting();
+    while (mpi_must(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE), what), !done)
         backoff_pause(&pause);
-    }
+    mpi_working();
 }
 
 void mpi_meet(MPI_Comm comm)

@@ -128,8 +128,9 @@ void batch_start(struct batch *b)
 void pump_wait(struct pump *p, struct batch *b)
 {
     struct backoff pause = {0};
+    mpi_waiting();
     pthread_mutex_lock(&p->lock);
-    p->waiting = 1;
+    p->waiting = true;
     while (b->under_way) {
         look(p);
         if (!b->under_way)
@@ -138,6 +139,7 @@ void pump_wait(struct pump *p, struct batch *b)
         backoff_pause(&pause);
         pthread_mutex_lock(&p->lock);
     }
-    p->waiting = 0;
+    p->waiting = false;
     pump_end(p);
+    mpi_working();
 }

@@ -46,7 +46,7 @@ struct pump {
     pthread_cond_t wake;
     pthread_t thread;
     bool has_thread, parked, closing;
-    int waiting; /* the main thread looks itself */
+    bool waiting; /* the main thread looks itself */
 };
 
 void pump_open(struct pump *p, void *context, int batches_most);

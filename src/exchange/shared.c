@@ -84,9 +84,11 @@ static void flag_wait(struct flag *f, uint32_t value)
     if (reached(f, value))
         return;
     double start = clock_now();
+    mpi_waiting();
     while (!reached(f, value))
         if (clock_now() - start > SPIN_SECONDS)
             flag_sleep(f, value);
+    mpi_working();
 }
 
 static uint32_t count_of(const struct exchange *x, int layer)

@@ -99,8 +99,9 @@ struct job {
             share; /* schedule.share: sequences share the KV cache of equal beginnings; default true */
         double
             time_limit; /* schedule.time_limit: stop after this long ("23h50m"), exit 75; 0: none */
-        double step_timeout; /* schedule.step_timeout: a step on GPUs that lasts this long is hung,
-                                and the job ends with status 2; default 10m, 0: never */
+        /* schedule.step_timeout: a rank without a sign of life, or at one piece of work in a step,
+         * for so long is named and ends the job with status 2; default 10m, 0: never */
+        double step_timeout;
     } schedule;
 
     struct {

@@ -145,7 +145,9 @@ const struct key keys[] = {
      .help = "stop after this long (\"23h50m\"), with exit status 75: the same command continues"},
     {"schedule", "step_timeout", KEY_SECONDS, IN(schedule.step_timeout), PRESET("10m"),
      RANGE(1, YEAR), .word = "none",
-     .help = "device cuda: a step that lasts this long hangs; the job ends"},
+     .help =
+         "a rank without a sign of life for so long, or a step that hangs, ends the job; what is "
+         "finished stays"},
 
     {"sampling", "temperature", KEY_REAL, IN(sampling.temperature), PRESET("0"), RANGE(0, 1000),
      .help = "0: always the likeliest token"},

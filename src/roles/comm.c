@@ -3,6 +3,7 @@
 #include "base/backoff.h"
 #include "base/mem.h"
 #include "exchange/call.h"
+#include "roles/watch.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -75,6 +76,7 @@ void comm_start(struct comm *c, int *argc, char ***argv)
     c->peers = mem_new((size_t)c->world.size, sizeof *c->peers);
     find_host(c);
     find_peers(c);
+    c->watch = watch_start();
 }
 
 /* ---- roles ---------------------------------------------------------------------------------- */
@@ -154,8 +156,23 @@ int comm_split(struct comm *c, const struct layout *l, enum role want, struct er
     return status;
 }
 
+void comm_limit(struct comm *c, double seconds)
+{
+    char who[128] = "";
+    for (int i = 0; i < c->world.size; i++) {
+        const struct peer *p = &c->peers[i];
+        struct place place = place_of(&c->place.layout, i);
+        if (p->rank == watch_before(c->watch))
+            snprintf(who, sizeof who, "rank %d (%s %d, host %s)", p->rank, place_role(&place),
+                     place.index, p->name);
+    }
+    watch_know(c->watch, who, seconds);
+}
+
 void comm_finish(struct comm *c)
 {
+    comm_barrier(&c->world);
+    watch_stop(c->watch);
     if (c->cell.size > 0)
         mpi_must(MPI_Comm_free(&c->cell.mpi), "MPI_Comm_free");
     mpi_must(MPI_Comm_free(&c->world.mpi), "MPI_Comm_free");

@@ -42,21 +42,28 @@ struct peer {
     char name[64]; /* of the host */
 };
 
+struct watch;
+
 struct comm {
     int rank;                 /* the launcher's number of this rank */
     struct group world, cell; /* cell: after comm_split(); world is renumbered by it */
     struct place place;       /* after comm_split() */
     struct peer *peers;       /* [world.size], in the order of the world */
     bool one_host;            /* all ranks of the cell are on one host */
+    struct watch *watch;      /* notices ranks that have stopped (roles/watch.h) */
 };
 
-/* MPI_Init, error handlers, die() connected to MPI_Abort, hosts. First call of the program that
+/* MPI_Init, error handlers, die() connected to MPI_Abort, hosts, the watch. First call of the program that
  * runs a job; the roles are not known yet, and rank 0 is the launcher's. */
 void comm_start(struct comm *c, int *argc, char ***argv);
 
 /* Splits by role. `want` is the rank's --role or ROLE_ANY; either all ranks say one or none: then
  * the first layout.attention ranks are attention. -1 on every rank when the counts do not fit. */
 int comm_split(struct comm *c, const struct layout *layout, enum role want, struct err *e);
+
+/* After comm_split(): a rank that gives no sign of life for so many seconds ends the job; 0: none
+ * does. */
+void comm_limit(struct comm *c, double seconds);
 
 /* MPI_Finalize. */
 void comm_finish(struct comm *c);

@@ -351,6 +351,7 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
         inputs_close(&r.in);
         return EXIT_INPUT;
     }
+    comm_limit(c, r.in.job.schedule.step_timeout);
     trace_open(&r.trace, r.in.job.trace != NULL);
     r.timings = (struct timings){.every_step = r.in.job.trace != NULL, .rank = c->world.rank};
     enum exit_status status = run_opened(&r);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "exchange/call.h"
 #include "roles/stop.h"
 #include "schedule/admission.h"
 
@@ -250,7 +251,9 @@ static void wait_for_device(struct steps *s)
 {
     struct engine *g = s->engine;
     double t = clock_now();
+    mpi_waiting();
     g->backend->device->stream_sync(g->device, g->stream);
+    mpi_working();
     g->exchange_ops->end(g->exchange);
     trace_add(s->trace, s->decoder ? TRACE_ATTENTION : TRACE_FFN, s->step, -1, -1, t);
 }
