@@ -302,7 +302,7 @@ static uint64_t add_row(uint64_t h, const struct prompt *row)
 
 uint64_t prompts_hash_start(const struct prompts *p)
 {
-    return hash_u64(HASH_START, prompts_are_tokens(p));
+    return hash_u64(HASH_START, prompts_are_tokens(p) + 2u * prompts_are_messages(p));
 }
 
 static int add_rows(struct prompts *p, size_t first, size_t n, uint64_t *h, struct err *e)

@@ -90,7 +90,7 @@ struct contract {
     int32_t busy;                    /* running or waiting sequences */
     int32_t stop;             /* 1: wants the job to end after this step (signal, time limit) */
     int32_t commit;           /* writer only: enum commit */
-    int32_t fail;             /* writer only: the output cannot be written; all leave */
+    int32_t fail;             /* the status all leave with, after a commit; 0: go on */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
     uint64_t shape;           /* what the rank will enqueue: equal numbers, equal launches */
 };

@@ -8,16 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-void decoder_open(struct decoder *d, const struct job *job, const struct prompting *prompting,
-                  struct prompts *prompts, const struct schedule_limits *limits, int rank,
-                  struct bytes *finished)
+void decoder_open(struct decoder *d, const struct inputs *in, const struct schedule_limits *limits,
+                  int rank, struct bytes *finished)
 {
+    const struct feeder_job job = {
+        .job = &in->job,
+        .prompting = &in->prompting,
+        .prompts = in->prompts,
+        .file = &in->prompts_file,
+        .max_context = limits->max_context,
+    };
     *d = (struct decoder){
-        .job = job,
-        .prompting = prompting,
-        .prompts = prompts,
+        .job = &in->job,
+        .prompting = &in->prompting,
+        .feeder = feeder_open(&job),
         .schedule = schedule_new(limits),
-        .limits = *limits,
         .rank = rank,
         .finished = finished,
     };
@@ -25,6 +30,7 @@ void decoder_open(struct decoder *d, const struct job *job, const struct prompti
 
 void decoder_close(struct decoder *d)
 {
+    feeder_close(d->feeder);
     schedule_free(d->schedule);
     *d = (struct decoder){0};
 }
@@ -32,14 +38,6 @@ void decoder_close(struct decoder *d)
 static uint64_t prompt_of(const struct decoder *d, uint64_t unit)
 {
     return d->job->prompts.first + unit / (uint64_t)d->job->sampling.samples;
-}
-
-static char *id_of(const struct decoder *d, uint64_t unit)
-{
-    char *id = prompts_id(d->prompts, (size_t)prompt_of(d, unit));
-    if (!id)
-        die("the id of prompt %llu cannot be read", (unsigned long long)prompt_of(d, unit));
-    return id;
 }
 
 /* Takes over what the completion points to. */
@@ -54,48 +52,18 @@ static void file_completion(struct decoder *d, struct completion *c)
     table_free(&completion_table, c);
 }
 
-static void file_error(struct decoder *d, uint64_t unit, size_t n_prompt, const struct err *e)
+/* Takes over id and text of the error. */
+static void file_error(struct decoder *d, uint64_t unit, char *id, size_t n_prompt, char *error)
 {
     struct completion c = {
         .unit = unit,
-        .id = id_of(d, unit),
+        .id = id,
         .finish = FINISH_ERROR,
-        .error = mem_string(e->text),
+        .error = error,
         .n_prompt_tokens = (uint32_t)n_prompt,
         .admitted = clock_wall(),
     };
     file_completion(d, &c);
-}
-
-/* Most tokens the sequence may come to; -1 when not even one new token fits. */
-static int find_limit(const struct decoder *d, const struct prompt *prompt, size_t n, size_t *limit,
-                      struct err *e)
-{
-    size_t context = d->limits.max_context;
-    int wanted =
-        prompt->max_new_tokens > 0 ? prompt->max_new_tokens : d->job->sampling.max_new_tokens;
-    if (n >= context)
-        return err_set(e, "the prompt has %zu tokens, but at most %zu fit the context of %zu", n,
-                       context - 1, context);
-    *limit = (size_t)wanted < context - n ? n + (size_t)wanted : context;
-    return 0;
-}
-
-/* The unit's tokens and limit; the caller frees *tokens. */
-static int read_unit(struct decoder *d, uint64_t unit, int32_t **tokens, size_t *n, size_t *limit,
-                     struct err *e)
-{
-    struct prompt prompt;
-    if (prompts_read(d->prompts, (size_t)prompt_of(d, unit), &prompt, e) != 0) {
-        if (prompts_fault(d->prompts) != 0)
-            die("%s", e->text); /* says nothing about the prompt: no error row */
-        return -1;
-    }
-    int status = prompting_encode(d->prompting, &prompt, tokens, n, e);
-    if (status == 0)
-        status = find_limit(d, &prompt, *n, limit, e);
-    prompt_free(&prompt);
-    return status;
 }
 
 /* Appends what is known of the completion. More than the limit allows cannot come from this job. */
@@ -114,25 +82,34 @@ static void take_up(struct sequence *q, const struct piece *begun)
 
 void decoder_accept(struct decoder *d, uint64_t unit, const struct piece *begun)
 {
-    int32_t *tokens = NULL;
-    size_t n = 0, limit = 0;
-    struct err e = {{0}};
-    if (read_unit(d, unit, &tokens, &n, &limit, &e) != 0) {
-        file_error(d, unit, n, &e);
-        free(tokens);
-        return;
-    }
+    feeder_put(d->feeder, unit, begun);
+}
+
+static void submit(struct decoder *d, const struct fed *fed)
+{
     struct sequence *q = mem_zeroed(1, sizeof *q);
-    q->unit = unit;
-    q->id = id_of(d, unit);
-    q->tokens = mem_resize(tokens, limit, sizeof *tokens);
-    q->logprobs = mem_new(limit - n, sizeof *q->logprobs);
-    q->n_prompt = q->n_tokens = n;
-    q->limit = limit;
+    q->unit = fed->unit;
+    q->id = fed->id;
+    q->tokens = mem_resize(fed->tokens, fed->limit, sizeof *fed->tokens);
+    q->logprobs = mem_new(fed->limit - fed->n, sizeof *q->logprobs);
+    q->n_prompt = q->n_tokens = fed->n;
+    q->limit = fed->limit;
     q->admitted = clock_wall();
-    if (begun)
-        take_up(q, begun);
+    if (fed->with)
+        take_up(q, fed->with);
     schedule_submit(d->schedule, q);
+}
+
+int decoder_feed(struct decoder *d)
+{
+    struct fed fed;
+    while (feeder_take(d->feeder, &fed)) {
+        if (fed.error)
+            file_error(d, fed.unit, fed.id, fed.n, fed.error);
+        else
+            submit(d, &fed);
+    }
+    return feeder_coming(d->feeder);
 }
 
 static void save(void *context, struct sequence *q)
@@ -209,7 +186,8 @@ static void finish_broken(struct decoder *d, int slot)
             "the model's logits for token %zu are not numbers (NaN); "
             "check the weights, or try precision.activations: f32",
             q->n_tokens);
-    file_error(d, q->unit, q->n_prompt, &e);
+    file_error(d, q->unit, q->id, q->n_prompt, mem_string(e.text));
+    q->id = NULL;
     sequence_free(q);
 }
 

@@ -8,32 +8,35 @@
 #ifndef TANDEM_ROLES_DECODER_H
 #define TANDEM_ROLES_DECODER_H
 
-#include "job/job.h"
 #include "kernels/ops.h"
 #include "output/fields.h"
-#include "roles/prompting.h"
+#include "roles/feeder.h"
+#include "roles/inputs.h"
 #include "schedule/schedule.h"
 
 struct decoder {
     const struct job *job;
     const struct prompting *prompting;
-    struct prompts *prompts;
+    struct feeder *feeder; /* units on their way to the schedule */
     struct schedule *schedule;
-    struct schedule_limits limits;
     int rank;                     /* attention index, recorded in completions */
     struct bytes *finished;       /* a batch of records (output/journal.h): where completions go */
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
 };
 
-/* Everything given outlives the decoder; the schedule is made here. */
-void decoder_open(struct decoder *d, const struct job *job, const struct prompting *prompting,
-                  struct prompts *prompts, const struct schedule_limits *limits, int rank,
-                  struct bytes *finished);
+/* Everything given outlives the decoder; feeder and schedule are made here. */
+void decoder_open(struct decoder *d, const struct inputs *in, const struct schedule_limits *limits,
+                  int rank, struct bytes *finished);
 void decoder_close(struct decoder *d);
 
-/* Takes on one unit: reads, tokenizes and queues it, or files its error row. `begun` (NULL: nothing;
- * copied), what an earlier run has sampled of it, is not sampled again, only computed, so the completion is the one it would have become. */
+/* Takes on one unit; it is read and tokenized by the feeder. `begun` (NULL: nothing; lives until the
+ * unit is submitted), what an earlier run has sampled of it, is not sampled again, only computed, so
+ * the completion is the one it would have become. */
 void decoder_accept(struct decoder *d, uint64_t unit, const struct piece *begun);
+
+/* What the feeder has ready goes to the schedule, or becomes an error row. Returns how many units are
+ * still on their way. */
+int decoder_feed(struct decoder *d);
 
 /* Files what the unfinished sequences have that no journal has. */
 void decoder_save(struct decoder *d);

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "data/files.h"
+#include "data/gguf_view.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -156,20 +157,27 @@ static void add_fields(struct identity *id, const char *prefix, json_t *object)
     }
 }
 
+static int add_gguf_config(struct identity *id, const struct inputs *in, struct err *e)
+{
+    struct gguf_view *view;
+    if (gguf_view_open(&view, in->job.model, e) != 0)
+        return -1;
+    add_fields(id, "config", view->config);
+    gguf_view_close(view);
+    return 0;
+}
+
 static int add_config(struct identity *id, const struct inputs *in, struct err *e)
 {
+    if (gguf_is_path(in->job.model))
+        return add_gguf_config(id, in, e);
     size_t bytes;
-    char *path = files_join(in->job.model, "config.json"), *text = NULL;
-    int status = 0;
-    if (files_exist(path)) {
-        text = files_read(path, &bytes, e);
-        json_t *root = text ? json_loadb(text, bytes, 0, NULL) : NULL;
-        if (root)
-            add_fields(id, "config", root);
-        else
-            status = text ? err_set(e, "%s: is not JSON any more", path) : -1;
-        json_decref(root);
-    }
+    char *path = files_join(in->job.model, "config.json"), *text = files_read(path, &bytes, e);
+    json_t *root = text ? json_loadb(text, bytes, 0, NULL) : NULL;
+    int status = root ? 0 : text ? err_set(e, "%s: is not JSON any more", path) : -1;
+    if (root)
+        add_fields(id, "config", root);
+    json_decref(root);
     free(text);
     free(path);
     return status;

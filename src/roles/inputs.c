@@ -103,11 +103,21 @@ void inputs_close(struct inputs *in)
     *in = (struct inputs){0};
 }
 
-int inputs_unchanged(const struct inputs *in, struct err *e)
+static int all_same(const struct stamps *s, struct err *e)
 {
     int fault;
-    for (size_t i = 0; i < in->weights.n; i++)
-        if (stamps_check(&in->weights, i, &fault, e) != 0)
+    for (size_t i = 0; i < s->n; i++)
+        if (stamps_check(s, i, &fault, e) != 0 && fault == 0)
             return -1;
-    return in->prompts_file.n ? stamps_check(&in->prompts_file, 0, &fault, e) : 0;
+    return 0;
+}
+
+int inputs_same_weights(const struct inputs *in, struct err *e)
+{
+    return all_same(&in->weights, e);
+}
+
+int inputs_same_prompts(const struct inputs *in, struct err *e)
+{
+    return all_same(&in->prompts_file, e);
 }

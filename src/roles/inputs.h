@@ -42,7 +42,9 @@ void inputs_close(struct inputs *in);
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
                       size_t n, struct err *e);
 
-/* -1: a file is not any more what it was when it was opened; which, and what to do. */
-int inputs_unchanged(const struct inputs *in, struct err *e);
+/* -1: the file is not any more what it was when it was opened; which, and what to do. The weights are
+ * looked at when they have been loaded, the prompts with every row (roles/feeder.h) and at the end. */
+int inputs_same_weights(const struct inputs *in, struct err *e);
+int inputs_same_prompts(const struct inputs *in, struct err *e);
 
 #endif

@@ -190,7 +190,7 @@ static bool load(struct run *r)
     struct loading loading = {.last = clock_now()};
     engine_load(&r->engine, c->cell.mpi, comm_is_writer(r->comm) ? show_loading : NULL, &loading);
     struct err e = {{0}};
-    if (!comm_agree(c, inputs_unchanged(&r->in, &e) == 0, &e))
+    if (!comm_agree(c, inputs_same_weights(&r->in, &e) == 0, &e))
         return false;
     stop_gently();
     comm_barrier(&c->cell);
@@ -219,8 +219,7 @@ static enum exit_status decode(struct run *r)
         .started = r->started,
     };
     if (r->comm->place.attention) {
-        decoder_open(&r->decoder, &r->in.job, &r->in.prompting, r->in.prompts, &r->engine.limits,
-                     r->comm->place.index, &r->finished);
+        decoder_open(&r->decoder, &r->in, &r->engine.limits, r->comm->place.index, &r->finished);
         s.decoder = &r->decoder;
     }
     if (comm_is_writer(r->comm)) {
@@ -239,6 +238,7 @@ static enum exit_status decode(struct run *r)
         if (s.written == OUTPUT_LATER || s.written == OUTPUT_BROKEN)
             fprintf(stderr, "tandem: %s\n", s.write_error.text);
     }
+    comm_agree(r->comm, !s.read_error.text[0], &s.read_error); /* says it */
     return status;
 }
 
@@ -296,11 +296,13 @@ static enum exit_status finish(struct run *r, enum exit_status status)
 {
     struct err e = {{0}};
     double seconds = clock_now() - r->loaded;
+    if (status == EXIT_DONE && !comm_agree(r->comm, inputs_same_prompts(&r->in, &e) == 0, &e))
+        status = EXIT_INPUT;
     if (status == EXIT_DONE)
         status = merge(r);
     if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
         fprintf(stderr, "tandem: warning: %s\n", e.text);
-    if (status != EXIT_RUN)
+    if (status != EXIT_RUN && status != EXIT_INPUT)
         report_summary(&r->report, r->comm, &r->trace, seconds, r->in.job.output.file,
                        status == EXIT_DONE);
     return status;

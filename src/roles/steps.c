@@ -53,20 +53,31 @@ bool steps_over_time(const struct job *job, double started)
     return limit > 0 && clock_now() - started >= limit;
 }
 
+/* The status this rank must end the job with; EXIT_DONE: it need not. */
+static enum exit_status own_failure(struct steps *s)
+{
+    enum feeder_state state =
+        s->decoder ? feeder_state(s->decoder->feeder, &s->read_error) : FEEDER_FINE;
+    if (state != FEEDER_FINE)
+        return state == FEEDER_CHANGED ? EXIT_INPUT : EXIT_UNFINISHED;
+    return s->written == OUTPUT_LATER || s->written == OUTPUT_BROKEN ? EXIT_RUN : EXIT_DONE;
+}
+
 static void agree_on_step(struct steps *s)
 {
     struct contract mine = {0};
     double start = clock_now();
     if (s->decoder) {
+        int coming = decoder_feed(s->decoder);
         s->plan = schedule_plan(s->decoder->schedule);
         for (int m = 0; m < s->in->job.micro_batches; m++) {
             mine.rows[m] = s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, forward_shape(s->engine->forward, &s->plan[m]));
         }
-        struct schedule_room room = schedule_room(s->decoder->schedule, 0);
+        struct schedule_room room = schedule_room(s->decoder->schedule, coming);
         mine.room = room.now;
         mine.ahead = room.ahead;
-        mine.busy = !schedule_idle(s->decoder->schedule);
+        mine.busy = coming > 0 || !schedule_idle(s->decoder->schedule);
         mine.finished = s->decoder->n_finished;
         mine.tokens = s->decoder->n_tokens;
     }
@@ -74,7 +85,7 @@ static void agree_on_step(struct steps *s)
     mine.commit = wants_commit(s);
     if (s->out)
         s->written = output_state(s->out, &s->write_error);
-    mine.fail = s->written == OUTPUT_LATER || s->written == OUTPUT_BROKEN;
+    mine.fail = own_failure(s);
     comm_contract(s->comm, &mine, s->all);
     trace_add(s->trace, TRACE_CONTRACT, s->step, -1, -1, start);
 }
@@ -92,6 +103,17 @@ static bool anyone(const struct steps *s, size_t field)
 }
 
 #define ANYONE(s, field) anyone(s, offsetof(struct contract, field))
+
+/* Of several failures the one that says most about what to do: wrong input before a broken world
+ * before what may be well tomorrow. */
+static enum exit_status failure(const struct steps *s)
+{
+    int32_t worst = EXIT_DONE;
+    for (int i = 0; i < s->comm->cell.size; i++)
+        if (s->all[i].fail && (!worst || s->all[i].fail < worst))
+            worst = s->all[i].fail;
+    return (enum exit_status)worst;
+}
 
 /* ---- admission ------------------------------------------------------------------------------ */
 
@@ -332,8 +354,8 @@ static enum exit_status loop(struct steps *s, int *rows)
         agree_on_step(s);
         if (s->progress)
             progress_update(s->progress, finished_everywhere(s), tokens_everywhere(s));
-        if (ANYONE(s, fail))
-            return leave(s, EXIT_RUN);
+        if (failure(s) != EXIT_DONE)
+            return leave(s, failure(s));
         if (s->units->left == 0 && !ANYONE(s, busy))
             return leave(s, EXIT_DONE);
         if (ANYONE(s, stop))
@@ -342,8 +364,11 @@ static enum exit_status loop(struct steps *s, int *rows)
             commit(s, (enum commit)s->all[0].commit);
         hand_out_units(s);
         int total = count_rows(s, rows);
-        if (total == 0)
+        if (total == 0) {
+            if (s->decoder)
+                feeder_wait(s->decoder->feeder);
             continue;
+        }
         decode(s, rows);
         record_step(s, before, start, own_rows(s, total));
     }

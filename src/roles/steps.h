@@ -55,12 +55,14 @@ struct steps {
     int64_t committed_tokens;  /* their tokens, handed to the writer's thread (writer) */
     enum output_state written; /* what that has come to (writer) */
     struct err write_error;
-    uint64_t replayed; /* steps that were launched as a graph */
+    struct err read_error; /* this rank's prompts cannot be read; empty: they can */
+    uint64_t replayed;     /* steps that were launched as a graph */
 };
 
-/* Runs to the end. Returns EXIT_DONE, EXIT_UNFINISHED or EXIT_RUN, the same on every rank; when the
- * output cannot be written, the writer's message is in write_error. Otherwise everything finished,
- * and what the sequences under way have come to, is on disk. */
+/* Runs to the end. Returns EXIT_DONE, EXIT_UNFINISHED, EXIT_RUN or, when the prompts were changed,
+ * EXIT_INPUT, the same on every rank; when the output cannot be written, the writer's message is in
+ * write_error, and in read_error that of a rank whose prompts cannot be read. Everything finished, and
+ * what the sequences under way have come to, is on disk unless it cannot be written. */
 enum exit_status steps_run(struct steps *s);
 
 /* Has the job, begun at `started` (clock_now()), reached its time limit? */

@@ -1,0 +1,43 @@
+#!/bin/bash
+# A prompts file that is replaced or written while a job uses it ends the job with status 1; no row of the
+# other file is kept, and when the file is back, the same command gives what it would have given.
+# timeout: 120
+. "$(dirname "$0")/lib.sh"
+need "$tandem"
+sed 's/^  ffn:.*/  colocated: true/; s/count: 21/count: all/; s/max_new_tokens: .*/max_new_tokens: 8/' \
+    tests/mpi/job.yaml >"$work/alone.yaml"
+seq 300 | sed 's/.*/harbor &, noun:/' | "$tandem" import - "$work/right.h5" >/dev/null || fail import
+seq 300 | sed 's/.*/pigeon &, noun:/' | "$tandem" import - "$work/wrong.h5" >/dev/null || fail import
+job=$work/alone.yaml
+
+# run NAME FILE - the job of this file, in the background; returns when it decodes.
+start() {
+    : >"$work/$1.log"
+    timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/$1.h5" --set output.commit_seconds=0.1 \
+        --set prompts.file="$work/p.h5" >"$work/$1.log" 2>&1 &
+    pid=$!
+    for ((try = 0; try < 300; try++)); do
+        grep -q 'completions to do' "$work/$1.log" && break
+        sleep 0.05
+    done
+    sleep 0.3
+}
+cp "$work/right.h5" "$work/p.h5"
+start whole
+wait $pid || fail "undisturbed: $(cat "$work/whole.log")"
+for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "truncate -s 3000 $work/p.h5" "rm $work/p.h5"; do
+    name=${way%% *}
+    cp "$work/wrong.h5" "$work/moved.h5"
+    start "$name"
+    $way
+    wait $pid
+    status=$?
+    [ $status = 1 ] || fail "$way: exit status $status: $(cat "$work/$name.log")"
+    grep -q 'p.h5: was .* while the job was using it' "$work/$name.log" || fail "$way: $(cat "$work/$name.log")"
+    [ "$(grep -c '^tandem:' "$work/$name.log")" = 1 ] || fail "$way: more than one message: $(cat "$work/$name.log")"
+    cp "$work/right.h5" "$work/p.h5"
+    start "$name"
+    wait $pid || fail "after $way: $(cat "$work/$name.log")"
+    same whole "$name"
+done
+echo "a file that changes ends the job"
