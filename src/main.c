@@ -17,6 +17,7 @@
 #include "output/output.h"
 #include "plan/plan.h"
 #include "plan/tables.h"
+#include "report/report.h"
 #include "roles/check.h"
 #include "roles/run.h"
 #include "roles/stop.h"
@@ -277,6 +278,37 @@ static int command_merge(const struct usage *usage, int argc, char **argv)
     return status == 0 ? EXIT_DONE : ended(status, &e);
 }
 
+/* ---- report --------------------------------------------------------------------------------- */
+
+struct report_command {
+    const char *html;
+};
+
+static const struct option_row report_rows[] = {
+    {"html", "FILE.html", "one page with charts instead, for a browser; replaces the file",
+     OPTION_TEXT, AT(report_command, html)},
+    NO_MORE,
+};
+
+static int command_report(const struct usage *usage, int argc, char **argv)
+{
+    struct err e = {{0}};
+    struct report_command o = {.html = NULL};
+    struct stats s;
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0)
+        status = stats_read(&s, operands[0], &e);
+    if (status != 0)
+        return ended(status, &e);
+    if (o.html)
+        status = report_file(&s, o.html, &e);
+    else
+        report_text(&s, stdout);
+    stats_free(&s);
+    return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
+}
+
 /* ---- generate ------------------------------------------------------------------------------- */
 
 static const struct option_row generate_rows[] = {
@@ -394,6 +426,9 @@ static const struct command commands[] = {
     {{"merge", "JOB.yaml", 1, 1, "HDF5 files of what a job that is not done has finished so far",
       NULL, merge_rows},
      command_merge},
+    {{"report", "OUTPUT.h5", 1, 1, "lengths, speed over time, failures, and where the time went",
+      NULL, report_rows},
+     command_report},
     {{"plan", "[MODEL]", 0, 1,
       "what a model needs on a cluster, from its config.json alone, and the best layouts",
       "MODEL is a directory with config.json, or one of step3, deepseek-v3, kimi-k2, qwen3-235b, "

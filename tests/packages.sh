@@ -42,15 +42,20 @@ done
 
 if ! command -v apt-get >/dev/null; then
     cat <<END
-Some libraries are missing (make info lists them), and this is not Debian or Ubuntu. On Fedora, RHEL:
-    gcc make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel
-    libcmocka-devel python3-h5py (tests)
+Some libraries are missing (make info lists them), and this is not Debian or Ubuntu. As root, one of these, which also
+have what the tests need; then repeat the command:
+    Fedora    dnf install gcc gcc-c++ make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-jinja2
+    RHEL 9    dnf install epel-release && dnf config-manager --set-enabled crb   and then the line of Fedora
+    openSUSE  zypper install gcc gcc-c++ make pkgconf openmpi4-devel hdf5-devel libyaml-devel libjansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-Jinja2
+    Arch      pacman -S --needed gcc make pkgconf openmpi hdf5 libyaml jansson pcre2 zlib cmocka python-h5py python-jinja
+    conda     conda install -c conda-forge c-compiler cxx-compiler make pkg-config openmpi hdf5 libyaml jansson pcre2 zlib cmocka h5py jinja2
+On Fedora and RHEL mpicc is found after:  module load mpi/openmpi-x86_64
 END
     exit 1
 fi
 if [ -n "$print" ] || [ "$(id -u)" != 0 ]; then
     echo "Please install what is missing, then repeat the command:"
-    echo "    sudo apt-get install -y --no-install-recommends$packages"
+    echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages"
     exit 1
 fi
 echo "Installing$packages"

@@ -1,0 +1,308 @@
+#include "report/stats.h"
+
+#include "base/mem.h"
+#include "data/column.h"
+#include "data/h5.h"
+#include "output/merge.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROWS 4096 /* read at once */
+
+/* ---- columns -------------------------------------------------------------------------------- */
+
+enum { FINISH, ERROR, PROMPT_TOKENS, TOKEN_COUNT, ADMITTED, FIRST, LAST, COLUMNS };
+
+static const struct {
+    const char *name;
+    enum column_kind kind;
+} columns[COLUMNS] = {
+    [FINISH] = {"finish", COLUMN_STRINGS},
+    [ERROR] = {"error", COLUMN_STRINGS},
+    [PROMPT_TOKENS] = {"prompt_tokens", COLUMN_INTEGERS},
+    [TOKEN_COUNT] = {"token_count", COLUMN_INTEGERS},
+    [ADMITTED] = {"admitted", COLUMN_REALS},
+    [FIRST] = {"first_token", COLUMN_REALS},
+    [LAST] = {"last_token", COLUMN_REALS},
+};
+
+struct table_file {
+    const char *path;
+    hid_t file;
+    struct column *column[COLUMNS];
+    size_t rows;
+};
+
+static int open_column(struct table_file *t, struct column **out, const char *name,
+                       enum column_kind kind, struct err *e)
+{
+    if (column_open(out, t->file, t->path, name, e) != 0)
+        return -1;
+    if (column_kind(*out) != kind)
+        return err_set(e, "%s: dataset \"%s\" has %s; the file is not a completions file", t->path,
+                       name, column_describe(*out));
+    if (t->rows != SIZE_MAX && column_count(*out) != t->rows)
+        return err_set(e, "%s: dataset \"%s\" has %zu rows, others have %zu", t->path, name,
+                       column_count(*out), t->rows);
+    t->rows = column_count(*out);
+    return 0;
+}
+
+static void close_table(struct table_file *t)
+{
+    for (int i = 0; i < COLUMNS; i++)
+        column_close(t->column[i]);
+    if (t->file >= 0)
+        H5Fclose(t->file);
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+struct chunk {
+    size_t begin, n;
+    int64_t prompt_tokens[ROWS], token_count[ROWS];
+    double admitted[ROWS], first[ROWS], last[ROWS];
+};
+
+static int read_chunk(struct table_file *t, struct chunk *c, size_t begin, struct err *e)
+{
+    c->begin = begin;
+    c->n = t->rows - begin < ROWS ? t->rows - begin : ROWS;
+    if (column_integers(t->column[PROMPT_TOKENS], begin, c->n, c->prompt_tokens, e) != 0 ||
+        column_integers(t->column[TOKEN_COUNT], begin, c->n, c->token_count, e) != 0 ||
+        column_reals(t->column[ADMITTED], begin, c->n, c->admitted, e) != 0 ||
+        column_reals(t->column[FIRST], begin, c->n, c->first, e) != 0 ||
+        column_reals(t->column[LAST], begin, c->n, c->last, e) != 0)
+        return -1;
+    return 0;
+}
+
+/* "prompt 17: has 900 tokens" and "prompt 3: has 4000 tokens" are one reason. */
+static void add_reason(struct stats *s, const char *text)
+{
+    char plain[sizeof s->reasons->text];
+    size_t n = 0;
+    for (const char *c = text; *c && n < sizeof plain - 1; c++) {
+        bool digit = isdigit((unsigned char)*c);
+        if (!digit)
+            plain[n++] = *c;
+        else if (n == 0 || plain[n - 1] != 'N')
+            plain[n++] = 'N';
+    }
+    plain[n] = 0;
+    size_t i = 0;
+    while (i < s->n_reasons && strcmp(s->reasons[i].text, plain) != 0)
+        i++;
+    if (i == STATS_REASONS)
+        i--; /* the last one stands for all that did not fit */
+    if (i == s->n_reasons)
+        snprintf(s->reasons[s->n_reasons++].text, sizeof plain, "%s",
+                 i == STATS_REASONS - 1 ? "other reasons" : plain);
+    s->reasons[i].count++;
+}
+
+static int add_finish(struct stats *s, struct table_file *t, size_t row, struct err *e)
+{
+    char *text, *why;
+    size_t bytes;
+    if (column_string(t->column[FINISH], row, &text, &bytes, e) != 0)
+        return -1;
+    bool error = strcmp(text, "error") == 0;
+    s->stop += strcmp(text, "stop") == 0;
+    s->length += strcmp(text, "length") == 0;
+    s->errors += error;
+    free(text);
+    if (!error)
+        return 0;
+    if (column_string(t->column[ERROR], row, &why, &bytes, e) != 0)
+        return -1;
+    add_reason(s, why);
+    free(why);
+    return 0;
+}
+
+static int first_pass(struct stats *s, struct table_file *t, struct chunk *c, struct err *e)
+{
+    for (size_t begin = 0; begin < t->rows; begin += ROWS) {
+        if (read_chunk(t, c, begin, e) != 0)
+            return -1;
+        for (size_t i = 0; i < c->n; i++) {
+            if (add_finish(s, t, begin + i, e) != 0)
+                return -1;
+            s->rows++;
+            s->prompt_tokens += (uint64_t)c->prompt_tokens[i];
+            s->tokens += (uint64_t)c->token_count[i];
+            if (!(c->admitted[i] > 0) || c->token_count[i] <= 0)
+                continue;
+            s->begin = s->begin == 0 ? c->admitted[i] : fmin(s->begin, c->admitted[i]);
+            s->end = fmax(s->end, c->last[i]);
+            histogram_add(&s->prompt_length, (double)c->prompt_tokens[i]);
+            histogram_add(&s->length_of, (double)c->token_count[i]);
+            histogram_add(&s->first_token, c->first[i] - c->admitted[i]);
+            if (c->token_count[i] > 1)
+                histogram_add(&s->per_token,
+                              (c->last[i] - c->first[i]) / (double)(c->token_count[i] - 1));
+        }
+    }
+    s->other = s->rows - s->stop - s->length - s->errors;
+    return 0;
+}
+
+/* Adds `amount`, spread evenly over the time from .. to, to the points of a curve; each point gets
+ * its share in seconds of the point. */
+static void spread(double *curve, const struct stats *s, double from, double to, double amount)
+{
+    double width = stats_seconds(s) / STATS_TIMES, a = (from - s->begin) / width,
+           b = (to - s->begin) / width;
+    if (!(width > 0))
+        return;
+    if (b - a < 1e-9) /* all at once */
+        b = a + 1e-9;
+    for (int i = (int)fmax(a, 0); i < STATS_TIMES && i < b; i++) {
+        double part = fmin(b, i + 1) - fmax(a, i);
+        if (part > 0)
+            curve[i] += amount * part / (b - a);
+    }
+}
+
+/* Curves need the job's whole time, known after the first pass. */
+static int second_pass(struct stats *s, struct table_file *t, struct chunk *c, struct err *e)
+{
+    double width = stats_seconds(s) / STATS_TIMES;
+    for (size_t begin = 0; begin < t->rows; begin += ROWS) {
+        if (read_chunk(t, c, begin, e) != 0)
+            return -1;
+        for (size_t i = 0; i < c->n; i++) {
+            if (!(c->admitted[i] > 0) || c->token_count[i] <= 0)
+                continue;
+            spread(s->rate, s, c->first[i], c->last[i], (double)c->token_count[i]);
+            spread(s->running, s, c->admitted[i], c->last[i], c->last[i] - c->admitted[i]);
+        }
+    }
+    for (int i = 0; width > 0 && i < STATS_TIMES; i++) {
+        s->rate[i] /= width;
+        s->running[i] /= width;
+    }
+    return 0;
+}
+
+/* ---- the steps file ------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum column_kind kind;
+} step_columns[] = {
+    {"rank", COLUMN_INTEGERS},   {"steps", COLUMN_INTEGERS}, {"rows", COLUMN_INTEGERS},
+    {"attention", COLUMN_REALS}, {"ffn", COLUMN_REALS},      {"exchange", COLUMN_REALS},
+    {"wait", COLUMN_REALS},      {"total", COLUMN_REALS},    {"longest", COLUMN_REALS}};
+#define STEP_COLUMNS  (sizeof step_columns / sizeof *step_columns)
+#define STEP_INTEGERS 3
+
+static struct stats_rank *find_rank(struct stats *s, int32_t rank)
+{
+    size_t i = 0;
+    while (i < s->n_ranks && s->ranks[i].rank < rank)
+        i++;
+    if (i < s->n_ranks && s->ranks[i].rank == rank)
+        return &s->ranks[i];
+    s->ranks = mem_resize(s->ranks, s->n_ranks + 1, sizeof *s->ranks);
+    memmove(&s->ranks[i + 1], &s->ranks[i], (s->n_ranks - i) * sizeof *s->ranks);
+    s->ranks[i] = (struct stats_rank){.rank = rank};
+    s->n_ranks++;
+    return &s->ranks[i];
+}
+
+static int read_steps(struct stats *s, struct column *const *c, size_t rows, struct err *e)
+{
+    for (size_t row = 0; row < rows; row++) {
+        int64_t whole[STEP_INTEGERS];
+        double real[STEP_COLUMNS];
+        for (size_t i = 0; i < STEP_COLUMNS; i++)
+            if ((i < STEP_INTEGERS ? column_integers(c[i], row, 1, &whole[i], e)
+                                   : column_reals(c[i], row, 1, &real[i], e)) != 0)
+                return -1;
+        struct stats_rank *r = find_rank(s, (int32_t)whole[0]);
+        r->steps += (uint64_t)whole[1];
+        r->rows += (uint64_t)whole[2];
+        r->attention += real[3];
+        r->ffn += real[4];
+        r->exchange += real[5];
+        r->wait += real[6];
+        r->total += real[7];
+        r->longest = fmax(r->longest, real[8]);
+    }
+    return 0;
+}
+
+static int open_steps(struct stats *s, const char *main_path, struct err *e)
+{
+    char *path = merge_sibling(main_path, "steps");
+    struct table_file t = {.path = path, .file = -1, .rows = SIZE_MAX};
+    struct column *c[STEP_COLUMNS] = {NULL};
+    int status = 0;
+    if (access(path, R_OK) == 0) {
+        status = h5_open(&t.file, path, e);
+        for (size_t i = 0; status == 0 && i < STEP_COLUMNS; i++)
+            status = open_column(&t, &c[i], step_columns[i].name, step_columns[i].kind, e);
+        if (status == 0)
+            status = read_steps(s, c, t.rows, e);
+    }
+    for (size_t i = 0; i < STEP_COLUMNS; i++)
+        column_close(c[i]);
+    close_table(&t);
+    free(path);
+    return status;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static char *attribute(hid_t file, const char *name)
+{
+    char *text = h5_get_string(file, name);
+    return text ? text : mem_string("");
+}
+
+int stats_read(struct stats *s, const char *path, struct err *e)
+{
+    struct table_file t = {.path = path, .file = -1, .rows = SIZE_MAX};
+    struct chunk *c = mem_new(1, sizeof *c);
+    *s = (struct stats){.path = mem_string(path)};
+    int status = h5_open(&t.file, path, e);
+    for (int i = 0; status == 0 && i < COLUMNS; i++)
+        status = open_column(&t, &t.column[i], columns[i].name, columns[i].kind, e);
+    if (status == 0) {
+        s->job = attribute(t.file, "job");
+        s->version = attribute(t.file, "tandem_version");
+        s->ranks_text = attribute(t.file, "ranks");
+        status = first_pass(s, &t, c, e);
+    }
+    if (status == 0)
+        status = second_pass(s, &t, c, e);
+    if (status == 0)
+        status = open_steps(s, path, e);
+    close_table(&t);
+    free(c);
+    if (status != 0)
+        stats_free(s);
+    return status;
+}
+
+void stats_free(struct stats *s)
+{
+    free(s->path);
+    free(s->job);
+    free(s->version);
+    free(s->ranks_text);
+    free(s->ranks);
+    *s = (struct stats){0};
+}
+
+double stats_seconds(const struct stats *s)
+{
+    return s->end > s->begin ? s->end - s->begin : 0;
+}

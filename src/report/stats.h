@@ -1,0 +1,51 @@
+/* stats.h - what a finished output says about its job: read once, in the memory of a few charts.
+ *
+ * From the columns of the completions file and of its *.steps.h5, as anyone could read them with
+ * h5py. One process and thread.
+ */
+#ifndef TANDEM_REPORT_STATS_H
+#define TANDEM_REPORT_STATS_H
+
+#include "base/err.h"
+#include "report/histogram.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define STATS_TIMES   120 /* points of a curve over the job's time */
+#define STATS_REASONS 16  /* different reasons of failed prompts that are told apart */
+
+struct stats_reason {
+    char text[120]; /* numbers in it are written as N */
+    uint64_t count;
+};
+
+/* Seconds of one rank, summed over its steps. */
+struct stats_rank {
+    int32_t rank;
+    uint64_t steps, rows;
+    double attention, ffn, exchange, wait, total, longest;
+};
+
+struct stats {
+    char *path, *job, *version, *ranks_text; /* attributes; "" when there are none */
+    uint64_t rows, stop, length, errors, other;
+    uint64_t prompt_tokens, tokens;
+    double begin, end; /* first admission, last token; seconds since the epoch */
+    struct histogram prompt_length, length_of, first_token, per_token;
+    double rate[STATS_TIMES];    /* completion tokens a second */
+    double running[STATS_TIMES]; /* sequences under way */
+    struct stats_reason reasons[STATS_REASONS];
+    size_t n_reasons;
+    struct stats_rank *ranks; /* [n_ranks], by rank; none without a steps file */
+    size_t n_ranks;
+};
+
+/* -1: not a completions file, or it cannot be read. A steps file that is not there is none. */
+int stats_read(struct stats *s, const char *path, struct err *e);
+void stats_free(struct stats *s);
+
+/* Seconds from the first admission to the last token. */
+double stats_seconds(const struct stats *s);
+
+#endif
