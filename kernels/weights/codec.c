@@ -170,22 +170,12 @@ static void decode(const struct weight_part *w, size_t row, float *to)
     }
 }
 
-/* Where row `row` of the part is stored. */
-static size_t stored_row(const struct weight_part *w, size_t row)
-{
-    size_t whole = w->row0 + row, half = w->pairs / 2;
-    if (!half)
-        return whole;
-    size_t in = whole % w->pairs;
-    return whole - in + in % half * 2 + in / half;
-}
-
 void weight_row(const struct weight_part *w, size_t row, float *to)
 {
     if (w->codec->numbers)
-        w->codec->numbers(w, stored_row(w, row), w->col0, w->k, to);
+        w->codec->numbers(w, w->row0 + row, w->col0, w->k, to);
     else
-        decode(w, stored_row(w, row), to);
+        decode(w, w->row0 + row, to);
 }
 
 static float step_int8(const float *row, size_t k)
@@ -231,7 +221,7 @@ void weight_row_grouped(const struct weight_part *w, enum weight_keep keep,
                         struct form_group *groups, float *scratch)
 {
     if (keep == WEIGHT_KEEP) {
-        size_t whole = stored_row(w, row), n = form_groups(w->k, f->inner);
+        size_t whole = w->row0 + row, n = form_groups(w->k, f->inner);
         codes_of(w, whole, w->col0, w->k, codes);
         for (size_t i = 0; i < n; i++)
             w->codec->group(w, whole, w->col0 + i * f->inner, &groups[i]);
@@ -274,10 +264,10 @@ void weight_row_kept(const struct weight_part *w, enum weight_keep keep, size_t 
 
 void weight_row_f8(const struct weight_part *w, size_t row, uint8_t *codes)
 {
-    memcpy(codes, codec_block(w, stored_row(w, row), w->col0), w->k);
+    memcpy(codes, codec_block(w, w->row0 + row, w->col0), w->k);
 }
 
 float weight_scale(const struct weight_part *w, size_t row, size_t column)
 {
-    return codec_scale(w, stored_row(w, row), w->col0 + column);
+    return codec_scale(w, w->row0 + row, w->col0 + column);
 }

@@ -34,10 +34,6 @@ struct weight_part {
     const void *zero; /* packed zero points; NULL: symmetric */
     size_t zero_stride;
 
-    /* Rows of every `pairs`, a head, are stored 0, pairs/2, 1, pairs/2 + 1, ... (GGUF of llama); 0:
-     * in order. */
-    size_t pairs;
-
     /* The part: outputs and inputs (either may be 0), and where it begins in the whole. */
     size_t n, k, row0, col0;
 };

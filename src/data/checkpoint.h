@@ -30,8 +30,6 @@ struct tensor {
     const char *dtype_text; /* as written in the file: "BF16" */
     int dims;               /* 0: a scalar, of one element */
     size_t shape[TENSOR_MAX_DIMS];
-    /* Rows of every `pairs` (a head) are stored 0, pairs/2, 1, pairs/2 + 1, ...; 0: in order. */
-    size_t pairs;
     const void *data; /* aligned to the element where known */
     size_t bytes;     /* = elements x dtype_size(dtype) where known */
 };

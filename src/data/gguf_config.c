@@ -215,10 +215,13 @@ static void put_factors(struct builder *b)
     put(b, "rope_scaling", json_pack("{s:s, s:o}", "rope_type", "factors", "factors", factors));
 }
 
-static void put_llama(struct builder *b)
+/* And qwen3. */
+static void put_llama(struct builder *b, enum gguf_arch arch)
 {
     put_llama_like(b);
     put_integer(b, "intermediate_size", integer(b, "feed_forward_length", -1));
+    if (arch == GGUF_LLAMA)
+        put(b, "rope_interleaved", json_true());
     if (integer(b, "expert_count", 0))
         wrong(b, "expert_count", "experts are not supported in this architecture");
     put_factors(b);
@@ -344,7 +347,8 @@ static void put_step35_experts(struct builder *b, int64_t trunk)
 
 static void put_step35(struct builder *b, char note[256])
 {
-    static const char *const yes[] = {"use_qk_norm", "zero_centered", "use_head_wise_attn_gate"};
+    static const char *const yes[] = {"use_qk_norm", "zero_centered", "use_head_wise_attn_gate",
+                                      "norm_gains_stored_whole"};
     int64_t blocks = integer(b, "block_count", -1), mtp = integer(b, "nextn_predict_layers", 0);
     int64_t trunk = blocks - mtp;
     if (trunk < 1) {
@@ -408,6 +412,6 @@ int gguf_view_config(struct gguf_view *v, enum gguf_arch arch, struct err *e)
     else if (arch == GGUF_QWEN3MOE)
         put_qwen3moe(&b);
     else
-        put_llama(&b);
+        put_llama(&b, arch);
     return b.failed ? -1 : 0;
 }

@@ -14,8 +14,6 @@
 
 enum change {
     AS_IS,
-    NORM,    /* step35: minus 1 */
-    HEADS,   /* llama: rows in pairs */
     EXPERTS, /* [E][..][..], in pieces for every expert unless the family stacks them */
     IGNORED, /* its content is in the config */
     QKV,     /* rows of q, then k, then v */
@@ -31,20 +29,20 @@ static const struct rule {
 } model_rules[] =
     {
         {"token_embd.weight", "model.embed_tokens.weight", ALL, AS_IS},
-        {"output_norm.weight", "model.norm.weight", ALL, NORM},
+        {"output_norm.weight", "model.norm.weight", ALL, AS_IS},
         {"output.weight", "lm_head.weight", ALL, AS_IS},
         {"rope_freqs.weight", "", GGUF_LLAMA | GGUF_STEP35, IGNORED},
 },
   layer_rules[] = {
-      {"attn_norm.weight", "input_layernorm.weight", ALL, NORM},
-      {"ffn_norm.weight", "post_attention_layernorm.weight", ALL, NORM},
-      {"attn_q.weight", "self_attn.q_proj.weight", ALL, HEADS},
-      {"attn_k.weight", "self_attn.k_proj.weight", ALL, HEADS},
+      {"attn_norm.weight", "input_layernorm.weight", ALL, AS_IS},
+      {"ffn_norm.weight", "post_attention_layernorm.weight", ALL, AS_IS},
+      {"attn_q.weight", "self_attn.q_proj.weight", ALL, AS_IS},
+      {"attn_k.weight", "self_attn.k_proj.weight", ALL, AS_IS},
       {"attn_v.weight", "self_attn.v_proj.weight", ALL, AS_IS},
       {"attn_qkv.weight", "self_attn.", QWEN | GGUF_STEP35, QKV},
       {"attn_output.weight", "self_attn.o_proj.weight", ALL, AS_IS},
-      {"attn_q_norm.weight", "self_attn.q_norm.weight", QWEN | GGUF_STEP35, NORM},
-      {"attn_k_norm.weight", "self_attn.k_norm.weight", QWEN | GGUF_STEP35, NORM},
+      {"attn_q_norm.weight", "self_attn.q_norm.weight", QWEN | GGUF_STEP35, AS_IS},
+      {"attn_k_norm.weight", "self_attn.k_norm.weight", QWEN | GGUF_STEP35, AS_IS},
       {"attn_gate.weight", "self_attn.g_proj.weight", GGUF_STEP35, AS_IS},
       {"ffn_gate.weight", "mlp.gate_proj.weight", ALL, AS_IS},
       {"ffn_up.weight", "mlp.up_proj.weight", ALL, AS_IS},
@@ -62,10 +60,10 @@ static const struct rule {
       {"ffn_gate_shexp.weight", "share_expert.gate_proj.weight", GGUF_STEP35, AS_IS},
       {"ffn_up_shexp.weight", "share_expert.up_proj.weight", GGUF_STEP35, AS_IS},
       {"ffn_down_shexp.weight", "share_expert.down_proj.weight", GGUF_STEP35, AS_IS},
-      {"nextn.enorm.weight", "enorm.weight", GGUF_STEP35, NORM},
-      {"nextn.hnorm.weight", "hnorm.weight", GGUF_STEP35, NORM},
+      {"nextn.enorm.weight", "enorm.weight", GGUF_STEP35, AS_IS},
+      {"nextn.hnorm.weight", "hnorm.weight", GGUF_STEP35, AS_IS},
       {"nextn.eh_proj.weight", "eh_proj.weight", GGUF_STEP35, AS_IS},
-      {"nextn.shared_head_norm.weight", "transformer.shared_head.norm.weight", GGUF_STEP35, NORM},
+      {"nextn.shared_head_norm.weight", "transformer.shared_head.norm.weight", GGUF_STEP35, AS_IS},
       {"nextn.shared_head_head.weight", "transformer.shared_head.output.weight", GGUF_STEP35,
        AS_IS},
 };
@@ -178,40 +176,6 @@ static int add_qkv(const struct naming *n)
     return 0;
 }
 
-/* Plain weights of a norm, without the 1 that conversion added. */
-static int add_norm(const struct naming *n)
-{
-    struct gguf_view *v = n->v;
-    if (n->t->dims != 1 || !n->t->codec->numbers)
-        return wrong(n, "wanted one row of numbers");
-    size_t width = n->t->shape[0];
-    float *values = mem_new(width, sizeof *values);
-    const struct weight_part p = {.codec = n->t->codec, .data = n->t->data, .stride = width};
-    n->t->codec->numbers(&p, 0, 0, width, values);
-    for (size_t i = 0; i < width; i++)
-        values[i] -= 1;
-    v->made = mem_resize(v->made, v->n_made + 1, sizeof *v->made);
-    v->made[v->n_made++] = values;
-    struct tensor *t = add(v, n->t, hf_name(n, n->rule->hf, 0, ""));
-    t->codec = &codec_f32;
-    t->dtype = DTYPE_F32;
-    t->dtype_text = "F32";
-    t->data = values;
-    t->bytes = width * sizeof *values;
-    return 0;
-}
-
-static int add_heads(const struct naming *n)
-{
-    struct tensor *t = add(n->v, n->t, hf_name(n, n->rule->hf, 0, ""));
-    if (n->arch != GGUF_LLAMA)
-        return 0;
-    t->pairs = config_at(n, "head_dim");
-    if (t->dims != 2 || t->pairs < 2 || t->pairs % 2 || t->shape[0] % t->pairs)
-        return wrong(n, "its rows are not whole heads");
-    return 0;
-}
-
 static int add_named(const struct naming *n)
 {
     switch (n->rule->change) {
@@ -223,12 +187,6 @@ static int add_named(const struct naming *n)
         return add_experts(n, true);
     case QKV:
         return add_qkv(n);
-    case HEADS:
-        return add_heads(n);
-    case NORM:
-        if (n->arch == GGUF_STEP35)
-            return add_norm(n);
-        break;
     case AS_IS:
         break;
     }

@@ -32,9 +32,6 @@ void gguf_view_close(struct gguf_view *v)
         return;
     for (size_t i = 0; i < v->count; i++)
         free((char *)v->tensors[i].name);
-    for (size_t i = 0; i < v->n_made; i++)
-        free(v->made[i]);
-    free(v->made);
     free(v->tensors);
     json_decref(v->config);
     gguf_close(v->file);

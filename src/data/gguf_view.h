@@ -2,10 +2,10 @@
  *
  * GGUF has names, metadata and a tokenizer of its own for the same model. This view gives them back
  * as config.json, tokenizer.json and tokenizer_config.json would say them, and the tensors under
- * their names there, so that nothing above knows where a model came from. What conversion changed is
- * undone: stacked experts and fused projections are listed one by one (no byte is copied), the rows
- * of llama's q and k, which GGUF keeps in pairs, are marked (struct tensor: pairs), step35's norms
- * lose the 1 that was added.
+ * their names there, so that nothing above knows where a model came from. Stacked experts and fused
+ * projections are listed one by one; no byte is copied. What conversion changed is said in the
+ * config: llama's q and k have their rows in pairs (rope_interleaved), step35's norms hold the 1
+ * that is elsewhere added to them (norm_gains_stored_whole), llama3's scaling is a list of factors.
  *
  * Architectures: llama, qwen3, qwen3moe, step35. Tensors or keys of them that would change the
  * result and are not known are refused by name.
@@ -24,8 +24,6 @@ struct gguf_view {
     json_t *config;         /* as config.json */
     struct tensor *tensors; /* in the order of the file */
     size_t count, room;
-    float **made; /* values that are not the file's: norms of step35 */
-    size_t n_made;
     char note[256]; /* what was repaired, for the user; empty: nothing */
 };
 

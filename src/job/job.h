@@ -25,6 +25,9 @@ enum exchange_kind {
     EXCHANGE_MPI,
     EXCHANGE_NCCL
 };
+/* As they are in the checkpoint; integers of 8 bits, one scale a row; of 4 bits, in groups of 32. */
+enum job_weights { JOB_WEIGHTS_KEEP, JOB_WEIGHTS_INT8, JOB_WEIGHTS_INT4 };
+
 enum tri { TRI_AUTO, TRI_FALSE, TRI_TRUE };
 
 /* A stop token: by id, or by its text in the vocabulary (id is found when the tokenizer is open).
@@ -85,7 +88,7 @@ struct job {
         enum dtype kv_cache;    /* precision.kv_cache: bf16 (default), f32, fp8 */
         enum dtype dispatch;    /* precision.dispatch, rows to the FFN: bf16 (default), f32, fp8 */
         enum dtype combine;     /* precision.combine, partial sums back: f32 (default), bf16 */
-        bool int8_weights;      /* precision.weights: keep (default), int8 */
+        enum job_weights weights; /* precision.weights: keep (default), int8, int4 */
     } precision;
 
     struct {

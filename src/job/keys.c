@@ -30,7 +30,8 @@ static const struct choice wide[] = {{"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {
 static const struct choice narrow[] = {
     {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {"fp8", DTYPE_F8E4M3}, {NULL, 0}};
 static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 0}};
-static const struct choice weights[] = {{"keep", false}, {"int8", true}, {NULL, 0}};
+static const struct choice weights[] = {
+    {"keep", JOB_WEIGHTS_KEEP}, {"int8", JOB_WEIGHTS_INT8}, {"int4", JOB_WEIGHTS_INT4}, {NULL, 0}};
 
 enum { RANKS_MAX = 65536, ROWS_MAX = 1 << 20 };
 #define TOKENS_MAX 0x1p30
@@ -124,8 +125,8 @@ const struct key keys[] = {
      .help = "rows on their way to the FFN ranks: bf16, f32 or fp8"},
     {"precision", "combine", KEY_CHOICE, IN(precision.combine), PRESET("f32"), .choices = wide,
      .help = "partial sums on their way back: f32 or bf16"},
-    {"precision", "weights", KEY_BOOL, IN(precision.int8_weights), PRESET("keep"),
-     .choices = weights, .help = "keep: as in the checkpoint; int8: quantized while they are read"},
+    {"precision", "weights", KEY_CHOICE, IN(precision.weights), PRESET("keep"), .choices = weights,
+     .help = "keep: as in the checkpoint; int8, int4: quantized while they are read"},
 
     {"schedule", "slots", KEY_INT, IN(schedule.slots), PRESET("16"), RANGE(1, ROWS_MAX),
      .help = "sequences an attention rank decodes at once"},

@@ -33,10 +33,8 @@ static struct weight_part matrix(const struct model *m, const struct checkpoint 
                                  enum model_tensor kind, size_t layer, size_t expert)
 {
     const struct tensor *scale, *t = model_tensor(m, c, kind, layer, &scale);
-    struct weight_part p = {.codec = t->codec,
-                            .pairs = t->pairs,
-                            .n = t->shape[t->dims - 2],
-                            .k = t->shape[t->dims - 1]};
+    struct weight_part p = {
+        .codec = t->codec, .n = t->shape[t->dims - 2], .k = t->shape[t->dims - 1]};
     p.stride = p.k;
     p.data = (const char *)t->data + mem_mul(expert, weight_data_bytes(&p, p.n));
     if (scale) {

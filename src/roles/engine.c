@@ -154,7 +154,10 @@ static struct forward_parts forward_parts(struct engine *g)
 
 static enum weight_keep keep(const struct engine *g)
 {
-    return g->in->job.precision.int8_weights ? WEIGHT_INT8 : WEIGHT_KEEP;
+    static const enum weight_keep keep[] = {[JOB_WEIGHTS_KEEP] = WEIGHT_KEEP,
+                                            [JOB_WEIGHTS_INT8] = WEIGHT_INT8,
+                                            [JOB_WEIGHTS_INT4] = WEIGHT_INT4};
+    return keep[g->in->job.precision.weights];
 }
 
 /* All but the KV cache, which gets what is left. */

@@ -265,7 +265,10 @@ static double roof_seconds(const struct bench *b, double bandwidth, double peak,
                            double context)
 {
     struct roof r = {bandwidth, peak, 0};
-    double bytes = b->in.job.precision.int8_weights ? 1 : b->in.model.fp8_blocks ? 1 : 2;
+    double bytes = b->in.job.precision.weights == JOB_WEIGHTS_INT4   ? 0.625
+                   : b->in.job.precision.weights == JOB_WEIGHTS_INT8 ? 1
+                   : b->in.model.fp8_blocks                          ? 1
+                                                                     : 2;
     for (size_t l = 0; l < b->in.model.layers; l++)
         add_layer(&r, b, l, n, context, bytes);
     add_linear(&r, n, (double)b->in.model.vocab, (double)b->in.model.hidden, 2);

@@ -47,7 +47,7 @@ static void defaults(void **state)
     assert_int_equal(job.precision.kv_cache, DTYPE_BF16);
     assert_int_equal(job.precision.dispatch, DTYPE_BF16);
     assert_int_equal(job.precision.combine, DTYPE_F32);
-    assert_false(job.precision.int8_weights);
+    assert_int_equal(job.precision.weights, JOB_WEIGHTS_KEEP);
     assert_int_equal(job.schedule.slots, 16);
     assert_int_equal(job.schedule.prefill_chunk, 256);
     assert_int_equal(job.schedule.max_context, 0);
@@ -107,7 +107,7 @@ static void check_everything(const struct job *job)
     assert_int_equal(job->precision.kv_cache, DTYPE_F8E4M3);
     assert_int_equal(job->precision.dispatch, DTYPE_F8E4M3);
     assert_int_equal(job->precision.combine, DTYPE_BF16);
-    assert_true(job->precision.int8_weights);
+    assert_int_equal(job->precision.weights, JOB_WEIGHTS_INT8);
     assert_int_equal(job->schedule.slots, 5);
     assert_int_equal(job->schedule.prefill_chunk, 64);
     assert_int_equal(job->schedule.max_context, 4096);

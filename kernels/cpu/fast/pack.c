@@ -268,7 +268,7 @@ struct weight *fast_table_create(struct device *d, const struct weight_part *p)
     w->table = true;
     w->n = p->n;
     w->k = p->k;
-    if (p->codec->block_bytes && !p->scale && !p->pairs && p->k == p->stride) {
+    if (p->codec->block_bytes && !p->scale && p->k == p->stride) {
         size_t bytes = weight_data_bytes(p, p->n);
         w->data = mem_aligned(bytes, 1);
         if (bytes)
