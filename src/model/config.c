@@ -12,7 +12,8 @@
 void config_open(struct config *c, const char *file, const char *inside, const json_t *fields,
                  struct err *e)
 {
-    *c = (struct config){file, inside, fields, json_object(), e};
+    *c = (struct config){
+        .file = file, .inside = inside, .fields = fields, .seen = json_object(), .e = e};
     if (!c->seen)
         die("out of memory while reading %s", file);
 }
@@ -139,6 +140,14 @@ void config_ignore(struct config *c, const char *const *fields)
         config_get(c, *fields);
 }
 
+static bool is_ignored(const struct config *c, const char *field)
+{
+    for (const char *const *name = c->ignore; name && *name; name++)
+        if (strcmp(*name, field) == 0)
+            return true;
+    return false;
+}
+
 void config_finish(struct config *c)
 {
     const char *field;
@@ -148,7 +157,7 @@ void config_finish(struct config *c)
     json_object_foreach(fields, field, value)
     {
         char text[TEXT_MAX];
-        if (!json_object_get(c->seen, field))
+        if (!json_object_get(c->seen, field) && !is_ignored(c, field))
             config_wrong(c, field,
                          "(%s) is unknown: it could change what the model computes, so it is not "
                          "ignored; remove it if it does not",

@@ -20,6 +20,7 @@ struct config {
     const json_t *fields; /* borrowed */
     json_t *seen;         /* names asked for; owned */
     struct err *e;        /* empty text: nothing wrong yet */
+    const char *const *ignore; /* names that config_finish() lets pass; NULL-terminated, or NULL */
 };
 
 /* e->text must be empty or hold the error of a config read before. `fields` must be an object and

@@ -1,94 +1,78 @@
-/* family.h - what a model family is: its config fields and its tensors.
+/* family.h - what a model family is: its config fields and the names of its tensors.
  *
  * One constant table per family, in its own file; the rest of the program sees only struct model
- * and enum model_tensor. A new family of the same building blocks is one new file and one line in
- * family.c. Pure functions of constant tables; any rank and thread.
+ * and enum model_tensor. A new family of known mechanisms is one new file and one line in family.c.
+ * Pure functions of constant tables; any rank and thread.
  */
 #ifndef TANDEM_MODEL_FAMILY_H
 #define TANDEM_MODEL_FAMILY_H
 
+#include "base/dtype.h"
 #include "model/config.h"
 #include "model/model.h"
 
 #define FAMILY_NAME_MAX 160 /* bytes of a tensor name */
 #define FAMILY_BLOCK    128 /* rows and columns of a block of FP8 weights */
 
-/* A size that a tensor's shape is made of. */
-enum tensor_dim {
-    DIM_VOCAB,
-    DIM_HIDDEN,
-    DIM_Q_RANK,
-    DIM_Q_WIDTH,  /* heads x head_dim */
-    DIM_KV_WIDTH, /* kv_heads x head_dim */
-    DIM_DENSE,    /* intermediate size of a dense MLP */
-    DIM_EXPERTS,
-    DIM_EXPERT, /* intermediate size of a routed expert */
-    DIM_SHARED, /* intermediate size of the shared expert */
-};
-
-/* Which layers have the tensor. */
-enum tensor_where {
-    WHERE_MODEL, /* once in the model */
-    WHERE_LAYER, /* in every layer */
-    WHERE_DENSE, /* in layers with a dense MLP */
-    WHERE_MOE,   /* in layers with experts */
-    WHERE_SHARED /* in layers with experts, when the model has a shared expert */
-};
-
-/* What a tensor is to arithmetic: decides its possible formats, and random weights. */
-enum tensor_use {
-    USE_TABLE,  /* embedding: never FP8 */
-    USE_GAIN,   /* norm: never FP8 */
-    USE_ROUTER, /* never FP8 */
-    USE_HEAD,   /* lm_head: never FP8 */
-    USE_LINEAR, /* f32, bf16, or FP8 with a scale per 128x128 block */
-};
-
-struct tensor_spec {
-    const char *name; /* whole for WHERE_MODEL, else what follows "<layer_prefix>N." */
-    enum tensor_where where;
-    enum tensor_use use;
-    int dims;
-    enum tensor_dim dim[3];
+/* The shape of a random model (`tandem generate`): what any family's config.json is made of. Fields
+ * that a family does not have are not looked at. */
+struct family_sizes {
+    char family[32];
+    size_t hidden, layers, vocab, context, heads, kv_heads, head_dim, q_rank;
+    size_t kv_rank, nope_dim, rope_dim, value_dim; /* MLA */
+    size_t window;                                 /* of sliding layers */
+    size_t dense_inter, expert_inter, shared_inter;
+    struct router_spec router; /* experts, topk, renormalize, factor, groups, topk_groups */
+    bool moe[MODEL_MAX_LAYERS];
+    bool tied;
+    float norm_eps;
+    double limit;                   /* clamps of the last MoE layer; 0: none */
+    double rope_theta, rope_factor; /* factor above 1: the family's own way to longer contexts */
+    int32_t bos, eos[MODEL_MAX_EOS];
+    int n_eos;
 };
 
 struct family {
-    const char *name;                  /* "step3" */
-    const char *const *model_types;    /* config.json's model_type; NULL-terminated */
-    const char *layer_prefix;          /* "model.layers." */
-    const char *scale_suffix;          /* behind the name of an FP8 tensor: that of its scales */
-    const struct tensor_spec *tensors; /* [TENSOR_KINDS] */
+    const char *name;               /* "step3" */
+    const char *published;          /* models it was published as, for messages and --help */
+    const char *const *model_types; /* config.json's model_type; NULL-terminated */
+    const char *layer_prefix;       /* "model.layers." */
+
+    /* Of every tensor: its whole name, or what follows "<layer_prefix>N."; NULL: the family has none.
+     * # stands for the number of an expert, without it all experts are in one tensor. Several
+     * names, separated by |, are ways in which it is found in files; "NAME@0" and "NAME@1" are the
+     * first and the second half of a tensor's rows. */
+    const char *const *names; /* [TENSOR_KINDS] */
     const char *const
         *skipped; /* prefixes of tensors that are not the decoder's; NULL-terminated */
 
-    /* Fills everything of *m but `family` from config.json's top level. Errors go to c. */
+    /* Fills layers, ropes and the rest of *m but `family` from config.json's top level. Errors go to
+     * c. */
     void (*read)(struct model *m, struct config *c);
 
-    /* The config.json that read() gets *m back from; dtype: what the weights are stored in. A new
-     * reference. */
-    json_t *(*write)(const struct model *m, enum dtype dtype);
+    /* What a random model of the family is like; `s` holds general defaults. And which layers have
+     * experts when nobody says. */
+    void (*defaults)(struct family_sizes *s);
+    bool (*moe)(const struct family_sizes *s, size_t layer);
+    /* The config.json of these sizes; dtype: what the weights are stored in. A new reference. */
+    json_t *(*write)(const struct family_sizes *s, enum dtype dtype);
 };
 
-extern const struct family family_step3;
+extern const struct family family_step3, family_step3p5, family_qwen3_moe, family_qwen3,
+    family_llama, family_deepseek3, family_glm4_moe, family_minimax_m2;
 
 /* All families, NULL at the end. */
 const struct family *const *family_all(void);
 
+/* By name; NULL when there is none. */
+const struct family *family_find(const char *name);
+
 /* The family of a model that was read; die() when there is none. */
 const struct family *family_of(const struct model *m);
 
-/* Is there such a tensor in layer `layer` of the model? (layer is ignored for WHERE_MODEL.) */
-bool family_has(const struct model *m, enum model_tensor kind, size_t layer);
-
-/* Its name in the checkpoint. */
-void family_name(const struct model *m, enum model_tensor kind, size_t layer,
-                 char name[FAMILY_NAME_MAX]);
-
-/* Its shape, without the dimensions the spec does not have; returns how many it has. */
-int family_shape(const struct model *m, enum model_tensor kind, size_t shape[3]);
-
-/* Which tensor a name stands for: 0 and kind and layer (0 for WHERE_MODEL), or -1 when it is none
- * of this model's. */
-int family_match(const struct model *m, const char *name, enum model_tensor *kind, size_t *layer);
+/* Name `way` (0, 1, ...) of a tensor; expert is looked at when `#` stands in it. -1: no such way. *half
+ * is 0 or 1 for half of a tensor, else -1; *single: one expert in a tensor. */
+int family_name(const struct model *m, enum model_tensor kind, size_t layer, size_t expert, int way,
+                char name[FAMILY_NAME_MAX], int *half, bool *single);
 
 #endif

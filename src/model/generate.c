@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include "base/philox.h"
-#include "model/config.h"
+#include "model/block.h"
 #include "model/family.h"
 #include "model/writer.h"
 
@@ -65,8 +65,9 @@ static float deviation_of(const struct model *m, enum tensor_use use, size_t inp
 {
     float unit = 1.0f / sqrtf((float)inputs);
     switch (use) {
-    case USE_GAIN:
-        return 0.1f; /* around 1 */
+    case USE_GAIN: /* around 1 */
+    case USE_BIAS:
+        return 0.1f;
     case USE_TABLE:
         return m->tied ? 3.0f * unit : 1.0f;
     case USE_ROUTER:
@@ -84,19 +85,23 @@ static float deviation_of(const struct model *m, enum tensor_use use, size_t inp
 /* Which tensor of the model an entry of the list of shards is. */
 struct source {
     enum model_tensor kind;
-    size_t layer;
-    bool scale; /* its block scales, written together with it */
+    enum tensor_use use;
+    size_t layer, expert; /* expert: of a tensor that has only this one */
+    bool scale;           /* its block scales, written together with it */
 };
 
 struct plan {
     const struct generate_options *o;
+    struct model *model; /* as its config.json is read */
     struct writer files;
     struct source *sources; /* [files.count] */
 };
 
-static enum dtype dtype_of(const struct generate_options *o, enum tensor_use use)
+static enum dtype dtype_of(const struct generate_options *o, const struct source *s)
 {
-    return o->dtype == DTYPE_F8E4M3 && use != USE_LINEAR ? DTYPE_BF16 : o->dtype;
+    if (s->kind == TENSOR_ROUTER_BIAS)
+        return DTYPE_F32;
+    return o->dtype == DTYPE_F8E4M3 && s->use != USE_LINEAR ? DTYPE_BF16 : o->dtype;
 }
 
 static void plan_add(struct plan *p, const char *name, enum dtype dtype, int dims,
@@ -107,51 +112,73 @@ static void plan_add(struct plan *p, const char *name, enum dtype dtype, int dim
     p->sources[p->files.count - 1] = source;
 }
 
-static void plan_tensor(struct plan *p, enum model_tensor kind, size_t layer)
+static bool plan_one(struct plan *p, const struct member *member, size_t layer, size_t expert)
 {
-    const struct model *m = &p->o->model;
     char name[FAMILY_NAME_MAX + 32];
-    size_t shape[3];
-    if (!family_has(m, kind, layer))
-        return;
-    family_name(m, kind, layer, name);
-    int dims = family_shape(m, kind, shape);
-    enum dtype dtype = dtype_of(p->o, family_of(m)->tensors[kind].use);
-    plan_add(p, name, dtype, dims, shape, (struct source){kind, layer, false});
-    if (dtype != DTYPE_F8E4M3)
-        return;
-    strcat(name, family_of(m)->scale_suffix);
-    for (int i = dims - 2; i < dims; i++)
-        shape[i] = (shape[i] + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
-    plan_add(p, name, DTYPE_F32, dims, shape, (struct source){kind, layer, true});
+    size_t all[3], *shape = all;
+    int half, dims = member_shape(p->model, member, layer, all);
+    bool single;
+    family_name(p->model, member->tensor, layer, expert, 0, name, &half, &single);
+    if (single && dims == 3) {
+        shape++;
+        dims--;
+    }
+    struct source source = {member->tensor, member->use, layer, single ? expert : 0, false};
+    enum dtype dtype = dtype_of(p->o, &source);
+    plan_add(p, name, dtype, dims, shape, source);
+    if (dtype == DTYPE_F8E4M3) {
+        strcat(name, "_scale_inv");
+        for (int i = dims - 2; i < dims; i++)
+            shape[i] = (shape[i] + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
+        source.scale = true;
+        plan_add(p, name, DTYPE_F32, dims, shape, source);
+    }
+    return single;
 }
 
-static void plan_make(struct plan *p, const struct generate_options *o)
+static void plan_member(void *context, const struct member *member, size_t layer)
 {
-    *p = (struct plan){.o = o};
+    struct plan *p = context;
+    size_t experts = (size_t)p->model->layer[layer].ffn.router.experts;
+    bool single = true;
+    for (size_t e = 0; e == 0 || (single && member->dims == 3 && e < experts); e++)
+        single = plan_one(p, member, layer, e);
+}
+
+/* The config goes the way of any other, so a shape that cannot be read again is not written. */
+static int plan_make(struct plan *p, const struct generate_options *o, struct err *e)
+{
+    static const char *const what = "the model to generate";
+    *p = (struct plan){.o = o, .model = mem_zeroed(1, sizeof *p->model)};
     writer_init(&p->files, o->directory);
-    const struct family *f = family_of(&o->model);
-    for (int k = 0; k < TENSOR_KINDS; k++)
-        if (f->tensors[k].where == WHERE_MODEL)
-            plan_tensor(p, (enum model_tensor)k, 0);
-    for (size_t l = 0; l < o->model.layers; l++)
-        for (int k = 0; k < TENSOR_KINDS; k++)
-            if (f->tensors[k].where != WHERE_MODEL)
-                plan_tensor(p, (enum model_tensor)k, l);
+    if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F8E4M3)
+        return err_set(e, "%s: dtype can be f32, bf16 or fp8, not %s", what, dtype_name(o->dtype));
+    for (size_t l = o->model.layers; l < MODEL_MAX_LAYERS; l++)
+        if (o->model.moe[l])
+            return err_set(e, "%s: layer %zu is to have experts, but there are %zu layers", what, l,
+                           o->model.layers);
+    json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
+    int status = model_read_config(p->model, config, what, NULL, e);
+    json_decref(config);
+    if (status != 0)
+        return -1;
+    members_visit(p->model, plan_member, p);
     writer_plan(&p->files, o->file_bytes);
+    return 0;
 }
 
 static void plan_free(struct plan *p)
 {
     writer_free(&p->files);
     free(p->sources);
+    free(p->model);
 }
 
 size_t generate_bytes(const struct generate_options *o)
 {
     struct plan p;
-    plan_make(&p, o);
-    size_t bytes = writer_bytes(&p.files);
+    struct err e;
+    size_t bytes = plan_make(&p, o, &e) == 0 ? writer_bytes(&p.files) : 0;
     plan_free(&p);
     return bytes;
 }
@@ -159,11 +186,12 @@ size_t generate_bytes(const struct generate_options *o)
 size_t generate_parameters(const struct generate_options *o)
 {
     struct plan p;
-    plan_make(&p, o);
+    struct err e;
     size_t n = 0;
-    for (size_t i = 0; i < p.files.count; i++)
-        if (!p.sources[i].scale)
-            n += p.files.tensors[i].bytes / dtype_size(p.files.tensors[i].dtype);
+    if (plan_make(&p, o, &e) == 0)
+        for (size_t i = 0; i < p.files.count; i++)
+            if (!p.sources[i].scale)
+                n += p.files.tensors[i].bytes / dtype_size(p.files.tensors[i].dtype);
     plan_free(&p);
     return n;
 }
@@ -214,14 +242,13 @@ static void strip_values(const struct plan *p, const struct strip *s, float *x)
 {
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
     const struct source *from = &p->sources[s->tensor];
-    const struct model *m = &p->o->model;
-    enum tensor_use use = family_of(m)->tensors[from->kind].use;
     size_t columns = columns_of(t), n = s->rows * columns;
-    size_t first = (s->matrix * rows_of(t) + s->row) * columns;
-    float deviation = deviation_of(m, use, columns);
+    size_t first = ((from->expert + s->matrix) * rows_of(t) + s->row) * columns;
+    float deviation = deviation_of(p->model, from->use, columns);
+    float mean = from->use == USE_GAIN ? 1.0f - p->model->gain_offset : 0.0f;
     fill_normal(p->o->seed, stream_of(from->kind, from->layer), first, n, x);
     for (size_t i = 0; i < n; i++)
-        x[i] = x[i] * deviation + (use == USE_GAIN ? 1.0f : 0.0f);
+        x[i] = x[i] * deviation + mean;
 }
 
 /* To FP8: one scale for every FAMILY_BLOCK columns, since a strip is one row of blocks. */
@@ -240,7 +267,8 @@ static void strip_to_fp8(const struct plan *p, const struct strip *s, const floa
             for (size_t i = begin; i < end; i++)
                 most = fmaxf(most, fabsf(x[r * columns + i]));
         float unscale = most > 0 ? 448.0f / most : 1.0f;
-        size_t block = (s->matrix * block_rows + s->row / FAMILY_BLOCK) * blocks + b;
+        size_t block =
+            ((from->expert + s->matrix) * block_rows + s->row / FAMILY_BLOCK) * blocks + b;
         float gain = block_gain(p->o->seed, stream_of(from->kind, from->layer), block);
         scales[b] = gain / unscale;
         for (size_t r = 0; r < s->rows; r++)
@@ -377,48 +405,32 @@ static int copy_tokenizer(const struct generate_options *o, struct err *e)
     return 0;
 }
 
-/* The config goes the way of any other, so a shape that cannot be read again is not written. */
-static int check_shape(const struct generate_options *o, const json_t *json, struct err *e)
+static int write_files(struct plan *p, struct err *e)
 {
-    static const char *const what = "the model to generate";
-    struct model again = {0};
-    struct config c;
-    if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F8E4M3)
-        return err_set(e, "%s: dtype can be f32, bf16 or fp8, not %s", what, dtype_name(o->dtype));
-    for (size_t l = o->model.layers; l < MODEL_MAX_LAYERS; l++)
-        if (o->model.moe[l])
-            return err_set(e, "%s: layer %zu is to have experts, but there are %zu layers", what, l,
-                           o->model.layers);
-    e->text[0] = '\0';
-    config_open(&c, what, "", json, e);
-    family_of(&o->model)->read(&again, &c);
-    int status = config_failed(&c) ? -1 : 0;
-    config_close(&c);
-    return status;
+    int status = 0;
+    for (size_t f = 0; f < p->files.files && status == 0; f++)
+        status = file_write(p, f, e);
+    return status == 0 ? writer_write_index(&p->files, e) : status;
 }
 
 int generate_checkpoint(const struct generate_options *o, struct err *e)
 {
     char path[PATH_BYTES];
-    json_t *config = family_of(&o->model)->write(&o->model, o->dtype);
-    int status = check_shape(o, config, e);
+    struct plan p;
+    int status = plan_make(&p, o, e);
     if (status == 0)
         status = prepare_directory(o, e);
     if (status == 0)
         status = copy_tokenizer(o, e);
-
-    if (status == 0) {
-        struct plan p;
-        plan_make(&p, o);
-        for (size_t f = 0; f < p.files.files && status == 0; f++)
-            status = file_write(&p, f, e);
-        if (status == 0)
-            status = writer_write_index(&p.files, e);
-        plan_free(&p);
-    }
+    if (status == 0)
+        status = write_files(&p, e);
+    plan_free(&p);
     if (status == 0)
         status = path_of(path, o->directory, "config.json", e);
-    if (status == 0 && json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
+    if (status != 0)
+        return -1;
+    json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
+    if (json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
         status = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     json_decref(config);
     return status;

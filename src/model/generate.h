@@ -14,7 +14,7 @@
 
 #include "base/dtype.h"
 #include "base/err.h"
-#include "model/model.h"
+#include "model/family.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,8 +23,8 @@
 struct generate_options {
     const char *directory; /* made when missing (its parent must exist); has no config.json yet */
     const char *tokenizer; /* directory whose tokenizer files are copied; NULL: none */
-    struct model model;    /* the shape; fp8_blocks follows dtype */
-    bool moe_chosen;       /* model.moe was set, and does not follow the number of layers */
+    struct family_sizes model; /* the shape, and the family it is for */
+    bool moe_chosen;           /* model.moe was set, and does not follow the family */
     enum dtype dtype; /* linears: f32, bf16, or fp8 with 128x128 block scales (the rest bf16) */
     uint64_t seed;
     size_t file_bytes; /* a file is not made larger than this, unless by a single tensor */
@@ -36,11 +36,13 @@ struct generate_options {
  * tokens of vocabulary, context 4096; bf16, 1.56e9 parameters (3.1 GB), seed 1, files of 1 GiB. */
 void generate_defaults(struct generate_options *o);
 
-/* One setting by name, as on the command line: hidden, layers, vocab, context, heads, head_dim,
- * q_rank, dense, experts, topk, expert, shared (0: none), moe_layers ("1-4,7"), renormalize, tied
- * (true, false), rope_theta, eos, dtype (f32, bf16, fp8), seed, file_mb, threads. moe_layers that
- * are not set are all but the first and the last. Returns -1 for an unknown name or a value that is
- * none. `tokenizer` and `directory` are set directly. */
+/* One setting by name, as on the command line: family (a name of family_all(); what is special about
+ * it is set anew, so it comes first), hidden, layers, vocab, context, heads, kv_heads, head_dim,
+ * q_rank, kv_rank, nope_dim, rope_dim, value_dim, window, dense, experts, topk, expert, shared (0:
+ * none), groups, topk_groups, moe_layers ("1-4,7"), renormalize, tied (true, false), limit,
+ * rope_theta, rope_factor, eos, dtype (f32, bf16, fp8), seed, file_mb, threads. moe_layers that are
+ * not set are the family's. Returns -1 for an unknown name or a value that is none. `tokenizer` and
+ * `directory` are set directly. */
 int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e);
 
 /* All names that generate_set() knows, NULL at the end. */

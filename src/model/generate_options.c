@@ -11,18 +11,17 @@
 
 static void default_moe(struct generate_options *o)
 {
-    struct model *m = &o->model;
+    struct family_sizes *s = &o->model;
     if (o->moe_chosen)
         return;
     for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
-        m->moe[l] = l > 0 && l + 1 < m->layers;
+        s->moe[l] = l < s->layers && family_find(s->family)->moe(s, l);
 }
 
 void generate_defaults(struct generate_options *o)
 {
     *o = (struct generate_options){
         .model = {.family = "step3",
-                  .attention = ATTENTION_MFA,
                   .hidden = 2048,
                   .layers = 6,
                   .vocab = 4096,
@@ -34,9 +33,10 @@ void generate_defaults(struct generate_options *o)
                   .dense_inter = 4096,
                   .expert_inter = 1024,
                   .shared_inter = 1024,
-                  .router = {.experts = 48, .topk = 3, .factor = 1},
+                  .router = {.experts = 48, .topk = 3, .factor = 1, .groups = 1, .topk_groups = 1},
                   .norm_eps = 1e-5f,
                   .rope_theta = 500000,
+                  .rope_factor = 1,
                   .bos = 0,
                   .eos = {1},
                   .n_eos = 1},
@@ -48,6 +48,7 @@ void generate_defaults(struct generate_options *o)
 }
 
 enum value {
+    V_FAMILY,
     V_SIZE,
     V_INT,
     V_BOOL,
@@ -66,22 +67,33 @@ static const struct {
     size_t offset; /* into struct generate_options */
 } settings[] = {
 #define IN_MODEL(field) offsetof(struct generate_options, model.field)
+    {V_FAMILY, IN_MODEL(family)},
     {V_SIZE, IN_MODEL(hidden)},
     {V_SIZE, IN_MODEL(layers)},
     {V_SIZE, IN_MODEL(vocab)},
     {V_SIZE, IN_MODEL(context)},
     {V_SIZE, IN_MODEL(heads)},
+    {V_SIZE, IN_MODEL(kv_heads)},
     {V_SIZE, IN_MODEL(head_dim)},
     {V_SIZE, IN_MODEL(q_rank)},
+    {V_SIZE, IN_MODEL(kv_rank)},
+    {V_SIZE, IN_MODEL(nope_dim)},
+    {V_SIZE, IN_MODEL(rope_dim)},
+    {V_SIZE, IN_MODEL(value_dim)},
+    {V_SIZE, IN_MODEL(window)},
     {V_SIZE, IN_MODEL(dense_inter)},
     {V_INT, IN_MODEL(router.experts)},
     {V_INT, IN_MODEL(router.topk)},
     {V_SIZE, IN_MODEL(expert_inter)},
     {V_SIZE, IN_MODEL(shared_inter)},
+    {V_INT, IN_MODEL(router.groups)},
+    {V_INT, IN_MODEL(router.topk_groups)},
     {V_LAYERS, IN_MODEL(moe)},
     {V_BOOL, IN_MODEL(router.renormalize)},
     {V_BOOL, IN_MODEL(tied)},
+    {V_NUMBER, IN_MODEL(limit)},
     {V_NUMBER, IN_MODEL(rope_theta)},
+    {V_NUMBER, IN_MODEL(rope_factor)},
     {V_EOS, IN_MODEL(eos)},
     {V_DTYPE, offsetof(struct generate_options, dtype)},
     {V_SEED, offsetof(struct generate_options, seed)},
@@ -90,9 +102,11 @@ static const struct {
 };
 
 static const char *const names[] = {
-    "hidden",  "layers", "vocab",  "context", "heads",      "head_dim",    "q_rank", "dense",
-    "experts", "topk",   "expert", "shared",  "moe_layers", "renormalize", "tied",   "rope_theta",
-    "eos",     "dtype",  "seed",   "file_mb", "threads",    NULL,
+    "family",     "hidden",      "layers",  "vocab",    "context",    "heads",       "kv_heads",
+    "head_dim",   "q_rank",      "kv_rank", "nope_dim", "rope_dim",   "value_dim",   "window",
+    "dense",      "experts",     "topk",    "expert",   "shared",     "groups",      "topk_groups",
+    "moe_layers", "renormalize", "tied",    "limit",    "rope_theta", "rope_factor", "eos",
+    "dtype",      "seed",        "file_mb", "threads",  NULL,
 };
 
 _Static_assert(sizeof names / sizeof *names == sizeof settings / sizeof *settings + 1,
@@ -170,6 +184,16 @@ static int set_number(struct generate_options *o, enum value is, void *field, co
     return 0;
 }
 
+static int set_family(struct generate_options *o, const char *name)
+{
+    const struct family *f = family_find(name);
+    if (!f)
+        return -1;
+    snprintf(o->model.family, sizeof o->model.family, "%s", name);
+    f->defaults(&o->model);
+    return 0;
+}
+
 static int set_value(struct generate_options *o, enum value is, void *field, const char *value)
 {
     static const char *const truth[] = {"false", "true", NULL};
@@ -179,6 +203,8 @@ static int set_value(struct generate_options *o, enum value is, void *field, con
     char *end;
     double number;
     switch (is) {
+    case V_FAMILY:
+        return set_family(o, value);
     case V_BOOL:
         *(bool *)field = word == 1;
         return word < 0 ? -1 : 0;
@@ -199,7 +225,10 @@ static int set_value(struct generate_options *o, enum value is, void *field, con
 
 int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e)
 {
-    static const char *const wanted[] = {[V_SIZE] = "a whole number",
+    static const char *const wanted[] = {[V_FAMILY] = "a family of models: step3, step3p5, "
+                                                      "qwen3_moe, qwen3, llama, deepseek_v3, "
+                                                      "glm4_moe or minimax_m2",
+                                         [V_SIZE] = "a whole number",
                                          [V_INT] = "a whole number",
                                          [V_BOOL] = "true or false",
                                          [V_NUMBER] = "a number",

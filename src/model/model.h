@@ -1,56 +1,93 @@
 /* model.h - the description of a model: what config.json says, in one struct.
  *
- * Every family (Step-3 today) fills the same struct from its own config fields and names its own
- * tensors; nothing above this folder knows a family. Made by every rank at start, read-only after.
+ * A model is a list of layers, and a layer is two specs: how it attends, and its FFN. Every family
+ * fills the same struct from its own config fields and names its own tensors; nothing above this
+ * folder knows a family. Made by every rank at start, read-only after.
  */
 #ifndef TANDEM_MODEL_MODEL_H
 #define TANDEM_MODEL_MODEL_H
 
 #include "base/err.h"
 #include "kernels/ops.h"
+#include "model/rope.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define MODEL_MAX_LAYERS 512
 #define MODEL_MAX_EOS    8
+#define MODEL_MAX_ROPES  4
+#define MODEL_MAX_CACHES 4
 
-enum attention_kind {
-    ATTENTION_MFA, /* q = Wq norm(Wqd x), one shared K and V head (paper section 4) */
+/* Norms of queries and keys, before they turn: of every head by itself, or of all heads as one. */
+enum head_norm { HEAD_NORM_NONE, HEAD_NORM_EACH, HEAD_NORM_ALL };
+
+struct attention_spec {
+    const struct block *block; /* which mechanism computes it (model/block.h) */
+    struct attn_spec attn;     /* heads, widths, window, scale, what turns; sinks NULL */
+    size_t q_rank;             /* width of the q down-projection; 0: q comes straight from x */
+    size_t kv_rank;            /* MLA: width of the latent keys and values */
+    size_t nope_dim, head_value_dim; /* MLA: a head's part that does not turn; its value */
+    enum head_norm norm;
+    bool head_gate; /* a head's result x sigmoid(g x) */
+    bool bias;      /* of q, k and v */
+    int rope;       /* the table of angles in model.ropes */
+    int cache;      /* by model_finish(): the KV cache in model.caches, and the place in it */
+    int cache_layer;
+};
+
+struct ffn_spec {
+    size_t inter;              /* intermediate size of a routed expert, or of the dense MLP */
+    size_t shared_inter;       /* of the shared expert; 0: none */
+    struct router_spec router; /* experts 0: a dense layer */
+    bool router_bias;          /* a bias that is for the choice only */
+    float limit, shared_limit; /* of the experts (or the dense MLP), of the shared one; 0: none */
+};
+
+struct layer_spec {
+    struct attention_spec attention;
+    struct ffn_spec ffn;
 };
 
 struct model {
     char family[32]; /* "step3" */
-    enum attention_kind attention;
-    size_t hidden; /* H */
+    size_t hidden;   /* H */
     size_t layers;
     size_t vocab;   /* V */
     size_t context; /* longest sequence, prompt and completion together */
-    size_t heads, kv_heads, head_dim;
-    size_t q_rank; /* width of the q down-projection (share_q_dim) */
-    size_t dense_inter, expert_inter, shared_inter; /* intermediate sizes; shared_inter 0: none */
-    struct router_spec router;                      /* experts and topk included */
-    struct attn_spec attn;
-    bool moe[MODEL_MAX_LAYERS]; /* is layer l a mixture of experts? */
-    bool tied;                  /* lm_head is embed_tokens */
+    struct layer_spec layer[MODEL_MAX_LAYERS];
+    struct rope_spec ropes[MODEL_MAX_ROPES];
+    int n_ropes;
+    size_t mtp_layers; /* behind the others in the checkpoint: for drafts; not loaded */
+    bool tied;         /* lm_head is embed_tokens */
     float norm_eps;
-    double rope_theta;
-    int32_t bos; /* -1: none */
+    float gain_offset; /* added to the gains of all norms: 1 where they are stored around 0 */
+    int32_t bos;       /* -1: none */
     int32_t eos[MODEL_MAX_EOS];
     int n_eos;
-    bool fp8_blocks; /* linears are e4m3 with 128x128 block scales (quantization_config) */
+    bool fp8_blocks; /* linears may be e4m3 with 128x128 block scales (quantization_config) */
+
+    /* What follows from the layers, by model_finish(). */
+    struct kv_shape caches[MODEL_MAX_CACHES]; /* blocks: 0 */
+    int n_caches;
+    bool moe[MODEL_MAX_LAYERS]; /* is layer l a mixture of experts? */
+    struct model_most {         /* the largest of any layer */
+        size_t heads, head_dim, q_width, inter, shared_inter, dense_inter, experts, topk;
+    } most;
 };
 
-/* The tensors a decoder layer or the model has, whatever the family calls them. */
+/* The tensors a decoder layer or the model has, whatever the family calls them. New ones come last:
+ * random checkpoints depend on the numbers. */
 enum model_tensor {
     TENSOR_EMBED,
     TENSOR_FINAL_NORM,
     TENSOR_LM_HEAD,
     TENSOR_INPUT_NORM,
     TENSOR_Q_DOWN,
-    TENSOR_INTER_NORM,
-    TENSOR_Q_UP,
+    TENSOR_INTER_NORM, /* of what Q_DOWN gives */
+    TENSOR_Q_UP,       /* from it, or from x where there is no Q_DOWN */
     TENSOR_K,
     TENSOR_V,
     TENSOR_O,
@@ -61,29 +98,42 @@ enum model_tensor {
     TENSOR_ROUTER,
     TENSOR_EXPERT_GATE,
     TENSOR_EXPERT_UP,
-    TENSOR_EXPERT_DOWN, /* [experts][..][..] */
+    TENSOR_EXPERT_DOWN,
     TENSOR_SHARED_GATE,
     TENSOR_SHARED_UP,
     TENSOR_SHARED_DOWN,
+    TENSOR_Q_NORM,
+    TENSOR_K_NORM,
+    TENSOR_HEAD_GATE,
+    TENSOR_ROUTER_BIAS,
+    TENSOR_Q_BIAS,
+    TENSOR_K_BIAS,
+    TENSOR_V_BIAS,
+    TENSOR_KV_DOWN, /* MLA: latent keys and values, and the part of the key that turns */
+    TENSOR_KV_NORM,
+    TENSOR_KV_UP, /* MLA: from the latent to the keys and values of every head */
     TENSOR_KINDS,
 };
 
-/* Reads `<directory>/config.json`. Every field that changes the result is known or an error; a
- * missing one is an error unless the family has a default. Messages name file and field. */
-int model_read(struct model *m, const char *directory, struct err *e);
+/* Reads `<directory>/config.json` and, when it is there, generation_config.json; or a GGUF file. Every field that
+ * changes the result is known or an error; a missing one is an error unless the family has a
+ * default. ignore: names of fields that are not looked at, at the user's own risk; NULL-terminated,
+ * or NULL. Messages name file and field. */
+int model_read(struct model *m, const char *directory, const char *const *ignore, struct err *e);
+
+/* The same from the object itself; `file` is what messages call it. */
+int model_read_config(struct model *m, const json_t *config, const char *file,
+                      const char *const *ignore, struct err *e);
+
+/* Derives caches, moe and most. Layers and ropes are filled. -1: more kinds of caches than there is
+ * room for. */
+int model_finish(struct model *m, struct err *e);
 
 struct checkpoint;
-struct tensor;
 
 /* Checks the whole checkpoint against the description, in one call, before anything is loaded:
- * every tensor the model needs is there with its shape and a known dtype (and weight_scale_inv for
- * FP8), and no tensor of the decoder is left over; vision tensors are skipped. */
+ * every tensor the model needs is there with its shape and a known format (and weight_scale_inv for
+ * FP8), and no tensor of the decoder is left over; vision tensors and MTP layers are skipped. */
 int model_check(const struct model *m, const struct checkpoint *c, struct err *e);
-
-/* The tensor of that kind; layer is ignored for the model's own. Only after model_check(). scale
- * (may be NULL) is set to its weight_scale_inv tensor or NULL. */
-const struct tensor *model_tensor(const struct model *m, const struct checkpoint *c,
-                                  enum model_tensor kind, size_t layer,
-                                  const struct tensor **scale);
 
 #endif

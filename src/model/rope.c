@@ -2,15 +2,51 @@
 
 #include <math.h>
 
-void rope_angles(float *angles, size_t positions, size_t head_dim, double theta)
+static double clamped(double x)
 {
-    size_t half = head_dim / 2;
-    for (size_t j = 0; j < half; j++) {
-        double step = pow(theta, -2.0 * (double)j / (double)head_dim);
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+
+static double llama3(const struct rope_spec *r, double frequency)
+{
+    double turns = r->original * frequency / (2 * M_PI);
+    double keep = clamped((turns - r->low_freq) / (r->high_freq - r->low_freq));
+    return frequency * ((1 - keep) / r->factor + keep);
+}
+
+/* The pair that turns `turns` times within the context of training. */
+static double yarn_pair(const struct rope_spec *r, double turns)
+{
+    return (double)r->dim * log(r->original / (2 * M_PI * turns)) / (2 * log(r->theta));
+}
+
+static double yarn(const struct rope_spec *r, double frequency, size_t pair)
+{
+    double low = floor(yarn_pair(r, r->beta_fast)), high = ceil(yarn_pair(r, r->beta_slow));
+    low = low > 0 ? low : 0;
+    high = high < (double)r->dim - 1 ? high : (double)r->dim - 1;
+    double wide = high - low > 0.001 ? high - low : 0.001;
+    double stretch = clamped(((double)pair - low) / wide);
+    return frequency * ((1 - stretch) + stretch / r->factor);
+}
+
+double rope_yarn_magnitude(double factor, double scale)
+{
+    return factor > 1 ? 0.1 * scale * log(factor) + 1 : 1;
+}
+
+void rope_angles(float *angles, size_t positions, const struct rope_spec *rope)
+{
+    for (size_t j = 0; j < rope->dim / 2; j++) {
+        double frequency = pow(rope->theta, -2.0 * (double)j / (double)rope->dim);
+        if (rope->scaling == ROPE_LLAMA3)
+            frequency = llama3(rope, frequency);
+        if (rope->scaling == ROPE_YARN)
+            frequency = yarn(rope, frequency, j);
         for (size_t p = 0; p < positions; p++) {
-            double angle = (double)p * step;
-            angles[(p * half + j) * 2] = (float)cos(angle);
-            angles[(p * half + j) * 2 + 1] = (float)sin(angle);
+            double angle = (double)p * frequency;
+            angles[p * rope->dim + 2 * j] = (float)(cos(angle) * rope->magnitude);
+            angles[p * rope->dim + 2 * j + 1] = (float)(sin(angle) * rope->magnitude);
         }
     }
 }

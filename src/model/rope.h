@@ -7,10 +7,29 @@
 
 #include <stddef.h>
 
-/* angles[p][j] = cos, sin of p x theta^(-2j/D) for positions p in 0 .. positions - 1 and
- * j in 0 .. D/2 - 1: f32 [positions][D/2][2]. Made in double and rounded once, so that the angle of
- * a far position is as good as that of a near one. head_dim D is even. Source: the public model's
- * inv_freq = 1 / theta^(2j/D), on all D dimensions, without scaling. */
-void rope_angles(float *angles, size_t positions, size_t head_dim, double theta);
+enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_YARN };
+
+struct rope_spec {
+    size_t dim; /* R: numbers of a head that turn; even; 0: none do */
+    double theta;
+    enum rope_scaling scaling;
+    double factor, original;     /* how much longer than the context of training */
+    double low_freq, high_freq;  /* llama3 */
+    double beta_fast, beta_slow; /* yarn */
+    double magnitude;            /* cos and sin are multiplied by it; 1 but for yarn */
+};
+
+/* angles[p][j] = cos, sin of p x f_j, times the magnitude, for positions p in 0 .. positions - 1 and
+ * j in 0 .. R/2 - 1: f32 [positions][R/2][2]. f_j = theta^(-2j/R), then scaled:
+ *   llama3  wave lengths above original / low_freq are multiplied by factor, those below original /
+ *           high_freq stay, between them the two mix evenly in the frequency
+ *   yarn    frequencies that turn less than beta_slow times within original are divided by factor,
+ *           those that turn more than beta_fast times stay, between them the two mix evenly in j
+ * Made in double and rounded once, so that the angle of a far position is as good as that of a near
+ * one. Source: rope_type "llama3" and "yarn" of the public models' code. */
+void rope_angles(float *angles, size_t positions, const struct rope_spec *rope);
+
+/* yarn's magnitude of attention: 0.1 x scale x ln(factor) + 1, or 1 when nothing is stretched. */
+double rope_yarn_magnitude(double factor, double scale);
 
 #endif

@@ -1,19 +1,15 @@
 #include "model/weights.h"
 
 #include "base/mem.h"
-#include "model/family.h"
 #include "model/rope.h"
+#include "model/tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What every function of this file passes on. */
+/* What the functions of loading pass on. */
 struct loader {
-    const struct backend *b;
-    struct device *d;
-    const struct model *m;
-    const struct checkpoint *c;
-    enum weight_keep keep;
+    const struct weights_plan *p;
     weights_progress progress;
     void *progress_context;
     size_t done, total;
@@ -28,22 +24,10 @@ static void report(struct loader *l, size_t bytes)
 
 /* ---- parts of tensors ----------------------------------------------------------------------- */
 
-/* A matrix of the checkpoint; `expert` chooses one of a stacked tensor. */
-static struct weight_part matrix(const struct model *m, const struct checkpoint *c,
-                                 enum model_tensor kind, size_t layer, size_t expert)
+static struct weight_part part_of(const struct weights_plan *p, enum model_tensor kind,
+                                  size_t layer, size_t expert)
 {
-    const struct tensor *scale, *t = model_tensor(m, c, kind, layer, &scale);
-    struct weight_part p = {
-        .codec = t->codec, .n = t->shape[t->dims - 2], .k = t->shape[t->dims - 1]};
-    p.stride = p.k;
-    p.data = (const char *)t->data + mem_mul(expert, weight_data_bytes(&p, p.n));
-    if (scale) {
-        p.scale_rows = p.scale_columns = FAMILY_BLOCK;
-        p.scale_stride = scale->shape[scale->dims - 1];
-        size_t blocks = mem_mul(scale->shape[scale->dims - 2], p.scale_stride);
-        p.scale = (const float *)scale->data + mem_mul(expert, blocks);
-    }
-    return p;
+    return tensors_part(p->model, p->checkpoint, kind, layer, expert);
 }
 
 static struct weight_part rows_of(struct weight_part p, struct span s)
@@ -67,192 +51,294 @@ static void hint(const struct weight_part *p, void (*tell)(const void *, size_t)
         tell((const char *)p->data + weight_data_bytes(p, p->row0), weight_data_bytes(p, p->n));
 }
 
-/* ---- attention ------------------------------------------------------------------------------ */
+/* ---- one matrix for every head -------------------------------------------------------------- */
 
-static const enum model_tensor projections[] = {TENSOR_Q_DOWN, TENSOR_Q_UP, TENSOR_K, TENSOR_V,
-                                                TENSOR_O};
-#define PROJECTIONS (sizeof projections / sizeof *projections)
+/* What KV_UP gives each head: its key rows turned over, [rank][nope], or its value rows. The former
+ * are numbers of their own, in `turned`: bf16 when the checkpoint has that, else f32. */
+struct heads {
+    struct weight_part *part; /* [heads] */
+    int n;
+    void *turned;
+};
 
-static size_t angles_bytes(const struct model *m, size_t context)
+static void turn_head(const struct weight_part *from, enum dtype t, size_t head, void *to)
 {
-    return mem_mul(mem_mul(context, m->head_dim), sizeof(float));
-}
-
-static size_t elements_of(const struct tensor *t)
-{
-    size_t n = 1;
-    for (int i = 0; i < t->dims; i++)
-        n = mem_mul(n, t->shape[i]);
-    return n;
-}
-
-static size_t f32_bytes(const struct model *m, const struct checkpoint *c, enum model_tensor kind,
-                        size_t layer)
-{
-    return mem_mul(elements_of(model_tensor(m, c, kind, layer, NULL)), sizeof(float));
-}
-
-size_t attention_weights_bytes(const struct backend *b, const struct device *d,
-                               const struct model *m, const struct checkpoint *c, size_t context,
-                               enum weight_keep keep)
-{
-    struct weight_part embed = matrix(m, c, TENSOR_EMBED, 0, 0);
-    struct weight_part head = matrix(m, c, TENSOR_LM_HEAD, 0, 0);
-    size_t bytes = b->ops->weight_bytes(d, &embed, WEIGHT_KEEP) +
-                   b->ops->weight_bytes(d, &head, keep) + f32_bytes(m, c, TENSOR_FINAL_NORM, 0) +
-                   angles_bytes(m, context);
-    for (size_t l = 0; l < m->layers; l++) {
-        for (size_t i = 0; i < PROJECTIONS; i++) {
-            struct weight_part p = matrix(m, c, projections[i], l, 0);
-            bytes += b->ops->weight_bytes(d, &p, keep);
+    float *row = mem_new(from->k, sizeof *row);
+    for (size_t i = 0; i < from->n; i++) {
+        weight_row(from, i, row);
+        for (size_t j = 0; j < from->k; j++) {
+            size_t at = (head * from->k + j) * from->n + i;
+            if (t == DTYPE_BF16)
+                ((bf16_t *)to)[at] = bf16_from_f32(row[j]);
+            else
+                ((float *)to)[at] = row[j];
         }
-        bytes += f32_bytes(m, c, TENSOR_INPUT_NORM, l) + f32_bytes(m, c, TENSOR_INTER_NORM, l) +
-                 f32_bytes(m, c, TENSOR_POST_NORM, l);
-        if (m->moe[l])
-            bytes += f32_bytes(m, c, TENSOR_ROUTER, l);
     }
+    free(row);
+}
+
+/* filled: the turned numbers are made; for a plan only their shape counts. */
+static struct heads heads_of(const struct weights_plan *p, const struct member *member,
+                             size_t layer, bool filled)
+{
+    const struct attention_spec *a = &p->model->layer[layer].attention;
+    struct weight_part all = part_of(p, member->tensor, layer, 0);
+    struct heads h = {.n = a->attn.heads};
+    size_t nope = a->nope_dim, each = nope + a->head_value_dim;
+    bool keys = member->as == AS_HEAD_KEYS;
+    enum dtype t = all.codec == codec_of(DTYPE_BF16) ? DTYPE_BF16 : DTYPE_F32;
+    h.part = mem_new((size_t)h.n, sizeof *h.part);
+    if (keys && filled)
+        h.turned = mem_new(mem_mul((size_t)h.n, nope * all.k), dtype_size(t));
+    for (size_t i = 0; i < (size_t)h.n; i++) {
+        struct span rows = {i * each + (keys ? 0 : nope), keys ? nope : a->head_value_dim};
+        h.part[i] = rows_of(all, rows);
+        if (!keys)
+            continue;
+        if (filled)
+            turn_head(&h.part[i], t, i, h.turned);
+        h.part[i] =
+            (struct weight_part){.codec = codec_of(t), .n = all.k, .k = nope, .stride = nope};
+        if (filled)
+            h.part[i].data = (char *)h.turned + i * nope * all.k * dtype_size(t);
+    }
+    return h;
+}
+
+static void heads_free(struct heads *h)
+{
+    free(h->part);
+    free(h->turned);
+}
+
+/* ---- members -------------------------------------------------------------------------------- */
+
+static size_t numbers_of(const struct weight_part *p)
+{
+    return mem_mul(p->n, p->k);
+}
+
+static size_t member_bytes(const struct weights_plan *p, const struct member *member, size_t layer)
+{
+    const struct ops *op = p->backend->ops;
+    struct weight_part part = part_of(p, member->tensor, layer, 0);
+    if (member->as == AS_F32)
+        return mem_mul(numbers_of(&part), sizeof(float));
+    if (member->as == AS_MATRIX || member->as == AS_TABLE)
+        return op->weight_bytes(p->device, &part, member->as == AS_TABLE ? WEIGHT_KEEP : p->keep);
+    struct heads h = heads_of(p, member, layer, false);
+    size_t bytes = op->heads_bytes(p->device, h.part, h.n, p->keep);
+    heads_free(&h);
     return bytes;
 }
 
 static float *upload(struct loader *l, const float *host, size_t bytes)
 {
-    const struct device_ops *dev = l->b->device;
-    struct stream *s = dev->stream_create(l->d);
-    float *on_device = dev->alloc(l->d, bytes);
-    dev->upload(l->d, s, on_device, host, bytes);
-    dev->stream_sync(l->d, s);
-    dev->stream_destroy(l->d, s);
-    report(l, bytes);
+    const struct device_ops *dev = l->p->backend->device;
+    struct stream *s = dev->stream_create(l->p->device);
+    float *on_device = dev->alloc(l->p->device, bytes);
+    dev->upload(l->p->device, s, on_device, host, bytes);
+    dev->stream_sync(l->p->device, s);
+    dev->stream_destroy(l->p->device, s);
     return on_device;
 }
 
-/* Gains and routers: any format of the file, f32 on the device. */
-static float *load_f32(struct loader *l, enum model_tensor kind, size_t layer)
+/* Gains, biases and routers: any format of the file, f32 on the device. */
+static float *load_numbers(struct loader *l, const struct weight_part *p, enum tensor_use use)
 {
-    const struct tensor *t = model_tensor(l->m, l->c, kind, layer, NULL);
-    size_t n = elements_of(t);
+    size_t n = numbers_of(p);
     float *host = mem_new(n, sizeof *host);
-    struct weight_part row = {.codec = t->codec, .data = t->data, .stride = n, .n = 1, .k = n};
-    weight_row(&row, 0, host);
+    for (size_t i = 0; i < p->n; i++)
+        weight_row(p, i, host + i * p->k);
+    float offset = l->p->model->gain_offset;
+    for (size_t i = 0; use == USE_GAIN && offset != 0 && i < n; i++)
+        host[i] += offset;
     float *on_device = upload(l, host, mem_mul(n, sizeof *host));
     free(host);
     return on_device;
 }
 
-static struct weight *load_matrix(struct loader *l, enum model_tensor kind, size_t layer)
+static void *load_heads(struct loader *l, const struct member *member, size_t layer)
 {
-    struct weight_part p = matrix(l->m, l->c, kind, layer, 0);
-    bool table = kind == TENSOR_EMBED;
-    hint(&p, checkpoint_prefetch);
-    struct weight *w =
-        table ? l->b->ops->table_create(l->d, &p) : l->b->ops->weight_create(l->d, &p, l->keep);
-    hint(&p, checkpoint_release);
-    report(l, l->b->ops->weight_bytes(l->d, &p, table ? WEIGHT_KEEP : l->keep));
+    struct heads h = heads_of(l->p, member, layer, true);
+    void *w = l->p->backend->ops->heads_create(l->p->device, h.part, h.n, l->p->keep);
+    heads_free(&h);
     return w;
 }
 
-static void load_attention_layer(struct loader *l, size_t layer, struct attention_layer *a)
+static void load_member(struct loader *l, const struct member *member, size_t layer, void *base)
 {
-    a->input_norm = load_f32(l, TENSOR_INPUT_NORM, layer);
-    a->inter_norm = load_f32(l, TENSOR_INTER_NORM, layer);
-    a->post_norm = load_f32(l, TENSOR_POST_NORM, layer);
-    a->q_down = load_matrix(l, TENSOR_Q_DOWN, layer);
-    a->q_up = load_matrix(l, TENSOR_Q_UP, layer);
-    a->k = load_matrix(l, TENSOR_K, layer);
-    a->v = load_matrix(l, TENSOR_V, layer);
-    a->o = load_matrix(l, TENSOR_O, layer);
-    if (l->m->moe[layer])
-        a->router = load_f32(l, TENSOR_ROUTER, layer);
+    const struct ops *op = l->p->backend->ops;
+    struct weight_part part = part_of(l->p, member->tensor, layer, 0);
+    void **to = (void **)((char *)base + member->at);
+    hint(&part, checkpoint_prefetch);
+    if (member->as == AS_F32)
+        *to = load_numbers(l, &part, member->use);
+    else if (member->as == AS_TABLE)
+        *to = op->table_create(l->p->device, &part);
+    else if (member->as == AS_MATRIX)
+        *to = op->weight_create(l->p->device, &part, l->p->keep);
+    else
+        *to = load_heads(l, member, layer);
+    hint(&part, checkpoint_release);
+    report(l, member_bytes(l->p, member, layer));
 }
 
-void attention_weights_load(struct attention_weights *w, const struct backend *b, struct device *d,
-                            const struct model *m, const struct checkpoint *c, size_t context,
-                            enum weight_keep keep, weights_progress progress,
-                            void *progress_context)
+static void free_member(const struct weights_plan *p, const struct member *member, void *base)
 {
-    struct loader l = {b, d, m, c, keep, progress, progress_context, 0, 0};
-    l.total = attention_weights_bytes(b, d, m, c, context, keep);
-    w->embed = load_matrix(&l, TENSOR_EMBED, 0);
-    w->layers = mem_zeroed(m->layers, sizeof *w->layers);
-    for (size_t i = 0; i < m->layers; i++)
-        load_attention_layer(&l, i, &w->layers[i]);
-    w->final_norm = load_f32(&l, TENSOR_FINAL_NORM, 0);
-    w->lm_head = load_matrix(&l, TENSOR_LM_HEAD, 0);
+    void *held = *(void **)((char *)base + member->at);
+    if (!held)
+        return;
+    if (member->as == AS_F32)
+        p->backend->device->release(p->device, held);
+    else if (member->as == AS_MATRIX || member->as == AS_TABLE)
+        p->backend->ops->weight_destroy(p->device, held);
+    else
+        p->backend->ops->heads_destroy(p->device, held);
+}
 
-    float *angles = mem_new(angles_bytes(m, context), 1);
-    rope_angles(angles, context, m->head_dim, m->rope_theta);
-    w->angles = upload(&l, angles, angles_bytes(m, context));
+/* ---- attention ------------------------------------------------------------------------------ */
+
+static bool wanted(const struct weights_plan *p, const struct member *member, size_t layer)
+{
+    /* A tied lm_head is packed like one of its own, from the embeddings. */
+    return member->tensor == TENSOR_LM_HEAD || !member->wanted ||
+           member->wanted(p->model, &p->model->layer[layer]);
+}
+
+static size_t list_bytes(const struct weights_plan *p, struct members list, size_t layer)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < list.n; i++)
+        if (wanted(p, &list.list[i], layer))
+            bytes += member_bytes(p, &list.list[i], layer);
+    return bytes;
+}
+
+static void load_list(struct loader *l, struct members list, size_t layer, void *base)
+{
+    for (size_t i = 0; i < list.n; i++)
+        if (wanted(l->p, &list.list[i], layer))
+            load_member(l, &list.list[i], layer, base);
+}
+
+static void free_list(const struct weights_plan *p, struct members list, void *base)
+{
+    for (size_t i = 0; i < list.n; i++)
+        free_member(p, &list.list[i], base);
+}
+
+static struct members block_members(const struct block *b)
+{
+    return (struct members){b->members, b->n_members};
+}
+
+static size_t angles_bytes(const struct rope_spec *rope, size_t context)
+{
+    return mem_mul(mem_mul(context, rope->dim), sizeof(float));
+}
+
+size_t attention_weights_bytes(const struct weights_plan *p)
+{
+    const struct model *m = p->model;
+    size_t bytes = list_bytes(p, model_members, 0);
+    for (int i = 0; i < m->n_ropes; i++)
+        bytes += angles_bytes(&m->ropes[i], p->context);
+    for (size_t l = 0; l < m->layers; l++)
+        bytes += list_bytes(p, layer_members, l) +
+                 list_bytes(p, block_members(m->layer[l].attention.block), l);
+    return bytes;
+}
+
+static void load_angles(struct loader *l, const struct rope_spec *rope, float **to)
+{
+    size_t bytes = angles_bytes(rope, l->p->context);
+    float *angles = mem_new(bytes, 1);
+    rope_angles(angles, l->p->context, rope);
+    *to = upload(l, angles, bytes);
     free(angles);
+    report(l, bytes);
 }
 
-void attention_weights_free(struct attention_weights *w, const struct backend *b, struct device *d,
-                            const struct model *m)
+void attention_weights_load(struct attention_weights *w, const struct weights_plan *p,
+                            weights_progress progress, void *progress_context)
 {
+    const struct model *m = p->model;
+    struct loader l = {p, progress, progress_context, 0, attention_weights_bytes(p)};
+    *w = (struct attention_weights){.layers = mem_zeroed(m->layers, sizeof *w->layers)};
+    load_list(&l, model_members, 0, &w->once);
     for (size_t i = 0; i < m->layers; i++) {
-        struct attention_layer *a = &w->layers[i];
-        float *const plain[] = {a->input_norm, a->inter_norm, a->post_norm, a->router};
-        struct weight *const packed[] = {a->q_down, a->q_up, a->k, a->v, a->o};
-        for (size_t j = 0; j < sizeof plain / sizeof *plain; j++)
-            if (plain[j])
-                b->device->release(d, plain[j]);
-        for (size_t j = 0; j < sizeof packed / sizeof *packed; j++)
-            b->ops->weight_destroy(d, packed[j]);
+        const struct block *b = m->layer[i].attention.block;
+        w->layers[i].block = mem_zeroed(1, b->weights_size);
+        load_list(&l, layer_members, i, &w->layers[i]);
+        load_list(&l, block_members(b), i, w->layers[i].block);
+    }
+    for (int i = 0; i < m->n_ropes; i++)
+        load_angles(&l, &m->ropes[i], &w->angles[i]);
+}
+
+void attention_weights_free(struct attention_weights *w, const struct weights_plan *p)
+{
+    for (size_t i = 0; i < p->model->layers; i++) {
+        free_list(p, layer_members, &w->layers[i]);
+        free_list(p, block_members(p->model->layer[i].attention.block), w->layers[i].block);
+        free(w->layers[i].block);
     }
     free(w->layers);
-    b->ops->weight_destroy(d, w->embed);
-    b->ops->weight_destroy(d, w->lm_head);
-    b->device->release(d, w->final_norm);
-    b->device->release(d, w->angles);
-    memset(w, 0, sizeof *w);
+    free_list(p, model_members, &w->once);
+    for (int i = 0; i < p->model->n_ropes; i++)
+        p->backend->device->release(p->device, w->angles[i]);
+    *w = (struct attention_weights){0};
 }
 
 /* ---- FFN ------------------------------------------------------------------------------------ */
 
 /* gate and up: rows of the intermediate dimension; down: its columns. */
-static struct mlp_part mlp_slice(const struct model *m, const struct checkpoint *c,
-                                 enum model_tensor gate, enum model_tensor up,
-                                 enum model_tensor down, size_t layer, size_t expert,
-                                 struct span inter)
+static struct mlp_part mlp_slice(const struct weights_plan *p, enum model_tensor gate, size_t layer,
+                                 size_t expert, struct span inter, float limit)
 {
+    const enum model_tensor up = gate + 1, down = gate + 2;
     return (struct mlp_part){
-        .gate = rows_of(matrix(m, c, gate, layer, expert), inter),
-        .up = rows_of(matrix(m, c, up, layer, expert), inter),
-        .down = columns_of(matrix(m, c, down, layer, expert), inter),
+        .gate = rows_of(part_of(p, gate, layer, expert), inter),
+        .up = rows_of(part_of(p, up, layer, expert), inter),
+        .down = columns_of(part_of(p, down, layer, expert), inter),
+        .limit = limit,
     };
 }
 
 static struct mlp_part no_mlp(const struct model *m)
 {
-    const struct weight_part in = {.n = 0, .k = m->hidden, .stride = m->hidden};
-    const struct weight_part out = {.n = m->hidden, .k = 0, .stride = 0};
+    const struct codec *any = codec_of(DTYPE_F32);
+    const struct weight_part in = {.codec = any, .n = 0, .k = m->hidden, .stride = m->hidden};
+    const struct weight_part out = {.codec = any, .n = m->hidden, .k = 0, .stride = 0};
     return (struct mlp_part){.gate = in, .up = in, .down = out};
 }
 
 /* experts: room for all of the rank's. */
-static struct ffn_part layer_part(const struct model *m, const struct checkpoint *c,
-                                  const struct layout *l, int ffn_rank, size_t layer,
+static struct ffn_part layer_part(const struct weights_plan *p, size_t layer,
                                   struct mlp_part *experts)
 {
-    struct ffn_part f = {.experts = experts, .shared = no_mlp(m)};
-    if (!m->moe[layer]) {
-        f.shared = mlp_slice(m, c, TENSOR_DENSE_GATE, TENSOR_DENSE_UP, TENSOR_DENSE_DOWN, layer, 0,
-                             placement_shared_inter(m->dense_inter, l, ffn_rank));
+    const struct ffn_spec *spec = &p->model->layer[layer].ffn;
+    struct ffn_part f = {.experts = experts, .shared = no_mlp(p->model)};
+    if (!p->model->moe[layer]) {
+        struct span mine = placement_shared_inter(spec->inter, p->layout, p->ffn_rank);
+        f.shared = mlp_slice(p, TENSOR_DENSE_GATE, layer, 0, mine, spec->limit);
         return f;
     }
-    struct span mine = placement_experts((size_t)m->router.experts, l, ffn_rank);
-    struct span inter = placement_expert_inter(m->expert_inter, l, ffn_rank);
+    struct span mine = placement_experts((size_t)spec->router.experts, p->layout, p->ffn_rank);
+    struct span inter = placement_expert_inter(spec->inter, p->layout, p->ffn_rank);
     f.first_expert = (int)mine.first;
     f.n_experts = (int)mine.count;
     for (size_t i = 0; i < mine.count; i++)
-        experts[i] = mlp_slice(m, c, TENSOR_EXPERT_GATE, TENSOR_EXPERT_UP, TENSOR_EXPERT_DOWN,
-                               layer, mine.first + i, inter);
-    if (m->shared_inter)
-        f.shared = mlp_slice(m, c, TENSOR_SHARED_GATE, TENSOR_SHARED_UP, TENSOR_SHARED_DOWN, layer,
-                             0, placement_shared_inter(m->shared_inter, l, ffn_rank));
+        experts[i] = mlp_slice(p, TENSOR_EXPERT_GATE, layer, mine.first + i, inter, spec->limit);
+    if (spec->shared_inter)
+        f.shared = mlp_slice(p, TENSOR_SHARED_GATE, layer, 0,
+                             placement_shared_inter(spec->shared_inter, p->layout, p->ffn_rank),
+                             spec->shared_limit);
     return f;
 }
 
-static void hint_ffn(const struct ffn_part *f, void (*tell)(const void *, size_t))
+static void for_each_part(const struct ffn_part *f, void (*tell)(const void *, size_t))
 {
     for (int i = -1; i < f->n_experts; i++) {
         const struct mlp_part *p = i < 0 ? &f->shared : &f->experts[i];
@@ -262,44 +348,43 @@ static void hint_ffn(const struct ffn_part *f, void (*tell)(const void *, size_t
     }
 }
 
-size_t ffn_weights_bytes(const struct backend *b, const struct device *d, const struct model *m,
-                         const struct checkpoint *c, const struct layout *l, int ffn_rank,
-                         enum weight_keep keep)
+static struct mlp_part *room_for_experts(const struct model *m)
 {
-    struct mlp_part *experts = mem_new((size_t)m->router.experts, sizeof *experts);
+    return mem_new(m->most.experts, sizeof(struct mlp_part));
+}
+
+size_t ffn_weights_bytes(const struct weights_plan *p)
+{
+    struct mlp_part *experts = room_for_experts(p->model);
     size_t bytes = 0;
-    for (size_t i = 0; i < m->layers; i++) {
-        struct ffn_part f = layer_part(m, c, l, ffn_rank, i, experts);
-        bytes += b->ops->ffn_bytes(d, &f, keep);
+    for (size_t i = 0; i < p->model->layers; i++) {
+        struct ffn_part f = layer_part(p, i, experts);
+        bytes += p->backend->ops->ffn_bytes(p->device, &f, p->keep);
     }
     free(experts);
     return bytes;
 }
 
-void ffn_weights_load(struct ffn_weights *w, const struct backend *b, struct device *d,
-                      const struct model *m, const struct checkpoint *c, const struct layout *l,
-                      int ffn_rank, enum weight_keep keep, weights_progress progress,
-                      void *progress_context)
+void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
+                      weights_progress progress, void *progress_context)
 {
-    struct loader load = {b, d, m, c, keep, progress, progress_context, 0, 0};
-    load.total = ffn_weights_bytes(b, d, m, c, l, ffn_rank, keep);
-    w->layers = mem_zeroed(m->layers, sizeof *w->layers);
-    struct mlp_part *experts = mem_new((size_t)m->router.experts, sizeof *experts);
-    for (size_t i = 0; i < m->layers; i++) {
-        struct ffn_part f = layer_part(m, c, l, ffn_rank, i, experts);
-        hint_ffn(&f, checkpoint_prefetch);
-        w->layers[i] = b->ops->ffn_create(d, &f, keep);
-        hint_ffn(&f, checkpoint_release);
-        report(&load, b->ops->ffn_bytes(d, &f, keep));
+    struct loader l = {p, progress, progress_context, 0, ffn_weights_bytes(p)};
+    w->layers = mem_zeroed(p->model->layers, sizeof *w->layers);
+    struct mlp_part *experts = room_for_experts(p->model);
+    for (size_t i = 0; i < p->model->layers; i++) {
+        struct ffn_part f = layer_part(p, i, experts);
+        for_each_part(&f, checkpoint_prefetch);
+        w->layers[i] = p->backend->ops->ffn_create(p->device, &f, p->keep);
+        for_each_part(&f, checkpoint_release);
+        report(&l, p->backend->ops->ffn_bytes(p->device, &f, p->keep));
     }
     free(experts);
 }
 
-void ffn_weights_free(struct ffn_weights *w, const struct backend *b, struct device *d,
-                      const struct model *m)
+void ffn_weights_free(struct ffn_weights *w, const struct weights_plan *p)
 {
-    for (size_t i = 0; i < m->layers; i++)
-        b->ops->ffn_destroy(d, w->layers[i]);
+    for (size_t i = 0; i < p->model->layers; i++)
+        p->backend->ops->ffn_destroy(p->device, w->layers[i]);
     free(w->layers);
     w->layers = NULL;
 }

@@ -10,52 +10,46 @@
 
 #include "data/checkpoint.h"
 #include "kernels/ops.h"
-#include "model/model.h"
+#include "model/block.h"
 #include "schedule/placement.h"
 
-struct attention_layer {
-    float *input_norm, *inter_norm, *post_norm; /* device f32 [H], [q_rank], [H] */
-    struct weight *q_down, *q_up, *k, *v,
-        *o;        /* [q_rank][H], [heads D][q_rank], [D][H] x 2, [H][heads D] */
-    float *router; /* device f32 [experts][H]; NULL in a dense layer */
-};
-
 struct attention_weights {
-    struct weight *embed;           /* table */
-    struct weight *lm_head;         /* [V][H] */
-    float *final_norm;              /* device f32 [H] */
-    float *angles;                  /* device f32 [context][D/2][2], cos and sin, of rope */
-    struct attention_layer *layers; /* [model.layers] */
+    struct model_weights once;
+    float *angles[MODEL_MAX_ROPES]; /* device f32 [context][R/2][2], cos and sin, of each rope */
+    struct layer_weights *layers;   /* [model.layers] */
 };
 
 struct ffn_weights {
     struct ffn **layers; /* [model.layers] */
 };
 
+/* What is loaded, and where to; all of it outlives the call. */
+struct weights_plan {
+    const struct backend *backend;
+    struct device *device;
+    const struct model *model;
+    const struct checkpoint *checkpoint;
+    enum weight_keep keep;
+    size_t context;              /* attention: positions the angles are made for */
+    const struct layout *layout; /* ffn: the rank's share */
+    int ffn_rank;
+};
+
 /* Called after every tensor with the bytes packed so far and in all; may be NULL. */
 typedef void (*weights_progress)(void *context, size_t done, size_t total);
 
-/* Device bytes, from the description and the checkpoint's dtypes alone. */
-size_t attention_weights_bytes(const struct backend *b, const struct device *d,
-                               const struct model *m, const struct checkpoint *c, size_t context,
-                               enum weight_keep keep);
-size_t ffn_weights_bytes(const struct backend *b, const struct device *d, const struct model *m,
-                         const struct checkpoint *c, const struct layout *l, int ffn_rank,
-                         enum weight_keep keep);
+/* Device bytes, from the description and the checkpoint's formats alone. */
+size_t attention_weights_bytes(const struct weights_plan *p);
+size_t ffn_weights_bytes(const struct weights_plan *p);
 
-/* context: positions the angles are made for. Never fail: model_check() has passed. */
-void attention_weights_load(struct attention_weights *w, const struct backend *b, struct device *d,
-                            const struct model *m, const struct checkpoint *c, size_t context,
-                            enum weight_keep keep, weights_progress progress,
-                            void *progress_context);
-void ffn_weights_load(struct ffn_weights *w, const struct backend *b, struct device *d,
-                      const struct model *m, const struct checkpoint *c, const struct layout *l,
-                      int ffn_rank, enum weight_keep keep, weights_progress progress,
-                      void *progress_context);
+/* Never fail: model_check() has passed. */
+void attention_weights_load(struct attention_weights *w, const struct weights_plan *p,
+                            weights_progress progress, void *progress_context);
+void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
+                      weights_progress progress, void *progress_context);
 
-void attention_weights_free(struct attention_weights *w, const struct backend *b, struct device *d,
-                            const struct model *m);
-void ffn_weights_free(struct ffn_weights *w, const struct backend *b, struct device *d,
-                      const struct model *m);
+/* Of the plan only backend, device and model are looked at. */
+void attention_weights_free(struct attention_weights *w, const struct weights_plan *p);
+void ffn_weights_free(struct ffn_weights *w, const struct weights_plan *p);
 
 #endif

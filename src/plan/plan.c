@@ -107,7 +107,7 @@ static int find_model(struct model_shape *s, const char *name, struct err *e)
     if (!S_ISDIR(st.st_mode))
         strcpy(slash ? slash : directory, slash ? "" : ".");
     struct model *m = calloc(1, sizeof *m);
-    int status = m ? model_read(m, directory, e) : err_set(e, "out of memory");
+    int status = m ? model_read(m, directory, NULL, e) : err_set(e, "out of memory");
     if (status == 0)
         shape_of_model(s, m, name);
     free(m);

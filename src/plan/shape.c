@@ -152,6 +152,17 @@ const char *const *shape_names(void)
 
 /* ---- from config.json ----------------------------------------------------------------------- */
 
+static void attention_of(struct layer_shape *l, const struct attention_spec *a, double hidden)
+{
+    double heads = a->attn.heads;
+    l->window = a->attn.window;
+    if (a->kv_rank)
+        latent_attention(l, hidden, heads, (double)a->q_rank, (double)a->kv_rank, a->attn.rope_dim,
+                         (double)a->nope_dim, (double)a->head_value_dim);
+    else
+        grouped_attention(l, hidden, heads, a->attn.kv_heads, a->attn.key_dim, (double)a->q_rank);
+}
+
 void shape_of_model(struct model_shape *s, const struct model *m, const char *name)
 {
     double hidden = (double)m->hidden;
@@ -162,17 +173,18 @@ void shape_of_model(struct model_shape *s, const struct model *m, const char *na
                               .tied = m->tied};
     for (size_t i = 0; i < m->layers; i++) {
         struct layer_shape *l = &s->layer[i];
-        grouped_attention(l, hidden, (double)m->heads, (double)m->kv_heads, (double)m->head_dim,
-                          (double)m->q_rank);
+        const struct attention_spec *a = &m->layer[i].attention;
+        const struct ffn_spec *f = &m->layer[i].ffn;
+        attention_of(l, a, hidden);
         if (!m->moe[i]) {
-            l->dense = 3 * hidden * (double)m->dense_inter;
+            l->dense = 3 * hidden * (double)f->inter;
             continue;
         }
-        l->router = hidden * m->router.experts;
-        l->dense = 3 * hidden * (double)m->shared_inter;
-        l->expert = 3 * hidden * (double)m->expert_inter;
-        l->experts = m->router.experts;
-        l->topk = m->router.topk;
+        l->router = hidden * f->router.experts;
+        l->dense = 3 * hidden * (double)f->shared_inter;
+        l->expert = 3 * hidden * (double)f->inter;
+        l->experts = f->router.experts;
+        l->topk = f->router.topk;
     }
 }
 

@@ -12,13 +12,17 @@ static void print_model(const struct inputs *in, FILE *out)
     size_t moe = 0;
     for (size_t l = 0; l < m->layers; l++)
         moe += m->moe[l];
-    fprintf(
-        out,
-        "model       %s: %s, %zu layers (%zu MoE), hidden %zu, %zu x %zu heads, vocabulary %zu\n",
-        in->job.model, m->family, m->layers, moe, m->hidden, m->heads, m->head_dim, m->vocab);
+    const struct layer_spec *l = &m->layer[m->layers - 1];
+    for (size_t i = 0; i < m->layers && l->ffn.router.experts == 0; i++)
+        l = m->moe[i] ? &m->layer[i] : l;
+    fprintf(out,
+            "model       %s: %s, %zu layers (%zu MoE), hidden %zu, up to %zu x %zu heads, "
+            "vocabulary %zu\n",
+            in->job.model, m->family, m->layers, moe, m->hidden, m->most.heads, m->most.head_dim,
+            m->vocab);
     if (moe)
         fprintf(out, "experts     %d, %d per token, intermediate %zu, shared %zu\n",
-                m->router.experts, m->router.topk, m->expert_inter, m->shared_inter);
+                l->ffn.router.experts, l->ffn.router.topk, l->ffn.inter, l->ffn.shared_inter);
     fprintf(out, "prompts     %s: %llu rows, %llu completions\n", in->job.prompts.file,
             (unsigned long long)in->n_prompts, (unsigned long long)in->units);
 }

@@ -55,10 +55,10 @@ static size_t largest(size_t a, size_t b)
 static void limit_ffn(struct device_limits *l, const struct model *m, const struct layout *layout,
                       int index)
 {
-    size_t expert = placement_expert_inter(m->expert_inter, layout, index).count;
-    size_t shared = placement_shared_inter(m->shared_inter, layout, index).count;
-    size_t dense = placement_shared_inter(m->dense_inter, layout, index).count;
-    l->experts = placement_experts((size_t)m->router.experts, layout, index).count;
+    size_t expert = placement_expert_inter(m->most.inter, layout, index).count;
+    size_t shared = placement_shared_inter(m->most.shared_inter, layout, index).count;
+    size_t dense = placement_shared_inter(m->most.dense_inter, layout, index).count;
+    l->experts = placement_experts(m->most.experts, layout, index).count;
     l->inter = largest(expert, largest(shared, dense));
 }
 
@@ -78,7 +78,7 @@ static void plan_shapes(struct engine *g)
         .layers = m->layers,
         .routed = m->moe,
         .hidden = m->hidden,
-        .topk = (size_t)m->router.topk,
+        .topk = m->most.topk,
         .rows = (size_t)schedule_most_rows(&g->limits),
         .dispatch = job->precision.dispatch,
         .combine = job->precision.combine,
@@ -101,12 +101,12 @@ static void plan_device(struct engine *g, int threads)
     struct device_limits l = {
         .rows = g->shape.rows * (gathers ? (size_t)job->layout.attention : 1),
         .hidden = m->hidden,
-        .topk = (size_t)m->router.topk,
+        .topk = m->most.topk,
     };
     if (g->place.attention) {
-        l.q_width = largest(m->heads * m->head_dim, m->q_rank);
-        l.heads = m->heads;
-        l.head_dim = m->head_dim;
+        l.q_width = m->most.q_width;
+        l.heads = m->most.heads;
+        l.head_dim = m->most.head_dim;
         l.context = g->in->max_context;
         l.vocab = m->vocab;
         l.logit_rows = (size_t)schedule_most_sampled(&g->limits);
@@ -123,16 +123,6 @@ static void plan_device(struct engine *g, int threads)
     };
 }
 
-static struct kv_shape kv_shape(const struct engine *g)
-{
-    const struct model *m = &g->in->model;
-    return (struct kv_shape){.layers = m->layers,
-                             .blocks = g->limits.kv_blocks,
-                             .kv_heads = m->attn.kv_heads,
-                             .key_dim = m->attn.key_dim,
-                             .value_dim = m->attn.value_dim};
-}
-
 static struct forward_parts forward_parts(struct engine *g)
 {
     return (struct forward_parts){
@@ -142,7 +132,7 @@ static struct forward_parts forward_parts(struct engine *g)
         .stream = g->stream,
         .attention = g->place.attention ? &g->attention : NULL,
         .ffn = g->place.ffn ? &g->ffn : NULL,
-        .kv = g->kv,
+        .caches = &g->caches,
         .exchange_ops = g->exchange_ops,
         .exchange = g->exchange,
         .place = &g->place,
@@ -152,25 +142,32 @@ static struct forward_parts forward_parts(struct engine *g)
     };
 }
 
-static enum weight_keep keep(const struct engine *g)
+static struct weights_plan weights_plan(const struct engine *g)
 {
     static const enum weight_keep keep[] = {[JOB_WEIGHTS_KEEP] = WEIGHT_KEEP,
                                             [JOB_WEIGHTS_INT8] = WEIGHT_INT8,
                                             [JOB_WEIGHTS_INT4] = WEIGHT_INT4};
-    return keep[g->in->job.precision.weights];
+    return (struct weights_plan){
+        .backend = g->backend,
+        .device = g->device,
+        .model = &g->in->model,
+        .checkpoint = g->in->checkpoint,
+        .keep = keep[g->in->job.precision.weights],
+        .context = g->in->max_context,
+        .layout = &g->in->job.layout,
+        .ffn_rank = g->place.index,
+    };
 }
 
 /* All but the KV cache, which gets what is left. */
 static void plan_memory(struct engine *g)
 {
-    const struct inputs *in = g->in;
+    struct weights_plan weights = weights_plan(g);
     struct forward_parts parts = forward_parts(g);
     if (g->place.attention)
-        g->memory.weights += attention_weights_bytes(g->backend, g->device, &in->model,
-                                                     in->checkpoint, in->max_context, keep(g));
+        g->memory.weights += attention_weights_bytes(&weights);
     if (g->place.ffn)
-        g->memory.weights += ffn_weights_bytes(g->backend, g->device, &in->model, in->checkpoint,
-                                               &in->job.layout, g->place.index, keep(g));
+        g->memory.weights += ffn_weights_bytes(&weights);
     g->memory.buffers = g->backend->device->scratch_bytes(g->device) +
                         g->exchange_ops->bytes(&g->shape, &g->place) + forward_bytes(&parts);
 }
@@ -212,12 +209,11 @@ static int size_cache(struct engine *g, size_t left, struct err *e)
     size_t longest = blocks_for(g->limits.max_context);
     size_t all = mem_mul(longest, (size_t)g->limits.slots);
     g->limits.kv_blocks = 1;
-    struct kv_shape shape = kv_shape(g);
-    size_t block = g->backend->ops->kv_bytes(g->device, &shape);
+    const struct model *m = &g->in->model;
+    size_t block = caches_bytes(g->backend, g->device, m, 1);
     size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : left;
     g->limits.kv_blocks = granted / block < all ? granted / block : all;
-    shape = kv_shape(g);
-    g->memory.kv = g->backend->ops->kv_bytes(g->device, &shape);
+    g->memory.kv = caches_bytes(g->backend, g->device, m, g->limits.kv_blocks);
     if (g->limits.kv_blocks < longest)
         return err_set(e,
                        "%s: one sequence of %zu tokens needs %.3f GiB of KV cache, but %s %.3f "
@@ -249,17 +245,14 @@ int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err
 
 void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, void *progress_context)
 {
-    const struct inputs *in = g->in;
     g->stream = g->backend->device->stream_create(g->device);
+    struct weights_plan weights = weights_plan(g);
     if (g->place.attention) {
-        struct kv_shape shape = kv_shape(g);
-        attention_weights_load(&g->attention, g->backend, g->device, &in->model, in->checkpoint,
-                               in->max_context, keep(g), progress, progress_context);
-        g->kv = g->backend->ops->kv_create(g->device, &shape);
+        attention_weights_load(&g->attention, &weights, progress, progress_context);
+        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.kv_blocks);
     }
     if (g->place.ffn)
-        ffn_weights_load(&g->ffn, g->backend, g->device, &in->model, in->checkpoint,
-                         &in->job.layout, g->place.index, keep(g), progress, progress_context);
+        ffn_weights_load(&g->ffn, &weights, progress, progress_context);
     struct endpoint end = {.place = g->place,
                            .cell = cell,
                            .backend = g->backend,
@@ -276,12 +269,12 @@ void engine_close(struct engine *g)
         return;
     forward_close(g->forward);
     g->exchange_ops->close(g->exchange);
-    if (g->kv)
-        g->backend->ops->kv_destroy(g->device, g->kv);
+    struct weights_plan weights = weights_plan(g);
+    caches_destroy(&g->caches, g->backend, g->device);
     if (g->stream && g->place.attention)
-        attention_weights_free(&g->attention, g->backend, g->device, &g->in->model);
+        attention_weights_free(&g->attention, &weights);
     if (g->stream && g->place.ffn)
-        ffn_weights_free(&g->ffn, g->backend, g->device, &g->in->model);
+        ffn_weights_free(&g->ffn, &weights);
     if (g->stream)
         g->backend->device->stream_destroy(g->device, g->stream);
     g->backend->device->close(g->device);

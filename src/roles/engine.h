@@ -27,7 +27,7 @@ struct engine {
     struct stream *stream;
     struct attention_weights attention;
     struct ffn_weights ffn;
-    struct kv *kv;
+    struct caches caches;
     struct exchange *exchange;
     struct forward *forward;
     struct engine_memory memory;

@@ -29,7 +29,8 @@ struct forward {
     struct forward_parts p;
     struct lane lane[MICRO_BATCHES_MAX];
     /* Attention scratch, used by one micro-batch after the other on one stream. */
-    void *h, *q_low, *q, *k, *v, *heads; /* act */
+    void *h;                     /* act */
+    void *buffer[BLOCK_BUFFERS]; /* of the mechanism of attention, whichever a layer has */
     float *o, *picked, *logits;
     struct sample_params *params;
     int32_t *token;
@@ -43,7 +44,8 @@ struct forward {
  */
 struct sizes {
     size_t rows, sampled, lane_ints;
-    size_t x, h, q_low, q, kv, logits;
+    size_t x, h, logits;
+    size_t buffer[BLOCK_BUFFERS]; /* bytes: the most that any layer asks for */
 };
 
 static struct sizes sizes_of(const struct forward_parts *p)
@@ -56,10 +58,13 @@ static struct sizes sizes_of(const struct forward_parts *p)
     s.lane_ints = 3 * s.rows + 3 * s.sampled + 1 + table;
     s.x = mem_mul(s.rows, m->hidden);
     s.h = s.x;
-    s.q_low = mem_mul(s.rows, m->q_rank);
-    s.q = mem_mul(s.rows, m->heads * m->head_dim);
-    s.kv = mem_mul(s.rows, m->kv_heads * m->head_dim);
     s.logits = mem_mul(s.sampled, m->vocab);
+    for (size_t l = 0; l < m->layers; l++) {
+        size_t bytes[BLOCK_BUFFERS] = {0};
+        m->layer[l].attention.block->bytes(m, &m->layer[l], s.rows, dtype_size(p->act), bytes);
+        for (int i = 0; i < BLOCK_BUFFERS; i++)
+            s.buffer[i] = bytes[i] > s.buffer[i] ? bytes[i] : s.buffer[i];
+    }
     return s;
 }
 
@@ -75,7 +80,9 @@ size_t forward_bytes(const struct forward_parts *p)
     if (p->place->attention) {
         struct sizes s = sizes_of(p);
         total += (size_t)p->shape->micro_batches * (s.x * 4 + s.lane_ints * 4);
-        total += (s.h + s.q_low + 2 * s.q + 2 * s.kv) * act;
+        total += s.h * act;
+        for (int i = 0; i < BLOCK_BUFFERS; i++)
+            total += s.buffer[i];
         total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
         total += s.sampled * (sizeof(struct sample_params) + 8);
     }
@@ -105,11 +112,8 @@ static void open_attention(struct forward *f)
         lane->logprobs = dev->alloc_host(p->device, s.sampled * sizeof *lane->logprobs);
     }
     f->h = device_new(p, s.h, act);
-    f->q_low = device_new(p, s.q_low, act);
-    f->q = device_new(p, s.q, act);
-    f->heads = device_new(p, s.q, act);
-    f->k = device_new(p, s.kv, act);
-    f->v = device_new(p, s.kv, act);
+    for (int i = 0; i < BLOCK_BUFFERS; i++)
+        f->buffer[i] = device_new(p, s.buffer[i], 1);
     f->o = device_new(p, s.x, sizeof(float));
     f->picked = device_new(p, s.sampled * p->model->hidden, sizeof(float));
     f->logits = device_new(p, s.logits, sizeof(float));
@@ -135,11 +139,13 @@ void forward_close(struct forward *f)
     if (!f)
         return;
     const struct device_ops *dev = f->p.backend->device;
-    void *all[] = {f->h,      f->q_low,  f->q,      f->heads, f->k,       f->v,      f->o,
-                   f->picked, f->logits, f->params, f->token, f->logprob, f->decoded};
+    void *all[] = {f->h, f->o, f->picked, f->logits, f->params, f->token, f->logprob, f->decoded};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i])
             dev->release(f->p.device, all[i]);
+    for (int i = 0; i < BLOCK_BUFFERS; i++)
+        if (f->buffer[i])
+            dev->release(f->p.device, f->buffer[i]);
     for (int m = 0; f->p.attention && m < f->p.shape->micro_batches; m++) {
         dev->release(f->p.device, f->lane[m].x);
         dev->release(f->p.device, f->lane[m].device);
@@ -211,7 +217,7 @@ void forward_begin(struct forward *f, int m)
         return;
     p->backend->device->upload(p->device, p->stream, lane->device, lane->host,
                                lane->ints * sizeof(int32_t));
-    p->backend->ops->embed(p->device, p->stream, p->attention->embed, lane->token, lane->rows,
+    p->backend->ops->embed(p->device, p->stream, p->attention->once.embed, lane->token, lane->rows,
                            lane->x);
 }
 
@@ -232,27 +238,25 @@ static void add_partials(struct forward *f, struct lane *lane, const float *gain
                                    (int)p->model->hidden, y);
 }
 
-/* Multi-Matrix Factorization Attention (paper section 4): o = Wo attend(Wq norm(Wqd h), Wk h, Wv
- * h). */
-static void mfa(struct forward *f, struct lane *lane, int layer)
+/* The layer's own mechanism: o = attention(h). */
+static void attend(struct forward *f, struct lane *lane, int layer)
 {
     const struct forward_parts *p = &f->p;
-    const struct ops *op = p->backend->ops;
-    const struct model *m = p->model;
-    const struct attention_layer *w = &p->attention->layers[layer];
-    struct device *d = p->device;
-    struct stream *s = p->stream;
-    const struct attn_spec *spec = &p->model->attn;
-    int n = lane->rows;
-    const struct rows low = {p->act, f->q_low, NULL, m->q_rank};
-    op->linear(d, s, w->q_down, f->h, n, f->q_low, p->act);
-    op->norm(d, s, &low, w->inter_norm, m->norm_eps, n, (int)m->q_rank, &low);
-    op->linear(d, s, w->q_up, f->q_low, n, f->q, p->act);
-    op->linear(d, s, w->k, f->h, n, f->k, p->act);
-    op->linear(d, s, w->v, f->h, n, f->v, p->act);
-    op->rope_append(d, s, spec, p->kv, layer, &lane->batch, p->attention->angles, f->q, f->k, f->v);
-    op->attend(d, s, spec, p->kv, layer, &lane->batch, f->q, f->heads);
-    op->linear(d, s, w->o, f->heads, n, f->o, DTYPE_F32);
+    const struct layer_spec *spec = &p->model->layer[layer];
+    struct pass pass = {.backend = p->backend,
+                        .device = p->device,
+                        .stream = p->stream,
+                        .act = p->act,
+                        .model = p->model,
+                        .layer = spec,
+                        .weights = p->attention->layers[layer].block,
+                        .angles = p->attention->angles[spec->attention.rope],
+                        .kv = p->caches->kv[spec->attention.cache],
+                        .batch = &lane->batch,
+                        .h = f->h,
+                        .out = f->o};
+    memcpy(pass.buffer, f->buffer, sizeof pass.buffer);
+    spec->attention.block->run(&pass);
 }
 
 void forward_attention(struct forward *f, int m, int layer)
@@ -260,12 +264,13 @@ void forward_attention(struct forward *f, int m, int layer)
     struct lane *lane = &f->lane[m];
     const struct forward_parts *p = &f->p;
     const struct ops *op = p->backend->ops;
-    const struct attention_layer *w = &p->attention->layers[layer];
+    const struct layer_weights *w = &p->attention->layers[layer];
+    const struct layer_spec *spec = &p->model->layer[layer];
     int n = lane->rows, hidden = (int)p->model->hidden;
     if (n == 0)
         return;
     add_partials(f, lane, w->input_norm, f->h);
-    mfa(f, lane, layer);
+    attend(f, lane, layer);
     struct wire out = p->exchange_ops->out(p->exchange, m);
     bool same_format = p->act == p->shape->dispatch;
     void *h = same_format ? out.rows : f->h;
@@ -273,8 +278,8 @@ void forward_attention(struct forward *f, int m, int layer)
     op->residual_norm(p->device, p->stream, lane->x, &o, 1, DTYPE_F32, w->post_norm,
                       p->model->norm_eps, n, hidden, h);
     if (p->model->moe[layer])
-        op->route(p->device, p->stream, &p->model->router, w->router, NULL, h, n, hidden, out.ids,
-                  out.weights);
+        op->route(p->device, p->stream, &spec->ffn.router, w->router, w->router_bias, h, n, hidden,
+                  out.ids, out.weights);
     const struct rows own = {p->act, h, NULL, p->model->hidden};
     const struct rows wire = {p->shape->dispatch, out.rows, out.scales, p->model->hidden};
     if (!same_format)
@@ -299,9 +304,9 @@ void forward_sample(struct forward *f, int m, float *logits)
         return;
     add_partials(f, lane, NULL, NULL);
     op->gather(p->device, p->stream, lane->x, lane->sampled_row, n, hidden, f->picked);
-    op->residual_norm(p->device, p->stream, f->picked, NULL, 0, DTYPE_F32, p->attention->final_norm,
-                      p->model->norm_eps, n, hidden, f->h);
-    op->linear(p->device, p->stream, p->attention->lm_head, f->h, n, f->logits, DTYPE_F32);
+    op->residual_norm(p->device, p->stream, f->picked, NULL, 0, DTYPE_F32,
+                      p->attention->once.final_norm, p->model->norm_eps, n, hidden, f->h);
+    op->linear(p->device, p->stream, p->attention->once.lm_head, f->h, n, f->logits, DTYPE_F32);
     dev->upload(p->device, p->stream, f->params, lane->params, count * sizeof *lane->params);
     op->sample(p->device, p->stream, f->logits, n, vocab, f->params, f->token, f->logprob);
     dev->download(p->device, p->stream, lane->tokens, f->token, count * sizeof *lane->tokens);
@@ -346,7 +351,7 @@ void forward_ffn(struct forward *f, int m, int layer)
         x = f->decoded;
     }
     op->ffn(p->device, p->stream, p->ffn->layers[layer], x, routed ? in->ids : NULL,
-            routed ? in->weights : NULL, p->model->router.topk, in->n,
+            routed ? in->weights : NULL, p->model->layer[layer].ffn.router.topk, in->n,
             p->exchange_ops->reply_buffer(p->exchange, m), p->shape->combine);
 }
 

@@ -1,6 +1,6 @@
 /* forward.h - the layers of a step, as each role sees them.
  *
- * Attention side: residual stream, norms, MFA attention, router, sampling, for one micro-batch at a
+ * Attention side: residual stream, norms, attention, router, sampling, for one micro-batch at a
  * time; its FFN results come through the exchange. FFN side: the rank's share of every layer's FFN
  * for the rows of all attention ranks. Neither knows where the other is.
  *
@@ -12,7 +12,7 @@
 
 #include "exchange/exchange.h"
 #include "kernels/ops.h"
-#include "model/model.h"
+#include "model/caches.h"
 #include "model/weights.h"
 #include "schedule/schedule.h"
 
@@ -27,7 +27,7 @@ struct forward_parts {
     struct stream *stream;
     const struct attention_weights *attention;
     const struct ffn_weights *ffn;
-    struct kv *kv; /* attention */
+    const struct caches *caches; /* attention */
     const struct exchange_ops *exchange_ops;
     struct exchange *exchange;
     const struct exchange_shape *shape;

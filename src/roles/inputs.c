@@ -20,7 +20,7 @@ static int stamp_weights(struct inputs *in, struct err *e)
 
 static int open_model(struct inputs *in, struct err *e)
 {
-    if (model_read(&in->model, in->job.model, e) != 0 ||
+    if (model_read(&in->model, in->job.model, NULL, e) != 0 ||
         checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
         model_check(&in->model, in->checkpoint, e) != 0 || stamp_weights(in, e) != 0)
         return -1;

@@ -167,9 +167,9 @@ static void attention_layer(struct bench *b, int layer, int m)
 
 static void note_chosen(struct bench *b, int layer, const struct wire *in)
 {
-    const struct router_spec *router = &b->in.model.router;
-    char *chosen = b->chosen + layer * router->experts;
-    for (int i = 0; b->in.model.moe[layer] && i < in->n * router->topk; i++)
+    const struct model *m = &b->in.model;
+    char *chosen = b->chosen + (size_t)layer * m->most.experts;
+    for (int i = 0; m->moe[layer] && i < in->n * (int)m->most.topk; i++)
         chosen[in->ids[i]] = 1;
 }
 
@@ -240,25 +240,36 @@ static void add_linear(struct roof *r, double n, double outputs, double inputs, 
     add_op(r, outputs * inputs * bytes, 2 * n * outputs * inputs);
 }
 
+static void add_attention(struct roof *r, const struct attention_spec *a, double n, double h,
+                          double context, double bytes, double kv)
+{
+    double q = a->attn.heads * a->attn.key_dim, keys = a->attn.kv_heads * a->attn.key_dim;
+    double values = a->attn.kv_heads * a->attn.value_dim, out = a->attn.heads * a->attn.value_dim;
+    double seen = a->attn.window && a->attn.window < context ? a->attn.window : context;
+    double rank = (double)a->q_rank;
+    add_linear(r, n, rank + keys + values, h, bytes);
+    add_linear(r, n, q, rank > 0 ? rank : h, bytes);
+    add_op(r, n * seen * (keys + values) * kv, 2 * n * seen * (q + out));
+    add_linear(r, n, h, out, bytes);
+}
+
 static void add_layer(struct roof *r, const struct bench *b, size_t layer, double n, double context,
                       double bytes)
 {
     const struct model *m = &b->in.model;
-    double h = (double)m->hidden, q = (double)(m->heads * m->head_dim), d = (double)m->head_dim;
-    double kv = (double)dtype_size(b->engine.config.kv);
-    add_linear(r, n, (double)m->q_rank + 2 * d, h, bytes);
-    add_linear(r, n, q, (double)m->q_rank, bytes);
-    add_op(r, n * context * 2 * d * kv, 4 * n * context * q);
-    add_linear(r, n, h, q, bytes);
+    const struct ffn_spec *f = &m->layer[layer].ffn;
+    double h = (double)m->hidden;
+    add_attention(r, &m->layer[layer].attention, n, h, context, bytes,
+                  (double)dtype_size(b->engine.config.kv));
     if (!m->moe[layer]) {
-        add_linear(r, n, 3 * (double)m->dense_inter, h, bytes);
+        add_linear(r, n, 3 * (double)f->inter, h, bytes);
         return;
     }
-    double k = m->router.topk, active = 0, matrix = 3 * (double)m->expert_inter * h;
-    for (int e = 0; e < m->router.experts; e++)
-        active += b->chosen[layer * (size_t)m->router.experts + (size_t)e];
+    double k = f->router.topk, active = 0, matrix = 3 * (double)f->inter * h;
+    for (size_t e = 0; e < m->most.experts; e++)
+        active += b->chosen[layer * m->most.experts + e];
     add_op(r, active * matrix * bytes, 2 * n * k * matrix);
-    add_linear(r, n, 3 * (double)m->shared_inter, h, bytes);
+    add_linear(r, n, 3 * (double)f->shared_inter, h, bytes);
 }
 
 static double roof_seconds(const struct bench *b, double bandwidth, double peak, double n,
@@ -344,7 +355,7 @@ static void run_case(struct bench *b, int batch, int context, int steps)
     size_t most = (size_t)schedule_most_rows(&b->engine.limits);
     struct sample_params *params = mem_zeroed(most, sizeof *params);
     double times[STEPS_MAX * ROUNDS], roofs[ROUNDS], bandwidth = 0, peak = 0;
-    size_t choices = b->in.model.layers * (size_t)b->in.model.router.experts;
+    size_t choices = b->in.model.layers * b->in.model.most.experts;
     make_plan(b, batch, context);
     memset(b->chosen, 0, choices);
     step(b, params);
@@ -394,7 +405,7 @@ int main(int argc, char **argv)
     open_engine(&b);
     plan_alloc(&b);
     b.rows = mem_new((size_t)b.in.job.layout.attention * MICRO_BATCHES_MAX, sizeof *b.rows);
-    b.chosen = mem_zeroed(b.in.model.layers, (size_t)b.in.model.router.experts + 1);
+    b.chosen = mem_zeroed(b.in.model.layers, b.in.model.most.experts + 1);
     if (comm_is_writer(&b.comm)) {
         cpu_set_t mask;
         cores_mask(&mask);

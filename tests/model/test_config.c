@@ -1,4 +1,5 @@
 /* config.json: what is understood, and what is refused with a message that says where. */
+#include "model/block.h"
 #include "model/model.h"
 
 #include "tests/model/files.h"
@@ -69,7 +70,7 @@ static int read_with(struct model *m, bool vision, const char *change, const cha
     write_config(vision, change, without);
     memset(m, 0xa5, sizeof *m);
     memset(e->text, 'x', sizeof e->text - 1);
-    return model_read(m, directory, e);
+    return model_read(m, directory, NULL, e);
 }
 
 static void must_read(struct model *m, bool vision, const char *change, const char *without)
@@ -85,28 +86,28 @@ static void test_text_form(void **state)
     static struct model m;
     must_read(&m, false, "{}", "");
     assert_string_equal(m.family, "step3");
-    assert_int_equal(m.attention, ATTENTION_MFA);
+    assert_ptr_equal(m.layer[0].attention.block, &block_qkv);
     assert_int_equal(m.hidden, 56);
     assert_int_equal(m.layers, 7);
     assert_int_equal(m.vocab, 1288);
     assert_int_equal(m.context, 640);
-    assert_int_equal(m.heads, 12);
-    assert_int_equal(m.kv_heads, 1);
-    assert_int_equal(m.head_dim, 10);
-    assert_int_equal(m.q_rank, 20);
-    assert_int_equal(m.dense_inter, 144);
-    assert_int_equal(m.expert_inter, 40);
-    assert_int_equal(m.shared_inter, 44);
-    assert_int_equal(m.router.score, ROUTER_SOFTMAX);
-    assert_int_equal(m.router.experts, 48);
-    assert_int_equal(m.router.topk, 3);
-    assert_false(m.router.renormalize);
+    assert_int_equal(m.layer[0].attention.attn.heads, 12);
+    assert_int_equal(m.layer[0].attention.attn.kv_heads, 1);
+    assert_int_equal(m.layer[0].attention.attn.key_dim, 10);
+    assert_int_equal(m.layer[0].attention.q_rank, 20);
+    assert_int_equal(m.most.dense_inter, 144);
+    assert_int_equal(m.most.inter, 40);
+    assert_int_equal(m.most.shared_inter, 44);
+    assert_int_equal(m.layer[2].ffn.router.score, ROUTER_SOFTMAX);
+    assert_int_equal(m.layer[2].ffn.router.experts, 48);
+    assert_int_equal(m.layer[2].ffn.router.topk, 3);
+    assert_false(m.layer[2].ffn.router.renormalize);
     for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
         assert_int_equal(m.moe[l], l == 2 || l == 3 || l == 5);
     assert_false(m.tied);
     assert_false(m.fp8_blocks);
     assert_true(m.norm_eps == 1e-5f);
-    assert_true(m.rope_theta == 70000);
+    assert_true(m.ropes[0].theta == 70000);
     assert_int_equal(m.bos, -1);
     assert_int_equal(m.n_eos, 0);
 }
@@ -157,17 +158,17 @@ static void test_variants(void **state)
               "rope_theta");
     assert_int_equal(m.context, 500);
     assert_true(m.norm_eps == 2e-6f);
-    assert_true(m.router.renormalize);
+    assert_true(m.layer[2].ffn.router.renormalize);
     assert_true(m.tied);
     assert_int_equal(m.bos, 3);
     assert_int_equal(m.n_eos, 3);
     assert_int_equal(m.eos[2], 1287);
-    assert_int_equal(m.shared_inter, 0);
-    assert_true(m.rope_theta == 500000);
+    assert_int_equal(m.most.shared_inter, 0);
+    assert_true(m.ropes[0].theta == 500000);
     must_read(&m, false,
               "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 9000}}",
               "rope_theta max_position_embedding");
-    assert_true(m.rope_theta == 9000);
+    assert_true(m.ropes[0].theta == 9000);
     must_read(&m, true,
               "{\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\","
               " \"activation_scheme\": \"dynamic\", \"weight_block_size\": [128, 128],"
@@ -204,7 +205,7 @@ static const struct {
      {"rope_scaling is {\"type\":\"yarn\"}", "null"}},
     {"{\"rope_parameters\": {\"rope_type\": \"llama3\"}}",
      "",
-     {"rope_parameters.rope_type is \"llama3\"", "only \"default\""}},
+     {"rope_parameters must mean plain rotary embedding"}},
     {"{\"rope_parameters\": {\"factor\": 2}}", "", {"rope_parameters.factor", "unknown"}},
     {"{\"rope_parameters\": 5}", "", {"rope_parameters must be an object"}},
     {"{\"num_attention_groups\": 8}", "", {"num_attention_groups is 8", "only 1"}},
@@ -215,7 +216,7 @@ static const struct {
     {"{\"num_nextn_predict_layers\": 3}", "", {"num_nextn_predict_layers is 3"}},
     {"{\"swiglu_limits\": [7]}", "", {"swiglu_limits ([7]) is unknown"}},
     {"{\"use_qk_norm\": true}", "", {"use_qk_norm (true) is unknown"}},
-    {"{\"model_type\": \"llama\"}", "", {"model_type is \"llama\""}},
+    {"{\"model_type\": \"mamba\"}", "", {"model_type is \"mamba\""}},
     {"{\"moe_layers_enum\": \"1,7\"}", "", {"moe_layers_enum names layer 7", "is 7"}},
     {"{\"moe_layers_enum\": \"1;2\"}", "", {"moe_layers_enum must be", "1;2"}},
     {"{\"moe_layers_enum\": \"1 2\"}", "", {"moe_layers_enum must be", "1 2"}},
@@ -276,7 +277,7 @@ static void expect_error(const char *file, const char *words)
     static struct model m;
     struct err e;
     fixture_write(directory, "config.json", file, strlen(file));
-    assert_int_equal(model_read(&m, directory, &e), -1);
+    assert_int_equal(model_read(&m, directory, NULL, &e), -1);
     if (!strstr(e.text, words))
         fail_msg("no \"%s\" in: %s", words, e.text);
 }
@@ -290,10 +291,10 @@ static void test_other_files(void **state)
     expect_error("{\n \"a\": 1,\n \"a\": 2}", "config.json:3:");
     expect_error("[1]", "must be a JSON object");
     expect_error("{}", "model_type is missing");
-    expect_error("{\"model_type\": \"step3p5\"}", "model_type is \"step3p5\"");
+    expect_error("{\"model_type\": \"step9\"}", "model_type is \"step9\"");
     expect_error("{\"model_type\": \"step3_vl\"}", "text_config must be an object");
     expect_error("{\"model_type\": \"step3_vl\", \"text_config\": []}", "text_config must be");
-    assert_int_equal(model_read(&m, "/no/such/place", &e), -1);
+    assert_int_equal(model_read(&m, "/no/such/place", NULL, &e), -1);
     assert_non_null(strstr(e.text, "/no/such/place/config.json: cannot be read"));
 }
 
@@ -304,7 +305,7 @@ static void test_unknown_outside_text_config(void **state)
     struct err e;
     must_read(&m, true, "{}", "");
     fixture_config(directory, "window", "5");
-    assert_int_equal(model_read(&m, directory, &e), -1);
+    assert_int_equal(model_read(&m, directory, NULL, &e), -1);
     assert_non_null(strstr(e.text, "config.json: window (5) is unknown"));
 }
 

@@ -60,7 +60,8 @@ struct rig {
     struct stream *stream;
     struct attention_weights attention;
     struct ffn_weights ffn;
-    struct kv *kv;
+    struct weights_plan plan;
+    struct caches caches;
     struct exchange_shape shape;
     const struct exchange_ops *exchange_ops;
     struct exchange *exchange;
@@ -73,24 +74,24 @@ static void open_device(struct rig *r, const struct precision *p, int threads)
 {
     struct err e;
     const struct model *m = &r->model;
-    size_t inter = m->dense_inter;
-    inter = m->expert_inter > inter ? m->expert_inter : inter;
-    inter = m->shared_inter > inter ? m->shared_inter : inter;
-    size_t q_width = m->heads * m->head_dim;
+    const struct model_most *most = &m->most;
+    size_t inter = most->dense_inter;
+    inter = most->inter > inter ? most->inter : inter;
+    inter = most->shared_inter > inter ? most->shared_inter : inter;
     struct device_config config = {
         .threads = threads,
         .act = p->act,
         .kv = p->kv,
         .limits = {.rows = r->shape.rows,
                    .hidden = m->hidden,
-                   .q_width = q_width > m->q_rank ? q_width : m->q_rank,
-                   .heads = m->heads,
-                   .head_dim = m->head_dim,
+                   .q_width = most->q_width,
+                   .heads = most->heads,
+                   .head_dim = most->head_dim,
                    .context = CONTEXT,
                    .vocab = m->vocab,
                    .logit_rows = r->shape.rows,
-                   .experts = (size_t)m->router.experts,
-                   .topk = (size_t)m->router.topk,
+                   .experts = most->experts,
+                   .topk = most->topk,
                    .inter = inter},
     };
     if (r->backend->device->open(&config, &r->device, &e) != 0)
@@ -103,7 +104,7 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
     static const struct layout layout = {1, 1, 1, true};
     struct err e;
     *r = (struct rig){.backend = b};
-    if (model_read(&r->model, directory, &e) != 0 ||
+    if (model_read(&r->model, directory, NULL, &e) != 0 ||
         checkpoint_open(&r->checkpoint, directory, &e) != 0 ||
         model_check(&r->model, r->checkpoint, &e) != 0)
         die("%s", e.text);
@@ -117,22 +118,22 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
                                        .layers = r->model.layers,
                                        .routed = r->model.moe,
                                        .hidden = r->model.hidden,
-                                       .topk = (size_t)r->model.router.topk,
+                                       .topk = r->model.most.topk,
                                        .rows = (size_t)schedule_most_rows(&r->limits),
                                        .dispatch = p->wire,
                                        .combine = p->combine};
     open_device(r, p, threads);
     r->stream = b->device->stream_create(r->device);
-    attention_weights_load(&r->attention, b, r->device, &r->model, r->checkpoint, CONTEXT, p->keep,
-                           NULL, NULL);
-    ffn_weights_load(&r->ffn, b, r->device, &r->model, r->checkpoint, &layout, 0, p->keep, NULL,
-                     NULL);
-    struct kv_shape kv = {.layers = r->model.layers,
-                          .blocks = SEQUENCES * STRIDE,
-                          .kv_heads = (int)r->model.kv_heads,
-                          .key_dim = (int)r->model.head_dim,
-                          .value_dim = (int)r->model.head_dim};
-    r->kv = b->ops->kv_create(r->device, &kv);
+    r->plan = (struct weights_plan){.backend = b,
+                                    .device = r->device,
+                                    .model = &r->model,
+                                    .checkpoint = r->checkpoint,
+                                    .keep = p->keep,
+                                    .context = CONTEXT,
+                                    .layout = &layout};
+    attention_weights_load(&r->attention, &r->plan, NULL, NULL);
+    ffn_weights_load(&r->ffn, &r->plan, NULL, NULL);
+    caches_create(&r->caches, b, r->device, &r->model, SEQUENCES * STRIDE);
     struct endpoint end = {
         .place = r->place, .backend = b, .device = r->device, .compute = r->stream};
     r->exchange_ops = exchange_find("local");
@@ -143,7 +144,7 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
                                   .stream = r->stream,
                                   .attention = &r->attention,
                                   .ffn = &r->ffn,
-                                  .kv = r->kv,
+                                  .caches = &r->caches,
                                   .exchange_ops = r->exchange_ops,
                                   .exchange = r->exchange,
                                   .shape = &r->shape,
@@ -158,9 +159,9 @@ static void rig_close(struct rig *r)
     const struct backend *b = r->backend;
     forward_close(r->forward);
     r->exchange_ops->close(r->exchange);
-    b->ops->kv_destroy(r->device, r->kv);
-    attention_weights_free(&r->attention, b, r->device, &r->model);
-    ffn_weights_free(&r->ffn, b, r->device, &r->model);
+    caches_destroy(&r->caches, b, r->device);
+    attention_weights_free(&r->attention, &r->plan);
+    ffn_weights_free(&r->ffn, &r->plan);
     b->device->stream_destroy(r->device, r->stream);
     b->device->close(r->device);
     checkpoint_close(r->checkpoint);

@@ -119,24 +119,33 @@ static void test_config_round_trip(void **state)
     o.model.eos[1] = 60;
     checkpoint_close(generate(&o, "round"));
     fixture_join(path, top, "round");
-    assert_int_equal(model_read(&m, path, &e), 0);
-    o.model.fp8_blocks = true;
+    assert_int_equal(model_read(&m, path, NULL, &e), 0);
     assert_memory_equal(m.moe, o.model.moe, sizeof m.moe);
     assert_memory_equal(m.eos, o.model.eos, sizeof m.eos);
-    assert_true(m.norm_eps == o.model.norm_eps && m.rope_theta == o.model.rope_theta);
+    assert_true(m.norm_eps == o.model.norm_eps && m.ropes[0].theta == o.model.rope_theta);
     assert_string_equal(m.family, o.model.family);
-    const size_t *const got[] = {&m.hidden,      &m.layers,       &m.vocab,       &m.context,
-                                 &m.heads,       &m.kv_heads,     &m.head_dim,    &m.q_rank,
-                                 &m.dense_inter, &m.expert_inter, &m.shared_inter};
-    const size_t *const put[] = {&o.model.hidden,       &o.model.layers,      &o.model.vocab,
-                                 &o.model.context,      &o.model.heads,       &o.model.kv_heads,
-                                 &o.model.head_dim,     &o.model.q_rank,      &o.model.dense_inter,
-                                 &o.model.expert_inter, &o.model.shared_inter};
+    const struct attention_spec *a = &m.layer[1].attention;
+    const struct ffn_spec *f = &m.layer[1].ffn;
+    const size_t got[] = {m.hidden,
+                          m.layers,
+                          m.vocab,
+                          m.context,
+                          (size_t)a->attn.heads,
+                          (size_t)a->attn.kv_heads,
+                          (size_t)a->attn.key_dim,
+                          a->q_rank,
+                          m.most.dense_inter,
+                          f->inter,
+                          f->shared_inter};
+    const size_t put[] = {o.model.hidden,       o.model.layers,      o.model.vocab,
+                          o.model.context,      o.model.heads,       o.model.kv_heads,
+                          o.model.head_dim,     o.model.q_rank,      o.model.dense_inter,
+                          o.model.expert_inter, o.model.shared_inter};
     for (size_t i = 0; i < sizeof got / sizeof *got; i++)
-        assert_int_equal(*got[i], *put[i]);
-    assert_int_equal(m.router.experts, o.model.router.experts);
-    assert_int_equal(m.router.topk, o.model.router.topk);
-    assert_true(m.router.renormalize && m.tied && m.fp8_blocks);
+        assert_int_equal(got[i], put[i]);
+    assert_int_equal(f->router.experts, o.model.router.experts);
+    assert_int_equal(f->router.topk, o.model.router.topk);
+    assert_true(f->router.renormalize && m.tied && m.fp8_blocks);
     assert_int_equal(m.bos, 0);
     assert_int_equal(m.n_eos, 2);
 }
@@ -307,7 +316,7 @@ static void test_settings(void **state)
         {"moe_layers", "1,,2", "moe_layers must be"},
         {"moe_layers", "600", "moe_layers must be"},
         {"seed", "18446744073709551616", "seed must be"},
-        {"size", "3", "no setting \"size\"; there are: hidden, layers"},
+        {"size", "3", "no setting \"size\"; there are: family, hidden, layers"},
     };
     struct generate_options o;
     struct err e;
@@ -315,7 +324,7 @@ static void test_settings(void **state)
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         if (generate_set(&o, good[i][0], good[i][1], &e) != 0)
             fail_msg("%s", e.text);
-    const struct model *m = &o.model;
+    const struct family_sizes *m = &o.model;
     assert_true(m->hidden == 11 && m->layers == 9 && m->vocab == 12 && m->context == 13);
     assert_true(m->heads == 14 && m->head_dim == 16 && m->q_rank == 17 && m->dense_inter == 18);
     assert_true(m->router.experts == 19 && m->router.topk == 2 && m->router.renormalize);

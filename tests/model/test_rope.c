@@ -12,7 +12,8 @@
 static void check_table(size_t positions, size_t head_dim, double theta)
 {
     float *table = malloc(positions * head_dim * sizeof *table);
-    rope_angles(table, positions, head_dim, theta);
+    const struct rope_spec rope = {.dim = head_dim, .theta = theta, .magnitude = 1};
+    rope_angles(table, positions, &rope);
     for (size_t p = 0; p < positions; p += p < 50 ? 1 : 97) {
         for (size_t j = 0; j < head_dim / 2; j++) {
             long double power = 2.0L * (long double)j / (long double)head_dim;
@@ -42,7 +43,8 @@ static void test_known_values(void **state)
 {
     (void)state;
     float t[3 * 4];
-    rope_angles(t, 3, 4, 10000);
+    const struct rope_spec rope = {.dim = 4, .theta = 10000, .magnitude = 1};
+    rope_angles(t, 3, &rope);
     const double wanted[12] = {1,
                                0,
                                1,

@@ -2,6 +2,8 @@
 #include "base/philox.h"
 #include "kernels/device.h"
 #include "model/rope.h"
+#include "model/block_qkv.h"
+#include "model/tensors.h"
 #include "model/weights.h"
 
 #include "tests/model/files.h"
@@ -37,7 +39,7 @@ static void set_up(enum dtype dtype)
     o.model.dense_inter = 1031; /* slices of 128, of 32 and of 1, depending on how many */
     o.model.expert_inter = 301;
     o.model.shared_inter = 290;
-    if (generate_checkpoint(&o, &e) != 0 || model_read(&model, directory, &e) != 0 ||
+    if (generate_checkpoint(&o, &e) != 0 || model_read(&model, directory, NULL, &e) != 0 ||
         checkpoint_open(&checkpoint, directory, &e) != 0 ||
         model_check(&model, checkpoint, &e) != 0)
         die("%s", e.text);
@@ -84,12 +86,19 @@ static void make_rows(void)
     }
 }
 
+static struct weights_plan plan_of(const struct backend *b, const struct layout *l, int rank,
+                                   enum weight_keep keep)
+{
+    return (struct weights_plan){b, device, &model, checkpoint, keep, CONTEXT, l, rank};
+}
+
 /* out[layer][ROWS][133] += this rank's partial sums */
 static void add_share(const struct layout *l, int rank, enum weight_keep keep, double *out)
 {
     struct ffn_weights w;
     float *part = calloc(ROWS * model.hidden, sizeof *part);
-    ffn_weights_load(&w, backend, device, &model, checkpoint, l, rank, keep, NULL, NULL);
+    struct weights_plan p = plan_of(backend, l, rank, keep);
+    ffn_weights_load(&w, &p, NULL, NULL);
     for (size_t i = 0; i < model.layers; i++) {
         bool moe = model.moe[i];
         backend->ops->ffn(device, NULL, w.layers[i], x, moe ? chosen : NULL,
@@ -97,7 +106,7 @@ static void add_share(const struct layout *l, int rank, enum weight_keep keep, d
         for (size_t j = 0; j < ROWS * model.hidden; j++)
             out[i * ROWS * model.hidden + j] += part[j];
     }
-    ffn_weights_free(&w, backend, device, &model);
+    ffn_weights_free(&w, &p);
     free(part);
 }
 
@@ -167,7 +176,10 @@ static void test_shares_add_up_fp8(void **state)
 /* Against the tensors themselves: one expert's part of a dense layer's formula, in double. */
 static double weight_at(enum model_tensor kind, size_t layer, size_t matrix, size_t row, size_t col)
 {
-    const struct tensor *s, *t = model_tensor(&model, checkpoint, kind, layer, &s);
+    char name[FAMILY_NAME_MAX];
+    struct found f;
+    assert_int_equal(tensors_find(&model, checkpoint, kind, layer, 0, &f, name), 0);
+    const struct tensor *s = f.scale, *t = f.tensor;
     size_t n = t->shape[t->dims - 2], k = t->shape[t->dims - 1];
     size_t i = (matrix * n + row) * k + col;
     if (t->dtype != DTYPE_F8E4M3)
@@ -207,13 +219,13 @@ static void test_whole_is_the_checkpoint(void **state)
             const float *in = x + r * model.hidden;
             for (size_t k = 0; model.moe[l] && k < 3; k++)
                 add_mlp(out, in, router_weight[r * 3 + k], TENSOR_EXPERT_GATE, TENSOR_EXPERT_UP,
-                        TENSOR_EXPERT_DOWN, l, (size_t)chosen[r * 3 + k], model.expert_inter);
+                        TENSOR_EXPERT_DOWN, l, (size_t)chosen[r * 3 + k], model.most.inter);
             if (model.moe[l])
                 add_mlp(out, in, 1, TENSOR_SHARED_GATE, TENSOR_SHARED_UP, TENSOR_SHARED_DOWN, l, 0,
-                        model.shared_inter);
+                        model.most.shared_inter);
             else
                 add_mlp(out, in, 1, TENSOR_DENSE_GATE, TENSOR_DENSE_UP, TENSOR_DENSE_DOWN, l, 0,
-                        model.dense_inter);
+                        model.most.dense_inter);
         }
     compare(found, wanted, "whole");
     free(found);
@@ -276,33 +288,34 @@ static void check_bytes(enum dtype dtype, enum weight_keep keep)
 
     struct attention_weights a;
     memset(&counted, 0, sizeof counted);
-    size_t planned = attention_weights_bytes(&counting, device, &model, checkpoint, CONTEXT, keep);
+    struct weights_plan p = plan_of(&counting, &whole, 0, keep);
+    size_t planned = attention_weights_bytes(&p);
     assert_int_equal(counted.bytes, 0);
-    attention_weights_load(&a, &counting, device, &model, checkpoint, CONTEXT, keep, progress,
-                           &counted);
+    attention_weights_load(&a, &p, progress, &counted);
     assert_int_equal(counted.bytes, planned);
     assert_int_equal(counted.total, planned);
     assert_int_equal(counted.last, planned);
     assert_int_equal(counted.reports, 4 + 4 * 8 + 2);
-    attention_weights_free(&a, &counting, device, &model);
+    attention_weights_free(&a, &p);
 
     size_t all = 0;
     for (int rank = 0; rank < 6; rank++) {
         struct ffn_weights f;
         struct layout l = {2, 2, 3, false};
         memset(&counted, 0, sizeof counted);
-        planned = ffn_weights_bytes(&counting, device, &model, checkpoint, &l, rank, keep);
-        ffn_weights_load(&f, &counting, device, &model, checkpoint, &l, rank, keep, progress,
-                         &counted);
+        p = plan_of(&counting, &l, rank, keep);
+        planned = ffn_weights_bytes(&p);
+        ffn_weights_load(&f, &p, progress, &counted);
         assert_int_equal(counted.bytes, planned);
         assert_int_equal(counted.last, planned);
         assert_int_equal(counted.total, planned);
         assert_int_equal(counted.reports, model.layers);
-        ffn_weights_free(&f, &counting, device, &model);
+        ffn_weights_free(&f, &p);
         all += planned;
     }
     /* Together the ranks hold every weight once. */
-    size_t once = ffn_weights_bytes(backend, device, &model, checkpoint, &whole, 0, keep);
+    p = plan_of(backend, &whole, 0, keep);
+    size_t once = ffn_weights_bytes(&p);
     if (dtype == DTYPE_BF16 && keep == WEIGHT_KEEP)
         assert_int_equal(all, once);
     tear_down();
@@ -320,7 +333,10 @@ static void test_bytes(void **state)
 
 static void check_f32(const float *found, enum model_tensor kind, size_t layer, size_t n)
 {
-    const struct tensor *t = model_tensor(&model, checkpoint, kind, layer, NULL);
+    char name[FAMILY_NAME_MAX];
+    struct found f;
+    assert_int_equal(tensors_find(&model, checkpoint, kind, layer, 0, &f, name), 0);
+    const struct tensor *t = f.tensor;
     for (size_t i = 0; i < n; i++) {
         float wanted = t->dtype == DTYPE_F32 ? ((const float *)t->data)[i]
                                              : f32_from_bf16(((const bf16_t *)t->data)[i]);
@@ -333,21 +349,22 @@ static void check_gains(enum dtype dtype)
 {
     struct attention_weights w;
     set_up(dtype);
-    attention_weights_load(&w, backend, device, &model, checkpoint, CONTEXT, WEIGHT_KEEP, NULL,
-                           NULL);
-    check_f32(w.final_norm, TENSOR_FINAL_NORM, 0, 133);
+    struct weights_plan p = plan_of(backend, &whole, 0, WEIGHT_KEEP);
+    attention_weights_load(&w, &p, NULL, NULL);
+    check_f32(w.once.final_norm, TENSOR_FINAL_NORM, 0, 133);
     for (size_t l = 0; l < model.layers; l++) {
+        const struct qkv_weights *qkv = w.layers[l].block;
         check_f32(w.layers[l].input_norm, TENSOR_INPUT_NORM, l, 133);
-        check_f32(w.layers[l].inter_norm, TENSOR_INTER_NORM, l, 19);
+        check_f32(qkv->inter_norm, TENSOR_INTER_NORM, l, 19);
         check_f32(w.layers[l].post_norm, TENSOR_POST_NORM, l, 133);
         assert_int_equal(w.layers[l].router != NULL, model.moe[l]);
         if (model.moe[l])
             check_f32(w.layers[l].router, TENSOR_ROUTER, l, 7 * 133);
     }
     float angles[CONTEXT * 6];
-    rope_angles(angles, CONTEXT, 6, model.rope_theta);
-    assert_memory_equal(w.angles, angles, sizeof angles);
-    attention_weights_free(&w, backend, device, &model);
+    rope_angles(angles, CONTEXT, &model.ropes[0]);
+    assert_memory_equal(w.angles[0], angles, sizeof angles);
+    attention_weights_free(&w, &p);
     tear_down();
 }
 

@@ -1,0 +1,138 @@
+/* glm4_moe.c - GLM-4.5 and 4.6: what its config.json means and what its tensors are called. Grouped
+ * queries with biases, half of a head turns, a sigmoid router with a bias that only chooses.
+ */
+#include "model/block.h"
+#include "model/fields.h"
+
+static const char *const model_types[] = {"glm4_moe", NULL};
+
+static const char *const skipped[] = {NULL};
+
+static const char *const names[TENSOR_KINDS] = {
+    [TENSOR_EMBED] = "model.embed_tokens.weight",
+    [TENSOR_FINAL_NORM] = "model.norm.weight",
+    [TENSOR_LM_HEAD] = "lm_head.weight",
+    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
+    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
+    [TENSOR_K] = "self_attn.k_proj.weight",
+    [TENSOR_V] = "self_attn.v_proj.weight",
+    [TENSOR_Q_NORM] = "self_attn.q_norm.weight",
+    [TENSOR_K_NORM] = "self_attn.k_norm.weight",
+    [TENSOR_Q_BIAS] = "self_attn.q_proj.bias",
+    [TENSOR_K_BIAS] = "self_attn.k_proj.bias",
+    [TENSOR_V_BIAS] = "self_attn.v_proj.bias",
+    [TENSOR_O] = "self_attn.o_proj.weight",
+    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
+    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
+    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
+    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
+    [TENSOR_ROUTER] = "mlp.gate.weight",
+    [TENSOR_ROUTER_BIAS] = "mlp.gate.e_score_correction_bias",
+    [TENSOR_EXPERT_GATE] = "mlp.experts.#.gate_proj.weight|mlp.experts.gate_up_proj@0",
+    [TENSOR_EXPERT_UP] = "mlp.experts.#.up_proj.weight|mlp.experts.gate_up_proj@1",
+    [TENSOR_EXPERT_DOWN] = "mlp.experts.#.down_proj.weight|mlp.experts.down_proj",
+    [TENSOR_SHARED_GATE] = "mlp.shared_experts.gate_proj.weight",
+    [TENSOR_SHARED_UP] = "mlp.shared_experts.up_proj.weight",
+    [TENSOR_SHARED_DOWN] = "mlp.shared_experts.down_proj.weight",
+};
+
+static void read_experts(struct model *m, struct config *c)
+{
+    struct ffn_spec f = {.router_bias = true};
+    struct router_spec *r = &f.router;
+    fields_experts(r, c, "n_routed_experts", "num_experts_per_tok");
+    r->score = ROUTER_SIGMOID;
+    r->renormalize = config_bool_or(c, "norm_topk_prob", true);
+    r->epsilon = 1e-20f;
+    r->factor = (float)config_number_or(c, "routed_scaling_factor", 0, 1e6, 1);
+    r->groups = (int)config_size_or(c, "n_group", 1, EXPERTS_MAX, 1);
+    r->topk_groups = (int)config_size_or(c, "topk_group", 1, EXPERTS_MAX, 1);
+    if (r->experts % r->groups || r->topk_groups * (r->experts / r->groups) < r->topk)
+        config_wrong(c, "n_group", "is %d with topk_group %d, which does not fit %d experts",
+                     r->groups, r->topk_groups, r->experts);
+    f.inter = config_size(c, "moe_intermediate_size", 1, DIM_MAX);
+    f.shared_inter = f.inter * config_size_or(c, "n_shared_experts", 0, 64, 1);
+    size_t dense = config_size_or(c, "first_k_dense_replace", 0, MODEL_MAX_LAYERS, 1);
+    struct layer_spec like = m->layer[0];
+    for (size_t l = 0; l < m->layers; l++) {
+        m->layer[l] = like;
+        if (l >= dense)
+            m->layer[l].ffn = f;
+    }
+}
+
+static void read_config(struct model *m, struct config *c)
+{
+    struct layer_spec *l = &m->layer[0];
+    struct attention_spec *a = &l->attention;
+    fields_sizes(m, c, 1e-5);
+    a->block = &block_qkv;
+    fields_heads(a, c, m->hidden, "num_key_value_heads");
+    a->norm = config_bool_or(c, "use_qk_norm", false) ? HEAD_NORM_EACH : HEAD_NORM_NONE;
+    a->bias = config_bool_or(c, "attention_bias", false);
+    m->n_ropes = 1;
+    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, 10000);
+    a->attn.rope_dim = (int)m->ropes[0].dim;
+    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 131072);
+    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, 16, 0);
+    l->ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    read_experts(m, c);
+    fields_tokens(m, c);
+    fields_quantization(m, c);
+    fields_harmless(c);
+    m->tied = config_bool_or(c, "tie_word_embeddings", false);
+    config_get(c, "model_type");
+    config_finish(c);
+}
+
+static void defaults(struct family_sizes *s)
+{
+    s->kv_heads = 4;
+    s->norm_eps = 1e-5f;
+    s->router.renormalize = true;
+    s->router.groups = s->router.topk_groups = 1;
+}
+
+static bool has_experts(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    return layer > 0;
+}
+
+static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
+{
+    json_t *j = fields_write(s, dtype, "Glm4MoeForCausalLM", "glm4_moe");
+    size_t dense = 0;
+    while (dense < s->layers && !s->moe[dense])
+        dense++;
+    fields_set_size(j, "first_k_dense_replace", dense);
+    fields_set_size(j, "num_key_value_heads", s->kv_heads);
+    fields_set_size(j, "head_dim", s->head_dim);
+    fields_set_size(j, "max_position_embeddings", s->context);
+    fields_set_bool(j, "use_qk_norm", true);
+    fields_set_bool(j, "attention_bias", true);
+    fields_set_number(j, "partial_rotary_factor", 0.5);
+    fields_set_number(j, "rope_theta", s->rope_theta);
+    fields_set_size(j, "n_routed_experts", (size_t)s->router.experts);
+    fields_set_size(j, "num_experts_per_tok", (size_t)s->router.topk);
+    fields_set_size(j, "moe_intermediate_size", s->expert_inter);
+    fields_set_size(j, "n_shared_experts", s->shared_inter ? s->shared_inter / s->expert_inter : 0);
+    fields_set_size(j, "n_group", (size_t)s->router.groups);
+    fields_set_size(j, "topk_group", (size_t)s->router.topk_groups);
+    fields_set_bool(j, "norm_topk_prob", s->router.renormalize);
+    fields_set_number(j, "routed_scaling_factor", fields_decimal(s->router.factor));
+    return j;
+}
+
+const struct family family_glm4_moe = {
+    .name = "glm4_moe",
+    .published = "GLM-4.5, GLM-4.5-Air, GLM-4.6",
+    .model_types = model_types,
+    .layer_prefix = "model.layers.",
+    .names = names,
+    .skipped = skipped,
+    .read = read_config,
+    .defaults = defaults,
+    .moe = has_experts,
+    .write = write_config,
+};

@@ -1,0 +1,95 @@
+/* llama.c - Llama, and models of its architecture: what its config.json means and what its tensors
+ * are called.
+ */
+#include "model/block.h"
+#include "model/fields.h"
+
+static const char *const model_types[] = {"llama", NULL};
+
+/* Angles that old files store: they follow from the config. */
+static const char *const skipped[] = {"model.rotary_emb.", NULL};
+
+static const char *const names[TENSOR_KINDS] = {
+    [TENSOR_EMBED] = "model.embed_tokens.weight",
+    [TENSOR_FINAL_NORM] = "model.norm.weight",
+    [TENSOR_LM_HEAD] = "lm_head.weight",
+    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
+    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
+    [TENSOR_K] = "self_attn.k_proj.weight",
+    [TENSOR_V] = "self_attn.v_proj.weight",
+    [TENSOR_O] = "self_attn.o_proj.weight",
+    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
+    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
+    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
+    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
+    [TENSOR_Q_BIAS] = "self_attn.q_proj.bias",
+    [TENSOR_K_BIAS] = "self_attn.k_proj.bias",
+    [TENSOR_V_BIAS] = "self_attn.v_proj.bias",
+};
+
+static void read_config(struct model *m, struct config *c)
+{
+    struct layer_spec *l = &m->layer[0];
+    struct attention_spec *a = &l->attention;
+    fields_sizes(m, c, 1e-6);
+    a->block = &block_qkv;
+    fields_heads(a, c, m->hidden, "num_key_value_heads");
+    if (config_bool_or(c, "rope_interleaved", false)) /* GGUF: rows of q and k are in pairs */
+        a->attn.pairs = ROPE_NEIGHBORS;
+    m->n_ropes = 1;
+    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, 10000);
+    a->attn.rope_dim = (int)m->ropes[0].dim;
+    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 2048);
+    l->ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    for (size_t i = 1; i < m->layers; i++)
+        m->layer[i] = *l;
+    fields_tokens(m, c);
+    fields_quantization(m, c);
+    fields_harmless(c);
+    m->tied = config_bool_or(c, "tie_word_embeddings", false);
+    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
+    config_must_be(c, "sliding_window", "null 0", "only null, every token sees all before it");
+    config_get(c, "model_type");
+    config_finish(c);
+}
+
+static void defaults(struct family_sizes *s)
+{
+    s->kv_heads = 4;
+}
+
+static bool has_experts(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    (void)layer;
+    return false;
+}
+
+static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
+{
+    json_t *j = fields_write(s, dtype, "LlamaForCausalLM", "llama");
+    fields_set_size(j, "num_key_value_heads", s->kv_heads);
+    fields_set_size(j, "head_dim", s->head_dim);
+    fields_set_size(j, "max_position_embeddings", s->context);
+    fields_set_number(j, "rope_theta", s->rope_theta);
+    if (s->rope_factor > 1)
+        json_object_set_new(j, "rope_scaling",
+                            json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor",
+                                      s->rope_factor, "low_freq_factor", 1.0, "high_freq_factor",
+                                      4.0, "original_max_position_embeddings",
+                                      (int)((double)s->context / s->rope_factor)));
+    return j;
+}
+
+const struct family family_llama = {
+    .name = "llama",
+    .published = "Llama 2 and 3, SmolLM2, and others of that architecture",
+    .model_types = model_types,
+    .layer_prefix = "model.layers.",
+    .names = names,
+    .skipped = skipped,
+    .read = read_config,
+    .defaults = defaults,
+    .moe = has_experts,
+    .write = write_config,
+};

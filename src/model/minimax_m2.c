@@ -1,0 +1,125 @@
+/* minimax_m2.c - MiniMax-M2: what its config.json means and what its tensors are called. Queries and
+ * keys are normed as a whole, a part of a head turns, every layer has experts, chosen by a sigmoid
+ * with a bias.
+ */
+#include "model/block.h"
+#include "model/fields.h"
+
+static const char *const model_types[] = {"minimax_m2", NULL};
+
+static const char *const skipped[] = {NULL};
+
+static const char *const names[TENSOR_KINDS] = {
+    [TENSOR_EMBED] = "model.embed_tokens.weight",
+    [TENSOR_FINAL_NORM] = "model.norm.weight",
+    [TENSOR_LM_HEAD] = "lm_head.weight",
+    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
+    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
+    [TENSOR_K] = "self_attn.k_proj.weight",
+    [TENSOR_V] = "self_attn.v_proj.weight",
+    [TENSOR_Q_NORM] = "self_attn.q_norm.weight",
+    [TENSOR_K_NORM] = "self_attn.k_norm.weight",
+    [TENSOR_O] = "self_attn.o_proj.weight",
+    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
+    [TENSOR_ROUTER] = "block_sparse_moe.gate.weight",
+    [TENSOR_ROUTER_BIAS] = "block_sparse_moe.e_score_correction_bias",
+    [TENSOR_EXPERT_GATE] = "block_sparse_moe.experts.#.w1.weight",
+    [TENSOR_EXPERT_UP] = "block_sparse_moe.experts.#.w3.weight",
+    [TENSOR_EXPERT_DOWN] = "block_sparse_moe.experts.#.w2.weight",
+};
+
+static void refuse_unsupported(struct config *c)
+{
+    static const char *const unused[] = {"num_mtp_modules",
+                                         "mtp_transformer_layers",
+                                         "use_mtp",
+                                         "layernorm_full_attention_beta",
+                                         "layernorm_linear_attention_beta",
+                                         "layernorm_mlp_beta",
+                                         "attn_type_list",
+                                         "max_model_len",
+                                         "shared_moe_mode",
+                                         "output_router_logits",
+                                         NULL};
+    config_must_be(c, "scoring_func", "\"sigmoid\"", "only \"sigmoid\"");
+    config_must_be(c, "use_routing_bias", "true", "only true");
+    config_must_be(c, "use_qk_norm", "true", "only true");
+    config_must_be(c, "qk_norm_type", "\"per_layer\"", "only \"per_layer\"");
+    config_must_be(c, "shared_intermediate_size", "0 null", "only 0, no shared expert");
+    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
+    config_must_be(c, "sliding_window", "null 0", "only null, every token sees all before it");
+    config_ignore(c, unused);
+}
+
+static void read_config(struct model *m, struct config *c)
+{
+    struct layer_spec *l = &m->layer[0];
+    struct attention_spec *a = &l->attention;
+    fields_sizes(m, c, 1e-6);
+    a->block = &block_qkv;
+    a->norm = HEAD_NORM_ALL;
+    fields_heads(a, c, m->hidden, "num_key_value_heads");
+    size_t dim = (size_t)a->attn.key_dim;
+    m->n_ropes = 1;
+    fields_rope(&m->ropes[0], c, config_size_or(c, "rotary_dim", 2, dim, dim), 10000);
+    a->attn.rope_dim = (int)m->ropes[0].dim;
+    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 196608);
+    fields_experts(&l->ffn.router, c, "num_local_experts", "num_experts_per_tok");
+    l->ffn.router.score = ROUTER_SIGMOID;
+    l->ffn.router.renormalize = true;
+    l->ffn.router_bias = true;
+    l->ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    for (size_t i = 1; i < m->layers; i++)
+        m->layer[i] = *l;
+    refuse_unsupported(c);
+    fields_tokens(m, c);
+    fields_quantization(m, c);
+    fields_harmless(c);
+    m->tied = config_bool_or(c, "tie_word_embeddings", false);
+    config_get(c, "model_type");
+    config_finish(c);
+}
+
+static void defaults(struct family_sizes *s)
+{
+    s->kv_heads = 4;
+    s->norm_eps = 1e-6f;
+}
+
+static bool has_experts(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    (void)layer;
+    return true;
+}
+
+static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
+{
+    json_t *j = fields_write(s, dtype, "MiniMaxM2ForCausalLM", "minimax_m2");
+    fields_set_size(j, "intermediate_size", s->expert_inter);
+    fields_set_size(j, "num_key_value_heads", s->kv_heads);
+    fields_set_size(j, "head_dim", s->head_dim);
+    fields_set_size(j, "rotary_dim", s->head_dim / 4 * 2);
+    fields_set_size(j, "max_position_embeddings", s->context);
+    fields_set_number(j, "rope_theta", s->rope_theta);
+    fields_set_size(j, "num_local_experts", (size_t)s->router.experts);
+    fields_set_size(j, "num_experts_per_tok", (size_t)s->router.topk);
+    fields_set_text(j, "scoring_func", "sigmoid");
+    fields_set_text(j, "qk_norm_type", "per_layer");
+    fields_set_bool(j, "use_routing_bias", true);
+    fields_set_bool(j, "use_qk_norm", true);
+    return j;
+}
+
+const struct family family_minimax_m2 = {
+    .name = "minimax_m2",
+    .published = "MiniMax-M2",
+    .model_types = model_types,
+    .layer_prefix = "model.layers.",
+    .names = names,
+    .skipped = skipped,
+    .read = read_config,
+    .defaults = defaults,
+    .moe = has_experts,
+    .write = write_config,
+};

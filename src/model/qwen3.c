@@ -1,0 +1,189 @@
+/* qwen3.c - Qwen3, dense and with experts: what its config.json means and what its tensors are
+ * called. Norms of every head of queries and keys; a softmax router over all experts. Files saved
+ * by newer tools may hold the experts of a layer in one tensor, gate and up together.
+ */
+#include "model/block.h"
+#include "model/fields.h"
+
+#include <string.h>
+
+static const char *const moe_types[] = {"qwen3_moe", NULL};
+static const char *const dense_types[] = {"qwen3", NULL};
+
+static const char *const skipped[] = {NULL};
+
+static const char *const names[TENSOR_KINDS] = {
+    [TENSOR_EMBED] = "model.embed_tokens.weight",
+    [TENSOR_FINAL_NORM] = "model.norm.weight",
+    [TENSOR_LM_HEAD] = "lm_head.weight",
+    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
+    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
+    [TENSOR_K] = "self_attn.k_proj.weight",
+    [TENSOR_V] = "self_attn.v_proj.weight",
+    [TENSOR_Q_NORM] = "self_attn.q_norm.weight",
+    [TENSOR_K_NORM] = "self_attn.k_norm.weight",
+    [TENSOR_O] = "self_attn.o_proj.weight",
+    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
+    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
+    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
+    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
+    [TENSOR_ROUTER] = "mlp.gate.weight",
+    [TENSOR_EXPERT_GATE] = "mlp.experts.#.gate_proj.weight|mlp.experts.gate_up_proj@0",
+    [TENSOR_EXPERT_UP] = "mlp.experts.#.up_proj.weight|mlp.experts.gate_up_proj@1",
+    [TENSOR_EXPERT_DOWN] = "mlp.experts.#.down_proj.weight|mlp.experts.down_proj",
+};
+
+/* sliding_window counts only when use_sliding_window says so. */
+static void read_attention(struct model *m, struct config *c)
+{
+    static const char *const unused[] = {"sliding_window", "max_window_layers", NULL};
+    struct attention_spec *a = &m->layer[0].attention;
+    a->block = &block_qkv;
+    a->norm = HEAD_NORM_EACH;
+    fields_heads(a, c, m->hidden, "num_key_value_heads");
+    m->n_ropes = 1;
+    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, 1e6);
+    a->attn.rope_dim = (int)m->ropes[0].dim;
+    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 32768);
+    if (m->ropes[0].scaling == ROPE_YARN && m->ropes[0].original * m->ropes[0].factor > 0 &&
+        (double)m->context < m->ropes[0].original * m->ropes[0].factor)
+        m->context = (size_t)(m->ropes[0].original * m->ropes[0].factor);
+    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
+    config_must_be(c, "use_sliding_window", "false null", "only false, every token sees all");
+    config_ignore(c, unused);
+    const json_t *types = fields_value(c, "layer_types");
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (!type || strcmp(type, "full_attention") != 0)
+            config_wrong(c, "layer_types", "has another kind than full_attention");
+    }
+}
+
+static void read_all(struct model *m, struct config *c)
+{
+    fields_sizes(m, c, 1e-6);
+    read_attention(m, c);
+    fields_tokens(m, c);
+    fields_quantization(m, c);
+    fields_harmless(c);
+    m->tied = config_bool_or(c, "tie_word_embeddings", false);
+    m->layer[0].ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    for (size_t l = 1; l < m->layers; l++)
+        m->layer[l] = m->layer[0];
+}
+
+static void read_dense(struct model *m, struct config *c)
+{
+    read_all(m, c);
+    config_get(c, "model_type");
+    config_finish(c);
+}
+
+/* Layer l has experts when (l + 1) is a multiple of decoder_sparse_step and l is not listed. */
+static void read_moe(struct model *m, struct config *c)
+{
+    struct ffn_spec experts = {.inter = config_size(c, "moe_intermediate_size", 1, DIM_MAX)};
+    bool dense[MODEL_MAX_LAYERS] = {false};
+    read_all(m, c);
+    const char *count =
+        json_object_get(c->fields, "num_experts") ? "num_experts" : "num_local_experts";
+    fields_experts(&experts.router, c, count, "num_experts_per_tok");
+    config_get(c, "num_local_experts");
+    experts.router.renormalize = config_bool_or(c, "norm_topk_prob", false);
+    size_t step = config_size_or(c, "decoder_sparse_step", 1, MODEL_MAX_LAYERS, 1);
+    const json_t *only = fields_value(c, "mlp_only_layers");
+    if (only)
+        fields_layers(c, "mlp_only_layers", only, m->layers, dense);
+    for (size_t l = 0; l < m->layers; l++)
+        if (!dense[l] && (l + 1) % step == 0)
+            m->layer[l].ffn = experts;
+    config_must_be(c, "shared_expert_intermediate_size", "0 null", "only 0, no shared expert");
+    config_get(c, "model_type");
+    config_finish(c);
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+static void defaults(struct family_sizes *s)
+{
+    s->kv_heads = 4;
+    s->shared_inter = 0;
+    s->router.renormalize = true;
+    s->rope_theta = 1e6;
+    s->norm_eps = 1e-6f;
+}
+
+static bool all_layers(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    (void)layer;
+    return true;
+}
+
+static bool no_layer(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    (void)layer;
+    return false;
+}
+
+static json_t *write_all(const struct family_sizes *s, enum dtype dtype, const char *architecture,
+                         const char *type)
+{
+    json_t *j = fields_write(s, dtype, architecture, type);
+    fields_set_size(j, "num_key_value_heads", s->kv_heads);
+    fields_set_size(j, "head_dim", s->head_dim);
+    fields_set_size(j, "max_position_embeddings", s->context);
+    fields_set_number(j, "rope_theta", s->rope_theta);
+    if (s->rope_factor > 1)
+        json_object_set_new(j, "rope_scaling",
+                            json_pack("{s:s, s:f, s:i}", "rope_type", "yarn", "factor",
+                                      s->rope_factor, "original_max_position_embeddings",
+                                      (int)((double)s->context / s->rope_factor)));
+    return j;
+}
+
+static json_t *write_dense(const struct family_sizes *s, enum dtype dtype)
+{
+    return write_all(s, dtype, "Qwen3ForCausalLM", "qwen3");
+}
+
+static json_t *write_moe(const struct family_sizes *s, enum dtype dtype)
+{
+    json_t *j = write_all(s, dtype, "Qwen3MoeForCausalLM", "qwen3_moe"), *dense = json_array();
+    for (size_t l = 0; l < s->layers; l++)
+        if (!s->moe[l])
+            json_array_append_new(dense, json_integer((json_int_t)l));
+    json_object_set_new(j, "mlp_only_layers", dense);
+    fields_set_size(j, "num_experts", (size_t)s->router.experts);
+    fields_set_size(j, "num_experts_per_tok", (size_t)s->router.topk);
+    fields_set_size(j, "moe_intermediate_size", s->expert_inter);
+    fields_set_bool(j, "norm_topk_prob", s->router.renormalize);
+    return j;
+}
+
+const struct family family_qwen3_moe = {
+    .name = "qwen3_moe",
+    .published = "Qwen3-30B-A3B, Qwen3-235B-A22B",
+    .model_types = moe_types,
+    .layer_prefix = "model.layers.",
+    .names = names,
+    .skipped = skipped,
+    .read = read_moe,
+    .defaults = defaults,
+    .moe = all_layers,
+    .write = write_moe,
+};
+
+const struct family family_qwen3 = {
+    .name = "qwen3",
+    .published = "Qwen3-0.6B to 32B",
+    .model_types = dense_types,
+    .layer_prefix = "model.layers.",
+    .names = names,
+    .skipped = skipped,
+    .read = read_dense,
+    .defaults = defaults,
+    .moe = no_layer,
+    .write = write_dense,
+};

@@ -1,0 +1,259 @@
+#include "model/tensors.h"
+
+#include "base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROBLEMS_SHOWN 5
+#define SHAPE_TEXT     128
+#define SCALE_SUFFIX   "_scale_inv" /* behind the name of an FP8 tensor: that of its block scales */
+
+/* ---- finding -------------------------------------------------------------------------------- */
+
+static const struct tensor *scale_of(const struct checkpoint *c, const struct tensor *t,
+                                     char name[FAMILY_NAME_MAX + 32])
+{
+    snprintf(name, FAMILY_NAME_MAX + 32, "%s" SCALE_SUFFIX, t->name);
+    return checkpoint_find(c, name);
+}
+
+int tensors_find(const struct model *m, const struct checkpoint *c, enum model_tensor kind,
+                 size_t layer, size_t expert, struct found *f, char name[FAMILY_NAME_MAX])
+{
+    char scale[FAMILY_NAME_MAX + 32];
+    if (kind == TENSOR_LM_HEAD && m->tied)
+        kind = TENSOR_EMBED;
+    for (int way = 0; family_name(m, kind, layer, expert, way, name, &f->half, &f->single) == 0;
+         way++) {
+        f->tensor = checkpoint_find(c, name);
+        if (!f->tensor)
+            continue;
+        f->scale = scale_of(c, f->tensor, scale);
+        return 0;
+    }
+    if (family_name(m, kind, layer, expert, 0, name, &f->half, &f->single) != 0)
+        die("family %s has no name for tensor %d", m->family, (int)kind);
+    return -1;
+}
+
+struct weight_part tensors_part(const struct model *m, const struct checkpoint *c,
+                                enum model_tensor kind, size_t layer, size_t expert)
+{
+    char name[FAMILY_NAME_MAX];
+    struct found f;
+    if (tensors_find(m, c, kind, layer, expert, &f, name) != 0)
+        die("%s: tensor %s is gone; it was there when the checkpoint was checked",
+            checkpoint_directory(c), name);
+    const struct tensor *t = f.tensor;
+    struct weight_part p = {.codec = t->codec, .k = t->shape[t->dims - 1]};
+    p.n = t->dims > 1 ? t->shape[t->dims - 2] : 1;
+    p.stride = p.k;
+    size_t matrix = t->dims == 3 ? expert : 0;
+    p.data = (const char *)t->data + mem_mul(matrix, weight_data_bytes(&p, p.n));
+    if (t->dtype == DTYPE_F8E4M3 && f.scale) {
+        p.scale_dtype = f.scale->dtype;
+        p.scale_rows = p.scale_columns = FAMILY_BLOCK;
+        p.scale_stride = f.scale->shape[f.scale->dims - 1];
+        size_t blocks = mem_mul(f.scale->shape[f.scale->dims - 2], p.scale_stride);
+        p.scale = (const char *)f.scale->data + mem_mul(matrix, blocks * dtype_size(p.scale_dtype));
+    }
+    if (f.half >= 0) {
+        p.n /= 2;
+        p.row0 = (size_t)f.half * p.n;
+    }
+    return p;
+}
+
+/* ---- checking ------------------------------------------------------------------------------- */
+
+/* What is wrong, one line each; only the first few are kept. And the tensors that have a place. */
+struct check {
+    const struct model *m;
+    const struct checkpoint *c;
+    size_t problems;
+    struct err lines;
+    const struct tensor **used;
+    size_t n_used, room;
+};
+
+static void problem(struct check *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void problem(struct check *k, const char *format, ...)
+{
+    if (k->problems++ >= PROBLEMS_SHOWN)
+        return;
+    size_t used = strlen(k->lines.text);
+    used += (size_t)snprintf(k->lines.text + used, sizeof k->lines.text - used, "\n  ");
+    va_list args;
+    va_start(args, format);
+    vsnprintf(k->lines.text + used, sizeof k->lines.text - used, format, args);
+    va_end(args);
+}
+
+static void use(struct check *k, const struct tensor *t)
+{
+    if (k->n_used == k->room) {
+        k->room = 2 * k->room + 64;
+        k->used = mem_resize(k->used, k->room, sizeof *k->used);
+    }
+    k->used[k->n_used++] = t;
+}
+
+static const char *shape_text(char text[SHAPE_TEXT], int dims, const size_t *shape)
+{
+    size_t used = (size_t)snprintf(text, SHAPE_TEXT, "[");
+    for (int i = 0; i < dims && used < SHAPE_TEXT; i++)
+        used += (size_t)snprintf(text + used, SHAPE_TEXT - used, i ? ",%zu" : "%zu", shape[i]);
+    if (used < SHAPE_TEXT)
+        snprintf(text + used, SHAPE_TEXT - used, "]");
+    return text;
+}
+
+static bool check_shape(struct check *k, const struct tensor *t, int dims, const size_t *shape)
+{
+    bool same = t->dims == dims;
+    for (int i = 0; same && i < dims; i++)
+        same = t->shape[i] == shape[i];
+    char found[SHAPE_TEXT], wanted[SHAPE_TEXT];
+    if (!same)
+        problem(k, "%s (%s) has shape %s; config.json makes it %s", t->name, t->file,
+                shape_text(found, t->dims, t->shape), shape_text(wanted, dims, shape));
+    return same;
+}
+
+static void check_scale(struct check *k, const struct found *f, int dims, const size_t *shape)
+{
+    const struct tensor *t = f->tensor, *scale = f->scale;
+    size_t blocks[3];
+    char name[FAMILY_NAME_MAX + 32];
+    if (scale)
+        use(k, scale);
+    if (t->dtype != DTYPE_F8E4M3) {
+        if (scale)
+            problem(k, "%s (%s) is there, but %s is %s and has no block scales", scale->name,
+                    scale->file, t->name, t->dtype_text);
+        return;
+    }
+    if (!scale) {
+        scale_of(k->c, t, name);
+        problem(k, "%s is missing: the block scales of %s (%s)", name, t->name, t->file);
+        return;
+    }
+    if (!scale->known || (scale->dtype != DTYPE_F32 && scale->dtype != DTYPE_BF16))
+        problem(k, "%s (%s) is %s; block scales must be F32 or BF16", scale->name, scale->file,
+                scale->dtype_text);
+    for (int i = 0; i < dims; i++) /* blocks are counted in the last two dimensions */
+        blocks[i] = i < dims - 2 ? shape[i] : (shape[i] + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
+    check_shape(k, scale, dims, blocks);
+}
+
+static void check_format(struct check *k, enum tensor_use purpose, const struct tensor *t)
+{
+    /* Gains, biases and routers become f32 at load: dense formats only. */
+    bool matrix = purpose == USE_LINEAR || purpose == USE_TABLE || purpose == USE_HEAD;
+    bool beside = t->dtype == DTYPE_F8E4M3 || t->dtype == DTYPE_I8; /* has scales beside it */
+    if (t->codec && !beside && (matrix || t->codec->numbers))
+        return;
+    if (t->dtype != DTYPE_F8E4M3)
+        problem(k,
+                "%s (%s) is %s; supported: F32, BF16, F16, for matrices the formats of GGUF and, "
+                "for projections, F8_E4M3",
+                t->name, t->file, t->dtype_text);
+    else if (purpose != USE_LINEAR)
+        problem(k, "%s (%s) is F8_E4M3; it must be F32, BF16 or F16", t->name, t->file);
+    else if (!k->m->fp8_blocks)
+        problem(k, "%s (%s) is F8_E4M3, but config.json has no quantization_config", t->name,
+                t->file);
+}
+
+static void check_tensor(struct check *k, const struct member *member, size_t layer, size_t expert,
+                         bool *single)
+{
+    char name[FAMILY_NAME_MAX], text[SHAPE_TEXT];
+    size_t shape[3], *wanted = shape;
+    struct found f;
+    int dims = member_shape(k->m, member, layer, shape);
+    int status = tensors_find(k->m, k->c, member->tensor, layer, expert, &f, name);
+    *single = f.single;
+    if (f.single && dims == 3) {
+        wanted++;
+        dims--;
+    }
+    if (f.half >= 0)
+        wanted[dims - 2] *= 2;
+    if (status != 0) {
+        problem(k, "%s %s is missing", name, shape_text(text, dims, wanted));
+        return;
+    }
+    use(k, f.tensor);
+    if (check_shape(k, f.tensor, dims, wanted) && f.half >= 0 && f.tensor->dtype == DTYPE_F8E4M3 &&
+        wanted[dims - 2] / 2 % FAMILY_BLOCK)
+        problem(k, "%s (%s): a block of scales covers rows of both its halves", name,
+                f.tensor->file);
+    check_format(k, member->use, f.tensor);
+    check_scale(k, &f, dims, wanted);
+}
+
+static void check_member(void *context, const struct member *member, size_t layer)
+{
+    struct check *k = context;
+    size_t experts = (size_t)k->m->layer[layer].ffn.router.experts;
+    bool single = true;
+    for (size_t e = 0; e == 0 || (single && e < experts && member->dims == 3); e++)
+        check_tensor(k, member, layer, e, &single);
+}
+
+static int by_address(const void *left, const void *right)
+{
+    const struct tensor *a = *(const struct tensor *const *)left;
+    const struct tensor *b = *(const struct tensor *const *)right;
+    return (a > b) - (a < b);
+}
+
+/* A tensor that is not the decoder's, or belongs to a layer that only makes drafts. */
+static bool is_skipped(const struct model *m, const char *name)
+{
+    const struct family *f = family_of(m);
+    for (const char *const *s = f->skipped; *s; s++)
+        if (strncmp(name, *s, strlen(*s)) == 0)
+            return true;
+    size_t prefix = strlen(f->layer_prefix);
+    if (strncmp(name, f->layer_prefix, prefix) != 0)
+        return false;
+    char *end;
+    size_t layer = strtoul(name + prefix, &end, 10);
+    return *end == '.' && layer >= m->layers && layer < m->layers + m->mtp_layers;
+}
+
+/* A tensor of the file must be one this model has, the scales of one, or skipped. */
+static void check_rest(struct check *k)
+{
+    qsort(k->used, k->n_used, sizeof *k->used, by_address);
+    for (size_t i = 0; i < checkpoint_count(k->c); i++) {
+        const struct tensor *t = checkpoint_at(k->c, i);
+        if (!bsearch(&t, k->used, k->n_used, sizeof *k->used, by_address) &&
+            !is_skipped(k->m, t->name))
+            problem(k, "%s (%s) is not a tensor of this model: config.json has no place for it",
+                    t->name, t->file);
+    }
+}
+
+int model_check(const struct model *m, const struct checkpoint *c, struct err *e)
+{
+    struct check k = {.m = m, .c = c};
+    members_visit(m, check_member, &k);
+    check_rest(&k);
+    free(k.used);
+    if (k.problems == 0)
+        return 0;
+
+    char more[64] = "";
+    if (k.problems > PROBLEMS_SHOWN)
+        snprintf(more, sizeof more, "\n  and %zu more", k.problems - PROBLEMS_SHOWN);
+    return err_set(e, "%s: the tensors do not fit config.json (family %s):%.*s%s",
+                   checkpoint_directory(c), family_of(m)->name, ERR_TEXT_MAX - 256, k.lines.text,
+                   more);
+}

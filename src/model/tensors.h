@@ -1,0 +1,30 @@
+/* tensors.h - where in a checkpoint the tensors of a model are, and whether they are right.
+ *
+ * Pure functions of model and checkpoint; any thread.
+ */
+#ifndef TANDEM_MODEL_TENSORS_H
+#define TANDEM_MODEL_TENSORS_H
+
+#include "data/checkpoint.h"
+#include "kernels/ops.h"
+#include "model/block.h"
+#include "model/family.h"
+
+struct found {
+    const struct tensor *tensor;
+    const struct tensor *scale; /* its weight_scale_inv, or NULL */
+    bool single;                /* one expert in a tensor; else all are in it, or it has none */
+    int half;                   /* 0, 1: half of its rows; -1: all */
+};
+
+/* The tensor of that kind; expert counts only when every expert has its own. -1: it is not there, and
+ * `name` is what it would be called. A tied lm_head is the embedding. */
+int tensors_find(const struct model *m, const struct checkpoint *c, enum model_tensor kind,
+                 size_t layer, size_t expert, struct found *f, char name[FAMILY_NAME_MAX]);
+
+/* The matrix of one expert, or the whole tensor; vectors are matrices of one row. Only after
+ * model_check(). */
+struct weight_part tensors_part(const struct model *m, const struct checkpoint *c,
+                                enum model_tensor kind, size_t layer, size_t expert);
+
+#endif
