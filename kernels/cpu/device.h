@@ -14,6 +14,12 @@
 
 struct isa; /* kernels/cpu/fast/fast.h */
 
+/* Attention's tiles: tokens of a sequence that are looked at together; and its stretches, which are
+ * worked on apart and then merged. Counted from the sequence's first token, so that a row's result
+ * depends on its position alone, whoever makes the parts. */
+#define CPU_TILE    256
+#define CPU_STRETCH 2048
+
 struct device {
     struct device_config config; /* as given to open(); never changed */
     const char *name;            /* of the backend */
@@ -28,7 +34,8 @@ struct device {
 
 /* Opens the host. `name` (a constant) is what describe() says; `scratch_bytes` is the most that one
  * operation takes with cpu_scratch(), paddings included (see cpu_scratch_size). Returns 0, or -1
- * when the configuration cannot be run: no threads, or an activation or KV dtype not offered. */
+ * when the configuration cannot be run: no threads, or an activation or KV dtype not offered. From
+ * then on the calling thread, its team and all threads that they make treat subnormal numbers as 0. */
 int cpu_device_open(const struct device_config *config, const char *name, size_t scratch_bytes,
                     struct device **out, struct err *e);
 

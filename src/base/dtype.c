@@ -18,14 +18,18 @@ const char *dtype_name(enum dtype t)
     return (unsigned)t < DTYPE_COUNT ? name[t] : "unknown";
 }
 
-/* A smaller float with its bits at the upper end of an f32's: right but for the bias of the exponent,
- * which one exact product puts right, for subnormal numbers as well. */
-static float rebias(uint32_t sign, uint32_t rest, float by)
+/* A smaller float without its sign, `mantissa` bits under an exponent of that bias, is finite. No
+ * subnormal f32 occurs on the way: a processor may have been told to take them for 0. */
+static float widen(uint32_t sign, uint32_t rest, int mantissa, uint32_t bias)
 {
-    uint32_t bits = sign << 31 | rest;
     float f;
+    if (rest >> mantissa == 0) {
+        f = ldexpf((float)rest, 1 - (int)bias - mantissa);
+        return sign ? -f : f;
+    }
+    uint32_t bits = sign << 31 | ((rest << (23 - mantissa)) + ((127 - bias) << 23));
     memcpy(&f, &bits, sizeof f);
-    return f * by;
+    return f;
 }
 
 float f32_from_f16(f16_t h)
@@ -37,7 +41,7 @@ float f32_from_f16(f16_t h)
         memcpy(&f, &bits, sizeof f);
         return f;
     }
-    return rebias(sign, rest << 13, 0x1p112f);
+    return widen(sign, rest, 10, 15);
 }
 
 f16_t f16_from_f32(float f)
@@ -61,7 +65,7 @@ f16_t f16_from_f32(float f)
 float f32_from_f8e4m3(f8e4m3_t b)
 {
     uint32_t rest = b & 0x7f;
-    return rest == 0x7f ? NAN : rebias(b >> 7, rest << 20, 0x1p120f);
+    return rest == 0x7f ? NAN : widen(b >> 7, rest, 3, 7);
 }
 
 f8e4m3_t f8e4m3_from_f32(float f)

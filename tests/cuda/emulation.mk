@@ -61,6 +61,20 @@ $(EMU)/planted/%.o: $(EMU)/planted/%.c $(BUILD)/flags
 $(EMU_PLANTED): %: %.o $(EMU)/src/main.o $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
+# The avx512 backend on a processor without AVX-512: its sources with tests/avx512 in place of the
+# compiler's header. Every download of every parity case must be what plain gives, bit for bit.
+EMU_AVX512 := $(EMU)/avx512/avx512.o $(EMU)/avx512/panel_avx512.o
+$(EMU_AVX512): $(EMU)/avx512/%.o: kernels/cpu/fast/%.c tests/avx512/immintrin.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,EMU   $<)$(CC) $(ALL_CFLAGS) -O1 -Wno-psabi -isystem tests/avx512 -MMD -MP -c -o $@ $<
+
+$(EMU)/avx512/parity: $(BUILD)/tests/kernels/parity.o $(call helpers,tests/kernels/parity.c) $(EMU_AVX512) $(BUILD)/libtandem.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+test-avx512: $(EMU)/avx512/parity ## the kernels of AVX-512, emulated where the processor has none
+	@OMP_WAIT_POLICY=passive $< plain avx512
+.PHONY: test-avx512
+
 emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED)
 .PHONY: emu-tests
 

@@ -343,6 +343,8 @@ int case_attend(const struct backend *b)
         for (size_t k = 0; k < COUNT(kvs); k++)
             for (size_t i = 0; i < COUNT(shapes); i++)
                 for (size_t c = 0; c < COUNT(scales) - i % 2; c++) {
+                    if (rig_slow(b) && (a + k + i + c) % 2)
+                        continue;
                     struct rig r;
                     struct device_limits limits = limits_of(&shapes[i], ALL_ROWS);
                     rig_open(&r, b, shape_acts[a], kvs[k], 2, &limits);
@@ -406,7 +408,7 @@ int case_attend_invariance(const struct backend *b)
                 struct scene scene = new_scene(&r, shapes[i], 2);
                 struct played want = new_played(&r, &scene);
                 play(&r, &scene, &ways[0], &want);
-                for (size_t w = 0; w < COUNT(ways); w++)
+                for (size_t w = 0; w < COUNT(ways); w += rig_slow(b) ? 3 : 1)
                     check_way(b, &r, &scene, &want, &ways[w], 1 + (int)(w + i) % 3, &failures);
                 failures += rig_close(&r);
             }

@@ -1,5 +1,6 @@
 /* Every operation of every backend that this machine can run, against references in double. */
 #include "tests/kernels/cases.h"
+#include "tests/kernels/rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@ struct run {
 static void run_case(void **state)
 {
     const struct run *run = *state;
+    rig_trace_begin(run->backend, run->test->name);
     assert_int_equal(run->test->run(run->backend), 0);
 }
 

@@ -53,6 +53,55 @@ int rig_close(struct rig *r)
     return r->failures;
 }
 
+bool rig_slow(const struct backend *b)
+{
+    return strcmp(b->device->name, "cuda") == 0 && getenv("QUICK");
+}
+
+/* ---- the same bits --------------------------------------------------------------------------- */
+
+/* A hash of every download of every case, in order, on the first processor. */
+static struct trace {
+    const char *name;
+    uint64_t *hashes;
+    size_t n, room, at;
+} traces[64], *trace;
+static bool tracing, comparing;
+
+void rig_trace_begin(const struct backend *b, const char *name)
+{
+    bool first = b == backend_all()[0];
+    trace = traces;
+    while (trace->name && strcmp(trace->name, name) != 0)
+        trace++;
+    if (trace == traces + sizeof traces / sizeof *traces - 1)
+        die("there are more cases than traces");
+    tracing = first && !trace->name;
+    comparing = !first && trace->name && strcmp(b->device->name, "cpu") == 0;
+    trace->at = 0;
+    if (tracing)
+        trace->name = name;
+}
+
+static void follow(struct rig *r, const void *bytes, size_t n)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    const unsigned char *b = bytes;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ b[i]) * 0x100000001b3u;
+    if (tracing) {
+        if (trace->n == trace->room) {
+            trace->room = trace->room ? 2 * trace->room : 256;
+            trace->hashes = mem_resize(trace->hashes, trace->room, sizeof hash);
+        }
+        trace->hashes[trace->n++] = hash;
+    } else if (comparing) {
+        size_t at = trace->at++;
+        if (at >= trace->n || trace->hashes[at] != hash)
+            rig_fail(r, "download %zu of %zu bytes differs from %s", at, n, backend_all()[0]->name);
+    }
+}
+
 static void check_guard(struct rig *r, const unsigned char *guard, const char *side, size_t bytes)
 {
     for (size_t i = 0; i < GUARD; i++)
@@ -202,7 +251,7 @@ void *rig_put_values(struct rig *r, enum dtype t, const float *values, size_t n)
     return rig_put(r, rig_encode(r, t, values, n), mem_mul(n, dtype_size(t)));
 }
 
-void *rig_get(struct rig *r, const void *device, size_t bytes)
+static void *fetch(struct rig *r, const void *device, size_t bytes)
 {
     void *host = rig_host(r, bytes, 1);
     if (bytes)
@@ -211,9 +260,21 @@ void *rig_get(struct rig *r, const void *device, size_t bytes)
     return host;
 }
 
+void *rig_get(struct rig *r, const void *device, size_t bytes)
+{
+    void *host = fetch(r, device, bytes);
+    follow(r, host, bytes);
+    return host;
+}
+
 float *rig_get_values(struct rig *r, enum dtype t, const void *device, size_t n)
 {
-    return rig_decode(r, t, rig_get(r, device, mem_mul(n, dtype_size(t))), n);
+    float *values = rig_decode(r, t, fetch(r, device, mem_mul(n, dtype_size(t))), n);
+    float *alike = rig_host(r, n, sizeof *alike);
+    for (size_t i = 0; i < n; i++) /* NaN has many forms, which mean the same */
+        alike[i] = isnan(values[i]) ? NAN : values[i];
+    follow(r, alike, n * sizeof *alike);
+    return values;
 }
 
 double rig_tolerance(enum dtype t)
@@ -398,7 +459,8 @@ void rig_invariance(struct rig *r, const struct row_op *op, int total)
     memcpy(whole, op->run(r, op->inputs, rows, total), (size_t)total * op->row_bytes);
     rig_clear(r);
     check_choices(r, op, total, whole, 1);
-    for (int threads = 2; threads <= 3; threads++) {
+    bool host = strcmp(r->backend->device->name, "cpu") == 0; /* others do not look at threads */
+    for (int threads = 2; host && threads <= 3; threads++) {
         struct rig other;
         rig_open(&other, r->backend, r->act, r->kv, threads, &rig_limits);
         rig_at(&other, "%s, %d threads", r->what, threads);

@@ -47,6 +47,15 @@ void rig_clear(struct rig *r);
 /* The host and device memory handed out so far lives until rig_close(). */
 void rig_keep(struct rig *r);
 
+/* Whether cases should leave out repetitions: a GPU that is emulated (QUICK is set, tests/run) takes
+ * many times as long as any processor. */
+bool rig_slow(const struct backend *b);
+
+/* Processors give the same bits: what a case downloads from the first of them is kept, and everything
+ * downloaded from another must be equal to it. Between rig_trace_begin(name) and the next one only
+ * one case runs; a GPU, or a case that has not run on the first processor, is not compared. */
+void rig_trace_begin(const struct backend *b, const char *name);
+
 /* What is tested now; printed before a failure. */
 void rig_at(struct rig *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void rig_fail(struct rig *r, const char *format, ...) __attribute__((format(printf, 2, 3)));

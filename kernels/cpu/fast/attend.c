@@ -1,7 +1,7 @@
 /* attend.c - attention over the paged cache: two panel products with a softmax in between.
  *
  * The query heads that share a KV head (all of them in MFA), of one row or of a few consecutive
- * rows of a prompt, are the rows of these products. A sequence is cut every ATTEND_SPLIT tokens: a
+ * rows of a prompt, are the rows of these products. A sequence is cut every CPU_STRETCH tokens: a
  * task is some rows x one KV head x one stretch, and ends in running maximum, sum and weighted
  * values (online softmax). The stretches of a row are then merged from first to last. Where the
  * cuts are depends on positions alone, so a row's bits do not depend on threads, on the batch, or
@@ -11,6 +11,7 @@
 #include "kernels/cpu/fast/kv.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/plain.h"
 
 #include <math.h>
@@ -19,8 +20,8 @@
 #include <string.h>
 
 #define ROWS_TOGETHER 64 /* heads x rows of a prompt in one task, at least one row */
-#define TILE_PANELS   (ATTEND_TILE / PANEL)
-#define TILE_BLOCKS   (ATTEND_TILE / KV_BLOCK)
+#define TILE_PANELS   (CPU_TILE / PANEL)
+#define TILE_BLOCKS   (CPU_TILE / KV_BLOCK)
 #define MERGE_ROWS    16 /* of a task, merged by one thread */
 
 /* Rows row .. row + rows - 1 (of one segment) of one KV head. */
@@ -65,7 +66,7 @@ struct work {
 
 static size_t stretches(size_t tokens)
 {
-    return (tokens + ATTEND_SPLIT - 1) / ATTEND_SPLIT;
+    return (tokens + CPU_STRETCH - 1) / CPU_STRETCH;
 }
 
 /* Enough for the longest sequence, and for a wave that keeps all threads busy. */
@@ -92,7 +93,7 @@ size_t fast_attend_scratch(const struct device_config *c)
     size_t slots = slot_count(threads, l->context);
     size_t space = cpu_scratch_size(x_chunks(X_F32, l->head_dim + K_ALIGN) * rows, X_ROW) +
                    cpu_scratch_size(rows, X_ROW) +
-                   cpu_scratch_size(ATTEND_TILE * rows, sizeof(float)) +
+                   cpu_scratch_size(CPU_TILE * rows, sizeof(float)) +
                    cpu_scratch_size(rows, sizeof(size_t));
     return cpu_scratch_size(slots, sizeof(struct item)) +
            cpu_scratch_size(slots, sizeof(struct task)) +
@@ -114,7 +115,7 @@ static void take_memory(struct device *d, struct work *w)
         w->space[t] = (struct space){
             .q = cpu_scratch(d, x_chunks(w->format, w->kv->key_width) * rows, X_ROW),
             .p = cpu_scratch(d, rows, X_ROW),
-            .scores = cpu_scratch(d, ATTEND_TILE * rows, sizeof(float)),
+            .scores = cpu_scratch(d, CPU_TILE * rows, sizeof(float)),
             .seen = cpu_scratch(d, rows, sizeof(size_t)),
         };
 }
@@ -185,6 +186,7 @@ static void tile(const struct device *d, const struct work *w, const struct item
         .sum = state->sum,
         .panels = kv->value_panels,
         .format = w->format,
+        .coarse = d->config.act == DTYPE_BF16 && kv->format != W_F32,
         .to = space->p,
     };
     d->isa->softmax(&s);
@@ -211,8 +213,8 @@ static void run_task(const struct device *d, const struct work *w, const struct 
                      const struct space *space)
 {
     const struct item *it = &w->item[t->item];
-    size_t rows = it->rows * w->group, first = t->stretch * ATTEND_SPLIT;
-    size_t end = first + ATTEND_SPLIT < it->tokens ? first + ATTEND_SPLIT : it->tokens;
+    size_t rows = it->rows * w->group, first = t->stretch * CPU_STRETCH;
+    size_t end = first + CPU_STRETCH < it->tokens ? first + CPU_STRETCH : it->tokens;
     struct partial state = slot(w, it->slot + t->stretch);
     for (size_t m = 0; m < rows; m++) {
         state.most[m] = -INFINITY;
@@ -220,8 +222,8 @@ static void run_task(const struct device *d, const struct work *w, const struct 
     }
     memset(state.sum, 0, w->kv->value_panels * rows * PANEL * sizeof(float));
     pack_queries(d, w, it, space);
-    for (; first < end; first += ATTEND_TILE) {
-        size_t n = end - first < ATTEND_TILE ? end - first : ATTEND_TILE;
+    for (; first < end; first += CPU_TILE) {
+        size_t n = end - first < CPU_TILE ? end - first : CPU_TILE;
         tile(d, w, it, space, &state, first, n, first + n < end ? first + n : 0);
     }
 }
@@ -241,7 +243,7 @@ static void finish(const struct device *d, const struct work *w, const struct it
         size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
         if (w->spec->sinks)
             state.total[m] +=
-                exp2f(w->spec->sinks[head % w->heads] * 1.4426950408889634f - state.most[m]);
+                lane_exp2(w->spec->sinks[head % w->heads] * 1.4426950408889634f - state.most[m]);
         d->isa->finish(&state, m, rows, dim, d->config.act,
                        w->out + head * dim * dtype_size(d->config.act));
     }

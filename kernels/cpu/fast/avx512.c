@@ -4,6 +4,7 @@
 #include "kernels/cpu/fast/panel_avx512.h"
 #include "kernels/cpu/fast/table.h"
 #include "kernels/cpu/fast/target.h"
+#include "kernels/cpu/lane.h"
 
 #include <immintrin.h>
 #include <math.h>

@@ -20,14 +20,7 @@
  * bounded. At this many rows arithmetic and not memory sets the pace. */
 #define SLAB_ROWS 512
 
-/* Tokens of a sequence that are looked at together: scores, softmax, weighted values. */
-#define ATTEND_TILE 256
-
-/* Tokens of a sequence that one thread takes. A row's result is merged from these parts whoever
- * makes them, so it depends on the row's position alone. */
-#define ATTEND_SPLIT 2048
-
-/* What softmax() works on: the rows of one tile of ATTEND_TILE tokens. */
+/* What softmax() works on: the rows of one tile of CPU_TILE tokens. */
 struct softmax {
     const float *scores; /* [tokens / 32][rows][32] */
     size_t rows, tokens; /* tokens of the tile that any row sees, rounded up to 32 */
@@ -37,6 +30,7 @@ struct softmax {
     float *sum;          /* [panels][rows][32] weighted values so far; rescaled when most grows */
     size_t panels;
     enum x_format format; /* of the probabilities */
+    bool coarse;          /* they are rounded to bf16, whatever their format */
     uint8_t *to;          /* rows of X_ROW bytes: the probabilities, as panel functions want them */
 };
 

@@ -14,6 +14,11 @@
  * A part of a matrix that begins within a block of 128 columns gets zeros in front (k_before), so
  * that blocks stay whole. Only weights are ever quantized: rows stay as exact as they come.
  *
+ * An output is one chain of multiply-adds, each rounded once, over its inputs in the order 1, 0, 3,
+ * 2, 5, 4, ...: of each pair the second first, as VDPBF16PS takes them. With FP8 scales every block
+ * of 128 inputs is such a chain from 0, and the output is the chain of scale x block. The scale of
+ * int8 is multiplied at the end.
+ *
  * Rows x are copied to rows of X_ROW bytes, in chunks of X_CHUNK: [chunk][row][X_ROW]. The fixed
  * distance lets a kernel reach all its rows from one pointer; 64 bytes of padding keep the rows out
  * of each other's cache sets.

@@ -2,7 +2,8 @@
  *
  * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; the
  * second time it is in the cache. One or two rows take all 32 outputs at once: then memory sets the
- * pace, and it likes to be read in one go. See panel_avx512.c for what both have in common.
+ * pace, and it likes to be read in one go. See panel_avx512.c for what both have in common. Of each
+ * pair of inputs the second is added first, as panel.h says.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
@@ -79,26 +80,14 @@ INLINE __m256i load8(const uint8_t *p)
 
 /* ---- weights of eight outputs to f32 -------------------------------------------------------- */
 
-INLINE __m256 bf16_first(const uint8_t *w)
+INLINE __m256 first_of(__m256i pairs)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(load8(w), 16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
 }
 
-INLINE __m256 bf16_second(const uint8_t *w)
+INLINE __m256 second_of(__m256i pairs)
 {
-    return _mm256_castsi256_ps(_mm256_and_si256(load8(w), _mm256_set1_epi32((int)0xffff0000)));
-}
-
-/* Eight codes (the low bytes) to f32, exactly: as the top of a float whose exponent is 120 too
- * small, which also makes subnormal codes come out right. */
-INLINE __m256 f8_wide(__m256i code)
-{
-    __m256i low = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
-    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
-    __m256i nan = _mm256_cmpeq_epi32(low, _mm256_set1_epi32(0x7f));
-    __m256 a =
-        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(low, 20)), _mm256_set1_ps(0x1p120f));
-    return _mm256_or_ps(a, _mm256_castsi256_ps(_mm256_or_si256(sign, nan)));
+    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000)));
 }
 
 /* Eight codes of sign and magnitude. */
@@ -118,16 +107,36 @@ INLINE __m256i code_pairs(const uint8_t *w, int v)
     return _mm256_cvtepu16_epi32(_mm_unpacklo_epi64(low, high));
 }
 
-INLINE __m256 code_first(const uint8_t *w, int v, const bool whole)
+INLINE __m256 i8_first(const uint8_t *w, int v)
 {
-    __m256i code = code_pairs(w, v);
-    return whole ? i8_wide(code) : f8_wide(code);
+    return i8_wide(code_pairs(w, v));
 }
 
-INLINE __m256 code_second(const uint8_t *w, int v, const bool whole)
+INLINE __m256 i8_second(const uint8_t *w, int v)
 {
-    __m256i code = _mm256_srli_epi32(code_pairs(w, v), 8);
-    return whole ? i8_wide(code) : f8_wide(code);
+    return i8_wide(_mm256_srli_epi32(code_pairs(w, v), 8));
+}
+
+/* 32 codes of FP8 to the two bytes of their bf16, exactly. The exponent is 120 too small, and bf16
+ * has it half a byte to the left; codes below 8 have none, so those below 16 are looked up. */
+INLINE void f8_bytes(const uint8_t *w, __m256i *low, __m256i *high)
+{
+    __m256i code = load8(w), size = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
+    __m256i normal = _mm256_cmpgt_epi8(size, _mm256_set1_epi8(15));
+    __m256i few_high = _mm256_shuffle_epi8(
+        _mm256_setr_epi8(0, 59, 59, 59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 0, 59, 59,
+                         59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60),
+        size);
+    __m256i few_low = _mm256_shuffle_epi8(
+        _mm256_setr_epi8(0, 0, -128, -64, 0, 32, 64, 96, -128, -112, -96, -80, -64, -48, -32, -16,
+                         0, 0, -128, -64, 0, 32, 64, 96, -128, -112, -96, -80, -64, -48, -32, -16),
+        size);
+    __m256i up = _mm256_and_si256(_mm256_srli_epi16(size, 4), _mm256_set1_epi8(7));
+    __m256i down = _mm256_and_si256(_mm256_slli_epi16(size, 4), _mm256_set1_epi8(-16));
+    __m256i nan = _mm256_cmpeq_epi8(size, _mm256_set1_epi8(0x7f));
+    *high = _mm256_blendv_epi8(few_high, _mm256_add_epi8(up, _mm256_set1_epi8(60)), normal);
+    *low = _mm256_blendv_epi8(few_low, down, normal);
+    *high = _mm256_or_si256(_mm256_or_si256(*high, nan), _mm256_andnot_si256(size, code));
 }
 
 /* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
@@ -156,62 +165,107 @@ INLINE __m256 code_second(const uint8_t *w, int v, const bool whole)
         fetch += t->prefetch_step;                                                                 \
     }
 
+/* Input `at` (0, 1) of a pair. */
+#define F32_STEP(at, MULTIPLY_IT, MULTIPLY_IT_WIDE)                                                \
+    {                                                                                              \
+        const float *f = (const float *)(const void *)(w + 128 * (at)) + 16 * half;                \
+        __m256 w0 = _mm256_loadu_ps(f), w1 = _mm256_loadu_ps(f + 8);                               \
+        FETCH(2)                                                                                   \
+        EACH_ROW(MULTIPLY_IT)                                                                      \
+        if (wide) {                                                                                \
+            __m256 w2 = _mm256_loadu_ps(f + 16), w3 = _mm256_loadu_ps(f + 24);                     \
+            EACH_WIDE(MULTIPLY_IT_WIDE)                                                            \
+        }                                                                                          \
+    }
+
 INLINE void tile_f32(const struct tile *t, const int m, const bool wide, const int half)
 {
     BEGIN_TILE
-    EACH_STEP(
-        1, const float *f = (const float *)(const void *)w + 16 * half;
-        __m256 w0 = _mm256_loadu_ps(f), w1 = _mm256_loadu_ps(f + 8);
-        FETCH(2) EACH_ROW(MULTIPLY) if (wide) {
-            __m256 w2 = _mm256_loadu_ps(f + 16), w3 = _mm256_loadu_ps(f + 24);
-            EACH_WIDE(MULTIPLY_WIDE)
-        } w += 128;
-        x += 4;);
+    EACH_STEP(2, F32_STEP(1, MULTIPLY_SECOND, MULTIPLY_WIDE_SECOND)
+                     F32_STEP(0, MULTIPLY, MULTIPLY_WIDE) w += 256;
+              x += 8;);
     END_TILE
 }
+
+/* bf16 pairs of eight outputs and of eight more. */
+#define PAIRS_STEP(p0, p1)                                                                         \
+    {                                                                                              \
+        __m256 w0 = second_of(p0), w1 = second_of(p1);                                             \
+        EACH_ROW(MULTIPLY_SECOND)                                                                  \
+    }                                                                                              \
+    {                                                                                              \
+        __m256 w0 = first_of(p0), w1 = first_of(p1);                                               \
+        EACH_ROW(MULTIPLY)                                                                         \
+    }
 
 INLINE void tile_bf16(const struct tile *t, const int m, const bool wide, const int half)
 {
     BEGIN_TILE
     EACH_STEP(
-        2, const uint8_t *p = w + 64 * half; FETCH(2) {
-            __m256 w0 = bf16_first(p), w1 = bf16_first(p + 32);
-            EACH_ROW(MULTIPLY)
-        } {
-            __m256 w0 = bf16_second(p), w1 = bf16_second(p + 32);
-            EACH_ROW(MULTIPLY_SECOND)
-        } if (wide) {
+        2, const uint8_t *p = w + 64 * half;
+        FETCH(2) PAIRS_STEP(load8(p), load8(p + 32)) if (wide) {
             {
-                __m256 w2 = bf16_first(p + 64), w3 = bf16_first(p + 96);
-                EACH_WIDE(MULTIPLY_WIDE)
+                __m256 w2 = second_of(load8(p + 64)), w3 = second_of(load8(p + 96));
+                EACH_WIDE(MULTIPLY_WIDE_SECOND)
             }
             {
-                __m256 w2 = bf16_second(p + 64), w3 = bf16_second(p + 96);
-                EACH_WIDE(MULTIPLY_WIDE_SECOND)
+                __m256 w2 = first_of(load8(p + 64)), w3 = first_of(load8(p + 96));
+                EACH_WIDE(MULTIPLY_WIDE)
             }
         } w += 128;
         x += 8;);
     END_TILE
 }
 
-/* One pair of inputs in 8 bits: FP8, or whole numbers. */
-#define CODE_STEP(whole)                                                                           \
+/* One pair of inputs in 8 bits: whole numbers, or FP8. */
+#define I8_STEP                                                                                    \
     {                                                                                              \
-        __m256 w0 = code_first(w, 2 * half, whole), w1 = code_first(w, 2 * half + 1, whole);       \
-        EACH_ROW(MULTIPLY)                                                                         \
+        __m256 w0 = i8_second(w, 2 * half), w1 = i8_second(w, 2 * half + 1);                       \
+        EACH_ROW(MULTIPLY_SECOND)                                                                  \
     }                                                                                              \
     {                                                                                              \
-        __m256 w0 = code_second(w, 2 * half, whole), w1 = code_second(w, 2 * half + 1, whole);     \
-        EACH_ROW(MULTIPLY_SECOND)                                                                  \
+        __m256 w0 = i8_first(w, 2 * half), w1 = i8_first(w, 2 * half + 1);                         \
+        EACH_ROW(MULTIPLY)                                                                         \
     }                                                                                              \
     if (wide) {                                                                                    \
         {                                                                                          \
-            __m256 w2 = code_first(w, 2, whole), w3 = code_first(w, 3, whole);                     \
-            EACH_WIDE(MULTIPLY_WIDE)                                                               \
+            __m256 w2 = i8_second(w, 2), w3 = i8_second(w, 3);                                     \
+            EACH_WIDE(MULTIPLY_WIDE_SECOND)                                                        \
         }                                                                                          \
         {                                                                                          \
-            __m256 w2 = code_second(w, 2, whole), w3 = code_second(w, 3, whole);                   \
-            EACH_WIDE(MULTIPLY_WIDE_SECOND)                                                        \
+            __m256 w2 = i8_first(w, 2), w3 = i8_first(w, 3);                                       \
+            EACH_WIDE(MULTIPLY_WIDE)                                                               \
+        }                                                                                          \
+    }                                                                                              \
+    w += 64;                                                                                       \
+    x += 8;
+
+/* Unpacking gives the pairs of eight outputs: of the first half, then of the second. */
+#define F8_STEP                                                                                    \
+    {                                                                                              \
+        __m256i low0, high0, low1, high1;                                                          \
+        f8_bytes(w, &low0, &high0);                                                                \
+        f8_bytes(w + 32, &low1, &high1);                                                           \
+        if (half == 0) {                                                                           \
+            __m256i p0 = _mm256_unpacklo_epi8(low0, high0);                                        \
+            __m256i p1 = _mm256_unpacklo_epi8(low1, high1);                                        \
+            PAIRS_STEP(p0, p1)                                                                     \
+        } else {                                                                                   \
+            __m256i p0 = _mm256_unpackhi_epi8(low0, high0);                                        \
+            __m256i p1 = _mm256_unpackhi_epi8(low1, high1);                                        \
+            PAIRS_STEP(p0, p1)                                                                     \
+        }                                                                                          \
+        if (wide) {                                                                                \
+            __m256i p2 = _mm256_unpackhi_epi8(low0, high0);                                        \
+            __m256i p3 = _mm256_unpackhi_epi8(low1, high1);                                        \
+            {                                                                                      \
+                __m256 w2 = second_of(p2), w3 = second_of(p3);                                     \
+                EACH_WIDE(MULTIPLY_WIDE_SECOND)                                                    \
+            }                                                                                      \
+            {                                                                                      \
+                __m256 w2 = first_of(p2), w3 = first_of(p3);                                       \
+                EACH_WIDE(MULTIPLY_WIDE)                                                           \
+            }                                                                                      \
         }                                                                                          \
     }                                                                                              \
     w += 64;                                                                                       \
@@ -220,14 +274,14 @@ INLINE void tile_bf16(const struct tile *t, const int m, const bool wide, const 
 INLINE void tile_f8(const struct tile *t, const int m, const bool wide, const int half)
 {
     BEGIN_TILE
-    EACH_STEP(2, FETCH(1) CODE_STEP(false));
+    EACH_STEP(2, FETCH(1) F8_STEP);
     END_TILE
 }
 
 INLINE void tile_i8(const struct tile *t, const int m, const bool wide, const int half)
 {
     BEGIN_TILE
-    EACH_STEP(2, FETCH(1) CODE_STEP(true));
+    EACH_STEP(2, FETCH(1) I8_STEP);
     END_TILE
 }
 
@@ -244,7 +298,7 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, c
         EACH_WIDE(DECLARE_WIDE)
         for (size_t i = 0; i < run; i += 2) {
             FETCH(1)
-            CODE_STEP(false)
+            F8_STEP
         }
         __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
 #define SCALE(sum, at) _mm256_fmadd_ps(s, sum, first ? zero : _mm256_loadu_ps(sums + (at)))

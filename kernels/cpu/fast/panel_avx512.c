@@ -152,22 +152,12 @@ INLINE void tile_bf16(const struct tile *t, const int m)
     EACH_ROW(PUT_BACK)
 }
 
-/* f32 weights x f32 rows. */
-INLINE void tile_f32(const struct tile *t, const int m)
-{
-    BEGIN_TILE
 #define MULTIPLY(r)                                                                                \
     if (m > r) {                                                                                   \
         __m512 v = _mm512_set1_ps(loadf(x + r * X_ROW));                                           \
         a##r = _mm512_fmadd_ps(w0, v, a##r);                                                       \
         b##r = _mm512_fmadd_ps(w1, v, b##r);                                                       \
     }
-    EACH_STEP(1, __m512 w0 = _mm512_loadu_ps(w); __m512 w1 = _mm512_loadu_ps(w + 64);
-              FETCH(2) EACH_ROW(MULTIPLY) w += 128; x += 4;);
-    EACH_ROW(PUT_BACK)
-}
-
-/* bf16 pairs x f32 rows: the first input of each pair, then the second. */
 #define MULTIPLY_SECOND(r)                                                                         \
     if (m > r) {                                                                                   \
         __m512 v = _mm512_set1_ps(loadf(x + 4 + r * X_ROW));                                       \
@@ -175,6 +165,24 @@ INLINE void tile_f32(const struct tile *t, const int m)
         b##r = _mm512_fmadd_ps(w1, v, b##r);                                                       \
     }
 
+/* f32 weights x f32 rows. */
+INLINE void tile_f32(const struct tile *t, const int m)
+{
+    BEGIN_TILE
+    EACH_STEP(
+        2,
+        {
+            __m512 w0 = _mm512_loadu_ps(w + 128), w1 = _mm512_loadu_ps(w + 192);
+            FETCH(2) EACH_ROW(MULTIPLY_SECOND)
+        } {
+            __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 64);
+            FETCH(2) EACH_ROW(MULTIPLY)
+        } w += 256;
+        x += 8;);
+    EACH_ROW(PUT_BACK)
+}
+
+/* bf16 pairs x f32 rows: the second input of each pair, then the first, as VDPBF16PS adds them. */
 INLINE __m512 first_of(__m512i pairs)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
@@ -188,12 +196,12 @@ INLINE __m512 second_of(__m512i pairs)
 /* Pairs of bf16, in p0 and p1, x rows of f32. */
 #define TIMES_F32                                                                                  \
     {                                                                                              \
-        __m512 w0 = first_of(p0), w1 = first_of(p1);                                               \
-        EACH_ROW(MULTIPLY)                                                                         \
-    }                                                                                              \
-    {                                                                                              \
         __m512 w0 = second_of(p0), w1 = second_of(p1);                                             \
         EACH_ROW(MULTIPLY_SECOND)                                                                  \
+    }                                                                                              \
+    {                                                                                              \
+        __m512 w0 = first_of(p0), w1 = first_of(p1);                                               \
+        EACH_ROW(MULTIPLY)                                                                         \
     }                                                                                              \
     x += 8;
 

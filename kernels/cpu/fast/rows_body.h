@@ -116,10 +116,6 @@ static float most_of(const float *x, size_t n, bool *has_nan)
     return v_most(most);
 }
 
-/* Sums over at most SUM_RUN numbers are made in f32, the rest in double: the tail of a vocabulary
- * of 1e5 must not get lost. */
-#define SUM_RUN 2048
-
 static double masses(const float *x, size_t n, float most, float factor, const float *limits,
                      double *sums, size_t *counts)
 {
@@ -141,8 +137,8 @@ static double masses(const float *x, size_t n, float most, float factor, const f
     double total = 0;
     v16 by = v_set(factor), shift = v_set(most);
     EIGHT_TIMES(MASS_BEGIN)
-    for (size_t first = 0; first < n; first += SUM_RUN) {
-        size_t end = first + SUM_RUN < n ? first + SUM_RUN : n;
+    for (size_t first = 0; first < n; first += MASS_RUN) {
+        size_t end = first + MASS_RUN < n ? first + MASS_RUN : n;
         v16 all = v_set(0);
         EIGHT_TIMES(MASS_ZERO)
         for (size_t i = first; i < end; i += 16) {
@@ -163,8 +159,8 @@ static double mass(const float *x, size_t n, float most, float factor)
 {
     double total = 0;
     v16 by = v_set(factor), shift = v_set(most);
-    for (size_t first = 0; first < n; first += SUM_RUN) {
-        size_t end = first + SUM_RUN < n ? first + SUM_RUN : n;
+    for (size_t first = 0; first < n; first += MASS_RUN) {
+        size_t end = first + MASS_RUN < n ? first + MASS_RUN : n;
         v16 all = v_set(0);
         for (size_t i = first; i < end; i += 16) {
             size_t m = up_to_16(end - i);

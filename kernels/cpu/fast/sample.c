@@ -5,6 +5,7 @@
  * the draw. Only they are picked out and put in order: usually some dozens of a hundred thousand.
  */
 #include "kernels/cpu/fast/fast.h"
+#include "kernels/cpu/lane.h"
 
 #include "base/mem.h"
 
@@ -161,7 +162,7 @@ static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
         *token = places[0];
     }
     double total = isa->mass(logits, vocab, most, 1.0f);
-    *logprob = (float)((double)logits[*token] - (double)most - log(total));
+    *logprob = (float)((double)logits[*token] - (double)most - lane_log(total));
 }
 
 void fast_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,

@@ -207,7 +207,7 @@ INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole)
         if (s->format == X_BF16)
             v_store_bf16_fast((bf16_t *)(void *)(to + v * 32), p);
         else
-            v_store((float *)(void *)(to + v * 64), p);
+            v_store((float *)(void *)(to + v * 64), s->coarse ? v_to_bf16(p) : p);
     }
     s->total[r] += v_sum(total);
 }

@@ -77,10 +77,10 @@ INLINE v16 v_round(v16 a)
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* a - floor(a) */
+/* a - floor(a), rounded to the nearest: VREDUCEPS would round this down as well. */
 INLINE v16 v_fraction(v16 a)
 {
-    return _mm512_reduce_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    return _mm512_sub_ps(a, _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
 }
 
 /* a * 2^floor(n), |n| < 250 */
@@ -148,16 +148,26 @@ INLINE v16 v_load_bf16(const bf16_t *p, size_t n)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
-/* Rounds as bf16_from_f32() does, subnormal numbers and NaN too. */
-INLINE void v_store_bf16(bf16_t *p, size_t n, v16 a)
+/* Rounds as bf16_from_f32() does, subnormal numbers and NaN too; the upper halves are 0. */
+INLINE __m512i v_bf16(v16 a)
 {
     __m512i u = _mm512_castps_si512(a), half = _mm512_srli_epi32(u, 16);
     __m512i odd = _mm512_and_si512(half, _mm512_set1_epi32(1));
     __m512i round = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     __m512i r = _mm512_srli_epi32(round, 16);
-    r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), half,
-                             _mm512_set1_epi32(0x40));
-    _mm256_mask_storeu_epi16(p, v_first(n), _mm512_cvtepi32_epi16(r));
+    return _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), half,
+                                _mm512_set1_epi32(0x40));
+}
+
+INLINE void v_store_bf16(bf16_t *p, size_t n, v16 a)
+{
+    _mm256_mask_storeu_epi16(p, v_first(n), _mm512_cvtepi32_epi16(v_bf16(a)));
+}
+
+/* The nearest bf16, as f32. */
+INLINE v16 v_to_bf16(v16 a)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(v_bf16(a), 16));
 }
 
 /* The fast form: subnormal numbers become 0. */
@@ -171,8 +181,12 @@ INLINE v16 v_load_f8(const f8e4m3_t *p, size_t n)
     __m512i code = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(v_first(n), p));
     __m512i sign = _mm512_slli_epi32(_mm512_srli_epi32(code, 7), 31);
     __m512i low = _mm512_and_si512(code, _mm512_set1_epi32(0x7f));
-    v16 a = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(low, 20)), v_set(0x1p120f));
-    __m512i bits = _mm512_or_si512(_mm512_castps_si512(a), sign);
+    /* Without an exponent codes count in steps of 2^-9, whose f32 are no shifted codes. */
+    __mmask16 tiny = _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(8), low);
+    __m512i a = _mm512_add_epi32(_mm512_slli_epi32(low, 20), _mm512_set1_epi32(120 << 23));
+    v16 steps = _mm512_mul_ps(_mm512_cvtepi32_ps(low), v_set(0x1p-9f));
+    a = _mm512_mask_mov_epi32(a, tiny, _mm512_castps_si512(steps));
+    __m512i bits = _mm512_or_si512(a, sign);
     __mmask16 nan = _mm512_cmpeq_epi32_mask(low, _mm512_set1_epi32(0x7f));
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7fc00000)));
 }

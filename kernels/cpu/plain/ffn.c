@@ -1,8 +1,8 @@
 #include "kernels/cpu/plain/kept.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/lane.h"
 
-#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,11 +72,11 @@ void plain_ffn_destroy(struct device *d, struct ffn *f)
 /* What one call works in, and the rows that the expert at hand has. */
 struct work {
     size_t hidden;
-    const float *xs;    /* [n][H] the inputs in f32 */
-    float *sums;        /* [n][H] the partial sums so far */
-    float *mids;        /* [count][I] silu(gate) x up of the listed rows */
-    float *weight_rows; /* [threads][2][max(H, I)] */
-    size_t weight_width;
+    const float *xs; /* [n][H] the inputs in f32 */
+    float *sums;     /* [n][H] the partial sums so far */
+    float *mids;     /* [count][I] silu(gate) x up of the listed rows */
+    size_t width;    /* max(H, I) */
+    float *rooms;    /* [threads][2] blocks of plain_outputs() */
     int count;
     int32_t *rows;  /* [count] */
     float *factors; /* [count] weights of the expert for these rows */
@@ -84,7 +84,7 @@ struct work {
 
 float plain_swiglu(float gate, float up, float limit)
 {
-    float open = gate / (1.0f + expf(-gate));
+    float open = gate / (1.0f + lane_exp(0 - gate));
     if (limit > 0) {
         open = open > limit ? limit : open;
         up = up > limit ? limit : up < -limit ? -limit : up;
@@ -92,22 +92,31 @@ float plain_swiglu(float gate, float up, float limit)
     return open * up;
 }
 
+static float *room_of(const struct work *w)
+{
+    return w->rooms + (size_t)omp_get_thread_num() * 2 * PLAIN_BLOCK(w->width);
+}
+
 /* mids = silu(gate x) * up x, rounded to the activation dtype. */
 static void gate_up(const struct device *d, const struct mlp *m, const struct work *w)
 {
 #pragma omp parallel for num_threads(d->threads)
-    for (size_t j = 0; j < m->inter; j++) {
-        float *gate = w->weight_rows + 2 * w->weight_width * (size_t)omp_get_thread_num();
-        float *up = gate + w->weight_width;
-        plain_weight_row(d, m->gate, j, gate);
-        plain_weight_row(d, m->up, j, up);
+    for (size_t first = 0; first < m->inter; first += PLAIN_OUTPUTS) {
+        float *gates = room_of(w), *ups = gates + PLAIN_BLOCK(w->width);
+        float gate[PLAIN_OUTPUTS], up[PLAIN_OUTPUTS];
+        plain_outputs(d, m->gate, first, gates);
+        plain_outputs(d, m->up, first, ups);
         for (int i = 0; i < w->count; i++) {
             const float *x = w->xs + (size_t)w->rows[i] * w->hidden;
-            float mid =
-                plain_swiglu(plain_dot(x, gate, w->hidden), plain_dot(x, up, w->hidden), m->limit);
-            if (d->config.act == DTYPE_BF16)
-                mid = f32_from_bf16(bf16_from_f32(mid));
-            w->mids[(size_t)i * m->inter + j] = mid;
+            float *mids = w->mids + (size_t)i * m->inter + first;
+            plain_products(m->gate, first, gates, x, gate);
+            plain_products(m->up, first, ups, x, up);
+            for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < m->inter; o++) {
+                float mid = plain_swiglu(gate[o], up[o], m->limit);
+                if (d->config.act == DTYPE_BF16)
+                    mid = f32_from_bf16(bf16_from_f32(mid));
+                mids[o] = mid;
+            }
         }
     }
 }
@@ -116,12 +125,15 @@ static void gate_up(const struct device *d, const struct mlp *m, const struct wo
 static void down(const struct device *d, const struct mlp *m, const struct work *w)
 {
 #pragma omp parallel for num_threads(d->threads)
-    for (size_t j = 0; j < w->hidden; j++) {
-        float *row = w->weight_rows + 2 * w->weight_width * (size_t)omp_get_thread_num();
-        plain_weight_row(d, m->down, j, row);
-        for (int i = 0; i < w->count; i++)
-            w->sums[(size_t)w->rows[i] * w->hidden + j] +=
-                w->factors[i] * plain_dot(w->mids + (size_t)i * m->inter, row, m->inter);
+    for (size_t first = 0; first < w->hidden; first += PLAIN_OUTPUTS) {
+        float *block = room_of(w), out[PLAIN_OUTPUTS];
+        plain_outputs(d, m->down, first, block);
+        for (int i = 0; i < w->count; i++) {
+            float *sums = w->sums + (size_t)w->rows[i] * w->hidden + first;
+            plain_products(m->down, first, block, w->mids + (size_t)i * m->inter, out);
+            for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->hidden; o++)
+                sums[o] += w->factors[i] * out[o];
+        }
     }
 }
 
@@ -163,14 +175,14 @@ static struct work work_begin(struct device *d, const struct ffn *f, const void 
     for (int e = 0; e < f->n_experts; e++)
         if (f->experts[e].inter > inter)
             inter = f->experts[e].inter;
-    struct work w = {.hidden = hidden, .weight_width = hidden > inter ? hidden : inter};
+    struct work w = {.hidden = hidden, .width = hidden > inter ? hidden : inter};
     cpu_scratch_begin(d);
     float *xs = cpu_scratch(d, rows * hidden, sizeof(float));
     w.sums = cpu_scratch(d, rows * hidden, sizeof(float));
     w.mids = cpu_scratch(d, rows * inter, sizeof(float));
     w.rows = cpu_scratch(d, rows, sizeof(int32_t));
     w.factors = cpu_scratch(d, rows, sizeof(float));
-    w.weight_rows = cpu_scratch(d, 2 * (size_t)d->threads * w.weight_width, sizeof(float));
+    w.rooms = cpu_scratch(d, 2 * (size_t)d->threads * PLAIN_BLOCK(w.width), sizeof(float));
     plain_load(d, d->config.act, x, 0, rows * hidden, xs);
     w.xs = xs;
     memset(w.sums, 0, rows * hidden * sizeof(float));

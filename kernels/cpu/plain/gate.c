@@ -1,7 +1,6 @@
 /* gate.c - what is done to activations element by element: a bias, and a gate for every head. */
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/plain.h"
-
-#include <math.h>
 
 void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x)
 {
@@ -22,7 +21,7 @@ void plain_gate(struct device *d, struct stream *s, const float *g, int n, int h
     size_t w = (size_t)width;
 #pragma omp parallel for num_threads(d->threads)
     for (size_t h = 0; h < (size_t)n * (size_t)heads; h++) {
-        float open = 1.0f / (1.0f + expf(-g[h]));
+        float open = 1.0f / (1.0f + lane_exp(0 - g[h]));
         for (size_t i = h * w; i < (h + 1) * w; i++) {
             float value;
             plain_load(d, d->config.act, x, i, 1, &value);

@@ -44,7 +44,7 @@ void plain_heads_destroy(struct device *d, struct weight_heads *w)
 size_t plain_heads_scratch(const struct device_config *c)
 {
     size_t width = c->limits.head_dim;
-    return 2 * cpu_scratch_size(mem_mul((size_t)c->threads, width), sizeof(float));
+    return cpu_scratch_size(mem_mul((size_t)c->threads, PLAIN_BLOCK(width) + width), sizeof(float));
 }
 
 void plain_linear_heads(struct device *d, struct stream *s, const struct weight_heads *w,
@@ -53,18 +53,21 @@ void plain_linear_heads(struct device *d, struct stream *s, const struct weight_
     (void)s;
     size_t in = w->head[0]->k, out = w->head[0]->n;
     cpu_scratch_begin(d);
-    float *weights = cpu_scratch(d, (size_t)d->threads * in, sizeof(float));
-    float *inputs = cpu_scratch(d, (size_t)d->threads * in, sizeof(float));
+    size_t room = PLAIN_BLOCK(in) + in, units = (out + PLAIN_OUTPUTS - 1) / PLAIN_OUTPUTS;
+    float *rooms = cpu_scratch(d, (size_t)d->threads * room, sizeof(float));
 #pragma omp parallel for num_threads(d->threads)
-    for (size_t task = 0; task < (size_t)w->heads * out; task++) {
-        size_t h = task / out, j = task % out;
-        float *row = weights + (size_t)omp_get_thread_num() * in;
-        float *input = inputs + (size_t)omp_get_thread_num() * in;
-        plain_weight_row(d, w->head[h], j, row);
+    for (size_t task = 0; task < (size_t)w->heads * units; task++) {
+        size_t h = task / units, first = task % units * PLAIN_OUTPUTS;
+        float *block = rooms + (size_t)omp_get_thread_num() * room,
+              *input = block + PLAIN_BLOCK(in);
+        float sums[PLAIN_OUTPUTS];
+        plain_outputs(d, w->head[h], first, block);
         for (size_t i = 0; i < (size_t)n; i++) {
             plain_load(d, x->dtype, x->data, i * x->stride + h * (size_t)x_step, in, input);
-            plain_store_one(y->dtype, plain_dot(input, row, in), y->data,
-                            i * y->stride + h * (size_t)y_step + j);
+            plain_products(w->head[h], first, block, input, sums);
+            for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < out; o++)
+                plain_store_one(y->dtype, sums[o], y->data,
+                                i * y->stride + h * (size_t)y_step + first + o);
         }
     }
 }

@@ -10,13 +10,16 @@ void plain_linear(struct device *d, struct stream *s, const struct weight *w, co
     size_t rows = (size_t)n, k = w->k;
     cpu_scratch_begin(d);
     float *xs = cpu_scratch(d, rows * k, sizeof(float));
-    float *weight_rows = cpu_scratch(d, (size_t)d->threads * k, sizeof(float));
+    float *blocks = cpu_scratch(d, (size_t)d->threads * PLAIN_BLOCK(k), sizeof(float));
     plain_load(d, d->config.act, x, 0, rows * k, xs);
 #pragma omp parallel for num_threads(d->threads)
-    for (size_t j = 0; j < w->n; j++) {
-        float *row = weight_rows + (size_t)omp_get_thread_num() * k;
-        plain_weight_row(d, w, j, row);
-        for (size_t i = 0; i < rows; i++)
-            plain_store_one(y_dtype, plain_dot(xs + i * k, row, k), y, i * w->n + j);
+    for (size_t first = 0; first < w->n; first += PLAIN_OUTPUTS) {
+        float *block = blocks + (size_t)omp_get_thread_num() * PLAIN_BLOCK(k), out[PLAIN_OUTPUTS];
+        plain_outputs(d, w, first, block);
+        for (size_t i = 0; i < rows; i++) {
+            plain_products(w, first, block, xs + i * k, out);
+            for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->n; o++)
+                plain_store_one(y_dtype, out[o], y, i * w->n + first + o);
+        }
     }
 }

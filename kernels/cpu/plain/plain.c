@@ -22,10 +22,10 @@ size_t plain_scratch_bytes(const struct device_config *config)
     size_t rows = larger(l->rows, l->logit_rows);
     size_t width = larger(larger(l->hidden, l->q_width), l->inter);
 
-    size_t most =
-        floats(rows, width) + floats(threads, width); /* linear; norm and route need less */
+    size_t most = floats(rows, width) +
+                  floats(threads, PLAIN_BLOCK(width)); /* linear; norm and route need less */
     most = larger(most, 2 * floats(rows, l->hidden) + floats(rows, l->inter) + 2 * floats(rows, 1) +
-                            2 * floats(threads, width)); /* ffn */
+                            2 * floats(threads, PLAIN_BLOCK(width))); /* ffn */
     most = larger(most, larger(plain_attend_scratch(config), plain_heads_scratch(config)));
     return larger(most, floats(threads, l->vocab)); /* sample */
 }

@@ -41,6 +41,19 @@ static inline void plain_store_one(enum dtype t, float value, void *to, size_t a
  * added up in pairs. A function of n and the values alone; rounding errors grow with n / 16. */
 float plain_dot(const float *a, const float *b, size_t n);
 
+/* x W^T, sixteen outputs at a time (product.c). plain_outputs() decodes outputs first .. first + 15
+ * (fewer at the end) into a block of PLAIN_BLOCK(k) floats; plain_products() multiplies them with
+ * one row x f32 [k]. */
+#define PLAIN_OUTPUTS  16
+#define PLAIN_BLOCK(k) ((k) * (PLAIN_OUTPUTS + 1))
+void plain_outputs(const struct device *d, const struct weight *w, size_t first, float *block);
+void plain_products(const struct weight *w, size_t first, const float *block, const float *x,
+                    float y[PLAIN_OUTPUTS]);
+
+/* The chain alone: sums[o] += w[i][o] x[i] over inputs first .. end - 1, first even; w
+ * [.][PLAIN_OUTPUTS]. */
+void plain_chain(const float *w, const float *x, size_t first, size_t end, float *sums);
+
 /* Row j of the weight as f32 [k]. */
 void plain_weight_row(const struct device *d, const struct weight *w, size_t j, float *to);
 

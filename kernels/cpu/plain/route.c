@@ -1,3 +1,4 @@
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/kept.h"
 
 #include <math.h>
@@ -8,13 +9,13 @@ void plain_scores(const struct router_spec *spec, float *p)
     float most = -INFINITY, total = 0;
     if (spec->score == ROUTER_SIGMOID) {
         for (int e = 0; e < spec->experts; e++)
-            p[e] = 1.0f / (1.0f + expf(-p[e]));
+            p[e] = 1.0f / (1.0f + lane_exp(0 - p[e]));
         return;
     }
     for (int e = 0; e < spec->experts; e++)
         most = fmaxf(most, p[e]);
     for (int e = 0; e < spec->experts; e++) {
-        p[e] = expf(p[e] - most);
+        p[e] = lane_exp(p[e] - most);
         total += p[e];
     }
     for (int e = 0; e < spec->experts; e++)

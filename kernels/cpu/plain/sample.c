@@ -1,10 +1,12 @@
 /* sample.c - one token per row.
  *
  * Candidates are popped off a heap in the order of ops.h, so that only as many are put in order as
- * the draw needs. Probabilities are f32; their sums are made in double, because a running f32 sum
- * over a vocabulary of 1e5 would lose the tail of the distribution. */
+ * the draw needs. Probabilities are f32; their sums are made in double, or as lane_mass() makes them.
+ */
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/plain.h"
 
+#include <float.h>
 #include <math.h>
 #include <omp.h>
 
@@ -51,9 +53,9 @@ static int32_t pop(struct candidates *c)
     return first;
 }
 
-static double weight_of(const float *logits, int32_t token, float most, float temperature)
+static double weight_of(const float *logits, int32_t token, float most, float factor)
 {
-    return (double)expf((logits[token] - most) / temperature);
+    return (double)lane_exp((logits[token] - most) * factor);
 }
 
 /* Temperature, top_k, top_p, then the draw. */
@@ -68,12 +70,12 @@ static int32_t draw(const struct sample_params *p, const float *logits, int voca
 
     int kept = p->top_k > 0 && p->top_k < vocab ? p->top_k : vocab;
     double total = 0; /* of the candidates that top_k leaves */
+    float factor = fminf(1.0f / p->temperature, FLT_MAX);
     if (kept == vocab)
-        for (int32_t t = 0; t < vocab; t++)
-            total += weight_of(logits, t, most, p->temperature);
+        total = lane_mass(logits, (size_t)vocab, most, factor);
     else
         for (int i = 0; i < kept; i++)
-            total += weight_of(logits, pop(&c), most, p->temperature);
+            total += weight_of(logits, pop(&c), most, factor);
 
     if (p->top_p < 1.0f) { /* now of the smallest set that reaches top_p */
         double enough = (double)p->top_p * total;
@@ -81,7 +83,7 @@ static int32_t draw(const struct sample_params *p, const float *logits, int voca
         total = 0;
         do {
             int32_t t = i < vocab - c.left ? heap[vocab - 1 - i] : pop(&c);
-            total += weight_of(logits, t, most, p->temperature);
+            total += weight_of(logits, t, most, factor);
             i++;
         } while (i < kept && total < enough);
         kept = i;
@@ -91,7 +93,7 @@ static int32_t draw(const struct sample_params *p, const float *logits, int voca
     int32_t token = -1;
     for (int i = 0; i < kept && !(sum > wanted); i++) {
         token = i < vocab - c.left ? heap[vocab - 1 - i] : pop(&c);
-        sum += weight_of(logits, token, most, p->temperature);
+        sum += weight_of(logits, token, most, factor);
     }
     return token;
 }
@@ -111,10 +113,8 @@ static int32_t first_of(const float *logits, int vocab)
 
 static float log_probability(const float *logits, int vocab, float most, int32_t token)
 {
-    double total = 0;
-    for (int32_t t = 0; t < vocab; t++)
-        total += (double)expf(logits[t] - most);
-    return (float)((double)logits[token] - (double)most - log(total));
+    double total = lane_mass(logits, (size_t)vocab, most, 1.0f);
+    return (float)((double)logits[token] - (double)most - lane_log(total));
 }
 
 void plain_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
