@@ -8,6 +8,7 @@ SAN ?=#               sanitizers: SAN=address,undefined builds in a directory of
 WERROR ?= 0
 V ?= 0#               1 shows the commands
 PREFIX ?= /usr/local
+MPIRUN ?= mpirun#     for the tests; MPICC, what to compile with: make MPICC=mpicc.mpich MPIRUN=mpirun.mpich
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -20,10 +21,13 @@ have = $(shell command -v $(1) 2>/dev/null)
 pkg = $(shell pkg-config --$(2) $(1) 2>/dev/null)
 has_pkg = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
 
-ifneq ($(call have,mpicc),)
-MPI := mpicc
-MPI_CFLAGS := $(shell mpicc --showme:compile 2>/dev/null)
-MPI_LIBS := $(shell mpicc --showme:link 2>/dev/null)
+# What the compiler of Open MPI or MPICH would run says where headers and libraries are.
+MPICC ?= mpicc
+ifneq ($(call have,$(MPICC)),)
+MPI := $(MPICC)
+MPI_SHOW := $(shell $(MPICC) -show 2>/dev/null)
+MPI_CFLAGS := $(filter -I%,$(MPI_SHOW))
+MPI_LIBS := $(filter -L% -l% -Wl$(comma)%,$(MPI_SHOW))
 else
 MPI := $(call has_pkg,ompi-c)
 MPI_CFLAGS := $(call pkg,ompi-c,cflags)
@@ -111,7 +115,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
     $(if $(filter tests/output/%,$(1)),$(BUILD)/tests/data/scratch.o)
 
 # --- targets ---------------------------------------------------------------------------------
-RUN = BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
+RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 .PHONY: all demo test run-tests check test-mpi test-slurm bench info ptxas install uninstall format format-check clean help FORCE
 .SECONDARY:
@@ -150,7 +154,7 @@ tests: $(TESTS) ## test programs, build/tests/<area>/<name>
 
 info: ## what was found, and what was decided
 	@echo "compiler    $(CC): $$($(CC) --version 2>/dev/null | head -1)"
-	@echo "MPI         $(if $(MPI_LIBS),$(MPI): $$(mpirun --version 2>/dev/null | head -1),NOT FOUND)"
+	@echo "MPI         $(if $(MPI_LIBS),$(MPI): $$($(MPIRUN) --version 2>/dev/null | head -1),NOT FOUND)"
 	@echo "HDF5        $(if $(HDF5_LIBS),$(HDF5) $(call pkg,$(HDF5),modversion),NOT FOUND)"
 	@$(foreach p,$(SMALL) cmocka,echo "$(p): $(or $(call pkg,$(p),modversion),NOT FOUND)" | sed 's/: */            /; s/^\(............\) */\1/';)
 	@echo "python3     $(or $(PYTHON),none with h5py: some tests will be skipped)"

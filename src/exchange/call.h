@@ -5,6 +5,7 @@
 #define TANDEM_EXCHANGE_CALL_H
 
 #include <mpi.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Dies, saying what failed and why, unless code is MPI_SUCCESS: errors return, since comm_start()
@@ -21,6 +22,9 @@ void mpi_meet(MPI_Comm comm);
 void mpi_waiting(void);
 void mpi_working(void);
 uint64_t mpi_waits(void);
+
+/* Whether all n requests are done; those that are become MPI_REQUEST_NULL once all are. */
+bool mpi_done(int n, MPI_Request *requests, const char *what);
 
 /* Main thread: until all n requests are done, without holding the core (base/backoff.h). */
 void mpi_wait(int n, MPI_Request *requests, const char *what);

@@ -14,13 +14,12 @@ static bool look(struct pump *p)
     bool under_way = false;
     for (int i = 0; i < p->n; i++) {
         struct batch *b = p->batch[i];
-        int done = 0;
         if (!b->under_way)
             continue;
-        mpi_must(MPI_Testall(b->n, b->request, &done, MPI_STATUSES_IGNORE), b->what);
-        under_way = under_way || !done;
-        if (!done)
+        if (!mpi_done(b->n, b->request, b->what)) {
+            under_way = true;
             continue;
+        }
         b->n = 0;
         b->under_way = false;
         if (b->then) {

@@ -13,6 +13,10 @@
  * then the launcher ends the others. */
 #define ABORT_SECONDS 20
 
+/* A rank that has stopped altogether is found out by its neighbour, by name (roles/watch.h): the
+ * neighbour speaks first. */
+#define RANK_BEFORE_SECONDS 3
+
 static void watch(const struct direction *d)
 {
     ncclComm_t comms[] = {d->rail, d->instance};
@@ -69,7 +73,7 @@ void watchdog_start(struct watchdog *w, const struct direction *both, double sec
     /* A step that hangs does so everywhere, and all ranks see it at the same time. The first rank
      * that can still speak shall do so alone: each waits longer than the one before, by more than
      * Open MPI takes to end a job. */
-    w->limit = seconds + 3.0 * rank;
+    w->limit = seconds + RANK_BEFORE_SECONDS + 3.0 * rank;
     w->started = clock_now();
     if (pthread_create(&w->thread, NULL, run, w) != 0)
         die("the watchdog thread of the NCCL exchange cannot be started");

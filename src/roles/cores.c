@@ -3,15 +3,22 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* More than any kernel is built for. */
+#define CORES_MAX (1 << 16)
+
 void cores_mask(cpu_set_t *mask)
 {
-    CPU_ZERO(mask);
-    if (sched_getaffinity(0, sizeof *mask, mask) != 0)
-        die("the cores of this process cannot be found (more than %d?)", CPU_SETSIZE);
+    size_t bytes = CPU_ALLOC_SIZE(CORES_MAX);
+    cpu_set_t *all = mem_zeroed(1, bytes);
+    if (sched_getaffinity(0, bytes, all) != 0)
+        die("the cores of this process cannot be found: %s", strerror(errno));
+    memcpy(mask, all, sizeof *mask);
+    free(all);
 }
 
 int cores_count(const cpu_set_t *mask)

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The cores this process may run on. */
+/* The cores this process may run on, as far as they are among the first CPU_SETSIZE of its host. */
 void cores_mask(cpu_set_t *mask);
 
 int cores_count(const cpu_set_t *mask);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,10 +70,28 @@ static void write_event(FILE *f, const struct trace_head *head, const struct tra
     fprintf(f, "}}");
 }
 
+/* When the first event of all began. */
+static double origin_of(const char *data, size_t total)
+{
+    double origin = INFINITY;
+    for (size_t at = 0; at < total;) {
+        struct trace_head head;
+        struct trace_event v;
+        memcpy(&head, data + at, sizeof head);
+        at += sizeof head;
+        if (head.n > 0) {
+            memcpy(&v, data + at, sizeof v);
+            origin = fmin(origin, v.start + head.wall_minus_clock);
+        }
+        at += head.n * sizeof v;
+    }
+    return origin;
+}
+
 /* data: for every rank its head and events. The first event of all is time 0. */
 static void write_ranks(FILE *f, const char *data, size_t total)
 {
-    double origin = 0;
+    double origin = origin_of(data, total);
     fprintf(f, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{}");
     for (size_t at = 0; at < total;) {
         struct trace_head head;
@@ -85,8 +104,6 @@ static void write_ranks(FILE *f, const char *data, size_t total)
         for (uint64_t i = 0; i < head.n; i++) {
             struct trace_event v;
             memcpy(&v, events + i * sizeof v, sizeof v);
-            if (origin == 0)
-                origin = v.start + head.wall_minus_clock;
             write_event(f, &head, &v, origin);
         }
         at += sizeof head + head.n * sizeof(struct trace_event);
@@ -98,7 +115,9 @@ int trace_write(struct trace *t, struct comm *c, const char *path, struct err *e
 {
     struct trace_head head = {.rank = c->rank, .index = c->place.index};
     snprintf(head.role, sizeof head.role, "%s", place_role(&c->place));
+    uint64_t share = TRACE_EVENTS_ALL / (uint64_t)c->world.size;
     head.n = t->n < TRACE_EVENTS ? t->n : TRACE_EVENTS;
+    head.n = head.n < share ? head.n : share;
     comm_barrier(&c->world);
     head.wall_minus_clock = clock_wall() - clock_now();
     size_t bytes = sizeof head + head.n * sizeof *t->ring, total;

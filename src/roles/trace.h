@@ -25,6 +25,8 @@ enum trace_kind {
 };
 
 #define TRACE_EVENTS (1u << 18)
+/* Of all ranks together: where there are many, the writer takes the last ones of each. */
+#define TRACE_EVENTS_ALL (1u << 25)
 
 struct trace {
     struct trace_event *ring;  /* NULL: only totals are kept */

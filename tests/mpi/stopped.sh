@@ -27,7 +27,7 @@ until_phase() {
     for ((i = 0; i < 2000; i++)); do
         case $1 in
         load) grep -q ' attention 0 ' "$work/$2.log" 2>/dev/null && return ;;
-        merge) compgen -G "$work/$2.*tmp*" >/dev/null && return ;;
+        merge) compgen -G "$work/$2.h5.partial/merge*" >/dev/null && return ;;
         *) grep -q '^loaded in' "$work/$2.log" 2>/dev/null && return ;;
         esac
         sleep 0.01
