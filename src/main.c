@@ -65,6 +65,7 @@ static int ended(int parsed, const struct err *e)
 struct job_options {
     struct texts overrides;
     enum role role;
+    bool retry_errors;
 };
 
 static int read_role(void *member, const char *name, const char *value, struct err *e)
@@ -86,6 +87,9 @@ static const struct option_row run_options[] = {
      "what this rank is, on every rank of an MPMD start or a heterogeneous job; "
      "else attention ranks come first",
      OPTION_READ, AT(job_options, role), read_role},
+    {"retry-errors", NULL,
+     "of a job that is continued, also decode again the rows that were errors", OPTION_FLAG,
+     AT(job_options, retry_errors)},
     NO_MORE,
 };
 static const struct option_row check_options[] = {
@@ -119,6 +123,7 @@ static int command_run(const struct usage *usage, int argc, char **argv)
         options.overrides = o.overrides.items;
         options.n_overrides = o.overrides.n;
         options.role = o.role;
+        options.retry_errors = o.retry_errors;
         if (probe_job(&options.probe, options.job, options.overrides, options.n_overrides,
                       &wrong) != 0)
             options.wrong = &wrong;

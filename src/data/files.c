@@ -49,6 +49,17 @@ int files_err_open(const char *path, struct err *e)
     return err_set(e, "%s: is a link to %s, which does not exist", path, target);
 }
 
+int files_may_create(const char *path, struct err *e)
+{
+    char *directory = files_directory(path);
+    int status = 0;
+    if (access(directory, W_OK | X_OK) != 0)
+        status = err_set(e, "%s: cannot be written: its directory %s: %s", path, directory,
+                         strerror(errno));
+    free(directory);
+    return status;
+}
+
 static int sync_path(const char *path, int flags, struct err *e)
 {
     int fd = open(path, flags | O_CLOEXEC);

@@ -23,6 +23,10 @@ bool files_exist(const char *path);
  * Returns -1. */
 int files_err_open(const char *path, struct err *e);
 
+/* 0: files can be made in the directory that `path` is or will be in. -1: which directory is not
+ * there, or why nothing can be written there. */
+int files_may_create(const char *path, struct err *e);
+
 /* Forces a file's contents, a directory's entries to disk. */
 int files_sync(const char *path, struct err *e);
 int files_sync_directory(const char *directory, struct err *e);

@@ -97,9 +97,14 @@ static int check_header(void *context, const char *path, const struct journal_he
     const struct output_job *job = context;
     if ((uint64_t)h->first_prompt != job->first_prompt || (uint64_t)h->samples != job->samples)
         return err_set(e, "%s: belongs to another job: its first prompt or samples differ", path);
+    struct identity shorter = {0};
+    bool grown = job->shorter && (uint64_t)h->units < job->units;
+    if (grown && job->shorter(job->context, (uint64_t)h->units, &shorter, e) != 0)
+        return -1;
     char *directory = files_directory(path);
-    int rc = check_identity(directory, h->identity, job->identity, e);
+    int rc = check_identity(directory, h->identity, grown ? &shorter : job->identity, e);
     free(directory);
+    identity_free(&shorter);
     return rc;
 }
 

@@ -30,6 +30,10 @@ struct output_job {
     const struct identity *attributes; /* free-form: recorded in the finished files */
     uint64_t first_prompt, samples, units;
     bool retry_errors; /* error rows count as not done */
+    /* When the prompts have grown, journals of fewer units are of this job too: fills the identity it
+     * had then, to be freed. NULL: they are not. */
+    int (*shorter)(void *context, uint64_t units, struct identity *id, struct err *e);
+    void *context;
 };
 
 struct output;

@@ -267,3 +267,17 @@ bool identity_agree(struct comm *c, struct inputs *in, struct identity *id)
     in->n_prompts = in->units / (uint64_t)in->job.sampling.samples;
     return true;
 }
+
+int identity_shorter(const struct inputs *in, const struct identity *id, uint64_t units,
+                     struct identity *shorter, struct err *e)
+{
+    uint64_t hash = prompts_hash_start(in->prompts);
+    uint64_t rows = units / (uint64_t)in->job.sampling.samples;
+    if (prompts_hash(in->prompts, in->job.prompts.first, rows, &hash, e) != 0)
+        return -1;
+    for (size_t i = 0; i < id->n; i++)
+        identity_add(shorter, id->entries[i].name, id->entries[i].value);
+    add_number(shorter, "completions", (int64_t)units);
+    add_hash(shorter, "prompts", hash);
+    return 0;
+}

@@ -29,4 +29,9 @@ bool identity_agree_kernels(struct comm *c, struct inputs *in);
  * how many there are. */
 bool identity_agree(struct comm *c, struct inputs *in, struct identity *id);
 
+/* Not collective; on a rank with prompts. The list that `id` was when the prompts file had only the
+ * rows of the first `units` units: a job whose file has grown at its end goes on. */
+int identity_shorter(const struct inputs *in, const struct identity *id, uint64_t units,
+                     struct identity *shorter, struct err *e);
+
 #endif

@@ -1,6 +1,7 @@
 #include "roles/inputs.h"
 
 #include "base/mem.h"
+#include "data/files.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,10 +78,21 @@ int inputs_open(struct inputs *in, bool with_prompts, struct err *e)
     return with_prompts ? open_prompts(in, e) : 0;
 }
 
+int inputs_may_write(const struct job *job, struct err *e)
+{
+    if (files_may_create(job->output.file, e) != 0)
+        return err_prefix(e, "%s: output.file", job->path);
+    if (job->trace && files_may_create(job->trace, e) != 0)
+        return err_prefix(e, "%s: trace", job->path);
+    return 0;
+}
+
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
                       size_t n, struct err *e)
 {
     int status = inputs_read_job(in, job_path, overrides, n, e);
+    if (status == 0)
+        status = inputs_may_write(&in->job, e);
     if (status == 0)
         status = probe_prompts(&in->probe, &in->job, &probe_limits, e);
     if (status == 0) {

@@ -37,6 +37,9 @@ int inputs_read_job(struct inputs *in, const char *job_path, const char *const *
 int inputs_open(struct inputs *in, bool with_prompts, struct err *e);
 void inputs_close(struct inputs *in);
 
+/* -1: the output, or the trace, will have no directory where files can be made; for the writer. */
+int inputs_may_write(const struct job *job, struct err *e);
+
 /* All of it at once, with the fastest kernels of this host, where there are no other ranks. -1:
  * nothing is open. */
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,

@@ -23,6 +23,7 @@ struct run {
     struct comm *comm;
     struct inputs in;
     struct engine engine;
+    bool retry_errors;
     struct identity identity;
     struct identity attributes; /* writer */
     struct output *out;         /* writer */
@@ -49,12 +50,16 @@ static bool open_inputs(struct run *r, const struct run_options *o)
         status = -1;
     }
     r->in.probe = o->probe;
+    r->retry_errors = o->retry_errors;
     if (!comm_agree(c, status == 0, &e) || !identity_same_job(c, TANDEM_VERSION, &r->in.job))
         return false;
     status = comm_split(c, &r->in.job.layout, o->role, &e);
     if (!comm_agree(c, status == 0, &e) || !identity_agree_kernels(c, &r->in))
         return false;
-    status = inputs_open(&r->in, c->place.attention, &e);
+    if (comm_is_writer(c))
+        status = inputs_may_write(&r->in.job, &e);
+    if (status == 0)
+        status = inputs_open(&r->in, c->place.attention, &e);
     return comm_agree(c, status == 0, &e) && identity_agree(c, &r->in, &r->identity);
 }
 
@@ -104,6 +109,12 @@ static void describe(struct run *r, const char *ranks)
     free(job);
 }
 
+static int shorter_identity(void *context, uint64_t units, struct identity *id, struct err *e)
+{
+    const struct run *r = context;
+    return identity_shorter(&r->in, &r->identity, units, id, e);
+}
+
 static int open_as_writer(struct run *r, const char *ranks, bool *finished, struct bytes *begun,
                           struct err *e)
 {
@@ -115,6 +126,9 @@ static int open_as_writer(struct run *r, const char *ranks, bool *finished, stru
         .first_prompt = r->in.job.prompts.first,
         .samples = (uint64_t)r->in.job.sampling.samples,
         .units = r->in.units,
+        .retry_errors = r->retry_errors,
+        .shorter = shorter_identity,
+        .context = r,
     };
     if (output_open(&r->out, &job, finished, e) != 0)
         return -1;

@@ -14,6 +14,7 @@ struct run_options {
     const char *const *overrides; /* --set key=value */
     size_t n_overrides;
     enum role role;          /* --role */
+    bool retry_errors;       /* --retry-errors: what failed in an earlier run is decoded again */
     struct probe probe;      /* of the prompts, before MPI started */
     const struct err *wrong; /* what it found; NULL: nothing */
 };

@@ -23,7 +23,19 @@ expect 1 'nowhere.h5' 2 $job --set prompts.file=nowhere.h5
 expect 1 'context' 2 $job --set schedule.max_context=100000
 expect 1 'kv_memory' 2 $job --set schedule.kv_memory=1KiB
 expect 1 'nccl' 2 $job --set layout.exchange=nccl
+expect 1 'trace' 2 $job --set trace="$work/nowhere/t.json"
 expect 1 'local' 2 $job --set layout.exchange=local
+
+# The dry run finds what a run would.
+check() {
+    local pattern=$1
+    shift
+    "$tandem" check $job "$@" >"$work/log" 2>&1 && fail "check $*: is fine"
+    grep -q -- "$pattern" "$work/log" || { cat "$work/log"; fail "check $*: no '$pattern'"; }
+}
+check 'directory .*nowhere' --set output.file="$work/nowhere/x.h5"
+check 'directory .*nowhere' --set trace="$work/nowhere/t.json"
+check 'memory.* are free' --set schedule.kv_memory=500000GiB --set schedule.slots=1000000
 
 # One rank of three is killed in the middle: the others end at once.
 kill_one() {

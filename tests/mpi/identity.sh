@@ -1,7 +1,7 @@
 #!/bin/bash
 # A job is one model, one tokenizer, one prompts file: on every rank, and after every restart. Whatever
 # differs is named, and no rank goes on.
-# timeout: 200
+# timeout: 300
 . "$(dirname "$0")/lib.sh"
 need "$tandem"
 tandem=$PWD/$tandem
@@ -93,4 +93,46 @@ cp "$demo/model.safetensors" model
 again --set schedule.time_limit=1s
 status=$?
 [ $status = 75 ] || fail "everything is as it was, and the job does not go on: $(cat "$work/log")"
+
+# ---- growing, and trying again -------------------------------------------------------------------
+some() { # NAME [--set ...] - a job that has an error row, 40 times
+    local name=$1
+    shift
+    timeout 60 "$tandem" run job.yaml --set output.file="$name.h5" --set sampling.samples=40 \
+        --set sampling.max_new_tokens=3 --set schedule.slots=2 "$@" >"$work/log" 2>&1
+}
+rows() { # NUMBER WORD - a prompt that is too long, and others
+    { printf 'word %.0s' {1..600}; echo; seq "$1" | sed "s/.*/$2&, noun:/"; } |
+        "$tandem" import - p.h5 --force >/dev/null || fail import
+}
+stopped() { # as some, but stopped when it has decoded for 0.2 s
+    : >"$work/log"
+    some "$@" &
+    local pid=$! try
+    for ((try = 0; try < 300; try++)); do
+        grep -q 'completions to do' "$work/log" && break
+        sleep 0.05
+    done
+    sleep 0.2
+    pkill -USR1 -P "$(pgrep -P $pid -x timeout)"
+    wait $pid
+    local status=$?
+    [ $status = 75 ] || fail "a job that was asked to stop: exit status $status: $(cat "$work/log")"
+}
+to_do() { sed -n 's/.*; \([0-9]*\) of .* to do.*/\1/p' "$work/log"; }
+rows 12 harbor
+stopped grown
+rows 14 pigeon
+some grown
+[ $? = 1 ] && grep -q 'belongs to another job.*prompts' "$work/log" || fail "other rows, grown: $(cat "$work/log")"
+rows 14 harbor
+stopped grown
+done=$("$tandem" export --partial grown.h5 | wc -l)
+stopped grown --retry-errors
+[ "$(to_do)" = $((600 - done + 40)) ] || fail "--retry-errors: $done done, then $(to_do) of 600 to do"
+some grown || fail "a grown job: $(cat "$work/log")"
+some fresh || fail "a fresh job: $(cat "$work/log")"
+cmp <("$tandem" export grown.h5 --tokens --logprobs) <("$tandem" export fresh.h5 --tokens --logprobs) ||
+    fail "a grown job differs from one that had all rows"
+[ "$("$tandem" export grown.h5 | wc -l)" = 600 ] || fail "rows of a grown job"
 echo "what differs is named"
