@@ -19,7 +19,7 @@
 
 TANDEM=${TANDEM:-build/tandem}
 
-mpirun -n "$SLURM_NTASKS" --bind-to none --mca btl_vader_single_copy_mechanism none \
+mpirun -n "$SLURM_NTASKS" --bind-to none \
     "$TANDEM" run "$@" &
 child=$!
 trap 'kill -USR1 $child' USR1

@@ -229,6 +229,74 @@ static void resolve(struct job *job)
     }
 }
 
+/* What Slurm says about this task; NULL: nothing. */
+static const char *slurm(char letter)
+{
+    const char *name = letter == 'a'   ? "SLURM_ARRAY_TASK_ID"
+                       : letter == 'A' ? "SLURM_ARRAY_JOB_ID"
+                                       : "SLURM_JOB_ID";
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+/* %a, %A and %j in a path stand for Slurm's array task, array job and job, as in sbatch --output. */
+static int fill_path(struct reader *r, const char *key, char **path)
+{
+    char *filled = mem_new(strlen(*path) * 24 + 1, 1), *to = filled;
+    for (const char *c = *path; *c; c++) {
+        bool escape = *c == '%' && (c[1] == 'a' || c[1] == 'A' || c[1] == 'j');
+        if (escape && (!slurm(c[1]) || strlen(slurm(c[1])) > 20)) {
+            err_set(r->e, "%s has %%%c, but this is no task of a Slurm %s", key, c[1],
+                    c[1] == 'j' ? "job" : "job array");
+            free(filled);
+            return fail_key(r, key);
+        }
+        if (escape)
+            to += sprintf(to, "%s", slurm(*++c));
+        else
+            *to++ = *c;
+    }
+    *to = 0;
+    free(*path);
+    *path = filled;
+    return 0;
+}
+
+static bool read_part(const char *text, int *part, int *parts)
+{
+    int end = 0;
+    return sscanf(text, "%d/%d%n", part, parts, &end) == 2 && text[end] == 0 && *part >= 1 &&
+           *part <= *parts;
+}
+
+/* "slurm": which of the array's tasks this is. They may begin anywhere and have steps. */
+static bool slurm_part(int *part, int *parts)
+{
+    const char *id = slurm('a'), *least = getenv("SLURM_ARRAY_TASK_MIN"),
+               *step = getenv("SLURM_ARRAY_TASK_STEP"), *count = getenv("SLURM_ARRAY_TASK_COUNT");
+    if (!id || !least || !count)
+        return false;
+    *parts = atoi(count);
+    *part = (atoi(id) - atoi(least)) / (step && atoi(step) > 0 ? atoi(step) : 1) + 1;
+    return *part >= 1 && *part <= *parts;
+}
+
+static int check_part(struct reader *r, struct job *job)
+{
+    const char *text = job->prompts.part_text;
+    job->prompts.part = job->prompts.parts = 1;
+    if (!text)
+        return 0;
+    if (strcmp(text, "slurm") == 0 ? slurm_part(&job->prompts.part, &job->prompts.parts)
+                                   : read_part(text, &job->prompts.part, &job->prompts.parts))
+        return 0;
+    err_set(r->e,
+            strcmp(text, "slurm") == 0
+                ? "prompts.part is slurm, but this is no task of a Slurm job array without holes"
+                : "prompts.part wants a part of all, such as 3/8, or slurm, or none");
+    return fail_key(r, "prompts.part");
+}
+
 static int check_layout(struct reader *r, const struct job *job)
 {
     static const char *const ffn[] = {"layout.ffn.expert", "layout.ffn.tensor"};
@@ -313,7 +381,11 @@ static int read_all(struct reader *r, struct job *job, const char *const *overri
         if (read_value(r, i, job) != 0)
             return -1;
     resolve(job);
-    if (check_layout(r, job) != 0 || check_device(r, job) != 0)
+    if (check_layout(r, job) != 0 || check_device(r, job) != 0 || check_part(r, job) != 0)
+        return -1;
+    if (fill_path(r, "prompts.file", &job->prompts.file) != 0 ||
+        fill_path(r, "output.file", &job->output.file) != 0 ||
+        (job->trace && fill_path(r, "trace", &job->trace) != 0))
         return -1;
     return check_files(r, job);
 }
@@ -544,6 +616,27 @@ static char *json_text(json_t *object)
     return text;
 }
 
+int job_rows(const struct job *job, uint64_t rows, uint64_t *first, uint64_t *n, struct err *e)
+{
+    bool cut = job->prompts.parts > 0; /* a job that was not read from a file has no parts */
+    uint64_t part = cut ? (uint64_t)job->prompts.part : 1,
+             parts = cut ? (uint64_t)job->prompts.parts : 1;
+    if (job->prompts.first > rows)
+        return err_set(e, "%s: prompts.first is %llu, but %s has %llu rows", job->path,
+                       (unsigned long long)job->prompts.first, job->prompts.file,
+                       (unsigned long long)rows);
+    *n = rows - job->prompts.first;
+    if (job->prompts.count >= 0 && (uint64_t)job->prompts.count < *n)
+        *n = (uint64_t)job->prompts.count;
+    /* Rows [n (part - 1) / parts, n part / parts), written so that nothing overflows. */
+    uint64_t whole = *n / parts, rest = *n % parts;
+    uint64_t from = whole * (part - 1) + rest * (part - 1) / parts,
+             to = whole * part + rest * part / parts;
+    *first = job->prompts.first + from;
+    *n = to - from;
+    return 0;
+}
+
 char *job_json(const struct job *job)
 {
     json_t *object = json_object();
@@ -556,8 +649,7 @@ char *job_json(const struct job *job)
 static bool decides(const struct key *k)
 {
     static const char *const sections[] = {"chat", "precision", "sampling"};
-    static const char *const listed[] = {"prompts.template",     "prompts.bos",
-                                         "prompts.special",      "prompts.first",
+    static const char *const listed[] = {"prompts.template", "prompts.bos", "prompts.special",
                                          "schedule.max_context", "output.special_tokens"};
     char path[64];
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)

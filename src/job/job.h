@@ -52,6 +52,8 @@ struct job {
                                 messages, not for other prompts */
         uint64_t first;   /* prompts.first: first row, default 0 */
         int64_t count;    /* prompts.count: rows, -1 (default): to the end */
+        char *part_text;  /* prompts.part: "3/8" or "slurm"; NULL: none. Read as: */
+        int part, parts;  /* of these rows part `part` (from 1) of `parts`; 1 of 1: all */
     } prompts;
 
     struct {
@@ -129,6 +131,10 @@ struct job {
 int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
              struct err *e);
 void job_free(struct job *job);
+
+/* Which of a prompts file's rows are the job's: the first, and how many. -1: the file has too few
+ * for prompts.first. */
+int job_rows(const struct job *job, uint64_t rows, uint64_t *first, uint64_t *n, struct err *e);
 
 /* The resolved job, every key, as YAML that job_read() takes again; malloc'd. */
 char *job_yaml(const struct job *job);

@@ -61,6 +61,8 @@ const struct key keys[] = {
      .help = "first row of the file to decode"},
     {"prompts", "count", KEY_INT64, IN(prompts.count), PRESET("all"), RANGE(1, 0x1p53),
      .word = "all", .word_value = -1, .help = "how many rows: a number, or all up to the end"},
+    {"prompts", "part", KEY_TEXT, IN(prompts.part_text), PRESET("none"), .word = "none",
+     .help = "one part of these rows, as 3/8; slurm: this task's of a job array"},
 
     {"prompts", "special", KEY_CHOICE, IN(prompts.special), PRESET("auto"), .choices = special,
      .help = "control tokens that a prompt spells: control, they are meant; text, they are not; "

@@ -203,6 +203,7 @@ static int add_prompts(struct identity *id, const struct inputs *in, bool read, 
     const struct probe *probe = &in->probe;
     uint64_t hash = prompts_hash_start(in->prompts);
     add_number(id, "completions", (int64_t)in->units);
+    add_number(id, "first prompt", (int64_t)in->job.prompts.first);
     if (!read)
         return 0;
     if (probe->done && probe->first == in->job.prompts.first && probe->n == in->n_prompts &&

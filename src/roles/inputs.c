@@ -39,13 +39,11 @@ static int open_prompts(struct inputs *in, struct err *e)
     if (stamps_add(&in->prompts_file, job->prompts.file, e) != 0 ||
         prompts_open(&in->prompts, job->prompts.file, e) != 0)
         return -1;
-    uint64_t rows = prompts_count(in->prompts), first = job->prompts.first;
-    if (first > rows)
-        return err_set(e, "%s: prompts.first is %llu, but %s has %llu rows", job->path,
-                       (unsigned long long)first, job->prompts.file, (unsigned long long)rows);
-    in->n_prompts = rows - first;
-    if (job->prompts.count >= 0 && (uint64_t)job->prompts.count < in->n_prompts)
-        in->n_prompts = (uint64_t)job->prompts.count;
+    uint64_t first;
+    if (job_rows(job, prompts_count(in->prompts), &first, &in->n_prompts, e) != 0)
+        return -1;
+    in->job.prompts.first = first; /* of this part; it is taken */
+    in->job.prompts.part = in->job.prompts.parts = 1;
     uint64_t samples = (uint64_t)job->sampling.samples;
     if (in->n_prompts > INPUTS_MAX_UNITS / samples)
         return err_set(

@@ -20,7 +20,7 @@ const struct probe_limits probe_limits = {.bytes = (size_t)4 << 30, .seconds = 6
 
 /* What the child says: so far it is at `row`; at the end the hash, or what is wrong. */
 struct message {
-    uint64_t row, n, hash;
+    uint64_t row, first, n, hash;
     bool ended, wrong;
     struct err error;
 };
@@ -61,15 +61,13 @@ static void limit_child(const struct probe_limits *limits)
 
 static int read_rows(struct prompts *p, const struct job *job, int to, struct message *m)
 {
-    uint64_t rows = prompts_count(p), first = job->prompts.first,
-             count = (uint64_t)job->prompts.count;
-    if (first > rows)
-        return 0; /* said later, with the job's words */
-    m->n = rows - first;
-    if (job->prompts.count >= 0 && count < m->n)
-        m->n = count;
+    uint64_t first;
+    struct err said_later; /* with the job's words */
+    if (job_rows(job, prompts_count(p), &first, &m->n, &said_later) != 0)
+        return 0;
     if (m->n > INPUTS_MAX_UNITS)
         return 0; /* the same */
+    m->first = first;
     m->hash = prompts_hash_start(p);
     for (uint64_t i = 0; i < m->n; i += ROWS_A_MESSAGE) {
         uint64_t n = m->n - i < ROWS_A_MESSAGE ? m->n - i : ROWS_A_MESSAGE;
@@ -139,7 +137,7 @@ static int judge(struct probe *p, const struct job *job, const struct message *m
         return -1;
     }
     p->done = true;
-    p->first = job->prompts.first;
+    p->first = m->first;
     p->n = m->n;
     p->hash = m->hash;
     return 0;

@@ -285,7 +285,6 @@ static void what_decides_a_completion(void **state)
         "model: m\nprompts: {file: p.h5, special: text}\noutput: {file: o.h5}\n",
         "model: m\nprompts: {file: p.h5}\noutput: {file: o.h5, special_tokens: true}\n",
         "model: m\nprompts: {file: p.h5, bos: true}\noutput: {file: o.h5}\n",
-        "model: m\nprompts: {file: p.h5, first: 1}\noutput: {file: o.h5}\n",
         "model: m\nprompts: {file: p.h5, template: 'x{prompt}'}\noutput: {file: o.h5}\n",
     };
     char *json = sampling_of(GOOD);
@@ -306,9 +305,50 @@ static void what_decides_a_completion(void **state)
     free(json);
 }
 
+/* Parts cut the rows without holes; slurm says which one this is, also in paths. */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const char *const numbers[] = {"1/3", "2/3", "3/3"};
+    struct job job;
+    struct err e;
+    uint64_t next = 5, first, n;
+    for (int i = 0; i < 3; i++) {
+        char part[32];
+        snprintf(part, sizeof part, "prompts.part=%s", numbers[i]);
+        const char *sets[] = {part, "prompts.first=5", "prompts.count=10"};
+        assert_int_equal(job_read(&job, "jobs/example.yaml", sets, 3, &e), 0);
+        assert_int_equal(job_rows(&job, 100, &first, &n, &e), 0);
+        assert_int_equal(first, next);
+        next += n;
+        assert_int_equal(job_rows(&job, 4, &first, &n, &e), -1);
+        job_free(&job);
+    }
+    assert_int_equal(next, 15);
+    const char *slurm[] = {"prompts.part=slurm", "output.file=o-%A-%a.h5"};
+    unsetenv("SLURM_ARRAY_TASK_ID");
+    assert_int_equal(job_read(&job, "jobs/example.yaml", slurm, 2, &e), -1);
+    assert_non_null(strstr(e.text, "no task of a Slurm job array"));
+    setenv("SLURM_ARRAY_TASK_ID", "14", 1);
+    setenv("SLURM_ARRAY_TASK_MIN", "10", 1);
+    setenv("SLURM_ARRAY_TASK_STEP", "2", 1);
+    setenv("SLURM_ARRAY_TASK_COUNT", "4", 1);
+    setenv("SLURM_ARRAY_JOB_ID", "77", 1);
+    assert_int_equal(job_read(&job, "jobs/example.yaml", slurm, 2, &e), 0);
+    assert_int_equal(job.prompts.part, 3);
+    assert_int_equal(job.prompts.parts, 4);
+    assert_string_equal(job.output.file, "o-77-14.h5");
+    job_free(&job);
+    static const char *const wrong[] = {"prompts.part=0/3", "prompts.part=4/3", "prompts.part=1/3x",
+                                        "prompts.part=half"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(job_read(&job, "jobs/example.yaml", &wrong[i], 1, &e), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_key_and_back),
         cmocka_unit_test(colocated_and_back),
