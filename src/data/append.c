@@ -14,7 +14,8 @@
 #define CHUNK_ROWS   (64u << 10)  /* most elements of a chunk: small types */
 #define STRING_ROWS  1024u        /* strings gathered, and elements of their chunk */
 #define STRING_BYTES (8u << 20)   /* written earlier when they are long */
-#define POOL_MAX     64           /* chunks that wait at most */
+#define POOL_MAX     128          /* chunks that wait at most, */
+#define POOL_THREAD  4            /* and for every thread: waking them costs */
 #define GZIP_LEVEL   4
 
 struct append {
@@ -43,9 +44,9 @@ struct append_pool {
 static struct append_pool *pool_of(struct h5_output *o)
 {
     if (!o->pool) {
-        int threads = omp_get_max_threads();
+        size_t most = POOL_THREAD * (size_t)omp_get_max_threads();
         o->pool = mem_zeroed(1, sizeof *o->pool);
-        o->pool->most = threads < POOL_MAX ? (size_t)threads : POOL_MAX;
+        o->pool->most = most < POOL_MAX ? most : POOL_MAX;
     }
     return o->pool;
 }
@@ -301,11 +302,14 @@ void append_drop(struct append *a)
 int append_flush(struct append *a, struct err *e)
 {
     int rc = leave(a, e);
-    if (rc == 0 && a->output->pool)
-        rc = empty_pool(a->output->pool, e);
     if (rc == 0 && !a->grows && a->written != a->total)
         die("dataset \"%s\": %zu elements were announced, %zu came", a->name, a->total, a->written);
     return rc;
+}
+
+int append_settle(struct h5_output *output, struct err *e)
+{
+    return output->pool ? empty_pool(output->pool, e) : 0;
 }
 
 uint64_t append_sum(const struct append *a)
@@ -318,6 +322,8 @@ int append_close(struct append *a, struct err *e)
     if (!a)
         return 0;
     int rc = append_flush(a, e);
+    if (rc == 0)
+        rc = append_settle(a->output, e);
     append_drop(a);
     return rc;
 }

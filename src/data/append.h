@@ -47,9 +47,11 @@ int append_close(struct append *a, struct err *e);
 /* Frees without writing: after another error. NULL: nothing. */
 void append_drop(struct append *a);
 
-/* What was written, as one number: of the strings, or of the compressed chunks. After all of it was
- * written, before append_close(): append_flush(). */
+/* For several datasets that end together: append_flush() for each lets go of what it holds (a total
+ * that was not reached is die()), append_settle() writes all that waits; then append_sum() is what
+ * was written, as one number: of the strings, or of the compressed chunks; then append_drop(). */
 int append_flush(struct append *a, struct err *e);
+int append_settle(struct h5_output *output, struct err *e);
 uint64_t append_sum(const struct append *a);
 
 /* Reads the dataset of an open file and compares. -1: it is not what was written. */

@@ -17,6 +17,7 @@
 
 #define NAME_FORMAT "%08" PRIu64 "-%016" PRIx64 ".journal"
 #define WINDOW      (4u << 20) /* bytes read at once */
+#define FIRST_READ  4096u      /* of a record: most are not longer */
 #define BYTES_MAX   (1u << 30) /* of a payload: a damaged length must not take all memory */
 
 _Static_assert(sizeof(struct journal_record) == 40, "records have no padding");
@@ -320,29 +321,36 @@ int journal_scan(int fd, const char *path, uint64_t id, journal_use use, void *c
     return rc;
 }
 
+/* The record at `at`, as far as the first `want` bytes have it: its size when it has more, 0 when it is
+ * whole and sound, or SIZE_MAX when it is no record. */
+static size_t missing(const struct bytes *read, size_t got, uint64_t id, uint64_t at,
+                      struct journal_record *r)
+{
+    if (got < sizeof *r)
+        return SIZE_MAX;
+    memcpy(r, read->data, sizeof *r);
+    if (r->mark != RECORD_MARK || r->bytes > BYTES_MAX)
+        return SIZE_MAX;
+    if (sizeof *r + r->bytes > got)
+        return sizeof *r + (size_t)r->bytes;
+    return checksum(r, read->data + sizeof *r, id, at) == r->check ? 0 : SIZE_MAX;
+}
+
 int journal_read(int fd, const char *path, uint64_t id, uint64_t at, struct journal_record *r,
                  struct bytes *to, struct err *e)
 {
-    size_t got, want = to->room > 4096 ? to->room : 4096;
-    uint64_t size;
-    if (disk_size(fd, path, &size, e) != 0)
-        return -1;
-    *r = (struct journal_record){0};
-    for (bool enough = false; !enough;) {
+    size_t got = 0, want = FIRST_READ;
+    while (want != 0 && want != SIZE_MAX) {
         if (want > to->room) {
             to->data = mem_resize(to->data, want, 1);
             to->room = want;
         }
         if (disk_read(fd, path, to->data, want, at, &got, e) != 0)
             return -1;
-        if (got >= sizeof *r)
-            memcpy(r, to->data, sizeof *r);
-        bool fits =
-            r->mark == RECORD_MARK && r->bytes <= BYTES_MAX && at + sizeof *r + r->bytes <= size;
-        want = fits ? sizeof *r + (size_t)r->bytes : 0;
-        enough = want <= got;
+        size_t next = missing(to, got, id, at, r);
+        want = next && got < want ? SIZE_MAX : next; /* the file may end in the middle of it */
     }
-    if (want && checksum(r, to->data + sizeof *r, id, at) == r->check)
+    if (want == 0)
         return 0;
     errno = EBADMSG;
     return err_set(e, "%s: damaged at offset %" PRIu64, path, at);

@@ -149,12 +149,14 @@ static void drop_columns(struct target *t)
 static int close_target(struct target *t, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; i < COLUMNS_MAX && rc == 0; i++) {
-        if (!t->columns[i])
-            continue;
-        rc = append_flush(t->columns[i], e);
-        t->sums[i] = append_sum(t->columns[i]);
-    }
+    for (size_t i = 0; i < COLUMNS_MAX && rc == 0; i++)
+        if (t->columns[i])
+            rc = append_flush(t->columns[i], e);
+    if (rc == 0)
+        rc = append_settle(&t->out, e);
+    for (size_t i = 0; i < COLUMNS_MAX && rc == 0; i++)
+        if (t->columns[i])
+            t->sums[i] = append_sum(t->columns[i]);
     drop_columns(t);
     if (rc == 0)
         rc = h5_finish(&t->out, t->tmp, e);

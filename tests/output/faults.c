@@ -2,6 +2,7 @@
  * output finished with other data; what passes is got over; what stays is said, and the same job goes
  * on when it is over. And one changed bit, anywhere: named, or harmless. */
 #include "base/mem.h"
+#include "base/patience.h"
 #include "data/files.h"
 #include "output/export.h"
 #include "output/merge.h"
@@ -220,6 +221,25 @@ static void once(int why, enum fault kind, bool must_pass)
     assert_true(tried > 0);
 }
 
+/* A disk that refuses for a while, and is waited for. */
+static void errors_that_last(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("last.h5");
+    int stride, tried = 0;
+    patience_set(120, NULL);
+    for (int at = first_call(&stride, 61);; at += stride, tried++) {
+        begin_again(path);
+        int status = run_child(path, at, 8, FAULT_ERROR, ENOSPC);
+        assert_int_equal(status, 0);
+        if (told->reached == 0)
+            break;
+        expect_got_over(path, at, "ENOSPC for a while");
+    }
+    patience_set(0, NULL);
+    assert_true(tried > 0);
+}
+
 static void errors_that_pass(void **state)
 {
     (void)state;
@@ -389,9 +409,8 @@ int main(void)
     scratch_begin();
     told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_that_pass),
-        cmocka_unit_test(errors_that_stay),
-        cmocka_unit_test(a_bit_of_a_journal),
+        cmocka_unit_test(errors_that_pass),         cmocka_unit_test(errors_that_last),
+        cmocka_unit_test(errors_that_stay),         cmocka_unit_test(a_bit_of_a_journal),
         cmocka_unit_test(a_bit_of_a_finished_file),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
