@@ -3,7 +3,8 @@
  * The only reader of YAML. Every key is known or an error (`file:line:column: what, and the nearest
  * known key`); defaults are filled in here and nowhere else; jobs/example.yaml names every key with
  * its default and meaning. Paths are relative to the working directory. Every rank reads the job
- * itself and keeps it, unchanged, to the end.
+ * itself; that all have read the same is checked (roles/identity.h). micro_batches is then set to what
+ * auto comes to; nothing else changes.
  */
 #ifndef TANDEM_JOB_JOB_H
 #define TANDEM_JOB_JOB_H

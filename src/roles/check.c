@@ -120,6 +120,19 @@ static void print_token(const struct prompting *p, int32_t id, FILE *out)
     free(text);
 }
 
+/* Jobs whose completions all run to their limit are seldom meant so. */
+static void print_stops(const struct inputs *in, FILE *out)
+{
+    const struct prompting *p = &in->prompting;
+    fprintf(out, "ends at    ");
+    for (int i = 0; i < p->n_stop; i++)
+        print_token(p, p->stop[i], out);
+    if (p->n_stop == 0)
+        fprintf(out, " nothing but max_new_tokens%s",
+                in->job.sampling.ignore_eos ? "" : ": the model names no end token");
+    fputc('\n', out);
+}
+
 /* The first row; what is wrong with it is shown, not an error: the job would go on. */
 static void print_first_prompt(struct inputs *in, FILE *out)
 {
@@ -165,6 +178,8 @@ int check_job(const char *job_path, const char *const *overrides, size_t n, FILE
                     elsewhere);
         status = print_memory(&in, transport, out, e);
     }
+    if (status == 0)
+        print_stops(&in, out);
     if (status == 0)
         print_first_prompt(&in, out);
     inputs_close(&in);

@@ -190,7 +190,7 @@ static void add_prompting(struct identity *id, const struct inputs *in)
     add_hash(id, "tokenizer", p->tokenizer ? tokenizer_hash(p->tokenizer) : 0);
     add_hash(id, "chat template", p->conversation.hash);
     add_number(id, "bos", p->bos);
-    char stops[16 * (JOB_MAX_STOPS + MODEL_MAX_EOS)] = "";
+    char stops[12 * (JOB_MAX_STOPS + 2 * MODEL_MAX_EOS)] = "";
     for (int i = 0; i < p->n_stop; i++) {
         size_t used = strlen(stops);
         snprintf(stops + used, sizeof stops - used, "%s%d", used ? "," : "", p->stop[i]);
@@ -224,7 +224,7 @@ static int add_small(struct identity *id, const struct inputs *in, struct err *e
     free(sampling);
     snprintf(split, sizeof split, "%d x %d", in->job.layout.expert, in->job.layout.tensor);
     identity_add(id, "layout.ffn", in->job.layout.colocated ? "colocated" : split);
-    identity_add(id, "kernels", in->backend->name);
+    identity_add(id, "device", in->job.device); /* all kernels of one give the same bits */
     identity_add(id, "cublas", in->job.cublas ? "true" : "false");
     return add_config(id, in, e);
 }

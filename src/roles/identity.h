@@ -2,7 +2,7 @@
  *
  * One list (output/identity.h) of everything a completion depends on: the fields of config.json, the
  * weights, tokenizer, bos and stop tokens as they came out of their files, template, sampling and
- * precision, the rows in use, the kernels, the split of the FFN. The writer's list goes to all ranks;
+ * precision, the rows in use, the device, the split of the FFN. The writer's list goes to all ranks;
  * each compares what it sees itself, so that a host with other files is found before anything is
  * decoded. The journal and the finished file keep it: a job is continued only with the same list.
  *

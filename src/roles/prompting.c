@@ -1,6 +1,7 @@
 #include "roles/prompting.h"
 
 #include "base/mem.h"
+#include "model/generation_config.h"
 #include "data/gguf_view.h"
 #include "text/tokenizer_config.h"
 #include "base/utf8.h"
@@ -31,11 +32,27 @@ static int add_stop(struct prompting *p, const struct job_stop *stop, struct err
     return 0;
 }
 
+/* The end tokens of both files: publishers keep some in one and some in the other. */
+static int find_eos(struct prompting *p, const struct job *job, const struct model *model,
+                    struct err *e)
+{
+    int32_t more[MODEL_MAX_EOS];
+    int n;
+    if (generation_config_eos(model, job->model, more, &n, e) != 0)
+        return -1;
+    for (int i = 0; i < model->n_eos; i++)
+        p->stop[p->n_stop++] = model->eos[i];
+    for (int i = 0; i < n; i++)
+        if (!prompting_is_stop(p, more[i]))
+            p->stop[p->n_stop++] = more[i];
+    return 0;
+}
+
 static int find_stops(struct prompting *p, const struct job *job, const struct model *model,
                       struct err *e)
 {
-    for (int i = 0; i < model->n_eos && !job->sampling.ignore_eos; i++)
-        p->stop[p->n_stop++] = model->eos[i];
+    if (!job->sampling.ignore_eos && find_eos(p, job, model, e) != 0)
+        return -1;
     for (int i = 0; i < job->sampling.n_stop; i++)
         if (add_stop(p, &job->sampling.stop[i], e) != 0)
             return -1;

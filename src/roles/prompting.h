@@ -22,7 +22,7 @@ struct prompting {
     bool special;                     /* special tokens stay in the text of a completion */
     int32_t bos;                      /* put first; -1: none */
     int32_t vocab;
-    int32_t stop[JOB_MAX_STOPS + MODEL_MAX_EOS];
+    int32_t stop[JOB_MAX_STOPS + 2 * MODEL_MAX_EOS]; /* tokens that end a completion */
     int n_stop;
 };
 

@@ -1,0 +1,64 @@
+#include "model/generation_config.h"
+
+#include "data/files.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+static int add(const struct model *m, const char *path, const json_t *id, int32_t *eos, int *n,
+               struct err *e)
+{
+    if (!json_is_integer(id))
+        return err_set(e, "%s: eos_token_id: wanted a token id or a list of them", path);
+    json_int_t value = json_integer_value(id);
+    if (value < 0 || (size_t)value >= m->vocab)
+        return err_set(e,
+                       "%s: eos_token_id: token %" JSON_INTEGER_FORMAT
+                       " is not in the vocabulary of %zu tokens",
+                       path, value, m->vocab);
+    if (*n == MODEL_MAX_EOS)
+        return err_set(e, "%s: eos_token_id: more than %d tokens", path, MODEL_MAX_EOS);
+    eos[(*n)++] = (int32_t)value;
+    return 0;
+}
+
+static int read_ids(const struct model *m, const char *path, const json_t *ids, int32_t *eos,
+                    int *n, struct err *e)
+{
+    size_t i;
+    json_t *id;
+    if (!ids || json_is_null(ids))
+        return 0;
+    if (!json_is_array(ids))
+        return add(m, path, ids, eos, n, e);
+    json_array_foreach(ids, i, id)
+    {
+        if (add(m, path, id, eos, n, e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int generation_config_eos(const struct model *m, const char *directory, int32_t *eos, int *n,
+                          struct err *e)
+{
+    char *path = files_join(directory, "generation_config.json");
+    int status = 0;
+    *n = 0;
+    if (files_exist(path)) {
+        size_t bytes;
+        char *text = files_read(path, &bytes, e);
+        json_error_t where;
+        json_t *root = text ? json_loadb(text, bytes, 0, &where) : NULL;
+        if (root)
+            status = read_ids(m, path, json_object_get(root, "eos_token_id"), eos, n, e);
+        else
+            status = text ? err_set(e, "%s:%d:%d: not valid JSON: %s", path, where.line,
+                                    where.column, where.text)
+                          : -1;
+        json_decref(root);
+        free(text);
+    }
+    free(path);
+    return status;
+}
