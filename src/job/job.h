@@ -76,6 +76,7 @@ struct job {
 
     struct layout
         layout; /* layout.attention, layout.ffn.expert, layout.ffn.tensor, or layout.colocated */
+    int cells;  /* layout.cells: so many times the layout, side by side; default 1 */
     int micro_batches;           /* layout.micro_batches: 1..4; 0: auto (roles/engine.h) */
     enum exchange_kind exchange; /* layout.exchange: auto, local, shared, mpi, nccl */
     int threads;                 /* layout.threads per rank; 0: auto (roles/cores.h) */

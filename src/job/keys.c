@@ -92,6 +92,8 @@ const struct key keys[] = {
     {"output", "special_tokens", KEY_BOOL, IN(output.special_tokens), PRESET("false"),
      .choices = truths, .help = "true: special tokens stay in `text`"},
 
+    {"layout", "cells", KEY_INT, IN(cells), PRESET("1"), RANGE(1, RANKS_MAX),
+     .help = "replicas of the layout that decode side by side, each in step with itself alone"},
     {"layout", "attention", KEY_INT, IN(layout.attention), PRESET("1"), RANGE(1, RANKS_MAX),
      .help = "attention ranks: each decodes sequences of its own"},
     {"layout.ffn", "expert", KEY_INT, IN(layout.expert), PRESET("1"), RANGE(1, RANKS_MAX),

@@ -18,7 +18,8 @@
 struct output {
     char *path, *directory;
     uint64_t first_prompt, samples, units;
-    bool retry_errors;
+    bool retry_errors, joined;
+    uint64_t number;             /* of its journal */
     char *identity, *attributes; /* JSON */
     struct lock lock;
     struct journals journals;
@@ -163,16 +164,12 @@ static int resume(struct output *o, const struct output_job *job, bool *finished
     return journals_open(&o->journals, o->directory, o->units, check_header, (void *)job, e);
 }
 
-int output_open(struct output **out, const struct output_job *job, bool *finished, struct err *e)
+static struct output *make(const struct output_job *job)
 {
-    *out = NULL;
-    h5_quiet();
+    struct output *o = mem_zeroed(1, sizeof *o);
     if (job->samples == 0 || job->units % job->samples)
         die("%llu units are no multiple of %llu samples", (unsigned long long)job->units,
             (unsigned long long)job->samples);
-    if (look_for_output(job->path, job->identity, finished, e) != 0)
-        return -1;
-    struct output *o = mem_zeroed(1, sizeof *o);
     o->path = mem_string(job->path);
     o->directory = output_directory(job->path);
     o->first_prompt = job->first_prompt;
@@ -182,6 +179,16 @@ int output_open(struct output **out, const struct output_job *job, bool *finishe
     o->identity = identity_json(job->identity);
     o->attributes = identity_json(job->attributes);
     o->lock.fd = -1;
+    return o;
+}
+
+int output_open(struct output **out, const struct output_job *job, bool *finished, struct err *e)
+{
+    *out = NULL;
+    h5_quiet();
+    if (look_for_output(job->path, job->identity, finished, e) != 0)
+        return -1;
+    struct output *o = make(job);
     bool there = false;
     int rc = disk_exists(o->directory, &there, e);
     if (rc == 0 && (!*finished || there)) {
@@ -256,9 +263,10 @@ static int create_journal(struct output *o, struct err *e)
         .identity = o->identity,
         .attributes = o->attributes,
     };
-    int rc = journal_create(&o->journal, o->directory, o->journals.next_number, &header, e);
+    o->number = o->joined ? o->number : o->journals.next_number;
+    int rc = journal_create(&o->journal, o->directory, o->number, &header, e);
     free(signature);
-    if (rc == 0)
+    if (rc == 0 && !o->joined)
         o->file = journals_add_file(&o->journals, o->journal);
     return rc;
 }
@@ -283,6 +291,32 @@ int output_start(struct output *o, struct err *e)
     return 0;
 }
 
+uint64_t output_number(const struct output *o)
+{
+    return o->number;
+}
+
+int output_join(struct output **out, const struct output_job *job, uint64_t number, struct err *e)
+{
+    struct output *o = make(job);
+    o->joined = true;
+    o->number = number;
+    *out = NULL;
+    if (create_journal(o, e) != 0) {
+        output_close(o);
+        return -1;
+    }
+    o->writer = writer_start();
+    *out = o;
+    return 0;
+}
+
+int output_reread(struct output *o, struct err *e)
+{
+    journals_close(&o->journals);
+    return journals_open(&o->journals, o->directory, o->units, NULL, NULL, e);
+}
+
 /* In the thread. */
 static int append(void *context, struct bytes *batch, struct err *e)
 {
@@ -291,6 +325,8 @@ static int append(void *context, struct bytes *batch, struct err *e)
     if (journal_append(o->journal, batch, &at, e) != 0)
         return -1;
     struct journal_record *r;
+    if (o->joined)
+        return 0;
     for (size_t next = 0, here = 0; (r = journal_next(batch, &next)); here = next) {
         if (r->kind == RECORD_COMPLETION && r->unit < o->units && is_done(o, r->unit))
             die("unit %llu is finished twice", (unsigned long long)r->unit);

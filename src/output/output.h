@@ -1,6 +1,7 @@
 /* output.h - the output of a job: what is computed is never lost.
  *
- * One process writes: attention rank 0 (with cells, that of each cell). While the job runs,
+ * One process writes: attention rank 0. With cells, that of the first cell is the output's owner, as
+ * below, and those of the others join it with a journal of their own. While the job runs,
  * batches of records (journal.h) go to a thread, which appends them to this run's journal in
  * `<path>.partial/` and forces them to disk: the step never waits for a disk. What a disk refuses
  * is tried again, aloud, for as long as patience_set() said. At the end the journals are merged into
@@ -12,6 +13,9 @@
  *     output_drain()         everything pushed is on disk
  *     output_merge() ...     until output_state() is no longer OUTPUT_BUSY
  *     output_close()
+ *
+ *     output_join()          others, instead of the first two; then push, state, drain, close
+ *     output_reread()        the owner, before it merges, when all others have closed
  */
 #ifndef TANDEM_OUTPUT_OUTPUT_H
 #define TANDEM_OUTPUT_OUTPUT_H
@@ -57,6 +61,16 @@ int output_begun(struct output *o, struct bytes *batch, struct err *e);
 
 /* Makes this run's journal and the thread. */
 int output_start(struct output *o, struct err *e);
+
+/* The number of the journal that output_start() has made: those who join take the next ones. */
+uint64_t output_number(const struct output *o);
+
+/* A journal of one's own, with this number, and a thread, in the directory that the owner has opened
+ * and started. */
+int output_join(struct output **out, const struct output_job *job, uint64_t number, struct err *e);
+
+/* Reads all journals again, those of others too. */
+int output_reread(struct output *o, struct err *e);
 
 /* Takes over the bytes of a batch (it is empty afterwards). Returns at once, unless 1 GiB waits. A
  * unit that is finished twice is an error of the program: die(). */

@@ -31,10 +31,13 @@ static void print_model(const struct inputs *in, FILE *out)
 static void print_layout(const struct inputs *in, const struct exchange_ops *transport, FILE *out)
 {
     const struct layout *l = &in->job.layout;
+    fprintf(out, "layout      ");
+    if (in->job.cells > 1)
+        fprintf(out, "%d cells of ", in->job.cells);
     if (l->colocated)
-        fprintf(out, "layout      %d colocated rank%s", l->attention, l->attention == 1 ? "" : "s");
+        fprintf(out, "%d colocated rank%s", l->attention, l->attention == 1 ? "" : "s");
     else
-        fprintf(out, "layout      %d attention + %d FFN (%d expert x %d tensor)", l->attention,
+        fprintf(out, "%d attention + %d FFN (%d expert x %d tensor)", l->attention,
                 layout_ffn_ranks(l), l->expert, l->tensor);
     fprintf(out, ", %d micro-batch%s, exchange %s, %d slots of %zu tokens\n", in->job.micro_batches,
             in->job.micro_batches == 1 ? "" : "es", transport->name, in->job.schedule.slots,
@@ -90,8 +93,8 @@ static int print_rank(const struct inputs *in, const struct exchange_ops *transp
 static int print_memory(const struct inputs *in, const struct exchange_ops *transport, FILE *out,
                         struct err *e)
 {
-    fprintf(out, "memory in MiB (all ranks on one host)\n%4s  %-9s %4s %12s %12s %12s\n", "rank",
-            "role", "", "weights", "KV cache", "buffers");
+    fprintf(out, "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n",
+            "rank", "role", "", "weights", "KV cache", "buffers");
     struct engine_tenant all = {0};
     if (sum_tenants(in, transport, &all, e) != 0)
         return -1;

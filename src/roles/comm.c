@@ -20,11 +20,11 @@ static void abort_all(int status)
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-/* The ranks of `from` in the order of their keys, as a group of its own. */
-static struct group group_of(MPI_Comm from, int key)
+/* The ranks of `from` that say the same number, in the order of their keys, as a group of its own. */
+static struct group group_of(MPI_Comm from, int number, int key)
 {
     struct group g;
-    mpi_must(MPI_Comm_split(from, 0, key, &g.mpi), "MPI_Comm_split");
+    mpi_must(MPI_Comm_split(from, number, key, &g.mpi), "MPI_Comm_split");
     mpi_must(MPI_Comm_set_errhandler(g.mpi, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     mpi_must(MPI_Comm_rank(g.mpi, &g.rank), "MPI_Comm_rank");
     mpi_must(MPI_Comm_size(g.mpi, &g.size), "MPI_Comm_size");
@@ -53,9 +53,6 @@ static void find_peers(struct comm *c)
     if (gethostname(mine.name, sizeof mine.name - 1) != 0)
         snprintf(mine.name, sizeof mine.name, "unknown");
     comm_allgather(&c->world, &mine, sizeof mine, c->peers);
-    c->one_host = true;
-    for (int i = 0; i < c->world.size; i++)
-        c->one_host = c->one_host && c->peers[i].host == c->peers[0].host;
 }
 
 void comm_start(struct comm *c, int *argc, char ***argv)
@@ -72,7 +69,7 @@ void comm_start(struct comm *c, int *argc, char ***argv)
         die("this MPI allows no threads (level %d of MPI_Init_thread), but kernels have them",
             provided);
     backoff_sharpen();
-    c->world = group_of(MPI_COMM_WORLD, c->rank);
+    c->world = group_of(MPI_COMM_WORLD, 0, c->rank);
     c->peers = mem_new((size_t)c->world.size, sizeof *c->peers);
     find_host(c);
     find_peers(c);
@@ -81,27 +78,38 @@ void comm_start(struct comm *c, int *argc, char ***argv)
 
 /* ---- roles ---------------------------------------------------------------------------------- */
 
-/* The role of every rank in wants[]; -1 when the ranks' --role do not fit the layout. */
-static int assign_roles(const struct comm *c, const struct layout *l, int *wants, struct err *e)
+/* "the job's layout has 2 cells of 1 attention and 3 FFN ranks". */
+static void describe(const struct layout *l, int cells, char *text, size_t size)
 {
-    int attention = 0, ffn = 0, ranks = layout_ranks(l), nf = layout_ffn_ranks(l);
+    int n = snprintf(text, size, "the job's layout has ");
+    if (cells > 1)
+        n += snprintf(text + n, size - (size_t)n, "%d cells of ", cells);
+    if (l->colocated)
+        snprintf(text + n, size - (size_t)n, "%d colocated ranks", l->attention);
+    else
+        snprintf(text + n, size - (size_t)n, "%d attention and %d FFN ranks", l->attention,
+                 layout_ffn_ranks(l));
+}
+
+/* The role of every rank in wants[]; -1 when the ranks' --role do not fit the layout. */
+static int assign_roles(const struct comm *c, const struct layout *l, int cells, int *wants,
+                        struct err *e)
+{
+    char wanted[128];
+    int attention = 0, ffn = 0, ranks = layout_ranks(l);
+    describe(l, cells, wanted, sizeof wanted);
     for (int i = 0; i < c->world.size; i++) {
         attention += wants[i] == ROLE_ATTENTION;
         ffn += wants[i] == ROLE_FFN;
     }
-    if (c->world.size != ranks && l->colocated)
+    if (c->world.size != cells * ranks)
         return err_set(e,
-                       "the job's layout has %d colocated ranks, but %d were started; "
-                       "start it with `mpirun -n %d` or change layout.colocated",
-                       ranks, c->world.size, ranks);
-    if (c->world.size != ranks)
-        return err_set(e,
-                       "the job's layout has %d attention and %d FFN ranks, but %d ranks were "
-                       "started; start it with `mpirun -n %d` or change the job's layout",
-                       l->attention, nf, c->world.size, ranks);
+                       "%s, but %d ranks were started; start it with `mpirun -n %d` or change the "
+                       "job's layout",
+                       wanted, c->world.size, cells * ranks);
     if (attention + ffn == 0) {
         for (int i = 0; i < c->world.size; i++)
-            wants[i] = i < l->attention ? ROLE_ATTENTION : ROLE_FFN;
+            wants[i] = i % ranks < l->attention ? ROLE_ATTENTION : ROLE_FFN;
         return 0;
     }
     if (l->colocated)
@@ -109,46 +117,52 @@ static int assign_roles(const struct comm *c, const struct layout *l, int *wants
     if (attention + ffn != c->world.size)
         return err_set(e, "--role is given to %d of %d ranks; give it to all or to none",
                        attention + ffn, c->world.size);
-    if (attention != l->attention)
-        return err_set(e,
-                       "%d ranks have --role attention and %d --role ffn, but the job's layout has "
-                       "%d attention and %d FFN ranks",
-                       attention, ffn, l->attention, nf);
+    if (attention != cells * l->attention)
+        return err_set(e, "%d ranks have --role attention and %d --role ffn, but %s", attention,
+                       ffn, wanted);
     return 0;
 }
 
-/* The number that world rank `rank` has in the layout: attention ranks first, in order. */
+/* The number that world rank `rank` has: cell after cell, in each the attention ranks first. The
+ * ranks of a role fill the cells in their order. */
 static int number_of(const struct layout *l, const int *roles, int rank)
 {
-    int before[] = {0, 0};
+    int before = 0, ffn = roles[rank] == ROLE_FFN;
     if (l->colocated)
         return rank;
     for (int i = 0; i < rank; i++)
-        before[roles[i] == ROLE_FFN]++;
-    return roles[rank] == ROLE_FFN ? l->attention + before[1] : before[0];
+        before += roles[i] == roles[rank];
+    int per_cell = ffn ? layout_ffn_ranks(l) : l->attention;
+    return before / per_cell * layout_ranks(l) + (ffn ? l->attention : 0) + before % per_cell;
 }
 
-/* Puts the ranks in the order of the layout. */
+/* Puts the ranks in the order of cells and layout. */
 static void renumber(struct comm *c, const struct layout *l, int number)
 {
     struct place here = c->place;
     struct group before = c->world;
-    c->place = place_of(l, number);
+    int size = layout_ranks(l);
+    c->cell_index = number / size;
+    c->place = place_of(l, number % size);
     c->place.host = here.host;
     c->place.host_rank = here.host_rank;
     c->place.host_ranks = here.host_ranks;
-    c->world = group_of(before.mpi, number);
-    c->cell = group_of(before.mpi, number);
+    c->world = group_of(before.mpi, 0, number);
+    c->cell = group_of(before.mpi, c->cell_index, number);
     mpi_must(MPI_Comm_free(&before.mpi), "MPI_Comm_free");
     find_peers(c);
+    c->one_host = true;
+    for (int i = c->cell_index * size; i < (c->cell_index + 1) * size; i++)
+        c->one_host = c->one_host && c->peers[i].host == c->peers[number].host;
 }
 
-int comm_split(struct comm *c, const struct layout *l, enum role want, struct err *e)
+int comm_split(struct comm *c, const struct layout *l, int cells, enum role want, struct err *e)
 {
     int mine = want, *roles = mem_new((size_t)c->world.size, sizeof *roles);
     comm_allgather(&c->world, &mine, sizeof mine, roles);
-    int status = assign_roles(c, l, roles, e);
+    int status = assign_roles(c, l, cells, roles, e);
     if (status == 0) {
+        c->cells = cells;
         renumber(c, l, number_of(l, roles, c->world.rank));
         die_context_rank(c->rank, place_role(&c->place), c->place.index);
     }
@@ -184,6 +198,11 @@ void comm_finish(struct comm *c)
 bool comm_is_writer(const struct comm *c)
 {
     return c->cell.rank == 0;
+}
+
+bool comm_is_first(const struct comm *c)
+{
+    return c->world.rank == 0;
 }
 
 /* ---- what is said --------------------------------------------------------------------------- */

@@ -2,15 +2,14 @@
  *
  * The world is split by role into attention ranks and FFN ranks (or every rank has both, in a
  * colocated layout). What is said goes to a group of ranks: `cell`, the ranks that decode in
- * lock-step, or `world`, all ranks of the job; today the job is one cell, and both hold the same
- * ranks. Functions are collective over the group they name, or over the world where they take a
+ * lock-step, or `world`, all ranks of the job: one cell after the other, all with the same layout. Functions are collective over the group they name, or over the world where they take a
  * struct comm: every rank of it calls them, in the same order. Rows and partial sums go through
  * exchange/, not through here.
  *
  * Ranks have two numbers. comm.rank is the launcher's: messages, tables and the output name a rank
- * by it. Inside a group ranks are numbered as in the layout, attention ranks first
- * (schedule/placement.h): so rank 0 of a group is an attention rank, and is its writer, whatever
- * the order in which ranks were started.
+ * by it. Inside a cell ranks are numbered as in the layout, attention ranks first
+ * (schedule/placement.h): so rank 0 of a cell is an attention rank, and is its writer, whatever
+ * the order in which ranks were started; rank 0 of the world is that of the first cell.
  *
  * Whoever waits here sleeps: while one rank loads or merges, the others leave their cores alone
  * (base/backoff.h). MPI errors are a broken world: die(), which ends all ranks (comm_start()
@@ -47,6 +46,7 @@ struct watch;
 struct comm {
     int rank;                 /* the launcher's number of this rank */
     struct group world, cell; /* cell: after comm_split(); world is renumbered by it */
+    int cells, cell_index;    /* how many, and which is this rank's */
     struct place place;       /* after comm_split() */
     struct peer *peers;       /* [world.size], in the order of the world */
     bool one_host;            /* all ranks of the cell are on one host */
@@ -57,9 +57,11 @@ struct comm {
  * runs a job; the roles are not known yet, and rank 0 is the launcher's. */
 void comm_start(struct comm *c, int *argc, char ***argv);
 
-/* Splits by role. `want` is the rank's --role or ROLE_ANY; either all ranks say one or none: then
- * the first layout.attention ranks are attention. -1 on every rank when the counts do not fit. */
-int comm_split(struct comm *c, const struct layout *layout, enum role want, struct err *e);
+/* Splits by role into cells of the layout. `want` is the rank's --role or ROLE_ANY; either all ranks
+ * say one or none: then every cell is as many ranks that follow each other, attention ranks first.
+ * -1 on every rank when the counts do not fit. */
+int comm_split(struct comm *c, const struct layout *layout, int cells, enum role want,
+               struct err *e);
 
 /* After comm_split(): a rank that gives no sign of life for so many seconds ends the job; 0: none
  * does. */
@@ -68,8 +70,12 @@ void comm_limit(struct comm *c, double seconds);
 /* MPI_Finalize. */
 void comm_finish(struct comm *c);
 
-/* Is this rank the writer of its cell: the one that writes output and talks to the user? */
+/* Is this rank the writer of its cell: the one that writes its output? */
 bool comm_is_writer(const struct comm *c);
+
+/* Is it the first rank of the world: the one that talks to the user, and opens and finishes the
+ * output? */
+bool comm_is_first(const struct comm *c);
 
 /* True when every rank says ok. If not, one line per different message is printed by rank 0, with
  * the first rank that says it (all, when all do). Nobody may go on alone. */
@@ -92,6 +98,7 @@ struct contract {
     int32_t commit;           /* writer only: enum commit */
     int32_t fail;             /* the status all leave with, after a commit; 0: go on */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
+    int64_t claimed;          /* writer only: 1 + the block of units it has drawn; 0: none */
     uint64_t shape;           /* what the rank will enqueue: equal numbers, equal launches */
 };
 

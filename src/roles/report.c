@@ -168,12 +168,12 @@ static void add(float **list, size_t *n, size_t *room, double value)
 static void count(struct report *r, const struct completion *c)
 {
     if (c->finish == FINISH_ERROR) {
-        r->failed++;
+        r->counts.failed++;
         return;
     }
-    r->done++;
-    r->prompt_tokens += c->n_prompt_tokens;
-    r->new_tokens += c->n_tokens;
+    r->counts.done++;
+    r->counts.prompt_tokens += c->n_prompt_tokens;
+    r->counts.new_tokens += c->n_tokens;
     add(&r->first, &r->n_first, &r->room_first, c->first_token - c->admitted);
     if (c->n_tokens > 1)
         add(&r->each, &r->n_each, &r->room_each,
@@ -222,6 +222,7 @@ struct rank_time {
     double total[TRACE_KINDS];
     int32_t attention, ffn;
     struct schedule_usage schedule;
+    struct report_counts counts;
 };
 
 /* Share of the time the ranks of a role spent working, sending and waiting. */
@@ -269,11 +270,25 @@ static void print_schedule(const struct rank_time *ranks, int n)
                (unsigned long long)sum.computed_again);
 }
 
+static struct report_counts sum_counts(const struct rank_time *ranks, int n)
+{
+    struct report_counts sum = {0};
+    for (int i = 0; i < n; i++) {
+        sum.done += ranks[i].counts.done;
+        sum.failed += ranks[i].counts.failed;
+        sum.prompt_tokens += ranks[i].counts.prompt_tokens;
+        sum.new_tokens += ranks[i].counts.new_tokens;
+    }
+    return sum;
+}
+
 void report_summary(struct report *r, struct comm *c, const struct trace *t, double seconds,
                     const char *path, bool finished)
 {
-    struct rank_time mine = {
-        .attention = c->place.attention, .ffn = c->place.ffn, .schedule = r->schedule};
+    struct rank_time mine = {.attention = c->place.attention,
+                             .ffn = c->place.ffn,
+                             .schedule = r->schedule,
+                             .counts = r->counts};
     void *all;
     size_t total;
     char text[32];
@@ -281,12 +296,13 @@ void report_summary(struct report *r, struct comm *c, const struct trace *t, dou
     comm_gather(&c->world, &mine, sizeof mine, &all, &total);
     if (!all)
         return;
-    printf("%-22s %llu done, %llu failed, in %s\n", "completions", (unsigned long long)r->done,
-           (unsigned long long)r->failed, progress_duration(seconds, text));
-    if (r->done > 0) {
+    struct report_counts n = sum_counts(all, c->world.size);
+    printf("%-22s %llu done, %llu failed, in %s\n", "completions", (unsigned long long)n.done,
+           (unsigned long long)n.failed, progress_duration(seconds, text));
+    if (n.done > 0) {
         printf("%-22s %llu prompt (%.1f per second), %llu completion (%.1f per second)\n", "tokens",
-               (unsigned long long)r->prompt_tokens, (double)r->prompt_tokens / seconds,
-               (unsigned long long)r->new_tokens, (double)r->new_tokens / seconds);
+               (unsigned long long)n.prompt_tokens, (double)n.prompt_tokens / seconds,
+               (unsigned long long)n.new_tokens, (double)n.new_tokens / seconds);
         print_latency("time to first token", r->first, r->n_first);
         if (r->n_each > 0)
             print_latency("time per token", r->each, r->n_each);

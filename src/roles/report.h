@@ -10,10 +10,14 @@
 #include "roles/engine.h"
 #include "roles/trace.h"
 
-struct report {
-    uint64_t done, failed; /* completions of this run */
+struct report_counts {
+    uint64_t done, failed; /* completions */
     uint64_t prompt_tokens, new_tokens;
-    float *first, *each; /* seconds to the first token, and per token after it */
+};
+
+struct report {
+    struct report_counts counts; /* of this run: the writer's cell */
+    float *first, *each;         /* seconds to the first token, and per token after it */
     size_t n_first, n_each, room_first, room_each;
     uint64_t steps, replayed;       /* of this run; launched as graphs */
     struct schedule_usage schedule; /* this rank's, at the end */

@@ -53,10 +53,10 @@ static bool open_inputs(struct run *r, const struct run_options *o)
     r->retry_errors = o->retry_errors;
     if (!comm_agree(c, status == 0, &e) || !identity_same_job(c, TANDEM_VERSION, &r->in.job))
         return false;
-    status = comm_split(c, &r->in.job.layout, o->role, &e);
+    status = comm_split(c, &r->in.job.layout, r->in.job.cells, o->role, &e);
     if (!comm_agree(c, status == 0, &e) || !identity_agree_kernels(c, &r->in))
         return false;
-    if (comm_is_writer(c))
+    if (comm_is_first(c))
         status = inputs_may_write(&r->in.job, &e);
     if (status == 0)
         status = inputs_open(&r->in, c->place.attention, &e);
@@ -115,11 +115,9 @@ static int shorter_identity(void *context, uint64_t units, struct identity *id, 
     return identity_shorter(&r->in, &r->identity, units, id, e);
 }
 
-static int open_as_writer(struct run *r, const char *ranks, bool *finished, struct bytes *begun,
-                          struct err *e)
+static struct output_job output_job(struct run *r)
 {
-    describe(r, ranks);
-    const struct output_job job = {
+    return (struct output_job){
         .path = r->in.job.output.file,
         .identity = &r->identity,
         .attributes = &r->attributes,
@@ -130,11 +128,33 @@ static int open_as_writer(struct run *r, const char *ranks, bool *finished, stru
         .shorter = shorter_identity,
         .context = r,
     };
+}
+
+static int open_as_owner(struct run *r, const char *ranks, bool *finished, struct bytes *begun,
+                         struct err *e)
+{
+    describe(r, ranks);
+    const struct output_job job = output_job(r);
     if (output_open(&r->out, &job, finished, e) != 0)
         return -1;
     if (*finished)
         return 0;
     return output_begun(r->out, begun, e) == 0 && output_start(r->out, e) == 0 ? 0 : -1;
+}
+
+/* The writers of other cells make their journals in the directory that is there now. */
+static bool join_output(struct run *r)
+{
+    struct err e = {{0}};
+    struct comm *c = r->comm;
+    uint64_t number = comm_is_first(c) ? output_number(r->out) : 0;
+    int status = 0;
+    comm_broadcast(&c->world, 0, &number, sizeof number);
+    if (comm_is_writer(c) && !comm_is_first(c)) {
+        const struct output_job job = output_job(r);
+        status = output_join(&r->out, &job, number + (uint64_t)c->cell_index, &e);
+    }
+    return comm_agree(c, status == 0, &e);
 }
 
 /* Everybody learns what is done, and what was begun. */
@@ -144,10 +164,12 @@ static void share_output(struct run *r, struct bytes *begun)
     size_t bytes = units_bitmap_bytes(r->in.units);
     uint8_t *done = mem_zeroed(bytes, 1);
     uint64_t begun_bytes = begun->used;
-    if (comm_is_writer(r->comm))
+    if (comm_is_first(r->comm))
         output_done(r->out, done);
     comm_broadcast(g, 0, done, bytes);
-    units_init(&r->units, r->in.units, done);
+    const struct job *job = &r->in.job;
+    units_init(&r->units, r->in.units, done, job->cells, (uint64_t)job->sampling.samples,
+               (uint64_t)job->layout.attention * (uint64_t)job->schedule.slots);
     free(done);
     comm_broadcast(g, 0, &begun_bytes, sizeof begun_bytes);
     if (!begun->data)
@@ -158,7 +180,7 @@ static void share_output(struct run *r, struct bytes *begun)
         begun_read(&r->begun, begun);
 }
 
-/* The writer opens the output. *finished: all of it is there. */
+/* The first rank opens the output. *finished: all of it is there. */
 static bool open_output(struct run *r, bool *finished)
 {
     struct err e = {{0}};
@@ -166,8 +188,8 @@ static bool open_output(struct run *r, bool *finished)
     int status = 0, complete = 0;
     char *ranks = report_rank_table(r->comm, &r->engine);
     patience_set(r->in.job.output.patience, stop_wanted);
-    if (comm_is_writer(r->comm)) {
-        status = open_as_writer(r, ranks, finished, &begun, &e);
+    if (comm_is_first(r->comm)) {
+        status = open_as_owner(r, ranks, finished, &begun, &e);
         complete = *finished;
     }
     free(ranks);
@@ -178,7 +200,7 @@ static bool open_output(struct run *r, bool *finished)
     if (agreed && !complete)
         share_output(r, &begun);
     free(begun.data);
-    return agreed;
+    return agreed && (complete || join_output(r));
 }
 
 /* When progress was last shown, and whether at all: a model that loads at once needs no lines. */
@@ -202,22 +224,34 @@ static bool load(struct run *r)
 {
     struct comm *c = r->comm;
     struct loading loading = {.last = clock_now()};
-    engine_load(&r->engine, c->cell.mpi, comm_is_writer(r->comm) ? show_loading : NULL, &loading);
+    engine_load(&r->engine, c->cell.mpi, comm_is_first(c) ? show_loading : NULL, &loading);
     struct err e = {{0}};
     if (!comm_agree(c, inputs_same_weights(&r->in, &e) == 0, &e))
         return false;
     stop_gently();
     comm_barrier(&c->cell);
     r->loaded = clock_now();
-    if (comm_is_writer(r->comm)) {
+    if (comm_is_first(c)) {
         printf("loaded in %.1f s; %llu of %llu completions to do\n", r->loaded - r->started,
-               (unsigned long long)r->units.left, (unsigned long long)r->units.total);
+               (unsigned long long)r->units.undone, (unsigned long long)r->units.total);
         fflush(stdout);
     }
     return true;
 }
 
 /* ---- decoding ------------------------------------------------------------------------------- */
+
+/* Of all cells, by the same order as within one. */
+static enum exit_status worst(struct comm *c, enum exit_status status)
+{
+    enum exit_status *all = mem_new((size_t)c->world.size, sizeof *all);
+    comm_allgather(&c->world, &status, sizeof status, all);
+    for (int i = 0; i < c->world.size; i++)
+        if (all[i] != EXIT_DONE && (status == EXIT_DONE || all[i] < status))
+            status = all[i];
+    free(all);
+    return status;
+}
 
 static enum exit_status decode(struct run *r)
 {
@@ -226,6 +260,7 @@ static enum exit_status decode(struct run *r)
         .in = &r->in,
         .engine = &r->engine,
         .units = &r->units,
+        .claims = claims_open(r->comm),
         .begun = &r->begun,
         .finished = &r->finished,
         .timings = &r->timings,
@@ -233,27 +268,30 @@ static enum exit_status decode(struct run *r)
         .started = r->started,
     };
     if (r->comm->place.attention) {
-        decoder_open(&r->decoder, &r->in, &r->engine.limits, r->comm->place.index, &r->finished);
+        int rank = r->comm->cell_index * r->in.job.layout.attention + r->comm->place.index;
+        decoder_open(&r->decoder, &r->in, &r->engine.limits, rank, &r->finished);
         s.decoder = &r->decoder;
     }
     if (comm_is_writer(r->comm)) {
-        progress_start(&r->progress, r->units.total, r->units.total - r->units.left);
         s.out = r->out;
         s.report = &r->report;
+    }
+    if (comm_is_first(r->comm)) {
+        progress_start(&r->progress, r->units.total, r->units.total - r->units.undone);
         s.progress = &r->progress;
     }
     enum exit_status status = steps_run(&s);
+    claims_close(s.claims, r->comm);
     r->report.steps = (uint64_t)s.step;
     r->report.replayed = s.replayed;
     if (s.decoder)
         r->report.schedule = schedule_usage(s.decoder->schedule);
-    if (comm_is_writer(r->comm)) {
+    if (comm_is_first(r->comm))
         progress_end(&r->progress);
-        if (s.written == OUTPUT_LATER || s.written == OUTPUT_BROKEN)
-            fprintf(stderr, "tandem: %s\n", s.write_error.text);
-    }
+    if (comm_is_writer(r->comm) && (s.written == OUTPUT_LATER || s.written == OUTPUT_BROKEN))
+        fprintf(stderr, "tandem: %s\n", s.write_error.text);
     comm_agree(r->comm, !s.read_error.text[0], &s.read_error); /* says it */
-    return status;
+    return worst(r->comm, status);
 }
 
 /* ---- after decoding ------------------------------------------------------------------------- */
@@ -272,16 +310,31 @@ static void show_merge(struct run *r, double *shown)
             (unsigned long long)rows, (unsigned long long)of);
 }
 
-/* The writer's thread merges, and everybody sleeps; all look now and then whether it has ended, and
+/* Closes the journals of other cells, for their owner to read. */
+static bool gather_journals(struct run *r)
+{
+    struct err e = {{0}};
+    struct comm *c = r->comm;
+    if (c->cells == 1)
+        return true;
+    if (!comm_is_first(c)) {
+        output_close(r->out);
+        r->out = NULL;
+    }
+    comm_barrier(&c->world);
+    return comm_agree(c, !comm_is_first(c) || output_reread(r->out, &e) == 0, &e);
+}
+
+/* The owner's thread merges, and everybody sleeps; all look now and then whether it has ended, and
  * whether one of them was asked to stop. The status is the same on every rank. */
 static enum exit_status merge(struct run *r)
 {
     struct comm *c = r->comm;
     struct err e = {{0}};
     double shown = clock_now(), pause = 0.001;
-    struct contract *all = mem_new((size_t)c->cell.size, sizeof *all);
+    struct contract *all = mem_new((size_t)c->world.size, sizeof *all);
     enum output_state state = OUTPUT_BUSY;
-    bool writer = comm_is_writer(c), stop = false;
+    bool writer = comm_is_first(c), stop = false;
     if (writer)
         output_merge(r->out);
     while (state == OUTPUT_BUSY) {
@@ -290,8 +343,8 @@ static enum exit_status merge(struct run *r)
             mine.fail = (int32_t)output_state(r->out, &e);
             show_merge(r, &shown);
         }
-        comm_contract(c, &mine, all);
-        for (int i = 0; i < c->cell.size; i++)
+        comm_allgather(&c->world, &mine, sizeof mine, all);
+        for (int i = 0; i < c->world.size; i++)
             stop = stop || all[i].stop;
         if (writer && stop)
             output_merge_stop(r->out);
@@ -313,7 +366,7 @@ static enum exit_status finish(struct run *r, enum exit_status status)
     if (status == EXIT_DONE && !comm_agree(r->comm, inputs_same_prompts(&r->in, &e) == 0, &e))
         status = EXIT_INPUT;
     if (status == EXIT_DONE)
-        status = merge(r);
+        status = gather_journals(r) ? merge(r) : EXIT_RUN;
     if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
         fprintf(stderr, "tandem: warning: %s\n", e.text);
     if (status != EXIT_RUN && status != EXIT_INPUT)
@@ -328,12 +381,12 @@ static enum exit_status run_opened(struct run *r)
     if (!plan_engine(r) || !open_output(r, &finished))
         return EXIT_INPUT;
     if (finished) {
-        if (comm_is_writer(r->comm))
+        if (comm_is_first(r->comm))
             printf("%s is finished already\n", r->in.job.output.file);
         return EXIT_DONE;
     }
     report_ranks(r->comm, &r->engine);
-    if (r->units.left == 0) { /* the model is not needed */
+    if (r->units.undone == 0) { /* the model is not needed */
         stop_gently();
         r->loaded = clock_now();
         return finish(r, EXIT_DONE);

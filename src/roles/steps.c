@@ -63,6 +63,31 @@ static enum exit_status own_failure(struct steps *s)
     return s->written == OUTPUT_LATER || s->written == OUTPUT_BROKEN ? EXIT_RUN : EXIT_DONE;
 }
 
+static struct claims_say say_of(const struct steps *s, bool stop)
+{
+    return (struct claims_say){
+        .stop = stop, .finished = (int64_t)finished_everywhere(s), .tokens = tokens_everywhere(s)};
+}
+
+/* The writer draws units for its cell before they run out: the answer takes a step or two. */
+static void exchange_claims(struct steps *s, struct contract *mine)
+{
+    if (!s->claims || !comm_is_writer(s->comm))
+        return;
+    struct claims_say say = say_of(s, false);
+    say.block = !s->all_claimed && s->units->left <= s->handed[0] + s->handed[1];
+    s->heard = claims_exchange(s->claims, &say);
+    mine->claimed = s->heard.block + 1;
+    mine->stop |= s->heard.stop;
+}
+
+static void take_claimed(struct steps *s)
+{
+    int64_t claimed = s->all[0].claimed;
+    if (claimed > 0 && !units_claim(s->units, (uint64_t)claimed - 1))
+        s->all_claimed = true;
+}
+
 static void agree_on_step(struct steps *s)
 {
     struct contract mine = {0};
@@ -86,7 +111,9 @@ static void agree_on_step(struct steps *s)
     if (s->out)
         s->written = output_state(s->out, &s->write_error);
     mine.fail = own_failure(s);
+    exchange_claims(s, &mine);
     comm_contract(s->comm, &mine, s->all);
+    take_claimed(s);
     trace_add(s->trace, TRACE_CONTRACT, s->step, -1, -1, start);
 }
 
@@ -132,6 +159,7 @@ static void deal_units(struct steps *s, size_t room_field)
         total = (size_t)s->units->left;
     for (size_t i = 0; i < total; i++)
         s->unit[i] = units_take(s->units);
+    s->handed[0] += total;
     admission_deal(s->admission, s->room, s->unit, total, s->owner);
     for (size_t i = 0; i < total; i++)
         if (s->decoder && s->owner[i] == s->comm->place.index)
@@ -141,6 +169,8 @@ static void deal_units(struct steps *s, size_t room_field)
 /* Who has a slot and memory is served before who would let the unit wait. */
 static void hand_out_units(struct steps *s)
 {
+    s->handed[1] = s->handed[0];
+    s->handed[0] = 0;
     deal_units(s, offsetof(struct contract, room));
     deal_units(s, offsetof(struct contract, ahead));
 }
@@ -331,9 +361,18 @@ static void commit(struct steps *s, enum commit what)
     trace_add(s->trace, TRACE_COMMIT, s->step, -1, -1, start);
 }
 
-/* The last commit; the status all ranks leave with. */
+/* Other cells learn that this one stops, and what it came to. */
+static void take_leave(struct steps *s, enum exit_status status)
+{
+    struct claims_say say = say_of(s, status != EXIT_DONE);
+    if (s->claims && comm_is_writer(s->comm))
+        claims_settle(s->claims, &say);
+}
+
+/* The last commit; the status all ranks of the cell leave with. */
 static enum exit_status leave(struct steps *s, enum exit_status status)
 {
+    take_leave(s, status);
     commit(s, COMMIT_ALL);
     if (s->out)
         s->written = output_drain(s->out, &s->write_error);
@@ -344,6 +383,16 @@ static enum exit_status leave(struct steps *s, enum exit_status status)
 
 /* ---- the loop ------------------------------------------------------------------------------- */
 
+static void show_progress(struct steps *s)
+{
+    if (!s->progress)
+        return;
+    if (s->claims)
+        progress_update(s->progress, (uint64_t)s->heard.finished, s->heard.tokens);
+    else
+        progress_update(s->progress, finished_everywhere(s), tokens_everywhere(s));
+}
+
 static enum exit_status loop(struct steps *s, int *rows)
 {
     double before[TRACE_KINDS];
@@ -352,11 +401,10 @@ static enum exit_status loop(struct steps *s, int *rows)
         die_context_step(s->step);
         memcpy(before, s->trace->total, sizeof before);
         agree_on_step(s);
-        if (s->progress)
-            progress_update(s->progress, finished_everywhere(s), tokens_everywhere(s));
+        show_progress(s);
         if (failure(s) != EXIT_DONE)
             return leave(s, failure(s));
-        if (s->units->left == 0 && !ANYONE(s, busy))
+        if (s->all_claimed && s->units->left == 0 && !ANYONE(s, busy))
             return leave(s, EXIT_DONE);
         if (ANYONE(s, stop))
             return leave(s, EXIT_UNFINISHED);
@@ -409,6 +457,7 @@ enum exit_status steps_run(struct steps *s)
     if (s->decoder)
         s->params = mem_new((size_t)schedule_most_sampled(&g->limits), sizeof *s->params);
     s->last_commit = s->last_save = clock_now();
+    s->all_claimed = !s->claims;
     enum exit_status status = loop(s, rows);
     die_context_step(-1);
     s->replayed = replay_launches(s->replay);

@@ -9,6 +9,7 @@
 
 #include "output/output.h"
 #include "roles/begun.h"
+#include "roles/claims.h"
 #include "roles/comm.h"
 #include "roles/decoder.h"
 #include "roles/engine.h"
@@ -30,10 +31,11 @@ struct steps {
     const struct inputs *in;
     struct engine *engine;
     struct decoder *decoder;   /* attention ranks, else NULL */
-    struct units *units;       /* the same on every rank */
+    struct units *units;       /* the same on every rank of the cell */
+    struct claims *claims;     /* NULL: one cell */
     struct output *out;        /* the writer, else NULL */
     struct report *report;     /* the writer, else NULL */
-    struct progress *progress; /* the writer, else NULL */
+    struct progress *progress; /* the first rank, else NULL */
     struct begun_list *begun;  /* of earlier runs */
     struct bytes *finished;    /* this rank's records, not handed over yet */
     struct timings *timings;   /* this rank's */
@@ -45,9 +47,12 @@ struct steps {
     struct launches *key;         /* [world] of this step */
     struct sample_params *params; /* of one micro-batch */
     struct admission *admission;
-    int *room;      /* [attention ranks] */
-    uint64_t *unit; /* [attention ranks x slots] units under way to an owner, */
-    int *owner;     /* an attention rank */
+    int *room;          /* [attention ranks] */
+    uint64_t *unit;     /* [attention ranks x slots] units under way to an owner, */
+    int *owner;         /* an attention rank */
+    bool all_claimed;   /* there are no more units to claim */
+    uint64_t handed[2]; /* units handed out in this step and the one before */
+    struct claims_heard heard;
     struct replay *replay;
     long step;
     double last_commit, last_save;

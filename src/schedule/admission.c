@@ -102,8 +102,10 @@ size_t admission_deal(struct admission *a, const int *room, const uint64_t *unit
 {
     int level = a->slots;
     size_t dealt = 0;
+    if (n == 0)
+        return 0;
     take_rooms(a, room);
-    if (n > 0 && a->owner >= 0 && prompt_of(a, units[0]) == a->prompt)
+    if (a->owner >= 0 && prompt_of(a, units[0]) == a->prompt)
         dealt = give(a, a->owner, units, n, owner);
     line_up(a);
     while (dealt < n) {

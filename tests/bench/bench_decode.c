@@ -83,7 +83,7 @@ static void open_engine(struct bench *b)
 {
     struct err e = {{0}};
     struct comm *c = &b->comm;
-    if (comm_split(c, &b->in.job.layout, ROLE_ANY, &e) != 0)
+    if (comm_split(c, &b->in.job.layout, 1, ROLE_ANY, &e) != 0)
         die("%s", e.text);
     struct cores cores = cores_find(c);
     b->in.job.micro_batches = engine_micro_batches(&b->in.job, cores.shared_by_roles);

@@ -107,7 +107,7 @@ int main(int argc, char **argv)
                                          .rows = ROWS,
                                          .dispatch = DTYPE_BF16,
                                          .combine = DTYPE_F32};
-    if (!t.ops || comm_split(&t.comm, &layout, ROLE_ANY, &e) != 0)
+    if (!t.ops || comm_split(&t.comm, &layout, 1, ROLE_ANY, &e) != 0)
         die("%s: %s", argv[1], e.text);
     const struct backend *b = backend_find("cpu", "plain", &e);
     struct device_config config = {.threads = 1, .act = DTYPE_F32, .kv = DTYPE_F32};

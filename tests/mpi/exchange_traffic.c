@@ -217,7 +217,7 @@ int main(int argc, char **argv)
                                         : DTYPE_F8E4M3,
         .combine = DTYPE_F32,
     };
-    if (comm_split(&t.comm, &layout, ROLE_ANY, &e) != 0)
+    if (comm_split(&t.comm, &layout, 1, ROLE_ANY, &e) != 0)
         die("%s", e.text);
     const struct backend *b = backend_find("cpu", "plain", &e);
     struct device_config config = {.threads = 1, .act = DTYPE_F32, .kv = DTYPE_F32};

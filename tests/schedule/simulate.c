@@ -3,7 +3,10 @@
  * costs. Slots are at least 97 % full until the last unit is handed out. */
 #include "fleet.h"
 
+#include "base/clock.h"
+#include "base/mem.h"
 #include "base/philox.h"
+#include "roles/comm.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -91,6 +94,38 @@ static bool simulate(const struct shape *shape, uint64_t units, size_t blocks, b
     return !abounds || slots >= 0.97;
 }
 
+/* What every rank does with the contract of a step in a cell of so many attention ranks: sums, deal. */
+static void time_contract(int ranks)
+{
+    struct contract *all = mem_zeroed((size_t)ranks, sizeof *all);
+    struct admission *a = admission_new(ranks, SLOTS, 1);
+    size_t places = (size_t)ranks * SLOTS;
+    int *room = mem_new((size_t)ranks, sizeof *room), *owner = mem_new(places, sizeof *owner);
+    uint64_t *unit = mem_new(places, sizeof *unit), next = 0;
+    enum { STEPS = 2000 };
+    int64_t finished = 0;
+    double start = clock_now();
+    for (uint64_t step = 0; step < STEPS; step++) {
+        size_t n = 0;
+        for (int r = 0; r < ranks; r++) {
+            all[r].room = ((uint64_t)r * 7 + step) % 5 == 0;
+            finished += all[r].finished + all[r].stop + all[r].busy + all[r].rows[0];
+            room[r] = all[r].room;
+            n += (size_t)room[r];
+        }
+        for (size_t i = 0; i < n; i++)
+            unit[i] = next++;
+        admission_deal(a, room, unit, n, owner);
+    }
+    printf("%5d ranks: %7.2f us a step, %.1f units dealt in each%s\n", ranks,
+           1e6 * (clock_now() - start) / STEPS, (double)next / STEPS, finished ? "!" : "");
+    admission_free(a);
+    free(all);
+    free(room);
+    free(owner);
+    free(unit);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t units = argc > 1 ? strtoull(argv[1], NULL, 10) : getenv("QUICK") ? 10000 : 30000;
@@ -102,6 +137,9 @@ int main(int argc, char **argv)
         good &= simulate(&shapes[i], units, (size_t)SLOTS * CONTEXT / BLOCK, true);
         good &= simulate(&shapes[i], units, shapes[i].blocks, false);
     }
+    printf("contract and admission, on every rank:\n");
+    for (int ranks = 16; ranks <= 1024; ranks *= 4)
+        time_contract(ranks);
     if (!good)
         printf("FAILED: slots are less than 97 %% full before the tail\n");
     return good ? 0 : 1;

@@ -130,16 +130,51 @@ static void units_skip_what_is_done(void **state)
     (void)state;
     const uint8_t done[] = {0xfd, 0x02}; /* bits 1 and 8, 10 are open */
     struct units u;
-    units_init(&u, 11, done);
+    units_init(&u, 11, done, 1, 1, 5);
     assert_int_equal(u.left, 3);
     assert_int_equal(units_take(&u), 1);
     assert_int_equal(units_take(&u), 8);
     assert_int_equal(units_take(&u), 10);
     assert_int_equal(u.left, 0);
     units_free(&u);
-    units_init(&u, 0, NULL);
+    units_init(&u, 0, NULL, 1, 1, 5);
     assert_int_equal(u.left, 0);
     units_free(&u);
+}
+
+/* Blocks, drawn by cells in any way, are the job, each unit once; whole prompts; small at the end. */
+static void cells_claim_the_job_in_blocks(void **state)
+{
+    (void)state;
+    enum { CELLS = 5, TOTAL = 3000, SAMPLES = 4, PLACES = 40 };
+    struct units u[CELLS];
+    static unsigned char taken[TOTAL];
+    uint64_t last = 0, blocks = 0;
+    bool open[CELLS];
+    memset(taken, 0, sizeof taken);
+    for (int c = 0; c < CELLS; c++) {
+        units_init(&u[c], TOTAL, NULL, CELLS, SAMPLES, PLACES);
+        assert_int_equal(u[c].left, 0);
+        assert_int_equal(u[c].undone, TOTAL);
+        open[c] = true;
+    }
+    for (uint64_t k = 0; k < TOTAL; k++) {
+        int c = (int)(philox_uniform(3, k, 0, 0) * CELLS);
+        open[c] = units_claim(&u[c], k);
+        blocks += open[c];
+        assert_true(u[c].left <= 4 * PLACES);
+        last = u[c].left > 0 ? u[c].left : last;
+        if (u[c].left > 0)
+            assert_int_equal(u[c].ranges[u[c].n_ranges - 1].next % SAMPLES, 0);
+        while (u[c].left > 0)
+            taken[units_take(&u[c])]++;
+    }
+    for (int i = 0; i < TOTAL; i++)
+        assert_int_equal(taken[i], 1);
+    assert_int_equal(last, SAMPLES);
+    assert_in_range(blocks, TOTAL / (4 * PLACES), 100);
+    for (int c = 0; c < CELLS; c++)
+        units_free(&u[c]);
 }
 
 int main(void)
@@ -151,6 +186,7 @@ int main(void)
         cmocka_unit_test(a_prompt_goes_on_where_it_began),
         cmocka_unit_test(thousands_of_ranks_are_served_quickly),
         cmocka_unit_test(units_skip_what_is_done),
+        cmocka_unit_test(cells_claim_the_job_in_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

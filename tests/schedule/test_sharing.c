@@ -152,24 +152,29 @@ static void what_is_shared_is_right(void **state)
     assert_true(put_back > 3);
 }
 
-/* Eight samples of a prompt of 217 tokens: it is read once, and what does not fill a block by each. */
+/* Eight samples of a prompt: it is read once, and what does not fill a block by each, were it one row
+ * that could go before those it needs. */
 static void samples_read_their_prompt_once(void **state)
 {
     (void)state;
-    struct world w = {.limits = {.slots = 8,
-                                 .micro_batches = 2,
-                                 .prefill_chunk = 100,
-                                 .max_context = 300,
-                                 .kv_blocks = 40,
-                                 .share = true}};
-    open_world(&w);
-    for (uint64_t unit = 0; unit < 8; unit++)
-        schedule_submit(w.s, prompt(unit, 1, 217, 217, 219));
-    while (w.finished < 8)
-        run_step(&w);
-    assert_int_equal(w.rows, 217 + 7 * (217 - 3 * KV_BLOCK) + 8);
-    assert_int_equal(schedule_usage(w.s).shared, 7 * 3 * KV_BLOCK);
-    close_world(&w);
+    static const size_t lengths[] = {217, 193};
+    for (int i = 0; i < 2; i++) {
+        struct world w = {.limits = {.slots = 8,
+                                     .micro_batches = 2,
+                                     .prefill_chunk = 100,
+                                     .max_context = 300,
+                                     .kv_blocks = 40,
+                                     .share = true}};
+        size_t n = lengths[i];
+        open_world(&w);
+        for (uint64_t unit = 0; unit < 8; unit++)
+            schedule_submit(w.s, prompt(unit, 1, n, n, n + 2));
+        while (w.finished < 8)
+            run_step(&w);
+        assert_int_equal(w.rows, n + 7 * (n - 3 * KV_BLOCK) + 8);
+        assert_int_equal(schedule_usage(w.s).shared, 7 * 3 * KV_BLOCK);
+        close_world(&w);
+    }
 }
 
 /* Its last token is computed, even where a prompt ends with a block that is there. */

@@ -1,0 +1,55 @@
+#!/bin/bash
+# Four cells of one attention and one FFN rank decode what one cell decodes, bit for bit, each with a
+# journal of its own; when one is killed, or asked to stop, the same command continues.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+settings=(prompts.count=21 sampling.samples=3 sampling.temperature=0.8 sampling.max_new_tokens=60
+    sampling.ignore_eos=true output.commit_seconds=0.05)
+
+decode one 2 "${settings[@]}" || fail "one cell"
+decode four 8 "${settings[@]}" layout.cells=4 || fail "four cells"
+same one four
+sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
+job=$work/colocated.yaml decode colocated 3 "${settings[@]}" layout.cells=3 || fail "three colocated cells"
+same one colocated
+
+# start NAME CELLS - in the background, until something is on disk.
+start() {
+    local bytes=0
+    tests/mpirun $((2 * $2)) "$tandem" run $job --set output.file="$work/$1.h5" --set layout.cells="$2" \
+        $(printf -- '--set %s ' "${settings[@]}") >"$work/$1.log" 2>&1 &
+    pid=$!
+    for ((try = 0; try < 600; try++)); do
+        bytes=$(cat "$work/$1.h5.partial"/* 2>/dev/null | wc -c)
+        grep -q 'completions to do' "$work/$1.log" && [ "$bytes" -gt 20000 ] && return
+        kill -0 $pid 2>/dev/null || return
+        sleep 0.05
+    done
+}
+
+# signal SIGNAL RANK - to one rank of the job that was started last.
+signal() {
+    for rank in $(pgrep -P $pid); do
+        grep -qz "^OMPI_COMM_WORLD_RANK=$2\$" /proc/$rank/environ 2>/dev/null && kill -"$1" $rank
+    done
+}
+
+start killed 4
+signal KILL 5
+wait $pid 2>/dev/null
+[ -f "$work/killed.h5" ] && fail "the job had ended before a rank of it was killed"
+[ "$(ls "$work/killed.h5.partial"/*.journal | wc -l)" = 4 ] || fail "there are not four journals"
+decode killed 8 "${settings[@]}" layout.cells=4 || fail "continued after a kill"
+same one killed
+grep -q ' 63 of 63 completions to do' "$work/killed.log" && fail "what the killed cells had done was lost"
+
+start stopped 4
+signal USR1 7
+wait $pid
+status=$?
+[ $status = 75 ] || fail "one rank of four cells was asked to stop: exit status $status, wanted 75"
+decode stopped 2 "${settings[@]}" || fail "four cells continued by one"
+same one stopped
+echo "cells change nothing"
