@@ -387,6 +387,7 @@ static int push_in_child(const uint64_t *units, size_t n)
         }
         output_push(o, &batch);
         output_drain(o, &e);
+        output_close(o);
         _exit(0);
     }
     int status;
