@@ -9,7 +9,7 @@ for group in "${@:-build}"; do
     case $group in
     build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev"
         packages+=" libyaml-dev libjansson-dev libpcre2-dev zlib1g-dev" ;;
-    test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2" ;;
+    test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2 procps iproute2" ;;
     slurm) packages+=" slurm-wlm munge" ;;
     *) echo "packages.sh: groups are build, test and slurm, not '$group'" >&2; exit 1 ;;
     esac
@@ -27,7 +27,7 @@ found() {
         pkg-config --exists hdf5-serial || pkg-config --exists hdf5 || command -v h5cc >/dev/null || ok=1
         pkg-config --exists yaml-0.1 jansson libpcre2-8 zlib || ok=1 ;;
     test)
-        pkg-config --exists cmocka && command -v g++ >/dev/null || ok=1
+        pkg-config --exists cmocka && command -v g++ >/dev/null && command -v pgrep >/dev/null || ok=1
         /usr/bin/python3 -c 'import h5py, numpy, jinja2' || python3 -c 'import h5py, numpy, jinja2' || ok=1 ;;
     slurm) command -v slurmctld >/dev/null && command -v slurmd >/dev/null &&
         command -v munged >/dev/null || ok=1 ;;
