@@ -28,7 +28,7 @@ static const struct {
     {"F16", 16, DTYPE_F16},      {"F64", 64, DTYPE_COUNT},    {"F8_E5M2", 8, DTYPE_COUNT},
     {"F8_E8M0", 8, DTYPE_COUNT}, {"F6_E2M3", 6, DTYPE_COUNT}, {"F6_E3M2", 6, DTYPE_COUNT},
     {"F4", 4, DTYPE_COUNT},      {"BOOL", 8, DTYPE_COUNT},    {"U8", 8, DTYPE_COUNT},
-    {"I8", 8, DTYPE_COUNT},      {"U16", 16, DTYPE_COUNT},    {"I16", 16, DTYPE_COUNT},
+    {"I8", 8, DTYPE_I8},         {"U16", 16, DTYPE_COUNT},    {"I16", 16, DTYPE_COUNT},
     {"U32", 32, DTYPE_COUNT},    {"I32", 32, DTYPE_COUNT},    {"U64", 64, DTYPE_COUNT},
     {"I64", 64, DTYPE_COUNT},    {"C64", 64, DTYPE_COUNT},
 };

@@ -78,27 +78,6 @@ static void close_inside(struct config *inner)
     config_close(inner);
 }
 
-void fields_quantization(struct model *m, struct config *c)
-{
-    static const char *const lists[] = {"ignored_layers", "modules_to_not_convert", NULL};
-    char inside[64];
-    struct config q;
-    if (!open_inside(&q, c, "quantization_config", inside))
-        return;
-    if (!json_object_get(q.fields, "quant_method") ||
-        !json_object_get(q.fields, "weight_block_size"))
-        config_wrong(c, "quantization_config",
-                     "lacks quant_method or weight_block_size: only \"fp8\" with blocks of "
-                     "[128,128] is supported");
-    config_must_be(&q, "quant_method", "\"fp8\"", "only \"fp8\" with blocks of 128x128");
-    config_must_be(&q, "fmt", "\"e4m3\" \"float8_e4m3fn\" null", "only \"e4m3\"");
-    config_must_be(&q, "weight_block_size", "[128,128]", "only blocks of [128,128]");
-    config_must_be(&q, "activation_scheme", "\"dynamic\"", "only \"dynamic\"");
-    config_ignore(&q, lists);
-    close_inside(&q);
-    m->fp8_blocks = true;
-}
-
 /* ---- rotary embedding ----------------------------------------------------------------------- */
 
 struct rope_spec fields_plain_rope(size_t dim, double theta)

@@ -23,8 +23,8 @@ void fields_sizes(struct model *m, struct config *c, double eps);
  * known. */
 void fields_tokens(struct model *m, struct config *c);
 
-/* quantization_config: FP8 with blocks of 128 x 128 or none. Which tensors are FP8 they say
- * themselves, so lists of modules left out are not needed. */
+/* quantization_config: FP8 with blocks of 128 x 128, AWQ, compressed-tensors, or none. Which tensors
+ * are quantized they say themselves, so lists of modules left out are not needed. */
 void fields_quantization(struct model *m, struct config *c);
 
 /* rope_theta, rope_scaling and rope_parameters, with plain rotation, llama3 or yarn. dim is what

@@ -28,10 +28,10 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
         kind = TENSOR_EMBED;
     for (int way = 0; family_name(m, kind, layer, expert, way, name, &f->half, &f->single) == 0;
          way++) {
-        f->tensor = checkpoint_find(c, name);
+        f->tensor = packed_find(c, name, &f->packed) ? f->packed.data : checkpoint_find(c, name);
         if (!f->tensor)
             continue;
-        f->scale = scale_of(c, f->tensor, scale);
+        f->scale = f->packed.kind ? NULL : scale_of(c, f->tensor, scale);
         return 0;
     }
     if (family_name(m, kind, layer, expert, 0, name, &f->half, &f->single) != 0)
@@ -47,6 +47,8 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
     if (tensors_find(m, c, kind, layer, expert, &f, name) != 0)
         die("%s: tensor %s is gone; it was there when the checkpoint was checked",
             checkpoint_directory(c), name);
+    if (f.packed.kind)
+        return packed_part(&f.packed);
     const struct tensor *t = f.tensor;
     struct weight_part p = {.codec = t->codec, .k = t->shape[t->dims - 1]};
     p.n = t->dims > 1 ? t->shape[t->dims - 2] : 1;
@@ -65,6 +67,32 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
         p.row0 = (size_t)f.half * p.n;
     }
     return p;
+}
+
+/* What tensors_granule() passes on. */
+struct granule {
+    const struct model *m;
+    const struct checkpoint *c;
+    size_t most;
+};
+
+static void widen(void *context, const struct member *member, size_t layer)
+{
+    struct granule *g = context;
+    enum model_tensor kind = member->tensor;
+    if (kind != TENSOR_DENSE_DOWN && kind != TENSOR_EXPERT_DOWN && kind != TENSOR_SHARED_DOWN)
+        return;
+    struct weight_part p = tensors_part(g->m, g->c, kind, layer, 0);
+    size_t one = p.codec->codes ? weight_granule(&p) : 1; /* FP8 may be cut anywhere */
+    g->most = one > g->most ? one : g->most;
+}
+
+size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep)
+{
+    struct granule g = {m, c, keep == WEIGHT_INT4 ? 32 : 1};
+    if (keep == WEIGHT_KEEP)
+        members_visit(m, widen, &g);
+    return g.most;
 }
 
 /* ---- checking ------------------------------------------------------------------------------- */
@@ -169,6 +197,24 @@ static void check_format(struct check *k, enum tensor_use purpose, const struct 
                 t->file);
 }
 
+/* Rows and columns are the last two of the shape wanted. */
+static void check_packed(struct check *k, enum tensor_use purpose, const struct packed *p, int half,
+                         int dims, const size_t *wanted)
+{
+    const struct tensor *parts[] = {p->data, p->scale, p->zero, p->shape};
+    struct err e = {""};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i])
+            use(k, parts[i]);
+    if (purpose != USE_LINEAR && purpose != USE_HEAD)
+        problem(k, "%s (%s) is packed; only projections can be", p->data->name, p->data->file);
+    else if (dims != 2 || half >= 0)
+        problem(k, "%s (%s) is packed, with several matrices in one tensor; wanted one for each",
+                p->data->name, p->data->file);
+    else if (packed_check(p, wanted[0], wanted[1], &e) != 0)
+        problem(k, "%.400s", e.text);
+}
+
 static void check_tensor(struct check *k, const struct member *member, size_t layer, size_t expert,
                          bool *single)
 {
@@ -186,6 +232,10 @@ static void check_tensor(struct check *k, const struct member *member, size_t la
         wanted[dims - 2] *= 2;
     if (status != 0) {
         problem(k, "%s %s is missing", name, shape_text(text, dims, wanted));
+        return;
+    }
+    if (f.packed.kind) {
+        check_packed(k, member->use, &f.packed, f.half, dims, wanted);
         return;
     }
     use(k, f.tensor);

@@ -9,10 +9,12 @@
 #include "kernels/ops.h"
 #include "model/block.h"
 #include "model/family.h"
+#include "model/packed.h"
 
 struct found {
     const struct tensor *tensor;
     const struct tensor *scale; /* its weight_scale_inv, or NULL */
+    struct packed packed;       /* kind not NONE: tensor is only one of several that make it */
     bool single;                /* one expert in a tensor; else all are in it, or it has none */
     int half;                   /* 0, 1: half of its rows; -1: all */
 };
@@ -26,5 +28,9 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
  * model_check(). */
 struct weight_part tensors_part(const struct model *m, const struct checkpoint *c,
                                 enum model_tensor kind, size_t layer, size_t expert);
+
+/* The multiple at which the columns of down-projections may be cut without cutting a group of packed
+ * weights, or of those that `keep` makes; 1: anywhere. Only after model_check(). */
+size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep);
 
 #endif

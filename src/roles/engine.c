@@ -144,15 +144,12 @@ static struct forward_parts forward_parts(struct engine *g)
 
 static struct weights_plan weights_plan(const struct engine *g)
 {
-    static const enum weight_keep keep[] = {[JOB_WEIGHTS_KEEP] = WEIGHT_KEEP,
-                                            [JOB_WEIGHTS_INT8] = WEIGHT_INT8,
-                                            [JOB_WEIGHTS_INT4] = WEIGHT_INT4};
     return (struct weights_plan){
         .backend = g->backend,
         .device = g->device,
         .model = &g->in->model,
         .checkpoint = g->in->checkpoint,
-        .keep = keep[g->in->job.precision.weights],
+        .keep = inputs_keep(&g->in->job),
         .context = g->in->max_context,
         .layout = &g->in->job.layout,
         .ffn_rank = g->place.index,

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "data/files.h"
+#include "model/tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,21 @@ static int stamp_weights(struct inputs *in, struct err *e)
     return 0;
 }
 
+enum weight_keep inputs_keep(const struct job *job)
+{
+    static const enum weight_keep keep[] = {[JOB_WEIGHTS_KEEP] = WEIGHT_KEEP,
+                                            [JOB_WEIGHTS_INT8] = WEIGHT_INT8,
+                                            [JOB_WEIGHTS_INT4] = WEIGHT_INT4};
+    return keep[job->precision.weights];
+}
+
 static int open_model(struct inputs *in, struct err *e)
 {
     if (model_read(&in->model, in->job.model, NULL, e) != 0 ||
         checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
         model_check(&in->model, in->checkpoint, e) != 0 || stamp_weights(in, e) != 0)
         return -1;
+    in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, inputs_keep(&in->job));
     size_t wanted = in->job.schedule.max_context;
     if (wanted > in->model.context)
         return err_set(e, "%s: schedule.max_context is %zu, but the model's context is %zu",

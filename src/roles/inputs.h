@@ -40,6 +40,9 @@ void inputs_close(struct inputs *in);
 /* -1: the output, or the trace, will have no directory where files can be made; for the writer. */
 int inputs_may_write(const struct job *job, struct err *e);
 
+/* How the job wants weights kept. */
+enum weight_keep inputs_keep(const struct job *job);
+
 /* All of it at once, with the fastest kernels of this host, where there are no other ranks. -1:
  * nothing is open. */
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,

@@ -134,6 +134,9 @@ void report_ranks(struct comm *c, const struct engine *g)
     print_table(stdout, c, lines);
     fflush(stdout);
     warn_about_cores(c, lines);
+    const char *repaired = checkpoint_note(g->in->checkpoint);
+    if (*repaired)
+        fprintf(stderr, "tandem: warning: %s: %s\n", g->in->job.model, repaired);
     warn_about_idle_cores(c, lines);
     if (g->backend->device->count == NULL)
         warn_about_divided_hosts(c, lines);

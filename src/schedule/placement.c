@@ -50,13 +50,14 @@ struct span placement_slice(size_t width, int parts, int part, size_t granule)
     return (struct span){first, last - first};
 }
 
-size_t placement_granule(size_t width, int parts)
+size_t placement_granule(size_t width, int parts, size_t least)
 {
     static const size_t granules[] = {128, 32};
+    least = least ? least : 1;
     for (size_t i = 0; i < sizeof granules / sizeof *granules; i++)
-        if (width / granules[i] >= (size_t)parts)
+        if (granules[i] % least == 0 && width / granules[i] >= (size_t)parts)
             return granules[i];
-    return 1;
+    return least;
 }
 
 struct span placement_experts(size_t experts, const struct layout *l, int ffn_rank)
@@ -71,7 +72,7 @@ struct span placement_expert_inter(size_t inter, const struct layout *l, int ffn
     if (l->colocated)
         return (struct span){0, inter};
     return placement_slice(inter, l->tensor, ffn_rank % l->tensor,
-                           placement_granule(inter, l->tensor));
+                           placement_granule(inter, l->tensor, l->granule));
 }
 
 struct span placement_shared_inter(size_t inter, const struct layout *l, int ffn_rank)
@@ -79,5 +80,5 @@ struct span placement_shared_inter(size_t inter, const struct layout *l, int ffn
     int parts = layout_ffn_ranks(l);
     if (l->colocated)
         return (struct span){0, inter};
-    return placement_slice(inter, parts, ffn_rank, placement_granule(inter, parts));
+    return placement_slice(inter, parts, ffn_rank, placement_granule(inter, parts, l->granule));
 }

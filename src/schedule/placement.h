@@ -22,6 +22,7 @@ struct layout {
     int expert;     /* FFN instances */
     int tensor;     /* ranks of an instance */
     bool colocated; /* every rank has both roles: attention ranks, each with a whole FFN */
+    size_t granule; /* groups of packed weights, which no slice cuts; 0: none */
 };
 
 /* A half-open range [first, first + count). */
@@ -61,8 +62,9 @@ const char *place_role(const struct place *p);
 struct span placement_slice(size_t width, int parts, int part, size_t granule);
 
 /* The multiple in which intermediate dimensions are cut: 128 when every part still gets some (the
- * block of FP8 scales), else 32, else 1. */
-size_t placement_granule(size_t width, int parts);
+ * block of FP8 scales), else 32, else 1; always a multiple of `least` (0: any), even if some parts
+ * then get nothing. */
+size_t placement_granule(size_t width, int parts, size_t least);
 
 /* The experts of instance p. */
 struct span placement_experts(size_t experts, const struct layout *l, int ffn_rank);

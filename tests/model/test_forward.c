@@ -101,7 +101,7 @@ static void open_device(struct rig *r, const struct precision *p, int threads)
 static void rig_open(struct rig *r, const struct backend *b, const char *directory,
                      const struct precision *p, int threads)
 {
-    static const struct layout layout = {1, 1, 1, true};
+    static const struct layout layout = {1, 1, 1, true, 0};
     struct err e;
     *r = (struct rig){.backend = b};
     if (model_read(&r->model, directory, NULL, &e) != 0 ||

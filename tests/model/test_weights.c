@@ -26,7 +26,7 @@ static struct model model;
 static struct checkpoint *checkpoint;
 static const struct backend *backend;
 static struct device *device;
-static const struct layout whole = {1, 1, 1, true};
+static const struct layout whole = {1, 1, 1, true, 0};
 
 static void set_up(enum dtype dtype)
 {
@@ -144,7 +144,7 @@ static void check_splits(enum dtype dtype)
     double *wanted = sum_of_shares(&whole, WEIGHT_KEEP);
     for (size_t i = 0; i < SPLITS; i++) {
         char what[64];
-        struct layout l = {1, splits[i][0], splits[i][1], false};
+        struct layout l = {1, splits[i][0], splits[i][1], false, 0};
         double *found = sum_of_shares(&l, WEIGHT_KEEP);
         snprintf(what, sizeof what, "%s, %d instances of %d", dtype_name(dtype), l.expert,
                  l.tensor);
@@ -301,7 +301,7 @@ static void check_bytes(enum dtype dtype, enum weight_keep keep)
     size_t all = 0;
     for (int rank = 0; rank < 6; rank++) {
         struct ffn_weights f;
-        struct layout l = {2, 2, 3, false};
+        struct layout l = {2, 2, 3, false, 0};
         memset(&counted, 0, sizeof counted);
         p = plan_of(&counting, &l, rank, keep);
         planned = ffn_weights_bytes(&p);

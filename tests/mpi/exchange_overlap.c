@@ -98,7 +98,7 @@ int main(int argc, char **argv)
         die("usage: exchange_overlap TRANSPORT ATTENTION EXPERT TENSOR MILLISECONDS");
     t.ops = exchange_find(argv[1]);
     t.work_seconds = atof(argv[5]) / 1e3;
-    struct layout layout = {atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), false};
+    struct layout layout = {atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), false, 0};
     const struct exchange_shape shape = {.micro_batches = MICRO_BATCHES,
                                          .layers = LAYERS,
                                          .routed = routed,

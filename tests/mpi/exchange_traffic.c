@@ -205,7 +205,7 @@ int main(int argc, char **argv)
         die("usage: exchange_traffic TRANSPORT ATTENTION EXPERT TENSOR f32|bf16|fp8");
     t.ops = find(argv[1]);
     struct layout layout = {atoi(argv[2]), atoi(argv[3]), atoi(argv[4]),
-                            strcmp(argv[1], "local") == 0};
+                            strcmp(argv[1], "local") == 0, 0};
     t.shape = (struct exchange_shape){
         .layers = LAYERS,
         .routed = routed,

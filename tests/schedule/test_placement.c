@@ -45,17 +45,21 @@ static void test_slices(void **state)
 static void test_granules(void **state)
 {
     (void)state;
-    assert_int_equal(placement_granule(5120, 8), 128);
-    assert_int_equal(placement_granule(5120, 40), 128);
-    assert_int_equal(placement_granule(5120, 41), 32);
-    assert_int_equal(placement_granule(128, 1), 128);
-    assert_int_equal(placement_granule(127, 1), 32);
-    assert_int_equal(placement_granule(96, 4), 1);
-    assert_int_equal(placement_granule(5, 9), 1);
+    assert_int_equal(placement_granule(5120, 8, 0), 128);
+    assert_int_equal(placement_granule(5120, 40, 0), 128);
+    assert_int_equal(placement_granule(5120, 41, 0), 32);
+    assert_int_equal(placement_granule(128, 1, 0), 128);
+    assert_int_equal(placement_granule(127, 1, 0), 32);
+    assert_int_equal(placement_granule(96, 4, 0), 1);
+    assert_int_equal(placement_granule(5, 9, 0), 1);
+    assert_int_equal(placement_granule(96, 4, 16), 16);
+    assert_int_equal(placement_granule(5120, 41, 128), 128);
+    assert_int_equal(placement_granule(5120, 2, 48), 48);
     for (size_t width = 1; width < 700; width++)
         for (int parts = 1; parts <= 40 && (size_t)parts <= width; parts++)
             for (int p = 0; p < parts; p++) {
-                struct span s = placement_slice(width, parts, p, placement_granule(width, parts));
+                struct span s =
+                    placement_slice(width, parts, p, placement_granule(width, parts, 0));
                 if (s.count == 0)
                     fail_msg("%zu in %d parts: part %d is empty", width, parts, p);
             }
@@ -64,7 +68,7 @@ static void test_granules(void **state)
 static void test_ranks(void **state)
 {
     (void)state;
-    const struct layout split = {3, 2, 4, false}, one = {5, 2, 4, true};
+    const struct layout split = {3, 2, 4, false, 0}, one = {5, 2, 4, true, 0};
     assert_int_equal(layout_ffn_ranks(&split), 8);
     assert_int_equal(layout_ranks(&split), 11);
     assert_int_equal(layout_ffn_ranks(&one), 1);
@@ -75,7 +79,7 @@ static void test_ranks(void **state)
 static void check_layout(int expert, int tensor, size_t experts, size_t inter)
 {
     static unsigned char routed[64][600], shared[600];
-    const struct layout l = {1, expert, tensor, false};
+    const struct layout l = {1, expert, tensor, false, 0};
     for (size_t e = 0; e < experts; e++)
         for (size_t i = 0; i < inter; i++)
             routed[e][i] = shared[i] = 0;
@@ -115,7 +119,7 @@ static void test_layouts(void **state)
 static void test_step3(void **state)
 {
     (void)state;
-    const struct layout l = {2, 2, 8, false};
+    const struct layout l = {2, 2, 8, false, 0};
     struct span e = placement_experts(48, &l, 11), c = placement_expert_inter(5120, &l, 11);
     struct span s = placement_shared_inter(18432, &l, 11);
     assert_int_equal(e.first, 24);
@@ -129,7 +133,7 @@ static void test_step3(void **state)
 static void test_colocated_holds_all(void **state)
 {
     (void)state;
-    const struct layout l = {4, 3, 2, true};
+    const struct layout l = {4, 3, 2, true, 0};
     struct span all[] = {placement_experts(48, &l, 0), placement_expert_inter(301, &l, 0),
                          placement_shared_inter(77, &l, 0)};
     const size_t wanted[] = {48, 301, 77};

@@ -78,7 +78,7 @@ static void test_rails(void **state)
     for (int attention = 1; attention <= 9; attention++)
         for (int expert = 1; expert <= 3; expert++)
             for (int tensor = 1; tensor <= 7; tensor++) {
-                struct layout l = {attention, expert, tensor, false};
+                struct layout l = {attention, expert, tensor, false, 0};
                 check_places(&l);
                 check_attention(&l);
                 check_ffn(&l);
@@ -90,7 +90,7 @@ static void test_rails(void **state)
 static void test_figure_7(void **state)
 {
     (void)state;
-    const struct layout l = {16, 2, 8, false};
+    const struct layout l = {16, 2, 8, false, 0};
     struct place p = place_of(&l, 11);
     assert_int_equal(rails_of(&p), 3);
     assert_int_equal(rails_ffn_rank(&l, 3, 0), 16 + 3);
@@ -101,7 +101,7 @@ static void test_figure_7(void **state)
 static void test_colocated(void **state)
 {
     (void)state;
-    const struct layout l = {3, 1, 1, true};
+    const struct layout l = {3, 1, 1, true, 0};
     struct place p = place_of(&l, 2);
     assert_true(p.attention && p.ffn);
     assert_int_equal(p.index, 2);
