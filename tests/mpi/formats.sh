@@ -1,0 +1,38 @@
+#!/bin/bash
+# Models in packed formats (GGUF, AWQ) decode to what their numbers decode to, in every layout: bit for bit
+# with f32 activations, because whoever decodes a format gets the very numbers.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+need "$tandem"
+"$PYTHON" -c 'import h5py, numpy' 2>/dev/null || skip "needs python3 with h5py and numpy"
+"$PYTHON" tests/mpi/make_formats.py "$work" || fail "make_formats.py"
+job=tests/mpi/job.yaml
+
+# answers NAME - tokens and logprobs alone: a GGUF model has a tokenizer and so text, the others have none.
+answers() {
+    completions "$1" | "$PYTHON" -c '
+import json, sys
+for line in sys.stdin:
+    one = json.loads(line)
+    print(one["prompt"], one["tokens"], one["logprobs"])'
+}
+
+# both NAME MODEL NUMBERS RANKS [KEY=VALUE]... - MODEL, and the safetensors of its numbers.
+both() {
+    local name=$1 model=$2 numbers=$3 ranks=$4
+    shift 4
+    set -- prompts.file="$work/prompts.h5" prompts.count=5 sampling.temperature=0 "$@"
+    decode "$name" "$ranks" model="$model" "$@" || fail "$name"
+    decode "$name-numbers" "$ranks" model="$numbers" "$@" || fail "$name-numbers"
+    [ "$(answers "$name" | wc -l)" = 5 ] || fail "$name has not 5 answers"
+    cmp <(answers "$name") <(answers "$name-numbers") || fail "$name differs from its numbers"
+}
+
+gguf=("$work/model.gguf" "$work/gguf")
+awq=("$work/awq" "$work/awq-numbers")
+both gguf "${gguf[@]}" 2
+both gguf-tensor "${gguf[@]}" 3 layout.ffn.tensor=2
+both awq "${awq[@]}" 3 layout.ffn.expert=2
+both gguf-int4 "${gguf[@]}" 2 precision.weights=int4 kernels=plain
+cmp <(answers gguf | sed 's/\].*/]/') <(answers gguf-tensor | sed 's/\].*/]/') || fail "layouts differ in tokens"
+echo "packed formats agree with their numbers"
