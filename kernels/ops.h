@@ -138,6 +138,16 @@ struct sample_params {
     float top_p;   /* keep the smallest set of most probable tokens with sum >= top_p; 1: all */
     int32_t top_k; /* keep the k most probable; 0: all */
     float uniform; /* in [0, 1): philox_uniform() of (seed, prompt, sample, position) */
+    float within;  /* keep the tokens whose logit is at least the largest one less this; 0: all. For
+                      min_p: -temperature x ln(min_p) */
+};
+
+/* A change of one logit; no two of a call are for the same row and token.
+ *   l += bias;  l = l > 0 ? l / repeat : l x repeat;  l -= less
+ * bias may be -INFINITY: the token cannot be drawn. */
+struct logit_edit {
+    int32_t row, token;
+    float bias, repeat, less;
 };
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -257,9 +267,18 @@ struct ops {
     void (*gather)(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,
                    int width, float *y);
 
+    /* Changes n logits of f32 [.][vocab] as struct logit_edit says; edits [n]. */
+    void (*edit)(struct device *d, struct stream *s, float *logits, int vocab,
+                 const struct logit_edit *edits, int n);
+
+    /* logits[rows[i]][t] = -INFINITY where bit t % 32 of bits[i][t / 32] is 0. rows [n], each at most
+     * once; bits u32 [n][ceil(vocab / 32)]. */
+    void (*mask)(struct device *d, struct stream *s, float *logits, int vocab, const int32_t *rows,
+                 const uint32_t *bits, int n);
+
     /* One token per row from logits f32 [n][V]. Order of candidates: larger logit first, equal
      * logits by lower token first. Greedy takes the first. Otherwise p = softmax(logits / T),
-     * top_k, then top_p on what is left renormalized; the first candidate whose running sum exceeds
+     * within, top_k, then top_p on what is left renormalized; the first candidate whose running sum exceeds
      * uniform x total. logprob: log softmax(logits)[token] at temperature 1, of the whole
      * vocabulary. A NaN among the logits, or an infinite largest one, gives token -1 and a NaN
      * logprob. params [n], tokens [n], logprobs [n]. */

@@ -99,6 +99,10 @@ void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *g
                 const float *bias, const void *x, int act, int n, int hidden, float *logits,
                 int32_t *ids, float *weights);
 
+/* edits: device array of struct logit_edit. */
+void cuda_edit(cudaStream_t stream, float *logits, int vocab, const void *edits, int n);
+void cuda_mask(cudaStream_t stream, float *logits, int vocab, const int32_t *rows,
+               const uint32_t *bits, int n);
 /* params: device array of struct sample_params. */
 void cuda_sample(cudaStream_t stream, const float *logits, int n, int vocab, const void *params,
                  int32_t *tokens, float *logprobs);

@@ -121,6 +121,22 @@ static void sum(struct device *d, struct stream *s, const void *const *parts, in
         cuda_sum(s->cuda, &all, n_parts, (int)dtype, n, width, out);
 }
 
+static void edit(struct device *d, struct stream *s, float *logits, int vocab,
+                 const struct logit_edit *edits, int n)
+{
+    (void)d;
+    if (n > 0)
+        cuda_edit(s->cuda, logits, vocab, edits, n);
+}
+
+static void mask(struct device *d, struct stream *s, float *logits, int vocab, const int32_t *rows,
+                 const uint32_t *bits, int n)
+{
+    (void)d;
+    if (n > 0)
+        cuda_mask(s->cuda, logits, vocab, rows, bits, n);
+}
+
 static void sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                    const struct sample_params *params, int32_t *tokens, float *logprobs)
 {
@@ -158,5 +174,7 @@ const struct ops cuda_ops = {
     .ffn = cuda_ffn_op,
     .sum = sum,
     .gather = gather,
+    .edit = edit,
+    .mask = mask,
     .sample = sample,
 };

@@ -18,7 +18,7 @@ typedef unsigned long long u64;
 struct sample_row { /* struct sample_params of ops.h */
     float temperature, top_p;
     int32_t top_k;
-    float uniform;
+    float uniform, within;
 };
 
 struct sample_space {
@@ -105,9 +105,29 @@ static __device__ u64 search(const sample_query &q, sample_space *s, bool by_cou
     return prefix;
 }
 
-static __device__ int draw(const sample_query &q, sample_space *s, const sample_row &p)
+/* How many logits are at most `within` below the largest. */
+static __device__ int count_within(const sample_query &q, sample_space *s, float within)
+{
+    if (threadIdx.x == 0)
+        s->count[0] = 0;
+    __syncthreads();
+    uint32_t mine = 0;
+    for (int i = (int)threadIdx.x; i < q.vocab; i += THREADS)
+        mine += q.logits[i] - q.most >= -within;
+    block_add(&s->count[0], mine);
+    __syncthreads();
+    int n = (int)s->count[0];
+    __syncthreads();
+    return n;
+}
+
+static __device__ int draw(const sample_query &q, sample_space *s, sample_row p)
 {
     u64 total, count, ignored;
+    if (p.within > 0.0f) { /* keeps the first candidates, as top_k does */
+        int near = count_within(q, s, p.within);
+        p.top_k = p.top_k > 0 && p.top_k < near ? p.top_k : near;
+    }
     u64 kept = p.top_k > 0 && p.top_k < q.vocab ? (u64)p.top_k : (u64)q.vocab;
     search(q, s, true, kept - 1, &total, &count);
     if (p.top_p < 1.0f) {

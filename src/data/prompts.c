@@ -269,6 +269,7 @@ void prompt_free(struct prompt *p)
 {
     free(p->text);
     free(p->tokens);
+    json_decref(p->overrides);
     *p = (struct prompt){0};
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +29,8 @@ struct prompt {
     int32_t *tokens;
     size_t n_tokens;
     int32_t max_new_tokens; /* 0: as in the job */
+    json_t *
+        overrides; /* an object: values of the row's own for keys of the sampling section, or NULL */
 };
 
 int prompts_open(struct prompts **out, const char *path, struct err *e);

@@ -31,6 +31,9 @@ enum job_weights { JOB_WEIGHTS_KEEP, JOB_WEIGHTS_INT8, JOB_WEIGHTS_INT4 };
 
 enum tri { TRI_AUTO, TRI_FALSE, TRI_TRUE };
 
+/* What of a prompt that does not fit the context is left out. */
+enum job_truncate { TRUNCATE_NO, TRUNCATE_LEFT, TRUNCATE_RIGHT };
+
 /* A stop token: by id, or by its text in the vocabulary (id is found when the tokenizer is open).
  */
 struct job_stop {
@@ -122,6 +125,14 @@ struct job {
             stop[JOB_MAX_STOPS]; /* sampling.stop: ids or texts; the model's eos always */
         int n_stop;
         bool ignore_eos; /* sampling.ignore_eos: default false; for measurements */
+        /* What the keys of the same names say; definitions are in roles/request.h. */
+        double min_p, repetition_penalty, presence_penalty, frequency_penalty;
+        int min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
+        bool include_stop;
+        int seed_from;                  /* 0: row, 1: prompt */
+        char *logit_bias, *ban, *allow; /* JSON, or NULL */
+        char *thinking_end;
+        enum job_truncate truncate_prompt;
     } sampling;
 
     char *trace; /* trace: Chrome/Perfetto timeline of every rank; NULL: none */

@@ -33,6 +33,10 @@ static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 
 static const struct choice weights[] = {
     {"keep", JOB_WEIGHTS_KEEP}, {"int8", JOB_WEIGHTS_INT8}, {"int4", JOB_WEIGHTS_INT4}, {NULL, 0}};
 
+static const struct choice seeds[] = {{"row", 0}, {"prompt", 1}, {NULL, 0}};
+static const struct choice truncations[] = {
+    {"no", TRUNCATE_NO}, {"left", TRUNCATE_LEFT}, {"right", TRUNCATE_RIGHT}, {NULL, 0}};
+
 enum { RANKS_MAX = 65536, ROWS_MAX = 1 << 20 };
 #define TOKENS_MAX 0x1p30
 #define BYTES_MAX  0x1p50
@@ -170,6 +174,36 @@ const struct key keys[] = {
      .example = "[]",
      .help = "tokens that end a completion, by id or text: [5, \"<|end|>\"]; the model's own end "
              "token always does"},
+    {"sampling", "min_p", KEY_REAL, IN(sampling.min_p), PRESET("0"), RANGE(0, 1),
+     .help = "draw from tokens that are at least so likely, relative to the likeliest"},
+    {"sampling", "min_tokens", KEY_INT, IN(sampling.min_tokens), PRESET("0"), RANGE(0, TOKENS_MAX),
+     .help = "nothing ends a completion before so many tokens"},
+    {"sampling", "include_stop", KEY_BOOL, IN(sampling.include_stop), PRESET("false"),
+     .choices = truths, .help = "true: the text that stopped a completion stays in `text`"},
+    {"sampling", "repetition_penalty", KEY_REAL, IN(sampling.repetition_penalty), PRESET("1"),
+     RANGE(0.01, 100), .help = "for tokens of prompt and completion; 1: none"},
+    {"sampling", "presence_penalty", KEY_REAL, IN(sampling.presence_penalty), PRESET("0"),
+     RANGE(-100, 100), .help = "for tokens that the completion has"},
+    {"sampling", "frequency_penalty", KEY_REAL, IN(sampling.frequency_penalty), PRESET("0"),
+     RANGE(-100, 100), .help = "for each time that the completion has the token"},
+    {"sampling", "logit_bias", KEY_JSON, IN(sampling.logit_bias), PRESET("none"), .word = "none",
+     .help = "added to the logits of tokens, by id or text: {5: 1.5, \" noun\": -2}"},
+    {"sampling", "ban", KEY_JSON, IN(sampling.ban), PRESET("none"), .word = "none", .max = 1,
+     .help = "tokens and texts that must not come: [5, \"as an AI\"]"},
+    {"sampling", "allow", KEY_JSON, IN(sampling.allow), PRESET("none"), .word = "none", .max = 1,
+     .help = "only these tokens may come, by id or text"},
+    {"sampling", "seed_from", KEY_CHOICE, IN(sampling.seed_from), PRESET("row"), .choices = seeds,
+     .help = "what chance depends on besides the seed: the row, or the prompt (equal prompts then "
+             "have equal completions)"},
+    {"sampling", "thinking_tokens", KEY_INT, IN(sampling.thinking_tokens), PRESET("none"),
+     RANGE(0, TOKENS_MAX), .word = "none", .word_value = -1,
+     .help = "after so many tokens without it, thinking_end is forced"},
+    {"sampling", "thinking_end", KEY_TEXT, IN(sampling.thinking_end), PRESET("</think>"),
+     .example = "\"</think>\"", .help = "what ends the reasoning of a model"},
+    {"sampling", "truncate_prompt", KEY_CHOICE, IN(sampling.truncate_prompt), PRESET("no"),
+     .choices = truncations,
+     .help = "a prompt that does not fit loses its left or right end, so that max_new_tokens can "
+             "follow; no: it is an error row"},
     {"sampling", "ignore_eos", KEY_BOOL, IN(sampling.ignore_eos), PRESET("false"),
      .choices = truths, .help = "true: nothing ends a completion early; for measurements"},
 
@@ -274,7 +308,7 @@ static void describe_wanted(const struct key *k, char *text, size_t size)
         add(text, size, "a number from %g to %g", k->min, k->max);
         break;
     case KEY_JSON:
-        add(text, size, "a mapping");
+        add(text, size, k->max > 0 ? "a list" : "a mapping");
         break;
     case KEY_STOPS:
         add(text, size, "a list of at most %d tokens, each its id (5) or its text (\"<|end|>\")",
@@ -415,7 +449,7 @@ static int read_json(const struct key *k, const struct node *value, char **membe
     *member = NULL;
     if (value->kind == NODE_SCALAR && value->plain && strcmp(value->text, k->word) == 0)
         return 0;
-    if (value->kind != NODE_MAPPING)
+    if (value->kind != (k->max > 0 ? NODE_SEQUENCE : NODE_MAPPING))
         return refuse(k, value, "", e);
     json_t *json = document_json(value, e);
     if (!json)

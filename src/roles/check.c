@@ -128,9 +128,15 @@ static void print_stops(const struct inputs *in, FILE *out)
 {
     const struct prompting *p = &in->prompting;
     fprintf(out, "ends at    ");
-    for (int i = 0; i < p->n_stop; i++)
+    int n_eos = in->job.sampling.ignore_eos ? 0 : p->n_stop, n_stop = in->job.sampling.n_stop;
+    for (int i = 0; i < n_eos; i++)
         print_token(p, p->stop[i], out);
-    if (p->n_stop == 0)
+    for (int i = 0; i < n_stop; i++)
+        if (in->job.sampling.stop[i].text)
+            fprintf(out, " \"%s\"", in->job.sampling.stop[i].text);
+        else
+            print_token(p, in->job.sampling.stop[i].id, out);
+    if (n_eos + n_stop == 0)
         fprintf(out, " nothing but max_new_tokens%s",
                 in->job.sampling.ignore_eos ? "" : ": the model names no end token");
     fputc('\n', out);

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/philox.h"
 #include "output/journal.h"
 
 #include <stdlib.h>
@@ -94,6 +93,9 @@ static void submit(struct decoder *d, const struct fed *fed)
     q->logprobs = mem_new(fed->limit - fed->n, sizeof *q->logprobs);
     q->n_prompt = q->n_tokens = fed->n;
     q->limit = fed->limit;
+    q->request = fed->request;
+    q->free_request = request_free;
+    d->changing += request_changes(q->request);
     q->admitted = clock_wall();
     if (fed->with)
         take_up(q, fed->with);
@@ -136,32 +138,35 @@ void decoder_save(struct decoder *d)
     schedule_visit(d->schedule, save, d);
 }
 
+void decoder_changes(const struct decoder *d, const struct micro_batch *batch,
+                     struct logit_changes *changes)
+{
+    changes->n_edits = changes->n_masks = 0;
+    for (int i = 0; d->changing && i < batch->n_sampled; i++) {
+        const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
+        request_change(q->request, q, i, changes);
+    }
+}
+
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,
                     struct sample_params *params)
 {
-    const struct job *job = d->job;
-    uint64_t samples = (uint64_t)job->sampling.samples;
     for (int i = 0; i < batch->n_sampled; i++) {
         const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
-        params[i] = (struct sample_params){
-            .temperature = (float)job->sampling.temperature,
-            .top_p = (float)job->sampling.top_p,
-            .top_k = job->sampling.top_k,
-            .uniform = philox_uniform(job->sampling.seed, prompt_of(d, q->unit),
-                                      (uint32_t)(q->unit % samples), (uint32_t)q->n_tokens),
-        };
+        params[i] = request_params(q->request, q);
     }
 }
 
 static void finish(struct decoder *d, int slot, enum finish how)
 {
     struct sequence *q = schedule_finish(d->schedule, slot);
-    size_t n = q->n_tokens - q->n_prompt, shown = how == FINISH_STOP ? n - 1 : n;
+    size_t n = q->n_tokens - q->n_prompt;
+    d->changing -= request_changes(q->request);
     struct completion c = {
         .unit = q->unit,
         .id = q->id,
         .finish = how,
-        .text = prompting_decode(d->prompting, q->tokens + q->n_prompt, shown),
+        .text = request_text(q->request, q, how == FINISH_STOP),
         .tokens = mem_new(n, sizeof(int32_t)),
         .logprobs = q->logprobs,
         .n_tokens = (uint32_t)n,
@@ -182,6 +187,7 @@ static void finish_broken(struct decoder *d, int slot)
 {
     struct sequence *q = schedule_finish(d->schedule, slot);
     struct err e;
+    d->changing -= request_changes(q->request);
     err_set(&e,
             "the model's logits for token %zu are not numbers (NaN); "
             "check the weights, or try precision.activations: f32",
@@ -205,7 +211,7 @@ void decoder_take(struct decoder *d, const struct micro_batch *batch, const int3
             q->first_token = clock_wall();
         q->logprobs[q->n_tokens - q->n_prompt] = logprobs[i];
         q->tokens[q->n_tokens++] = tokens[i];
-        if (prompting_is_stop(d->prompting, tokens[i]))
+        if (request_ends(q->request, q))
             finish(d, slot, FINISH_STOP);
         else if (q->n_tokens == q->limit)
             finish(d, slot, FINISH_LENGTH);

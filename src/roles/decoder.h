@@ -21,6 +21,7 @@ struct decoder {
     struct schedule *schedule;
     int rank;                     /* attention index, recorded in completions */
     struct bytes *finished;       /* a batch of records (output/journal.h): where completions go */
+    int changing;                 /* sequences whose logits may be changed */
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
 };
 
@@ -40,6 +41,10 @@ int decoder_feed(struct decoder *d);
 
 /* Files what the unfinished sequences have that no journal has. */
 void decoder_save(struct decoder *d);
+
+/* What must be done to the logits of the micro-batch's sampled rows; *changes is reused. */
+void decoder_changes(const struct decoder *d, const struct micro_batch *batch,
+                     struct logit_changes *changes);
 
 /* Sampling parameters of the micro-batch's sampled rows; params[batch->n_sampled]. */
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,

@@ -30,6 +30,8 @@ struct feeder {
     /* The thread's own: the last prompt, for its other samples. */
     uint64_t prompt; /* row; UINT64_MAX: none */
     struct fed fed;
+    json_t *overrides; /* of its row */
+    struct request_context requests;
 };
 
 /* ---- one prompt, in the thread -------------------------------------------------------------- */
@@ -39,6 +41,7 @@ static void fed_free(struct fed *fed)
     free(fed->id);
     free(fed->tokens);
     free(fed->error);
+    request_free(fed->request);
     *fed = (struct fed){0};
 }
 
@@ -83,17 +86,42 @@ static enum feeder_state read_row(struct feeder *f, size_t row, struct prompt *p
     }
 }
 
+/* A prompt that does not fit loses one end, when the job wants that, so that the completion fits. The
+ * bos token stays first. */
+static void truncate_prompt(const struct feeder *f, size_t wanted, struct fed *fed)
+{
+    size_t context = f->job.max_context, keep = context > wanted ? context - wanted : 1;
+    enum job_truncate how = f->job.job->sampling.truncate_prompt;
+    if (fed->n < context || how == TRUNCATE_NO)
+        return;
+    size_t head = how == TRUNCATE_LEFT && keep > 1 && fed->tokens[0] == f->job.prompting->bos;
+    if (how == TRUNCATE_LEFT)
+        memmove(fed->tokens + head, fed->tokens + fed->n - (keep - head),
+                (keep - head) * sizeof *fed->tokens);
+    fed->n = keep;
+}
+
 /* Most tokens the sequence may come to; -1 when not even one new token fits. */
 static int find_limit(const struct feeder *f, int32_t max_new_tokens, struct fed *fed,
                       struct err *e)
 {
-    size_t context = f->job.max_context, n = fed->n;
-    int wanted = max_new_tokens > 0 ? max_new_tokens : f->job.job->sampling.max_new_tokens;
+    size_t context = f->job.max_context, n;
+    size_t wanted =
+        (size_t)(max_new_tokens > 0 ? max_new_tokens : request_max_new_tokens(fed->request));
+    truncate_prompt(f, wanted, fed);
+    n = fed->n;
     if (n >= context)
         return err_set(e, "the prompt has %zu tokens, but at most %zu fit the context of %zu", n,
                        context - 1, context);
-    fed->limit = (size_t)wanted < context - n ? n + (size_t)wanted : context;
+    fed->limit = wanted < context - n ? n + wanted : context;
     return 0;
+}
+
+/* The request of a sample of the row. */
+static struct request *request_of(struct feeder *f, uint64_t row, uint64_t unit, struct err *e)
+{
+    uint64_t samples = (uint64_t)f->job.job->sampling.samples;
+    return request_new(&f->requests, f->overrides, row, (uint32_t)(unit % samples), e);
 }
 
 /* Fills f->fed. */
@@ -107,8 +135,12 @@ static enum feeder_state feed(struct feeder *f, uint64_t row, struct err *e)
     enum feeder_state state = read_row(f, (size_t)row, &prompt, &fed->id, &status, e);
     if (state != FEEDER_FINE)
         return state;
+    json_decref(f->overrides);
+    f->overrides = json_incref(prompt.overrides);
     if (status == 0)
         status = prompting_encode(f->job.prompting, &prompt, &fed->tokens, &fed->n, e);
+    if (status == 0)
+        status = (fed->request = request_of(f, row, 0, e)) ? 0 : -1;
     if (status == 0)
         status = find_limit(f, prompt.max_new_tokens, fed, e);
     prompt_free(&prompt);
@@ -121,8 +153,10 @@ static enum feeder_state feed(struct feeder *f, uint64_t row, struct err *e)
     return FEEDER_FINE;
 }
 
-static void copy_fed(struct fed *to, const struct fed *from)
+static void copy_fed(struct feeder *f, uint64_t row, struct fed *to)
 {
+    const struct fed *from = &f->fed;
+    struct err e;
     to->id = mem_string(from->id);
     to->error = from->error ? mem_string(from->error) : NULL;
     to->n = from->n;
@@ -131,6 +165,7 @@ static void copy_fed(struct fed *to, const struct fed *from)
         return;
     to->tokens = mem_new(from->n, sizeof *to->tokens);
     memcpy(to->tokens, from->tokens, from->n * sizeof *to->tokens);
+    to->request = request_of(f, row, to->unit, &e); /* it was read before */
 }
 
 static uint64_t row_of(const struct feeder *f, uint64_t unit)
@@ -154,7 +189,7 @@ static void *run(void *context)
         uint64_t row = row_of(f, entry->fed.unit);
         enum feeder_state state = row == f->prompt ? FEEDER_FINE : feed(f, row, &e);
         if (state == FEEDER_FINE)
-            copy_fed(&entry->fed, &f->fed);
+            copy_fed(f, row, &entry->fed);
         pthread_mutex_lock(&f->lock);
         if (state != FEEDER_FINE) {
             f->error = e;
@@ -179,6 +214,7 @@ struct feeder *feeder_open(const struct feeder_job *job)
     pthread_condattr_t attributes;
     sigset_t all, before;
     f->job = *job;
+    f->requests = prompting_requests(job->prompting);
     f->prompt = UINT64_MAX;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->work, NULL);
@@ -214,6 +250,7 @@ void feeder_close(struct feeder *f)
         free(entry);
     }
     fed_free(&f->fed);
+    json_decref(f->overrides);
     pthread_cond_destroy(&f->done);
     pthread_cond_destroy(&f->work);
     pthread_mutex_destroy(&f->lock);

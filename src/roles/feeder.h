@@ -34,11 +34,12 @@ struct feeder_job {
 struct fed {
     uint64_t unit;
     char *id;
-    int32_t *tokens;  /* [n]; NULL: an error row */
-    size_t n;         /* also of a prompt with too many of them */
-    size_t limit;     /* most tokens the sequence may come to */
-    char *error;      /* NULL: none */
-    const void *with; /* what was put in with it */
+    int32_t *tokens;         /* [n]; NULL: an error row */
+    size_t n;                /* also of a prompt with too many of them */
+    size_t limit;            /* most tokens the sequence may come to */
+    struct request *request; /* NULL with an error */
+    char *error;             /* NULL: none */
+    const void *with;        /* what was put in with it */
 };
 
 /* What has become of the file. */

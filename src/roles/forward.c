@@ -10,6 +10,14 @@
  * device looks at its own count of tokens, but splits a longer context into more parts. */
 #define CONTEXT_STEP 1024
 
+/* Changes of logits (roles/request.h): arrays that grow when a step needs more. */
+struct changes {
+    struct logit_edit *edits;
+    int32_t *rows;
+    uint32_t *bits;
+    int n_edits, room_edits, n_masks, room_masks;
+};
+
 /* What a micro-batch keeps between its layers. Integer arrays of the batch stand in one block, so
  * that a step uploads it in one copy. */
 struct lane {
@@ -23,6 +31,7 @@ struct lane {
     int32_t *tokens;
     float *logprobs;
     const void *const *partials; /* of the layer before, NULL: none yet */
+    struct changes changes;      /* pinned */
 };
 
 struct forward {
@@ -35,6 +44,7 @@ struct forward {
     struct sample_params *params;
     int32_t *token;
     float *logprob;
+    struct changes changes; /* on the device, of one micro-batch after the other */
     /* FFN: the rows in act, when the wire has another format. */
     void *decoded;
     struct wire in[MICRO_BATCHES_MAX];
@@ -134,6 +144,17 @@ struct forward *forward_open(const struct forward_parts *parts)
     return f;
 }
 
+static void drop_changes(const struct forward_parts *p, struct changes *c, bool host)
+{
+    const struct device_ops *dev = p->backend->device;
+    void *all[] = {c->edits, c->rows, c->bits};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] && host)
+            dev->release_host(p->device, all[i]);
+        else if (all[i])
+            dev->release(p->device, all[i]);
+}
+
 void forward_close(struct forward *f)
 {
     if (!f)
@@ -146,7 +167,9 @@ void forward_close(struct forward *f)
     for (int i = 0; i < BLOCK_BUFFERS; i++)
         if (f->buffer[i])
             dev->release(f->p.device, f->buffer[i]);
+    drop_changes(&f->p, &f->changes, false);
     for (int m = 0; f->p.attention && m < f->p.shape->micro_batches; m++) {
+        drop_changes(&f->p, &f->lane[m].changes, true);
         dev->release(f->p.device, f->lane[m].x);
         dev->release(f->p.device, f->lane[m].device);
         void *pinned[] = {f->lane[m].host, f->lane[m].params, f->lane[m].tokens,
@@ -179,6 +202,47 @@ uint64_t forward_shape(const struct forward *f, const struct micro_batch *b)
     return b->rows == 0 ? 0 : hash_bytes(HASH_START, shape, sizeof shape);
 }
 
+/* Room for so many; what was there is not kept. Nothing of the step is enqueued yet. */
+static void make_room(const struct forward_parts *p, struct changes *c, int edits, int masks,
+                      bool host)
+{
+    const struct device_ops *dev = p->backend->device;
+    void *(*get)(struct device *, size_t) = host ? dev->alloc_host : dev->alloc;
+    void (*drop)(struct device *, void *) = host ? dev->release_host : dev->release;
+    size_t words = (p->model->vocab + 31) / 32;
+    if (edits > c->room_edits) {
+        if (c->edits)
+            drop(p->device, c->edits);
+        c->room_edits = 2 * edits;
+        c->edits = get(p->device, (size_t)c->room_edits * sizeof *c->edits);
+    }
+    if (masks > c->room_masks) {
+        if (c->rows) {
+            drop(p->device, c->rows);
+            drop(p->device, c->bits);
+        }
+        c->room_masks = 2 * masks;
+        c->rows = get(p->device, (size_t)c->room_masks * sizeof *c->rows);
+        c->bits = get(p->device, (size_t)c->room_masks * words * sizeof *c->bits);
+    }
+}
+
+void forward_change(struct forward *f, int m, const struct logit_changes *changes)
+{
+    struct changes *c = &f->lane[m].changes;
+    int edits = changes->n_edits, masks = changes->n_masks;
+    make_room(&f->p, c, edits, masks, true);
+    make_room(&f->p, &f->changes, edits, masks, false);
+    if (edits)
+        memcpy(c->edits, changes->edits, (size_t)edits * sizeof *c->edits);
+    if (masks) {
+        memcpy(c->rows, changes->rows, (size_t)masks * sizeof *c->rows);
+        memcpy(c->bits, changes->bits, (size_t)masks * changes->words * sizeof *c->bits);
+    }
+    c->n_edits = edits;
+    c->n_masks = masks;
+}
+
 void forward_plan(struct forward *f, int m, const struct micro_batch *b,
                   const struct sample_params *params)
 {
@@ -188,6 +252,7 @@ void forward_plan(struct forward *f, int m, const struct micro_batch *b,
     int stride = schedule_blocks_stride(p->limits);
     lane->rows = b->rows;
     lane->n_sampled = b->n_sampled;
+    lane->changes.n_edits = lane->changes.n_masks = 0;
     if (b->rows == 0)
         return;
     memcpy(lane->params, params, (size_t)b->n_sampled * sizeof *params);
@@ -292,6 +357,24 @@ void forward_dispatch(struct forward *f, int m, int layer)
         f->p.exchange_ops->dispatch(f->p.exchange, layer, m);
 }
 
+static void change_logits(struct forward *f, const struct lane *lane)
+{
+    const struct forward_parts *p = &f->p;
+    const struct device_ops *dev = p->backend->device;
+    const struct changes *host = &lane->changes, *c = &f->changes;
+    int vocab = (int)p->model->vocab, edits = host->n_edits, masks = host->n_masks;
+    size_t words = (p->model->vocab + 31) / 32;
+    if (edits > 0) {
+        dev->upload(p->device, p->stream, c->edits, host->edits, (size_t)edits * sizeof *c->edits);
+        p->backend->ops->edit(p->device, p->stream, f->logits, vocab, c->edits, edits);
+    }
+    if (masks > 0) {
+        dev->upload(p->device, p->stream, c->rows, host->rows, (size_t)masks * sizeof *c->rows);
+        dev->upload(p->device, p->stream, c->bits, host->bits, (size_t)masks * words * 4);
+        p->backend->ops->mask(p->device, p->stream, f->logits, vocab, c->rows, c->bits, masks);
+    }
+}
+
 void forward_sample(struct forward *f, int m, float *logits)
 {
     struct lane *lane = &f->lane[m];
@@ -307,6 +390,7 @@ void forward_sample(struct forward *f, int m, float *logits)
     op->residual_norm(p->device, p->stream, f->picked, NULL, 0, DTYPE_F32,
                       p->attention->once.final_norm, p->model->norm_eps, n, hidden, f->h);
     op->linear(p->device, p->stream, p->attention->once.lm_head, f->h, n, f->logits, DTYPE_F32);
+    change_logits(f, lane);
     dev->upload(p->device, p->stream, f->params, lane->params, count * sizeof *lane->params);
     op->sample(p->device, p->stream, f->logits, n, vocab, f->params, f->token, f->logprob);
     dev->download(p->device, p->stream, lane->tokens, f->token, count * sizeof *lane->tokens);

@@ -13,6 +13,7 @@
 #include "exchange/exchange.h"
 #include "kernels/ops.h"
 #include "model/caches.h"
+#include "roles/request.h"
 #include "model/weights.h"
 #include "schedule/schedule.h"
 
@@ -47,6 +48,10 @@ size_t forward_bytes(const struct forward_parts *parts);
  * where the device will fetch them. The stream has passed the step before. */
 void forward_plan(struct forward *f, int m, const struct micro_batch *batch,
                   const struct sample_params *params);
+
+/* Attention, after forward_plan(): what is done to the micro-batch's logits before they are sampled;
+ * without it nothing is. A step with changes is not like any other: its shape must say so. */
+void forward_change(struct forward *f, int m, const struct logit_changes *changes);
 
 /* Attention: a number that is equal for two plans of this rank when the functions below enqueue the
  * same for them, the same operations on the same addresses. Same rank, any micro-batch. */

@@ -190,7 +190,7 @@ static void add_prompting(struct identity *id, const struct inputs *in)
     add_hash(id, "tokenizer", p->tokenizer ? tokenizer_hash(p->tokenizer) : 0);
     add_hash(id, "chat template", p->conversation.hash);
     add_number(id, "bos", p->bos);
-    char stops[12 * (JOB_MAX_STOPS + 2 * MODEL_MAX_EOS)] = "";
+    char stops[12 * (2 * MODEL_MAX_EOS)] = "";
     for (int i = 0; i < p->n_stop; i++) {
         size_t used = strlen(stops);
         snprintf(stops + used, sizeof stops - used, "%s%d", used ? "," : "", p->stop[i]);

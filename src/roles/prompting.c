@@ -6,30 +6,27 @@
 #include "text/tokenizer_config.h"
 #include "base/utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static int add_stop(struct prompting *p, const struct job_stop *stop, struct err *e)
+static json_t *stops_json(const struct job *job)
 {
-    int32_t id = stop->id;
-    if (stop->text) {
-        if (!p->tokenizer)
-            return err_set(e,
-                           "sampling.stop: '%s' is text, but there is no tokenizer; give token ids",
-                           stop->text);
-        id = tokenizer_id(p->tokenizer, stop->text);
-        if (id < 0)
-            return err_set(e,
-                           "sampling.stop: '%s' is not one token of the vocabulary; "
-                           "give a single token or its id",
-                           stop->text);
+    json_t *list = json_array();
+    for (int i = 0; i < job->sampling.n_stop; i++) {
+        const struct job_stop *stop = &job->sampling.stop[i];
+        json_array_append_new(list, stop->text ? json_string(stop->text) : json_integer(stop->id));
     }
-    if (id < 0 || id >= p->vocab)
-        return err_set(e, "sampling.stop: token %d is not in the vocabulary of %d tokens", id,
-                       p->vocab);
-    p->stop[p->n_stop++] = id;
-    return 0;
+    return list;
+}
+
+static bool is_known(const struct prompting *p, int32_t token)
+{
+    for (int i = 0; i < p->n_stop; i++)
+        if (p->stop[i] == token)
+            return true;
+    return false;
 }
 
 /* The end tokens of both files: publishers keep some in one and some in the other. */
@@ -43,19 +40,60 @@ static int find_eos(struct prompting *p, const struct job *job, const struct mod
     for (int i = 0; i < model->n_eos; i++)
         p->stop[p->n_stop++] = model->eos[i];
     for (int i = 0; i < n; i++)
-        if (!prompting_is_stop(p, more[i]))
+        if (!is_known(p, more[i]))
             p->stop[p->n_stop++] = more[i];
     return 0;
 }
 
-static int find_stops(struct prompting *p, const struct job *job, const struct model *model,
-                      struct err *e)
+static json_t *parsed(const char *text)
 {
-    if (!job->sampling.ignore_eos && find_eos(p, job, model, e) != 0)
+    return text ? json_loads(text, 0, NULL) : json_null();
+}
+
+/* The sampling section by the names of its keys, as rows override it. */
+static json_t *sampling_json(const struct job *job)
+{
+    char seed[32];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->sampling.seed);
+    json_t *out = json_pack(
+        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s}",
+        "temperature", job->sampling.temperature, "top_k", job->sampling.top_k, "top_p",
+        job->sampling.top_p, "min_p", job->sampling.min_p, "seed", seed, "seed_from",
+        job->sampling.seed_from ? "prompt" : "row", "max_new_tokens", job->sampling.max_new_tokens,
+        "min_tokens", job->sampling.min_tokens, "repetition_penalty",
+        job->sampling.repetition_penalty, "presence_penalty", job->sampling.presence_penalty,
+        "frequency_penalty", job->sampling.frequency_penalty, "ignore_eos",
+        job->sampling.ignore_eos, "include_stop", job->sampling.include_stop, "thinking_tokens",
+        job->sampling.thinking_tokens, "thinking_end", job->sampling.thinking_end);
+    json_object_set_new(out, "stop", stops_json(job));
+    json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
+    json_object_set_new(out, "ban", parsed(job->sampling.ban));
+    json_object_set_new(out, "allow", parsed(job->sampling.allow));
+    return out;
+}
+
+struct request_context prompting_requests(const struct prompting *p)
+{
+    return (struct request_context){.tokenizer = p->tokenizer,
+                                    .defaults = p->sampling,
+                                    .eos = p->stop,
+                                    .n_eos = p->n_stop,
+                                    .vocab = p->vocab,
+                                    .special = p->special};
+}
+
+/* The job's own values are right before anything is decoded. */
+static int find_sampling(struct prompting *p, const struct job *job, const struct model *model,
+                         struct err *e)
+{
+    if (find_eos(p, job, model, e) != 0)
         return -1;
-    for (int i = 0; i < job->sampling.n_stop; i++)
-        if (add_stop(p, &job->sampling.stop[i], e) != 0)
-            return -1;
+    p->sampling = sampling_json(job);
+    struct request_context context = prompting_requests(p);
+    struct request *r = request_new(&context, NULL, 0, 0, e);
+    if (!r)
+        return err_prefix(e, "%s: sampling", job->path);
+    request_free(r);
     return 0;
 }
 
@@ -131,7 +169,7 @@ static int open_parts(struct prompting *p, const struct job *job, const struct m
         return -1;
     p->control = job->prompts.special == TRI_AUTO ? !messages : job->prompts.special == TRI_TRUE;
     p->special = job->output.special_tokens;
-    return find_stops(p, job, model, e);
+    return find_sampling(p, job, model, e);
 }
 
 int prompting_open(struct prompting *p, const struct job *job, const struct model *model,
@@ -154,6 +192,7 @@ void prompting_close(struct prompting *p)
     tokenizer_close(p->tokenizer);
     template_free(p->template);
     conversation_close(&p->conversation);
+    json_decref(p->sampling);
     *p = (struct prompting){0};
 }
 
@@ -252,12 +291,4 @@ char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t 
     free(raw);
     text = without_nul(text, bytes);
     return text;
-}
-
-bool prompting_is_stop(const struct prompting *p, int32_t token)
-{
-    for (int i = 0; i < p->n_stop; i++)
-        if (p->stop[i] == token)
-            return true;
-    return false;
 }

@@ -11,6 +11,7 @@
 #include "job/job.h"
 #include "model/model.h"
 #include "roles/conversation.h"
+#include "roles/request.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -22,8 +23,9 @@ struct prompting {
     bool special;                     /* special tokens stay in the text of a completion */
     int32_t bos;                      /* put first; -1: none */
     int32_t vocab;
-    int32_t stop[JOB_MAX_STOPS + 2 * MODEL_MAX_EOS]; /* tokens that end a completion */
+    int32_t stop[2 * MODEL_MAX_EOS]; /* tokens of the model that end a completion */
     int n_stop;
+    json_t *sampling; /* the job's sampling section, for requests */
 };
 
 /* prompts: their kind is asked. Token ids need no tokenizer (one is used for the completions' text
@@ -41,6 +43,7 @@ int prompting_encode(const struct prompting *p, const struct prompt *prompt, int
  * without a tokenizer. */
 char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n);
 
-bool prompting_is_stop(const struct prompting *p, int32_t token);
+/* What requests of this job share; points into p. */
+struct request_context prompting_requests(const struct prompting *p);
 
 #endif

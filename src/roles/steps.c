@@ -99,6 +99,8 @@ static void agree_on_step(struct steps *s)
             mine.rows[m] = s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, forward_shape(s->engine->forward, &s->plan[m]));
         }
+        if (s->decoder->changing > 0) /* changes of logits differ in every step */
+            mine.shape = hash_u64(mine.shape, (uint64_t)s->step + 1);
         struct schedule_room room = schedule_room(s->decoder->schedule, coming);
         mine.room = room.now;
         mine.ahead = room.ahead;
@@ -318,6 +320,8 @@ static void decode(struct steps *s, const int *rows)
     for (int m = 0; s->decoder && m < micro_batches; m++) {
         decoder_params(s->decoder, &s->plan[m], s->params);
         forward_plan(g->forward, m, &s->plan[m], s->params);
+        decoder_changes(s->decoder, &s->plan[m], &s->changes);
+        forward_change(g->forward, m, &s->changes);
     }
     if (replay_begin(s->replay, launch_key(s))) {
         enqueue_step(s);
@@ -467,5 +471,6 @@ enum exit_status steps_run(struct steps *s)
     free(s->all);
     free(s->key);
     free(s->params);
+    logit_changes_free(&s->changes);
     return status;
 }

@@ -46,6 +46,7 @@ struct steps {
     const struct micro_batch *plan;
     struct launches *key;         /* [world] of this step */
     struct sample_params *params; /* of one micro-batch */
+    struct logit_changes changes; /* likewise */
     struct admission *admission;
     int *room;          /* [attention ranks] */
     uint64_t *unit;     /* [attention ranks x slots] units under way to an owner, */

@@ -87,6 +87,8 @@ void sequence_free(struct sequence *q)
     free(q->tokens);
     free(q->logprobs);
     free(q->blocks);
+    if (q->free_request)
+        q->free_request(q->request);
     free(q);
 }
 

@@ -24,9 +24,11 @@ struct sequence {
     size_t had; /* tokens that were in the cache when it was put back */
     /* Seconds since the epoch. */
     double admitted, first_token;
-    struct sequence *next; /* in the queue */
-    size_t saved;          /* completion tokens that the journal has */
-    char *id;              /* the prompt's, malloc'd; freed with the sequence */
+    struct sequence *next;               /* in the queue */
+    size_t saved;                        /* completion tokens that the journal has */
+    char *id;                            /* the prompt's, malloc'd; freed with the sequence */
+    struct request *request;             /* how it is drawn (roles/request.h), not looked at here */
+    void (*free_request)(void *request); /* called when the sequence is freed; NULL: nothing is */
 };
 
 /* NULL is nothing. */

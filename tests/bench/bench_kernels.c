@@ -471,7 +471,7 @@ static void bench_rows(struct world *w)
     r.logprobs = mem_new(ROWS, sizeof *r.logprobs);
     r.params = mem_new(ROWS, sizeof *r.params);
     for (size_t i = 0; i < ROWS; i++)
-        r.params[i] = (struct sample_params){0.8f, 0.95f, 50, (draw(w) + 1) / 2};
+        r.params[i] = (struct sample_params){0.8f, 0.95f, 50, (draw(w) + 1) / 2, 0};
     struct bench_task tasks[] = {
         {"sample", "f32", "128815, k 50, p 0.95", ROWS, 4.0 * ROWS * VOCAB, 0, run_sample, &r, NULL,
          0},

@@ -300,7 +300,7 @@ static void sampling(struct bench *b)
     struct sample_params params[ROWS];
     struct work w = {.n = ROWS, .f = put(b, (size_t)ROWS * VOCAB * 4)};
     for (int i = 0; i < ROWS; i++)
-        params[i] = (struct sample_params){1.0f, 0.95f, 50, 0.5f};
+        params[i] = (struct sample_params){1.0f, 0.95f, 50, 0.5f, 0};
     w.params = b->dev->alloc(b->d, sizeof params);
     b->dev->upload(b->d, b->s, w.params, params, sizeof params);
     b->dev->stream_sync(b->d, b->s);

@@ -89,7 +89,7 @@ int case_greedy(const struct backend *b)
             for (size_t row = 0; row < n; row++) {
                 float *l = logits + row * width;
                 size_t first = (row * 37 + 11) % width, second = first + (width - first) / 2;
-                params[row] = (struct sample_params){0, 0.5f, 1, 0.999f}; /* not looked at */
+                params[row] = (struct sample_params){0, 0.5f, 1, 0.999f, 0}; /* not looked at */
                 l[first] = l[second] = l[width - 1] = 30;
                 want[row] = (int32_t)first;
                 if (row % 4 == 1 && first > 0)
@@ -130,7 +130,7 @@ static int in_order(const void *a, const void *b)
     return x->token < y->token ? -1 : 1;
 }
 
-/* The candidates that top_k and top_p leave, p summing to 1. Returns how many; -1 when the last one
+/* The candidates that min_p, top_k and top_p leave, p summing to 1. Returns how many; -1 when the last one
  * is a matter of rounding. */
 static int reference_candidates(const struct sample_params *p, const float *logits, int vocab,
                                 struct candidate *c)
@@ -140,6 +140,19 @@ static int reference_candidates(const struct sample_params *p, const float *logi
         c[t] = (struct candidate){0, logits[t], t};
     qsort(c, (size_t)vocab, sizeof *c, in_order);
     int kept = p->top_k > 0 && p->top_k < vocab ? p->top_k : vocab;
+    if (p->within > 0) { /* min_p: p >= min_p x the largest p */
+        double least = exp(-(double)p->within / (double)p->temperature);
+        int near = 0;
+        for (; near < vocab; near++) {
+            double share =
+                exp(((double)c[near].logit - (double)c[0].logit) / (double)p->temperature);
+            if (fabs(share - least) < 1e-5 * least)
+                return -1;
+            if (share < least)
+                break;
+        }
+        kept = near < kept ? near : kept;
+    }
     for (int i = 0; i < kept; i++)
         total += c[i].p = exp(((double)c[i].logit - (double)c[0].logit) / (double)p->temperature);
     if (p->top_p < 1) {
@@ -180,10 +193,12 @@ static void check_draw(struct rig *r, const struct sample_params *p, const float
 }
 
 static const struct sample_params settings[] = {
-    {1, 1, 0, 0},          {0.7f, 1, 0, 0},    {1, 1, 5, 0},     {1, 0.9f, 0, 0},
-    {0.6f, 0.95f, 20, 0},  {1.5f, 0.3f, 3, 0}, {1, 1e-9f, 0, 0}, {1, 1, 1, 0},
-    {1, 1, 1 << 20, 0},    {1e-4f, 1, 0, 0},   {100, 1, 0, 0},   {1, 0.999999f, 0, 0},
-    {2, 0.5f, 1 << 30, 0},
+    {1, 1, 0, 0, 0},          {0.7f, 1, 0, 0, 0},       {1, 1, 5, 0, 0},
+    {1, 0.9f, 0, 0, 0},       {0.6f, 0.95f, 20, 0, 0},  {1.5f, 0.3f, 3, 0, 0},
+    {1, 1e-9f, 0, 0, 0},      {1, 1, 1, 0, 0},          {1, 1, 1 << 20, 0, 0},
+    {1e-4f, 1, 0, 0, 0},      {100, 1, 0, 0, 0},        {1, 0.999999f, 0, 0, 0},
+    {2, 0.5f, 1 << 30, 0, 0}, {1, 1, 0, 0, 2.9957323f}, {0.7f, 0.9f, 0, 0, 1.5f},
+    {1, 1, 5, 0, 0.3f},       {1, 0.7f, 40, 0, 100},
 };
 
 static struct sample_params *random_params(struct rig *r, size_t n)
@@ -252,7 +267,7 @@ int case_sample_ties(const struct backend *b)
             logits[i] = -3.25f;
         for (int i = 0; i < 64; i++)
             params[i] =
-                (struct sample_params){0.5f, cuts[c].top_p, cuts[c].top_k, (float)i / 64.0f};
+                (struct sample_params){0.5f, cuts[c].top_p, cuts[c].top_k, (float)i / 64.0f, 0};
         logits[5 * 64 + 40] = NAN;
         struct sample_inputs in = {64, logits, params};
         const struct drawn *got = draw_all(&r, &in, 64);

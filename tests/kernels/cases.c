@@ -17,6 +17,7 @@ const struct kernel_case kernel_cases[] = {
     {"ffn_large", case_ffn_large},
     {"ffn_order", case_ffn_order},
     {"greedy", case_greedy},
+    {"edit", case_edit},
     {"sample", case_sample},
     {"sample_large", case_sample_large},
     {"sample_ties", case_sample_ties},

@@ -89,8 +89,8 @@ static void open_rig(struct rig *r)
 {
     struct err e;
     *r = (struct rig){.prompting = {.bos = -1, .vocab = 1000}};
+    r->prompting.sampling = json_pack("{s:i}", "max_new_tokens", 4);
     r->job.sampling.samples = SAMPLES;
-    r->job.sampling.max_new_tokens = 4;
     assert_int_equal(stamps_add(&r->file, path, &e), 0);
     assert_int_equal(prompts_open(&r->prompts, path, &e), 0);
     prompts_limit(r->prompts, CONTEXT, CONTEXT);
@@ -107,6 +107,7 @@ static void close_rig(struct rig *r)
     feeder_close(r->feeder);
     prompts_close(r->prompts);
     stamps_free(&r->file);
+    json_decref(r->prompting.sampling);
 }
 
 static void expect_unit(const struct fed *fed, uint64_t unit)
@@ -133,6 +134,7 @@ static void fed_free(struct fed *fed)
     free(fed->id);
     free(fed->tokens);
     free(fed->error);
+    request_free(fed->request);
 }
 
 /* Takes n units from `first` on, waiting; false: nothing comes any more. */

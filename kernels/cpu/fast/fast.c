@@ -88,5 +88,7 @@ const struct ops fast_ops = {
     .ffn = fast_ffn,
     .sum = fast_sum,
     .gather = gather,
+    .edit = plain_edit,
+    .mask = plain_mask,
     .sample = fast_sample,
 };

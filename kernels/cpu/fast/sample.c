@@ -6,6 +6,7 @@
  */
 #include "kernels/cpu/fast/fast.h"
 #include "kernels/cpu/lane.h"
+#include "kernels/cpu/plain/plain.h"
 
 #include "base/mem.h"
 
@@ -151,9 +152,14 @@ static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
         return;
     if (params->temperature > 0) {
         float factor = fminf(1.0f / params->temperature, FLT_MAX);
+        struct sample_params kept =
+            *params; /* `within` keeps the first candidates, as top_k does */
+        int near = kept.within > 0 ? plain_within(logits, (int)vocab, most, kept.within) : 0;
+        if (near && (kept.top_k <= 0 || near < kept.top_k))
+            kept.top_k = near;
         struct draw w = {
             isa,    logits,
-            vocab,  params,
+            vocab,  &kept,
             most,   factor,
             places, (struct candidate *)(void *)(scratch + cpu_scratch_size(vocab, 4))};
         *token = draw(&w);

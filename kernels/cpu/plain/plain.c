@@ -121,6 +121,8 @@ static const struct ops ops = {
     .ffn = plain_ffn,
     .sum = plain_sum,
     .gather = plain_gather,
+    .edit = plain_edit,
+    .mask = plain_mask,
     .sample = plain_sample,
 };
 

@@ -129,6 +129,12 @@ void plain_sum(struct device *d, struct stream *s, const void *const *parts, int
                enum dtype dtype, int n, int width, void *out);
 void plain_gather(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,
                   int width, float *y);
+/* How many logits of a row `within` keeps (ops.h: struct sample_params). */
+int plain_within(const float *logits, int vocab, float most, float within);
+void plain_edit(struct device *d, struct stream *s, float *logits, int vocab,
+                const struct logit_edit *edits, int n);
+void plain_mask(struct device *d, struct stream *s, float *logits, int vocab, const int32_t *rows,
+                const uint32_t *bits, int n);
 void plain_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                   const struct sample_params *params, int32_t *tokens, float *logprobs);
 

@@ -58,7 +58,15 @@ static double weight_of(const float *logits, int32_t token, float most, float fa
     return (double)lane_exp((logits[token] - most) * factor);
 }
 
-/* Temperature, top_k, top_p, then the draw. */
+int plain_within(const float *logits, int vocab, float most, float within)
+{
+    int n = 0;
+    for (int t = 0; t < vocab; t++)
+        n += !(within > 0) || logits[t] - most >= -within;
+    return n;
+}
+
+/* Temperature, min_p, top_k, top_p, then the draw. */
 static int32_t draw(const struct sample_params *p, const float *logits, int vocab, float most,
                     int32_t *heap)
 {
@@ -69,6 +77,8 @@ static int32_t draw(const struct sample_params *p, const float *logits, int voca
         sink(&c, place);
 
     int kept = p->top_k > 0 && p->top_k < vocab ? p->top_k : vocab;
+    int near = plain_within(logits, vocab, most, p->within);
+    kept = near < kept ? near : kept;
     double total = 0; /* of the candidates that top_k leaves */
     float factor = fminf(1.0f / p->temperature, FLT_MAX);
     if (kept == vocab)

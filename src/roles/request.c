@@ -1,0 +1,317 @@
+#include "roles/request.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/philox.h"
+#include "roles/request_values.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- resolving ------------------------------------------------------------------------------ */
+
+struct request *request_new(const struct request_context *c, const json_t *overrides,
+                            uint64_t prompt, uint32_t sample, struct err *e)
+{
+    struct request *r = mem_zeroed(1, sizeof *r);
+    json_t *all = json_object();
+    json_object_update(all, (json_t *)(uintptr_t)c->defaults);
+    if (overrides)
+        json_object_update(all, (json_t *)(uintptr_t)overrides);
+    r->context = c;
+    r->top_p = r->repetition = 1;
+    r->max_new_tokens = 1;
+    r->thinking_tokens = -1;
+    r->prompt = prompt;
+    r->sample = sample;
+    int status = request_read(r, all, e);
+    json_decref(all);
+    if (status == 0)
+        return r;
+    request_free(r);
+    return NULL;
+}
+
+void request_free(void *request)
+{
+    struct request *r = request;
+    if (!r)
+        return;
+    for (int i = 0; i < r->n_stops; i++)
+        free(r->stops[i].text);
+    for (int i = 0; i < r->n_bans; i++)
+        free(r->bans[i].tokens);
+    free(r->stops);
+    free(r->bans);
+    free(r->stop_ids);
+    free(r->biases);
+    free(r->allow);
+    free(r->think_end.tokens);
+    free(r->counts);
+    free(r->text);
+    free(r);
+}
+
+int request_max_new_tokens(const struct request *r)
+{
+    return r->max_new_tokens;
+}
+
+static bool has_penalties(const struct request *r)
+{
+    return r->repetition != 1 || r->presence != 0 || r->frequency != 0;
+}
+
+bool request_changes(const struct request *r)
+{
+    return has_penalties(r) || r->n_biases > 0 || r->n_bans > 0 || r->allow || r->min_tokens > 0 ||
+           r->thinking_tokens >= 0;
+}
+
+/* ---- what was seen -------------------------------------------------------------------------- */
+
+static struct token_count *find_count(const struct request *r, int32_t token)
+{
+    size_t i = (size_t)hash_u64(HASH_START, (uint64_t)token) & (r->room_counts - 1);
+    while (r->counts[i].used && r->counts[i].token != token)
+        i = (i + 1) & (r->room_counts - 1);
+    return &r->counts[i];
+}
+
+static struct token_count *count_of(struct request *r, int32_t token)
+{
+    if (2 * r->n_counts >= r->room_counts) {
+        struct request wide = *r;
+        wide.room_counts = r->room_counts ? 2 * r->room_counts : 64;
+        wide.counts = mem_zeroed(wide.room_counts, sizeof *wide.counts);
+        for (size_t i = 0; i < r->room_counts; i++)
+            if (r->counts[i].used)
+                *find_count(&wide, r->counts[i].token) = r->counts[i];
+        free(r->counts);
+        *r = wide;
+    }
+    struct token_count *count = find_count(r, token);
+    if (!count->used) {
+        *count = (struct token_count){.used = true, .token = token};
+        r->n_counts++;
+    }
+    return count;
+}
+
+static void add_text(struct request *r, int32_t token)
+{
+    char *text = NULL;
+    size_t n = 0;
+    tokenizer_decode(r->context->tokenizer, &token, 1, !r->context->special, &text, &n);
+    r->text = mem_resize(r->text, r->n_text + n + 1, 1);
+    memcpy(r->text + r->n_text, text, n);
+    r->n_text += n;
+    free(text);
+}
+
+/* Takes notice of the tokens of q that are new to it. */
+static void see(struct request *r, const struct sequence *q)
+{
+    for (; r->seen < q->n_tokens; r->seen++) {
+        bool completion = r->seen >= q->n_prompt;
+        int32_t token = q->tokens[r->seen];
+        if (has_penalties(r) && (completion || r->repetition != 1)) {
+            struct token_count *count = count_of(r, token);
+            count->completion += completion;
+        }
+        if (completion && r->context->tokenizer)
+            add_text(r, token);
+        if (completion && r->seen + 1 - q->n_prompt == (size_t)r->min_tokens)
+            r->text_from = r->n_text; /* a stop may begin behind what min_tokens asked for */
+    }
+}
+
+/* ---- before a token is drawn ---------------------------------------------------------------- */
+
+struct sample_params request_params(struct request *r, const struct sequence *q)
+{
+    if (r->by_prompt && !r->hashed) {
+        r->prompt = hash_bytes(HASH_START, q->tokens, q->n_prompt * sizeof *q->tokens);
+        r->hashed = true;
+    }
+    float within = r->min_p > 0 ? fmaxf(-r->temperature * logf(r->min_p), FLT_MIN) : 0;
+    return (struct sample_params){
+        .temperature = r->temperature,
+        .top_p = r->top_p,
+        .top_k = r->top_k,
+        .within = within,
+        .uniform = philox_uniform(r->seed, r->prompt, r->sample, (uint32_t)q->n_tokens),
+    };
+}
+
+static struct logit_edit *append_edit(struct logit_changes *out, int row, int32_t token)
+{
+    if (out->n_edits == out->room_edits) {
+        out->room_edits = out->room_edits ? 2 * out->room_edits : 64;
+        out->edits = mem_resize(out->edits, (size_t)out->room_edits, sizeof *out->edits);
+    }
+    out->edits[out->n_edits] = (struct logit_edit){row, token, 0, 1, 0};
+    return &out->edits[out->n_edits++];
+}
+
+/* The edit of a token that may have one already, among those from `first` on. */
+static struct logit_edit *edit_of(struct logit_changes *out, int first, int row, int32_t token)
+{
+    for (int i = first; i < out->n_edits; i++)
+        if (out->edits[i].token == token)
+            return &out->edits[i];
+    return append_edit(out, row, token);
+}
+
+/* Every token that has a penalty is there once; what follows looks it up among the row's edits. */
+static void add_penalties(struct request *r, int row, struct logit_changes *out)
+{
+    for (size_t i = 0; i < r->room_counts; i++) {
+        const struct token_count *count = &r->counts[i];
+        if (!count->used)
+            continue;
+        struct logit_edit *edit = append_edit(out, row, count->token);
+        edit->repeat = r->repetition;
+        if (count->completion)
+            edit->less = r->frequency * (float)count->completion + r->presence;
+    }
+}
+
+/* Do the tokens of the run but the last stand at the end of the completion? */
+static bool comes_next(const struct token_run *run, const struct sequence *q)
+{
+    size_t before = run->n - 1;
+    return q->n_tokens - q->n_prompt >= before &&
+           memcmp(q->tokens + q->n_tokens - before, run->tokens, before * sizeof *run->tokens) == 0;
+}
+
+static uint32_t *add_mask(struct logit_changes *out, int row, size_t words)
+{
+    if (out->n_masks == out->room_masks) {
+        out->room_masks = out->room_masks ? 2 * out->room_masks : 4;
+        out->rows = mem_resize(out->rows, (size_t)out->room_masks, sizeof *out->rows);
+        out->bits = mem_resize(out->bits, mem_mul((size_t)out->room_masks, words), 4);
+    }
+    out->words = words;
+    out->rows[out->n_masks] = row;
+    uint32_t *bits = out->bits + (size_t)out->n_masks++ * words;
+    memset(bits, 0, words * sizeof *bits);
+    return bits;
+}
+
+/* The token that the end of the reasoning needs now, or -1. */
+static int32_t forced(const struct request *r, const struct sequence *q)
+{
+    size_t n = q->n_tokens - q->n_prompt, budget = (size_t)r->thinking_tokens;
+    const struct token_run *end = &r->think_end;
+    if (r->thinking_tokens < 0 || n < budget || n - budget >= end->n)
+        return -1;
+    const int32_t *completion = q->tokens + q->n_prompt;
+    for (size_t i = 0; i + end->n <= budget; i++)
+        if (memcmp(completion + i, end->tokens, end->n * sizeof *completion) == 0)
+            return -1; /* it has ended */
+    return end->tokens[n - budget];
+}
+
+void request_change(struct request *r, const struct sequence *q, int row, struct logit_changes *out)
+{
+    int first = out->n_edits;
+    size_t words = ((size_t)r->context->vocab + 31) / 32;
+    if (!request_changes(r))
+        return;
+    see(r, q);
+    int32_t token = forced(r, q);
+    if (token >= 0) {
+        add_mask(out, row, words)[token / 32] = 1u << (token % 32);
+        return;
+    }
+    if (has_penalties(r))
+        add_penalties(r, row, out);
+    for (int i = 0; i < r->n_biases; i++)
+        edit_of(out, first, row, r->biases[i].token)->bias += r->biases[i].value;
+    for (int i = 0; i < r->n_bans; i++)
+        if (comes_next(&r->bans[i], q))
+            edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
+    if (q->n_tokens - q->n_prompt < (size_t)r->min_tokens)
+        for (int i = 0; i < r->n_stop_ids; i++)
+            edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
+    if (r->allow)
+        memcpy(add_mask(out, row, words), r->allow, words * sizeof *r->allow);
+}
+
+void logit_changes_free(struct logit_changes *c)
+{
+    free(c->edits);
+    free(c->rows);
+    free(c->bits);
+    *c = (struct logit_changes){0};
+}
+
+/* ---- after it was drawn --------------------------------------------------------------------- */
+
+static bool is_stop_id(const struct request *r, int32_t token)
+{
+    for (int i = 0; i < r->n_stop_ids; i++)
+        if (r->stop_ids[i] == token)
+            return true;
+    return false;
+}
+
+/* A stop text that the last token completed: the first in the text, of several there the longest. */
+static bool find_stop_text(struct request *r, size_t from)
+{
+    bool found = false;
+    for (int i = 0; i < r->n_stops; i++) {
+        size_t n = strlen(r->stops[i].text);
+        size_t start = from > n - 1 ? from - (n - 1) : 0;
+        if (start < r->text_from)
+            start = r->text_from;
+        const char *hit = start + n <= r->n_text
+                              ? memmem(r->text + start, r->n_text - start, r->stops[i].text, n)
+                              : NULL;
+        size_t at = hit ? (size_t)(hit - r->text) : 0;
+        if (hit && (!found || at < r->cut || (at == r->cut && n > r->cut_length))) {
+            r->cut = at;
+            r->cut_length = n;
+            found = true;
+        }
+    }
+    return found;
+}
+
+bool request_ends(struct request *r, const struct sequence *q)
+{
+    size_t before = r->n_text;
+    if (r->n_stops > 0)
+        see(r, q);
+    if (q->n_tokens - q->n_prompt <= (size_t)r->min_tokens)
+        return false;
+    if (is_stop_id(r, q->tokens[q->n_tokens - 1])) {
+        r->by_token = true;
+        return true;
+    }
+    r->by_text = r->n_stops > 0 && find_stop_text(r, before);
+    return r->by_text;
+}
+
+char *request_text(struct request *r, const struct sequence *q, bool ended)
+{
+    char *text = NULL;
+    size_t bytes = 0, n;
+    see(r, q);
+    n = r->n_text;
+    if (ended && r->by_text) {
+        n = r->cut + (r->include_stop ? r->cut_length : 0);
+    } else if (ended && !r->include_stop && r->context->tokenizer) {
+        char *last = NULL; /* a stop token is no text, whatever it spells */
+        size_t length = 0;
+        tokenizer_decode(r->context->tokenizer, q->tokens + q->n_tokens - 1, 1,
+                         !r->context->special, &last, &length);
+        n -= length;
+        free(last);
+    }
+    tokenizer_utf8_lossy(r->text ? r->text : "", n, &text, &bytes);
+    return text;
+}

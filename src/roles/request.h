@@ -1,0 +1,78 @@
+/* request.h - everything that decides one completion besides model and prompt.
+ *
+ * The job's sampling section, overridden by the columns of the prompts file, resolved for one unit:
+ * how its tokens are drawn, which may be drawn, and what ends it. A request also keeps what it has
+ * seen of its sequence (counts of tokens, text), which follows from the tokens alone: a completion
+ * that is continued after a kill goes on exactly. Belongs to one attention rank; one thread.
+ *
+ * Definitions, those of vLLM unless it says otherwise:
+ *   logit_bias            added to the logits first
+ *   repetition_penalty r  of tokens of prompt and completion: l > 0 ? l / r : l x r
+ *   frequency_penalty f   l -= f x times the token is in the completion
+ *   presence_penalty p    l -= p for tokens that are in the completion
+ *   ban                   ids and texts that must not come; of a text of several tokens the last one,
+ *                         where the others stand before it
+ *   allow                 only these tokens can be drawn
+ *   min_tokens            until then no token and no text ends the completion
+ *   stop                  ends it; the text is cut before it (include_stop: behind it)
+ *   thinking_tokens       after so many tokens without the end of the reasoning, it is forced
+ */
+#ifndef TANDEM_ROLES_REQUEST_H
+#define TANDEM_ROLES_REQUEST_H
+
+#include "base/err.h"
+#include "kernels/ops.h"
+#include "schedule/sequence.h"
+#include "text/tokenizer.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+/* What all requests of a job share. */
+struct request_context {
+    const struct tokenizer *tokenizer; /* NULL: texts cannot be used */
+    const json_t *defaults;            /* of the job: its sampling section, by names of keys */
+    const int32_t *eos;
+    int n_eos;
+    int32_t vocab;
+    bool special; /* special tokens are part of the text */
+};
+
+struct request;
+
+/* Resolves one unit: prompt is its row, sample which of its samples. overrides: an object of values that
+ * go before the job's, or NULL. NULL: the message says which value is not what it should be. */
+struct request *request_new(const struct request_context *c, const json_t *overrides,
+                            uint64_t prompt, uint32_t sample, struct err *e);
+void request_free(void *request); /* NULL is allowed */
+
+int request_max_new_tokens(const struct request *r);
+
+/* May its logits have to be changed before they are sampled? */
+bool request_changes(const struct request *r);
+
+/* How the next token of q is drawn. */
+struct sample_params request_params(struct request *r, const struct sequence *q);
+
+/* What must be changed in the logits of a micro-batch's sampled rows. Grows; belongs to the caller. */
+struct logit_changes {
+    struct logit_edit *edits;
+    int n_edits, room_edits;
+    int32_t *rows;  /* [n_masks] rows that are masked */
+    uint32_t *bits; /* [n_masks][words] */
+    int n_masks, room_masks;
+    size_t words;
+};
+
+/* Adds what the next token of q, in sampled row `row`, needs. */
+void request_change(struct request *r, const struct sequence *q, int row,
+                    struct logit_changes *out);
+void logit_changes_free(struct logit_changes *c);
+
+/* Looks at the token that was just appended to q. True: the completion ends here. */
+bool request_ends(struct request *r, const struct sequence *q);
+
+/* The text of the completion as it is shown, valid UTF-8, malloc'd. ended: by a stop. */
+char *request_text(struct request *r, const struct sequence *q, bool ended);
+
+#endif

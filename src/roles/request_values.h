@@ -1,0 +1,61 @@
+/* request_values.h - what a request holds, and reading it from JSON. For request*.c only. */
+#ifndef TANDEM_ROLES_REQUEST_VALUES_H
+#define TANDEM_ROLES_REQUEST_VALUES_H
+
+#include "roles/request.h"
+
+struct token_run {
+    int32_t *tokens;
+    size_t n;
+};
+
+struct token_bias {
+    int32_t token;
+    float value; /* -INFINITY: banned */
+};
+
+struct token_count {
+    bool used;
+    int32_t token;
+    uint32_t completion; /* times in the completion; 0: in the prompt only */
+};
+
+struct stop_text {
+    char *text; /* not empty */
+};
+
+struct request {
+    const struct request_context *context;
+    float temperature, top_p, min_p;
+    int top_k;
+    uint64_t seed, prompt; /* prompt: its row, or (by_prompt) a hash of its tokens */
+    uint32_t sample;
+    bool by_prompt, hashed;
+    int max_new_tokens, min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
+    float repetition, presence, frequency;
+    int32_t *stop_ids;
+    int n_stop_ids;
+    struct stop_text *stops;
+    int n_stops;
+    bool include_stop;
+    struct token_bias *biases;
+    int n_biases;
+    struct token_run *bans; /* of several tokens */
+    int n_bans;
+    uint32_t *allow; /* bits of the vocabulary; NULL: all */
+    struct token_run think_end;
+
+    /* What was seen of the sequence. */
+    size_t seen;                /* tokens */
+    struct token_count *counts; /* a table of n_counts in room_counts places, a power of two */
+    size_t n_counts, room_counts;
+    char *text;
+    size_t n_text, text_from; /* no stop begins before text_from */
+    bool by_token, by_text;   /* how it ended; by_text: at cut */
+    size_t cut, cut_length;
+};
+
+/* Fills r from the values of a sampling section; what is missing stays as it is. -1: "temperature: wants ..., found ...". */
+int request_read(struct request *r, const json_t *values, struct err *e);
+
+#endif

@@ -1,0 +1,70 @@
+#!/bin/bash
+# What ends a completion and which tokens may come: stop texts across tokens, least lengths, bans, biases,
+# penalties, a budget of reasoning. None of it depends on the layout.
+# timeout: 240
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+decode plain 2 || fail plain
+every=(sampling.temperature=0.9 sampling.min_p=0.02 sampling.repetition_penalty=1.3 sampling.presence_penalty=0.4
+    sampling.frequency_penalty=0.2 'sampling.logit_bias={" noun": 2, 13: -1.5}' 'sampling.ban=[" of", " in the"]'
+    sampling.min_tokens=4 'sampling.stop=["er", ";"]' sampling.seed=5)
+decode one 2 "${every[@]}" || fail one
+decode three 4 "${every[@]}" layout.attention=3 schedule.slots=2 || fail three
+same one three
+decode stop 2 'sampling.stop=["; a", "ing"]' || fail stop
+decode with 2 'sampling.stop=["; a", "ing"]' sampling.include_stop=true || fail include_stop
+decode short 2 sampling.min_tokens=12 'sampling.stop=["a"]' || fail min_tokens
+decode banned 2 'sampling.ban=["a", " of", " person who"]' || fail ban
+decode only 2 'sampling.allow=[" a", " of", " the", 1]' || fail allow
+decode biased 2 'sampling.logit_bias={" the": 100}' sampling.max_new_tokens=5 || fail logit_bias
+decode penalty 2 sampling.repetition_penalty=100 || fail repetition_penalty
+decode think 2 sampling.thinking_tokens=3 'sampling.thinking_end=" of the"' sampling.ignore_eos=true || fail thinking
+decode prompt 2 sampling.temperature=1 sampling.seed_from=prompt sampling.samples=2 || fail seed_from
+decode cut 2 prompts.template="$(printf 'word %.0s' {1..100}){prompt}" sampling.truncate_prompt=left || fail truncate_prompt
+for name in plain stop with short banned only biased penalty think cut; do completions $name >"$work/$name.jsonl"; done
+"$PYTHON" - "$work" <<'P' || fail "completions are not what was asked for"
+import json, sys
+work = sys.argv[1]
+def rows(name):
+    return [json.loads(line) for line in open(f"{work}/{name}.jsonl", encoding="utf-8")]
+plain = rows("plain")
+ended = 0
+for base, cut, kept in zip(plain, rows("stop"), rows("with")):
+    places = [(base["text"].find(s), s) for s in ("; a", "ing") if s in base["text"]]
+    if not places:
+        assert cut["text"] == base["text"] == kept["text"], (base, cut)
+        continue
+    at, stop = min(places)
+    assert cut["finish"] == "stop" and cut["text"] == base["text"][:at], (base, cut)
+    assert kept["text"] == base["text"][:at] + stop, (base, kept)
+    assert cut["tokens"] == base["tokens"][:len(cut["tokens"])] and cut["tokens"] == kept["tokens"]
+    ended += len(cut["tokens"]) < len(base["tokens"])
+assert ended > 3, ended
+for r in rows("short"):
+    assert len(r["tokens"]) > 12 or r["finish"] == "error", r
+    assert r["finish"] != "length" or "a" not in r["text"][60:], r
+for r in rows("banned"):
+    assert " of " not in r["text"] and " person who " not in r["text"] and " a " not in r["text"], r
+of = {t for r in rows("only") for t in r["tokens"]}
+assert len(of) <= 4, of
+assert all(len(set(r["tokens"])) == 1 for r in rows("biased")), rows("biased")
+for r in rows("penalty"):
+    assert len(set(r["tokens"])) == len(r["tokens"]), r
+end = None
+for r, p in zip(rows("think"), plain):
+    assert r["tokens"][:3] == p["tokens"][:3] or len(p["tokens"]) < 3, (r, p)
+    end = end or r["tokens"][3:5]
+    assert r["tokens"][3:5] == end, (end, r)
+assert all(r["finish"] != "error" and r["prompt_tokens"] < 160 for r in rows("cut")), rows("cut")
+P
+said() {
+    local want=$1
+    shift
+    "$tandem" check $job --set output.file="$work/none.h5" "$@" >"$work/log" 2>&1 && fail "$* is taken"
+    grep -q "$want" "$work/log" || fail "$*: $(cat "$work/log")"
+}
+said "'the person' is 2 tokens\|is [0-9]* tokens of the vocabulary, not one" --set 'sampling.allow=["the person who"]'
+said "wants numbers" --set 'sampling.logit_bias={5: x}'
+said "token ids of the vocabulary" --set 'sampling.ban=[99999999]'
+echo "requests are kept"
