@@ -311,6 +311,15 @@ EMU __m512i emu_cvtepu16_epi32(__m256i a)
     return (__m512i)r;
 }
 
+EMU __m512i emu_cvtepi8_epi32(__m128i a)
+{
+    int8_t from[16];
+    emu_i16 r;
+    memcpy(from, &a, sizeof from);
+    EMU_EACH(16) r[i] = from[i];
+    return (__m512i)r;
+}
+
 EMU __m512i emu_cvtepu8_epi32(__m128i a)
 {
     uint8_t from[16];
@@ -421,6 +430,7 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #define _mm512_unpacklo_epi8(a, b) emu_unpack(a, b, 0)
 #define _mm512_unpackhi_epi8(a, b) emu_unpack(a, b, 1)
 #define _mm512_cvtepu16_epi32      emu_cvtepu16_epi32
+#define _mm512_cvtepi8_epi32       emu_cvtepi8_epi32
 #define _mm512_cvtepu8_epi32       emu_cvtepu8_epi32
 #define _mm512_cvtepi32_epi16      emu_cvtepi32_epi16
 #define _mm512_cvtepi32_epi8       emu_cvtepi32_epi8

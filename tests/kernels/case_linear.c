@@ -59,7 +59,9 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     in->x = rig_pick(r, in->x, part->k, rows, picked);
     reference(in, rig_kept(r, &in->w, in->keep), (size_t)picked, want, size);
     rig_compare(r, "y", got, want, (size_t)picked, part->n, size, rig_tolerance(in->out));
-    size_t least = part->n * part->k * (in->keep == WEIGHT_INT8 ? 1 : part->codec->block_bytes);
+    size_t least = part->n * part->k;
+    if (in->keep == WEIGHT_KEEP)
+        least = least / part->codec->block * part->codec->block_bytes;
     struct weight_part shape = *part; /* the plan asks before there is any data */
     shape.data = NULL;
     shape.scale = NULL;
@@ -134,6 +136,51 @@ int case_linear_large(const struct backend *b)
                                        WEIGHT_KEEP, DTYPE_F32, NULL};
             check_linear(&r, &in, 5);
         }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
+/* A matrix in one of the grouped formats: any bytes, but for the highest bit of every exponent. */
+static struct linear_inputs coded(struct rig *r, const struct codec *c, size_t n, size_t k)
+{
+    size_t columns = (k + c->block - 1) / c->block * c->block;
+    size_t bytes = n * (columns / c->block) * c->block_bytes;
+    uint8_t *data = rig_host(r, bytes, 1);
+    for (size_t i = 0; i < bytes; i++)
+        data[i] = (uint8_t)(rig_uniform(r) * 256) & 0xbf;
+    struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+    in.w.part = (struct weight_part){.codec = c, .data = data, .stride = columns, .n = n, .k = k};
+    in.w.value = rig_host(r, n * k, sizeof *in.w.value);
+    float *row = rig_host(r, k, sizeof *row);
+    for (size_t i = 0; i < n; i++) {
+        weight_row(&in.w.part, i, row);
+        for (size_t j = 0; j < k; j++)
+            in.w.value[i * k + j] = (double)row[j];
+    }
+    return in;
+}
+
+/* Matrices that stay in groups: every form of scales and minima, alone and in rows of many. */
+int case_linear_grouped(const struct backend *b)
+{
+    static const struct codec *const codecs[] = {
+        &codec_q8_0, &codec_q4_0, &codec_q4_1,   &codec_q4_k,   &codec_q5_k,
+        &codec_q6_k, &codec_q2_k, &codec_iq4_nl, &codec_iq4_xs, &codec_mxfp4,
+    };
+    static const int rows[] = {1, 2, 5, 13};
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r;
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2,
+                 &(struct device_limits){.rows = 64, .hidden = 768});
+        for (size_t i = 0; i < COUNT(codecs); i++)
+            for (size_t k = 256; k <= 768; k += 512) {
+                int n = rows[(i + k / 512 + a) % COUNT(rows)];
+                rig_at(&r, "linear: weights %s, n 50, k %zu, rows %d", codecs[i]->name, k, n);
+                struct linear_inputs in = coded(&r, codecs[i], 50, k);
+                check_linear(&r, &in, n);
+            }
         failures += rig_close(&r);
     }
     return failures;

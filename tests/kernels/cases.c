@@ -10,6 +10,7 @@ const struct kernel_case kernel_cases[] = {
     {"wire", case_wire},
     {"linear", case_linear},
     {"linear_large", case_linear_large},
+    {"linear_grouped", case_linear_grouped},
     {"attend", case_attend},
     {"attend_long", case_attend_long},
     {"route", case_route},

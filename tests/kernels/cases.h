@@ -26,6 +26,7 @@ int case_gather(const struct backend *b);
 int case_wire(const struct backend *b);
 int case_linear(const struct backend *b);
 int case_linear_large(const struct backend *b);
+int case_linear_grouped(const struct backend *b);
 int case_attend(const struct backend *b);
 int case_attend_long(const struct backend *b);
 int case_route(const struct backend *b);

@@ -17,7 +17,6 @@ static bool f8_fits(const struct weight_part *p)
     return p->row0 % 16 == 0 && p->col0 % K_ALIGN == 0;
 }
 
-/* Grouped forms for which there are no panels become f32. */
 static enum w_format format_of_part(const struct weight_part *p, enum weight_keep keep)
 {
     struct weight_form f = weight_form(p, keep);
@@ -25,7 +24,23 @@ static enum w_format format_of_part(const struct weight_part *p, enum weight_kee
         return f8_fits(p) ? W_F8 : W_F32;
     if (keep == WEIGHT_INT8)
         return W_I8;
+    if (f.kind == FORM_I8 || f.kind == FORM_I4)
+        return f.kind == FORM_I8 ? W_G8 : W_G4;
     return f.kind == FORM_BF16 ? W_BF16 : W_F32;
+}
+
+static bool is_grouped(enum w_format f)
+{
+    return f == W_G8 || f == W_G4;
+}
+
+/* Gate and up lie in one panel: their groups must be alike. */
+static bool same_groups(const struct weight_part *a, const struct weight_part *b,
+                        enum weight_keep keep)
+{
+    struct weight_form f = weight_form(a, keep), g = weight_form(b, keep);
+    return f.inner == g.inner && f.values == g.values &&
+           (f.mins == MINS_NONE) == (g.mins == MINS_NONE);
 }
 
 static enum w_format format_of(const struct source *from, enum weight_keep keep)
@@ -35,7 +50,14 @@ static enum w_format format_of(const struct source *from, enum weight_keep keep)
     if (b && (format_of_part(b, keep) != format ||
               (format == W_F8 && a->col0 % F8_BLOCK != b->col0 % F8_BLOCK)))
         return W_F32;
-    return format;
+    return b && is_grouped(format) && !same_groups(a, b, keep) ? W_F32 : format;
+}
+
+/* A group that is the whole row is padded like the row; others are multiples of that already. */
+static struct grouped grouped_of(const struct weight_part *p, enum weight_keep keep)
+{
+    struct weight_form f = weight_form(p, keep);
+    return (struct grouped){round_up(f.inner, K_ALIGN), f.mins != MINS_NONE, f.values};
 }
 
 void packed_plan(struct weight *w, const struct source *from, enum weight_keep keep)
@@ -48,11 +70,16 @@ void packed_plan(struct weight *w, const struct source *from, enum weight_keep k
     if (w->k_padded == 0)
         w->k_padded = K_ALIGN; /* no inputs: sums of nothing but padding are 0 */
     w->panels = (w->n + PANEL - 1) / PANEL;
-    w->panel_bytes = mem_mul(w->k_padded, PANEL * w_size(w->format));
+    w->panel_bytes = mem_mul(w->k_padded, w_input(w->format));
     if (w->format == W_F8)
         w->panel_scales = 2 * ((w->k_padded + F8_BLOCK - 1) / F8_BLOCK);
     else if (w->format == W_I8)
         w->panel_scales = PANEL;
+    if (!is_grouped(w->format))
+        return;
+    w->grouped = grouped_of(p, keep);
+    size_t groups = (w->k_padded + w->grouped.inputs - 1) / w->grouped.inputs;
+    w->panel_scales = mem_mul(groups, w->grouped.mins ? 2 * PANEL : PANEL);
 }
 
 static size_t data_bytes(const struct weight *w)
@@ -145,6 +172,7 @@ static void fill_f8_scales(const struct weight *w, const struct source *from, si
 struct row_work {
     int8_t *codes;
     float *values;
+    struct form_group *groups;
 };
 
 /* Integers with one scale a row, kept as sign and magnitude. */
@@ -162,15 +190,38 @@ static void fill_i8(const struct weight *w, const struct weight_part *p, size_t 
     w->scale[panel * PANEL + output] = g.d;
 }
 
-static void fill_panel_i8(const struct weight *w, const struct source *from, size_t panel,
-                          const struct row_work *work)
+/* One output of a grouped form: codes as they are, scale and what is subtracted of every group. */
+static void fill_grouped(const struct weight *w, const struct weight_part *p, size_t row,
+                         size_t output, size_t panel, const struct row_work *work)
+{
+    uint8_t *to = w->data + panel * w->panel_bytes;
+    float *scale = w->scale + panel * w->panel_scales;
+    struct weight_form f = weight_form(p, w->keep);
+    weight_row_grouped(p, w->keep, &f, row, work->codes, work->groups, work->values);
+    for (size_t i = 0; i < w->k; i++) {
+        uint8_t code = (uint8_t)work->codes[i];
+        if (w->format == W_G8)
+            to[panel_place(W_G8, output, i)] = code;
+        else
+            to[i / 2 * PANEL + output] |= (uint8_t)(code << i % 2 * 4);
+    }
+    for (size_t i = 0; i < form_groups(w->k, f.inner); i++) {
+        const struct form_group *g = &work->groups[i];
+        *(scale + i * (w->grouped.mins ? 2 * PANEL : PANEL) + output) = g->d * (float)g->scale;
+        if (w->grouped.mins)
+            scale[(2 * i + 1) * PANEL + output] = g->m * (float)g->min;
+    }
+}
+
+static void fill_panel_integers(const struct weight *w, const struct source *from, size_t panel,
+                                const struct row_work *work)
 {
     const struct weight_part *p;
     size_t row;
-    memset(w->scale + panel * PANEL, 0, PANEL * sizeof(float));
+    memset(w->scale + panel * w->panel_scales, 0, w->panel_scales * sizeof(float));
     for (size_t output = 0; output < PANEL; output++)
         if ((p = output_row(from, panel, output, &row)))
-            fill_i8(w, p, row, output, panel, work);
+            (is_grouped(w->format) ? fill_grouped : fill_i8)(w, p, row, output, panel, work);
 }
 
 static void fill_panel(const struct weight *w, const struct source *from, size_t panel)
@@ -201,23 +252,26 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
     w->scale = (float *)(void *)(memory + data_bytes(w));
 #pragma omp parallel num_threads(d->threads)
     {
-        struct row_work work = {mem_new(w->k, 1), mem_new(w->k, sizeof(float))};
+        struct row_work work = {mem_new(w->k, 1), mem_new(w->k, sizeof(float)),
+                                mem_new(w->k, sizeof(struct form_group))};
 #pragma omp for schedule(dynamic)
         for (size_t panel = 0; panel < w->panels; panel++) {
             memset(w->data + panel * w->panel_bytes, 0, w->panel_bytes);
-            if (w->format == W_I8)
-                fill_panel_i8(w, from, panel, &work);
+            if (w->format == W_I8 || is_grouped(w->format))
+                fill_panel_integers(w, from, panel, &work);
             else
                 fill_panel(w, from, panel);
         }
         free(work.codes);
         free(work.values);
+        free(work.groups);
     }
 }
 
 enum x_format packed_x_format(const struct device *d, const struct weight *w)
 {
-    bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && w->format != W_F32;
+    bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && w->format != W_F32 &&
+               !is_grouped(w->format);
     return dot ? X_BF16 : X_F32;
 }
 
@@ -227,6 +281,7 @@ struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next)
         .w = w->data + i * w->panel_bytes,
         .next = next,
         .scale = w->panel_scales ? w->scale + i * w->panel_scales : NULL,
+        .grouped = is_grouped(w->format) ? &w->grouped : NULL,
         .k = w->k_padded,
     };
 }

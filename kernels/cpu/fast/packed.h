@@ -16,9 +16,10 @@ struct weight {
     size_t k_padded; /* k_before + k and zeros behind */
     size_t panels;
     size_t panel_bytes;  /* of weights */
-    size_t panel_scales; /* floats per panel: FP8 2 per block, int8 32, else 0 */
-    uint8_t *data;       /* [panels][panel_bytes] */
-    float *scale;        /* [panels][panel_scales] */
+    size_t panel_scales; /* floats per panel (struct panel: scale) */
+    struct grouped grouped;
+    uint8_t *data; /* [panels][panel_bytes] */
+    float *scale;  /* [panels][panel_scales] */
 
     /* A table (fast_table_create) keeps the checkpoint's rows instead. */
     bool table;

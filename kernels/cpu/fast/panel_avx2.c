@@ -320,6 +320,84 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, c
     }
 }
 
+/* Grouped forms: (scale * code) - min, each rounded, as form_value() does; then as f32 weights. */
+
+/* Codes of inputs 0 and 1 of a pair, outputs 16 half .. 16 half + 15. */
+INLINE void group_codes(const uint8_t *w, int half, const bool four, __m128i values,
+                        __m128i code[2])
+{
+    if (four) {
+        __m128i pair = _mm_loadu_si128((const __m128i *)(w + 16 * half));
+        __m128i low = _mm_set1_epi8(15);
+        code[0] = _mm_shuffle_epi8(values, _mm_and_si128(pair, low));
+        code[1] = _mm_shuffle_epi8(values, _mm_and_si128(_mm_srli_epi16(pair, 4), low));
+    } else {
+        code[0] = _mm_loadu_si128((const __m128i *)(w + 16 * half));
+        code[1] = _mm_loadu_si128((const __m128i *)(w + PANEL + 16 * half));
+    }
+}
+
+/* Outputs 8 v .. 8 v + 7 of the sixteen. */
+INLINE __m256 group_wide(__m128i code, int v, const float *scale, const bool mins)
+{
+    __m128i eight = v ? _mm_unpackhi_epi64(code, code) : code;
+    __m256 w = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+    w = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), w);
+    return mins ? _mm256_sub_ps(w, _mm256_loadu_ps(scale + PANEL + 8 * v)) : w;
+}
+
+#define GROUP_STEP(input, MULTIPLY_IT, MULTIPLY_IT_WIDE)                                           \
+    {                                                                                              \
+        __m256 w0 = group_wide(near[input], 0, s, mins);                                           \
+        __m256 w1 = group_wide(near[input], 1, s, mins);                                           \
+        EACH_ROW(MULTIPLY_IT)                                                                      \
+        if (wide) {                                                                                \
+            __m256 w2 = group_wide(far[input], 0, s + 16, mins);                                   \
+            __m256 w3 = group_wide(far[input], 1, s + 16, mins);                                   \
+            EACH_WIDE(MULTIPLY_IT_WIDE)                                                            \
+        }                                                                                          \
+    }
+
+INLINE void tile_grouped(const struct tile *t, const int m, const bool wide, const int half,
+                         const bool four, const bool mins)
+{
+    const float *scale = t->scale;
+    size_t passed = t->passed, inputs = t->grouped->inputs;
+    __m128i values =
+        four ? _mm_loadu_si128((const __m128i *)t->grouped->values) : _mm_setzero_si128();
+    BEGIN_TILE(void) more;
+    while (left) {
+        size_t run = left < inputs - passed ? left : inputs - passed;
+        const float *s = scale + 16 * half;
+        for (size_t i = 0; i < run; i += 2) {
+            __m128i near[2], far[2] = {_mm_setzero_si128(), _mm_setzero_si128()};
+            group_codes(w, half, four, values, near);
+            if (wide)
+                group_codes(w, 1, four, values, far);
+            FETCH(1)
+            GROUP_STEP(1, MULTIPLY_SECOND, MULTIPLY_WIDE_SECOND)
+            GROUP_STEP(0, MULTIPLY, MULTIPLY_WIDE)
+            w += four ? PANEL : 2 * PANEL;
+            x += 8;
+        }
+        left -= run;
+        passed = 0;
+        scale += mins ? 2 * PANEL : PANEL;
+    }
+    END_TILE
+}
+
+#define GROUPED(name, four, mins)                                                                  \
+    INLINE void name(const struct tile *t, const int m, const bool wide, const int half)           \
+    {                                                                                              \
+        tile_grouped(t, m, wide, half, four, mins);                                                \
+    }
+
+GROUPED(tile_g8, false, false)
+GROUPED(tile_g8_mins, false, true)
+GROUPED(tile_g4, true, false)
+GROUPED(tile_g4_mins, true, true)
+
 /* ---- one function per number of rows -------------------------------------------------------- */
 
 #define TILE_WIDE(name, m)                                                                         \
@@ -349,6 +427,10 @@ FAMILY(tile_bf16, 6, W_BF16, X_F32)
 FAMILY(tile_f8, 6, W_F8, X_F32)
 FAMILY(tile_f8_scaled, 6, W_F8, X_F32)
 FAMILY(tile_i8, 6, W_I8, X_F32)
+FAMILY(tile_g8, 6, W_G8, X_F32)
+FAMILY(tile_g8_mins, 6, W_G8, X_F32)
+FAMILY(tile_g4, 6, W_G4, X_F32)
+FAMILY(tile_g4_mins, 6, W_G4, X_F32)
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
@@ -375,6 +457,16 @@ void avx2_panel_i8(const struct panel *p)
             float *c = p->c + i * PANEL + j;
             _mm256_storeu_ps(c, _mm256_mul_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(p->scale + j)));
         }
+}
+
+void avx2_panel_g8(const struct panel *p)
+{
+    tile_panel(p, p->grouped->mins ? &tile_g8_mins_set : &tile_g8_set);
+}
+
+void avx2_panel_g4(const struct panel *p)
+{
+    tile_panel(p, p->grouped->mins ? &tile_g4_mins_set : &tile_g4_set);
 }
 
 void avx2_parts_f32(const struct parts *p)

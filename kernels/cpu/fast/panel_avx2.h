@@ -5,7 +5,8 @@
 
 #include "kernels/cpu/fast/panel.h"
 
-panel_fn avx2_panel_f32, avx2_panel_bf16, avx2_panel_f8, avx2_panel_i8;
+panel_fn avx2_panel_f32, avx2_panel_bf16, avx2_panel_f8, avx2_panel_i8, avx2_panel_g8,
+    avx2_panel_g4;
 parts_fn avx2_parts_f32, avx2_parts_bf16, avx2_parts_f8;
 
 #endif

@@ -296,6 +296,71 @@ INLINE void tile_i8_f32(const struct tile *t, const int m)
     tile_codes(t, m, &i8_table, true);
 }
 
+/* ---- grouped forms -------------------------------------------------------------------------- */
+
+/* Codes of one input, outputs 0..31: (scale * code) - min, each rounded, as form_value() does. */
+INLINE __m512 group_wide(__m256i code, int high, const float *scale, const bool mins)
+{
+    __m128i sixteen = high ? _mm256_extracti128_si256(code, 1) : _mm256_castsi256_si128(code);
+    __m512 w = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen));
+    w = _mm512_mul_ps(_mm512_loadu_ps(scale + 16 * high), w);
+    return mins ? _mm512_sub_ps(w, _mm512_loadu_ps(scale + PANEL + 16 * high)) : w;
+}
+
+INLINE __m256i load32bytes(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+#define GROUP_STEP(code, MULTIPLY_IT)                                                              \
+    {                                                                                              \
+        __m512 w0 = group_wide(code, 0, scale, mins), w1 = group_wide(code, 1, scale, mins);       \
+        EACH_ROW(MULTIPLY_IT)                                                                      \
+    }
+
+INLINE void tile_grouped(const struct tile *t, const int m, const bool four, const bool mins)
+{
+    const float *scale = t->scale;
+    size_t passed = t->passed, inputs = t->grouped->inputs;
+    __m256i low = _mm256_set1_epi8(15), values = low;
+    if (four)
+        values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t->grouped->values));
+    BEGIN_TILE(void) more;
+    while (left) {
+        size_t run = left < inputs - passed ? left : inputs - passed;
+        for (size_t i = 0; i < run; i += 2) {
+            __m256i first = load32bytes(w), second = first;
+            if (four) {
+                second = _mm256_and_si256(_mm256_srli_epi16(first, 4), low);
+                second = _mm256_shuffle_epi8(values, second);
+                first = _mm256_shuffle_epi8(values, _mm256_and_si256(first, low));
+            } else {
+                second = load32bytes(w + PANEL);
+            }
+            FETCH(1)
+            GROUP_STEP(second, MULTIPLY_SECOND)
+            GROUP_STEP(first, MULTIPLY)
+            w += four ? PANEL : 2 * PANEL;
+            x += 8;
+        }
+        left -= run;
+        passed = 0;
+        scale += mins ? 2 * PANEL : PANEL;
+    }
+    EACH_ROW(PUT_BACK)
+}
+
+#define GROUPED(name, four, mins)                                                                  \
+    INLINE void name(const struct tile *t, const int m)                                            \
+    {                                                                                              \
+        tile_grouped(t, m, four, mins);                                                            \
+    }
+
+GROUPED(tile_g8, false, false)
+GROUPED(tile_g8_mins, false, true)
+GROUPED(tile_g4, true, false)
+GROUPED(tile_g4_mins, true, true)
+
 /* ---- one function per number of rows -------------------------------------------------------- */
 
 #define TILE(name, m)                                                                              \
@@ -340,6 +405,10 @@ FAMILY_10(tile_f8_f32, W_F8, X_F32)
 FAMILY_10(tile_f8_f32_scaled, W_F8, X_F32)
 FAMILY_12(tile_i8, W_I8, X_BF16)
 FAMILY_10(tile_i8_f32, W_I8, X_F32)
+FAMILY_12(tile_g8, W_G8, X_F32)
+FAMILY_12(tile_g8_mins, W_G8, X_F32)
+FAMILY_12(tile_g4, W_G4, X_F32)
+FAMILY_12(tile_g4_mins, W_G4, X_F32)
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
@@ -388,6 +457,16 @@ void avx512_panel_i8_f32(const struct panel *p)
 {
     tile_panel(p, &tile_i8_f32_set);
     scale_outputs(p);
+}
+
+void avx512_panel_g8(const struct panel *p)
+{
+    tile_panel(p, p->grouped->mins ? &tile_g8_mins_set : &tile_g8_set);
+}
+
+void avx512_panel_g4(const struct panel *p)
+{
+    tile_panel(p, p->grouped->mins ? &tile_g4_mins_set : &tile_g4_set);
 }
 
 void avx512_parts_bf16(const struct parts *p)

@@ -22,7 +22,9 @@ struct tile {
     size_t offset, piece;       /* of the pieces */
     const uint8_t *x;
     size_t k;           /* inputs */
-    const float *scale; /* fp8: of the first block */
+    const float *scale; /* fp8: of the first block; g8, g4: of the first input's group */
+    const struct grouped *grouped;
+    size_t passed; /* inputs of that group before the tile */
     float *c;
     const uint8_t *prefetch;
     size_t prefetch_step;  /* bytes per 128 bytes of weights (8 bits: per 64) */
@@ -60,13 +62,13 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
 {
     size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
     size_t small = rows / blocks, larger = rows % blocks;
-    size_t step = w_size(set->w) == 1 ? 64 : 2 * 64;
+    size_t step = w_size(set->w) == 1 ? 2 * w_input(set->w) : 2 * 64;
     size_t share = round_up((next_bytes + blocks - 1) / blocks, 64);
     if (blocks > 1)
         t->prefetch_step = (step + blocks - 1) / blocks;
     else
         t->prefetch_step = step;
-    size_t steps = t->k * PANEL * w_size(set->w) / step;
+    size_t steps = t->k * w_input(set->w) / step;
     for (size_t b = 0; b < blocks; b++) {
         size_t m = small + (b < larger);
         t->x_next = b + 1 < blocks ? t->x + m * X_ROW : x_after;
@@ -84,15 +86,23 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
 static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, size_t k, bool lone)
 {
     size_t whole = X_CHUNK / x_size(set->x), left = p->k - k;
-    size_t last = round_up(AHEAD / (PANEL * w_size(set->w)), F8_BLOCK);
+    size_t last = round_up(AHEAD / (w_input(set->w)), F8_BLOCK);
     size_t len = whole - k % whole;
-    if (!lone && len > SHARED / (PANEL * w_size(set->w)))
-        len = SHARED / (PANEL * w_size(set->w));
+    if (!lone && len > SHARED / (w_input(set->w)))
+        len = SHARED / (w_input(set->w));
     if (len > left)
         len = left;
     if (lone && left > last && len > left - last)
         len = round_up(left - last, F8_BLOCK);
     return len < left ? len : left;
+}
+
+/* Where the scales of input k are. */
+static inline size_t scale_at(const struct panel *p, size_t k)
+{
+    if (!p->grouped)
+        return k / F8_BLOCK * 2;
+    return k / p->grouped->inputs * (p->grouped->mins ? 2 * PANEL : PANEL);
 }
 
 static inline void tile_panel(const struct panel *p, const struct tiles *set)
@@ -101,13 +111,15 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
     size_t whole = X_CHUNK / x_size(set->x), chunks = (p->k + whole - 1) / whole, len;
     for (size_t k = 0; k < p->k; k += len) {
         len = tile_chunk(p, set, k, lone);
-        size_t bytes = len * PANEL * w_size(set->w), left = p->k - k - len;
+        size_t bytes = len * w_input(set->w), left = p->k - k - len;
         size_t ahead = left < len ? left : len; /* inputs of the chunk after this one */
         struct tile t = {
-            .w = p->w + k * PANEL * w_size(set->w),
+            .w = p->w + k * w_input(set->w),
             .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),
             .k = len,
-            .scale = p->scale ? p->scale + k / F8_BLOCK * 2 : NULL,
+            .scale = p->scale ? p->scale + scale_at(p, k) : NULL,
+            .grouped = p->grouped,
+            .passed = p->grouped ? k % p->grouped->inputs : 0,
             .c = p->c,
             .first = k == 0,
         };
@@ -115,7 +127,7 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
             t.prefetch = left ? t.w + AHEAD : p->next;
         else
             t.prefetch = left ? t.w + bytes : p->next;
-        tile_blocks(set, &t, p->rows, (left ? ahead : len) * PANEL * w_size(set->w),
+        tile_blocks(set, &t, p->rows, (left ? ahead : len) * w_input(set->w),
                     p->x + (k + len) / whole % chunks * p->chunk);
     }
 }
@@ -132,7 +144,7 @@ static inline void tile_parts(const struct parts *p, const struct tiles *set)
         .c = p->c,
         .prefetch = p->next,
     };
-    tile_blocks(set, &t, p->rows, p->k * PANEL * w_size(set->w), p->x);
+    tile_blocks(set, &t, p->rows, p->k * w_input(set->w), p->x);
 }
 
 #endif
