@@ -349,6 +349,16 @@ void comm_broadcast(const struct group *g, int root, void *data, size_t bytes)
     }
 }
 
+char *comm_broadcast_text(const struct group *g, char *text)
+{
+    uint64_t bytes = text ? strlen(text) + 1 : 0;
+    comm_broadcast(g, 0, &bytes, sizeof bytes);
+    if (!text)
+        text = mem_zeroed((size_t)bytes, 1);
+    comm_broadcast(g, 0, text, (size_t)bytes);
+    return text;
+}
+
 void comm_barrier(const struct group *g)
 {
     mpi_meet(g->mpi);

@@ -115,6 +115,9 @@ void comm_allgather(const struct group *g, const void *mine, size_t bytes, void 
 /* root's bytes to all. */
 void comm_broadcast(const struct group *g, int root, void *data, size_t bytes);
 
+/* Rank 0's text to all: it gives a malloc'd one, the others NULL, and everybody gets one back. */
+char *comm_broadcast_text(const struct group *g, char *text);
+
 /* All ranks are here; returns when they are. */
 void comm_barrier(const struct group *g);
 

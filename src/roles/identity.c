@@ -13,17 +13,6 @@
 
 /* ---- one list for all ranks ----------------------------------------------------------------- */
 
-/* Rank 0's text to everybody; the others pass NULL. malloc'd. */
-static char *broadcast_text(const struct group *g, char *text)
-{
-    uint64_t bytes = text ? strlen(text) + 1 : 0;
-    comm_broadcast(g, 0, &bytes, sizeof bytes);
-    if (!text)
-        text = mem_zeroed(bytes, 1);
-    comm_broadcast(g, 0, text, bytes);
-    return text;
-}
-
 /* What this rank sees must be what the writer sees; it may see less. */
 static int compare(const struct comm *c, const char *path, const struct identity *mine,
                    const struct identity *writers, struct err *e)
@@ -52,7 +41,7 @@ static bool agree(struct comm *c, const char *path, struct identity *id)
 {
     struct err e = {{0}};
     struct identity writers = {0};
-    char *text = broadcast_text(&c->world, c->world.rank == 0 ? identity_json(id) : NULL);
+    char *text = comm_broadcast_text(&c->world, c->world.rank == 0 ? identity_json(id) : NULL);
     if (identity_add_json(&writers, text) != 0)
         die("rank 0's identity is no JSON: %.200s", text);
     free(text);

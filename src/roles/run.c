@@ -150,10 +150,15 @@ static bool join_output(struct run *r)
     uint64_t number = comm_is_first(c) ? output_number(r->out) : 0;
     int status = 0;
     comm_broadcast(&c->world, 0, &number, sizeof number);
+    char *attributes =
+        comm_broadcast_text(&c->world, comm_is_first(c) ? identity_json(&r->attributes) : NULL);
     if (comm_is_writer(c) && !comm_is_first(c)) {
+        if (identity_add_json(&r->attributes, attributes) != 0)
+            die("rank 0's attributes are no JSON: %.200s", attributes);
         const struct output_job job = output_job(r);
         status = output_join(&r->out, &job, number + (uint64_t)c->cell_index, &e);
     }
+    free(attributes);
     return comm_agree(c, status == 0, &e);
 }
 

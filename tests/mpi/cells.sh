@@ -11,6 +11,8 @@ settings=(prompts.count=21 sampling.samples=3 sampling.temperature=0.8 sampling.
 decode one 2 "${settings[@]}" || fail "one cell"
 decode four 8 "${settings[@]}" layout.cells=4 || fail "four cells"
 same one four
+[ "$("$PYTHON" -c "import h5py, sys; print(h5py.File(sys.argv[1]).attrs['ranks'].count('ffn'))" \
+    "$work/four.h5")" = 4 ] || fail "the output does not say which ranks made it"
 sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 job=$work/colocated.yaml decode colocated 3 "${settings[@]}" layout.cells=3 || fail "three colocated cells"
 same one colocated
