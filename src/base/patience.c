@@ -9,7 +9,8 @@
 
 #define SAY_AGAIN 60.0 /* seconds between two lines about one call */
 #define PAUSE_MAX 2.0
-#define QUICK     3 /* tries without a word: most hiccups are over by then */
+#define GRACE     5.0 /* seconds for one call when the job was asked to stop: it has work to save */
+#define QUICK     3   /* tries without a word: most hiccups are over by then */
 
 static struct {
     double seconds;
@@ -79,7 +80,9 @@ bool patience_again(struct patience *p, const char *path, const char *what)
     if (p->tries++ == 0)
         p->began = now;
     if (p->tries > QUICK) {
-        if (now - p->began >= settings.seconds || (settings.over && settings.over()))
+        double most =
+            settings.over && settings.over() && settings.seconds > GRACE ? GRACE : settings.seconds;
+        if (now - p->began >= most)
             return false;
         if (p->said == 0 || now - p->said >= SAY_AGAIN)
             say(p, path, what, why, now);

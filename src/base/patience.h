@@ -18,7 +18,8 @@
 #include <stdbool.h>
 
 /* How long one call is tried in all (at first 0 s: a call is tried three times within some
- * milliseconds), and who says that waiting is over (NULL: nobody): the user asked the job to stop. */
+ * milliseconds), and who says that the user asked the job to stop (NULL: nobody): then a call is
+ * tried for 5 s at most. */
 void patience_set(double seconds, bool (*over)(void));
 
 /* Of one call that is being tried; zero-initialized. */

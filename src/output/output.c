@@ -1,5 +1,6 @@
 #include "output/output.h"
 
+#include "base/clock.h"
 #include "base/disk.h"
 #include "base/mem.h"
 #include "base/patience.h"
@@ -14,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define MERGE_TRIES        3
+#define MERGE_AGAIN_WITHIN 600.0 /* seconds since it began */
 
 struct output {
     char *path, *directory;
@@ -359,9 +363,13 @@ static int merge(void *context, struct bytes *batch, struct err *e)
 {
     (void)batch;
     struct output *o = context;
-    struct patience p = {0};
-    while (merge_write(o->path, o->directory, &o->journals, false, &o->progress, e) != 0)
-        if (o->progress.stop || !patience_again(&p, o->path, "be written"))
+    double began = clock_now();
+    /* Its calls have been tried again already; all that remains is what must be written again, after
+     * a disk has forgotten what it was given. */
+    for (int tries = 1; merge_write(o->path, o->directory, &o->journals, false, &o->progress, e);
+         tries++)
+        if (o->progress.stop || tries == MERGE_TRIES || !patience_may_mend(errno) ||
+            clock_now() - began >= MERGE_AGAIN_WITHIN)
             return -1;
     clean(o, true);
     return 0;
