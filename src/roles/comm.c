@@ -175,7 +175,7 @@ void comm_limit(struct comm *c, double seconds)
     char who[128] = "";
     for (int i = 0; i < c->world.size; i++) {
         const struct peer *p = &c->peers[i];
-        struct place place = place_of(&c->place.layout, i);
+        struct place place = place_of(&c->place.layout, i % layout_ranks(&c->place.layout));
         if (p->rank == watch_before(c->watch))
             snprintf(who, sizeof who, "rank %d (%s %d, host %s)", p->rank, place_role(&place),
                      place.index, p->name);
