@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "data/column.h"
 #include "data/h5.h"
+#include "data/overrides.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ struct prompts {
     struct column *text;             /* or */
     struct column *tokens, *offsets; /* these */
     struct column *id, *limit;       /* NULL when not in the file */
+    struct overrides *overrides;     /* NULL when there are none */
     struct column *error;            /* of rows that could not be imported; NULL */
 };
 
@@ -105,6 +107,8 @@ static int open_columns(struct prompts *p, struct err *e)
     if (h5_has(p->file, "max_new_tokens") &&
         open_column(p, "max_new_tokens", COLUMN_INTEGERS, p->count, &p->limit, e) != 0)
         return -1;
+    if (overrides_open(&p->overrides, p->file, p->path, p->count, e) != 0)
+        return -1;
     if (h5_has(p->file, "error") &&
         open_column(p, "error", COLUMN_STRINGS, p->count, &p->error, e) != 0)
         return -1;
@@ -145,6 +149,7 @@ void prompts_close(struct prompts *p)
     column_close(p->id);
     column_close(p->limit);
     column_close(p->error);
+    overrides_close(p->overrides);
     if (p->file >= 0)
         H5Fclose(p->file);
     free(p->path);
@@ -224,7 +229,7 @@ static int find_fault(const struct prompts *p)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] && column_fault(all[i]))
             return column_fault(all[i]);
-    return 0;
+    return overrides_fault(p->overrides);
 }
 
 int prompts_fault(const struct prompts *p)
@@ -259,6 +264,8 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
     out->messages = p->messages;
     if (rc == 0 && p->limit)
         rc = read_limit(p, i, out, e);
+    if (rc == 0 && p->overrides && overrides_read(p->overrides, i, &out->overrides, e) != 0)
+        rc = err_prefix(e, "prompt %zu", i);
     p->fault = rc != 0 ? find_fault(p) : 0;
     if (rc != 0)
         prompt_free(out);
@@ -298,6 +305,11 @@ static uint64_t add_row(uint64_t h, const struct prompt *row)
         h = hash_bytes(h, row->text, row->text_bytes);
     else
         h = hash_bytes(h, row->tokens, row->n_tokens * sizeof *row->tokens);
+    if (row->overrides) {
+        char *text = json_dumps(row->overrides, JSON_COMPACT | JSON_SORT_KEYS);
+        h = hash_string(h, text);
+        free(text);
+    }
     return hash_u64(h, (uint64_t)row->max_new_tokens);
 }
 

@@ -4,6 +4,7 @@
  * or token ids: `tokens` integer [total] and `offsets` integer [n + 1], row i being
  * tokens[offsets[i]
  * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
+ * Optional: columns that go before the job's sampling section (overrides.h).
  * Optional `error`: strings [n], why a row cannot be decoded, "" for the others (import.h). The group
  * `columns` (keep.h) is for the output.
  * Opened by every attention rank and by the dry run; rows are read one at a time. Errors in a row

@@ -67,4 +67,24 @@ said() {
 said "'the person' is 2 tokens\|is [0-9]* tokens of the vocabulary, not one" --set 'sampling.allow=["the person who"]'
 said "wants numbers" --set 'sampling.logit_bias={5: x}'
 said "token ids of the vocabulary" --set 'sampling.ban=[99999999]'
+# A column goes before the job, for its row only; a wrong value is that row's error.
+"$PYTHON" - "$work" <<'P' || fail "writing prompts"
+import sys, h5py
+with h5py.File(f"{sys.argv[1]}/given.h5", "w") as f:
+    f["text"] = ["harbor, noun:"] * 5
+    f["temperature"] = [0.0, float("nan"), 0, 0, -1]
+    f["stop"] = ["", "", '[" of", 5]', " of", ""]
+    f["min_tokens"] = [0, 0, 0, 0, 0]
+P
+decode rows 2 prompts.file="$work/given.h5" prompts.count=all || fail rows
+completions rows >"$work/rows.jsonl"
+"$PYTHON" - "$work" <<'P' || fail "rows are not what their columns ask"
+import json, sys
+rows = [json.loads(line) for line in open(f"{sys.argv[1]}/rows.jsonl")]
+assert rows[0]["tokens"] == rows[1]["tokens"], rows
+assert rows[4]["finish"] == "error" and "temperature" in rows[4]["error"], rows[4]
+assert " of" in rows[0]["text"], rows[0]
+for r in rows[2:4]:
+    assert r["finish"] == "stop" and r["text"] == rows[0]["text"].split(" of")[0], r
+P
 echo "requests are kept"
