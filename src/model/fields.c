@@ -122,6 +122,22 @@ static void read_yarn(struct rope_spec *r, struct config *c)
         r->magnitude = config_number_or(c, "attention_factor", 0, 1e6, 1);
 }
 
+static void read_factors(struct rope_spec *r, struct config *c)
+{
+    const json_t *list = fields_value(c, "factors");
+    r->scaling = ROPE_FACTORS;
+    if (json_array_size(list) != r->dim / 2 || r->dim / 2 > ROPE_MOST_PAIRS) {
+        config_wrong(c, "factors", "must be a list of %zu numbers, at most %d", r->dim / 2,
+                     ROPE_MOST_PAIRS);
+        return;
+    }
+    for (size_t i = 0; i < r->dim / 2; i++) {
+        r->factors[i] = (float)json_number_value(json_array_get(list, i));
+        if (!(r->factors[i] > 0))
+            config_wrong(c, "factors", "must all be numbers above 0");
+    }
+}
+
 static void read_scaling(struct rope_spec *r, struct config *c)
 {
     const char *type = scaling_type(c);
@@ -129,6 +145,8 @@ static void read_scaling(struct rope_spec *r, struct config *c)
         read_llama3(r, c);
     else if (strcmp(type, "yarn") == 0)
         read_yarn(r, c);
+    else if (strcmp(type, "factors") == 0)
+        read_factors(r, c);
     else if (strcmp(type, "default") != 0)
         config_wrong(c, "rope_type",
                      "is \"%.40s\"; only \"default\", \"llama3\" and \"yarn\" are supported", type);

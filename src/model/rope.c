@@ -43,6 +43,8 @@ void rope_angles(float *angles, size_t positions, const struct rope_spec *rope)
             frequency = llama3(rope, frequency);
         if (rope->scaling == ROPE_YARN)
             frequency = yarn(rope, frequency, j);
+        if (rope->scaling == ROPE_FACTORS)
+            frequency /= (double)rope->factors[j];
         for (size_t p = 0; p < positions; p++) {
             double angle = (double)p * frequency;
             angles[p * rope->dim + 2 * j] = (float)(cos(angle) * rope->magnitude);

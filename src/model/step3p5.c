@@ -296,7 +296,7 @@ static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
     fields_set_size(j, "head_dim", s->head_dim);
     json_object_set_new(j, "attention_other_setting",
                         json_pack("{s:s, s:I, s:I, s:I}", "attention_type", "sliding_attention",
-                                  "num_attention_heads", (json_int_t)(s->heads / 2 * 3),
+                                  "num_attention_heads", (json_int_t)(s->heads + s->kv_heads),
                                   "num_attention_groups", (json_int_t)s->kv_heads, "head_dim",
                                   (json_int_t)s->head_dim));
     fields_set_size(j, "sliding_window", s->window);

@@ -1,0 +1,37 @@
+#!/bin/bash
+# Every family of models: the same tokens colocated, apart, and with the FFN split over experts or within
+# them; windows that bind, and prompts longer than a block of the KV cache.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+need "$tandem"
+sed 's/ffn: .*/colocated: true/' tests/mpi/job.yaml >"$work/colocated.yaml"
+for length in 1 3 70 9 150; do
+    echo -n '{"tokens": ['
+    for ((i = 0; i < length; i++)); do
+        echo -n "$((i ? 0 : length % 7 + 3))$((i ? (i * i * 7 + i * length) % 10 : 0))$((i + 1 < length ? 0 : 1)), "
+    done | sed 's/\b0\+\([0-9]\)/\1/g; s/, $//'
+    echo ']}'
+done >"$work/prompts.jsonl"
+"$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
+
+run() { # NAME RANKS JOB [KEY=VALUE]...
+    local name=$1 ranks=$2
+    job=$3
+    shift 3
+    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
+        sampling.max_new_tokens=11 sampling.ignore_eos=true schedule.max_context=170 "$@" || fail "$family: $name"
+}
+for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2; do
+    rm -rf "$work/model" "$work"/*.h5.partial "$work"/[a-h]-*.h5
+    "$tandem" generate "$work/model" family=$family hidden=76 layers=5 vocab=1011 context=171 heads=6 kv_heads=2 head_dim=20 \
+        dense=53 experts=12 topk=3 expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 \
+        window=29 limit=0.4 groups=4 topk_groups=2 rope_factor=2 dtype=f32 >/dev/null || fail "generate $family"
+    run "a-$family" 1 "$work/colocated.yaml"
+    run "b-$family" 2 tests/mpi/job.yaml
+    same "a-$family" "b-$family"
+    run "c-$family" 4 tests/mpi/job.yaml layout.attention=2 layout.ffn.expert=2
+    run "d-$family" 3 tests/mpi/job.yaml layout.ffn.tensor=2 layout.exchange=mpi schedule.slots=2 schedule.prefill_chunk=64
+    same_tokens "a-$family" "c-$family"
+    same_tokens "a-$family" "d-$family"
+done
+echo "all families agree on all layouts"
