@@ -118,7 +118,10 @@ static bool plan_one(struct plan *p, const struct member *member, size_t layer, 
     size_t all[3], *shape = all;
     int half, dims = member_shape(p->model, member, layer, all);
     bool single;
-    family_name(p->model, member->tensor, layer, expert, 0, name, &half, &single);
+    /* Queries that come straight from x have a name of their own where both kinds are possible. */
+    int way = member->tensor == TENSOR_Q_UP && p->model->layer[layer].attention.q_rank == 0;
+    if (family_name(p->model, member->tensor, layer, expert, way, name, &half, &single) != 0)
+        family_name(p->model, member->tensor, layer, expert, 0, name, &half, &single);
     if (single && dims == 3) {
         shape++;
         dims--;

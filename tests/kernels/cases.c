@@ -13,6 +13,7 @@ const struct kernel_case kernel_cases[] = {
     {"linear_grouped", case_linear_grouped},
     {"attend", case_attend},
     {"attend_long", case_attend_long},
+    {"mechanisms", case_mechanisms},
     {"route", case_route},
     {"ffn", case_ffn},
     {"ffn_large", case_ffn_large},

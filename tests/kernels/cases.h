@@ -29,6 +29,7 @@ int case_linear_large(const struct backend *b);
 int case_linear_grouped(const struct backend *b);
 int case_attend(const struct backend *b);
 int case_attend_long(const struct backend *b);
+int case_mechanisms(const struct backend *b);
 int case_route(const struct backend *b);
 int case_ffn(const struct backend *b);
 int case_ffn_large(const struct backend *b);
