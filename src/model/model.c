@@ -6,7 +6,6 @@
 #include "model/family.h"
 #include "model/fields.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,17 +56,15 @@ int model_read_config(struct model *m, const json_t *root, const char *file,
     return failed ? -1 : model_finish(m, e);
 }
 
-/* NULL and a message when it cannot be read; NULL without one when it may be missing and is. */
-static json_t *read_json(const char *file, bool needed, struct err *e)
+/* NULL and a message when it cannot be read. */
+static json_t *read_json(const char *file, struct err *e)
 {
-    e->text[0] = '\0';
     FILE *stream = fopen(file, "rb");
     if (!stream) {
-        if (needed || errno != ENOENT)
-            err_set(e,
-                    "%s: cannot be read (%m); a model is a directory with config.json and "
-                    "safetensors files",
-                    file);
+        err_set(e,
+                "%s: cannot be read (%m); a model is a directory with config.json and safetensors "
+                "files",
+                file);
         return NULL;
     }
     json_error_t where;
@@ -87,29 +84,6 @@ static int path_of(char file[PATH_MAX_BYTES], const char *directory, const char 
     return 0;
 }
 
-/* The tokens that end a completion are those of generation_config.json, where it says any. */
-static int read_generation(struct model *m, const char *directory, struct err *e)
-{
-    char file[PATH_MAX_BYTES];
-    if (path_of(file, directory, "generation_config.json", e) != 0)
-        return -1;
-    json_t *root = read_json(file, false, e);
-    if (!root)
-        return e->text[0] ? -1 : 0;
-    struct config c;
-    struct model said = {.bos = -1, .vocab = m->vocab};
-    config_open(&c, file, "", root, e);
-    fields_tokens(&said, &c);
-    int status = config_failed(&c) ? -1 : 0;
-    config_close(&c);
-    json_decref(root);
-    if (status == 0 && said.n_eos > 0) {
-        memcpy(m->eos, said.eos, sizeof m->eos);
-        m->n_eos = said.n_eos;
-    }
-    return status;
-}
-
 static int read_gguf(struct model *m, const char *path, const char *const *ignore, struct err *e)
 {
     struct gguf_view *v;
@@ -127,12 +101,12 @@ int model_read(struct model *m, const char *directory, const char *const *ignore
     char file[PATH_MAX_BYTES];
     if (path_of(file, directory, "config.json", e) != 0)
         return -1;
-    json_t *root = read_json(file, true, e);
+    json_t *root = read_json(file, e);
     if (!root)
         return -1;
     int status = model_read_config(m, root, file, ignore, e);
     json_decref(root);
-    return status == 0 ? read_generation(m, directory, e) : -1;
+    return status;
 }
 
 /* ---- what follows from the layers ------------------------------------------------------------ */

@@ -115,7 +115,7 @@ enum model_tensor {
     TENSOR_KINDS,
 };
 
-/* Reads `<directory>/config.json` and, when it is there, generation_config.json; or a GGUF file. Every field that
+/* Reads `<directory>/config.json`, or a GGUF file. Every field that
  * changes the result is known or an error; a missing one is an error unless the family has a
  * default. ignore: names of fields that are not looked at, at the user's own risk; NULL-terminated,
  * or NULL. Messages name file and field. */

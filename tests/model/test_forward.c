@@ -353,7 +353,7 @@ static void check_backend(const struct backend *b, const char *model, const doub
                           size_t kinds, bool loose)
 {
     for (size_t i = 0; i < kinds; i++) {
-        double allow = loose && i > 0 ? 8 : 1;
+        double allow = loose && i > 0 ? 12 : 1;
         static struct rig r;
         rig_open(&r, b, directory, &precisions[i].p, i == 0 ? 2 : 1);
         size_t n = TOKENS * r.model.vocab;
