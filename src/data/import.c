@@ -76,16 +76,6 @@ static int open_late(struct import *m, struct append **out, const char *name, bo
 
 /* ---- what the first record says ------------------------------------------------------------- */
 
-static void name_fields(json_t *record, char *text, size_t size)
-{
-    const char *name;
-    json_t *value;
-    size_t n = 0;
-    *text = 0;
-    json_object_foreach(record, name, value) if (n < size) n +=
-        (size_t)snprintf(text + n, size - n, "%s\"%.40s\"", n ? ", " : "", name);
-}
-
 /* Without a word from the user: text, prompt, or the only column there is. */
 static const char *find_text_field(const struct import *m, json_t *first)
 {
@@ -98,6 +88,25 @@ static const char *find_text_field(const struct import *m, json_t *first)
     if (records_member(first, "prompt"))
         return "prompt";
     return json_object_size(first) == 1 ? json_object_iter_key(json_object_iter(first)) : "text";
+}
+
+/* What a line of the batch format asks for and does not get is said, not swallowed. */
+static void note_unused(const struct import *m, json_t *body)
+{
+    static const char *const read[] = {"messages", "tools", "max_tokens", "max_completion_tokens",
+                                       "model"};
+    const char *name;
+    json_t *value;
+    json_object_foreach(body, name, value)
+    {
+        size_t i = 0;
+        while (i < sizeof read / sizeof *read && strcmp(name, read[i]) != 0)
+            i++;
+        if (i == sizeof read / sizeof *read && m->o->notes)
+            fprintf(m->o->notes,
+                    "tandem: field \"body.%s\" is not used; the job's sampling section sets it\n",
+                    name);
+    }
 }
 
 /* Conversations: a field of messages, or a line of OpenAI's batch format, which has them in `body`. */
@@ -113,6 +122,8 @@ static void find_messages(struct import *m, json_t *first)
     m->tools_field = batch ? "body.tools" : "tools";
     if (!m->o->id_field && !records_member(first, "id") && records_member(first, "custom_id"))
         m->id_field = "custom_id";
+    if (batch)
+        note_unused(m, json_object_get(first, "body"));
     if (batch && !m->o->limit_field)
         m->limit_field = records_member(first, "body.max_completion_tokens")
                              ? "body.max_completion_tokens"
@@ -259,7 +270,7 @@ static int read_text(struct import *m, json_t *record, struct row *row, struct e
         row->text = field_text(value, &n);
     } else {
         char fields[256];
-        name_fields(record, fields, sizeof fields);
+        records_names(record, fields, sizeof fields);
         return err_set(
             e, "wanted \"%s\" as a string, found %s; the record has %s (--text names a field)",
             m->text_field, records_type(value), *fields ? fields : "no fields");

@@ -495,3 +495,13 @@ const char *records_type(const json_t *v)
                                         "a fraction", "true",     "false",    "null"};
     return v ? names[json_typeof(v)] : "nothing";
 }
+
+void records_names(json_t *record, char *text, size_t size)
+{
+    const char *name;
+    json_t *value;
+    size_t n = 0;
+    *text = 0;
+    json_object_foreach(record, name, value) if (n < size) n +=
+        (size_t)snprintf(text + n, size - n, "%s\"%.40s\"", n ? ", " : "", name);
+}

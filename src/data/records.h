@@ -58,6 +58,9 @@ int records_next(struct records *r, struct record *out, struct err *e);
  * whose name has the dots itself comes first. NULL: none. Borrowed. */
 json_t *records_member(json_t *object, const char *path);
 
+/* Names of an object's members, for messages: "a", "b". At least 1 byte; cut where it is full. */
+void records_names(json_t *object, char *text, size_t size);
+
 /* "an object", "a string", "nothing" ...: for messages. */
 const char *records_type(const json_t *value);
 

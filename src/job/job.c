@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "job/document.h"
 #include "job/keys.h"
+#include "job/slurm.h"
 #include "job/suggest.h"
 #include "text/template.h"
 
@@ -229,72 +230,17 @@ static void resolve(struct job *job)
     }
 }
 
-/* What Slurm says about this task; NULL: nothing. */
-static const char *slurm(char letter)
+/* The part of the rows, and paths: what depends on Slurm. */
+static int ask_slurm(struct reader *r, struct job *job)
 {
-    const char *name = letter == 'a'   ? "SLURM_ARRAY_TASK_ID"
-                       : letter == 'A' ? "SLURM_ARRAY_JOB_ID"
-                                       : "SLURM_JOB_ID";
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
-/* %a, %A and %j in a path stand for Slurm's array task, array job and job, as in sbatch --output. */
-static int fill_path(struct reader *r, const char *key, char **path)
-{
-    char *filled = mem_new(strlen(*path) * 24 + 1, 1), *to = filled;
-    for (const char *c = *path; *c; c++) {
-        bool escape = *c == '%' && (c[1] == 'a' || c[1] == 'A' || c[1] == 'j');
-        if (escape && (!slurm(c[1]) || strlen(slurm(c[1])) > 20)) {
-            err_set(r->e, "%s has %%%c, but this is no task of a Slurm %s", key, c[1],
-                    c[1] == 'j' ? "job" : "job array");
-            free(filled);
-            return fail_key(r, key);
-        }
-        if (escape)
-            to += sprintf(to, "%s", slurm(*++c));
-        else
-            *to++ = *c;
-    }
-    *to = 0;
-    free(*path);
-    *path = filled;
+    static const char *const keys_of[] = {"prompts.file", "output.file", "trace"};
+    char **paths[] = {&job->prompts.file, &job->output.file, &job->trace};
+    if (slurm_part(job->prompts.part_text, &job->prompts.part, &job->prompts.parts, r->e) != 0)
+        return fail_key(r, "prompts.part");
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (*paths[i] && slurm_path(paths[i], r->e) != 0)
+            return fail_key(r, keys_of[i]);
     return 0;
-}
-
-static bool read_part(const char *text, int *part, int *parts)
-{
-    int end = 0;
-    return sscanf(text, "%d/%d%n", part, parts, &end) == 2 && text[end] == 0 && *part >= 1 &&
-           *part <= *parts;
-}
-
-/* "slurm": which of the array's tasks this is. They may begin anywhere and have steps. */
-static bool slurm_part(int *part, int *parts)
-{
-    const char *id = slurm('a'), *least = getenv("SLURM_ARRAY_TASK_MIN"),
-               *step = getenv("SLURM_ARRAY_TASK_STEP"), *count = getenv("SLURM_ARRAY_TASK_COUNT");
-    if (!id || !least || !count)
-        return false;
-    *parts = atoi(count);
-    *part = (atoi(id) - atoi(least)) / (step && atoi(step) > 0 ? atoi(step) : 1) + 1;
-    return *part >= 1 && *part <= *parts;
-}
-
-static int check_part(struct reader *r, struct job *job)
-{
-    const char *text = job->prompts.part_text;
-    job->prompts.part = job->prompts.parts = 1;
-    if (!text)
-        return 0;
-    if (strcmp(text, "slurm") == 0 ? slurm_part(&job->prompts.part, &job->prompts.parts)
-                                   : read_part(text, &job->prompts.part, &job->prompts.parts))
-        return 0;
-    err_set(r->e,
-            strcmp(text, "slurm") == 0
-                ? "prompts.part is slurm, but this is no task of a Slurm job array without holes"
-                : "prompts.part wants a part of all, such as 3/8, or slurm, or none");
-    return fail_key(r, "prompts.part");
 }
 
 static int check_layout(struct reader *r, const struct job *job)
@@ -381,11 +327,7 @@ static int read_all(struct reader *r, struct job *job, const char *const *overri
         if (read_value(r, i, job) != 0)
             return -1;
     resolve(job);
-    if (check_layout(r, job) != 0 || check_device(r, job) != 0 || check_part(r, job) != 0)
-        return -1;
-    if (fill_path(r, "prompts.file", &job->prompts.file) != 0 ||
-        fill_path(r, "output.file", &job->output.file) != 0 ||
-        (job->trace && fill_path(r, "trace", &job->trace) != 0))
+    if (check_layout(r, job) != 0 || check_device(r, job) != 0 || ask_slurm(r, job) != 0)
         return -1;
     return check_files(r, job);
 }
@@ -415,207 +357,6 @@ void job_free(struct job *job)
     job->path = NULL;
 }
 
-/* --- back to text -------------------------------------------------------------------------- */
-
-struct writer {
-    yaml_emitter_t emitter;
-    FILE *out;
-    char section[64];
-};
-
-static int write_bytes(void *data, unsigned char *bytes, size_t n)
-{
-    return fwrite(bytes, 1, n, ((struct writer *)data)->out) == n;
-}
-
-static void emit(struct writer *w, yaml_event_t *event)
-{
-    if (!yaml_emitter_emit(&w->emitter, event))
-        die("job: libyaml cannot write the job: %s", w->emitter.problem);
-}
-
-static void emit_scalar(struct writer *w, const char *text, bool quoted)
-{
-    yaml_event_t event;
-    if (!yaml_scalar_event_initialize(
-            &event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
-            quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE))
-        die("job: libyaml cannot write '%s'", text);
-    emit(w, &event);
-}
-
-static void emit_map_start(struct writer *w)
-{
-    yaml_event_t event;
-    yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE);
-    emit(w, &event);
-}
-
-static void emit_map_end(struct writer *w)
-{
-    yaml_event_t event;
-    yaml_mapping_end_event_initialize(&event);
-    emit(w, &event);
-}
-
-/* Closes and opens mappings until keys of `section` ("layout.ffn") can be written. */
-static void enter_section(struct writer *w, const char *section)
-{
-    size_t n = strlen(w->section);
-    while (n > 0 && !(strncmp(w->section, section, n) == 0 && (!section[n] || section[n] == '.'))) {
-        emit_map_end(w);
-        char *dot = strrchr(w->section, '.');
-        *(dot ? dot : w->section) = 0;
-        n = strlen(w->section);
-    }
-    while (section[n]) {
-        const char *name = section + n + (section[n] == '.');
-        size_t length = strcspn(name, ".");
-        char copy[64];
-        snprintf(copy, sizeof copy, "%.*s", (int)length, name);
-        emit_scalar(w, copy, false);
-        emit_map_start(w);
-        n = (size_t)(name - section) + length;
-    }
-    snprintf(w->section, sizeof w->section, "%s", section);
-}
-
-static void emit_stops(struct writer *w, const struct job *job)
-{
-    yaml_event_t event;
-    yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_SEQUENCE_STYLE);
-    emit(w, &event);
-    for (int i = 0; i < job->sampling.n_stop; i++) {
-        const struct job_stop *stop = &job->sampling.stop[i];
-        char id[16];
-        snprintf(id, sizeof id, "%d", stop->id);
-        emit_scalar(w, stop->text ? stop->text : id, stop->text != NULL);
-    }
-    yaml_sequence_end_event_initialize(&event);
-    emit(w, &event);
-}
-
-static void emit_json(struct writer *w, const json_t *value)
-{
-    yaml_event_t event;
-    const char *name;
-    json_t *item;
-    size_t i;
-    if (json_is_object(value)) {
-        yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_MAPPING_STYLE);
-        emit(w, &event);
-        json_object_foreach((json_t *)(uintptr_t)value, name, item)
-        {
-            emit_scalar(w, name, true);
-            emit_json(w, item);
-        }
-        yaml_mapping_end_event_initialize(&event);
-        emit(w, &event);
-    } else if (json_is_array(value)) {
-        yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_SEQUENCE_STYLE);
-        emit(w, &event);
-        json_array_foreach(value, i, item) emit_json(w, item);
-        yaml_sequence_end_event_initialize(&event);
-        emit(w, &event);
-    } else {
-        char *text = json_is_string(value) ? mem_string(json_string_value(value))
-                                           : json_dumps(value, JSON_ENCODE_ANY);
-        emit_scalar(w, text, json_is_string(value));
-        free(text);
-    }
-}
-
-static void emit_key(struct writer *w, const struct key *k, const struct job *job)
-{
-    if (job->layout.colocated && strcmp(k->section, "layout.ffn") == 0)
-        return; /* there is no FFN to lay out, and the reader would refuse it */
-    enter_section(w, k->section);
-    emit_scalar(w, k->name, false);
-    if (k->kind == KEY_STOPS) {
-        emit_stops(w, job);
-        return;
-    }
-    bool quoted;
-    char *text = keys_text(k, job, &quoted);
-    json_t *json = k->kind == KEY_JSON ? json_loads(text, 0, NULL) : NULL;
-    if (json)
-        emit_json(w, json);
-    else
-        emit_scalar(w, text, quoted);
-    json_decref(json);
-    free(text);
-}
-
-char *job_yaml(const struct job *job)
-{
-    char *text = NULL;
-    size_t bytes = 0;
-    struct writer w = {.out = open_memstream(&text, &bytes)};
-    if (!w.out || !yaml_emitter_initialize(&w.emitter))
-        die("out of memory while writing the job");
-    yaml_emitter_set_output(&w.emitter, write_bytes, &w);
-    yaml_emitter_set_width(&w.emitter, -1);
-    yaml_emitter_set_unicode(&w.emitter, 1);
-    yaml_event_t event;
-    yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING);
-    emit(&w, &event);
-    yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1);
-    emit(&w, &event);
-    emit_map_start(&w);
-    for (size_t i = 0; i < keys_count; i++)
-        emit_key(&w, &keys[i], job);
-    enter_section(&w, "");
-    emit_map_end(&w);
-    yaml_document_end_event_initialize(&event, 1);
-    emit(&w, &event);
-    yaml_stream_end_event_initialize(&event);
-    emit(&w, &event);
-    yaml_emitter_delete(&w.emitter);
-    if (fclose(w.out) != 0)
-        die("out of memory while writing the job");
-    return text;
-}
-
-static void set(json_t *object, const char *name, json_t *value)
-{
-    if (!object || json_object_set_new(object, name, value) != 0)
-        die("job: '%s' cannot be written as JSON", name);
-}
-
-/* What ends a completion, in the order of the job. */
-static json_t *stops_json(const struct job *job)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < job->sampling.n_stop; i++) {
-        const struct job_stop *stop = &job->sampling.stop[i];
-        json_array_append_new(list, stop->text ? json_string(stop->text) : json_integer(stop->id));
-    }
-    return list;
-}
-
-static void set_key(json_t *object, const struct key *k, const struct job *job)
-{
-    char path[64];
-    keys_path(k, path, sizeof path);
-    if (k->kind == KEY_STOPS) {
-        set(object, path, stops_json(job));
-        return;
-    }
-    bool quoted;
-    char *text = keys_text(k, job, &quoted);
-    set(object, path, json_string(text));
-    free(text);
-}
-
-static char *json_text(json_t *object)
-{
-    char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
-    json_decref(object);
-    if (!text)
-        die("out of memory while writing the job");
-    return text;
-}
-
 int job_rows(const struct job *job, uint64_t rows, uint64_t *first, uint64_t *n, struct err *e)
 {
     bool cut = job->prompts.parts > 0; /* a job that was not read from a file has no parts */
@@ -635,38 +376,4 @@ int job_rows(const struct job *job, uint64_t rows, uint64_t *first, uint64_t *n,
     *first = job->prompts.first + from;
     *n = to - from;
     return 0;
-}
-
-char *job_json(const struct job *job)
-{
-    json_t *object = json_object();
-    for (size_t i = 0; i < keys_count; i++)
-        set_key(object, &keys[i], job);
-    return json_text(object);
-}
-
-/* Does the key decide what a completion is? */
-static bool decides(const struct key *k)
-{
-    static const char *const sections[] = {"chat", "precision", "sampling"};
-    static const char *const listed[] = {"prompts.template", "prompts.bos", "prompts.special",
-                                         "schedule.max_context", "output.special_tokens"};
-    char path[64];
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        if (strcmp(k->section, sections[i]) == 0)
-            return true;
-    keys_path(k, path, sizeof path);
-    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
-        if (strcmp(path, listed[i]) == 0)
-            return true;
-    return false;
-}
-
-char *job_sampling_json(const struct job *job)
-{
-    json_t *object = json_object();
-    for (size_t i = 0; i < keys_count; i++)
-        if (decides(&keys[i]))
-            set_key(object, &keys[i], job);
-    return json_text(object);
 }
