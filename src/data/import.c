@@ -154,7 +154,7 @@ static void note_large(struct import *m, json_t *first)
             json_object_set_new(m->large, name, json_true());
             if (m->o->notes)
                 fprintf(m->o->notes,
-                        "tandem: field \"%s\" is large and does not travel into the output; "
+                        "tandem: field \"%s\" is large and is not kept; "
                         "--keep names what does\n",
                         name);
         }

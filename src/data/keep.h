@@ -1,4 +1,4 @@
-/* keep.h - columns of their own that people's prompts have: they travel through a job unchanged.
+/* keep.h - columns of their own that people's prompts have: kept beside the prompts, unchanged.
  *
  * In the prompts file they are datasets of strings, one a row, in the group `columns`. The first
  * value decides how a column is written: strings as they are (attribute encoding "text"), anything
