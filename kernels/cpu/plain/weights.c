@@ -80,9 +80,8 @@ static void grouped_row(const struct weight *w, size_t j, float *to)
     for (size_t first = 0; first < w->k; first += w->form.inner) {
         struct form_group g = group_at(w, j, first);
         for (size_t i = first; i < w->k && i < first + w->form.inner; i++) {
-            int value = (int8_t)data[i];
-            if (w->form.kind == FORM_I4)
-                value = w->form.values[data[i / 2] >> i % 2 * 4 & 15];
+            bool half = w->form.kind == FORM_I4;
+            int value = half ? w->form.values[data[i / 2] >> i % 2 * 4 & 15] : (int8_t)data[i];
             to[i] = form_value(&g, value);
         }
     }
