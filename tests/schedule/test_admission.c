@@ -116,9 +116,8 @@ static void thousands_of_ranks_are_served_quickly(void **state)
         best = seconds < best ? seconds : best;
     }
     print_message("%d ranks x %d slots: %.2f ms\n", RANKS, SLOTS, best * 1e3);
-#if !defined __SANITIZE_ADDRESS__
-    assert_true(best < 20e-3); /* 10 on a machine that does nothing else */
-#endif
+    if (!getenv("QUICK"))          /* under a checker of memory times mean nothing */
+        assert_true(best < 20e-3); /* 10 on a machine that does nothing else */
     admission_free(a);
     free(room);
     free(owner);
