@@ -21,7 +21,7 @@ static void edit_case(struct rig *r, int vocab, int n)
     size_t width = (size_t)vocab, count = 0, all = (size_t)n * width;
     rig_at(r, "edit: vocabulary %d, rows %d", vocab, n);
     float *logits = rig_values(r, DTYPE_F32, all, 5), *want = rig_host(r, all, sizeof *want);
-    struct logit_edit *edits = rig_host(r, all, sizeof *edits);
+    struct logit_edit *edits = rig_host(r, all + 1, sizeof *edits); /* at least one to put */
     memcpy(want, logits, all * sizeof *want);
     for (size_t k = 0; k < all; k++) {
         size_t i = (k * 7919) % all; /* a prime: all in another order */
