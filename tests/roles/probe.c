@@ -105,10 +105,13 @@ static void says_the_hash_of_the_rows(void **state)
 static void a_broken_library_is_wrong_input(void **state)
 {
     (void)state;
-    static const char *const words[] = {[CRASHES] = "crashed (Segmentation fault)",
-                                        [LOOPS] = "did not come to an end",
-                                        [EATS] = "cannot be read",
-                                        [LEAVES] = "ended the program"};
+    const char *words[] = {[CRASHES] = "crashed (Segmentation fault)",
+                           [LOOPS] = "did not come to an end",
+                           [EATS] = "cannot be read",
+                           [LEAVES] = "ended the program"};
+#ifdef __SANITIZE_ADDRESS__ /* takes signals and failed allocations, and ends the child itself */
+    words[CRASHES] = words[EATS] = "ended the program";
+#endif
     for (int kind = CRASHES; kind <= LEAVES; kind++) {
         struct probe found;
         struct err e;
