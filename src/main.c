@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "command/manual.h"
 #include "command/options.h"
+#include "data/files.h"
+#include "data/h5.h"
 #include "data/import.h"
 #include "kernels/device.h"
 #include "job/job.h"
@@ -31,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef TANDEM_VERSION
@@ -214,6 +217,46 @@ static const struct option_row export_rows[] = {
     NO_MORE,
 };
 
+static int export_stream(const struct export_command *o, const char *from, FILE *out, struct err *e)
+{
+    if (export_completions(from, out, &o->options, e) != 0)
+        return -1;
+    return fflush(out) == 0
+               ? 0
+               : err_set(e, "%s: %s", o->to ? o->to : "standard output", strerror(errno));
+}
+
+/* Beside its name until it is whole. HDF5 files are what an export is made from, never what it is. */
+static int export_file(const struct export_command *o, const char *from, struct err *e)
+{
+    struct stat st;
+    FILE *device = stat(o->to, &st) == 0 && !S_ISREG(st.st_mode) ? fopen(o->to, "w") : NULL;
+    if (device) { /* a pipe, a terminal: no file that could be half written */
+        int status = export_stream(o, from, device, e);
+        if (fclose(device) != 0 && status == 0)
+            status = err_set(e, "%s: %s", o->to, strerror(errno));
+        return status;
+    }
+    h5_quiet();
+    if (H5Fis_hdf5(o->to) > 0)
+        return err_set(
+            e, "%s: is an HDF5 file, which lines of JSON would replace; name another one", o->to);
+    size_t room = strlen(o->to) + 32;
+    char *tmp = mem_new(room, 1);
+    snprintf(tmp, room, "%s.%ld.tmp", o->to, (long)getpid());
+    FILE *out = fopen(tmp, "wx");
+    int status = out ? export_stream(o, from, out, e)
+                     : err_set(e, "%s: cannot be written: %s", tmp, strerror(errno));
+    if (out && fclose(out) != 0 && status == 0)
+        status = err_set(e, "%s: %s", tmp, strerror(errno));
+    if (status == 0)
+        status = files_publish(tmp, o->to, e);
+    if (status != 0 && out)
+        unlink(tmp);
+    free(tmp);
+    return status;
+}
+
 static int command_export(const struct usage *usage, int argc, char **argv)
 {
     struct err e = {{0}};
@@ -222,16 +265,7 @@ static int command_export(const struct usage *usage, int argc, char **argv)
     int status = options_parse(usage, argc, argv, &o, &operands, &e);
     if (status != 0)
         return ended(status, &e);
-    FILE *out = o.to ? fopen(o.to, "w") : stdout;
-    if (!out) {
-        err_set(&e, "%s: cannot be written: %s", o.to, strerror(errno));
-        return complain(&e, EXIT_INPUT);
-    }
-    status = export_completions(operands[0], out, &o.options, &e);
-    if (fflush(out) != 0 && status == 0)
-        status = err_set(&e, "%s: %s", o.to ? o.to : "standard output", strerror(errno));
-    if (o.to)
-        fclose(out);
+    status = o.to ? export_file(&o, operands[0], &e) : export_stream(&o, operands[0], stdout, &e);
     return status == 0 ? EXIT_DONE : complain(&e, EXIT_INPUT);
 }
 

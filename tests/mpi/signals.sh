@@ -7,12 +7,17 @@ job=tests/mpi/job.yaml
 need "$tandem"
 sed 's/^  ffn:.*/  colocated: true/' $job >"$work/alone.yaml"
 
-# stop_while SIGNAL SECONDS STATUS ARGUMENTS ... - sends the signal to the one rank of a job after so long.
+# stop_while SIGNAL SECONDS STATUS ARGUMENTS ... - sends the signal to the one rank of a job when it has
+# decoded for so long.
 stop_while() {
     local signal=$1 after=$2 wanted=$3 pid status
     shift 3
-    timeout -k 1 20 "$tandem" run "$work/alone.yaml" --set output.file="$work/s.h5" "$@" >"$work/log" 2>&1 &
+    timeout -k 1 60 "$tandem" run "$work/alone.yaml" --set output.file="$work/s.h5" "$@" >"$work/log" 2>&1 &
     pid=$!
+    for ((i = 0; i < 300; i++)); do
+        grep -q '^loaded in' "$work/log" && break
+        sleep 0.1
+    done
     sleep "$after"
     kill "-$signal" "$(pgrep -P $pid)" || fail "$*: ended before the signal: $(cat "$work/log")"
     wait $pid

@@ -49,4 +49,14 @@ class Page(html.parser.HTMLParser):
 Page().feed(page)
 assert "http" not in page and "url(" not in page and "&lt;b&gt;p&amp;.h5" in page
 P
+
+# Exports appear whole and never in place of what they are made from.
+cp "$work/out.h5" "$work/before.h5"
+"$tandem" export "$work/out.h5" --to "$work/out.h5" 2>"$work/errors" && fail "an export replaced its own source"
+grep -q "is an HDF5 file" "$work/errors" && cmp "$work/out.h5" "$work/before.h5" || fail "the source of an export"
+echo keep >"$work/lines"
+"$tandem" export "$work/missing.h5" --to "$work/lines" 2>/dev/null && fail "an export of nothing"
+[ "$(cat "$work/lines")" = keep ] || fail "a failed export emptied its target"
+"$tandem" export "$work/out.h5" --to "$work/lines" && "$tandem" export "$work/out.h5" | cmp - "$work/lines" || fail "export --to"
+"$tandem" export "$work/out.h5" --to /dev/null && [ -c /dev/null ] || fail "export to a device"
 echo "text and page"
