@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "command/manual.h"
 #include "command/options.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "data/import.h"
 #include "kernels/device.h"

@@ -1,8 +1,9 @@
 #include "data/checkpoint.h"
 
+#include "base/config.h"
+#include "base/files.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "data/files.h"
 #include "data/gguf_view.h"
 #include "data/safetensors.h"
 
@@ -132,10 +133,9 @@ static int check_index(const struct checkpoint *c, const char *index, json_t *ma
 
 static int open_index(struct checkpoint *c, const char *index, struct err *e)
 {
-    json_error_t why;
-    json_t *root = json_load_file(index, JSON_REJECT_DUPLICATES, &why);
+    json_t *root = config_read_file(index, e);
     if (!root)
-        return err_set(e, "%s:%d:%d: not valid JSON: %s", index, why.line, why.column, why.text);
+        return -1;
     json_t *map = json_object_get(root, "weight_map");
     int rc = 0;
     if (!json_is_object(map))

@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include "data/append.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "data/keep.h"
 #include "data/seen.h"

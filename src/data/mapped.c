@@ -1,7 +1,7 @@
 #include "data/mapped.h"
 
 #include "base/mem.h"
-#include "data/files.h"
+#include "base/files.h"
 
 #include <errno.h>
 #include <fcntl.h>

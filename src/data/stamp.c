@@ -1,7 +1,7 @@
 #include "data/stamp.h"
 
 #include "base/mem.h"
-#include "data/files.h"
+#include "base/files.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,17 +1,17 @@
 #include "job/document.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 #include "job/value.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
-#define DEPTH_MAX      16
-#define FILE_BYTES_MAX ((size_t)1 << 18) /* nobody writes more by hand */
+#define DEPTH_MAX     16
+#define JOB_BYTES_MAX ((size_t)1 << 18) /* nobody writes more by hand */
 
 struct reader {
     yaml_parser_t parser;
@@ -200,20 +200,9 @@ int document_read_text(struct node *root, const char *name, const char *text, si
 
 int document_read_file(struct node *root, const char *path, struct err *e)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
-    char *text = mem_new(FILE_BYTES_MAX, 1);
-    errno = 0;
-    size_t bytes = fread(text, 1, FILE_BYTES_MAX, file);
-    int status;
-    if (ferror(file))
-        status = err_set(e, "%s: cannot be read: %s", path, strerror(errno));
-    else if (bytes == FILE_BYTES_MAX)
-        status = err_set(e, "%s: is larger than 256 KiB; this is not a job file", path);
-    else
-        status = document_read_text(root, path, text, bytes, e);
-    fclose(file);
+    size_t bytes;
+    char *text = files_read_any(path, JOB_BYTES_MAX, &bytes, e);
+    int status = text ? document_read_text(root, path, text, bytes, e) : -1;
     free(text);
     return status;
 }

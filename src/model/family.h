@@ -8,7 +8,7 @@
 #define TANDEM_MODEL_FAMILY_H
 
 #include "base/dtype.h"
-#include "model/config.h"
+#include "base/config.h"
 #include "model/model.h"
 
 #define FAMILY_NAME_MAX 160 /* bytes of a tensor name */

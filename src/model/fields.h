@@ -5,7 +5,7 @@
 #ifndef TANDEM_MODEL_FIELDS_H
 #define TANDEM_MODEL_FIELDS_H
 
-#include "model/config.h"
+#include "base/config.h"
 #include "model/family.h"
 
 #define DIM_MAX     (1u << 20) /* any one size, heads x head_dim included: far above any model */

@@ -1,5 +1,6 @@
 #include "model/generate.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 #include "base/philox.h"
 #include "model/block.h"
@@ -16,7 +17,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define PATH_BYTES 4096
 #define STRIP_ROWS FAMILY_BLOCK /* rows made at once: a row of blocks */
 
 /* ---- random weights ------------------------------------------------------------------------- */
@@ -342,24 +342,18 @@ static int file_write(struct plan *p, size_t file, struct err *e)
 
 /* ---- the directory -------------------------------------------------------------------------- */
 
-static int path_of(char path[PATH_BYTES], const char *directory, const char *name, struct err *e)
-{
-    if (snprintf(path, PATH_BYTES, "%s/%s", directory, name) >= PATH_BYTES)
-        return err_set(e, "a path below %.100s... is longer than %d bytes", directory,
-                       PATH_BYTES - 1);
-    return 0;
-}
-
 static int prepare_directory(const struct generate_options *o, struct err *e)
 {
-    char path[PATH_BYTES];
     if (mkdir(o->directory, 0777) != 0 && errno != EEXIST)
         return err_set(e, "%s: cannot be made: %s", o->directory, strerror(errno));
-    if (path_of(path, o->directory, "config.json", e) != 0)
-        return -1;
-    if (access(path, F_OK) == 0)
-        return err_set(e, "%s: is there already; remove that model or choose another directory",
-                       path);
+    char *path = files_join(o->directory, "config.json");
+    bool there = files_exist(path);
+    free(path);
+    if (there)
+        return err_set(e,
+                       "%s/config.json: is there already; remove that model or choose another "
+                       "directory",
+                       o->directory);
     struct statvfs fs;
     size_t needed = generate_bytes(o);
     if (statvfs(o->directory, &fs) == 0 &&
@@ -370,42 +364,22 @@ static int prepare_directory(const struct generate_options *o, struct err *e)
     return 0;
 }
 
-static int copy_file(const char *from, const char *to, struct err *e)
-{
-    FILE *in = fopen(from, "rb");
-    if (!in)
-        return err_set(e, "%s: cannot be read: %s", from, strerror(errno));
-    FILE *out = fopen(to, "wb");
-    if (!out) {
-        fclose(in);
-        return err_set(e, "%s: cannot be written: %s", to, strerror(errno));
-    }
-    char block[65536];
-    size_t n;
-    bool good = true;
-    while (good && (n = fread(block, 1, sizeof block, in)) > 0)
-        good = fwrite(block, 1, n, out) == n;
-    good = good && !ferror(in);
-    fclose(in);
-    if (fclose(out) != 0 || !good)
-        return err_set(e, "%s: cannot be copied to %s", from, to);
-    return 0;
-}
-
 static int copy_tokenizer(const struct generate_options *o, struct err *e)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
                                         "chat_template.jinja"};
-    for (size_t i = 0; o->tokenizer && i < sizeof names / sizeof *names; i++) {
-        char from[PATH_BYTES], to[PATH_BYTES];
-        if (path_of(from, o->tokenizer, names[i], e) != 0 ||
-            path_of(to, o->directory, names[i], e) != 0)
-            return -1;
-        bool needed = i == 0;
-        if ((needed || access(from, F_OK) == 0) && copy_file(from, to, e) != 0)
-            return -1;
+    int status = 0;
+    for (size_t i = 0; o->tokenizer && status == 0 && i < sizeof names / sizeof *names; i++) {
+        char *from = files_join(o->tokenizer, names[i]);
+        if (i == 0 || files_exist(from)) {
+            size_t n;
+            char *text = files_read(from, FILES_BYTES_MAX, &n, e);
+            status = text ? files_write(o->directory, names[i], text, n, e) : -1;
+            free(text);
+        }
+        free(from);
     }
-    return 0;
+    return status;
 }
 
 static int write_files(struct plan *p, struct err *e)
@@ -418,7 +392,6 @@ static int write_files(struct plan *p, struct err *e)
 
 int generate_checkpoint(const struct generate_options *o, struct err *e)
 {
-    char path[PATH_BYTES];
     struct plan p;
     int status = plan_make(&p, o, e);
     if (status == 0)
@@ -428,13 +401,13 @@ int generate_checkpoint(const struct generate_options *o, struct err *e)
     if (status == 0)
         status = write_files(&p, e);
     plan_free(&p);
-    if (status == 0)
-        status = path_of(path, o->directory, "config.json", e);
     if (status != 0)
         return -1;
+    char *path = files_join(o->directory, "config.json");
     json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
     if (json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
         status = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     json_decref(config);
+    free(path);
     return status;
 }

@@ -1,6 +1,7 @@
 #include "model/generation_config.h"
 
-#include "data/files.h"
+#include "base/config.h"
+#include "base/files.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -46,18 +47,9 @@ int generation_config_eos(const struct model *m, const char *directory, int32_t 
     int status = 0;
     *n = 0;
     if (files_exist(path)) {
-        size_t bytes;
-        char *text = files_read(path, &bytes, e);
-        json_error_t where;
-        json_t *root = text ? json_loadb(text, bytes, 0, &where) : NULL;
-        if (root)
-            status = read_ids(m, path, json_object_get(root, "eos_token_id"), eos, n, e);
-        else
-            status = text ? err_set(e, "%s:%d:%d: not valid JSON: %s", path, where.line,
-                                    where.column, where.text)
-                          : -1;
+        json_t *root = config_read_file(path, e);
+        status = root ? read_ids(m, path, json_object_get(root, "eos_token_id"), eos, n, e) : -1;
         json_decref(root);
-        free(text);
     }
     free(path);
     return status;

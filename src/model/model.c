@@ -1,15 +1,15 @@
 #include "model/model.h"
 
+#include "base/config.h"
+#include "base/files.h"
 #include "data/gguf_view.h"
 #include "model/block.h"
-#include "model/config.h"
 #include "model/family.h"
 #include "model/fields.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-#define PATH_MAX_BYTES 4096
 
 /* ---- config.json ---------------------------------------------------------------------------- */
 
@@ -56,34 +56,6 @@ int model_read_config(struct model *m, const json_t *root, const char *file,
     return failed ? -1 : model_finish(m, e);
 }
 
-/* NULL and a message when it cannot be read. */
-static json_t *read_json(const char *file, struct err *e)
-{
-    FILE *stream = fopen(file, "rb");
-    if (!stream) {
-        err_set(e,
-                "%s: cannot be read (%m); a model is a directory with config.json and safetensors "
-                "files",
-                file);
-        return NULL;
-    }
-    json_error_t where;
-    json_t *root = json_loadf(stream, JSON_REJECT_DUPLICATES, &where);
-    fclose(stream);
-    if (!root)
-        err_set(e, "%s:%d:%d: not valid JSON: %s", file, where.line, where.column, where.text);
-    return root;
-}
-
-static int path_of(char file[PATH_MAX_BYTES], const char *directory, const char *name,
-                   struct err *e)
-{
-    int n = snprintf(file, PATH_MAX_BYTES, "%s/%s", directory, name);
-    if (n < 0 || n >= PATH_MAX_BYTES)
-        return err_set(e, "the path of the model is longer than %d bytes", PATH_MAX_BYTES - 32);
-    return 0;
-}
-
 static int read_gguf(struct model *m, const char *path, const char *const *ignore, struct err *e)
 {
     struct gguf_view *v;
@@ -98,14 +70,16 @@ int model_read(struct model *m, const char *directory, const char *const *ignore
 {
     if (gguf_is_path(directory))
         return read_gguf(m, directory, ignore, e);
-    char file[PATH_MAX_BYTES];
-    if (path_of(file, directory, "config.json", e) != 0)
-        return -1;
-    json_t *root = read_json(file, e);
-    if (!root)
-        return -1;
-    int status = model_read_config(m, root, file, ignore, e);
+    char *file = files_join(directory, "config.json");
+    json_t *root = config_read_file(file, e);
+    int status = root ? model_read_config(m, root, file, ignore, e) : -1;
+    if (!root && !files_exist(file))
+        err_set(e,
+                "%s: cannot be read (%m); a model is a directory with config.json and safetensors "
+                "files",
+                file);
     json_decref(root);
+    free(file);
     return status;
 }
 

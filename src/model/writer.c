@@ -1,5 +1,6 @@
 #include "model/writer.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PATH_BYTES   4096
 #define HEADER_ALIGN 8 /* the format asks for it: the data then begins aligned */
 
 void writer_init(struct writer *s, const char *directory)
@@ -83,15 +83,6 @@ static void file_name(const struct writer *s, size_t file, char name[64])
         snprintf(name, 64, "model-%05zu-of-%05zu.safetensors", file + 1, s->files);
 }
 
-static int path_to(const struct writer *s, const char *name, char path[PATH_BYTES], struct err *e)
-{
-    int n = snprintf(path, PATH_BYTES, "%s/%s", s->directory, name);
-    if (n >= PATH_BYTES)
-        return err_set(e, "a path below %.100s... is longer than %d bytes", s->directory,
-                       PATH_BYTES - 1);
-    return 0;
-}
-
 int writer_write(int fd, const void *data, size_t bytes, size_t offset, const char *what,
                  struct err *e)
 {
@@ -155,19 +146,19 @@ static int write_header(const struct writer *s, size_t file, int fd, const char 
 
 int writer_create(struct writer *s, size_t file, struct err *e)
 {
-    char name[64], path[PATH_BYTES];
+    char name[64];
     file_name(s, file, name);
-    if (path_to(s, name, path, e) != 0)
-        return -1;
+    char *path = files_join(s->directory, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return err_set(e, "%s: cannot be created: %s", path, strerror(errno));
-    size_t begins;
-    if (write_header(s, file, fd, path, &begins, e) != 0) {
+    size_t begins = 0;
+    if (fd < 0) {
+        err_set(e, "%s: cannot be created: %s", path, strerror(errno));
+    } else if (write_header(s, file, fd, path, &begins, e) != 0) {
         close(fd);
-        return -1;
+        fd = -1;
     }
-    for (size_t i = 0; i < s->count; i++)
+    free(path);
+    for (size_t i = 0; i < s->count && fd >= 0; i++)
         if (s->tensors[i].file == file)
             s->tensors[i].offset += begins;
     return fd;
@@ -175,11 +166,10 @@ int writer_create(struct writer *s, size_t file, struct err *e)
 
 int writer_write_index(const struct writer *s, struct err *e)
 {
-    char path[PATH_BYTES], name[64];
+    char name[64];
     if (s->files < 2)
         return 0;
-    if (path_to(s, "model.safetensors.index.json", path, e) != 0)
-        return -1;
+    char *path = files_join(s->directory, "model.safetensors.index.json");
     json_t *map = json_object();
     for (size_t i = 0; i < s->count; i++) {
         file_name(s, s->tensors[i].file, name);
@@ -192,5 +182,6 @@ int writer_write_index(const struct writer *s, struct err *e)
     if (json_dump_file(index, path, JSON_INDENT(2)) != 0)
         status = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     json_decref(index);
+    free(path);
     return status;
 }

@@ -1,6 +1,7 @@
 #include "output/journals.h"
 
 #include "base/disk.h"
+#include "base/files.h"
 #include "base/mem.h"
 
 #include <fcntl.h>
@@ -219,9 +220,7 @@ int journals_open(struct journals *js, const char *directory, uint64_t units, jo
         uint64_t number, id;
         if (!journal_name(names[i], &number, &id))
             continue;
-        size_t room = strlen(directory) + strlen(names[i]) + 2;
-        char *path = mem_new(room, 1);
-        snprintf(path, room, "%s/%s", directory, names[i]);
+        char *path = files_join(directory, names[i]);
         rc = open_file(&o, path, id, e);
         js->next_number = number + 1; /* names are sorted */
         free(path);

@@ -2,7 +2,7 @@
 
 #include "base/disk.h"
 #include "base/patience.h"
-#include "data/files.h"
+#include "base/files.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "data/append.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "output/identity.h"
 #include "output/seal.h"

@@ -4,7 +4,7 @@
 #include "base/disk.h"
 #include "base/mem.h"
 #include "base/patience.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "output/lock.h"
 #include "output/merge.h"

@@ -1,7 +1,7 @@
 #include "report/report.h"
 
 #include "base/mem.h"
-#include "data/files.h"
+#include "base/files.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,8 +1,9 @@
 #include "roles/identity.h"
 
+#include "base/config.h"
+#include "base/files.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "data/files.h"
 #include "data/gguf_view.h"
 
 #include <inttypes.h>
@@ -160,16 +161,13 @@ static int add_config(struct identity *id, const struct inputs *in, struct err *
 {
     if (gguf_is_path(in->job.model))
         return add_gguf_config(id, in, e);
-    size_t bytes;
-    char *path = files_join(in->job.model, "config.json"), *text = files_read(path, &bytes, e);
-    json_t *root = text ? json_loadb(text, bytes, 0, NULL) : NULL;
-    int status = root ? 0 : text ? err_set(e, "%s: is not JSON any more", path) : -1;
+    char *path = files_join(in->job.model, "config.json");
+    json_t *root = config_read_file(path, e);
     if (root)
         add_fields(id, "config", root);
     json_decref(root);
-    free(text);
     free(path);
-    return status;
+    return root ? 0 : -1;
 }
 
 /* What prompts are made of besides their rows; the same on all ranks that read them. */

@@ -1,7 +1,7 @@
 #include "roles/inputs.h"
 
 #include "base/mem.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "model/tensors.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 #include "text/bpe.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -41,26 +42,6 @@ struct bpe_work {
     size_t symbol_room, heap_room, heap_n;
 };
 
-static uint64_t mix(uint64_t h)
-{
-    h *= 0x9e3779b97f4a7c15u;
-    h ^= h >> 32;
-    h *= 0xd6e8feb86659fd93u;
-    return h ^ h >> 29;
-}
-
-static uint64_t hash_bytes(const char *s, size_t n)
-{
-    uint64_t h = n, eight;
-    for (; n >= sizeof eight; n -= sizeof eight, s += sizeof eight) {
-        memcpy(&eight, s, sizeof eight);
-        h = mix(h ^ eight);
-    }
-    eight = 0;
-    memcpy(&eight, s, n);
-    return mix(h ^ eight);
-}
-
 /* A power of two that stays at most half full. */
 static size_t table_size(size_t entries)
 {
@@ -73,7 +54,7 @@ static size_t table_size(size_t entries)
 static struct pair_slot *find_pair(const struct bpe *b, int32_t left, int32_t right)
 {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t at = mix(pair) & b->pair_mask;
+    size_t at = hash_u64(HASH_START, pair) & b->pair_mask;
     while (b->pairs[at].rank != NO_RANK && b->pairs[at].pair != pair)
         at = (at + 1) & b->pair_mask;
     return &b->pairs[at];
@@ -141,7 +122,7 @@ void bpe_append(struct bpe_ids *out, int32_t id)
 
 static struct whole_slot *find_whole(const struct bpe *b, const char *text, size_t n)
 {
-    size_t at = hash_bytes(text, n) & b->whole_mask;
+    size_t at = hash_bytes(HASH_START, text, n) & b->whole_mask;
     while (b->wholes[at].text && (b->wholes[at].n != n || memcmp(b->wholes[at].text, text, n) != 0))
         at = (at + 1) & b->whole_mask;
     return &b->wholes[at];

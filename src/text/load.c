@@ -1,10 +1,11 @@
 #include "text/load.h"
 
-#include "base/mem.h"
+#include "base/config.h"
+#include "base/files.h"
+#include "base/hash.h"
 #include "text/load_model.h"
 #include "text/load_value.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,41 +192,12 @@ static int load_root(const struct loader *l, json_t *root)
     return load_model_added(l, json_object_get(root, "added_tokens"));
 }
 
-static int read_file(const char *path, char **out, size_t *n, struct err *e)
-{
-    *out = NULL;
-    *n = 0;
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
-    size_t room = 1u << 20, got;
-    char *text = mem_new(room, 1);
-    while ((got = fread(text + *n, 1, room - *n, f)) > 0) {
-        *n += got;
-        if (*n == room) {
-            room *= 2;
-            text = mem_resize(text, room, 1);
-        }
-    }
-    int failed = ferror(f) ? errno : 0;
-    fclose(f);
-    if (failed) {
-        free(text);
-        return err_set(e, "%s: cannot be read: %s", path, strerror(failed));
-    }
-    *out = text;
-    return 0;
-}
-
 int load_text(struct load_parts *parts, const char *path, const char *text, size_t n, struct err *e)
 {
-    parts->hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        parts->hash = (parts->hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-    json_error_t where;
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = config_read_text(path, text, n, e);
     if (!root)
-        return err_set(e, "%s:%d:%d: not JSON: %s", path, where.line, where.column, where.text);
+        return -1;
+    parts->hash = hash_bytes(HASH_START, text, n);
     struct loader l = {.parts = parts, .path = path, .e = e};
     int rc = load_root(&l, root);
     json_decref(root);
@@ -234,11 +206,9 @@ int load_text(struct load_parts *parts, const char *path, const char *text, size
 
 int load_file(struct load_parts *parts, const char *path, struct err *e)
 {
-    char *text;
     size_t n;
-    if (read_file(path, &text, &n, e) != 0)
-        return -1;
-    int rc = load_text(parts, path, text, n, e);
+    char *text = files_read(path, FILES_BYTES_MAX, &n, e);
+    int rc = text ? load_text(parts, path, text, n, e) : -1;
     free(text);
     return rc;
 }

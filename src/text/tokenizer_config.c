@@ -1,14 +1,15 @@
 #include "text/tokenizer_config.h"
 
+#include "base/config.h"
+#include "base/files.h"
 #include "base/mem.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define TEXT_MAX ((size_t)16 << 20) /* a template; more is another file */
+#define TEMPLATE_MAX ((size_t)16 << 20) /* a template; more is another file */
 
 static const char *const token_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                           "pad_token", "cls_token", "mask_token"};
@@ -75,13 +76,10 @@ static int read_root(const char *path, const json_t *root, struct tokenizer_conf
 
 static int read_config(const char *path, struct tokenizer_config *c, struct err *e)
 {
-    json_error_t where;
     if (access(path, F_OK) != 0)
         return 0;
-    json_t *root = json_load_file(path, 0, &where);
-    if (!root)
-        return err_set(e, "%s:%d:%d: %s", path, where.line, where.column, where.text);
-    int status = read_root(path, root, c, e);
+    json_t *root = config_read_file(path, e);
+    int status = root ? read_root(path, root, c, e) : -1;
     json_decref(root);
     return status;
 }
@@ -98,47 +96,16 @@ int tokenizer_config_from(const json_t *root, const char *path, struct tokenizer
 
 char *tokenizer_config_text(const char *path, size_t *n, struct err *e)
 {
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
-        return NULL;
-    }
-    char *text = NULL;
-    size_t room = 0;
-    *n = 0;
-    do {
-        room = room ? 2 * room : 4096;
-        text = mem_resize(text, room + 1, 1);
-        *n += fread(text + *n, 1, room - *n, f);
-    } while (*n == room && room <= TEXT_MAX);
-    int failed = ferror(f);
-    fclose(f);
-    if (!failed && *n <= TEXT_MAX) {
-        text[*n] = 0;
-        return text;
-    }
-    free(text);
-    err_set(e, failed ? "%s: cannot be read" : "%s: is too large for a template", path);
-    return NULL;
-}
-
-/* PATH beside the tokenizer file. */
-static char *beside(const char *tokenizer_path, const char *name)
-{
-    const char *slash = strrchr(tokenizer_path, '/');
-    int folder = slash ? (int)(slash - tokenizer_path) + 1 : 0;
-    size_t room = (size_t)folder + strlen(name) + 1;
-    char *path = mem_new(room, 1);
-    snprintf(path, room, "%.*s%s", folder, tokenizer_path, name);
-    return path;
+    return files_read(path, TEMPLATE_MAX, n, e);
 }
 
 int tokenizer_config_read(const char *tokenizer_path, struct tokenizer_config *c, struct err *e)
 {
     size_t n;
     *c = (struct tokenizer_config){.tokens = json_object()};
-    char *config = beside(tokenizer_path, "tokenizer_config.json");
-    char *template = beside(tokenizer_path, "chat_template.jinja");
+    char *folder = files_directory(tokenizer_path);
+    char *config = files_join(folder, "tokenizer_config.json");
+    char *template = files_join(folder, "chat_template.jinja");
     int status = 0;
     if (access(template, F_OK) == 0) {
         c->template = tokenizer_config_text(template, &n, e);
@@ -148,6 +115,7 @@ int tokenizer_config_read(const char *tokenizer_path, struct tokenizer_config *c
     }
     if (status == 0)
         status = read_config(config, c, e);
+    free(folder);
     free(config);
     free(template);
     if (status != 0)

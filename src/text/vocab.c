@@ -1,5 +1,6 @@
 #include "text/vocab.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 
@@ -42,18 +43,9 @@ void vocab_free(struct vocab *v)
     free(v);
 }
 
-/* FNV-1a; the product's high half is folded in, as slots are found by the low bits. */
-static size_t hash(const char *s, size_t n)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)s[i]) * 0x100000001b3u;
-    return h ^ h >> 32;
-}
-
 static int32_t *find(const struct vocab *v, const char *text, size_t n)
 {
-    size_t at = hash(text, n) & (v->slot_count - 1);
+    size_t at = hash_bytes(HASH_START, text, n) & (v->slot_count - 1);
     for (;; at = (at + 1) & (v->slot_count - 1)) {
         int32_t id = v->slots[at];
         if (id < 0)

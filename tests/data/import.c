@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "data/column.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "data/keep.h"
 #include "data/prompts.h"

@@ -269,7 +269,7 @@ static void files_that_cannot_be_read(void **state)
     char *text = malloc(bytes);
     memset(text, '#', bytes);
     assert_int_equal(read_text(&job, text, bytes, NULL, 0, &e), -1);
-    assert_string_equal(e.text, "job.yaml: is larger than 256 KiB; this is not a job file");
+    assert_string_equal(e.text, "job.yaml: is larger than 256 KiB: another file was meant");
     free(text);
 }
 

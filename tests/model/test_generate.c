@@ -244,7 +244,7 @@ static void test_tokenizer_is_copied(void **state)
     o.directory = to;
     o.tokenizer = from;
     assert_int_equal(generate_checkpoint(&o, &e), -1);
-    assert_non_null(strstr(e.text, "from/tokenizer.json: cannot be read"));
+    assert_non_null(strstr(e.text, "from/tokenizer.json: cannot be opened"));
     fixture_write(from, "tokenizer.json", "{\"a\": 1}", 8);
     assert_int_equal(generate_checkpoint(&o, &e), 0); /* no config.json was left behind */
     char *copy = fixture_read(to, "tokenizer.json", &n);

@@ -3,7 +3,7 @@
  * on when it is over. And one changed bit, anywhere: named, or harmless. */
 #include "base/mem.h"
 #include "base/patience.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "output/export.h"
 #include "output/merge.h"
 #include "output/output.h"

@@ -8,7 +8,7 @@
 #include "output/output.h"
 
 #include "base/err.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "tests/data/scratch.h"
 #include "tests/output/rows.h"
 

@@ -2,7 +2,7 @@
  * refusal says what to do. */
 #include "output/output.h"
 
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "output/merge.h"
 #include "tests/data/scratch.h"

@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include "data/column.h"
-#include "data/files.h"
+#include "base/files.h"
 #include "data/h5.h"
 #include "output/merge.h"
 #include "output/seal.h"

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -201,11 +202,11 @@ static void not_json(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"", ":1:0: not JSON"},
-        {"{\n  \"version\": 1.0,,\n}", ":2:18: not JSON"},
-        {"{\"version\": \"1.0\"} x", ":1:20: not JSON"},
-        {"{\"version\": \"1.0\", \"version\": \"1.0\"}", ": not JSON: duplicate object key"},
-        {"{\"version\": \"\xff\"}", ": not JSON: "},
+        {"", ":1:0: not valid JSON"},
+        {"{\n  \"version\": 1.0,,\n}", ":2:18: not valid JSON"},
+        {"{\"version\": \"1.0\"} x", ":1:20: not valid JSON"},
+        {"{\"version\": \"1.0\", \"version\": \"1.0\"}", ": not valid JSON: duplicate object key"},
+        {"{\"version\": \"\xff\"}", ": not valid JSON: "},
         {"[]", ": the file: wanted an object, found an array"},
     };
     struct tokenizer *t;
@@ -218,7 +219,12 @@ static void not_json(void **state)
     assert_int_equal(tokenizer_open(&t, "/nonexistent/tokenizer.json", &e), -1);
     assert_non_null(strstr(e.text, "/nonexistent/tokenizer.json: cannot be opened: No such file"));
     assert_int_equal(tokenizer_open(&t, "/tmp", &e), -1);
-    assert_non_null(strstr(e.text, "/tmp: cannot be read: Is a directory"));
+    assert_non_null(strstr(e.text, "/tmp: wanted a file, found a directory"));
+    char fifo[] = "/tmp/tandem-fifo-XXXXXX"; /* nobody writes: not waited for */
+    assert_true(mkstemp(fifo) >= 0 && unlink(fifo) == 0 && mkfifo(fifo, 0600) == 0);
+    assert_int_equal(tokenizer_open(&t, fifo, &e), -1);
+    assert_non_null(strstr(e.text, "wanted a file, found something else"));
+    unlink(fifo);
 }
 
 static void truncated(void **state)
@@ -232,7 +238,7 @@ static void truncated(void **state)
         struct tokenizer *t;
         struct err e;
         assert_int_equal(open_bytes(&t, text, cut, &e), -1);
-        assert_non_null(strstr(e.text, "not JSON"));
+        assert_non_null(strstr(e.text, "not valid JSON"));
     }
     free(text);
 }

@@ -3,8 +3,8 @@
  * A file becomes visible under its name only when it is complete and on disk: written under another
  * name, fsynced, renamed, and the directory fsynced. One rank and thread per file.
  */
-#ifndef TANDEM_DATA_FILES_H
-#define TANDEM_DATA_FILES_H
+#ifndef TANDEM_BASE_FILES_H
+#define TANDEM_BASE_FILES_H
 
 #include "base/err.h"
 
@@ -37,8 +37,12 @@ int files_publish(const char *from, const char *to, struct err *e);
 /* Writes n bytes to directory/name through directory/name.tmp, and publishes it. */
 int files_write(const char *directory, const char *name, const void *data, size_t n, struct err *e);
 
-/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read. A pipe
- * or a device is not waited for: it is an error. */
-char *files_read(const char *path, size_t *n, struct err *e);
+#define FILES_BYTES_MAX ((size_t)1 << 30) /* a tokenizer of a million tokens has 50 MB */
+
+/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read or has
+ * more than `most` bytes. A pipe or a device is not waited for: it is an error; files_read_any() reads
+ * those too. */
+char *files_read(const char *path, size_t most, size_t *n, struct err *e);
+char *files_read_any(const char *path, size_t most, size_t *n, struct err *e);
 
 #endif

@@ -1,4 +1,6 @@
-#include "model/config.h"
+#include "base/config.h"
+
+#include "base/files.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -8,6 +10,24 @@
 #include <string.h>
 
 #define TEXT_MAX 80 /* bytes of a value that are shown in a message */
+
+json_t *config_read_text(const char *file, const char *text, size_t n, struct err *e)
+{
+    json_error_t where;
+    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    if (!root)
+        err_set(e, "%s:%d:%d: not valid JSON: %s", file, where.line, where.column, where.text);
+    return root;
+}
+
+json_t *config_read_file(const char *file, struct err *e)
+{
+    size_t n;
+    char *text = files_read(file, FILES_BYTES_MAX, &n, e);
+    json_t *root = text ? config_read_text(file, text, n, e) : NULL;
+    free(text);
+    return root;
+}
 
 void config_open(struct config *c, const char *file, const char *inside, const json_t *fields,
                  struct err *e)

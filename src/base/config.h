@@ -1,12 +1,13 @@
-/* config.h - typed access to the fields of a config.json, with errors that name file and field.
+/* config.h - JSON files of a model: reading one, and typed access to its fields, with errors that name
+ * file and field.
  *
- * A family reads its fields one after the other without looking at errors: the first thing that is
+ * A reader takes its fields one after the other without looking at errors: the first thing that is
  * wrong is written to `e` and everything after it is ignored. Every field that was asked for, or
  * declared harmless, is remembered, so that config_finish() can report the first one nobody knows.
  * Used while one rank's main thread reads its model; nothing here is kept afterwards.
  */
-#ifndef TANDEM_MODEL_CONFIG_H
-#define TANDEM_MODEL_CONFIG_H
+#ifndef TANDEM_BASE_CONFIG_H
+#define TANDEM_BASE_CONFIG_H
 
 #include "base/err.h"
 
@@ -22,6 +23,12 @@ struct config {
     struct err *e;        /* empty text: nothing wrong yet */
     const char *const *ignore; /* names that config_finish() lets pass; NULL-terminated, or NULL */
 };
+
+/* The JSON in a file, to be released by json_decref(): any value, no key twice. NULL and a message:
+ * "FILE: cannot be ..." or "FILE:line:column: not valid JSON: ...". */
+json_t *config_read_file(const char *file, struct err *e);
+/* The same from n bytes, which stand in `file` in whatever way. */
+json_t *config_read_text(const char *file, const char *text, size_t n, struct err *e);
 
 /* e->text must be empty or hold the error of a config read before. `fields` must be an object and
  * live until config_close(). */

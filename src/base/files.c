@@ -1,4 +1,4 @@
-#include "data/files.h"
+#include "base/files.h"
 
 #include "base/mem.h"
 
@@ -139,28 +139,49 @@ static FILE *open_regular(const char *path, struct err *e)
     return f;
 }
 
-char *files_read(const char *path, size_t *n, struct err *e)
+/* NULL: it cannot be read (errno), or has more than `most` bytes (0). */
+static char *read_stream(FILE *f, size_t most, size_t *n)
 {
-    FILE *f = open_regular(path, e);
-    if (!f)
-        return NULL;
-    size_t room = 4096, held = 0;
+    size_t room = 4096;
     char *data = mem_new(room + 1, 1);
-    for (;;) {
-        held += fread(data + held, 1, room - held, f);
-        if (held < room)
+    for (*n = 0;;) {
+        *n += fread(data + *n, 1, room - *n, f);
+        if (*n < room || *n > most)
             break;
         room *= 2;
         data = mem_resize(data, room + 1, 1);
     }
-    if (ferror(f)) {
+    int why = ferror(f) ? errno : 0;
+    data[*n] = 0;
+    if (!why && *n <= most)
+        return data;
+    free(data);
+    errno = why;
+    return NULL;
+}
+
+static char *read_all(FILE *f, const char *path, size_t most, size_t *n, struct err *e)
+{
+    char *data = read_stream(f, most, n);
+    if (!data && errno)
         err_set(e, "%s: cannot be read: %s", path, strerror(errno));
-        free(data);
-        data = NULL;
-    } else {
-        data[held] = 0;
-        *n = held;
-    }
+    else if (!data)
+        err_set(e, "%s: is larger than %zu KiB: another file was meant", path, most >> 10);
     fclose(f);
     return data;
+}
+
+char *files_read(const char *path, size_t most, size_t *n, struct err *e)
+{
+    FILE *f = open_regular(path, e);
+    return f ? read_all(f, path, most, n, e) : NULL;
+}
+
+char *files_read_any(const char *path, size_t most, size_t *n, struct err *e)
+{
+    FILE *f = fopen(path, "re");
+    if (f)
+        return read_all(f, path, most, n, e);
+    err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    return NULL;
 }
