@@ -15,7 +15,7 @@ void fields_sizes(struct model *m, struct config *c, double eps)
 {
     m->hidden = config_size(c, "hidden_size", 1, DIM_MAX);
     m->layers = config_size(c, "num_hidden_layers", 1, MODEL_MAX_LAYERS);
-    m->vocab = config_size(c, "vocab_size", 1, VOCAB_MAX);
+    m->embed_rows = m->vocab = config_size(c, "vocab_size", 1, VOCAB_MAX);
     m->norm_eps = (float)config_number_or(c, "rms_norm_eps", 0, 1, eps);
 }
 

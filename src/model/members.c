@@ -97,7 +97,7 @@ static size_t dim_size(const struct model *m, const struct layer_spec *l, enum t
     size_t turning = (size_t)a->attn.rope_dim;
     switch (dim) {
     case DIM_VOCAB:
-        return m->vocab;
+        return m->embed_rows;
     case DIM_HIDDEN:
         return m->hidden;
     case DIM_Q_RANK:

@@ -55,8 +55,11 @@ struct model {
     char family[32]; /* "step3" */
     size_t hidden;   /* H */
     size_t layers;
-    size_t vocab;   /* V */
-    size_t context; /* longest sequence, prompt and completion together */
+    /* V: tokens that prompts have and that can be drawn. Embeddings of real models are padded: what
+     * is behind the tokenizer's last token is neither loaded nor drawn (roles/inputs.c cuts V). */
+    size_t vocab;
+    size_t embed_rows; /* vocab_size, of embed_tokens and lm_head: V or more */
+    size_t context;    /* longest sequence, prompt and completion together */
     struct layer_spec layer[MODEL_MAX_LAYERS];
     struct rope_spec ropes[MODEL_MAX_ROPES];
     int n_ropes;

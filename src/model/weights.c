@@ -37,6 +37,14 @@ static struct weight_part rows_of(struct weight_part p, struct span s)
     return p;
 }
 
+/* All of a member's tensor; of embeddings and lm_head only the tokens there are. */
+static struct weight_part member_part(const struct weights_plan *p, const struct member *member,
+                                      size_t layer)
+{
+    struct weight_part part = part_of(p, member->tensor, layer, 0);
+    return member->dim[0] == DIM_VOCAB ? rows_of(part, (struct span){0, p->model->vocab}) : part;
+}
+
 static struct weight_part columns_of(struct weight_part p, struct span s)
 {
     p.col0 += s.first;
@@ -121,7 +129,7 @@ static size_t numbers_of(const struct weight_part *p)
 static size_t member_bytes(const struct weights_plan *p, const struct member *member, size_t layer)
 {
     const struct ops *op = p->backend->ops;
-    struct weight_part part = part_of(p, member->tensor, layer, 0);
+    struct weight_part part = member_part(p, member, layer);
     if (member->as == AS_F32)
         return mem_mul(numbers_of(&part), sizeof(float));
     if (member->as == AS_MATRIX || member->as == AS_TABLE)
@@ -169,7 +177,7 @@ static void *load_heads(struct loader *l, const struct member *member, size_t la
 static void load_member(struct loader *l, const struct member *member, size_t layer, void *base)
 {
     const struct ops *op = l->p->backend->ops;
-    struct weight_part part = part_of(l->p, member->tensor, layer, 0);
+    struct weight_part part = member_part(l->p, member, layer);
     void **to = (void **)((char *)base + member->at);
     hint(&part, checkpoint_prefetch);
     if (member->as == AS_F32)

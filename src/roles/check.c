@@ -17,9 +17,9 @@ static void print_model(const struct inputs *in, FILE *out)
         l = m->moe[i] ? &m->layer[i] : l;
     fprintf(out,
             "model       %s: %s, %zu layers (%zu MoE), hidden %zu, up to %zu x %zu heads, "
-            "vocabulary %zu\n",
+            "vocabulary %zu%s\n",
             in->job.model, m->family, m->layers, moe, m->hidden, m->most.heads, m->most.head_dim,
-            m->vocab);
+            m->vocab, m->vocab < m->embed_rows ? " of a padded one" : "");
     if (moe)
         fprintf(out, "experts     %d, %d per token, intermediate %zu, shared %zu\n",
                 l->ffn.router.experts, l->ffn.router.topk, l->ffn.inter, l->ffn.shared_inter);

@@ -65,6 +65,7 @@ static int open_prompts(struct inputs *in, struct err *e)
     in->units = in->n_prompts * samples;
     if (prompting_open(&in->prompting, job, &in->model, in->prompts, e) != 0)
         return -1;
+    in->model.vocab = (size_t)in->prompting.vocab;
     /* Longer prompts cannot fit. They are not tokenized, which takes long, not even read. */
     const struct tokenizer *t = in->prompting.tokenizer;
     size_t longest = t ? tokenizer_longest(t) : 1;

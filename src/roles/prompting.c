@@ -21,12 +21,14 @@ static json_t *stops_json(const struct job *job)
     return list;
 }
 
-static bool is_known(const struct prompting *p, int32_t token)
+/* One that is not there yet. What is no token of the tokenizer is never drawn. */
+static void add_eos(struct prompting *p, int32_t token)
 {
+    bool known = token >= p->vocab;
     for (int i = 0; i < p->n_stop; i++)
-        if (p->stop[i] == token)
-            return true;
-    return false;
+        known = known || p->stop[i] == token;
+    if (!known)
+        p->stop[p->n_stop++] = token;
 }
 
 /* The end tokens of both files: publishers keep some in one and some in the other. */
@@ -38,10 +40,9 @@ static int find_eos(struct prompting *p, const struct job *job, const struct mod
     if (generation_config_eos(model, job->model, more, &n, e) != 0)
         return -1;
     for (int i = 0; i < model->n_eos; i++)
-        p->stop[p->n_stop++] = model->eos[i];
+        add_eos(p, model->eos[i]);
     for (int i = 0; i < n; i++)
-        if (!is_known(p, more[i]))
-            p->stop[p->n_stop++] = more[i];
+        add_eos(p, more[i]);
     return 0;
 }
 
@@ -117,6 +118,9 @@ static int find_bos(struct prompting *p, const struct job *job, const struct mod
     if (add && bos < 0)
         return err_set(e, "prompts.bos: neither the model's config.json nor tokenizer_config.json "
                           "names a bos token");
+    if (add && bos >= p->vocab)
+        return err_set(e, "%s: bos_token_id %d is no token of the tokenizer, which has %d",
+                       job->model, bos, p->vocab);
     p->bos = add ? bos : -1;
     return 0;
 }
@@ -160,6 +164,7 @@ static int open_parts(struct prompting *p, const struct job *job, const struct m
         if (tokenizer_size(p->tokenizer) > model->vocab)
             return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu",
                            job->tokenizer, tokenizer_size(p->tokenizer), model->vocab);
+        p->vocab = (int32_t)tokenizer_size(p->tokenizer);
     }
     if (messages && conversation_open(&p->conversation, job, config, e) != 0)
         return -1;

@@ -22,8 +22,8 @@ struct prompting {
     bool control;                     /* control tokens in a prompt are meant */
     bool special;                     /* special tokens stay in the text of a completion */
     int32_t bos;                      /* put first; -1: none */
-    int32_t vocab;
-    int32_t stop[2 * MODEL_MAX_EOS]; /* tokens of the model that end a completion */
+    int32_t vocab;                    /* tokens of the tokenizer; without one, of the model */
+    int32_t stop[2 * MODEL_MAX_EOS];  /* tokens of the model that end a completion */
     int n_stop;
     json_t *sampling; /* the job's sampling section, for requests */
 };
