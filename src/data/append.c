@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "data/h5.h"
 
 #include <omp.h>
@@ -315,6 +316,18 @@ int append_settle(struct h5_output *output, struct err *e)
 uint64_t append_sum(const struct append *a)
 {
     return a->sum;
+}
+
+int append_text(struct append *a, const char *text, struct err *e)
+{
+    if (!text || utf8_check(text, strlen(text), NULL) == 0)
+        return append_string(a, text ? text : "", e);
+    char *valid;
+    size_t bytes;
+    utf8_lossy(text, strlen(text), &valid, &bytes);
+    int rc = append_string(a, valid, e);
+    free(valid);
+    return rc;
 }
 
 int append_close(struct append *a, struct err *e)

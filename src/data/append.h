@@ -40,6 +40,9 @@ int append_open(struct append **out, struct h5_output *output, hid_t where,
 int append_put(struct append *a, const void *elements, size_t n, struct err *e);
 int append_string(struct append *a, const char *text, struct err *e);
 
+/* The same of text that may be anything: NULL is "", bytes that are no character are U+FFFD. */
+int append_text(struct append *a, const char *text, struct err *e);
+
 /* Writes what is still held and frees. -1 when that fails. A total that was not reached is an error
  * of the program: die(). NULL: 0. */
 int append_close(struct append *a, struct err *e);

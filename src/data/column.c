@@ -256,6 +256,11 @@ enum column_kind column_kind(const struct column *c)
     return c->kind;
 }
 
+bool column_is_unsigned(const struct column *c)
+{
+    return c->is_unsigned;
+}
+
 size_t column_count(const struct column *c)
 {
     return c->count;

@@ -33,6 +33,7 @@ void column_close(struct column *c); /* NULL: nothing */
 
 enum column_kind column_kind(const struct column *c);
 size_t column_count(const struct column *c);
+bool column_is_unsigned(const struct column *c); /* of integers */
 
 /* "integers of 32 bits": for messages. */
 const char *column_describe(const struct column *c);

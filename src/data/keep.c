@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS_MAX 64
-
-struct kept {
+struct keep_column {
     char *name;
     bool json;
     size_t rows;
@@ -19,7 +17,7 @@ struct keep {
     struct h5_output *output;
     hid_t group, string_type;
     size_t n, row;
-    struct kept columns[COLUMNS_MAX];
+    struct keep_column columns[KEEP_COLUMNS];
 };
 
 int keep_open(struct keep **out, struct h5_output *output, hid_t string_type, struct err *e)
@@ -42,7 +40,7 @@ static char *dataset_name(const char *name)
     return copy;
 }
 
-static int fill(struct kept *c, size_t rows, struct err *e)
+static int fill(struct keep_column *c, size_t rows, struct err *e)
 {
     int status = 0;
     for (; status == 0 && c->rows < rows; c->rows++)
@@ -50,14 +48,15 @@ static int fill(struct kept *c, size_t rows, struct err *e)
     return status;
 }
 
-static int new_column(struct keep *k, const char *name, bool json, struct kept **out, struct err *e)
+static int new_column(struct keep *k, const char *name, bool json, struct keep_column **out,
+                      struct err *e)
 {
-    struct kept *c = &k->columns[k->n];
-    if (k->n == COLUMNS_MAX)
+    struct keep_column *c = &k->columns[k->n];
+    if (k->n == KEEP_COLUMNS)
         return err_set(
             e, "field \"%s\": more than %d columns are kept; name those that matter (--keep)", name,
-            COLUMNS_MAX);
-    *c = (struct kept){.name = mem_string(name), .json = json};
+            KEEP_COLUMNS);
+    *c = (struct keep_column){.name = mem_string(name), .json = json};
     k->n++;
     char *dataset = dataset_name(name);
     const struct append_spec spec = {
@@ -70,7 +69,7 @@ static int new_column(struct keep *k, const char *name, bool json, struct kept *
 
 int keep_put(struct keep *k, const char *name, const json_t *value, struct err *e)
 {
-    struct kept *c = NULL;
+    struct keep_column *c = NULL;
     for (size_t i = 0; i < k->n; i++)
         if (strcmp(k->columns[i].name, name) == 0)
             c = &k->columns[i];
@@ -104,16 +103,23 @@ static void free_keep(struct keep *k)
     free(k);
 }
 
-/* The encoding is an attribute of the dataset, which append.h keeps to itself while it is open. */
-static int describe(const struct keep *k, const struct kept *c, struct err *e)
+/* Attributes of the dataset, which append.h keeps to itself while it is open. */
+int keep_describe(hid_t where, const char *dataset, const char *name, const char *encoding,
+                  struct err *e)
+{
+    hid_t d = H5Dopen2(where, dataset, H5P_DEFAULT);
+    int status = 0;
+    if (d < 0 || (encoding && h5_put_string(d, "encoding", encoding) != 0) ||
+        h5_put_string(d, "name", name) != 0)
+        status = h5_err(e, "column \"%s\" cannot be described", name);
+    h5_close(d);
+    return status;
+}
+
+static int describe(const struct keep *k, const struct keep_column *c, struct err *e)
 {
     char *dataset = dataset_name(c->name);
-    hid_t d = H5Dopen2(k->group, dataset, H5P_DEFAULT);
-    int status = 0;
-    if (d < 0 || h5_put_string(d, "encoding", c->json ? "json" : "text") != 0 ||
-        h5_put_string(d, "name", c->name) != 0)
-        status = h5_err(e, "column \"%s\" cannot be described", c->name);
-    h5_close(d);
+    int status = keep_describe(k->group, dataset, c->name, c->json ? "json" : "text", e);
     free(dataset);
     return status;
 }

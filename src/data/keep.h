@@ -12,7 +12,8 @@
 
 #include <jansson.h>
 
-#define KEEP_GROUP "columns"
+#define KEEP_GROUP   "columns"
+#define KEEP_COLUMNS 64 /* most */
 
 struct keep;
 
@@ -28,5 +29,9 @@ int keep_end_row(struct keep *k, struct err *e);
 /* Writes what is still held, and frees; without writing after another error. NULL: 0, nothing. */
 int keep_close(struct keep *k, struct err *e);
 void keep_drop(struct keep *k);
+
+/* The attributes of a column, once it is written: its name, and its encoding (NULL: it is no string). */
+int keep_describe(hid_t where, const char *dataset, const char *name, const char *encoding,
+                  struct err *e);
 
 #endif

@@ -23,6 +23,7 @@ struct prompts {
     struct column *id, *limit;       /* NULL when not in the file */
     struct overrides *overrides;     /* NULL when there are none */
     struct column *error;            /* of rows that could not be imported; NULL */
+    struct kept *kept;               /* columns of their own, or NULL */
 };
 
 static const char *kind_name(enum column_kind kind)
@@ -112,6 +113,8 @@ static int open_columns(struct prompts *p, struct err *e)
     if (h5_has(p->file, "error") &&
         open_column(p, "error", COLUMN_STRINGS, p->count, &p->error, e) != 0)
         return -1;
+    if (kept_open(&p->kept, p->file, p->path, p->count, e) != 0)
+        return -1;
     if (!h5_has(p->file, "id"))
         return 0;
     if (column_open(&p->id, p->file, p->path, "id", e) != 0)
@@ -150,6 +153,7 @@ void prompts_close(struct prompts *p)
     column_close(p->limit);
     column_close(p->error);
     overrides_close(p->overrides);
+    kept_close(p->kept);
     if (p->file >= 0)
         H5Fclose(p->file);
     free(p->path);
@@ -178,6 +182,30 @@ bool prompts_are_messages(const struct prompts *p)
 bool prompts_are_tokens(const struct prompts *p)
 {
     return p->tokens != NULL;
+}
+
+bool prompts_ids_are_integers(const struct prompts *p)
+{
+    uint64_t integers = 0;
+    if (!p->id || column_kind(p->id) == COLUMN_INTEGERS)
+        return p->id != NULL;
+    hid_t id = H5Dopen2(p->file, "id", H5P_DEFAULT);
+    bool said = h5_get_u64(id, "integers", &integers);
+    h5_close(id);
+    return said && integers == 1;
+}
+
+const struct kept *prompts_kept(const struct prompts *p)
+{
+    return p->kept;
+}
+
+int prompts_try_kept(struct prompts *p, size_t first, size_t n, struct err *e)
+{
+    for (size_t i = first; i < first + n; i++)
+        if (kept_try(p->kept, i, e) != 0)
+            return -1;
+    return 0;
 }
 
 static int read_tokens(struct prompts *p, size_t i, struct prompt *out, struct err *e)

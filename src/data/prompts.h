@@ -6,7 +6,7 @@
  * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
  * Optional: columns that go before the job's sampling section (overrides.h).
  * Optional `error`: strings [n], why a row cannot be decoded, "" for the others (import.h). The group
- * `columns` (keep.h) is for the output.
+ * `columns` (keep.h) is copied into the output.
  * Opened by every attention rank and by the dry run; rows are read one at a time. Errors in a row
  * are the row's own (the job goes on), errors of the file end the job. One thread.
  */
@@ -14,6 +14,7 @@
 #define TANDEM_DATA_PROMPTS_H
 
 #include "base/err.h"
+#include "data/kept.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -44,6 +45,14 @@ void prompts_limit(struct prompts *p, size_t bytes, size_t tokens);
 size_t prompts_count(const struct prompts *p);
 bool prompts_are_tokens(const struct prompts *p);
 bool prompts_are_messages(const struct prompts *p);
+
+/* Ids that were integers where they came from: they are integers, or import said so. */
+bool prompts_ids_are_integers(const struct prompts *p);
+
+/* Columns of the prompts' own; NULL: none. Nobody reads them before the output is made, but to see
+ * that they can be read: rows first .. first + n - 1. */
+const struct kept *prompts_kept(const struct prompts *p);
+int prompts_try_kept(struct prompts *p, size_t first, size_t n, struct err *e);
 
 /* Reads row i. -1: this row is malformed (message in e); others may be fine. But when
  * prompts_fault() is not 0 (an errno), the file system failed: that says nothing about the row, which

@@ -5,12 +5,14 @@
 #include "data/column.h"
 #include "base/files.h"
 #include "data/h5.h"
+#include "output/beside.h"
 #include "output/merge.h"
 #include "output/output.h"
 #include "output/seal.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,8 +76,24 @@ static void put_ragged(FILE *out, const struct field *f, const void *values, uin
     putc(']', out);
 }
 
-static void put_value(FILE *out, const struct field *f, const struct completion *c)
+/* What all lines of an output have in common. */
+struct line {
+    FILE *out;
+    const struct export_options *options;
+    struct kept *columns; /* the prompts' own; NULL: none */
+    bool integer_ids;
+};
+
+static bool is_integer(const char *text)
 {
+    text += *text == '-';
+    size_t n = strlen(text);
+    return n > 0 && strspn(text, "0123456789") == n && (*text != '0' || n == 1);
+}
+
+static void put_value(const struct line *l, const struct field *f, const struct completion *c)
+{
+    FILE *out = l->out;
     const void *value = (const char *)c + f->offset;
     const char *text = f->type == FIELD_FINISH ? finish_name(*(const int32_t *)value) : NULL;
     if (f->type == FIELD_STRING)
@@ -88,8 +106,61 @@ static void put_value(FILE *out, const struct field *f, const struct completion 
         fprintf(out, "%" PRId64, *(const int64_t *)value);
     else if (value == &c->error && c->finish != FINISH_ERROR)
         fputs("null", out);
+    else if (value == &c->id && l->integer_ids && is_integer(text))
+        fputs(text, out);
     else
         put_string(out, text ? text : "", text ? strlen(text) : 0);
+}
+
+/* JSON that came from somebody's file: as it is when it is JSON and has no line ends, else a string. */
+static void put_json(FILE *out, const char *text, size_t n)
+{
+    json_t *value = json_loadb(text, n, JSON_DECODE_ANY, NULL);
+    char *line = value && strpbrk(text, "\r\n") ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+    if (value)
+        fputs(line ? line : text, out);
+    else
+        put_string(out, text, n);
+    free(line);
+    json_decref(value);
+}
+
+static int put_cell(FILE *out, struct kept *k, size_t i, size_t row, struct err *e)
+{
+    struct column *c = kept_column(k, i);
+    char number[32], *text = NULL;
+    size_t n;
+    double real;
+    if (column_kind(c) == COLUMN_INTEGERS) {
+        if (column_decimal(c, row, number, e) != 0)
+            return -1;
+        fputs(number, out);
+    } else if (column_kind(c) == COLUMN_REALS) {
+        if (column_reals(c, row, 1, &real, e) != 0)
+            return -1;
+        snprintf(number, sizeof number, "%.17g", real);
+        fputs(isfinite(real) ? number : "null", out);
+    } else {
+        if (column_string(c, row, &text, &n, e) != 0)
+            return -1;
+        kept_is_json(k, i) ? put_json(out, text, n) : put_string(out, text, n);
+        free(text);
+    }
+    return 0;
+}
+
+static int put_columns(const struct line *l, size_t row, struct err *e)
+{
+    int rc = 0;
+    fputs(", \"columns\": ", l->out);
+    for (size_t i = 0; i < kept_count(l->columns) && rc == 0; i++) {
+        fputs(i ? ", " : "{", l->out);
+        put_string(l->out, kept_name(l->columns, i), strlen(kept_name(l->columns, i)));
+        fputs(": ", l->out);
+        rc = put_cell(l->out, l->columns, i, row, e);
+    }
+    fputs("}", l->out);
+    return rc;
 }
 
 static bool wanted(const struct field *f, const struct export_options *o)
@@ -98,18 +169,21 @@ static bool wanted(const struct field *f, const struct export_options *o)
     return f->exported && (!f->ragged || (tokens ? o->tokens : o->logprobs));
 }
 
-static void put_line(FILE *out, const struct completion *c, const struct export_options *o)
+/* row: of the columns of its own. */
+static int put_line(const struct line *l, const struct completion *c, size_t row, struct err *e)
 {
     const char *before = "{";
     for (size_t i = 0; i < completion_table.n; i++) {
         const struct field *f = &completion_table.fields[i];
-        if (!wanted(f, o))
+        if (!wanted(f, l->options))
             continue;
-        fprintf(out, "%s\"%s\": ", before, f->name);
-        put_value(out, f, c);
+        fprintf(l->out, "%s\"%s\": ", before, f->name);
+        put_value(l, f, c);
         before = ", ";
     }
-    fputs("}\n", out);
+    int rc = l->columns ? put_columns(l, row, e) : 0;
+    fputs("}\n", l->out);
+    return rc;
 }
 
 /* ---- the finished files --------------------------------------------------------------------- */
@@ -281,16 +355,23 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
     if (rc == 0 && (o->tokens || o->logprobs))
         rc = open_ragged(&s, path, e);
     size_t n = rc == 0 ? column_count(s.columns[0]) : 0;
+    struct line line = {.out = out, .options = o};
+    if (rc == 0)
+        rc = kept_open(&line.columns, s.main.file, path, n, e);
+    char *ids = rc == 0 ? h5_get_string(s.main.file, OUTPUT_IDS) : NULL;
+    line.integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0;
+    free(ids);
     for (size_t i = 0; i < n && rc == 0 && !ferror(out); i++) {
         struct completion c;
         rc = read_row(&s, i, &c, e);
         if (rc == 0)
-            put_line(out, &c, o);
-        else
+            rc = put_line(&line, &c, i, e);
+        if (rc != 0)
             err_prefix(e, "%s: row %zu", path, i);
         table_free(&completion_table, &c);
         *rows += rc == 0;
     }
+    kept_close(line.columns);
     close_source(&s);
     return rc;
 }
@@ -303,7 +384,17 @@ static int export_partial(const char *directory, FILE *out, const struct export_
     struct journals js;
     if (journals_open(&js, directory, 0, NULL, NULL, e) != 0)
         return -1;
-    int rc = 0;
+    struct identity attributes = {0};
+    struct beside_source prompts;
+    int rc = beside_source_open(&prompts, js.header.attributes, e);
+    if (js.header.attributes && identity_add_json(&attributes, js.header.attributes) != 0 &&
+        rc == 0)
+        rc = err_set(e, "%s: its attributes are no JSON", directory);
+    const char *ids = identity_value(&attributes, OUTPUT_IDS);
+    const struct line line = {.out = out,
+                              .options = o,
+                              .columns = prompts.columns,
+                              .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
     for (uint64_t unit = 0; unit < js.units && rc == 0 && !ferror(out); unit++) {
         struct completion c;
         if (!js.places[unit])
@@ -311,10 +402,12 @@ static int export_partial(const char *directory, FILE *out, const struct export_
         rc = journals_completion(&js, unit, &c, e);
         if (rc != 0)
             break;
-        put_line(out, &c, o);
+        rc = put_line(&line, &c, (size_t)c.prompt, e);
         table_free(&completion_table, &c);
-        ++*rows;
+        *rows += rc == 0;
     }
+    identity_free(&attributes);
+    beside_source_close(&prompts);
     journals_close(&js);
     return rc;
 }

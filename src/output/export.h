@@ -19,7 +19,9 @@ struct export_options {
 
 /* One object a line, in the order of prompts and samples:
  *   {"id": "..", "prompt": 0, "sample": 0, "text": "..", "finish": "stop", "error": null,
- *    "prompt_tokens": 5, "tokens": [..], "logprobs": [..]}
+ *    "prompt_tokens": 5, "tokens": [..], "logprobs": [..], "columns": {..}}
+ * An id is a number where the source had numbers. columns, the prompts' own (data/kept.h), is there
+ * when they have some: texts, numbers, and JSON as it is.
  * error is a string when finish is "error". logprobs are written so that reading them as float
  * gives the same bits; those that are no numbers are null. Text that is not UTF-8 gets U+FFFD.
  * -1: nothing of that name, not an output, unreadable, or

@@ -3,10 +3,10 @@
 #include "base/disk.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 #include "data/append.h"
 #include "base/files.h"
 #include "data/h5.h"
+#include "output/beside.h"
 #include "output/identity.h"
 #include "output/seal.h"
 
@@ -42,6 +42,8 @@ struct merge {
     int64_t token_start;
     hid_t string_type;
     struct target targets[TARGETS];
+    struct beside_source prompts; /* their own columns, */
+    struct beside *beside;        /* in the main file */
 };
 
 char *merge_sibling(const char *path, const char *what)
@@ -81,18 +83,6 @@ static hid_t type_of(const struct merge *m, const struct field *f)
     die("field \"%s\" has type %d", f->name, (int)f->type);
 }
 
-static int put_text(struct append *a, const char *text, struct err *e)
-{
-    if (!text || utf8_check(text, strlen(text), NULL) == 0)
-        return append_string(a, text ? text : "", e);
-    char *valid;
-    size_t bytes;
-    utf8_lossy(text, strlen(text), &valid, &bytes);
-    int rc = append_string(a, valid, e);
-    free(valid);
-    return rc;
-}
-
 /* The target's own values of one row. */
 static int put_row(struct target *t, const void *row, struct err *e)
 {
@@ -109,7 +99,7 @@ static int put_row(struct target *t, const void *row, struct err *e)
         if (f->type == FIELD_FINISH)
             rc = append_string(t->columns[i], finish_name(*(const int32_t *)value), e);
         else if (f->type == FIELD_STRING)
-            rc = put_text(t->columns[i], *(char *const *)value, e);
+            rc = append_text(t->columns[i], *(char *const *)value, e);
         else
             rc = append_put(t->columns[i], f->ragged ? *(void *const *)value : value, n, e);
     }
@@ -145,10 +135,10 @@ static void drop_columns(struct target *t)
     }
 }
 
-/* Writes what the columns hold, and closes the file. */
-static int close_target(struct target *t, struct err *e)
+/* Writes what the columns hold, and closes the file. beside: more columns of this file, or NULL. */
+static int close_target(struct target *t, struct beside *beside, struct err *e)
 {
-    int rc = 0;
+    int rc = beside_flush(beside, e);
     for (size_t i = 0; i < COLUMNS_MAX && rc == 0; i++)
         if (t->columns[i])
             rc = append_flush(t->columns[i], e);
@@ -158,6 +148,8 @@ static int close_target(struct target *t, struct err *e)
         if (t->columns[i])
             t->sums[i] = append_sum(t->columns[i]);
     drop_columns(t);
+    if (rc == 0)
+        rc = beside_end(beside, e);
     if (rc == 0)
         rc = h5_finish(&t->out, t->tmp, e);
     return rc;
@@ -182,7 +174,7 @@ static int sync_file(const char *path, struct err *e)
     return rc;
 }
 
-static int read_back(const struct target *t, struct err *e)
+static int read_back(const struct target *t, const struct beside *beside, struct err *e)
 {
     struct h5_output in;
     if (h5_read_output(&in, t->tmp, e) != 0)
@@ -193,6 +185,8 @@ static int read_back(const struct target *t, struct err *e)
         if (f->ragged == t->ragged)
             rc = append_verify(in.file, f->name, is_text(f), t->sums[i], e);
     }
+    if (rc == 0)
+        rc = beside_verify(beside, in.file, e);
     if (rc != 0)
         err_prefix(e, "%s", t->tmp);
     h5_abandon(&in);
@@ -268,6 +262,8 @@ static int put_completions(struct merge *m, struct err *e)
         int rc = put_row(&m->targets[MAIN], &c, e);
         if (rc == 0)
             rc = put_row(&m->targets[TOKENS], &c, e);
+        if (rc == 0)
+            rc = beside_put(m->beside, (size_t)c.prompt, e);
         table_free(&completion_table, &c);
         if (rc != 0)
             return rc;
@@ -293,7 +289,7 @@ static int put_timings(struct merge *m, struct err *e)
 
 static int write_targets(struct merge *m, const char *output, struct err *e)
 {
-    int rc = 0;
+    int rc = beside_source_open(&m->prompts, m->js->header.attributes, e);
     for (int i = 0; i < TARGETS && rc == 0; i++) {
         struct target *t = &m->targets[i];
         rc = h5_create(&t->out, t->tmp, e);
@@ -303,15 +299,17 @@ static int write_targets(struct merge *m, const char *output, struct err *e)
             rc = open_columns(m, t, e);
     }
     if (rc == 0)
+        rc = beside_open(&m->beside, &m->prompts, &m->targets[MAIN].out, (size_t)m->rows, e);
+    if (rc == 0)
         rc = put_completions(m, e);
     if (rc == 0)
         rc = put_timings(m, e);
     for (int i = 0; i < TARGETS && rc == 0; i++)
-        rc = close_target(&m->targets[i], e);
+        rc = close_target(&m->targets[i], i == MAIN ? m->beside : NULL, e);
     for (int i = 0; i < TARGETS && rc == 0; i++) {
         rc = sync_file(m->targets[i].tmp, e);
         if (rc == 0)
-            rc = read_back(&m->targets[i], e);
+            rc = read_back(&m->targets[i], i == MAIN ? m->beside : NULL, e);
         if (rc == 0)
             rc = seal_put(m->targets[i].tmp, e);
     }
@@ -364,17 +362,22 @@ int merge_write(const char *path, const char *directory, struct journals *js, bo
     m.string_type = h5_string_type();
     prepare(&m, path, directory);
     errno = 0;
-    int rc = write_targets(&m, output, e);
+    int rc = write_targets(&m, output, e), why = errno;
+    if (rc != 0 && m.prompts.file.state.failure)
+        why = m.prompts.file.state.failure;
+    beside_close(m.beside);
+    beside_source_close(&m.prompts);
+    errno = why;
     for (int i = 0; i < TARGETS; i++) {
         if (rc != 0 && m.targets[i].out.state.failure)
             errno = m.targets[i].out.state.failure;
-        int why = errno;
+        why = errno;
         abandon(&m.targets[i]);
         errno = why;
     }
     if (rc == 0)
         rc = publish(&m, e);
-    int why = errno;
+    why = errno;
     if (rc != 0)
         err_prefix(e, "%s", path);
     for (int i = 0; i < TARGETS; i++) {

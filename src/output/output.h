@@ -28,6 +28,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* An attribute: ids are numbers, as the source had them; their text is their digits. */
+#define OUTPUT_IDS          "ids"
+#define OUTPUT_IDS_INTEGERS "integers"
+
 struct output_job {
     const char *path;
     const struct identity *identity;   /* the same, or not continued */

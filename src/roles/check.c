@@ -25,6 +25,10 @@ static void print_model(const struct inputs *in, FILE *out)
                 l->ffn.router.experts, l->ffn.router.topk, l->ffn.inter, l->ffn.shared_inter);
     fprintf(out, "prompts     %s: %llu rows, %llu completions\n", in->job.prompts.file,
             (unsigned long long)in->n_prompts, (unsigned long long)in->units);
+    const struct kept *own = prompts_kept(in->prompts);
+    for (size_t i = 0; i < kept_count(own); i++)
+        fprintf(out, "%s%s%s", i ? ", " : "columns     ", kept_name(own, i),
+                i + 1 < kept_count(own) ? "" : " (copied into the output)\n");
 }
 
 /* `in` as on one host whose cores all ranks may use; elsewhere auto may mean more micro-batches. */

@@ -73,7 +73,8 @@ static int read_rows(struct prompts *p, const struct job *job, int to, struct me
         uint64_t n = m->n - i < ROWS_A_MESSAGE ? m->n - i : ROWS_A_MESSAGE;
         m->row = first + i;
         say(to, m);
-        if (prompts_hash(p, (size_t)m->row, (size_t)n, &m->hash, &m->error) != 0)
+        if (prompts_hash(p, (size_t)m->row, (size_t)n, &m->hash, &m->error) != 0 ||
+            prompts_try_kept(p, (size_t)m->row, (size_t)n, &m->error) != 0)
             return -1;
     }
     return 0;

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/patience.h"
+#include "output/beside.h"
 #include "roles/cores.h"
 #include "roles/identity.h"
 #include "roles/steps.h"
@@ -106,6 +107,12 @@ static void describe(struct run *r, const char *ranks)
     identity_add(&r->attributes, "model", r->in.job.model);
     identity_add(&r->attributes, "exchange", r->engine.exchange_ops->name);
     identity_add(&r->attributes, "kernels", r->engine.backend->name);
+    if (prompts_ids_are_integers(r->in.prompts))
+        identity_add(&r->attributes, OUTPUT_IDS, OUTPUT_IDS_INTEGERS);
+    char *prompts = prompts_kept(r->in.prompts) ? realpath(r->in.job.prompts.file, NULL) : NULL;
+    if (prompts)
+        identity_add(&r->attributes, BESIDE_ATTRIBUTE, prompts);
+    free(prompts);
     free(job);
 }
 
