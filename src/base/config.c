@@ -38,6 +38,13 @@ void config_open(struct config *c, const char *file, const char *inside, const j
         die("out of memory while reading %s", file);
 }
 
+void config_open_inside(struct config *inner, const struct config *c, const char *inside,
+                        const json_t *fields)
+{
+    config_open(inner, c->file, inside, fields, c->e);
+    inner->ignore = c->ignore;
+}
+
 void config_close(struct config *c)
 {
     json_decref(c->seen);
@@ -71,11 +78,24 @@ const char *config_text(const json_t *value, char *text, size_t size)
     return text;
 }
 
+static bool is_ignored(const struct config *c, const char *field)
+{
+    size_t before = strlen(c->inside), i;
+    const json_t *name;
+    json_array_foreach(c->ignore, i, name)
+    {
+        const char *text = json_string_value(name);
+        if (text && strncmp(text, c->inside, before) == 0 && strcmp(text + before, field) == 0)
+            return true;
+    }
+    return false;
+}
+
 const json_t *config_get(struct config *c, const char *field)
 {
     if (json_object_set_new(c->seen, field, json_true()) != 0)
         die("out of memory while reading %s", c->file);
-    return json_object_get(c->fields, field);
+    return is_ignored(c, field) ? NULL : json_object_get(c->fields, field);
 }
 
 static size_t size_of(struct config *c, const char *field, const json_t *value, size_t least,
@@ -160,14 +180,6 @@ void config_ignore(struct config *c, const char *const *fields)
         config_get(c, *fields);
 }
 
-static bool is_ignored(const struct config *c, const char *field)
-{
-    for (const char *const *name = c->ignore; name && *name; name++)
-        if (strcmp(*name, field) == 0)
-            return true;
-    return false;
-}
-
 void config_finish(struct config *c)
 {
     const char *field;
@@ -180,7 +192,7 @@ void config_finish(struct config *c)
         if (!json_object_get(c->seen, field) && !is_ignored(c, field))
             config_wrong(c, field,
                          "(%s) is unknown: it could change what the model computes, so it is not "
-                         "ignored; remove it if it does not",
+                         "ignored; if it does not, remove it or name it in model_ignore",
                          config_text(value, text, sizeof text));
     }
 }

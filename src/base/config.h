@@ -21,7 +21,9 @@ struct config {
     const json_t *fields; /* borrowed */
     json_t *seen;         /* names asked for; owned */
     struct err *e;        /* empty text: nothing wrong yet */
-    const char *const *ignore; /* names that config_finish() lets pass; NULL-terminated, or NULL */
+    /* Fields that count as absent: an array of names as messages write them, "rope_scaling.type";
+     * NULL: none. */
+    const json_t *ignore;
 };
 
 /* The JSON in a file, to be released by json_decref(): any value, no key twice. NULL and a message:
@@ -34,6 +36,9 @@ json_t *config_read_text(const char *file, const char *text, size_t n, struct er
  * live until config_close(). */
 void config_open(struct config *c, const char *file, const char *inside, const json_t *fields,
                  struct err *e);
+/* An object inside of it, whose ignored fields are c's; `inside` as above. */
+void config_open_inside(struct config *inner, const struct config *c, const char *inside,
+                        const json_t *fields);
 void config_close(struct config *c);
 
 bool config_failed(const struct config *c);
@@ -45,7 +50,7 @@ void config_wrong(struct config *c, const char *field, const char *format, ...)
 /* The value as JSON text, shortened, for messages. text holds `size` bytes. */
 const char *config_text(const json_t *value, char *text, size_t size);
 
-/* The value, or NULL when the field is absent. JSON's null is a value here. */
+/* The value, or NULL when the field is absent, or ignored. JSON's null is a value here. */
 const json_t *config_get(struct config *c, const char *field);
 
 /* An integer in [least, most]. The _or forms return `otherwise` when the field is absent; without

@@ -44,8 +44,9 @@ struct job_stop {
 struct job {
     char *path; /* of the job file itself */
 
-    char *model;     /* model: checkpoint directory */
-    char *tokenizer; /* tokenizer: file; default <model>/tokenizer.json */
+    char *model;        /* model: checkpoint directory */
+    char *model_ignore; /* model_ignore: JSON list of config fields that count as absent, or NULL */
+    char *tokenizer;    /* tokenizer: file; default <model>/tokenizer.json */
 
     struct {
         char *file;          /* prompts.file */

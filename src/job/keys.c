@@ -53,6 +53,10 @@ const struct key keys[] = {
     {"", "tokenizer", KEY_TEXT, IN(tokenizer), PRESET("auto"), AUTO(0),
      .help = "a tokenizer.json; auto: the one in the checkpoint"},
 
+    {"", "model_ignore", KEY_JSON, IN(model_ignore), PRESET("none"), .word = "none", .max = 1,
+     .help =
+         "config.json's fields that count as absent, at your own risk: [name, rope_scaling.name]"},
+
     {"prompts", "file", KEY_TEXT, IN(prompts.file), .about = "the HDF5 file with the prompts",
      .example = "input/prompts.h5",
      .help = "HDF5 with `text`, or `tokens` and `offsets`; perhaps `id`"},

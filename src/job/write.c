@@ -222,7 +222,8 @@ char *job_json(const struct job *job)
 static bool decides(const struct key *k)
 {
     static const char *const sections[] = {"chat", "precision", "sampling"};
-    static const char *const listed[] = {"prompts.template", "prompts.bos", "prompts.special",
+    static const char *const listed[] = {"model_ignore",         "prompts.template",
+                                         "prompts.bos",          "prompts.special",
                                          "schedule.max_context", "output.special_tokens"};
     char path[64];
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)

@@ -59,7 +59,7 @@ static void read_attention(struct model *m, struct config *c)
     a->nope_dim = config_size(c, "qk_nope_head_dim", 1, 4096);
     a->head_value_dim = config_size(c, "v_head_dim", 1, 4096);
     m->n_ropes = 1;
-    fields_rope(&m->ropes[0], c, turning, 10000);
+    fields_rope(&m->ropes[0], c, turning, 1, 10000);
     if (m->ropes[0].dim != turning)
         config_wrong(c, "partial_rotary_factor", "must be 1");
     a->attn = (struct attn_spec){.heads = (int)heads,
@@ -74,55 +74,19 @@ static void read_attention(struct model *m, struct config *c)
     if (turning % 2)
         config_wrong(c, "qk_rope_head_dim", "is %zu; it must be even", turning);
     config_must_be(c, "rope_interleave", "true null", "only true, neighbors turn together");
-    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
+    fields_no_bias(c);
+    fields_full_attention(c);
     config_ignore(c, unused);
-}
-
-static void read_experts(struct model *m, struct config *c)
-{
-    struct ffn_spec f = {.router_bias = true};
-    struct router_spec *r = &f.router;
-    fields_experts(r, c, "n_routed_experts", "num_experts_per_tok");
-    r->score = ROUTER_SIGMOID;
-    r->renormalize = config_bool_or(c, "norm_topk_prob", true);
-    r->epsilon = 1e-20f;
-    r->factor = (float)config_number_or(c, "routed_scaling_factor", 0, 1e6, 1);
-    r->groups = (int)config_size_or(c, "n_group", 1, EXPERTS_MAX, 1);
-    r->topk_groups = (int)config_size_or(c, "topk_group", 1, EXPERTS_MAX, 1);
-    if (r->experts % r->groups || r->topk_groups > r->groups ||
-        r->topk_groups * (r->experts / r->groups) < r->topk)
-        config_wrong(c, "n_group",
-                     "is %d with topk_group %d, which does not fit %d experts of which "
-                     "%d are chosen",
-                     r->groups, r->topk_groups, r->experts, r->topk);
-    f.inter = config_size(c, "moe_intermediate_size", 1, DIM_MAX);
-    f.shared_inter = f.inter * config_size_or(c, "n_shared_experts", 0, 64, 1);
-    size_t dense = config_size_or(c, "first_k_dense_replace", 0, MODEL_MAX_LAYERS, 0);
-    config_must_be(c, "scoring_func", "\"sigmoid\"", "only \"sigmoid\"");
-    config_must_be(c, "topk_method", "\"noaux_tc\"", "only \"noaux_tc\"");
-    config_must_be(c, "moe_layer_freq", "1", "only 1");
-    m->layer[0].ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
-    struct layer_spec like = m->layer[0];
-    for (size_t l = 0; l < m->layers; l++) {
-        m->layer[l] = like;
-        if (l >= dense)
-            m->layer[l].ffn = f;
-    }
 }
 
 static void read_config(struct model *m, struct config *c)
 {
-    fields_sizes(m, c, 1e-6);
-    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 4096);
-    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, 16, 0);
+    fields_common(m, c, 1e-6, 4096);
     read_attention(m, c);
-    read_experts(m, c);
-    fields_tokens(m, c);
-    fields_quantization(m, c);
-    fields_harmless(c);
-    m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    config_get(c, "model_type");
-    config_finish(c);
+    config_must_be(c, "scoring_func", "\"sigmoid\"", "only \"sigmoid\"");
+    config_must_be(c, "topk_method", "\"noaux_tc\"", "only \"noaux_tc\"");
+    config_must_be(c, "moe_layer_freq", "1", "only 1");
+    fields_sigmoid_experts(m, c, 0);
 }
 
 static void defaults(struct family_sizes *s)

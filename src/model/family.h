@@ -47,7 +47,7 @@ struct family {
         *skipped; /* prefixes of tensors that are not the decoder's; NULL-terminated */
 
     /* Fills layers, ropes and the rest of *m but `family` from config.json's top level. Errors go to
-     * c. */
+     * c; what it asked for is known. */
     void (*read)(struct model *m, struct config *c);
 
     /* What a random model of the family is like; `s` holds general defaults. And which layers have

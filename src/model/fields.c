@@ -1,5 +1,7 @@
 #include "model/fields.h"
 
+#include "model/block.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,11 @@ void fields_sizes(struct model *m, struct config *c, double eps)
     m->layers = config_size(c, "num_hidden_layers", 1, MODEL_MAX_LAYERS);
     m->embed_rows = m->vocab = config_size(c, "vocab_size", 1, VOCAB_MAX);
     m->norm_eps = (float)config_number_or(c, "rms_norm_eps", 0, 1, eps);
+}
+
+bool fields_bool(struct config *c, const char *field, bool otherwise)
+{
+    return fields_value(c, field) ? config_bool_or(c, field, otherwise) : otherwise;
 }
 
 /* ---- tokens --------------------------------------------------------------------------------- */
@@ -67,8 +74,7 @@ static bool open_inside(struct config *inner, struct config *c, const char *fiel
         return false;
     }
     snprintf(inside, 64, "%s%s.", c->inside, field);
-    config_open(inner, c->file, inside, value, c->e);
-    inner->ignore = c->ignore;
+    config_open_inside(inner, c, inside, value);
     return true;
 }
 
@@ -152,31 +158,36 @@ static void read_scaling(struct rope_spec *r, struct config *c)
                      "is \"%.40s\"; only \"default\", \"llama3\" and \"yarn\" are supported", type);
 }
 
-void fields_rope_scaling(struct rope_spec *r, struct config *c, const char *field)
+/* HF's int(dim * share); the addition is for shares that are a quotient. */
+static size_t share_of(struct config *c, size_t dim)
+{
+    return (size_t)((double)dim * config_number_or(c, "partial_rotary_factor", 0, 1, 1) + 1e-9);
+}
+
+void fields_rope_scaling(struct rope_spec *r, struct config *c, const char *field, size_t dim)
 {
     char inside[64];
     struct config s;
     if (!open_inside(&s, c, field, inside))
         return;
     read_scaling(r, &s);
-    double share = config_number_or(&s, "partial_rotary_factor", 0, 1, 1);
-    r->dim = (size_t)((double)r->dim * share);
+    if (fields_value(&s, "partial_rotary_factor"))
+        r->dim = share_of(&s, dim);
     r->theta = config_number_or(&s, "rope_theta", 1, 1e12, r->theta);
     close_inside(&s);
 }
 
-void fields_rope(struct rope_spec *r, struct config *c, size_t dim, double theta)
+void fields_rope(struct rope_spec *r, struct config *c, size_t dim, double share, double theta)
 {
-    *r = fields_plain_rope(dim, config_number_or(c, "rope_theta", 1, 1e12, theta));
+    *r = fields_plain_rope((size_t)((double)dim * share),
+                           config_number_or(c, "rope_theta", 1, 1e12, theta));
     if (fields_value(c, "partial_rotary_factor"))
-        r->dim = (size_t)((double)dim * config_number_or(c, "partial_rotary_factor", 0, 1, 1));
-    fields_rope_scaling(r, c, "rope_scaling");
-    fields_rope_scaling(r, c, "rope_parameters");
+        r->dim = share_of(c, dim);
+    fields_rope_scaling(r, c, "rope_scaling", dim);
+    fields_rope_scaling(r, c, "rope_parameters", dim);
     if (r->dim % 2)
         config_wrong(c, "partial_rotary_factor",
-                     "makes %zu numbers of a head turn; it must be an "
-                     "even number",
-                     r->dim);
+                     "makes %zu numbers of a head turn; it must be an even number", r->dim);
 }
 
 /* ---- lists of layers ------------------------------------------------------------------------ */
@@ -265,6 +276,75 @@ void fields_experts(struct router_spec *r, struct config *c, const char *experts
         config_wrong(c, topk, "is %d, but %s is %d", r->topk, experts, r->experts);
 }
 
+struct attention_spec *fields_grouped_attention(struct model *m, struct config *c, double share,
+                                                double theta)
+{
+    struct attention_spec *a = &m->layer[0].attention;
+    a->block = &block_qkv;
+    fields_heads(a, c, m->hidden, "num_key_value_heads");
+    m->n_ropes = 1;
+    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, share, theta);
+    a->attn.rope_dim = (int)m->ropes[0].dim;
+    return a;
+}
+
+void fields_full_attention(struct config *c)
+{
+    static const char *const why = "only full attention, every token sees all before it";
+    size_t i;
+    const json_t *type, *types = fields_value(c, "layer_types");
+    config_must_be(c, "use_sliding_window", "false null", why);
+    config_get(c, "max_window_layers");
+    if (!json_is_false(config_get(c, "use_sliding_window")))
+        config_must_be(c, "sliding_window", "0 null", why);
+    config_get(c, "sliding_window");
+    if (types && !json_is_array(types))
+        config_wrong(c, "layer_types", "must be a list");
+    json_array_foreach(types, i, type)
+    {
+        const char *text = json_string_value(type);
+        if (!text || strcmp(text, "full_attention") != 0)
+            config_wrong(c, "layer_types", "of layer %zu is not full_attention: %s", i, why);
+    }
+}
+
+void fields_no_bias(struct config *c)
+{
+    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
+}
+
+void fields_same_layers(struct model *m)
+{
+    for (size_t l = 1; l < m->layers; l++)
+        m->layer[l] = m->layer[0];
+}
+
+void fields_sigmoid_experts(struct model *m, struct config *c, size_t dense)
+{
+    struct ffn_spec f = {.router_bias = true};
+    struct router_spec *r = &f.router;
+    fields_experts(r, c, "n_routed_experts", "num_experts_per_tok");
+    r->score = ROUTER_SIGMOID;
+    r->renormalize = fields_bool(c, "norm_topk_prob", true);
+    r->epsilon = 1e-20f;
+    r->factor = (float)config_number_or(c, "routed_scaling_factor", 0, 1e6, 1);
+    r->groups = (int)config_size_or(c, "n_group", 1, EXPERTS_MAX, 1);
+    r->topk_groups = (int)config_size_or(c, "topk_group", 1, EXPERTS_MAX, 1);
+    if (r->experts % r->groups || r->topk_groups > r->groups ||
+        r->topk_groups * (r->experts / r->groups) < r->topk)
+        config_wrong(c, "n_group",
+                     "is %d with topk_group %d, which does not fit %d experts of which "
+                     "%d are chosen",
+                     r->groups, r->topk_groups, r->experts, r->topk);
+    f.inter = config_size(c, "moe_intermediate_size", 1, DIM_MAX);
+    f.shared_inter = f.inter * config_size_or(c, "n_shared_experts", 0, 64, 1);
+    dense = config_size_or(c, "first_k_dense_replace", 0, MODEL_MAX_LAYERS, dense);
+    m->layer[0].ffn = (struct ffn_spec){.inter = config_size(c, "intermediate_size", 1, DIM_MAX)};
+    fields_same_layers(m);
+    for (size_t l = dense; l < m->layers; l++)
+        m->layer[l].ffn = f;
+}
+
 /* ---- fields that change nothing ------------------------------------------------------------- */
 
 static const char *const harmless[] = {
@@ -346,6 +426,18 @@ void fields_harmless(struct config *c)
     config_must_be(c, "attn_logit_softcapping", "null", "only null");
     config_must_be(c, "final_logit_softcapping", "null", "only null");
     config_ignore(c, harmless);
+}
+
+void fields_common(struct model *m, struct config *c, double eps, size_t context)
+{
+    fields_sizes(m, c, eps);
+    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, context);
+    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, 16, 0);
+    fields_tokens(m, c);
+    fields_quantization(m, c);
+    fields_harmless(c);
+    m->tied = config_bool_or(c, "tie_word_embeddings", false);
+    config_get(c, "model_type");
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */

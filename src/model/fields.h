@@ -16,8 +16,15 @@
 /* The field's value when it is there and not null. */
 const json_t *fields_value(struct config *c, const char *field);
 
+/* True or false; absent or null: otherwise. */
+bool fields_bool(struct config *c, const char *field, bool otherwise);
+
 /* hidden_size, num_hidden_layers, vocab_size, rms_norm_eps. */
 void fields_sizes(struct model *m, struct config *c, double eps);
+
+/* What config.json of every family has: sizes, context, tokens, quantization, layers that draft,
+ * tying, and what is harmless. eps, context: when the file does not say. */
+void fields_common(struct model *m, struct config *c, double eps, size_t context);
 
 /* bos_token_id and eos_token_id (a token or a list): only fill what is not filled yet. vocab must be
  * known. */
@@ -27,11 +34,11 @@ void fields_tokens(struct model *m, struct config *c);
  * are quantized they say themselves, so lists of modules left out are not needed. */
 void fields_quantization(struct model *m, struct config *c);
 
-/* rope_theta, rope_scaling and rope_parameters, with plain rotation, llama3 or yarn. dim is what
- * turns when no field says partial_rotary_factor. */
-void fields_rope(struct rope_spec *r, struct config *c, size_t dim, double theta);
+/* rope_theta, rope_scaling and rope_parameters, with plain rotation, llama3 or yarn. share: of a
+ * head's dim numbers, when no field says partial_rotary_factor. */
+void fields_rope(struct rope_spec *r, struct config *c, size_t dim, double share, double theta);
 /* The two halves of it, for families with rules of their own. */
-void fields_rope_scaling(struct rope_spec *r, struct config *c, const char *field);
+void fields_rope_scaling(struct rope_spec *r, struct config *c, const char *field, size_t dim);
 struct rope_spec fields_plain_rope(size_t dim, double theta);
 
 /* The layers that a string like "4,5,6" or a list names. */
@@ -43,8 +50,25 @@ void fields_layers(struct config *c, const char *field, const json_t *value, siz
 void fields_heads(struct attention_spec *a, struct config *c, size_t hidden,
                   const char *kv_heads_field);
 
+/* Grouped queries in layer 0: heads, and the one table of angles; share and theta as above. */
+struct attention_spec *fields_grouped_attention(struct model *m, struct config *c, double share,
+                                                double theta);
+
+/* Every token sees all before it, in every layer, whatever field says so. */
+void fields_full_attention(struct config *c);
+/* Projections have no bias. */
+void fields_no_bias(struct config *c);
+
+/* All layers become as layer 0 is. */
+void fields_same_layers(struct model *m);
+
 /* A router's experts and topk by these names. */
 void fields_experts(struct router_spec *r, struct config *c, const char *experts, const char *topk);
+
+/* DeepSeek's experts: a sigmoid with a bias that only chooses, groups, a shared expert; in all layers
+ * but the first ones (`dense` of them when no field says), which have layer 0's dense MLP. The
+ * attention of layer 0 becomes that of all. */
+void fields_sigmoid_experts(struct model *m, struct config *c, size_t dense);
 
 /* Fields without a say in what a text decoder computes, and those that mean the default. */
 void fields_harmless(struct config *c);

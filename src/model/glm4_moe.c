@@ -36,53 +36,15 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_SHARED_DOWN] = "mlp.shared_experts.down_proj.weight",
 };
 
-static void read_experts(struct model *m, struct config *c)
-{
-    struct ffn_spec f = {.router_bias = true};
-    struct router_spec *r = &f.router;
-    fields_experts(r, c, "n_routed_experts", "num_experts_per_tok");
-    r->score = ROUTER_SIGMOID;
-    r->renormalize = config_bool_or(c, "norm_topk_prob", true);
-    r->epsilon = 1e-20f;
-    r->factor = (float)config_number_or(c, "routed_scaling_factor", 0, 1e6, 1);
-    r->groups = (int)config_size_or(c, "n_group", 1, EXPERTS_MAX, 1);
-    r->topk_groups = (int)config_size_or(c, "topk_group", 1, EXPERTS_MAX, 1);
-    if (r->experts % r->groups || r->topk_groups * (r->experts / r->groups) < r->topk)
-        config_wrong(c, "n_group", "is %d with topk_group %d, which does not fit %d experts",
-                     r->groups, r->topk_groups, r->experts);
-    f.inter = config_size(c, "moe_intermediate_size", 1, DIM_MAX);
-    f.shared_inter = f.inter * config_size_or(c, "n_shared_experts", 0, 64, 1);
-    size_t dense = config_size_or(c, "first_k_dense_replace", 0, MODEL_MAX_LAYERS, 1);
-    struct layer_spec like = m->layer[0];
-    for (size_t l = 0; l < m->layers; l++) {
-        m->layer[l] = like;
-        if (l >= dense)
-            m->layer[l].ffn = f;
-    }
-}
-
+/* Half of a head turns unless partial_rotary_factor says otherwise. */
 static void read_config(struct model *m, struct config *c)
 {
-    struct layer_spec *l = &m->layer[0];
-    struct attention_spec *a = &l->attention;
-    fields_sizes(m, c, 1e-5);
-    a->block = &block_qkv;
-    fields_heads(a, c, m->hidden, "num_key_value_heads");
-    a->norm = config_bool_or(c, "use_qk_norm", false) ? HEAD_NORM_EACH : HEAD_NORM_NONE;
-    a->bias = config_bool_or(c, "attention_bias", false);
-    m->n_ropes = 1;
-    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, 10000);
-    a->attn.rope_dim = (int)m->ropes[0].dim;
-    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 131072);
-    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, 16, 0);
-    l->ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
-    read_experts(m, c);
-    fields_tokens(m, c);
-    fields_quantization(m, c);
-    fields_harmless(c);
-    m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    config_get(c, "model_type");
-    config_finish(c);
+    fields_common(m, c, 1e-5, 131072);
+    struct attention_spec *a = fields_grouped_attention(m, c, 0.5, 10000);
+    a->norm = fields_bool(c, "use_qk_norm", false) ? HEAD_NORM_EACH : HEAD_NORM_NONE;
+    a->bias = fields_bool(c, "attention_bias", false);
+    fields_full_attention(c);
+    fields_sigmoid_experts(m, c, 1);
 }
 
 static void defaults(struct family_sizes *s)

@@ -29,28 +29,14 @@ static const char *const names[TENSOR_KINDS] = {
 
 static void read_config(struct model *m, struct config *c)
 {
-    struct layer_spec *l = &m->layer[0];
-    struct attention_spec *a = &l->attention;
-    fields_sizes(m, c, 1e-6);
-    a->block = &block_qkv;
-    fields_heads(a, c, m->hidden, "num_key_value_heads");
+    fields_common(m, c, 1e-6, 2048);
+    struct attention_spec *a = fields_grouped_attention(m, c, 1, 10000);
     if (config_bool_or(c, "rope_interleaved", false)) /* GGUF: rows of q and k are in pairs */
         a->attn.pairs = ROPE_NEIGHBORS;
-    m->n_ropes = 1;
-    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, 10000);
-    a->attn.rope_dim = (int)m->ropes[0].dim;
-    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 2048);
-    l->ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
-    for (size_t i = 1; i < m->layers; i++)
-        m->layer[i] = *l;
-    fields_tokens(m, c);
-    fields_quantization(m, c);
-    fields_harmless(c);
-    m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
-    config_must_be(c, "sliding_window", "null 0", "only null, every token sees all before it");
-    config_get(c, "model_type");
-    config_finish(c);
+    fields_no_bias(c);
+    fields_full_attention(c);
+    m->layer[0].ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    fields_same_layers(m);
 }
 
 static void defaults(struct family_sizes *s)

@@ -46,38 +46,29 @@ static void refuse_unsupported(struct config *c)
     config_must_be(c, "use_qk_norm", "true", "only true");
     config_must_be(c, "qk_norm_type", "\"per_layer\"", "only \"per_layer\"");
     config_must_be(c, "shared_intermediate_size", "0 null", "only 0, no shared expert");
-    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
-    config_must_be(c, "sliding_window", "null 0", "only null, every token sees all before it");
+    fields_no_bias(c);
+    fields_full_attention(c);
     config_ignore(c, unused);
 }
 
 static void read_config(struct model *m, struct config *c)
 {
-    struct layer_spec *l = &m->layer[0];
-    struct attention_spec *a = &l->attention;
-    fields_sizes(m, c, 1e-6);
-    a->block = &block_qkv;
+    struct ffn_spec *f = &m->layer[0].ffn;
+    fields_common(m, c, 1e-6, 196608);
+    struct attention_spec *a = fields_grouped_attention(m, c, 1, 10000);
     a->norm = HEAD_NORM_ALL;
-    fields_heads(a, c, m->hidden, "num_key_value_heads");
-    size_t dim = (size_t)a->attn.key_dim;
-    m->n_ropes = 1;
-    fields_rope(&m->ropes[0], c, config_size_or(c, "rotary_dim", 2, dim, dim), 10000);
-    a->attn.rope_dim = (int)m->ropes[0].dim;
-    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 196608);
-    fields_experts(&l->ffn.router, c, "num_local_experts", "num_experts_per_tok");
-    l->ffn.router.score = ROUTER_SIGMOID;
-    l->ffn.router.renormalize = true;
-    l->ffn.router_bias = true;
-    l->ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
-    for (size_t i = 1; i < m->layers; i++)
-        m->layer[i] = *l;
+    size_t turning = config_size_or(c, "rotary_dim", 2, (size_t)a->attn.key_dim, m->ropes[0].dim);
+    if (turning % 2)
+        config_wrong(c, "rotary_dim", "is %zu; it must be even", turning);
+    m->ropes[0].dim = turning;
+    a->attn.rope_dim = (int)turning;
+    fields_experts(&f->router, c, "num_local_experts", "num_experts_per_tok");
+    f->router.score = ROUTER_SIGMOID;
+    f->router.renormalize = true;
+    f->router_bias = true;
+    f->inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    fields_same_layers(m);
     refuse_unsupported(c);
-    fields_tokens(m, c);
-    fields_quantization(m, c);
-    fields_harmless(c);
-    m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    config_get(c, "model_type");
-    config_finish(c);
 }
 
 static void defaults(struct family_sizes *s)

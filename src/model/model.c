@@ -34,8 +34,42 @@ static const struct family *family_for(const json_t *root, const char *file, str
     return NULL;
 }
 
-int model_read_config(struct model *m, const json_t *root, const char *file,
-                      const char *const *ignore, struct err *e)
+/* The value of "field" or "object.field". */
+static const json_t *find_field(const json_t *object, const char *name)
+{
+    const json_t *value = json_object_get(object, name), *inner;
+    const char *dot = strchr(name, '.');
+    char outer[80];
+    if (value || !dot)
+        return value;
+    snprintf(outer, sizeof outer, "%.*s", (int)(dot - name), name);
+    inner = json_object_get(object, outer);
+    return inner ? find_field(inner, dot + 1) : NULL;
+}
+
+/* Says what is ignored: fields that the model's author wrote there for some reason. */
+static int name_ignored(struct model *m, const json_t *root, const char *file, const json_t *ignore,
+                        struct err *e)
+{
+    size_t i, used = 0;
+    const json_t *name;
+    json_array_foreach(ignore, i, name)
+    {
+        char text[60];
+        const char *field = json_string_value(name);
+        const json_t *value = field ? find_field(root, field) : NULL;
+        if (!value)
+            return err_set(e, "%s: there is no field %.80s that model_ignore could mean", file,
+                           field ? field : config_text(name, text, sizeof text));
+        used += (size_t)snprintf(m->ignored + used, sizeof m->ignored - used, "%s%.80s (%s)",
+                                 i ? ", " : "", field, config_text(value, text, sizeof text));
+        used = used < sizeof m->ignored ? used : sizeof m->ignored - 1;
+    }
+    return 0;
+}
+
+int model_read_config(struct model *m, const json_t *root, const char *file, const json_t *ignore,
+                      struct err *e)
 {
     if (!json_is_object(root))
         return err_set(e, "%s: must be a JSON object", file);
@@ -51,12 +85,13 @@ int model_read_config(struct model *m, const json_t *root, const char *file,
     config_open(&c, file, "", root, e);
     c.ignore = ignore;
     f->read(m, &c);
+    config_finish(&c);
     bool failed = config_failed(&c);
     config_close(&c);
-    return failed ? -1 : model_finish(m, e);
+    return failed || name_ignored(m, root, file, ignore, e) != 0 ? -1 : model_finish(m, e);
 }
 
-static int read_gguf(struct model *m, const char *path, const char *const *ignore, struct err *e)
+static int read_gguf(struct model *m, const char *path, const json_t *ignore, struct err *e)
 {
     struct gguf_view *v;
     if (gguf_view_open(&v, path, e) != 0)
@@ -66,7 +101,7 @@ static int read_gguf(struct model *m, const char *path, const char *const *ignor
     return status;
 }
 
-int model_read(struct model *m, const char *directory, const char *const *ignore, struct err *e)
+int model_read(struct model *m, const char *directory, const json_t *ignore, struct err *e)
 {
     if (gguf_is_path(directory))
         return read_gguf(m, directory, ignore, e);

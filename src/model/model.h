@@ -70,7 +70,8 @@ struct model {
     int32_t bos;       /* -1: none */
     int32_t eos[MODEL_MAX_EOS];
     int n_eos;
-    bool fp8_blocks; /* linears may be e4m3 with 128x128 block scales (quantization_config) */
+    char ignored[400]; /* the ignored fields and their values, for people; "": none */
+    bool fp8_blocks;   /* linears may be e4m3 with 128x128 block scales (quantization_config) */
 
     /* What follows from the layers, by model_finish(). */
     struct kv_shape caches[MODEL_MAX_CACHES]; /* blocks: 0 */
@@ -120,13 +121,13 @@ enum model_tensor {
 
 /* Reads `<directory>/config.json`, or a GGUF file. Every field that
  * changes the result is known or an error; a missing one is an error unless the family has a
- * default. ignore: names of fields that are not looked at, at the user's own risk; NULL-terminated,
- * or NULL. Messages name file and field. */
-int model_read(struct model *m, const char *directory, const char *const *ignore, struct err *e);
+ * default. ignore: an array of fields that count as absent, at the user's own risk (base/config.h), or
+ * NULL; one that is not there is an error. Messages name file and field. */
+int model_read(struct model *m, const char *directory, const json_t *ignore, struct err *e);
 
 /* The same from the object itself; `file` is what messages call it. */
-int model_read_config(struct model *m, const json_t *config, const char *file,
-                      const char *const *ignore, struct err *e);
+int model_read_config(struct model *m, const json_t *config, const char *file, const json_t *ignore,
+                      struct err *e);
 
 /* Derives caches, moe and most. Layers and ropes are filled. -1: more kinds of caches than there is
  * room for. */

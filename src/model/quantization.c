@@ -39,8 +39,7 @@ static bool open_object(struct config *inner, struct config *c, const char *fiel
         return false;
     }
     snprintf(path, 96, "%.60s%.30s.", c->inside, field);
-    config_open(inner, c->file, path, value, c->e);
-    inner->ignore = c->ignore;
+    config_open_inside(inner, c, path, value);
     return true;
 }
 

@@ -5,8 +5,6 @@
 #include "model/block.h"
 #include "model/fields.h"
 
-#include <string.h>
-
 static const char *const moe_types[] = {"qwen3_moe", NULL};
 static const char *const dense_types[] = {"qwen3", NULL};
 
@@ -33,50 +31,17 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_EXPERT_DOWN] = "mlp.experts.#.down_proj.weight|mlp.experts.down_proj",
 };
 
-/* sliding_window counts only when use_sliding_window says so. */
-static void read_attention(struct model *m, struct config *c)
-{
-    static const char *const unused[] = {"sliding_window", "max_window_layers", NULL};
-    struct attention_spec *a = &m->layer[0].attention;
-    a->block = &block_qkv;
-    a->norm = HEAD_NORM_EACH;
-    fields_heads(a, c, m->hidden, "num_key_value_heads");
-    m->n_ropes = 1;
-    fields_rope(&m->ropes[0], c, (size_t)a->attn.key_dim, 1e6);
-    a->attn.rope_dim = (int)m->ropes[0].dim;
-    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, 32768);
-    if (m->ropes[0].scaling == ROPE_YARN && m->ropes[0].original * m->ropes[0].factor > 0 &&
-        (double)m->context < m->ropes[0].original * m->ropes[0].factor)
-        m->context = (size_t)(m->ropes[0].original * m->ropes[0].factor);
-    config_must_be(c, "attention_bias", "false null", "only false, projections without bias");
-    config_must_be(c, "use_sliding_window", "false null", "only false, every token sees all");
-    config_ignore(c, unused);
-    const json_t *types = fields_value(c, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        if (!type || strcmp(type, "full_attention") != 0)
-            config_wrong(c, "layer_types", "has another kind than full_attention");
-    }
-}
-
-static void read_all(struct model *m, struct config *c)
-{
-    fields_sizes(m, c, 1e-6);
-    read_attention(m, c);
-    fields_tokens(m, c);
-    fields_quantization(m, c);
-    fields_harmless(c);
-    m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    m->layer[0].ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
-    for (size_t l = 1; l < m->layers; l++)
-        m->layer[l] = m->layer[0];
-}
-
 static void read_dense(struct model *m, struct config *c)
 {
-    read_all(m, c);
-    config_get(c, "model_type");
-    config_finish(c);
+    fields_common(m, c, 1e-6, 32768);
+    fields_grouped_attention(m, c, 1, 1e6)->norm = HEAD_NORM_EACH;
+    const struct rope_spec *r = &m->ropes[0];
+    if (r->scaling == ROPE_YARN && (double)m->context < r->original * r->factor)
+        m->context = (size_t)(r->original * r->factor);
+    fields_no_bias(c);
+    fields_full_attention(c);
+    m->layer[0].ffn.inter = config_size(c, "intermediate_size", 1, DIM_MAX);
+    fields_same_layers(m);
 }
 
 /* Layer l has experts when (l + 1) is a multiple of decoder_sparse_step and l is not listed. */
@@ -84,12 +49,12 @@ static void read_moe(struct model *m, struct config *c)
 {
     struct ffn_spec experts = {.inter = config_size(c, "moe_intermediate_size", 1, DIM_MAX)};
     bool dense[MODEL_MAX_LAYERS] = {false};
-    read_all(m, c);
+    read_dense(m, c);
     const char *count =
         json_object_get(c->fields, "num_experts") ? "num_experts" : "num_local_experts";
     fields_experts(&experts.router, c, count, "num_experts_per_tok");
     config_get(c, "num_local_experts");
-    experts.router.renormalize = config_bool_or(c, "norm_topk_prob", false);
+    experts.router.renormalize = fields_bool(c, "norm_topk_prob", false);
     size_t step = config_size_or(c, "decoder_sparse_step", 1, MODEL_MAX_LAYERS, 1);
     const json_t *only = fields_value(c, "mlp_only_layers");
     if (only)
@@ -98,8 +63,6 @@ static void read_moe(struct model *m, struct config *c)
         if (!dense[l] && (l + 1) % step == 0)
             m->layer[l].ffn = experts;
     config_must_be(c, "shared_expert_intermediate_size", "0 null", "only 0, no shared expert");
-    config_get(c, "model_type");
-    config_finish(c);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */

@@ -64,20 +64,16 @@ static void refuse_unsupported(struct config *c)
         {"num_attention_groups", "1", "only 1, all query heads on one key and value head"},
         {"num_key_value_heads", "1 null", "only 1, all query heads on one key and value head"},
         {"partial_rotary_factor", "1 1.0 null", "only 1, all of a head is rotated"},
-        {"hidden_act", "\"silu\"", "only \"silu\""},
-        {"attention_bias", "false null", "only false, projections without bias"},
-        {"qkv_bias", "false", "only false, projections without bias"},
-        {"mlp_bias", "false", "only false, projections without bias"},
-        {"sliding_window", "null 0", "only null, every token sees all before it"},
-        {"use_sliding_window", "false", "only false, every token sees all before it"},
-        {"layer_types", "null", "only null, all layers have full attention"},
-        {"moe_router_activation", "\"softmax\"", "only \"softmax\""},
-        {"use_moe_router_bias", "false", "only false, a router without bias"},
+        {"qkv_bias", "false null", "only false, projections without bias"},
+        {"moe_router_activation", "\"softmax\" null", "only \"softmax\""},
+        {"use_moe_router_bias", "false null", "only false, a router without bias"},
         {"moe_router_scaling_factor", "1 1.0 null", "only 1, routed experts are not scaled"},
         {"num_nextn_predict_layers", "0 null", "only 0, no multi-token prediction"},
     };
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++)
         config_must_be(c, rule[i].field, rule[i].texts, rule[i].why);
+    fields_no_bias(c);
+    fields_full_attention(c);
 }
 
 static void read_sizes(struct model *m, struct config *c)
@@ -127,7 +123,7 @@ static void read_rope(struct model *m, struct config *c)
     config_must_be(c, "rope_scaling", "null {\"type\":\"default\"} {\"rope_type\":\"default\"}",
                    "only null, plain rotary embedding");
     m->n_ropes = 1;
-    fields_rope(&m->ropes[0], c, dim, 500000);
+    fields_rope(&m->ropes[0], c, dim, 1, 500000);
     if (m->ropes[0].scaling != ROPE_PLAIN || m->ropes[0].dim != dim)
         config_wrong(c, "rope_parameters", "must mean plain rotary embedding of all of a head");
 }
@@ -173,8 +169,7 @@ static void read_vision(struct model *m, struct config *c)
         return;
     }
     struct config t;
-    config_open(&t, c->file, "text_config.", text, c->e);
-    t.ignore = c->ignore;
+    config_open_inside(&t, c, "text_config.", text);
     read_text(m, &t);
     fields_tokens(m, c);
     fields_tokens(m, &t);
@@ -186,7 +181,6 @@ static void read_vision(struct model *m, struct config *c)
     config_close(&t);
     config_ignore(c, harmless_vision);
     fields_harmless(c);
-    config_finish(c);
 }
 
 static void read_config(struct model *m, struct config *c)
@@ -200,7 +194,6 @@ static void read_config(struct model *m, struct config *c)
     fields_tokens(m, c);
     fields_quantization(m, c);
     m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    config_finish(c);
 }
 
 static void defaults(struct family_sizes *s)

@@ -88,7 +88,7 @@ static void read_kinds(struct config *c, struct attention_spec kind[2])
     const json_t *other = fields_value(c, "attention_other_setting");
     if (json_is_object(other)) {
         struct config o;
-        config_open(&o, c->file, "attention_other_setting.", other, c->e);
+        config_open_inside(&o, c, "attention_other_setting.", other);
         read_kind(&o, &kind[SLIDING]);
         config_must_be(&o, "attention_type", "\"sliding_attention\"", "only \"sliding_attention\"");
         config_get(&o, "true_head_dim");
@@ -137,7 +137,7 @@ static void read_rope(struct model *m, struct config *c, size_t l, int kind)
     if (share > 1 || r.dim % 2 || !(r.theta > 1))
         config_wrong(c, "partial_rotary_factors", "or rope_theta of layer %zu cannot be", l);
     if (stretches(c, kind))
-        fields_rope_scaling(&r, c, "rope_scaling");
+        fields_rope_scaling(&r, c, "rope_scaling", (size_t)a->attn.key_dim);
     else
         config_get(c, "rope_scaling");
     a->attn.rope_dim = (int)r.dim;
@@ -218,6 +218,7 @@ static void refuse_unsupported(struct config *c)
         {"use_moe_router_bias", "true"},
         {"norm_expert_weight", "true null"},
         {"need_fp32_gate", "true null"},
+        {"rope_parameters", "null"},
     };
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++)
         config_must_be(c, rule[i].field, rule[i].texts, rule[i].texts);
@@ -225,21 +226,13 @@ static void refuse_unsupported(struct config *c)
 
 static void read_config(struct model *m, struct config *c)
 {
-    fields_sizes(m, c, 1e-5);
-    m->gain_offset = config_bool_or(c, "norm_gains_stored_whole", false) ? 0 : 1;
     size_t sequence = config_size_or(c, "max_seq_len", 1, CONTEXT_MAX, CONTEXT_MAX);
-    m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, sequence);
+    fields_common(m, c, 1e-5, sequence);
     m->context = sequence < m->context ? sequence : m->context;
-    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, 16, 0);
+    m->gain_offset = config_bool_or(c, "norm_gains_stored_whole", false) ? 0 : 1;
     read_attention(m, c);
     read_ffn(m, c);
     refuse_unsupported(c);
-    fields_tokens(m, c);
-    fields_quantization(m, c);
-    fields_harmless(c);
-    m->tied = config_bool_or(c, "tie_word_embeddings", false);
-    config_get(c, "model_type");
-    config_finish(c);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */

@@ -20,6 +20,8 @@ static void print_model(const struct inputs *in, FILE *out)
             "vocabulary %zu%s\n",
             in->job.model, m->family, m->layers, moe, m->hidden, m->most.heads, m->most.head_dim,
             m->vocab, m->vocab < m->embed_rows ? " of a padded one" : "");
+    if (*m->ignored)
+        fprintf(out, "ignored     %s\n", m->ignored);
     if (moe)
         fprintf(out, "experts     %d, %d per token, intermediate %zu, shared %zu\n",
                 l->ffn.router.experts, l->ffn.router.topk, l->ffn.inter, l->ffn.shared_inter);

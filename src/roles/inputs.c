@@ -28,10 +28,18 @@ enum weight_keep inputs_keep(const struct job *job)
     return keep[job->precision.weights];
 }
 
+static int read_model(struct inputs *in, struct err *e)
+{
+    const char *names = in->job.model_ignore;
+    json_t *ignore = names ? json_loads(names, 0, NULL) : NULL;
+    int status = model_read(&in->model, in->job.model, ignore, e);
+    json_decref(ignore);
+    return status;
+}
+
 static int open_model(struct inputs *in, struct err *e)
 {
-    if (model_read(&in->model, in->job.model, NULL, e) != 0 ||
-        checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
+    if (read_model(in, e) != 0 || checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
         model_check(&in->model, in->checkpoint, e) != 0 || stamp_weights(in, e) != 0)
         return -1;
     in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, inputs_keep(&in->job));

@@ -137,6 +137,10 @@ void report_ranks(struct comm *c, const struct engine *g)
     const char *repaired = checkpoint_note(g->in->checkpoint);
     if (*repaired)
         fprintf(stderr, "tandem: warning: %s: %s\n", g->in->job.model, repaired);
+    const char *ignored = g->in->model.ignored;
+    if (*ignored)
+        fprintf(stderr, "tandem: warning: %s: model_ignore: counted as absent: %s\n",
+                g->in->job.model, ignored);
     warn_about_idle_cores(c, lines);
     if (g->backend->device->count == NULL)
         warn_about_divided_hosts(c, lines);
