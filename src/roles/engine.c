@@ -123,21 +123,17 @@ static void plan_device(struct engine *g, int threads)
     };
 }
 
-static struct forward_parts forward_parts(struct engine *g)
+static struct side side_of(const struct engine *g)
 {
-    return (struct forward_parts){
+    return (struct side){
         .model = &g->in->model,
         .backend = g->backend,
         .device = g->device,
         .stream = g->stream,
-        .attention = g->place.attention ? &g->attention : NULL,
-        .ffn = g->place.ffn ? &g->ffn : NULL,
-        .caches = &g->caches,
         .exchange_ops = g->exchange_ops,
         .exchange = g->exchange,
         .place = &g->place,
         .shape = &g->shape,
-        .limits = &g->limits,
         .act = g->config.act,
     };
 }
@@ -160,13 +156,17 @@ static struct weights_plan weights_plan(const struct engine *g)
 static void plan_memory(struct engine *g)
 {
     struct weights_plan weights = weights_plan(g);
-    struct forward_parts parts = forward_parts(g);
-    if (g->place.attention)
+    struct side side = side_of(g);
+    g->memory.buffers =
+        g->backend->device->scratch_bytes(g->device) + g->exchange_ops->bytes(&g->shape, &g->place);
+    if (g->place.attention) {
         g->memory.weights += attention_weights_bytes(&weights);
-    if (g->place.ffn)
+        g->memory.buffers += attention_bytes(&side, &g->limits);
+    }
+    if (g->place.ffn) {
         g->memory.weights += ffn_weights_bytes(&weights);
-    g->memory.buffers = g->backend->device->scratch_bytes(g->device) +
-                        g->exchange_ops->bytes(&g->shape, &g->place) + forward_bytes(&parts);
+        g->memory.buffers += ffn_bytes(&side);
+    }
 }
 
 int engine_plan(struct engine *g, const struct inputs *in, const struct place *place, int threads,
@@ -245,33 +245,38 @@ void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, voi
     g->stream = g->backend->device->stream_create(g->device);
     struct weights_plan weights = weights_plan(g);
     if (g->place.attention) {
-        attention_weights_load(&g->attention, &weights, progress, progress_context);
+        attention_weights_load(&g->attention_weights, &weights, progress, progress_context);
         caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.kv_blocks);
     }
     if (g->place.ffn)
-        ffn_weights_load(&g->ffn, &weights, progress, progress_context);
+        ffn_weights_load(&g->ffn_weights, &weights, progress, progress_context);
     struct endpoint end = {.place = g->place,
                            .cell = cell,
                            .backend = g->backend,
                            .device = g->device,
                            .compute = g->stream};
     g->exchange = g->exchange_ops->open(&g->shape, &end);
-    struct forward_parts parts = forward_parts(g);
-    g->forward = forward_open(&parts);
+    const struct side side = side_of(g);
+    const struct attention_parts own = {&g->attention_weights, &g->caches, &g->limits};
+    if (g->place.attention)
+        g->attention = attention_open(&side, &own);
+    if (g->place.ffn)
+        g->ffn = ffn_open(&side, &g->ffn_weights);
 }
 
 void engine_close(struct engine *g)
 {
     if (!g->device)
         return;
-    forward_close(g->forward);
+    attention_close(g->attention);
+    ffn_close(g->ffn);
     g->exchange_ops->close(g->exchange);
     struct weights_plan weights = weights_plan(g);
     caches_destroy(&g->caches, g->backend, g->device);
     if (g->stream && g->place.attention)
-        attention_weights_free(&g->attention, &weights);
+        attention_weights_free(&g->attention_weights, &weights);
     if (g->stream && g->place.ffn)
-        ffn_weights_free(&g->ffn, &weights);
+        ffn_weights_free(&g->ffn_weights, &weights);
     if (g->stream)
         g->backend->device->stream_destroy(g->device, g->stream);
     g->backend->device->close(g->device);

@@ -1,4 +1,5 @@
-/* engine.h - one rank's machine: device, weights, KV cache, exchange and forward, made to measure.
+/* engine.h - one rank's machine: device, weights, KV cache, exchange and the sides of its roles, made
+ * to measure.
  *
  * First the plan: from job, model and role alone, what shapes a rank will meet and what memory it
  * will take; the dry run prints it, and opening an engine allocates exactly that. One engine per
@@ -8,7 +9,8 @@
 #define TANDEM_ROLES_ENGINE_H
 
 #include "exchange/exchange.h"
-#include "roles/forward.h"
+#include "roles/attention.h"
+#include "roles/ffn.h"
 #include "roles/inputs.h"
 
 struct engine_memory {
@@ -25,11 +27,12 @@ struct engine {
     const struct backend *backend;
     struct device *device;
     struct stream *stream;
-    struct attention_weights attention;
-    struct ffn_weights ffn;
+    struct attention_weights attention_weights;
+    struct ffn_weights ffn_weights;
     struct caches caches;
     struct exchange *exchange;
-    struct forward *forward;
+    struct attention *attention; /* NULL where the rank has not the role, like ffn */
+    struct ffn *ffn;
     struct engine_memory memory;
 };
 

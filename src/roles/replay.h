@@ -2,7 +2,7 @@
  *
  * A step of Step-3 is thousands of launches, each a few microseconds of the host; while sequences
  * decode, one step after the other has the same shapes, and then only what the pinned buffers hold
- * differs (forward_plan). A step whose shapes come for the first time is enqueued as it is; the
+ * differs (attention_plan). A step whose shapes come for the first time is enqueued as it is; the
  * second time it is captured in a graph on the way; after that the graph is launched.
  *
  * NCCL wants all ranks of a transfer to capture it in the same step, and later to launch the graphs

@@ -97,7 +97,7 @@ static void agree_on_step(struct steps *s)
         s->plan = schedule_plan(s->decoder->schedule);
         for (int m = 0; m < s->in->job.micro_batches; m++) {
             mine.rows[m] = s->plan[m].rows;
-            mine.shape = hash_u64(mine.shape, forward_shape(s->engine->forward, &s->plan[m]));
+            mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
         }
         if (s->decoder->changing > 0) /* changes of logits differ in every step */
             mine.shape = hash_u64(mine.shape, (uint64_t)s->step + 1);
@@ -179,30 +179,30 @@ static void hand_out_units(struct steps *s)
 
 /* ---- the layers ----------------------------------------------------------------------------- */
 
-static void attention_layer(struct steps *s, int layer, int m)
+static void run_attention(struct steps *s, int layer, int m)
 {
-    struct forward *f = s->engine->forward;
+    struct attention *f = s->engine->attention;
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    forward_collect(f, m, layer);
+    attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
-    forward_attention(f, m, layer);
+    attention_layer(f, m, layer);
     t = trace_add(s->trace, TRACE_ATTENTION, s->step, layer, m, t);
-    forward_dispatch(f, m, layer);
+    attention_dispatch(f, m, layer);
     trace_add(s->trace, TRACE_SEND, s->step, layer, m, t);
 }
 
-static void ffn_layer(struct steps *s, int layer, int m)
+static void run_ffn(struct steps *s, int layer, int m)
 {
-    struct forward *f = s->engine->forward;
+    struct ffn *f = s->engine->ffn;
     double t = clock_now();
-    if (!forward_receive(f, m, layer))
+    if (!ffn_receive(f, m, layer))
         return;
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
-    forward_ffn(f, m, layer);
+    ffn_layer(f, m, layer);
     t = trace_add(s->trace, TRACE_FFN, s->step, layer, m, t);
-    forward_reply(f, m, layer);
+    ffn_reply(f, m, layer);
     trace_add(s->trace, TRACE_SEND, s->step, layer, m, t);
 }
 
@@ -214,22 +214,22 @@ static void all_layers(struct steps *s)
     for (int layer = 0; layer < layers; layer++)
         for (int m = 0; m < micro_batches; m++) {
             if (s->decoder)
-                attention_layer(s, layer, m);
+                run_attention(s, layer, m);
             if (s->engine->place.ffn)
-                ffn_layer(s, layer, m);
+                run_ffn(s, layer, m);
         }
 }
 
 /* One micro-batch's tokens: the rows of the last layer come in, and the next tokens come out. */
 static void sample(struct steps *s, int m)
 {
-    struct forward *f = s->engine->forward;
+    struct attention *f = s->engine->attention;
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    forward_collect(f, m, (int)s->in->model.layers);
+    attention_collect(f, m, (int)s->in->model.layers);
     t = trace_add(s->trace, TRACE_WAIT, s->step, -1, m, t);
-    forward_sample(f, m, NULL);
+    attention_sample(f, m, NULL);
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
 }
 
@@ -280,7 +280,7 @@ static void enqueue_step(struct steps *s)
     if (g->exchange_ops->fork)
         g->exchange_ops->fork(g->exchange);
     for (int m = 0; s->decoder && m < micro_batches; m++)
-        forward_begin(g->forward, m);
+        attention_begin(g->attention, m);
     all_layers(s);
     for (int m = 0; s->decoder && m < micro_batches; m++)
         sample(s, m);
@@ -319,9 +319,9 @@ static void decode(struct steps *s, const int *rows)
     g->exchange_ops->begin(g->exchange, rows);
     for (int m = 0; s->decoder && m < micro_batches; m++) {
         decoder_params(s->decoder, &s->plan[m], s->params);
-        forward_plan(g->forward, m, &s->plan[m], s->params);
+        attention_plan(g->attention, m, &s->plan[m], s->params);
         decoder_changes(s->decoder, &s->plan[m], &s->changes);
-        forward_change(g->forward, m, &s->changes);
+        attention_change(g->attention, m, &s->changes);
     }
     if (replay_begin(s->replay, launch_key(s))) {
         enqueue_step(s);
@@ -333,8 +333,8 @@ static void decode(struct steps *s, const int *rows)
     schedule_advance(s->decoder->schedule);
     for (int m = 0; m < micro_batches; m++)
         if (s->plan[m].rows > 0)
-            decoder_take(s->decoder, &s->plan[m], forward_tokens(g->forward, m),
-                         forward_logprobs(g->forward, m));
+            decoder_take(s->decoder, &s->plan[m], attention_tokens(g->attention, m),
+                         attention_logprobs(g->attention, m));
 }
 
 /* ---- commit --------------------------------------------------------------------------------- */

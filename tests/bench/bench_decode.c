@@ -151,17 +151,17 @@ static void make_plan(struct bench *b, int batch, int context)
             b->rows[a * b->in.job.micro_batches + m] = share_of(b, batch, a, m);
 }
 
-static void attention_layer(struct bench *b, int layer, int m)
+static void run_attention(struct bench *b, int layer, int m)
 {
-    struct forward *f = b->engine.forward;
+    struct attention *f = b->engine.attention;
     if (b->plan[m].rows == 0)
         return;
     double t = clock_now();
-    forward_collect(f, m, layer);
+    attention_collect(f, m, layer);
     t = trace_add(&b->trace, TRACE_WAIT, 0, layer, m, t);
-    forward_attention(f, m, layer);
+    attention_layer(f, m, layer);
     t = trace_add(&b->trace, TRACE_ATTENTION, 0, layer, m, t);
-    forward_dispatch(f, m, layer);
+    attention_dispatch(f, m, layer);
     trace_add(&b->trace, TRACE_SEND, 0, layer, m, t);
 }
 
@@ -173,17 +173,17 @@ static void note_chosen(struct bench *b, int layer, const struct wire *in)
         chosen[in->ids[i]] = 1;
 }
 
-static void ffn_layer(struct bench *b, int layer, int m)
+static void run_ffn(struct bench *b, int layer, int m)
 {
-    struct forward *f = b->engine.forward;
+    struct ffn *f = b->engine.ffn;
     double t = clock_now();
-    if (!forward_receive(f, m, layer))
+    if (!ffn_receive(f, m, layer))
         return;
     t = trace_add(&b->trace, TRACE_WAIT, 0, layer, m, t);
-    note_chosen(b, layer, forward_received(f, m));
-    forward_ffn(f, m, layer);
+    note_chosen(b, layer, ffn_received(f, m));
+    ffn_layer(f, m, layer);
     t = trace_add(&b->trace, TRACE_FFN, 0, layer, m, t);
-    forward_reply(f, m, layer);
+    ffn_reply(f, m, layer);
     trace_add(&b->trace, TRACE_SEND, 0, layer, m, t);
 }
 
@@ -192,9 +192,9 @@ static void sample(struct bench *b, int m)
     double t = clock_now();
     if (b->plan[m].rows == 0)
         return;
-    forward_collect(b->engine.forward, m, (int)b->in.model.layers);
+    attention_collect(b->engine.attention, m, (int)b->in.model.layers);
     t = trace_add(&b->trace, TRACE_WAIT, 0, -1, m, t);
-    forward_sample(b->engine.forward, m, NULL);
+    attention_sample(b->engine.attention, m, NULL);
     trace_add(&b->trace, TRACE_SAMPLE, 0, -1, m, t);
 }
 
@@ -207,15 +207,15 @@ static void step(struct bench *b, const struct sample_params *params)
     free(all);
     g->exchange_ops->begin(g->exchange, b->rows);
     for (int m = 0; g->place.attention && m < micro_batches; m++) {
-        forward_plan(g->forward, m, &b->plan[m], params);
-        forward_begin(g->forward, m);
+        attention_plan(g->attention, m, &b->plan[m], params);
+        attention_begin(g->attention, m);
     }
     for (int layer = 0; layer < (int)b->in.model.layers; layer++)
         for (int m = 0; m < micro_batches; m++) {
             if (g->place.attention)
-                attention_layer(b, layer, m);
+                run_attention(b, layer, m);
             if (g->place.ffn)
-                ffn_layer(b, layer, m);
+                run_ffn(b, layer, m);
         }
     for (int m = 0; g->place.attention && m < micro_batches; m++)
         sample(b, m);

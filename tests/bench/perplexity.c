@@ -71,19 +71,19 @@ static void run_plan(struct score *s)
     struct engine *g = &s->g;
     int layers = (int)s->in.model.layers;
     g->exchange_ops->begin(g->exchange, &s->plan.rows);
-    forward_plan(g->forward, 0, &s->plan, s->params);
-    forward_begin(g->forward, 0);
+    attention_plan(g->attention, 0, &s->plan, s->params);
+    attention_begin(g->attention, 0);
     for (int layer = 0; layer < layers; layer++) {
-        forward_collect(g->forward, 0, layer);
-        forward_attention(g->forward, 0, layer);
-        forward_dispatch(g->forward, 0, layer);
-        if (forward_receive(g->forward, 0, layer)) {
-            forward_ffn(g->forward, 0, layer);
-            forward_reply(g->forward, 0, layer);
+        attention_collect(g->attention, 0, layer);
+        attention_layer(g->attention, 0, layer);
+        attention_dispatch(g->attention, 0, layer);
+        if (ffn_receive(g->ffn, 0, layer)) {
+            ffn_layer(g->ffn, 0, layer);
+            ffn_reply(g->ffn, 0, layer);
         }
     }
-    forward_collect(g->forward, 0, layers);
-    forward_sample(g->forward, 0, s->logits);
+    attention_collect(g->attention, 0, layers);
+    attention_sample(g->attention, 0, s->logits);
     g->exchange_ops->end(g->exchange);
     free(s->plan.row_seg);
     free(s->plan.row_pos);

@@ -1,7 +1,7 @@
 /* The whole model, every backend, against the references in float64 (reference.py for Step-3,
  * families.py for the others).
  *
- * Random checkpoints with odd sizes go through the product's own layer loop (roles/forward.h) in
+ * Random checkpoints with odd sizes go through the product's own layer loop (roles/attention.h, roles/ffn.h) in
  * one process. Four sequences of different length are prefilled in chunks and decoded side by side;
  * the logits of every position are compared with reference.py, and, bit for bit, with those of the
  * same sequences one token at a time, alone, with another number of threads.
@@ -9,7 +9,8 @@
  * Needs python3 with numpy and h5py (PYTHON names another interpreter); skipped without.
  */
 #include "kernels/device.h"
-#include "roles/forward.h"
+#include "roles/attention.h"
+#include "roles/ffn.h"
 
 #include "tests/model/files.h"
 
@@ -59,8 +60,8 @@ struct rig {
     const struct backend *backend;
     struct device *device;
     struct stream *stream;
-    struct attention_weights attention;
-    struct ffn_weights ffn;
+    struct attention_weights attention_weights;
+    struct ffn_weights ffn_weights;
     struct weights_plan plan;
     struct caches caches;
     struct exchange_shape shape;
@@ -68,7 +69,8 @@ struct rig {
     struct exchange *exchange;
     struct place place;
     struct schedule_limits limits;
-    struct forward *forward;
+    struct attention *attention;
+    struct ffn *ffn;
 };
 
 static void open_device(struct rig *r, const struct precision *p, int threads)
@@ -132,37 +134,36 @@ static void rig_open(struct rig *r, const struct backend *b, const char *directo
                                     .keep = p->keep,
                                     .context = CONTEXT,
                                     .layout = &layout};
-    attention_weights_load(&r->attention, &r->plan, NULL, NULL);
-    ffn_weights_load(&r->ffn, &r->plan, NULL, NULL);
+    attention_weights_load(&r->attention_weights, &r->plan, NULL, NULL);
+    ffn_weights_load(&r->ffn_weights, &r->plan, NULL, NULL);
     caches_create(&r->caches, b, r->device, &r->model, SEQUENCES * STRIDE);
     struct endpoint end = {
         .place = r->place, .backend = b, .device = r->device, .compute = r->stream};
     r->exchange_ops = exchange_find("local");
     r->exchange = r->exchange_ops->open(&r->shape, &end);
-    struct forward_parts parts = {.model = &r->model,
-                                  .backend = b,
-                                  .device = r->device,
-                                  .stream = r->stream,
-                                  .attention = &r->attention,
-                                  .ffn = &r->ffn,
-                                  .caches = &r->caches,
-                                  .exchange_ops = r->exchange_ops,
-                                  .exchange = r->exchange,
-                                  .shape = &r->shape,
-                                  .place = &r->place,
-                                  .limits = &r->limits,
-                                  .act = p->act};
-    r->forward = forward_open(&parts);
+    const struct side side = {.model = &r->model,
+                              .backend = b,
+                              .device = r->device,
+                              .stream = r->stream,
+                              .exchange_ops = r->exchange_ops,
+                              .exchange = r->exchange,
+                              .shape = &r->shape,
+                              .place = &r->place,
+                              .act = p->act};
+    const struct attention_parts own = {&r->attention_weights, &r->caches, &r->limits};
+    r->attention = attention_open(&side, &own);
+    r->ffn = ffn_open(&side, &r->ffn_weights);
 }
 
 static void rig_close(struct rig *r)
 {
     const struct backend *b = r->backend;
-    forward_close(r->forward);
+    attention_close(r->attention);
+    ffn_close(r->ffn);
     r->exchange_ops->close(r->exchange);
     caches_destroy(&r->caches, b, r->device);
-    attention_weights_free(&r->attention, &r->plan);
-    ffn_weights_free(&r->ffn, &r->plan);
+    attention_weights_free(&r->attention_weights, &r->plan);
+    ffn_weights_free(&r->ffn_weights, &r->plan);
     b->device->stream_destroy(r->device, r->stream);
     b->device->close(r->device);
     checkpoint_close(r->checkpoint);
@@ -223,22 +224,22 @@ static void step(struct rig *r, const struct segment *segments, int n, float *lo
     batch_make(&x, segments, n, vocab);
     float *here = malloc((size_t)x.b.rows * vocab * sizeof *here);
     r->exchange_ops->begin(r->exchange, &x.b.rows);
-    forward_plan(r->forward, 0, &x.b, greedy);
-    forward_begin(r->forward, 0);
+    attention_plan(r->attention, 0, &x.b, greedy);
+    attention_begin(r->attention, 0);
     for (int l = 0; l < (int)r->model.layers; l++) {
-        forward_collect(r->forward, 0, l);
-        forward_attention(r->forward, 0, l);
-        forward_dispatch(r->forward, 0, l);
-        if (forward_receive(r->forward, 0, l)) {
-            forward_ffn(r->forward, 0, l);
-            forward_reply(r->forward, 0, l);
+        attention_collect(r->attention, 0, l);
+        attention_layer(r->attention, 0, l);
+        attention_dispatch(r->attention, 0, l);
+        if (ffn_receive(r->ffn, 0, l)) {
+            ffn_layer(r->ffn, 0, l);
+            ffn_reply(r->ffn, 0, l);
         }
     }
-    forward_collect(r->forward, 0, (int)r->model.layers);
-    forward_sample(r->forward, 0, here);
+    attention_collect(r->attention, 0, (int)r->model.layers);
+    attention_sample(r->attention, 0, here);
     r->backend->device->stream_sync(r->device, r->stream);
-    memcpy(tokens, forward_tokens(r->forward, 0), (size_t)x.b.n_sampled * sizeof *tokens);
-    memcpy(logprobs, forward_logprobs(r->forward, 0), (size_t)x.b.n_sampled * sizeof *logprobs);
+    memcpy(tokens, attention_tokens(r->attention, 0), (size_t)x.b.n_sampled * sizeof *tokens);
+    memcpy(logprobs, attention_logprobs(r->attention, 0), (size_t)x.b.n_sampled * sizeof *logprobs);
     r->exchange_ops->end(r->exchange);
     for (int i = 0, row = 0; i < n; row += segments[i++].count) {
         size_t to = (size_t)(first_row(segments[i].sequence) + segments[i].from);

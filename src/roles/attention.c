@@ -1,4 +1,4 @@
-#include "roles/forward.h"
+#include "roles/attention.h"
 
 #include "base/hash.h"
 #include "base/mem.h"
@@ -34,10 +34,11 @@ struct lane {
     struct changes changes;      /* pinned */
 };
 
-struct forward {
-    struct forward_parts p;
+struct attention {
+    struct side p;
+    struct attention_parts own;
     struct lane lane[MICRO_BATCHES_MAX];
-    /* Attention scratch, used by one micro-batch after the other on one stream. */
+    /* Scratch, used by one micro-batch after the other on one stream. */
     void *h;                     /* act */
     void *buffer[BLOCK_BUFFERS]; /* of the mechanism of attention, whichever a layer has */
     float *o, *picked, *logits;
@@ -45,26 +46,22 @@ struct forward {
     int32_t *token;
     float *logprob;
     struct changes changes; /* on the device, of one micro-batch after the other */
-    /* FFN: the rows in act, when the wire has another format. */
-    void *decoded;
-    struct wire in[MICRO_BATCHES_MAX];
 };
 
-/* Sizes in elements of everything the attention side allocates; one place for plan and allocation.
- */
+/* Sizes in elements of everything that is allocated; one place for plan and allocation. */
 struct sizes {
     size_t rows, sampled, lane_ints;
     size_t x, h, logits;
     size_t buffer[BLOCK_BUFFERS]; /* bytes: the most that any layer asks for */
 };
 
-static struct sizes sizes_of(const struct forward_parts *p)
+static struct sizes sizes_of(const struct side *p, const struct schedule_limits *limits)
 {
     const struct model *m = p->model;
     struct sizes s = {0};
-    s.rows = (size_t)schedule_most_rows(p->limits);
-    s.sampled = (size_t)schedule_most_sampled(p->limits);
-    size_t table = mem_mul(s.sampled, (size_t)schedule_blocks_stride(p->limits));
+    s.rows = (size_t)schedule_most_rows(limits);
+    s.sampled = (size_t)schedule_most_sampled(limits);
+    size_t table = mem_mul(s.sampled, (size_t)schedule_blocks_stride(limits));
     s.lane_ints = 3 * s.rows + 3 * s.sampled + 1 + table;
     s.x = mem_mul(s.rows, m->hidden);
     s.h = s.x;
@@ -78,42 +75,32 @@ static struct sizes sizes_of(const struct forward_parts *p)
     return s;
 }
 
-static size_t ffn_rows(const struct forward_parts *p)
+size_t attention_bytes(const struct side *p, const struct schedule_limits *limits)
 {
-    const struct layout *l = &p->place->layout;
-    return mem_mul(p->shape->rows, l->colocated ? 1 : (size_t)l->attention);
+    struct sizes s = sizes_of(p, limits);
+    size_t total = (size_t)p->shape->micro_batches * (s.x * 4 + s.lane_ints * 4);
+    total += s.h * dtype_size(p->act);
+    for (int i = 0; i < BLOCK_BUFFERS; i++)
+        total += s.buffer[i];
+    total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
+    return total + s.sampled * (sizeof(struct sample_params) + 8);
 }
 
-size_t forward_bytes(const struct forward_parts *p)
-{
-    size_t total = 0, act = dtype_size(p->act);
-    if (p->place->attention) {
-        struct sizes s = sizes_of(p);
-        total += (size_t)p->shape->micro_batches * (s.x * 4 + s.lane_ints * 4);
-        total += s.h * act;
-        for (int i = 0; i < BLOCK_BUFFERS; i++)
-            total += s.buffer[i];
-        total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
-        total += s.sampled * (sizeof(struct sample_params) + 8);
-    }
-    if (p->place->ffn && p->act != p->shape->dispatch)
-        total += ffn_rows(p) * p->model->hidden * act;
-    return total;
-}
-
-static void *device_new(const struct forward_parts *p, size_t count, size_t size)
+static void *device_new(const struct side *p, size_t count, size_t size)
 {
     return p->backend->device->alloc(p->device, mem_mul(count, size));
 }
 
-static void open_attention(struct forward *f)
+struct attention *attention_open(const struct side *p, const struct attention_parts *own)
 {
-    const struct forward_parts *p = &f->p;
+    struct attention *a = mem_zeroed(1, sizeof *a);
     const struct device_ops *dev = p->backend->device;
-    struct sizes s = sizes_of(p);
+    struct sizes s = sizes_of(p, own->limits);
+    a->p = *p;
+    a->own = *own;
     size_t act = dtype_size(p->act);
     for (int m = 0; m < p->shape->micro_batches; m++) {
-        struct lane *lane = &f->lane[m];
+        struct lane *lane = &a->lane[m];
         lane->x = device_new(p, s.x, sizeof(float));
         lane->device = device_new(p, s.lane_ints, sizeof(int32_t));
         lane->host = dev->alloc_host(p->device, s.lane_ints * sizeof(int32_t));
@@ -121,30 +108,19 @@ static void open_attention(struct forward *f)
         lane->tokens = dev->alloc_host(p->device, s.sampled * sizeof *lane->tokens);
         lane->logprobs = dev->alloc_host(p->device, s.sampled * sizeof *lane->logprobs);
     }
-    f->h = device_new(p, s.h, act);
+    a->h = device_new(p, s.h, act);
     for (int i = 0; i < BLOCK_BUFFERS; i++)
-        f->buffer[i] = device_new(p, s.buffer[i], 1);
-    f->o = device_new(p, s.x, sizeof(float));
-    f->picked = device_new(p, s.sampled * p->model->hidden, sizeof(float));
-    f->logits = device_new(p, s.logits, sizeof(float));
-    f->params = device_new(p, s.sampled, sizeof *f->params);
-    f->token = device_new(p, s.sampled, sizeof *f->token);
-    f->logprob = device_new(p, s.sampled, sizeof *f->logprob);
+        a->buffer[i] = device_new(p, s.buffer[i], 1);
+    a->o = device_new(p, s.x, sizeof(float));
+    a->picked = device_new(p, s.sampled * p->model->hidden, sizeof(float));
+    a->logits = device_new(p, s.logits, sizeof(float));
+    a->params = device_new(p, s.sampled, sizeof *a->params);
+    a->token = device_new(p, s.sampled, sizeof *a->token);
+    a->logprob = device_new(p, s.sampled, sizeof *a->logprob);
+    return a;
 }
 
-struct forward *forward_open(const struct forward_parts *parts)
-{
-    struct forward *f = mem_zeroed(1, sizeof *f);
-    f->p = *parts;
-    if (parts->attention)
-        open_attention(f);
-    if (parts->ffn && parts->act != parts->shape->dispatch)
-        f->decoded =
-            device_new(parts, ffn_rows(parts) * parts->model->hidden, dtype_size(parts->act));
-    return f;
-}
-
-static void drop_changes(const struct forward_parts *p, struct changes *c, bool host)
+static void drop_changes(const struct side *p, struct changes *c, bool host)
 {
     const struct device_ops *dev = p->backend->device;
     void *all[] = {c->edits, c->rows, c->bits};
@@ -155,29 +131,29 @@ static void drop_changes(const struct forward_parts *p, struct changes *c, bool 
             dev->release(p->device, all[i]);
 }
 
-void forward_close(struct forward *f)
+void attention_close(struct attention *a)
 {
-    if (!f)
+    if (!a)
         return;
-    const struct device_ops *dev = f->p.backend->device;
-    void *all[] = {f->h, f->o, f->picked, f->logits, f->params, f->token, f->logprob, f->decoded};
+    const struct device_ops *dev = a->p.backend->device;
+    void *all[] = {a->h, a->o, a->picked, a->logits, a->params, a->token, a->logprob};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i])
-            dev->release(f->p.device, all[i]);
+            dev->release(a->p.device, all[i]);
     for (int i = 0; i < BLOCK_BUFFERS; i++)
-        if (f->buffer[i])
-            dev->release(f->p.device, f->buffer[i]);
-    drop_changes(&f->p, &f->changes, false);
-    for (int m = 0; f->p.attention && m < f->p.shape->micro_batches; m++) {
-        drop_changes(&f->p, &f->lane[m].changes, true);
-        dev->release(f->p.device, f->lane[m].x);
-        dev->release(f->p.device, f->lane[m].device);
-        void *pinned[] = {f->lane[m].host, f->lane[m].params, f->lane[m].tokens,
-                          f->lane[m].logprobs};
+        if (a->buffer[i])
+            dev->release(a->p.device, a->buffer[i]);
+    drop_changes(&a->p, &a->changes, false);
+    for (int m = 0; m < a->p.shape->micro_batches; m++) {
+        drop_changes(&a->p, &a->lane[m].changes, true);
+        dev->release(a->p.device, a->lane[m].x);
+        dev->release(a->p.device, a->lane[m].device);
+        void *pinned[] = {a->lane[m].host, a->lane[m].params, a->lane[m].tokens,
+                          a->lane[m].logprobs};
         for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
-            dev->release_host(f->p.device, pinned[i]);
+            dev->release_host(a->p.device, pinned[i]);
     }
-    free(f);
+    free(a);
 }
 
 /* Copies one array of the plan behind the others; returns where it will be on the device. */
@@ -189,22 +165,22 @@ static const int32_t *put(struct lane *lane, size_t *used, const int32_t *from, 
     return lane->device + at;
 }
 
-static int context_of(const struct forward_parts *p, const struct micro_batch *b)
+static int context_of(const struct attention *a, const struct micro_batch *b)
 {
-    size_t step = p->backend->device->capture_begin ? CONTEXT_STEP : 1;
+    size_t step = a->p.backend->device->capture_begin ? CONTEXT_STEP : 1;
     size_t context = ((size_t)b->max_context + step - 1) / step * step;
-    return (int)(context < p->limits->max_context ? context : p->limits->max_context);
+    size_t most = a->own.limits->max_context;
+    return (int)(context < most ? context : most);
 }
 
-uint64_t forward_shape(const struct forward *f, const struct micro_batch *b)
+uint64_t attention_shape(const struct attention *a, const struct micro_batch *b)
 {
-    const int shape[] = {b->rows, b->segments, b->n_sampled, b->max_rows, context_of(&f->p, b)};
+    const int shape[] = {b->rows, b->segments, b->n_sampled, b->max_rows, context_of(a, b)};
     return b->rows == 0 ? 0 : hash_bytes(HASH_START, shape, sizeof shape);
 }
 
 /* Room for so many; what was there is not kept. Nothing of the step is enqueued yet. */
-static void make_room(const struct forward_parts *p, struct changes *c, int edits, int masks,
-                      bool host)
+static void make_room(const struct side *p, struct changes *c, int edits, int masks, bool host)
 {
     const struct device_ops *dev = p->backend->device;
     void *(*get)(struct device *, size_t) = host ? dev->alloc_host : dev->alloc;
@@ -227,12 +203,12 @@ static void make_room(const struct forward_parts *p, struct changes *c, int edit
     }
 }
 
-void forward_change(struct forward *f, int m, const struct logit_changes *changes)
+void attention_change(struct attention *a, int m, const struct logit_changes *changes)
 {
-    struct changes *c = &f->lane[m].changes;
+    struct changes *c = &a->lane[m].changes;
     int edits = changes->n_edits, masks = changes->n_masks;
-    make_room(&f->p, c, edits, masks, true);
-    make_room(&f->p, &f->changes, edits, masks, false);
+    make_room(&a->p, c, edits, masks, true);
+    make_room(&a->p, &a->changes, edits, masks, false);
     if (edits)
         memcpy(c->edits, changes->edits, (size_t)edits * sizeof *c->edits);
     if (masks) {
@@ -243,13 +219,12 @@ void forward_change(struct forward *f, int m, const struct logit_changes *change
     c->n_masks = masks;
 }
 
-void forward_plan(struct forward *f, int m, const struct micro_batch *b,
-                  const struct sample_params *params)
+void attention_plan(struct attention *a, int m, const struct micro_batch *b,
+                    const struct sample_params *params)
 {
-    struct lane *lane = &f->lane[m];
-    const struct forward_parts *p = &f->p;
+    struct lane *lane = &a->lane[m];
     size_t rows = (size_t)b->rows, segments = (size_t)b->segments, used = 0;
-    int stride = schedule_blocks_stride(p->limits);
+    int stride = schedule_blocks_stride(a->own.limits);
     lane->rows = b->rows;
     lane->n_sampled = b->n_sampled;
     lane->changes.n_edits = lane->changes.n_masks = 0;
@@ -262,7 +237,7 @@ void forward_plan(struct forward *f, int m, const struct micro_batch *b,
         .rows = b->rows,
         .segments = b->segments,
         .max_rows = b->max_rows,
-        .max_context = context_of(p, b),
+        .max_context = context_of(a, b),
         .seg_row = put(lane, &used, b->seg_row, segments + 1),
         .seg_pos = put(lane, &used, b->seg_pos, segments),
         .row_seg = put(lane, &used, b->row_seg, rows),
@@ -273,30 +248,30 @@ void forward_plan(struct forward *f, int m, const struct micro_batch *b,
     lane->ints = used;
 }
 
-void forward_begin(struct forward *f, int m)
+void attention_begin(struct attention *a, int m)
 {
-    struct lane *lane = &f->lane[m];
-    const struct forward_parts *p = &f->p;
+    struct lane *lane = &a->lane[m];
+    const struct side *p = &a->p;
     lane->partials = NULL;
     if (lane->rows == 0)
         return;
     p->backend->device->upload(p->device, p->stream, lane->device, lane->host,
                                lane->ints * sizeof(int32_t));
-    p->backend->ops->embed(p->device, p->stream, p->attention->once.embed, lane->token, lane->rows,
-                           lane->x);
+    p->backend->ops->embed(p->device, p->stream, a->own.weights->once.embed, lane->token,
+                           lane->rows, lane->x);
 }
 
-void forward_collect(struct forward *f, int m, int layer)
+void attention_collect(struct attention *a, int m, int layer)
 {
-    struct lane *lane = &f->lane[m];
+    struct lane *lane = &a->lane[m];
     if (layer > 0 && lane->rows > 0)
-        lane->partials = f->p.exchange_ops->collect(f->p.exchange, layer - 1, m);
+        lane->partials = a->p.exchange_ops->collect(a->p.exchange, layer - 1, m);
 }
 
 /* x += partial sums of the layer before; y = norm(x), or only the sum when y is NULL. */
-static void add_partials(struct forward *f, struct lane *lane, const float *gain, void *y)
+static void add_partials(struct attention *a, struct lane *lane, const float *gain, void *y)
 {
-    const struct forward_parts *p = &f->p;
+    const struct side *p = &a->p;
     int n = lane->partials ? layout_instances(&p->place->layout) : 0;
     p->backend->ops->residual_norm(p->device, p->stream, lane->x, lane->partials, n,
                                    p->shape->combine, gain, p->model->norm_eps, lane->rows,
@@ -304,9 +279,9 @@ static void add_partials(struct forward *f, struct lane *lane, const float *gain
 }
 
 /* The layer's own mechanism: o = attention(h). */
-static void attend(struct forward *f, struct lane *lane, int layer)
+static void attend(struct attention *a, struct lane *lane, int layer)
 {
-    const struct forward_parts *p = &f->p;
+    const struct side *p = &a->p;
     const struct layer_spec *spec = &p->model->layer[layer];
     struct pass pass = {.backend = p->backend,
                         .device = p->device,
@@ -314,32 +289,32 @@ static void attend(struct forward *f, struct lane *lane, int layer)
                         .act = p->act,
                         .model = p->model,
                         .layer = spec,
-                        .weights = p->attention->layers[layer].block,
-                        .angles = p->attention->angles[spec->attention.rope],
-                        .kv = p->caches->kv[spec->attention.cache],
+                        .weights = a->own.weights->layers[layer].block,
+                        .angles = a->own.weights->angles[spec->attention.rope],
+                        .kv = a->own.caches->kv[spec->attention.cache],
                         .batch = &lane->batch,
-                        .h = f->h,
-                        .out = f->o};
-    memcpy(pass.buffer, f->buffer, sizeof pass.buffer);
+                        .h = a->h,
+                        .out = a->o};
+    memcpy(pass.buffer, a->buffer, sizeof pass.buffer);
     spec->attention.block->run(&pass);
 }
 
-void forward_attention(struct forward *f, int m, int layer)
+void attention_layer(struct attention *a, int m, int layer)
 {
-    struct lane *lane = &f->lane[m];
-    const struct forward_parts *p = &f->p;
+    struct lane *lane = &a->lane[m];
+    const struct side *p = &a->p;
     const struct ops *op = p->backend->ops;
-    const struct layer_weights *w = &p->attention->layers[layer];
+    const struct layer_weights *w = &a->own.weights->layers[layer];
     const struct layer_spec *spec = &p->model->layer[layer];
     int n = lane->rows, hidden = (int)p->model->hidden;
     if (n == 0)
         return;
-    add_partials(f, lane, w->input_norm, f->h);
-    attend(f, lane, layer);
+    add_partials(a, lane, w->input_norm, a->h);
+    attend(a, lane, layer);
     struct wire out = p->exchange_ops->out(p->exchange, m);
     bool same_format = p->act == p->shape->dispatch;
-    void *h = same_format ? out.rows : f->h;
-    const void *o = f->o;
+    void *h = same_format ? out.rows : a->h;
+    const void *o = a->o;
     op->residual_norm(p->device, p->stream, lane->x, &o, 1, DTYPE_F32, w->post_norm,
                       p->model->norm_eps, n, hidden, h);
     if (p->model->moe[layer])
@@ -351,96 +326,61 @@ void forward_attention(struct forward *f, int m, int layer)
         op->copy(p->device, p->stream, &own, &wire, n, hidden);
 }
 
-void forward_dispatch(struct forward *f, int m, int layer)
+void attention_dispatch(struct attention *a, int m, int layer)
 {
-    if (f->lane[m].rows > 0)
-        f->p.exchange_ops->dispatch(f->p.exchange, layer, m);
+    if (a->lane[m].rows > 0)
+        a->p.exchange_ops->dispatch(a->p.exchange, layer, m);
 }
 
-static void change_logits(struct forward *f, const struct lane *lane)
+static void change_logits(struct attention *a, const struct lane *lane)
 {
-    const struct forward_parts *p = &f->p;
+    const struct side *p = &a->p;
     const struct device_ops *dev = p->backend->device;
-    const struct changes *host = &lane->changes, *c = &f->changes;
+    const struct changes *host = &lane->changes, *c = &a->changes;
     int vocab = (int)p->model->vocab, edits = host->n_edits, masks = host->n_masks;
     size_t words = (p->model->vocab + 31) / 32;
     if (edits > 0) {
         dev->upload(p->device, p->stream, c->edits, host->edits, (size_t)edits * sizeof *c->edits);
-        p->backend->ops->edit(p->device, p->stream, f->logits, vocab, c->edits, edits);
+        p->backend->ops->edit(p->device, p->stream, a->logits, vocab, c->edits, edits);
     }
     if (masks > 0) {
         dev->upload(p->device, p->stream, c->rows, host->rows, (size_t)masks * sizeof *c->rows);
         dev->upload(p->device, p->stream, c->bits, host->bits, (size_t)masks * words * 4);
-        p->backend->ops->mask(p->device, p->stream, f->logits, vocab, c->rows, c->bits, masks);
+        p->backend->ops->mask(p->device, p->stream, a->logits, vocab, c->rows, c->bits, masks);
     }
 }
 
-void forward_sample(struct forward *f, int m, float *logits)
+void attention_sample(struct attention *a, int m, float *logits)
 {
-    struct lane *lane = &f->lane[m];
-    const struct forward_parts *p = &f->p;
+    struct lane *lane = &a->lane[m];
+    const struct side *p = &a->p;
     const struct device_ops *dev = p->backend->device;
     const struct ops *op = p->backend->ops;
     int n = lane->n_sampled, hidden = (int)p->model->hidden, vocab = (int)p->model->vocab;
     size_t count = (size_t)n;
     if (n == 0)
         return;
-    add_partials(f, lane, NULL, NULL);
-    op->gather(p->device, p->stream, lane->x, lane->sampled_row, n, hidden, f->picked);
-    op->residual_norm(p->device, p->stream, f->picked, NULL, 0, DTYPE_F32,
-                      p->attention->once.final_norm, p->model->norm_eps, n, hidden, f->h);
-    op->linear(p->device, p->stream, p->attention->once.lm_head, f->h, n, f->logits, DTYPE_F32);
-    change_logits(f, lane);
-    dev->upload(p->device, p->stream, f->params, lane->params, count * sizeof *lane->params);
-    op->sample(p->device, p->stream, f->logits, n, vocab, f->params, f->token, f->logprob);
-    dev->download(p->device, p->stream, lane->tokens, f->token, count * sizeof *lane->tokens);
-    dev->download(p->device, p->stream, lane->logprobs, f->logprob, count * sizeof *lane->logprobs);
+    add_partials(a, lane, NULL, NULL);
+    op->gather(p->device, p->stream, lane->x, lane->sampled_row, n, hidden, a->picked);
+    op->residual_norm(p->device, p->stream, a->picked, NULL, 0, DTYPE_F32,
+                      a->own.weights->once.final_norm, p->model->norm_eps, n, hidden, a->h);
+    op->linear(p->device, p->stream, a->own.weights->once.lm_head, a->h, n, a->logits, DTYPE_F32);
+    change_logits(a, lane);
+    dev->upload(p->device, p->stream, a->params, lane->params, count * sizeof *lane->params);
+    op->sample(p->device, p->stream, a->logits, n, vocab, a->params, a->token, a->logprob);
+    dev->download(p->device, p->stream, lane->tokens, a->token, count * sizeof *lane->tokens);
+    dev->download(p->device, p->stream, lane->logprobs, a->logprob, count * sizeof *lane->logprobs);
     if (logits)
-        dev->download(p->device, p->stream, logits, f->logits,
+        dev->download(p->device, p->stream, logits, a->logits,
                       mem_mul(count, p->model->vocab) * sizeof *logits);
 }
 
-const int32_t *forward_tokens(const struct forward *f, int m)
+const int32_t *attention_tokens(const struct attention *a, int m)
 {
-    return f->lane[m].tokens;
+    return a->lane[m].tokens;
 }
 
-const float *forward_logprobs(const struct forward *f, int m)
+const float *attention_logprobs(const struct attention *a, int m)
 {
-    return f->lane[m].logprobs;
-}
-
-bool forward_receive(struct forward *f, int m, int layer)
-{
-    f->in[m] = f->p.exchange_ops->receive(f->p.exchange, layer, m);
-    return f->in[m].n > 0;
-}
-
-const struct wire *forward_received(const struct forward *f, int m)
-{
-    return &f->in[m];
-}
-
-void forward_ffn(struct forward *f, int m, int layer)
-{
-    const struct forward_parts *p = &f->p;
-    const struct ops *op = p->backend->ops;
-    const struct wire *in = &f->in[m];
-    bool routed = p->model->moe[layer];
-    const void *x = in->rows;
-    if (p->act != p->shape->dispatch) {
-        const struct rows wire = {p->shape->dispatch, in->rows, in->scales, p->model->hidden};
-        const struct rows own = {p->act, f->decoded, NULL, p->model->hidden};
-        op->copy(p->device, p->stream, &wire, &own, in->n, (int)p->model->hidden);
-        x = f->decoded;
-    }
-    op->ffn(p->device, p->stream, p->ffn->layers[layer], x, routed ? in->ids : NULL,
-            routed ? in->weights : NULL, p->model->layer[layer].ffn.router.topk, in->n,
-            p->exchange_ops->reply_buffer(p->exchange, m), p->shape->combine);
-}
-
-void forward_reply(struct forward *f, int m, int layer)
-{
-    if (f->in[m].n > 0)
-        f->p.exchange_ops->reply(f->p.exchange, layer, m);
+    return a->lane[m].logprobs;
 }

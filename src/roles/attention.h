@@ -1,0 +1,75 @@
+/* attention.h - an attention rank's side of a step: its layers, from the embeddings to the tokens.
+ *
+ * Residual stream, norms, attention, router and sampling, for one micro-batch at a time; the results
+ * of the FFN come through the exchange, wherever it is computed (ffn.h).
+ *
+ * One struct attention a rank, opened after device, weights and exchange, closed before them. Buffers
+ * are made for the largest step; inside one nothing is allocated but room for more changes of logits
+ * than there were in any step before.
+ */
+#ifndef TANDEM_ROLES_ATTENTION_H
+#define TANDEM_ROLES_ATTENTION_H
+
+#include "model/caches.h"
+#include "model/weights.h"
+#include "roles/request.h"
+#include "roles/side.h"
+#include "schedule/schedule.h"
+
+struct attention;
+
+/* What only this side works with; outlives it. */
+struct attention_parts {
+    const struct attention_weights *weights;
+    const struct caches *caches;
+    const struct schedule_limits *limits; /* how large a micro-batch may be */
+};
+
+struct attention *attention_open(const struct side *side, const struct attention_parts *own);
+void attention_close(struct attention *a); /* NULL: nothing */
+
+/* Device bytes open() takes, without the exchange: for the memory plan. Of the side, device, stream and
+ * exchange are not looked at. */
+size_t attention_bytes(const struct side *side, const struct schedule_limits *limits);
+
+/* Before anything of the step is enqueued: keeps micro-batch m and params [n_sampled]
+ * where the device will fetch them. The stream has passed the step before. */
+void attention_plan(struct attention *a, int m, const struct micro_batch *batch,
+                    const struct sample_params *params);
+
+/* After attention_plan(): what is done to the micro-batch's logits before they are sampled;
+ * without it nothing is. A step with changes is not like any other: its shape must say so. */
+void attention_change(struct attention *a, int m, const struct logit_changes *changes);
+
+/* A number that is equal for two plans of this rank when the functions below enqueue the
+ * same for them, the same operations on the same addresses. Same rank, any micro-batch. */
+uint64_t attention_shape(const struct attention *a, const struct micro_batch *batch);
+
+/* All functions from here to attention_sample() enqueue and do not wait for the device, unless the
+ * exchange does. */
+
+/* Micro-batch m of the step: uploads the plan and looks up the embeddings. */
+void attention_begin(struct attention *a, int m);
+
+/* Before layer `layer` (or after the last): waits for the partial sums of the layer
+ * before. Nothing for layer 0. Separate from attention_layer() so that waiting is timed apart
+ * from working. */
+void attention_collect(struct attention *a, int m, int layer);
+
+/* One layer: adds the partial sums, norm, projections, RoPE, attention, residual, norm,
+ * router; the rows are left where the exchange sends them from. */
+void attention_layer(struct attention *a, int m, int layer);
+
+/* The rows of attention_layer() are sent. */
+void attention_dispatch(struct attention *a, int m, int layer);
+
+/* After attention_collect() of the last layer: adds the partials, final norm and lm_head
+ * for the sampled rows, and one token for each. logits (host, [n_sampled][V]) may be NULL. */
+void attention_sample(struct attention *a, int m, float *logits);
+
+/* What attention_sample() has found, [n_sampled] each, once the stream has passed it and
+ * until the next attention_plan(). */
+const int32_t *attention_tokens(const struct attention *a, int m);
+const float *attention_logprobs(const struct attention *a, int m);
+
+#endif
