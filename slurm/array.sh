@@ -16,7 +16,11 @@
 #
 #     sbatch --array=1-20 slurm/array.sh JOB.yaml --set output.file=completions-%a.h5
 #
-# Every task decodes its part of the rows (prompts.part: slurm). What happens at the end of the time:
+# Every task decodes its part of the rows (prompts.part: slurm); when all are done,
+#
+#     tandem merge completions-*.h5 completions.h5
+#
+# makes one output of them. What happens at the end of the time:
 # see one-node.sh.
 
 # module load openmpi

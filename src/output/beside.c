@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct beside {
-    struct kept *from; /* not owned */
+    struct kept *like; /* not owned */
     struct h5_output *out;
     hid_t group, string_type;
     struct append *columns[KEEP_COLUMNS];
@@ -59,12 +59,12 @@ void beside_source_close(struct beside_source *s)
 
 static bool is_text(const struct beside *b, size_t i)
 {
-    return column_kind(kept_column(b->from, i)) == COLUMN_STRINGS;
+    return column_kind(kept_column(b->like, i)) == COLUMN_STRINGS;
 }
 
 static hid_t type_of(const struct beside *b, size_t i)
 {
-    const struct column *c = kept_column(b->from, i);
+    const struct column *c = kept_column(b->like, i);
     if (is_text(b, i))
         return b->string_type;
     if (column_kind(c) == COLUMN_REALS)
@@ -72,20 +72,20 @@ static hid_t type_of(const struct beside *b, size_t i)
     return column_is_unsigned(c) ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
 }
 
-int beside_open(struct beside **out, const struct beside_source *from, struct h5_output *file,
-                size_t rows, struct err *e)
+int beside_open(struct beside **out, struct kept *like, struct h5_output *file, size_t rows,
+                struct err *e)
 {
     *out = NULL;
-    if (kept_count(from->columns) == 0)
+    if (!like)
         return 0;
     struct beside *b = *out = mem_zeroed(1, sizeof *b);
-    b->from = from->columns;
+    b->like = like;
     b->out = file;
     b->string_type = h5_string_type();
     b->group = H5Gcreate2(file->file, KEEP_GROUP, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     int rc = b->group < 0 ? h5_err(e, "group \"%s\" cannot be made", KEEP_GROUP) : 0;
-    for (size_t i = 0; i < kept_count(b->from) && rc == 0; i++) {
-        const struct append_spec spec = {.name = kept_dataset(b->from, i),
+    for (size_t i = 0; i < kept_count(b->like) && rc == 0; i++) {
+        const struct append_spec spec = {.name = kept_dataset(b->like, i),
                                          .type = type_of(b, i),
                                          .strings = is_text(b, i),
                                          .total = rows};
@@ -117,15 +117,15 @@ static int put_text(struct append *to, struct column *from, size_t row, struct e
     return rc;
 }
 
-int beside_put(struct beside *b, size_t row, struct err *e)
+int beside_put(struct beside *b, struct kept *from, size_t row, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; b && i < kept_count(b->from) && rc == 0; i++) {
-        struct column *from = kept_column(b->from, i);
-        rc = is_text(b, i) ? put_text(b->columns[i], from, row, e)
-                           : put_number(b->columns[i], from, row, e);
+    for (size_t i = 0; b && i < kept_count(b->like) && rc == 0; i++) {
+        struct column *column = kept_column(from, i);
+        rc = is_text(b, i) ? put_text(b->columns[i], column, row, e)
+                           : put_number(b->columns[i], column, row, e);
         if (rc != 0)
-            errno = kept_fault(b->from);
+            errno = kept_fault(from);
     }
     return rc;
 }
@@ -133,7 +133,7 @@ int beside_put(struct beside *b, size_t row, struct err *e)
 int beside_flush(struct beside *b, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; b && i < kept_count(b->from) && rc == 0; i++)
+    for (size_t i = 0; b && i < kept_count(b->like) && rc == 0; i++)
         rc = append_flush(b->columns[i], e);
     return rc;
 }
@@ -151,12 +151,12 @@ int beside_end(struct beside *b, struct err *e)
     int rc = 0;
     if (!b)
         return 0;
-    for (size_t i = 0; i < kept_count(b->from); i++)
+    for (size_t i = 0; i < kept_count(b->like); i++)
         b->sums[i] = append_sum(b->columns[i]);
     drop(b);
-    for (size_t i = 0; i < kept_count(b->from) && rc == 0; i++)
-        rc = keep_describe(b->out->file, kept_dataset(b->from, i), kept_name(b->from, i),
-                           is_text(b, i) ? kept_is_json(b->from, i) ? "json" : "text" : NULL, e);
+    for (size_t i = 0; i < kept_count(b->like) && rc == 0; i++)
+        rc = keep_describe(b->out->file, kept_dataset(b->like, i), kept_name(b->like, i),
+                           is_text(b, i) ? kept_is_json(b->like, i) ? "json" : "text" : NULL, e);
     h5_close(b->group); /* or the file would not close */
     b->group = -1;
     return rc;
@@ -165,8 +165,8 @@ int beside_end(struct beside *b, struct err *e)
 int beside_verify(const struct beside *b, hid_t file, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; b && i < kept_count(b->from) && rc == 0; i++)
-        rc = append_verify(file, kept_dataset(b->from, i), is_text(b, i), b->sums[i], e);
+    for (size_t i = 0; b && i < kept_count(b->like) && rc == 0; i++)
+        rc = append_verify(file, kept_dataset(b->like, i), is_text(b, i), b->sums[i], e);
     return rc;
 }
 

@@ -33,11 +33,12 @@ struct beside_source {
 int beside_source_open(struct beside_source *s, const char *attributes, struct err *e);
 void beside_source_close(struct beside_source *s);
 
-/* Makes the columns of `from` in `out`; rows: how many there will be. from has none: *b is NULL, and
- * all calls below do nothing. The source must stay open longer. */
-int beside_open(struct beside **b, const struct beside_source *from, struct h5_output *out,
-                size_t rows, struct err *e);
-int beside_put(struct beside *b, size_t row, struct err *e);
+/* Makes columns as `like` has them in `out`; rows: how many there will be. like is NULL: *b too, and all
+ * calls below do nothing. like must stay open longer. beside_put(): a row of columns that are the same
+ * ones, perhaps of another file. */
+int beside_open(struct beside **b, struct kept *like, struct h5_output *out, size_t rows,
+                struct err *e);
+int beside_put(struct beside *b, struct kept *from, size_t row, struct err *e);
 int beside_flush(struct beside *b, struct err *e);
 int beside_end(struct beside *b, struct err *e);
 int beside_verify(const struct beside *b, hid_t file, struct err *e);

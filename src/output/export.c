@@ -6,9 +6,8 @@
 #include "base/files.h"
 #include "data/h5.h"
 #include "output/beside.h"
-#include "output/merge.h"
+#include "output/finished.h"
 #include "output/output.h"
-#include "output/seal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,8 +15,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define COLUMNS_MAX 32
 
 static void put_string(FILE *out, const char *s, size_t n)
 {
@@ -188,182 +185,25 @@ static int put_line(const struct line *l, const struct completion *c, size_t row
 
 /* ---- the finished files --------------------------------------------------------------------- */
 
-struct source {
-    struct h5_output main, tokens;
-    struct column *columns[COLUMNS_MAX]; /* of the fields that are read */
-    const struct export_options *options;
-};
-
-static enum column_kind kind_of(const struct field *f)
-{
-    switch (f->type) {
-    case FIELD_STRING:
-    case FIELD_FINISH:
-        return COLUMN_STRINGS;
-    case FIELD_INT32:
-    case FIELD_INT64:
-        return COLUMN_INTEGERS;
-    default:
-        return COLUMN_REALS;
-    }
-}
-
-static int open_column(struct column **out, hid_t file, const char *path, const struct field *f,
-                       struct err *e)
-{
-    if (column_open(out, file, path, f->name, e) != 0)
-        return -1;
-    if (column_kind(*out) != kind_of(f))
-        return err_set(e, "%s: dataset \"%s\" has %s; the file is not a completions file", path,
-                       f->name, column_describe(*out));
-    return 0;
-}
-
-/* Opens a file and its columns, all of one length. */
-static int open_file(struct source *s, struct h5_output *file, const char *path, bool ragged,
-                     struct err *e)
-{
-    size_t n = SIZE_MAX;
-    if (seal_check(path, NULL, e) != 0 || h5_read_output(file, path, e) != 0)
-        return -1;
-    char *format = h5_get_string(file->file, "format");
-    bool ours = format && strcmp(format, MERGE_FORMAT) == 0;
-    free(format);
-    if (!ours)
-        return err_set(e,
-                       "%s: wanted a completions file (attribute format = \"" MERGE_FORMAT
-                       "\"), found another HDF5 file",
-                       path);
-    for (size_t i = 0; i < completion_table.n; i++) {
-        const struct field *f = &completion_table.fields[i];
-        if (f->ragged != ragged || (ragged && !wanted(f, s->options)))
-            continue;
-        if (open_column(&s->columns[i], file->file, path, f, e) != 0)
-            return -1;
-        if (n != SIZE_MAX && column_count(s->columns[i]) != n)
-            return err_set(e, "%s: its datasets have different lengths; the file is damaged", path);
-        n = column_count(s->columns[i]);
-    }
-    return 0;
-}
-
-/* The ragged file has the name that goes with the main file's, or the one it had when both were
- * written; and it must be of the same output: the name may be another job's by now. */
-static int open_ragged(struct source *s, const char *path, struct err *e)
-{
-    char *tokens = merge_sibling(path, "tokens"), *directory = files_directory(path);
-    char *name = h5_get_string(s->main.file, "ragged");
-    if (!files_exist(tokens) && name && !strchr(name, '/')) {
-        free(tokens);
-        tokens = files_join(directory, name);
-    }
-    int rc = open_file(s, &s->tokens, tokens, true, e);
-    if (rc == 0) {
-        char *mine = h5_get_string(s->main.file, "output");
-        char *other = h5_get_string(s->tokens.file, "output");
-        if (!mine || !other || strcmp(mine, other) != 0)
-            rc = err_set(e, "%s: belongs to another output than %s; were files renamed?", tokens,
-                         path);
-        free(mine);
-        free(other);
-    }
-    free(tokens);
-    free(name);
-    free(directory);
-    return rc;
-}
-
-static void close_source(struct source *s)
-{
-    for (size_t i = 0; i < COLUMNS_MAX; i++)
-        column_close(s->columns[i]);
-    h5_abandon(&s->tokens);
-    h5_abandon(&s->main);
-}
-
-static int read_numbers(struct column *column, const struct field *f, size_t at, size_t n, void *to,
-                        struct err *e)
-{
-    int64_t *wide = mem_new(n, sizeof *wide);
-    double *real = mem_new(n, sizeof *real);
-    bool integer = kind_of(f) == COLUMN_INTEGERS;
-    int rc = at > column_count(column) || n > column_count(column) - at
-                 ? err_set(e, "elements %zu to %zu of \"%s\" are not there", at, at + n, f->name)
-             : integer ? column_integers(column, at, n, wide, e)
-                       : column_reals(column, at, n, real, e);
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        if (f->type == FIELD_INT32)
-            ((int32_t *)to)[i] = (int32_t)wide[i];
-        else if (f->type == FIELD_INT64)
-            ((int64_t *)to)[i] = wide[i];
-        else if (f->type == FIELD_FLOAT32)
-            ((float *)to)[i] = (float)real[i];
-        else
-            ((double *)to)[i] = real[i];
-    }
-    free(wide);
-    free(real);
-    return rc;
-}
-
-static int read_text(struct column *column, const struct field *f, size_t row, void *to,
-                     struct err *e)
-{
-    char *text = NULL;
-    size_t bytes;
-    if (column_string(column, row, &text, &bytes, e) != 0)
-        return -1;
-    if (f->type == FIELD_STRING) {
-        memcpy(to, &text, sizeof text);
-        return 0;
-    }
-    int32_t finish = finish_number(text);
-    memcpy(to, &finish, sizeof finish);
-    int rc = finish < 0 ? err_set(e, "finish is \"%.20s\"", text) : 0;
-    free(text);
-    return rc;
-}
-
-/* Row i; freed by table_free() whatever happens. Ragged fields stand behind the others. */
-static int read_row(struct source *s, size_t row, struct completion *c, struct err *e)
-{
-    int rc = 0;
-    *c = (struct completion){0};
-    for (size_t i = 0; i < completion_table.n && rc == 0; i++) {
-        const struct field *f = &completion_table.fields[i];
-        char *to = (char *)c + f->offset;
-        if (!s->columns[i])
-            continue;
-        if (f->ragged) {
-            void *values = mem_new(c->n_tokens, sizeof(double));
-            memcpy(to, &values, sizeof values);
-            rc = read_numbers(s->columns[i], f, (size_t)c->token_start, c->n_tokens, values, e);
-        } else if (kind_of(f) == COLUMN_STRINGS) {
-            rc = read_text(s->columns[i], f, row, to, e);
-        } else {
-            rc = read_numbers(s->columns[i], f, row, 1, to, e);
-        }
-    }
-    return rc;
-}
-
 static int export_finished(const char *path, FILE *out, const struct export_options *o,
                            size_t *rows, struct err *e)
 {
-    struct source s = {.main.file = -1, .tokens.file = -1, .options = o};
-    int rc = open_file(&s, &s.main, path, false, e);
-    if (rc == 0 && (o->tokens || o->logprobs))
-        rc = open_ragged(&s, path, e);
-    size_t n = rc == 0 ? column_count(s.columns[0]) : 0;
-    struct line line = {.out = out, .options = o};
-    if (rc == 0)
-        rc = kept_open(&line.columns, s.main.file, path, n, e);
-    char *ids = rc == 0 ? h5_get_string(s.main.file, OUTPUT_IDS) : NULL;
-    line.integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0;
+    struct finished *f;
+    if (finished_open(&f, path,
+                      (o->tokens ? FINISHED_TOKENS : 0) | (o->logprobs ? FINISHED_LOGPROBS : 0),
+                      e) != 0)
+        return -1;
+    char *ids = finished_text(f, OUTPUT_IDS);
+    const struct line line = {.out = out,
+                              .options = o,
+                              .columns = finished_kept(f),
+                              .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
     free(ids);
+    int rc = 0;
+    size_t n = finished_rows(f);
     for (size_t i = 0; i < n && rc == 0 && !ferror(out); i++) {
         struct completion c;
-        rc = read_row(&s, i, &c, e);
+        rc = finished_row(f, i, &c, e);
         if (rc == 0)
             rc = put_line(&line, &c, i, e);
         if (rc != 0)
@@ -371,8 +211,7 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
         table_free(&completion_table, &c);
         *rows += rc == 0;
     }
-    kept_close(line.columns);
-    close_source(&s);
+    finished_close(f);
     return rc;
 }
 

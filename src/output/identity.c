@@ -84,21 +84,27 @@ static void add_difference(char *list, size_t room, const char *name, const char
              theirs ? theirs : "absent", ours ? ours : "absent");
 }
 
-int identity_check(const char *path, const struct identity *found, const struct identity *wanted,
-                   struct err *e)
+bool identity_differs(const struct identity *found, const struct identity *wanted, char *differs,
+                      size_t size)
 {
-    char differs[1400] = "";
+    *differs = 0;
     for (size_t i = 0; i < wanted->n; i++) {
         const struct identity_entry *ours = &wanted->entries[i];
         const char *theirs = identity_value(found, ours->name);
         if (!theirs || strcmp(theirs, ours->value) != 0)
-            add_difference(differs, sizeof differs, ours->name, theirs, ours->value);
+            add_difference(differs, size, ours->name, theirs, ours->value);
     }
     for (size_t i = 0; i < found->n; i++)
         if (!find(wanted, found->entries[i].name))
-            add_difference(differs, sizeof differs, found->entries[i].name, found->entries[i].value,
-                           NULL);
-    if (!*differs)
+            add_difference(differs, size, found->entries[i].name, found->entries[i].value, NULL);
+    return *differs != 0;
+}
+
+int identity_check(const char *path, const struct identity *found, const struct identity *wanted,
+                   struct err *e)
+{
+    char differs[1400];
+    if (!identity_differs(found, wanted, differs, sizeof differs))
         return 0;
     return err_set(e,
                    "%.400s: belongs to another job: it has %s. Nothing was overwritten: go on with "

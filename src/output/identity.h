@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct identity_entry {
@@ -37,6 +38,10 @@ void identity_free(struct identity *id);
 
 /* The list as a JSON object with sorted keys; malloc'd. identity_add_json() takes it again. */
 char *identity_json(const struct identity *id);
+
+/* Whether the lists differ; if so, `text` names what does: "name theirs instead of ours, ...". */
+bool identity_differs(const struct identity *found, const struct identity *wanted, char *text,
+                      size_t size);
 
 /* 0 when equal; else -1 and a message: `path` belongs to another job, every name that differs with
  * both values, and what to do. */

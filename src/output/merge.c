@@ -35,15 +35,12 @@ struct target {
 enum { TOKENS, STEPS, MAIN, TARGETS }; /* in the order in which they get their names */
 
 struct merge {
-    struct journals *js;
+    const struct merge_source *from;
     struct merge_progress *progress;
-    bool partial;
-    uint64_t rows;
     int64_t token_start;
     hid_t string_type;
     struct target targets[TARGETS];
-    struct beside_source prompts; /* their own columns, */
-    struct beside *beside;        /* in the main file */
+    struct beside *beside; /* the prompts' own columns in the main file */
 };
 
 char *merge_sibling(const char *path, const char *what)
@@ -117,7 +114,7 @@ static int open_columns(struct merge *m, struct target *t, struct err *e)
             .name = f->name,
             .type = type_of(m, f),
             .strings = is_text(f),
-            .total = t == &m->targets[MAIN] ? (size_t)m->rows : APPEND_GROWS,
+            .total = t == &m->targets[MAIN] ? (size_t)m->from->rows : APPEND_GROWS,
             .unit = f->unit,
             .description = f->description,
         };
@@ -208,7 +205,7 @@ static int put_all(hid_t file, const char *json)
 
 static int put_attributes(struct merge *m, struct target *t, const char *output, struct err *e)
 {
-    const struct journal_header *h = &m->js->header;
+    const struct journal_header *h = m->from->header;
     hid_t file = t->out.file;
     struct {
         const char *name, *value;
@@ -226,8 +223,8 @@ static int put_attributes(struct merge *m, struct target *t, const char *output,
     } numbers[] = {
         {"first_prompt", (uint64_t)h->first_prompt},
         {"samples", (uint64_t)h->samples},
-        {"units", m->js->units},
-        {"finished", m->rows},
+        {"units", m->from->units},
+        {"finished", m->from->rows},
     };
     int rc = 0;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && rc == 0; i++)
@@ -241,30 +238,36 @@ static int put_attributes(struct merge *m, struct target *t, const char *output,
 
 /* ---- the rows ------------------------------------------------------------------------------- */
 
+static int put_completion(struct merge *m, struct merge_row *row, struct err *e)
+{
+    struct completion *c = &row->completion;
+    c->token_start = m->token_start;
+    m->token_start += c->n_tokens;
+    c->text_crc32 = (int64_t)crc32(0, (const unsigned char *)c->text, (unsigned)strlen(c->text));
+    int rc = put_row(&m->targets[MAIN], c, e);
+    if (rc == 0)
+        rc = put_row(&m->targets[TOKENS], c, e);
+    return rc == 0 ? beside_put(m->beside, row->columns, row->row, e) : -1;
+}
+
 static int put_completions(struct merge *m, struct err *e)
 {
-    for (uint64_t unit = 0; unit < m->js->units; unit++) {
-        struct completion c;
+    const struct merge_source *from = m->from;
+    for (uint64_t unit = 0; unit < from->units; unit++) {
+        struct merge_row row;
         if (m->progress->stop) {
             errno = ECANCELED;
             return err_set(e, "stopped");
         }
-        if (!m->js->places[unit]) {
-            if (!m->partial)
-                die("merge: unit %" PRIu64 " is missing", unit);
-            continue;
-        }
-        if (journals_completion(m->js, unit, &c, e) != 0)
+        int found = from->completion(from->context, unit, &row, e);
+        if (found < 0)
             return -1;
-        c.token_start = m->token_start;
-        m->token_start += c.n_tokens;
-        c.text_crc32 = (int64_t)crc32(0, (const unsigned char *)c.text, (unsigned)strlen(c.text));
-        int rc = put_row(&m->targets[MAIN], &c, e);
-        if (rc == 0)
-            rc = put_row(&m->targets[TOKENS], &c, e);
-        if (rc == 0)
-            rc = beside_put(m->beside, (size_t)c.prompt, e);
-        table_free(&completion_table, &c);
+        if (found == 0 && !from->partial)
+            die("merge: unit %" PRIu64 " is missing", unit);
+        if (found == 0)
+            continue;
+        int rc = put_completion(m, &row, e);
+        table_free(&completion_table, &row.completion);
         if (rc != 0)
             return rc;
         m->progress->rows++;
@@ -275,10 +278,10 @@ static int put_completions(struct merge *m, struct err *e)
 static int put_timings(struct merge *m, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; i < m->js->n_timings && rc == 0; i++) {
+    for (size_t i = 0; i < m->from->n_timings && rc == 0; i++) {
         struct timing *rows;
         size_t n;
-        if (journals_timings(m->js, i, &rows, &n, e) != 0)
+        if (m->from->timings(m->from->context, i, &rows, &n, e) != 0)
             return -1;
         for (size_t k = 0; k < n && rc == 0; k++)
             rc = put_row(&m->targets[STEPS], &rows[k], e);
@@ -289,7 +292,7 @@ static int put_timings(struct merge *m, struct err *e)
 
 static int write_targets(struct merge *m, const char *output, struct err *e)
 {
-    int rc = beside_source_open(&m->prompts, m->js->header.attributes, e);
+    int rc = 0;
     for (int i = 0; i < TARGETS && rc == 0; i++) {
         struct target *t = &m->targets[i];
         rc = h5_create(&t->out, t->tmp, e);
@@ -299,7 +302,8 @@ static int write_targets(struct merge *m, const char *output, struct err *e)
             rc = open_columns(m, t, e);
     }
     if (rc == 0)
-        rc = beside_open(&m->beside, &m->prompts, &m->targets[MAIN].out, (size_t)m->rows, e);
+        rc = beside_open(&m->beside, m->from->columns, &m->targets[MAIN].out, (size_t)m->from->rows,
+                         e);
     if (rc == 0)
         rc = put_completions(m, e);
     if (rc == 0)
@@ -346,27 +350,23 @@ static void prepare(struct merge *m, const char *path, const char *directory)
     }
 }
 
-int merge_write(const char *path, const char *directory, struct journals *js, bool partial,
-                struct merge_progress *progress, struct err *e)
+int merge_from(const char *path, const char *directory, const struct merge_source *source,
+               struct merge_progress *progress, struct err *e)
 {
-    struct merge m = {.js = js, .progress = progress, .partial = partial};
+    struct merge m = {.from = source, .progress = progress};
     uint64_t number = 0;
     char output[32];
     if (getrandom(&number, sizeof number, 0) != sizeof number)
         number = (uint64_t)getpid();
     snprintf(output, sizeof output, "%016" PRIx64, number);
-    m.rows = partial ? js->n_done : js->units;
     progress->rows = 0;
-    progress->of = m.rows;
+    progress->of = source->rows;
     h5_quiet();
     m.string_type = h5_string_type();
     prepare(&m, path, directory);
     errno = 0;
     int rc = write_targets(&m, output, e), why = errno;
-    if (rc != 0 && m.prompts.file.state.failure)
-        why = m.prompts.file.state.failure;
     beside_close(m.beside);
-    beside_source_close(&m.prompts);
     errno = why;
     for (int i = 0; i < TARGETS; i++) {
         if (rc != 0 && m.targets[i].out.state.failure)
@@ -387,6 +387,55 @@ int merge_write(const char *path, const char *directory, struct journals *js, bo
         free(m.targets[i].path);
     }
     h5_close(m.string_type);
+    errno = why;
+    return rc;
+}
+
+/* ---- journals ------------------------------------------------------------------------------- */
+
+struct from_journals {
+    struct journals *js;
+    struct beside_source prompts;
+};
+
+static int journals_row(void *context, uint64_t unit, struct merge_row *row, struct err *e)
+{
+    struct from_journals *from = context;
+    *row = (struct merge_row){.columns = from->prompts.columns};
+    if (!from->js->places[unit])
+        return 0;
+    if (journals_completion(from->js, unit, &row->completion, e) != 0)
+        return -1;
+    row->row = (size_t)row->completion.prompt;
+    return 1;
+}
+
+static int journals_rows(void *context, size_t i, struct timing **rows, size_t *n, struct err *e)
+{
+    struct from_journals *from = context;
+    return journals_timings(from->js, i, rows, n, e);
+}
+
+int merge_write(const char *path, const char *directory, struct journals *js, bool partial,
+                struct merge_progress *progress, struct err *e)
+{
+    struct from_journals from = {.js = js};
+    int rc = beside_source_open(&from.prompts, js->header.attributes, e);
+    const struct merge_source source = {
+        .context = &from,
+        .header = &js->header,
+        .units = js->units,
+        .rows = partial ? js->n_done : js->units,
+        .partial = partial,
+        .columns = from.prompts.columns,
+        .n_timings = js->n_timings,
+        .completion = journals_row,
+        .timings = journals_rows,
+    };
+    if (rc == 0)
+        rc = merge_from(path, directory, &source, progress, e);
+    int why = from.prompts.file.state.failure ? from.prompts.file.state.failure : errno;
+    beside_source_close(&from.prompts);
     errno = why;
     return rc;
 }

@@ -14,6 +14,7 @@
 #define TANDEM_OUTPUT_MERGE_H
 
 #include "base/err.h"
+#include "data/kept.h"
 #include "output/journals.h"
 
 #include <stdatomic.h>
@@ -32,7 +33,31 @@ struct merge_progress {
     atomic_bool stop;              /* set: give up soon */
 };
 
-/* `directory`: where the files are made (on the file system of `path`). All units must be done;
+/* A completion, and the row of its prompt's own columns. */
+struct merge_row {
+    struct completion completion;
+    struct kept *columns; /* NULL: none */
+    size_t row;
+};
+
+/* Where completions come from: journals, or other outputs (parts.h). */
+struct merge_source {
+    void *context;
+    const struct journal_header *header; /* identity, attributes, first prompt, samples */
+    uint64_t units, rows;                /* of the job; those that are finished */
+    bool partial;                        /* units that are not finished are left out */
+    struct kept *columns;                /* what own columns are like; NULL: there are none */
+    size_t n_timings;                    /* batches */
+    /* Units rising. 1: *row is the unit's, its completion to be freed; 0: it is not finished. */
+    int (*completion)(void *context, uint64_t unit, struct merge_row *row, struct err *e);
+    /* The i-th batch: rows are malloc'd. */
+    int (*timings)(void *context, size_t i, struct timing **rows, size_t *n, struct err *e);
+};
+
+int merge_from(const char *path, const char *directory, const struct merge_source *source,
+               struct merge_progress *progress, struct err *e);
+
+/* The same from journals. `directory`: where the files are made (on the file system of `path`). All units must be done;
  * with `partial` those that are become rows. -1: nothing of `path` has changed; errno says whether
  * it may work later (patience.h), and is EBADMSG when a journal is damaged and ECANCELED when
  * progress->stop was set. */

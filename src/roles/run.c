@@ -95,6 +95,25 @@ static bool plan_engine(struct run *r)
     return comm_agree(c, engine_plan_kv(&r->engine, &all, &e) == 0, &e);
 }
 
+/* The prompts file, for whoever reads the output: what of it travels, and whether another output's is the
+ * same one. */
+static void describe_prompts(struct run *r)
+{
+    char text[64];
+    const struct stamp *stamp = &r->in.prompts_file.stamps[0];
+    snprintf(text, sizeof text, "%zu", prompts_count(r->in.prompts));
+    identity_add(&r->attributes, "prompts_rows", text);
+    snprintf(text, sizeof text, "%llu bytes of %lld.%09lld", (unsigned long long)stamp->bytes,
+             (long long)stamp->seconds, (long long)stamp->nanoseconds);
+    identity_add(&r->attributes, "prompts_stamp", text);
+    if (prompts_ids_are_integers(r->in.prompts))
+        identity_add(&r->attributes, OUTPUT_IDS, OUTPUT_IDS_INTEGERS);
+    char *prompts = prompts_kept(r->in.prompts) ? realpath(r->in.job.prompts.file, NULL) : NULL;
+    if (prompts)
+        identity_add(&r->attributes, BESIDE_ATTRIBUTE, prompts);
+    free(prompts);
+}
+
 /* What the finished files say of the job, besides its identity. ranks: report_rank_table(). */
 static void describe(struct run *r, const char *ranks)
 {
@@ -107,12 +126,7 @@ static void describe(struct run *r, const char *ranks)
     identity_add(&r->attributes, "model", r->in.job.model);
     identity_add(&r->attributes, "exchange", r->engine.exchange_ops->name);
     identity_add(&r->attributes, "kernels", r->engine.backend->name);
-    if (prompts_ids_are_integers(r->in.prompts))
-        identity_add(&r->attributes, OUTPUT_IDS, OUTPUT_IDS_INTEGERS);
-    char *prompts = prompts_kept(r->in.prompts) ? realpath(r->in.job.prompts.file, NULL) : NULL;
-    if (prompts)
-        identity_add(&r->attributes, BESIDE_ATTRIBUTE, prompts);
-    free(prompts);
+    describe_prompts(r);
     free(job);
 }
 

@@ -1,0 +1,145 @@
+#include "command/commands.h"
+
+#include "model/generate.h"
+#include "plan/plan.h"
+#include "plan/tables.h"
+#include "report/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- report --------------------------------------------------------------------------------- */
+
+struct report_command {
+    const char *html;
+};
+
+static const struct option_row report_rows[] = {
+    {"html", "FILE.html", "one page with charts instead, for a browser; replaces the file",
+     OPTION_TEXT, AT(report_command, html)},
+    NO_MORE,
+};
+
+static int report_main(const struct usage *usage, int argc, char **argv)
+{
+    struct err e = {{0}};
+    struct report_command o = {.html = NULL};
+    struct stats s;
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0)
+        status = stats_read(&s, operands[0], &e);
+    if (status != 0)
+        return command_ended(status, &e);
+    if (o.html)
+        status = report_file(&s, o.html, &e);
+    else
+        report_text(&s, stdout);
+    stats_free(&s);
+    return status == 0 ? EXIT_DONE : command_complain(&e, EXIT_INPUT);
+}
+
+const struct command command_report = {
+    {"report", "OUTPUT.h5", 1, 1, "lengths, speed over time, failures, and where the time went",
+     NULL, report_rows},
+    report_main};
+
+/* ---- generate ------------------------------------------------------------------------------- */
+
+static const struct option_row generate_rows[] = {
+    {"tokenizer", "DIRECTORY",
+     "a tokenizer that is copied beside the weights; prompts of token ids need none", OPTION_TEXT,
+     AT(generate_options, tokenizer)},
+    NO_MORE,
+};
+
+static int generate_main(const struct usage *usage, int argc, char **argv)
+{
+    struct err e = {{0}};
+    struct generate_options o;
+    char **operands;
+    generate_defaults(&o);
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    for (char **pair = operands + 1; status == 0 && *pair; pair++) {
+        char *equals = strchr(*pair, '=');
+        if (!equals) {
+            status =
+                err_set(&e, "wanted NAME=VALUE, found '%s'; see `tandem generate --help`", *pair);
+            break;
+        }
+        *equals = 0;
+        status = generate_set(&o, *pair, equals + 1, &e);
+    }
+    if (status == 0) {
+        o.directory = operands[0];
+        status = generate_checkpoint(&o, &e);
+    }
+    if (status != 0)
+        return command_ended(status, &e);
+    printf("%s: %zu parameters, %.2f GB\n", o.directory, generate_parameters(&o),
+           (double)generate_bytes(&o) / 1e9);
+    return EXIT_DONE;
+}
+
+const struct command command_generate = {{"generate", "DIRECTORY [NAME=VALUE]...", 1, 64,
+                                          "a checkpoint with random weights, for measuring", NULL,
+                                          generate_rows},
+                                         generate_main};
+
+/* ---- plan ----------------------------------------------------------------------------------- */
+
+struct plan_command {
+    struct plan_options options;
+    bool report, cards;
+};
+
+static int read_plan(void *member, const char *name, const char *value, struct err *e)
+{
+    return plan_set(member, name, value, e);
+}
+
+#define PLAN(name, value, what)                                                                    \
+    {                                                                                              \
+        name, value, what, OPTION_READ, AT(plan_command, options), read_plan                       \
+    }
+
+static const struct option_row plan_rows[] = {
+    PLAN("cluster", "CLUSTER", "a card, ATTENTION+FFN (h20+h800), or a YAML file. Default: h800"),
+    PLAN("context", "TOKENS", "of every sequence. Default: 8K"),
+    PLAN("tpot", "TIME", "the longest time per output token. Default: 50ms"),
+    PLAN("weights", "FORMAT", "f32, bf16, fp8, int8 or int4. Default: fp8"),
+    PLAN("kv", "FORMAT", "of the KV cache: f32, bf16 or fp8. Default: fp8"),
+    {"report", NULL, "the tables of the Step-3 report, beside its figures", OPTION_FLAG,
+     AT(plan_command, report)},
+    {"cards", NULL, "the cards that are known", OPTION_FLAG, AT(plan_command, cards)},
+    NO_MORE,
+};
+
+static int plan_main(const struct usage *usage, int argc, char **argv)
+{
+    struct plan_command o = {.report = false};
+    struct err e = {{0}};
+    char **operands;
+    plan_defaults(&o.options);
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0 && o.report)
+        tables_print(stdout);
+    if (status == 0 && o.cards)
+        plan_cards(stdout);
+    o.options.model = operands[0];
+    if (status == 0 && operands[0])
+        status = plan_print(&o.options, stdout, &e);
+    else if (status == 0 && !o.report && !o.cards)
+        status = err_set(
+            &e, "wanted a model: a directory with config.json, or a name such as step3; see "
+                "`tandem plan --help`");
+    return status == 0 ? EXIT_DONE : command_ended(status, &e);
+}
+
+const struct command command_plan = {
+    {"plan", "[MODEL]", 0, 1,
+     "what a model needs on a cluster, from its config.json alone, and the best layouts",
+     "MODEL is a directory with config.json, or one of step3, deepseek-v3, kimi-k2, qwen3-235b, "
+     "qwen3-32b.",
+     plan_rows},
+    plan_main};

@@ -1,0 +1,110 @@
+#include "command/commands.h"
+
+#include "roles/check.h"
+#include "roles/run.h"
+#include "roles/stop.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- run and check -------------------------------------------------------------------------- */
+
+struct job_options {
+    struct texts overrides;
+    enum role role;
+    bool retry_errors;
+};
+
+static int read_role(void *member, const char *name, const char *value, struct err *e)
+{
+    enum role *role = member;
+    if (strcmp(value, "attention") == 0)
+        *role = ROLE_ATTENTION;
+    else if (strcmp(value, "ffn") == 0)
+        *role = ROLE_FFN;
+    else
+        return err_set(e, "--%s is attention or ffn, not '%s'", name, value);
+    return 0;
+}
+
+static const struct option_row run_options[] = {
+    {"set", "KEY=VALUE", "change one key of the job, as often as wanted (`tandem keys` names them)",
+     OPTION_TEXTS, AT(job_options, overrides)},
+    {"role", "attention|ffn",
+     "what this rank is, on every rank of an MPMD start or a heterogeneous job; "
+     "else attention ranks come first",
+     OPTION_READ, AT(job_options, role), read_role},
+    {"retry-errors", NULL,
+     "of a job that is continued, also decode again the rows that were errors", OPTION_FLAG,
+     AT(job_options, retry_errors)},
+    NO_MORE,
+};
+static const struct option_row check_options[] = {
+    {"set", "KEY=VALUE", "change one key of the job, as often as wanted", OPTION_TEXTS,
+     AT(job_options, overrides)},
+    NO_MORE,
+};
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
+static int run_main(const struct usage *usage, int argc, char **argv)
+{
+    struct comm comm;
+    struct job_options o = {.overrides = {NULL, 0}};
+    struct err e = {{0}};
+    char **operands;
+    if (asks_for_help(argc, argv)) /* without starting MPI */
+        return command_ended(options_parse(usage, argc, argv, &o, &operands, &e), &e);
+    stop_on_signals();
+    struct run_options options = {.job = NULL};
+    struct err wrong = {{0}};
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0) {
+        options.job = operands[0];
+        options.overrides = o.overrides.items;
+        options.n_overrides = o.overrides.n;
+        options.role = o.role;
+        options.retry_errors = o.retry_errors;
+        if (probe_job(&options.probe, options.job, options.overrides, options.n_overrides,
+                      &wrong) != 0)
+            options.wrong = &wrong;
+    }
+    comm_start(&comm, &argc, &argv);
+    status = comm_agree(&comm, status == 0, &e) ? (int)run_job(&comm, &options) : EXIT_INPUT;
+    free(o.overrides.items);
+    comm_finish(&comm);
+    return status;
+}
+
+static int check_main(const struct usage *usage, int argc, char **argv)
+{
+    struct job_options o = {.overrides = {NULL, 0}};
+    struct err e = {{0}};
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0)
+        status = check_job(operands[0], o.overrides.items, o.overrides.n, stdout, &e);
+    free(o.overrides.items);
+    return status == 0 ? EXIT_DONE : command_ended(status, &e);
+}
+
+const struct command command_run = {
+    {"run", "JOB.yaml", 1, 1,
+     "decode the job's prompts; the same command continues an unfinished job",
+     "Started by mpirun or srun with as many ranks as the job's layout has: mpirun -n 2 tandem "
+     "run job.yaml. "
+     "A colocated layout of one rank needs neither.",
+     run_options},
+    run_main};
+
+const struct command command_check = {
+    {"check", "JOB.yaml", 1, 1,
+     "dry run: validate everything, print layout, memory and the first prompt", NULL,
+     check_options},
+    check_main};
