@@ -16,6 +16,7 @@ static const char *const names[] = {
     "seed_from",
     "min_tokens",
     "thinking_tokens",
+    "repetition_stop",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",

@@ -287,6 +287,20 @@ static int check_device(struct reader *r, const struct job *job)
     return 0;
 }
 
+static int check_sampling(struct reader *r, const struct job *job)
+{
+    if (job->sampling.best_of && job->sampling.best_of < job->sampling.samples) {
+        err_set(r->e, "sampling.best_of: the best %d of %d completions cannot be kept",
+                job->sampling.samples, job->sampling.best_of);
+        return fail_key(r, "sampling.best_of");
+    }
+    if (job->output.reasoning_begin && !job->output.reasoning_end) {
+        err_set(r->e, "output.reasoning.end is missing: what ends the reasoning that begins there");
+        return fail_key(r, "output.reasoning.begin");
+    }
+    return 0;
+}
+
 static int check_files(struct reader *r, const struct job *job)
 {
     if (strcmp(job->output.file, job->prompts.file) == 0) {
@@ -327,7 +341,8 @@ static int read_all(struct reader *r, struct job *job, const char *const *overri
         if (read_value(r, i, job) != 0)
             return -1;
     resolve(job);
-    if (check_layout(r, job) != 0 || check_device(r, job) != 0 || ask_slurm(r, job) != 0)
+    if (check_layout(r, job) != 0 || check_device(r, job) != 0 || check_sampling(r, job) != 0 ||
+        ask_slurm(r, job) != 0)
         return -1;
     return check_files(r, job);
 }
@@ -355,6 +370,11 @@ void job_free(struct job *job)
         keys_free(&keys[i], job);
     free(job->path);
     job->path = NULL;
+}
+
+uint64_t job_decoded(const struct job *job)
+{
+    return (uint64_t)(job->sampling.best_of ? job->sampling.best_of : job->sampling.samples);
 }
 
 int job_rows(const struct job *job, uint64_t rows, uint64_t *first, uint64_t *n, struct err *e)

@@ -52,7 +52,8 @@ struct job {
         char *file;          /* prompts.file */
         char *template_text; /* prompts.template: text with one {prompt}; default "{prompt}" */
         enum tri bos;        /* prompts.bos: put the model's bos token first; auto: as
-                                tokenizer_config.json says (add_bos_token), no for token prompts */
+                                tokenizer_config.json says (add_bos_token), else as the tokenizer's
+                                post-processor does; no for token prompts */
         enum tri special; /* prompts.special: false, control tokens in a prompt are text; auto: for
                                 messages, not for other prompts */
         uint64_t first;   /* prompts.first: first row, default 0 */
@@ -73,6 +74,8 @@ struct job {
         double commit_seconds; /* output.commit_seconds: completions go to disk this often; default
                                   5 */
         bool special_tokens;   /* output.special_tokens: keep them in `text`; default false */
+        char *reasoning_begin; /* output.reasoning: the texts around it, or NULL: it is part of */
+        char *reasoning_end;   /* `text`; only begin NULL: it begins with the completion */
         double save_minutes;   /* output.save_minutes: and sequences under way; default 10 */
         double patience;       /* output.patience: seconds for which a disk that refuses is tried
                                   again; default 1h */
@@ -121,6 +124,7 @@ struct job {
         double top_p;       /* sampling.top_p: default 1 */
         uint64_t seed;      /* sampling.seed: default 0 */
         int samples;        /* sampling.samples: completions per prompt, default 1 */
+        int best_of;        /* sampling.best_of: of so many the best `samples`; 0 (none): all */
         int max_new_tokens; /* sampling.max_new_tokens: default 256 */
         struct job_stop
             stop[JOB_MAX_STOPS]; /* sampling.stop: ids or texts; the model's eos always */
@@ -129,6 +133,7 @@ struct job {
         /* What the keys of the same names say; definitions are in roles/request.h. */
         double min_p, repetition_penalty, presence_penalty, frequency_penalty;
         int min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
+        int repetition_stop;             /* 0: none */
         bool include_stop;
         int seed_from;                  /* 0: row, 1: prompt */
         char *logit_bias, *ban, *allow; /* JSON, or NULL */
@@ -145,6 +150,9 @@ struct job {
 int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
              struct err *e);
 void job_free(struct job *job);
+
+/* Completions that are decoded for a prompt: sampling.best_of, or sampling.samples. */
+uint64_t job_decoded(const struct job *job);
 
 /* Which of a prompts file's rows are the job's: the first, and how many. -1: the file has too few
  * for prompts.first. */

@@ -64,7 +64,7 @@ const struct key keys[] = {
      .example = "\"{prompt}\"", .help = "put around every prompt; {{ and }} are braces"},
     {"prompts", "bos", KEY_CHOICE, IN(prompts.bos), PRESET("auto"), .choices = bos,
      .help = "begin with the model's bos token: true, false, or auto: as tokenizer_config.json "
-             "says, and not for prompts given as tokens"},
+             "says, else tokenizer.json, and not for prompts given as tokens"},
     {"prompts", "first", KEY_UINT64, IN(prompts.first), PRESET("0"), RANGE(0, 0x1p53),
      .help = "first row of the file to decode"},
     {"prompts", "count", KEY_INT64, IN(prompts.count), PRESET("all"), RANGE(1, 0x1p53),
@@ -99,6 +99,12 @@ const struct key keys[] = {
 
     {"output", "special_tokens", KEY_BOOL, IN(output.special_tokens), PRESET("false"),
      .choices = truths, .help = "true: special tokens stay in `text`"},
+    {"output.reasoning", "begin", KEY_TEXT, IN(output.reasoning_begin), PRESET("none"),
+     .word = "none",
+     .help = "what begins the reasoning of a model (\"<think>\"), in the prompt or the completion"},
+    {"output.reasoning", "end", KEY_TEXT, IN(output.reasoning_end), PRESET("none"), .word = "none",
+     .help = "what ends it (\"</think>\"): what stands before is in `reasoning`, `text` begins "
+             "behind it"},
 
     {"layout", "cells", KEY_INT, IN(cells), PRESET("1"), RANGE(1, RANKS_MAX),
      .help = "replicas of the layout that decode side by side, each in step with itself alone"},
@@ -172,8 +178,12 @@ const struct key keys[] = {
      .help = "of the random numbers: another seed, other samples"},
     {"sampling", "samples", KEY_INT, IN(sampling.samples), PRESET("1"), RANGE(1, ROWS_MAX),
      .help = "completions for every prompt"},
+    {"sampling", "best_of", KEY_INT, IN(sampling.best_of), PRESET("none"), RANGE(1, ROWS_MAX),
+     .word = "none",
+     .help = "decode so many for every prompt and keep the `samples` whose tokens have the highest "
+             "mean logprob, the best first"},
     {"sampling", "max_new_tokens", KEY_INT, IN(sampling.max_new_tokens), PRESET("256"),
-     RANGE(1, TOKENS_MAX), .help = "a prompt's own max_new_tokens in the file goes first"},
+     RANGE(0, TOKENS_MAX), .help = "a prompt's own max_new_tokens in the file goes first"},
     {"sampling", "stop", KEY_STOPS, IN(sampling.stop), PRESET("none"), .word = "none",
      .example = "[]",
      .help = "tokens that end a completion, by id or text: [5, \"<|end|>\"]; the model's own end "
@@ -208,6 +218,10 @@ const struct key keys[] = {
      .choices = truncations,
      .help = "a prompt that does not fit loses its left or right end, so that max_new_tokens can "
              "follow; no: it is an error row"},
+    {"sampling", "repetition_stop", KEY_INT, IN(sampling.repetition_stop), PRESET("none"),
+     RANGE(8, 65536), .word = "none",
+     .help = "a completion ends when its last so many tokens are a run of at most a quarter as "
+             "many, over and over; `finish` is then repetition"},
     {"sampling", "ignore_eos", KEY_BOOL, IN(sampling.ignore_eos), PRESET("false"),
      .choices = truths, .help = "true: nothing ends a completion early; for measurements"},
 

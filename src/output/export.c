@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "data/h5.h"
 #include "output/beside.h"
+#include "output/best.h"
 #include "output/finished.h"
 #include "output/output.h"
 
@@ -234,19 +235,22 @@ static int export_partial(const char *directory, FILE *out, const struct export_
                               .options = o,
                               .columns = prompts.columns,
                               .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
-    for (uint64_t unit = 0; unit < js.units && rc == 0 && !ferror(out); unit++) {
+    struct best best;
+    best_open(&best, &js);
+    for (uint64_t row = 0; row < best_rows(&best) && rc == 0 && !ferror(out); row++) {
         struct completion c;
-        if (!js.places[unit])
+        int found = best_completion(&best, row, &c, e);
+        if (found <= 0) {
+            rc = found;
             continue;
-        rc = journals_completion(&js, unit, &c, e);
-        if (rc != 0)
-            break;
+        }
         rc = put_line(&line, &c, (size_t)c.prompt, e);
         table_free(&completion_table, &c);
         *rows += rc == 0;
     }
     identity_free(&attributes);
     beside_source_close(&prompts);
+    best_close(&best);
     journals_close(&js);
     return rc;
 }

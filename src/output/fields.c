@@ -6,16 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const finish_names[] = {"stop", "length", "error"};
+static const char *const finish_names[] = {"stop", "length", "error", "repetition"};
 
 const char *finish_name(int32_t finish)
 {
-    return finish >= 0 && finish <= FINISH_ERROR ? finish_names[finish] : NULL;
+    return finish >= 0 && finish <= FINISH_REPETITION ? finish_names[finish] : NULL;
 }
 
 int32_t finish_number(const char *name)
 {
-    for (int32_t i = 0; i <= FINISH_ERROR; i++)
+    for (int32_t i = 0; i <= FINISH_REPETITION; i++)
         if (strcmp(finish_names[i], name) == 0)
             return i;
     return -1;
@@ -33,9 +33,11 @@ static const struct field completion_fields[] = {
     {"sample", FIELD_INT32, IN(sample), EXPORTED, ABOUT(NULL, "which of the prompt's samples")},
     {"text", FIELD_STRING, IN(text), EXPORTED,
      ABOUT(NULL, "the completion, UTF-8; bytes that are no character, and NUL, are U+FFFD")},
+    {"reasoning", FIELD_STRING, IN(reasoning), EXPORTED,
+     ABOUT(NULL, "the reasoning before the text, where it is split off (output.reasoning)")},
     {"finish", FIELD_FINISH, IN(finish), EXPORTED,
-     ABOUT(NULL, "stop: a stop token came; length: no more tokens allowed; "
-                 "error: not decoded, see error")},
+     ABOUT(NULL, "stop: a stop token or text came; length: no more tokens allowed; repetition: the "
+                 "same over and over; error: not decoded, see error")},
     {"error", FIELD_STRING, IN(error), EXPORTED,
      ABOUT(NULL, "why the prompt was not decoded; empty otherwise")},
     {"prompt_tokens", FIELD_INT32, IN(n_prompt_tokens), EXPORTED,

@@ -17,12 +17,13 @@
 #include <stdint.h>
 
 enum finish {
-    FINISH_STOP,   /* a stop token was produced (it is not part of the completion's text) */
-    FINISH_LENGTH, /* max_new_tokens or the model's context is used up */
-    FINISH_ERROR,  /* the prompt could not be decoded; `error` says why */
+    FINISH_STOP,       /* a stop token was produced (it is not part of the completion's text) */
+    FINISH_LENGTH,     /* max_new_tokens or the model's context is used up */
+    FINISH_ERROR,      /* the prompt could not be decoded; `error` says why */
+    FINISH_REPETITION, /* it said the same over and over (sampling.repetition_stop) */
 };
 
-/* "stop", "length", "error"; NULL for another number. */
+/* "stop", "length", "error", "repetition"; NULL for another number. */
 const char *finish_name(int32_t finish);
 /* The number of a name, or -1. */
 int32_t finish_number(const char *name);
@@ -34,9 +35,10 @@ struct completion {
     char *id;       /* the prompt's id */
     int64_t prompt; /* row of the prompts file */
     int32_t sample;
-    char *text;     /* UTF-8 without NUL (HDF5 would end there); "" when there is no tokenizer */
-    int32_t finish; /* enum finish */
-    char *error;    /* FINISH_ERROR: why; else NULL, which is the same as "" */
+    char *text;      /* UTF-8 without NUL (HDF5 would end there); "" when there is no tokenizer */
+    char *reasoning; /* what was split off before it (output.reasoning); NULL is the same as "" */
+    int32_t finish;  /* enum finish */
+    char *error;     /* FINISH_ERROR: why; else NULL, which is the same as "" */
     uint32_t n_tokens, n_prompt_tokens;
     int64_t token_start; /* only in the final file: its first token in the ragged file, */
     int64_t text_crc32;  /* and the CRC-32 of `text` */

@@ -31,6 +31,7 @@ struct journal {
 static const struct field header_fields[] = {
     {"first_prompt", FIELD_INT64, .offset = offsetof(struct journal_header, first_prompt)},
     {"samples", FIELD_INT64, .offset = offsetof(struct journal_header, samples)},
+    {"kept", FIELD_INT64, .offset = offsetof(struct journal_header, kept)},
     {"units", FIELD_INT64, .offset = offsetof(struct journal_header, units)},
     {"signature", FIELD_STRING, .offset = offsetof(struct journal_header, signature)},
     {"identity", FIELD_STRING, .offset = offsetof(struct journal_header, identity)},

@@ -47,6 +47,7 @@ size_t record_room(const struct journal_record *r);
 /* What a file says of itself and its job; strings are malloc'd. */
 struct journal_header {
     int64_t first_prompt, samples, units; /* of the job */
+    int64_t kept;                         /* of the samples of a prompt, in the output (best.h) */
     char *signature;                      /* of the tables: other texts, other programs */
     char *identity, *attributes;          /* JSON objects (identity.h) */
 };

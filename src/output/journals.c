@@ -139,7 +139,8 @@ static int take_header(struct opening *o, const struct journal_record *r, const 
                      "or move the directory away to begin anew",
                      path);
     free(mine);
-    if (rc == 0 && (h.samples <= 0 || h.units < 0 || h.first_prompt < 0))
+    if (rc == 0 &&
+        (h.samples <= 0 || h.kept <= 0 || h.kept > h.samples || h.units < 0 || h.first_prompt < 0))
         rc = err_set(e, "%s: its header says nothing possible", path);
     if (rc == 0 && o->check)
         rc = o->check(o->context, path, &h, e);

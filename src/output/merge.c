@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "data/h5.h"
 #include "output/beside.h"
+#include "output/best.h"
 #include "output/identity.h"
 #include "output/seal.h"
 
@@ -222,7 +223,7 @@ static int put_attributes(struct merge *m, struct target *t, const char *output,
         uint64_t value;
     } numbers[] = {
         {"first_prompt", (uint64_t)h->first_prompt},
-        {"samples", (uint64_t)h->samples},
+        {"samples", (uint64_t)h->kept},
         {"units", m->from->units},
         {"finished", m->from->rows},
     };
@@ -395,6 +396,7 @@ int merge_from(const char *path, const char *directory, const struct merge_sourc
 
 struct from_journals {
     struct journals *js;
+    struct best best;
     struct beside_source prompts;
 };
 
@@ -402,12 +404,9 @@ static int journals_row(void *context, uint64_t unit, struct merge_row *row, str
 {
     struct from_journals *from = context;
     *row = (struct merge_row){.columns = from->prompts.columns};
-    if (!from->js->places[unit])
-        return 0;
-    if (journals_completion(from->js, unit, &row->completion, e) != 0)
-        return -1;
+    int found = best_completion(&from->best, unit, &row->completion, e);
     row->row = (size_t)row->completion.prompt;
-    return 1;
+    return found;
 }
 
 static int journals_rows(void *context, size_t i, struct timing **rows, size_t *n, struct err *e)
@@ -421,11 +420,12 @@ int merge_write(const char *path, const char *directory, struct journals *js, bo
 {
     struct from_journals from = {.js = js};
     int rc = beside_source_open(&from.prompts, js->header.attributes, e);
+    best_open(&from.best, js);
     const struct merge_source source = {
         .context = &from,
         .header = &js->header,
-        .units = js->units,
-        .rows = partial ? js->n_done : js->units,
+        .units = best_rows(&from.best),
+        .rows = best_count(&from.best),
         .partial = partial,
         .columns = from.prompts.columns,
         .n_timings = js->n_timings,
@@ -436,6 +436,7 @@ int merge_write(const char *path, const char *directory, struct journals *js, bo
         rc = merge_from(path, directory, &source, progress, e);
     int why = from.prompts.file.state.failure ? from.prompts.file.state.failure : errno;
     beside_source_close(&from.prompts);
+    best_close(&from.best);
     errno = why;
     return rc;
 }

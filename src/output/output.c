@@ -21,7 +21,7 @@
 
 struct output {
     char *path, *directory;
-    uint64_t first_prompt, samples, units;
+    uint64_t first_prompt, samples, kept, units;
     bool retry_errors, joined;
     uint64_t number;             /* of its journal */
     char *identity, *attributes; /* JSON */
@@ -178,6 +178,7 @@ static struct output *make(const struct output_job *job)
     o->directory = output_directory(job->path);
     o->first_prompt = job->first_prompt;
     o->samples = job->samples;
+    o->kept = job->kept ? job->kept : job->samples;
     o->units = job->units;
     o->retry_errors = job->retry_errors;
     o->identity = identity_json(job->identity);
@@ -262,6 +263,7 @@ static int create_journal(struct output *o, struct err *e)
     const struct journal_header header = {
         .first_prompt = (int64_t)o->first_prompt,
         .samples = (int64_t)o->samples,
+        .kept = (int64_t)o->kept,
         .units = (int64_t)o->units,
         .signature = signature,
         .identity = o->identity,
@@ -286,6 +288,7 @@ int output_start(struct output *o, struct err *e)
     o->journals.header = (struct journal_header){
         .first_prompt = (int64_t)o->first_prompt,
         .samples = (int64_t)o->samples,
+        .kept = (int64_t)o->kept,
         .units = (int64_t)o->units,
         .signature = mem_string(""),
         .identity = mem_string(o->identity),

@@ -37,6 +37,7 @@ struct output_job {
     const struct identity *identity;   /* the same, or not continued */
     const struct identity *attributes; /* free-form: recorded in the finished files */
     uint64_t first_prompt, samples, units;
+    uint64_t kept;     /* of the samples of a prompt, in the output (best.h); 0: all */
     bool retry_errors; /* error rows count as not done */
     /* When the prompts have grown, journals of fewer units are of this job too: fills the identity it
      * had then, to be freed. NULL: they are not. */

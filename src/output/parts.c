@@ -303,6 +303,7 @@ static int write_all(struct parts *p, const char *to, bool partial, uint64_t *ro
     describe(p, &id, &texts);
     struct journal_header header = {.first_prompt = (int64_t)p->first,
                                     .samples = (int64_t)p->samples,
+                                    .kept = (int64_t)p->samples,
                                     .identity = identity_json(&id),
                                     .attributes = identity_json(&texts)};
     struct merge_source source = {

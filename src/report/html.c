@@ -181,9 +181,10 @@ static void summary(FILE *out, const struct stats *s)
     double seconds = stats_seconds(s);
     fprintf(out,
             "<table>\n<tr><td>completions<td>%" PRIu64 "</tr>\n<tr><td>stopped<td>%" PRIu64
-            "</tr>\n<tr><td>at their limit<td>%" PRIu64 "</tr>\n<tr><td>failed<td>%" PRIu64
+            "</tr>\n<tr><td>at their limit<td>%" PRIu64
+            "</tr>\n<tr><td>repeated themselves<td>%" PRIu64 "</tr>\n<tr><td>failed<td>%" PRIu64
             "</tr>\n",
-            s->rows, s->stop, s->length + s->other, s->errors);
+            s->rows, s->stop, s->length, s->other, s->errors);
     fprintf(out,
             "<tr><td>prompt tokens<td>%" PRIu64 "</tr>\n<tr><td>completion tokens<td>%" PRIu64
             "</tr>\n<tr><td>seconds<td>%.1f</tr>\n<tr><td>tokens/s<td>%.1f</tr>\n</table>\n",

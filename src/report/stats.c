@@ -149,7 +149,7 @@ static int first_pass(struct stats *s, struct table_file *t, struct chunk *c, st
                               (c->last[i] - c->first[i]) / (double)(c->token_count[i] - 1));
         }
     }
-    s->other = s->rows - s->stop - s->length - s->errors;
+    s->other = s->rows - s->stop - s->length - s->errors; /* repetition */
     return 0;
 }
 

@@ -28,8 +28,8 @@ struct stats_rank {
 };
 
 struct stats {
-    char *path, *job, *version, *ranks_text; /* attributes; "" when there are none */
-    uint64_t rows, stop, length, errors, other;
+    char *path, *job, *version, *ranks_text;    /* attributes; "" when there are none */
+    uint64_t rows, stop, length, errors, other; /* other: ended by repetition */
     uint64_t prompt_tokens, tokens;
     double begin, end; /* first admission, last token; seconds since the epoch */
     struct histogram prompt_length, length_of, first_token, per_token;

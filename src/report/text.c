@@ -59,8 +59,11 @@ void report_text(const struct stats *s, FILE *out)
     fprintf(out, "%s (tandem %s)\n", s->path, s->version);
     fprintf(out,
             "  completions         %" PRIu64 ": %" PRIu64 " stopped, %" PRIu64
-            " at their limit, %" PRIu64 " failed\n",
-            s->rows, s->stop, s->length + s->other, s->errors);
+            " at their limit, %" PRIu64 " failed",
+            s->rows, s->stop, s->length, s->errors);
+    if (s->other)
+        fprintf(out, ", %" PRIu64 " repeated themselves", s->other);
+    fputc('\n', out);
     for (size_t i = 0; i < s->n_reasons; i++)
         fprintf(out, "    %8" PRIu64 "  %.66s\n", s->reasons[i].count, s->reasons[i].text);
     fprintf(out, "  tokens              %" PRIu64 " of prompts, %" PRIu64 " of completions\n",

@@ -195,6 +195,8 @@ int check_job(const char *job_path, const char *const *overrides, size_t n, FILE
     }
     if (status == 0)
         print_stops(&in, out);
+    if (status == 0 && inputs_doubt(&in))
+        fprintf(out, "note        %s\n", inputs_doubt(&in));
     if (status == 0)
         print_first_prompt(&in, out);
     inputs_close(&in);

@@ -36,14 +36,14 @@ void decoder_close(struct decoder *d)
 
 static uint64_t prompt_of(const struct decoder *d, uint64_t unit)
 {
-    return d->job->prompts.first + unit / (uint64_t)d->job->sampling.samples;
+    return d->job->prompts.first + unit / job_decoded(d->job);
 }
 
 /* Takes over what the completion points to. */
 static void file_completion(struct decoder *d, struct completion *c)
 {
     c->prompt = (int64_t)prompt_of(d, c->unit);
-    c->sample = (int32_t)(c->unit % (uint64_t)d->job->sampling.samples);
+    c->sample = (int32_t)(c->unit % job_decoded(d->job));
     c->rank = d->rank;
     journal_put(d->finished, RECORD_COMPLETION, c->unit, &completion_table, c, 1);
     d->n_finished++;
@@ -93,6 +93,7 @@ static void submit(struct decoder *d, const struct fed *fed)
     q->logprobs = mem_new(fed->limit - fed->n, sizeof *q->logprobs);
     q->n_prompt = q->n_tokens = fed->n;
     q->limit = fed->limit;
+    q->prompt_only = fed->prompt_only;
     q->request = fed->request;
     q->free_request = request_free;
     d->changing += request_changes(q->request);
@@ -166,7 +167,6 @@ static void finish(struct decoder *d, int slot, enum finish how)
         .unit = q->unit,
         .id = q->id,
         .finish = how,
-        .text = request_text(q->request, q, how == FINISH_STOP),
         .tokens = mem_new(n, sizeof(int32_t)),
         .logprobs = q->logprobs,
         .n_tokens = (uint32_t)n,
@@ -175,6 +175,7 @@ static void finish(struct decoder *d, int slot, enum finish how)
         .first_token = q->first_token,
         .last_token = clock_wall(),
     };
+    request_text(q->request, q, how == FINISH_STOP, &c.text, &c.reasoning);
     memcpy(c.tokens, q->tokens + q->n_prompt, n * sizeof *c.tokens);
     q->logprobs = NULL; /* the completion has them now */
     q->id = NULL;
@@ -209,10 +210,15 @@ void decoder_take(struct decoder *d, const struct micro_batch *batch, const int3
         }
         if (q->n_tokens == q->n_prompt)
             q->first_token = clock_wall();
+        if (q->prompt_only) {
+            finish(d, slot, FINISH_LENGTH);
+            continue;
+        }
         q->logprobs[q->n_tokens - q->n_prompt] = logprobs[i];
         q->tokens[q->n_tokens++] = tokens[i];
-        if (request_ends(q->request, q))
-            finish(d, slot, FINISH_STOP);
+        enum request_end end = request_ends(q->request, q);
+        if (end != REQUEST_GOES_ON)
+            finish(d, slot, end == REQUEST_STOPS ? FINISH_STOP : FINISH_REPETITION);
         else if (q->n_tokens == q->limit)
             finish(d, slot, FINISH_LENGTH);
     }

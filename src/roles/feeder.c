@@ -108,6 +108,8 @@ static int find_limit(const struct feeder *f, int32_t max_new_tokens, struct fed
     size_t context = f->job.max_context, n;
     size_t wanted =
         (size_t)(max_new_tokens > 0 ? max_new_tokens : request_max_new_tokens(fed->request));
+    fed->prompt_only = wanted == 0;
+    wanted += fed->prompt_only; /* the place of a token that is drawn and not taken */
     truncate_prompt(f, wanted, fed);
     n = fed->n;
     if (n >= context)
@@ -120,7 +122,7 @@ static int find_limit(const struct feeder *f, int32_t max_new_tokens, struct fed
 /* The request of a sample of the row. */
 static struct request *request_of(struct feeder *f, uint64_t row, uint64_t unit, struct err *e)
 {
-    uint64_t samples = (uint64_t)f->job.job->sampling.samples;
+    uint64_t samples = job_decoded(f->job.job);
     return request_new(&f->requests, f->overrides, row, (uint32_t)(unit % samples), e);
 }
 
@@ -161,6 +163,7 @@ static void copy_fed(struct feeder *f, uint64_t row, struct fed *to)
     to->error = from->error ? mem_string(from->error) : NULL;
     to->n = from->n;
     to->limit = from->limit;
+    to->prompt_only = from->prompt_only;
     if (!from->tokens)
         return;
     to->tokens = mem_new(from->n, sizeof *to->tokens);
@@ -171,7 +174,7 @@ static void copy_fed(struct feeder *f, uint64_t row, struct fed *to)
 static uint64_t row_of(const struct feeder *f, uint64_t unit)
 {
     const struct job *job = f->job.job;
-    return job->prompts.first + unit / (uint64_t)job->sampling.samples;
+    return job->prompts.first + unit / job_decoded(job);
 }
 
 static void *run(void *context)

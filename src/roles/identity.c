@@ -255,7 +255,7 @@ bool identity_agree(struct comm *c, struct inputs *in, struct identity *id)
         return false;
     const char *units = identity_value(id, "completions");
     in->units = strtoull(units ? units : "", NULL, 10);
-    in->n_prompts = in->units / (uint64_t)in->job.sampling.samples;
+    in->n_prompts = in->units / job_decoded(&in->job);
     return true;
 }
 
@@ -263,7 +263,7 @@ int identity_shorter(const struct inputs *in, const struct identity *id, uint64_
                      struct identity *shorter, struct err *e)
 {
     uint64_t hash = prompts_hash_start(in->prompts);
-    uint64_t rows = units / (uint64_t)in->job.sampling.samples;
+    uint64_t rows = units / job_decoded(&in->job);
     if (prompts_hash(in->prompts, in->job.prompts.first, rows, &hash, e) != 0)
         return -1;
     for (size_t i = 0; i < id->n; i++)

@@ -62,7 +62,7 @@ static int open_prompts(struct inputs *in, struct err *e)
         return -1;
     in->job.prompts.first = first; /* of this part; it is taken */
     in->job.prompts.part = in->job.prompts.parts = 1;
-    uint64_t samples = (uint64_t)job->sampling.samples;
+    uint64_t samples = job_decoded(job);
     if (in->n_prompts > INPUTS_MAX_UNITS / samples)
         return err_set(
             e,
@@ -149,4 +149,14 @@ int inputs_same_weights(const struct inputs *in, struct err *e)
 int inputs_same_prompts(const struct inputs *in, struct err *e)
 {
     return all_same(&in->prompts_file, e);
+}
+
+const char *inputs_doubt(const struct inputs *in)
+{
+    const struct job *job = &in->job;
+    if (job_decoded(job) > 1 && job->sampling.temperature == 0)
+        return "sampling.temperature is 0, so all samples of a prompt are equal, unless the "
+               "prompts "
+               "file has temperatures of its own";
+    return NULL;
 }

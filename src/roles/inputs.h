@@ -53,4 +53,7 @@ int inputs_open_alone(struct inputs *in, const char *job_path, const char *const
 int inputs_same_weights(const struct inputs *in, struct err *e);
 int inputs_same_prompts(const struct inputs *in, struct err *e);
 
+/* What the job asks for and can hardly mean; NULL: nothing. A constant text. */
+const char *inputs_doubt(const struct inputs *in);
+
 #endif

@@ -57,7 +57,7 @@ static json_t *sampling_json(const struct job *job)
     char seed[32];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->sampling.seed);
     json_t *out = json_pack(
-        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s}",
+        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s, s:i}",
         "temperature", job->sampling.temperature, "top_k", job->sampling.top_k, "top_p",
         job->sampling.top_p, "min_p", job->sampling.min_p, "seed", seed, "seed_from",
         job->sampling.seed_from ? "prompt" : "row", "max_new_tokens", job->sampling.max_new_tokens,
@@ -65,7 +65,8 @@ static json_t *sampling_json(const struct job *job)
         job->sampling.repetition_penalty, "presence_penalty", job->sampling.presence_penalty,
         "frequency_penalty", job->sampling.frequency_penalty, "ignore_eos",
         job->sampling.ignore_eos, "include_stop", job->sampling.include_stop, "thinking_tokens",
-        job->sampling.thinking_tokens, "thinking_end", job->sampling.thinking_end);
+        job->sampling.thinking_tokens, "thinking_end", job->sampling.thinking_end,
+        "repetition_stop", job->sampling.repetition_stop);
     json_object_set_new(out, "stop", stops_json(job));
     json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
     json_object_set_new(out, "ban", parsed(job->sampling.ban));
@@ -80,7 +81,9 @@ struct request_context prompting_requests(const struct prompting *p)
                                     .eos = p->stop,
                                     .n_eos = p->n_stop,
                                     .vocab = p->vocab,
-                                    .special = p->special};
+                                    .special = p->special,
+                                    .reasoning_begin = p->reasoning_begin,
+                                    .reasoning_end = p->reasoning_end};
 }
 
 /* The job's own values are right before anything is decoded. */
@@ -98,22 +101,28 @@ static int find_sampling(struct prompting *p, const struct job *job, const struc
     return 0;
 }
 
-/* The bos token of the model, or the one that tokenizer_config.json names; -1. */
+/* The bos token: that of the tokenizer's post-processor, of the model, or the one that
+ * tokenizer_config.json names; -1. */
 static int32_t bos_id(const struct prompting *p, const struct model *model,
                       const struct tokenizer_config *config)
 {
+    if (p->tokenizer && tokenizer_bos(p->tokenizer) >= 0)
+        return tokenizer_bos(p->tokenizer);
     const char *text = json_string_value(json_object_get(config->tokens, "bos_token"));
     if (model->bos >= 0 || !text || !p->tokenizer)
         return model->bos;
     return tokenizer_id(p->tokenizer, text);
 }
 
-/* A chat template writes the bos token itself. */
+/* A chat template writes the bos token itself. auto: as tokenizer_config.json says; where it says
+ * nothing, as the tokenizer's post-processor does. */
 static int find_bos(struct prompting *p, const struct job *job, const struct model *model,
                     const struct tokenizer_config *config, enum tri by_kind, struct err *e)
 {
     enum tri wanted = job->prompts.bos != TRI_AUTO ? job->prompts.bos : by_kind;
-    bool add = wanted == TRI_TRUE || (wanted == TRI_AUTO && config->add_bos);
+    bool usual = config->add_bos >= 0 ? config->add_bos == 1
+                                      : p->tokenizer && tokenizer_bos(p->tokenizer) >= 0;
+    bool add = wanted == TRI_TRUE || (wanted == TRI_AUTO && usual);
     int32_t bos = bos_id(p, model, config);
     if (add && bos < 0)
         return err_set(e, "prompts.bos: neither the model's config.json nor tokenizer_config.json "
@@ -174,6 +183,8 @@ static int open_parts(struct prompting *p, const struct job *job, const struct m
         return -1;
     p->control = job->prompts.special == TRI_AUTO ? !messages : job->prompts.special == TRI_TRUE;
     p->special = job->output.special_tokens;
+    p->reasoning_begin = job->output.reasoning_begin;
+    p->reasoning_end = job->output.reasoning_end;
     return find_sampling(p, job, model, e);
 }
 
@@ -263,37 +274,4 @@ int prompting_encode(const struct prompting *p, const struct prompt *prompt, int
     (*tokens)[0] = p->bos;
     (*n)++;
     return 0;
-}
-
-/* HDF5's strings end at a NUL, so one that a model writes becomes U+FFFD. */
-static char *without_nul(char *text, size_t bytes)
-{
-    static const char instead[] = "\xef\xbf\xbd";
-    size_t nul = 0, used = 0;
-    for (size_t i = 0; i < bytes; i++)
-        nul += text[i] == 0;
-    if (nul == 0)
-        return text;
-    char *result = mem_new(bytes + 2 * nul + 1, 1);
-    for (size_t i = 0; i < bytes; i++) {
-        size_t n = text[i] ? 1 : 3;
-        memcpy(result + used, text[i] ? text + i : instead, n);
-        used += n;
-    }
-    result[used] = 0;
-    free(text);
-    return result;
-}
-
-char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n)
-{
-    char *raw = NULL, *text = NULL;
-    size_t raw_bytes = 0, bytes = 0;
-    if (!p->tokenizer)
-        return mem_string("");
-    tokenizer_decode(p->tokenizer, tokens, n, !p->special, &raw, &raw_bytes);
-    tokenizer_utf8_lossy(raw, raw_bytes, &text, &bytes);
-    free(raw);
-    text = without_nul(text, bytes);
-    return text;
 }

@@ -21,9 +21,10 @@ struct prompting {
     struct conversation conversation; /* chat NULL: the prompts are no messages */
     bool control;                     /* control tokens in a prompt are meant */
     bool special;                     /* special tokens stay in the text of a completion */
-    int32_t bos;                      /* put first; -1: none */
-    int32_t vocab;                    /* tokens of the tokenizer; without one, of the model */
-    int32_t stop[2 * MODEL_MAX_EOS];  /* tokens of the model that end a completion */
+    const char *reasoning_begin, *reasoning_end; /* of the job */
+    int32_t bos;                                 /* put first; -1: none */
+    int32_t vocab;                   /* tokens of the tokenizer; without one, of the model */
+    int32_t stop[2 * MODEL_MAX_EOS]; /* tokens of the model that end a completion */
     int n_stop;
     json_t *sampling; /* the job's sampling section, for requests */
 };
@@ -38,10 +39,6 @@ void prompting_close(struct prompting *p);
  * vocabulary. */
 int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
                      size_t *n, struct err *e);
-
-/* The text of a completion (special tokens as output.special_tokens says), valid UTF-8, malloc'd; ""
- * without a tokenizer. */
-char *prompting_decode(const struct prompting *p, const int32_t *tokens, size_t n);
 
 /* What requests of this job share; points into p. */
 struct request_context prompting_requests(const struct prompting *p);

@@ -141,6 +141,8 @@ void report_ranks(struct comm *c, const struct engine *g)
     if (*ignored)
         fprintf(stderr, "tandem: warning: %s: model_ignore: counted as absent: %s\n",
                 g->in->job.model, ignored);
+    if (inputs_doubt(g->in))
+        fprintf(stderr, "tandem: warning: %s\n", inputs_doubt(g->in));
     warn_about_idle_cores(c, lines);
     if (g->backend->device->count == NULL)
         warn_about_divided_hosts(c, lines);

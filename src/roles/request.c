@@ -50,6 +50,7 @@ void request_free(void *request)
     free(r->allow);
     free(r->think_end.tokens);
     free(r->counts);
+    free(r->same);
     free(r->text);
     free(r);
 }
@@ -100,15 +101,37 @@ static struct token_count *count_of(struct request *r, int32_t token)
     return count;
 }
 
+/* What stands around the reasoning is looked for in the text, also where it is a special token. */
+static bool is_marker(const struct request_context *c, int32_t token)
+{
+    const char *text = tokenizer_token(c->tokenizer, token);
+    return text && c->reasoning_end &&
+           (strcmp(text, c->reasoning_end) == 0 ||
+            (c->reasoning_begin && strcmp(text, c->reasoning_begin) == 0));
+}
+
 static void add_text(struct request *r, int32_t token)
 {
     char *text = NULL;
     size_t n = 0;
-    tokenizer_decode(r->context->tokenizer, &token, 1, !r->context->special, &text, &n);
+    bool skip = !r->context->special && !is_marker(r->context, token);
+    tokenizer_decode(r->context->tokenizer, &token, 1, skip, &text, &n);
     r->text = mem_resize(r->text, r->n_text + n + 1, 1);
     memcpy(r->text + r->n_text, text, n);
     r->n_text += n;
     free(text);
+}
+
+/* Does the completion, whose last token so far is `at`, end in a run over and over? */
+static void count_same(struct request *r, const struct sequence *q, size_t at)
+{
+    r->repeats = false;
+    for (int i = 0; i < r->repetition_stop / 4; i++) {
+        size_t apart = (size_t)i + 1;
+        bool same = at >= q->n_prompt + apart && q->tokens[at] == q->tokens[at - apart];
+        r->same[i] = same ? r->same[i] + 1 : 0;
+        r->repeats = r->repeats || r->same[i] + i + 1 >= r->repetition_stop;
+    }
 }
 
 /* Takes notice of the tokens of q that are new to it. */
@@ -123,6 +146,8 @@ static void see(struct request *r, const struct sequence *q)
         }
         if (completion && r->context->tokenizer)
             add_text(r, token);
+        if (completion)
+            count_same(r, q, r->seen);
         if (completion && r->seen + 1 - q->n_prompt == (size_t)r->min_tokens)
             r->text_from = r->n_text; /* a stop may begin behind what min_tokens asked for */
     }
@@ -281,25 +306,94 @@ static bool find_stop_text(struct request *r, size_t from)
     return found;
 }
 
-bool request_ends(struct request *r, const struct sequence *q)
+enum request_end request_ends(struct request *r, const struct sequence *q)
 {
     size_t before = r->n_text;
-    if (r->n_stops > 0)
+    if (r->n_stops > 0 || r->repetition_stop > 0)
         see(r, q);
     if (q->n_tokens - q->n_prompt <= (size_t)r->min_tokens)
-        return false;
-    if (is_stop_id(r, q->tokens[q->n_tokens - 1])) {
-        r->by_token = true;
-        return true;
-    }
-    r->by_text = r->n_stops > 0 && find_stop_text(r, before);
-    return r->by_text;
+        return REQUEST_GOES_ON;
+    r->by_token = is_stop_id(r, q->tokens[q->n_tokens - 1]);
+    r->by_text = !r->by_token && r->n_stops > 0 && find_stop_text(r, before);
+    if (r->by_token || r->by_text)
+        return REQUEST_STOPS;
+    return r->repetition_stop > 0 && r->repeats ? REQUEST_REPEATS : REQUEST_GOES_ON;
 }
 
-char *request_text(struct request *r, const struct sequence *q, bool ended)
+static size_t spaces(const char *text, size_t n)
 {
+    size_t i = 0;
+    while (i < n && strchr(" \t\r\n", text[i]) && text[i])
+        i++;
+    return i;
+}
+
+/* Has the prompt begun the reasoning, as many chat templates do? Looked for in its last tokens. */
+static bool prompt_begins(const struct request *r, const struct sequence *q)
+{
+    const char *begin = r->context->reasoning_begin;
     char *text = NULL;
-    size_t bytes = 0, n;
+    size_t n = 0, length = begin ? strlen(begin) : 0, few = length + 8;
+    few = few < q->n_prompt ? few : q->n_prompt;
+    if (!begin)
+        return true;
+    tokenizer_decode(r->context->tokenizer, q->tokens + q->n_prompt - few, few, false, &text, &n);
+    while (n > 0 && spaces(text + n - 1, 1))
+        n--;
+    bool begins = n >= length && memcmp(text + n - length, begin, length) == 0;
+    free(text);
+    return begins;
+}
+
+/* Cuts n bytes of text in two: *from .. *to is the reasoning. False: there is none. */
+static bool find_reasoning(const struct request *r, const struct sequence *q, size_t n,
+                           size_t *from, size_t *to)
+{
+    const char *begin = r->context->reasoning_begin, *end = r->context->reasoning_end;
+    if (!end || !r->context->tokenizer || n == 0)
+        return false;
+    size_t at = spaces(r->text, n), length = begin ? strlen(begin) : 0;
+    bool begins = length && n - at >= length && memcmp(r->text + at, begin, length) == 0;
+    const char *hit = memmem(r->text, n, end, strlen(end));
+    *from = begins ? at + length : 0;
+    *to = hit ? (size_t)(hit - r->text) : n;
+    if (*to < *from) /* it ends before it begins */
+        *from = 0;
+    return hit || begins || prompt_begins(r, q);
+}
+
+/* HDF5's strings end at a NUL, so one that a model writes becomes U+FFFD. */
+static char *without_nul(char *text, size_t bytes)
+{
+    static const char instead[] = "\xef\xbf\xbd";
+    size_t nul = 0, used = 0;
+    for (size_t i = 0; i < bytes; i++)
+        nul += text[i] == 0;
+    if (nul == 0)
+        return text;
+    char *result = mem_new(bytes + 2 * nul + 1, 1);
+    for (size_t i = 0; i < bytes; i++) {
+        size_t n = text[i] ? 1 : 3;
+        memcpy(result + used, text[i] ? text + i : instead, n);
+        used += n;
+    }
+    result[used] = 0;
+    free(text);
+    return result;
+}
+
+static char *valid_text(const char *text, size_t n)
+{
+    char *out = NULL;
+    size_t bytes = 0;
+    tokenizer_utf8_lossy(text ? text : "", n, &out, &bytes);
+    return without_nul(out, bytes);
+}
+
+void request_text(struct request *r, const struct sequence *q, bool ended, char **text,
+                  char **reasoning)
+{
+    size_t n, from, to;
     see(r, q);
     n = r->n_text;
     if (ended && r->by_text) {
@@ -312,6 +406,12 @@ char *request_text(struct request *r, const struct sequence *q, bool ended)
         n -= length;
         free(last);
     }
-    tokenizer_utf8_lossy(r->text ? r->text : "", n, &text, &bytes);
-    return text;
+    *reasoning = NULL;
+    if (!find_reasoning(r, q, n, &from, &to)) {
+        *text = valid_text(r->text, n);
+        return;
+    }
+    size_t behind = to < n ? to + strlen(r->context->reasoning_end) : n;
+    *reasoning = valid_text(r->text + from, to - from);
+    *text = valid_text(r->text + behind, n - behind);
 }

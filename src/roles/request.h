@@ -16,6 +16,7 @@
  *   min_tokens            until then no token and no text ends the completion
  *   stop                  ends it; the text is cut before it (include_stop: behind it)
  *   thinking_tokens       after so many tokens without the end of the reasoning, it is forced
+ *   repetition_stop n     ends it when its last n tokens are a run of at most n / 4 over and over
  */
 #ifndef TANDEM_ROLES_REQUEST_H
 #define TANDEM_ROLES_REQUEST_H
@@ -35,7 +36,8 @@ struct request_context {
     const int32_t *eos;
     int n_eos;
     int32_t vocab;
-    bool special; /* special tokens are part of the text */
+    bool special;                                /* special tokens are part of the text */
+    const char *reasoning_begin, *reasoning_end; /* output.reasoning; NULL: none */
 };
 
 struct request;
@@ -69,10 +71,14 @@ void request_change(struct request *r, const struct sequence *q, int row,
                     struct logit_changes *out);
 void logit_changes_free(struct logit_changes *c);
 
-/* Looks at the token that was just appended to q. True: the completion ends here. */
-bool request_ends(struct request *r, const struct sequence *q);
+enum request_end { REQUEST_GOES_ON, REQUEST_STOPS, REQUEST_REPEATS };
 
-/* The text of the completion as it is shown, valid UTF-8, malloc'd. ended: by a stop. */
-char *request_text(struct request *r, const struct sequence *q, bool ended);
+/* Looks at the token that was just appended to q: does the completion end here? */
+enum request_end request_ends(struct request *r, const struct sequence *q);
+
+/* The text of the completion as it is shown, and the reasoning split off before it; valid UTF-8,
+ * malloc'd. ended: by a stop. */
+void request_text(struct request *r, const struct sequence *q, bool ended, char **text,
+                  char **reasoning);
 
 #endif

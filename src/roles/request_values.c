@@ -288,8 +288,9 @@ int request_read(struct request *r, const json_t *v, struct err *e)
         read_int(v, "top_k", 0, &r->top_k, e) != 0 ||
         read_real(v, "top_p", 1e-6, 1, &r->top_p, e) != 0 ||
         read_real(v, "min_p", 0, 1, &r->min_p, e) != 0 ||
-        read_int(v, "max_new_tokens", 1, &r->max_new_tokens, e) != 0 ||
+        read_int(v, "max_new_tokens", 0, &r->max_new_tokens, e) != 0 ||
         read_int(v, "min_tokens", 0, &r->min_tokens, e) != 0 ||
+        read_int(v, "repetition_stop", 0, &r->repetition_stop, e) != 0 ||
         read_real(v, "repetition_penalty", 0.01, 100, &r->repetition, e) != 0 ||
         read_real(v, "presence_penalty", -100, 100, &r->presence, e) != 0 ||
         read_real(v, "frequency_penalty", -100, 100, &r->frequency, e) != 0)
@@ -297,5 +298,9 @@ int request_read(struct request *r, const json_t *v, struct err *e)
     if (read_seed(r, v, e) != 0 || read_stops(r, v, e) != 0 || read_biases(r, v, e) != 0 ||
         read_sets(r, v, e) != 0)
         return -1;
+    if (r->repetition_stop > 0 && (r->repetition_stop < 8 || r->repetition_stop > 65536))
+        return wrong("repetition_stop", "0, or an integer from 8 to 65536",
+                     json_object_get(v, "repetition_stop"), e);
+    r->same = mem_zeroed((size_t)r->repetition_stop / 4, sizeof *r->same);
     return read_thinking(r, v, e);
 }

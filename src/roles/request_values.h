@@ -33,6 +33,7 @@ struct request {
     bool by_prompt, hashed;
     int max_new_tokens, min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
     float repetition, presence, frequency;
+    int repetition_stop; /* 0: none */
     int32_t *stop_ids;
     int n_stop_ids;
     struct stop_text *stops;
@@ -49,6 +50,8 @@ struct request {
     size_t seen;                /* tokens */
     struct token_count *counts; /* a table of n_counts in room_counts places, a power of two */
     size_t n_counts, room_counts;
+    int *same; /* [repetition_stop / 4] so many tokens at the end equal those i + 1 before them */
+    bool repeats; /* at the last token */
     char *text;
     size_t n_text, text_from; /* no stop begins before text_from */
     bool by_token, by_text;   /* how it ended; by_text: at cut */

@@ -143,7 +143,8 @@ static struct output_job output_job(struct run *r)
         .identity = &r->identity,
         .attributes = &r->attributes,
         .first_prompt = r->in.job.prompts.first,
-        .samples = (uint64_t)r->in.job.sampling.samples,
+        .samples = job_decoded(&r->in.job),
+        .kept = (uint64_t)r->in.job.sampling.samples,
         .units = r->in.units,
         .retry_errors = r->retry_errors,
         .shorter = shorter_identity,
@@ -194,7 +195,7 @@ static void share_output(struct run *r, struct bytes *begun)
         output_done(r->out, done);
     comm_broadcast(g, 0, done, bytes);
     const struct job *job = &r->in.job;
-    units_init(&r->units, r->in.units, done, job->cells, (uint64_t)job->sampling.samples,
+    units_init(&r->units, r->in.units, done, job->cells, job_decoded(job),
                (uint64_t)job->layout.attention * (uint64_t)job->schedule.slots);
     free(done);
     comm_broadcast(g, 0, &begun_bytes, sizeof begun_bytes);

@@ -431,8 +431,7 @@ static void open_admission(struct steps *s)
     const struct job *job = &s->in->job;
     size_t ranks = (size_t)job->layout.attention;
     size_t places = mem_mul(ranks, (size_t)job->schedule.slots);
-    s->admission =
-        admission_new(job->layout.attention, job->schedule.slots, (uint64_t)job->sampling.samples);
+    s->admission = admission_new(job->layout.attention, job->schedule.slots, job_decoded(job));
     s->room = mem_new(ranks, sizeof *s->room);
     s->unit = mem_new(places, sizeof *s->unit);
     s->owner = mem_new(places, sizeof *s->owner);

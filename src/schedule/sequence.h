@@ -2,6 +2,7 @@
 #ifndef TANDEM_SCHEDULE_SEQUENCE_H
 #define TANDEM_SCHEDULE_SEQUENCE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,14 +10,15 @@
  * come with some of its completion (n_tokens > n_prompt): known tokens are computed in chunks,
  * whoever they are from, and only the row of the last one is sampled. */
 struct sequence {
-    uint64_t unit;   /* prompt x samples + sample */
-    int32_t *tokens; /* [n_tokens] prompt, then completion */
-    float *logprobs; /* [limit - n_prompt], of the completion */
-    size_t n_prompt; /* > 0 */
-    size_t n_tokens; /* known so far, < limit when submitted */
-    size_t limit;    /* prompt + most new tokens; at most the context */
-    size_t computed; /* tokens whose K and V are in the cache */
-    int32_t *blocks; /* [n_blocks] where they are; the schedule's, room for `limit` tokens */
+    uint64_t unit;    /* prompt x samples + sample */
+    int32_t *tokens;  /* [n_tokens] prompt, then completion */
+    float *logprobs;  /* [limit - n_prompt], of the completion */
+    size_t n_prompt;  /* > 0 */
+    size_t n_tokens;  /* known so far, < limit when submitted */
+    size_t limit;     /* prompt + most new tokens; at most the context */
+    bool prompt_only; /* it ends when its prompt is computed; not looked at here */
+    size_t computed;  /* tokens whose K and V are in the cache */
+    int32_t *blocks;  /* [n_blocks] where they are; the schedule's, room for `limit` tokens */
     size_t n_blocks;
     /* Of these, from the first on: read by others as well (schedule/prefix.h), those that were in the
      * cache when it came to them, and those that are filled. */

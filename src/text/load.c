@@ -136,12 +136,26 @@ static int check_normalizer(const struct loader *l, json_t *value)
     return 0;
 }
 
+/* "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": ...}, ...]: the id of that token. */
+static void find_first(const struct loader *l, const json_t *value)
+{
+    const json_t *piece = json_array_get(json_object_get(value, "single"), 0),
+                 *named = json_object_get(json_object_get(piece, "SpecialToken"), "id"),
+                 *tokens = json_object_get(value, "special_tokens");
+    const char *name = json_string_value(named);
+    const json_t *ids = name ? json_object_get(json_object_get(tokens, name), "ids") : NULL;
+    if (json_array_size(ids) == 1 && json_is_integer(json_array_get(ids, 0)))
+        l->parts->first = (int32_t)json_integer_value(json_array_get(ids, 0));
+}
+
 static int check_post_processor(const struct loader *l, json_t *value, const char *field)
 {
     static const char supported[] = "null, ByteLevel, TemplateProcessing, a Sequence of these";
     const char *type = load_value_type(l, value, field);
     if (!type)
         return -1;
+    if (strcmp(type, "TemplateProcessing") == 0)
+        find_first(l, value);
     if (strcmp(type, "ByteLevel") == 0 || strcmp(type, "TemplateProcessing") == 0)
         return 0;
     json_t *list = json_object_get(value, "processors"), *item;
@@ -194,6 +208,7 @@ static int load_root(const struct loader *l, json_t *root)
 
 int load_text(struct load_parts *parts, const char *path, const char *text, size_t n, struct err *e)
 {
+    parts->first = -1;
     json_t *root = config_read_text(path, text, n, e);
     if (!root)
         return -1;

@@ -18,6 +18,7 @@ struct load_parts {
     struct added
         *added[2]; /* not normalized, which are cut out first, and normalized; into vocab */
     uint64_t hash;
+    int32_t first; /* what the post-processor puts before a text; -1: nothing */
 };
 
 /* Fills *parts from the file. -1 and a message that begins with the path: not readable, not JSON

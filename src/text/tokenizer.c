@@ -171,6 +171,11 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
     return token && token->special;
 }
 
+int32_t tokenizer_bos(const struct tokenizer *t)
+{
+    return vocab_get(t->parts.vocab, t->parts.first) ? t->parts.first : -1;
+}
+
 size_t tokenizer_size(const struct tokenizer *t)
 {
     return vocab_size(t->parts.vocab);

@@ -14,7 +14,7 @@
  *     tokenizer_close(t);
  *
  * Special tokens. The file's post_processor is not run: nothing is put before or behind the text.
- * The job says what stands there (its template, bos and eos of config.json). Added tokens are
+ * The job says what stands there (its template, tokenizer_bos(), bos and eos of config.json). Added tokens are
  * recognized wherever their text stands, also inside a user's prompt, and also special ones: a
  * prompt that contains "<|EOT|>" contains that token. A caller that does not want this marks the text
  * (tokenizer_encode_marked).
@@ -34,7 +34,7 @@
  *                   String, every behavior, invert), Digits, ByteLevel (add_prefix_space,
  *                   use_regex)
  *   decoder         ByteLevel
- *   post_processor  null, ByteLevel, TemplateProcessing, a Sequence of these: ignored, see above
+ *   post_processor  null, ByteLevel, TemplateProcessing, a Sequence of these: see above
  *   added_tokens    all flags; a token has the id the file gives it
  *   truncation, padding  null
  *
@@ -102,6 +102,9 @@ const char *tokenizer_token(const struct tokenizer *t, int32_t id);
 
 /* True for an added token that the file marks as special. False for ids without a token. */
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+
+/* The token that the file's post-processor puts before a text; -1: none. */
+int32_t tokenizer_bos(const struct tokenizer *t);
 
 /* The largest id and one, added tokens included. At most the model's vocab_size in a sane
  * checkpoint, often less: models pad their embeddings. */

@@ -22,7 +22,7 @@ static int read_add_bos(const char *path, const json_t *root, struct tokenizer_c
         return 0;
     if (!json_is_boolean(field))
         return err_set(e, "%s: add_bos_token must be true or false", path);
-    c->add_bos = json_is_true(field);
+    c->add_bos = json_is_true(field) ? 1 : 0;
     return 0;
 }
 
@@ -87,7 +87,7 @@ static int read_config(const char *path, struct tokenizer_config *c, struct err 
 int tokenizer_config_from(const json_t *root, const char *path, struct tokenizer_config *c,
                           struct err *e)
 {
-    *c = (struct tokenizer_config){.tokens = json_object()};
+    *c = (struct tokenizer_config){.add_bos = -1, .tokens = json_object()};
     int status = read_root(path, root, c, e);
     if (status != 0)
         tokenizer_config_free(c);
@@ -102,7 +102,7 @@ char *tokenizer_config_text(const char *path, size_t *n, struct err *e)
 int tokenizer_config_read(const char *tokenizer_path, struct tokenizer_config *c, struct err *e)
 {
     size_t n;
-    *c = (struct tokenizer_config){.tokens = json_object()};
+    *c = (struct tokenizer_config){.add_bos = -1, .tokens = json_object()};
     char *folder = files_directory(tokenizer_path);
     char *config = files_join(folder, "tokenizer_config.json");
     char *template = files_join(folder, "chat_template.jinja");

@@ -9,13 +9,13 @@
 #include <stdbool.h>
 
 struct tokenizer_config {
-    bool add_bos;        /* add_bos_token */
+    int add_bos;         /* add_bos_token: 0 or 1; -1: it says nothing */
     char *template;      /* the chat template; NULL: there is none */
     char *template_path; /* where it stands, for messages */
     json_t *tokens; /* an object: bos_token, eos_token, ... as text; variables of the template */
 };
 
-/* Reads the files beside the tokenizer file `tokenizer_path`; what is not there is false, NULL or an
+/* Reads the files beside the tokenizer file `tokenizer_path`; what is not there is -1, NULL or an
  * empty object. A chat_template.jinja goes before `chat_template` of tokenizer_config.json, which is a
  * text or a list, of which "default" is taken. 0: *c is the caller's until tokenizer_config_free().
  * -1: a file is there but is not what it should be. Any rank. */

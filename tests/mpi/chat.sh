@@ -37,6 +37,21 @@ cmp <(completions chat-done | head -n 2) <(completions text-done) || fail "a con
 "$tandem" export "$work/chat-done.h5" | sed -n 4p | grep -q "a role that nobody knows" || fail "a role"
 "$tandem" export "$work/chat-done.h5" | sed -n 5p | grep -q "a list of messages" || fail "no messages"
 "$tandem" export "$work/batch-done.h5" | grep -q '"id": *"q"' || fail "custom_id"
+# bos: where tokenizer_config.json says nothing, the post-processor of tokenizer.json does.
+sed -i '/"add_bos_token"/d' "$work/model/tokenizer_config.json"
+begins() {
+    "$tandem" check $job --set model="$work/model" --set output.file="$work/none.h5" | grep -q "^first prompt.*tokens: 0'"
+}
+begins && fail "a bos token that nobody asked for"
+"$PYTHON" - "$work/model/tokenizer.json" <<'P'
+import json, sys
+t = json.load(open(sys.argv[1], encoding="utf-8"))
+t["post_processor"] = {"type": "Sequence", "processors": [t["post_processor"], {"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [], "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [0], "tokens": ["<|begin|>"]}}}]}
+json.dump(t, open(sys.argv[1], "w", encoding="utf-8"))
+P
+begins || fail "the post-processor puts a bos token first"
 # tokens of the prompts that check shows
 shown() {
     "$tandem" check $job --set model="$work/model" --set prompts.file="$work/$1.h5" --set prompts.bos=auto \

@@ -22,7 +22,15 @@ decode penalty 2 sampling.repetition_penalty=100 || fail repetition_penalty
 decode think 2 sampling.thinking_tokens=3 'sampling.thinking_end=" of the"' sampling.ignore_eos=true || fail thinking
 decode prompt 2 sampling.temperature=1 sampling.seed_from=prompt sampling.samples=2 || fail seed_from
 decode cut 2 prompts.template="$(printf 'word %.0s' {1..100}){prompt}" sampling.truncate_prompt=left || fail truncate_prompt
-for name in plain stop with short banned only biased penalty think cut; do completions $name >"$work/$name.jsonl"; done
+decode long 2 sampling.ignore_eos=true sampling.max_new_tokens=60 "sampling.allow=[\" a\", \" of\", \" the\", \" in\"]" || fail long
+decode repeat 2 sampling.ignore_eos=true sampling.max_new_tokens=60 sampling.repetition_stop=12 \
+    "sampling.allow=[\" a\", \" of\", \" the\", \" in\"]" || fail repetition_stop
+decode all 2 sampling.temperature=1 sampling.samples=5 prompts.count=9 || fail samples
+decode best 4 layout.attention=3 sampling.temperature=1 sampling.samples=2 sampling.best_of=5 prompts.count=9 || fail best_of
+decode end 2 'output.reasoning.end=" of"' output.reasoning.begin=person || fail reasoning
+decode begun 2 'output.reasoning.end=" of"' 'output.reasoning.begin="noun:"' || fail reasoning
+decode none 2 sampling.max_new_tokens=0 || fail "max_new_tokens: 0"
+for name in long repeat all best end begun none plain stop with short banned only biased penalty think cut; do completions $name >"$work/$name.jsonl"; done
 "$PYTHON" - "$work" <<'P' || fail "completions are not what was asked for"
 import json, sys
 work = sys.argv[1]
@@ -56,8 +64,41 @@ for r, p in zip(rows("think"), plain):
     assert r["tokens"][:3] == p["tokens"][:3] or len(p["tokens"]) < 3, (r, p)
     end = end or r["tokens"][3:5]
     assert r["tokens"][3:5] == end, (end, r)
+def repeats(tokens, n=12):
+    return any(len(tokens) >= n and tokens[-n + p:] == tokens[-n:-p] for p in range(1, n // 4 + 1))
+ended = 0
+for r, whole in zip(rows("repeat"), rows("long")):
+    n = next((i for i in range(1, len(whole["tokens"]) + 1) if repeats(whole["tokens"][:i])), None)
+    assert r["tokens"] == whole["tokens"][:n] and (r["finish"] == "repetition") == (n is not None), (r, whole)
+    ended += n is not None
+assert 3 < ended, ended
+every, best = rows("all"), rows("best")
+mean = lambda r: sum(r["logprobs"]) / len(r["logprobs"])
+for p in range(9):
+    wanted = sorted(every[5 * p:5 * p + 5], key=lambda r: (-mean(r), r["sample"]))[:2]
+    wanted = [dict(r, sample=i) for i, r in enumerate(wanted)]
+    assert best[2 * p:2 * p + 2] == wanted, (best[2 * p:2 * p + 2], wanted)
+import h5py
+with h5py.File("input/prompts.h5") as f:
+    opened = [t.rstrip().endswith(b"noun:") for t in f["text"][:21]]
+assert 0 < sum(opened) < 21
+split = 0
+for name in "end", "begun":
+    for r, p in zip(rows(name), plain):
+        before, end, behind = p["text"].partition(" of")
+        split += bool(end)
+        if not end:
+            reasons = p["text"].startswith(" person") if name == "end" else opened[p["prompt"]]
+            before, behind = (p["text"], "") if reasons else ("", p["text"])
+        if name == "end":
+            before = before.removeprefix(" person")
+        assert (r["reasoning"], r["text"]) == (before, behind) or not p["tokens"], (name, r, p)
+assert 6 < split < 40, split
+assert all(r["finish"] == "length" and not r["tokens"] for r in rows("none") if r["finish"] != "error")
 assert all(r["finish"] != "error" and r["prompt_tokens"] < 160 for r in rows("cut")), rows("cut")
 P
+grep -q "temperature is 0" "$work/one.log" && fail "a warning about samples"
+decode warn 2 sampling.samples=2 prompts.count=1 && grep -q "warning: sampling.temperature is 0" "$work/warn.log" || fail "no warning"
 said() {
     local want=$1
     shift
@@ -65,6 +106,8 @@ said() {
     grep -q "$want" "$work/log" || fail "$*: $(cat "$work/log")"
 }
 said "'the person' is 2 tokens\|is [0-9]* tokens of the vocabulary, not one" --set 'sampling.allow=["the person who"]'
+said "the best 3 of 2 completions" --set sampling.samples=3 --set sampling.best_of=2
+said "output.reasoning.end is missing" --set 'output.reasoning.begin=x'
 said "wants numbers" --set 'sampling.logit_bias={5: x}'
 said "token ids of the vocabulary" --set 'sampling.ban=[99999999]'
 # A column goes before the job, for its row only; a wrong value is that row's error.

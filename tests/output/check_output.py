@@ -16,7 +16,7 @@ count = np.where(unit % 5 == 3, 0, unit * 37 % 61)
 count[unit % 211 == 20] = 20011
 
 with h5py.File(path) as f:
-    assert set(f) == {"text", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
+    assert set(f) == {"text", "reasoning", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
                       "token_count", "prompt_tokens", "text_crc32", "admitted", "first_token", "last_token"}, set(f)
     for name, dataset in f.items():  # what pandas and Hugging Face datasets rely on
         assert isinstance(f.get(name, getlink=True), h5py.HardLink), name

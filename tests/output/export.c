@@ -33,6 +33,8 @@ static void expect_line(const char *line, size_t unit, size_t samples, bool toke
     assert_string_equal(json_string_value(json_object_get(o, "text")), wanted.text);
     assert_string_equal(json_string_value(json_object_get(o, "finish")),
                         finish_name(wanted.finish));
+    const char *reasoning = json_string_value(json_object_get(o, "reasoning"));
+    assert_string_equal(reasoning, wanted.reasoning ? wanted.reasoning : "");
     if (wanted.error)
         assert_string_equal(json_string_value(json_object_get(o, "error")), wanted.error);
     else
@@ -49,7 +51,7 @@ static void expect_line(const char *line, size_t unit, size_t samples, bool toke
             assert_true((float)json_number_value(json_array_get(l, i)) == wanted.logprobs[i]);
     }
     assert_int_equal(json_array_size(t), tokens ? wanted.n_tokens : 0);
-    assert_int_equal(json_object_size(o), 7u + tokens + logprobs);
+    assert_int_equal(json_object_size(o), 8u + tokens + logprobs);
     table_free(&completion_table, &wanted);
     json_decref(o);
 }

@@ -45,6 +45,8 @@ struct completion rows_completion(uint64_t unit, uint64_t first, uint64_t sample
     c.text = mem_zeroed(copies * bytes + 1, 1);
     for (size_t i = 0; i < copies; i++)
         memcpy(c.text + i * bytes, text, bytes);
+    if (unit % 3 == 1)
+        c.reasoning = mem_string(text);
     if (c.finish == FINISH_ERROR)
         c.error = mem_string(text);
     c.tokens = mem_new(n, sizeof *c.tokens);
@@ -118,14 +120,14 @@ void rows_finish(struct output *o)
 
 /* ---- what a finished output has -------------------------------------------------------------- */
 
-static const char *const strings[] = {"text", "id", "finish", "error"};
+static const char *const strings[] = {"text", "id", "finish", "error", "reasoning"};
 static const char *const integers[] = {"prompt",      "sample",      "rank",
                                        "token_start", "token_count", "prompt_tokens"};
 static const char *const reals[] = {"admitted", "first_token", "last_token"};
 
 struct files {
     hid_t main_file, ragged_file;
-    struct column *strings[4], *integers[6], *reals[3], *tokens, *logprobs;
+    struct column *strings[5], *integers[6], *reals[3], *tokens, *logprobs;
 };
 
 static struct column *open_column(hid_t file, const char *path, const char *name, size_t count)
@@ -157,7 +159,7 @@ static void open_files(struct files *o, const char *path, size_t units)
     expect_seal(tokens);
     expect_seal(steps);
     expect_ok(h5_open(&o->ragged_file, tokens, &e), &e);
-    for (size_t k = 0; k < 4; k++)
+    for (size_t k = 0; k < 5; k++)
         o->strings[k] = open_column(o->main_file, path, strings[k], units);
     for (size_t k = 0; k < 6; k++)
         o->integers[k] = open_column(o->main_file, path, integers[k], units);
@@ -172,7 +174,7 @@ static void open_files(struct files *o, const char *path, size_t units)
 
 static void close_files(struct files *o)
 {
-    for (size_t k = 0; k < 4; k++)
+    for (size_t k = 0; k < 5; k++)
         column_close(o->strings[k]);
     for (size_t k = 0; k < 6; k++)
         column_close(o->integers[k]);
@@ -203,11 +205,11 @@ static void expect_row(struct files *o, const struct completion *wanted, size_t 
 {
     struct err e;
     const size_t unit = (size_t)wanted->unit;
-    char *text[4];
+    char *text[5];
     int64_t number[6];
     double real[3];
     size_t bytes;
-    for (size_t k = 0; k < 4; k++)
+    for (size_t k = 0; k < 5; k++)
         expect_ok(column_string(o->strings[k], unit, &text[k], &bytes, &e), &e);
     for (size_t k = 0; k < 6; k++)
         expect_ok(column_integers(o->integers[k], unit, 1, &number[k], &e), &e);
@@ -217,6 +219,7 @@ static void expect_row(struct files *o, const struct completion *wanted, size_t 
     assert_string_equal(text[1], wanted->id);
     assert_string_equal(text[2], finish_name(wanted->finish));
     assert_string_equal(text[3], wanted->error ? wanted->error : "");
+    assert_string_equal(text[4], wanted->reasoning ? wanted->reasoning : "");
     assert_int_equal(number[0], wanted->prompt);
     assert_int_equal(number[1], wanted->sample);
     assert_int_equal(number[2], wanted->rank);
@@ -227,7 +230,7 @@ static void expect_row(struct files *o, const struct completion *wanted, size_t 
     assert_true(real[1] == wanted->first_token);
     assert_true(real[2] == wanted->last_token);
     expect_ragged(o, wanted, start);
-    for (size_t k = 0; k < 4; k++)
+    for (size_t k = 0; k < 5; k++)
         free(text[k]);
 }
 
