@@ -123,7 +123,7 @@ static size_t mutate(struct dice *d, char *text, size_t bytes, size_t room)
 static void broken_copies(void **state)
 {
     (void)state;
-    enum { ROOM = 1 << 14 };
+    enum { ROOM = 1 << 16 };
     size_t bytes;
     char *example = read_file("jobs/example.yaml", &bytes), *text = malloc(ROOM);
     struct dice dice = {7};
