@@ -143,6 +143,20 @@ static int fail_unknown_path(struct reader *r, const char *path, const char *ove
     return put_place(r, NULL, override);
 }
 
+/* "layout.ffn=none": nothing that the file says of the section counts. */
+static int clear_section(struct reader *r, const char *section, const char *value, const char *text)
+{
+    if (*value && strcmp(value, "none") != 0 && strcmp(value, "null") != 0) {
+        err_set(r->e, "'%s' is a section; name one of its keys, or say %s=none to leave it out",
+                section, section);
+        return put_place(r, NULL, text);
+    }
+    for (size_t i = 0; i < keys_count; i++)
+        if (keys_in_section(&keys[i], section))
+            r->given[i] = (struct given){NULL, NULL};
+    return 0;
+}
+
 /* One "key.path=value" of the command line, after the file. "key=" takes the file's value away. */
 static int collect_override(struct reader *r, const char *text)
 {
@@ -154,10 +168,8 @@ static int collect_override(struct reader *r, const char *text)
     if (!equals)
         return err_set(r->e, "%s: wants key=value, such as --set schedule.slots=8", name);
     int k = keys_find(path);
-    if (k < 0 && keys_is_section(path)) {
-        err_set(r->e, "'%s' is a section; name one of its keys", path);
-        return put_place(r, NULL, text);
-    }
+    if (k < 0 && keys_is_section(path))
+        return clear_section(r, path, equals + 1, text);
     if (k < 0) {
         char *dot = strrchr(path, '.');
         if (dot) {
@@ -233,8 +245,8 @@ static void resolve(struct job *job)
 /* The part of the rows, and paths: what depends on Slurm. */
 static int ask_slurm(struct reader *r, struct job *job)
 {
-    static const char *const keys_of[] = {"prompts.file", "output.file", "trace"};
-    char **paths[] = {&job->prompts.file, &job->output.file, &job->trace};
+    static const char *const keys_of[] = {"prompts.file", "output.file", "output.summary", "trace"};
+    char **paths[] = {&job->prompts.file, &job->output.file, &job->output.summary, &job->trace};
     if (slurm_part(job->prompts.part_text, &job->prompts.part, &job->prompts.parts, r->e) != 0)
         return fail_key(r, "prompts.part");
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
@@ -307,11 +319,14 @@ static int check_files(struct reader *r, const struct job *job)
         err_set(r->e, "output.file is prompts.file: the prompts would be overwritten");
         return fail_key(r, "output.file");
     }
-    if (job->trace &&
-        (strcmp(job->trace, job->output.file) == 0 || strcmp(job->trace, job->prompts.file) == 0)) {
-        err_set(r->e, "trace is the same file as output.file or prompts.file");
-        return fail_key(r, "trace");
-    }
+    const char *others[] = {job->trace, job->output.summary};
+    static const char *const keys_of[] = {"trace", "output.summary"};
+    for (size_t i = 0; i < 2; i++)
+        if (others[i] && (strcmp(others[i], job->output.file) == 0 ||
+                          strcmp(others[i], job->prompts.file) == 0)) {
+            err_set(r->e, "%s is the same file as output.file or prompts.file", keys_of[i]);
+            return fail_key(r, keys_of[i]);
+        }
     struct template *template;
     if (template_parse(job->prompts.template_text, &template, r->e) != 0) {
         err_prefix(r->e, "prompts.template");

@@ -71,6 +71,7 @@ struct job {
 
     struct {
         char *file;            /* output.file */
+        char *summary;         /* output.summary: JSON at the end of a run; NULL: none */
         double commit_seconds; /* output.commit_seconds: completions go to disk this often; default
                                   5 */
         bool special_tokens;   /* output.special_tokens: keep them in `text`; default false */

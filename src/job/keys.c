@@ -97,6 +97,8 @@ const struct key keys[] = {
     {"output", "patience", KEY_SECONDS, IN(output.patience), PRESET("1h"), RANGE(1, YEAR),
      .help = "how long a disk that refuses (full, quota, NFS) is tried again; then exit status 75"},
 
+    {"output", "summary", KEY_TEXT, IN(output.summary), PRESET("none"), .word = "none",
+     .help = "a file for the summary of every run, as JSON: counts, speed, where the time went"},
     {"output", "special_tokens", KEY_BOOL, IN(output.special_tokens), PRESET("false"),
      .choices = truths, .help = "true: special tokens stay in `text`"},
     {"output.reasoning", "begin", KEY_TEXT, IN(output.reasoning_begin), PRESET("none"),
@@ -254,10 +256,15 @@ static const char *below(const char *path, const char *section)
     return strncmp(path, section, n) == 0 && path[n] == '.' ? path + n + 1 : NULL;
 }
 
+bool keys_in_section(const struct key *k, const char *section)
+{
+    return strcmp(k->section, section) == 0 || below(k->section, section);
+}
+
 bool keys_is_section(const char *path)
 {
     for (size_t i = 0; i < keys_count; i++)
-        if (*path && (strcmp(keys[i].section, path) == 0 || below(keys[i].section, path)))
+        if (*path && keys_in_section(&keys[i], path))
             return true;
     return false;
 }

@@ -58,6 +58,7 @@ int keys_find(const char *path);
 
 /* True when some key stands below this path: "layout", "layout.ffn". */
 bool keys_is_section(const char *path);
+bool keys_in_section(const struct key *k, const char *section);
 
 /* Names that can stand in a section ("" is the top): keys and sections below it, each once.
  * Returns how many; at most `room` are written. The strings belong to the table or to `store`. */

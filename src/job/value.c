@@ -141,9 +141,26 @@ static const struct unit durations[] = {
     {"d", 86400}, {"h", 3600}, {"m", 60}, {"min", 60}, {"s", 1}, {NULL, 0},
 };
 
+/* "24:00:00", "1-12:00:00": as Slurm writes times. */
+static bool clock_seconds(const char *text, double *out)
+{
+    unsigned days = 0, hours, minutes, seconds;
+    int end = 0;
+    const char *dash = strchr(text, '-');
+    if (dash && (sscanf(text, "%4u-%n", &days, &end) != 1 || text + end != dash + 1))
+        return false;
+    const char *clock = dash ? dash + 1 : text;
+    if (strspn(clock, "0123456789:") != strlen(clock) ||
+        sscanf(clock, "%6u:%2u:%2u%n", &hours, &minutes, &seconds, &end) != 3 || clock[end] ||
+        minutes > 59 || seconds > 59)
+        return false;
+    *out = 86400.0 * days + 3600.0 * hours + 60.0 * minutes + seconds;
+    return true;
+}
+
 bool value_seconds(const char *text, double *out)
 {
-    if (value_real(text, out))
+    if (value_real(text, out) || clock_seconds(text, out))
         return true;
     double sum = 0, last = INFINITY;
     for (const char *c = text; *c;) {

@@ -22,7 +22,7 @@ bool value_real(const char *text, double *out);
 bool value_size(const char *text, uint64_t *out);
 
 /* Seconds: "23h50m", "1d 12h", "90 s", "2.5 min", "90". Units d, h, m or min, s, each at most
- * once, the larger first. */
+ * once, the larger first. Also as Slurm writes it: "23:50:00", "1-12:00:00". */
 bool value_seconds(const char *text, double *out);
 
 /* The shortest text that the reader takes back to the same value; returns `text`. 32 bytes are

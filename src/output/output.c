@@ -245,6 +245,11 @@ uint64_t output_done_count(const struct output *o)
     return o->journals.n_done - (o->retry_errors ? o->journals.n_errors : 0);
 }
 
+uint64_t output_errors(const struct output *o)
+{
+    return o->journals.n_errors;
+}
+
 static void add_piece(void *batch, const struct piece *p)
 {
     journal_put(batch, RECORD_PIECE, p->unit, &piece_table, p, 1);

@@ -61,6 +61,9 @@ void output_close(struct output *o);
 void output_done(const struct output *o, uint8_t *bitmap);
 uint64_t output_done_count(const struct output *o);
 
+/* How many units, done or to be retried, are error rows. */
+uint64_t output_errors(const struct output *o);
+
 /* Appends a RECORD_PIECE for every unit that was begun and is not done. */
 int output_begun(struct output *o, struct bytes *batch, struct err *e);
 

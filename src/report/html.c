@@ -201,13 +201,13 @@ static void distribution(FILE *out, const char *name, const struct histogram *h,
 
 static void reasons(FILE *out, const struct stats *s)
 {
-    if (s->n_reasons == 0)
+    if (s->reasons.n == 0)
         return;
     fputs("<h2>Why prompts failed</h2>\n<table>\n", out);
-    for (size_t i = 0; i < s->n_reasons; i++) {
+    for (size_t i = 0; i < s->reasons.n; i++) {
         fputs("<tr><td>", out);
-        escaped(out, s->reasons[i].text);
-        fprintf(out, "<td>%" PRIu64 "</tr>\n", s->reasons[i].count);
+        escaped(out, s->reasons.all[i].text);
+        fprintf(out, "<td>%" PRIu64 "</tr>\n", s->reasons.all[i].count);
     }
     fputs("</table>\n", out);
 }

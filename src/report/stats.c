@@ -5,7 +5,6 @@
 #include "data/h5.h"
 #include "output/merge.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,30 +81,6 @@ static int read_chunk(struct table_file *t, struct chunk *c, size_t begin, struc
     return 0;
 }
 
-/* "prompt 17: has 900 tokens" and "prompt 3: has 4000 tokens" are one reason. */
-static void add_reason(struct stats *s, const char *text)
-{
-    char plain[sizeof s->reasons->text];
-    size_t n = 0;
-    for (const char *c = text; *c && n < sizeof plain - 1; c++) {
-        bool digit = isdigit((unsigned char)*c);
-        if (!digit)
-            plain[n++] = *c;
-        else if (n == 0 || plain[n - 1] != 'N')
-            plain[n++] = 'N';
-    }
-    plain[n] = 0;
-    size_t i = 0;
-    while (i < s->n_reasons && strcmp(s->reasons[i].text, plain) != 0)
-        i++;
-    if (i == STATS_REASONS)
-        i--; /* the last one stands for all that did not fit */
-    if (i == s->n_reasons)
-        snprintf(s->reasons[s->n_reasons++].text, sizeof plain, "%s",
-                 i == STATS_REASONS - 1 ? "other reasons" : plain);
-    s->reasons[i].count++;
-}
-
 static int add_finish(struct stats *s, struct table_file *t, size_t row, struct err *e)
 {
     char *text, *why;
@@ -121,7 +96,7 @@ static int add_finish(struct stats *s, struct table_file *t, size_t row, struct 
         return 0;
     if (column_string(t->column[ERROR], row, &why, &bytes, e) != 0)
         return -1;
-    add_reason(s, why);
+    reasons_add(&s->reasons, why, 1);
     free(why);
     return 0;
 }

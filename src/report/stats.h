@@ -7,18 +7,13 @@
 #define TANDEM_REPORT_STATS_H
 
 #include "base/err.h"
+#include "output/reasons.h"
 #include "report/histogram.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATS_TIMES   120 /* points of a curve over the job's time */
-#define STATS_REASONS 16  /* different reasons of failed prompts that are told apart */
-
-struct stats_reason {
-    char text[120]; /* numbers in it are written as N */
-    uint64_t count;
-};
+#define STATS_TIMES 120 /* points of a curve over the job's time */
 
 /* Seconds of one rank, summed over its steps. */
 struct stats_rank {
@@ -35,8 +30,7 @@ struct stats {
     struct histogram prompt_length, length_of, first_token, per_token;
     double rate[STATS_TIMES];    /* completion tokens a second */
     double running[STATS_TIMES]; /* sequences under way */
-    struct stats_reason reasons[STATS_REASONS];
-    size_t n_reasons;
+    struct reasons reasons;
     struct stats_rank *ranks; /* [n_ranks], by rank; none without a steps file */
     size_t n_ranks;
 };

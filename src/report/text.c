@@ -64,8 +64,8 @@ void report_text(const struct stats *s, FILE *out)
     if (s->other)
         fprintf(out, ", %" PRIu64 " repeated themselves", s->other);
     fputc('\n', out);
-    for (size_t i = 0; i < s->n_reasons; i++)
-        fprintf(out, "    %8" PRIu64 "  %.66s\n", s->reasons[i].count, s->reasons[i].text);
+    for (size_t i = 0; i < s->reasons.n; i++)
+        fprintf(out, "    %8" PRIu64 "  %.66s\n", s->reasons.all[i].count, s->reasons.all[i].text);
     fprintf(out, "  tokens              %" PRIu64 " of prompts, %" PRIu64 " of completions\n",
             s->prompt_tokens, s->tokens);
     fprintf(out, "  time                %.1f s from the first admission to the last token",

@@ -101,6 +101,8 @@ int inputs_may_write(const struct job *job, struct err *e)
         return err_prefix(e, "%s: output.file", job->path);
     if (job->trace && files_may_create(job->trace, e) != 0)
         return err_prefix(e, "%s: trace", job->path);
+    if (job->output.summary && files_may_create(job->output.summary, e) != 0)
+        return err_prefix(e, "%s: output.summary", job->path);
     return 0;
 }
 

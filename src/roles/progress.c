@@ -1,11 +1,13 @@
 #include "roles/progress.h"
 
 #include "base/clock.h"
+#include "roles/stop.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define REDRAW_SECONDS 0.2 /* on a terminal */
@@ -50,16 +52,29 @@ void progress_start(struct progress *p, uint64_t total, uint64_t before)
     };
 }
 
+const char *progress_time(char *text)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+    if (!localtime_r(&now, &tm) || strftime(text, 32, "%Y-%m-%d %H:%M:%S %z", &tm) == 0)
+        strcpy(text, "?");
+    return text;
+}
+
+/* On a terminal the line is drawn again; in a log it says when, and how long it has been. */
 static void show(struct progress *p)
 {
-    char left[32] = "?";
+    char left[32] = "?", when[32] = "", since[32];
     double now = clock_now(), elapsed = now - p->started;
     uint64_t here = p->finished - p->before;
     if (here > 0)
         progress_duration(elapsed / (double)here * (double)(p->total - p->finished), left);
-    fprintf(stderr, "%s%llu/%llu completions, %.0f tokens/s, %s left%s", p->terminal ? "\r" : "",
-            (unsigned long long)p->finished, (unsigned long long)p->total,
-            elapsed > 0 ? (double)p->tokens / elapsed : 0.0, left, p->terminal ? "   " : "\n");
+    if (!p->terminal)
+        progress_time(when);
+    fprintf(stderr, "%s%.19s%s%llu/%llu completions, %.0f tokens/s, %s so far, %s left%s",
+            p->terminal ? "\r" : "", when, *when ? "  " : "", (unsigned long long)p->finished,
+            (unsigned long long)p->total, elapsed > 0 ? (double)p->tokens / elapsed : 0.0,
+            progress_duration(elapsed, since), left, p->terminal ? "   " : "\n");
     fflush(stderr);
     p->line_open = p->terminal;
     p->last_shown = now;
@@ -69,15 +84,14 @@ void progress_update(struct progress *p, uint64_t finished, int64_t tokens)
 {
     p->finished = p->before + finished;
     p->tokens = tokens;
-    if (clock_now() - p->last_shown >= (p->terminal ? REDRAW_SECONDS : LOG_SECONDS))
+    bool asked = stop_progress_asked();
+    if (asked || clock_now() - p->last_shown >= (p->terminal ? REDRAW_SECONDS : LOG_SECONDS))
         show(p);
 }
 
 void progress_end(struct progress *p)
 {
-    if (p->line_open) {
-        show(p);
+    if (p->line_open)
         fputc('\n', stderr);
-    }
     p->line_open = false;
 }

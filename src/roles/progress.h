@@ -19,10 +19,14 @@ struct progress {
 
 void progress_start(struct progress *p, uint64_t total, uint64_t before);
 
-/* finished and tokens of this run, all ranks. Shows a line when it is time to. */
+/* "2026-01-31 23:59:59 +0100"; text has at least 32 bytes. */
+const char *progress_time(char *text);
+
+/* finished and tokens of this run, all ranks. Shows a line when it is time to, or was asked for by
+ * SIGUSR2 (stop.h). */
 void progress_update(struct progress *p, uint64_t finished, int64_t tokens);
 
-/* Shows where it came to and ends the line. */
+/* Ends the line: nothing more is shown. */
 void progress_end(struct progress *p);
 
 /* True when what this process writes to stderr reaches a terminal; under mpirun, when mpirun's does

@@ -7,6 +7,7 @@
 #include "output/beside.h"
 #include "roles/cores.h"
 #include "roles/identity.h"
+#include "roles/ranks.h"
 #include "roles/steps.h"
 #include "roles/stop.h"
 
@@ -114,7 +115,7 @@ static void describe_prompts(struct run *r)
     free(prompts);
 }
 
-/* What the finished files say of the job, besides its identity. ranks: report_rank_table(). */
+/* What the finished files say of the job, besides its identity. ranks: ranks_table(). */
 static void describe(struct run *r, const char *ranks)
 {
     char *job = job_yaml(&r->in.job), seed[32];
@@ -213,7 +214,7 @@ static bool open_output(struct run *r, bool *finished)
     struct err e = {{0}};
     struct bytes begun = {0};
     int status = 0, complete = 0;
-    char *ranks = report_rank_table(r->comm, &r->engine);
+    char *ranks = ranks_table(r->comm, &r->engine);
     patience_set(r->in.job.output.patience, stop_wanted);
     if (comm_is_first(r->comm)) {
         status = open_as_owner(r, ranks, finished, &begun, &e);
@@ -255,6 +256,8 @@ static bool load(struct run *r)
     struct err e = {{0}};
     if (!comm_agree(c, inputs_same_weights(&r->in, &e) == 0, &e))
         return false;
+    if (comm_is_first(c))
+        stop_aloud();
     stop_gently();
     comm_barrier(&c->cell);
     r->loaded = clock_now();
@@ -386,6 +389,32 @@ static enum exit_status merge(struct run *r)
     return state == OUTPUT_FINE ? EXIT_DONE : state == OUTPUT_LATER ? EXIT_UNFINISHED : EXIT_RUN;
 }
 
+/* An output without one completion is the sign of a job that is wrong. */
+static bool nothing_but_errors(struct run *r)
+{
+    int32_t nothing =
+        comm_is_first(r->comm) && r->in.units > 0 && output_errors(r->out) == r->in.units;
+    comm_broadcast(&r->comm->world, 0, &nothing, sizeof nothing);
+    return nothing != 0;
+}
+
+static void summarize(struct run *r, double seconds, bool finished, bool all_failed)
+{
+    char now[32];
+    struct report_end end = {.path = r->in.job.output.file,
+                             .summary = r->in.job.output.summary,
+                             .version = TANDEM_VERSION,
+                             .time = progress_time(now),
+                             .seconds = seconds,
+                             .finished = finished,
+                             .all_failed = all_failed,
+                             .units = r->in.units,
+                             .ranks = r->comm->world.size};
+    if (comm_is_first(r->comm))
+        end.completions = output_done_count(r->out);
+    report_summary(&r->report, r->comm, &r->trace, &end);
+}
+
 static enum exit_status finish(struct run *r, enum exit_status status)
 {
     struct err e = {{0}};
@@ -396,10 +425,10 @@ static enum exit_status finish(struct run *r, enum exit_status status)
         status = gather_journals(r) ? merge(r) : EXIT_RUN;
     if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
         fprintf(stderr, "tandem: warning: %s\n", e.text);
+    bool worthless = status == EXIT_DONE && nothing_but_errors(r);
     if (status != EXIT_RUN && status != EXIT_INPUT)
-        report_summary(&r->report, r->comm, &r->trace, seconds, r->in.job.output.file,
-                       status == EXIT_DONE);
-    return status;
+        summarize(r, seconds, status == EXIT_DONE, worthless);
+    return worthless ? EXIT_INPUT : status;
 }
 
 static enum exit_status run_opened(struct run *r)
@@ -412,7 +441,7 @@ static enum exit_status run_opened(struct run *r)
             printf("%s is finished already\n", r->in.job.output.file);
         return EXIT_DONE;
     }
-    report_ranks(r->comm, &r->engine);
+    ranks_print(r->comm, &r->engine);
     if (r->units.undone == 0) { /* the model is not needed */
         stop_gently();
         r->loaded = clock_now();
@@ -439,6 +468,41 @@ static void close_run(struct run *r)
     inputs_close(&r->in);
 }
 
+/* What this process was started with; as much as is shown. */
+static void print_command(void)
+{
+    char text[400];
+    FILE *f = fopen("/proc/self/cmdline", "r");
+    size_t n = f ? fread(text, 1, sizeof text, f) : 0;
+    for (size_t i = 0; i + 1 < n; i++)
+        if ((unsigned char)text[i] < ' ')
+            text[i] = ' ';
+    printf("command     %.*s%s\n", (int)(n ? n - 1 : 0), text, n == sizeof text ? "..." : "");
+    if (f)
+        fclose(f);
+}
+
+/* What a log begins with: two runs of one job have the same number. */
+static void print_header(struct run *r)
+{
+    char now[32];
+    const struct comm *c = r->comm;
+    int hosts = 0;
+    for (int i = 0; i < c->world.size; i++)
+        hosts += c->peers[i].host == c->peers[i].rank;
+    char *identity = identity_json(&r->identity);
+    printf("tandem %s, %s, %d rank%s on %s", TANDEM_VERSION, progress_time(now), c->world.size,
+           c->world.size == 1 ? "" : "s", c->peers[0].name);
+    if (hosts > 1)
+        printf(" and %d more host%s", hosts - 1, hosts == 2 ? "" : "s");
+    printf("\n");
+    print_command();
+    printf("job         %s (%016llx)\n", r->in.job.path,
+           (unsigned long long)hash_string(HASH_START, identity));
+    fflush(stdout);
+    free(identity);
+}
+
 enum exit_status run_job(struct comm *c, const struct run_options *o)
 {
     struct run r = {.comm = c, .started = clock_now()};
@@ -447,6 +511,8 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
         inputs_close(&r.in);
         return EXIT_INPUT;
     }
+    if (comm_is_first(c))
+        print_header(&r);
     comm_limit(c, r.in.job.schedule.step_timeout);
     trace_open(&r.trace, r.in.job.trace != NULL);
     r.timings = (struct timings){.every_step = r.in.job.trace != NULL, .rank = c->world.rank};

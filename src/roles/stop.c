@@ -2,12 +2,13 @@
 
 #include "base/err.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
 
 /* All that a signal handler may touch. */
-static volatile sig_atomic_t wanted, gentle;
+static volatile sig_atomic_t wanted, gentle, aloud, asked;
 
 static void on_signal(int number)
 {
@@ -15,7 +16,18 @@ static void on_signal(int number)
         _exit(EXIT_UNFINISHED);
     if (number == SIGINT)
         signal(SIGINT, SIG_DFL);
+    static const char text[] = "\ntandem: stops after this step; what is finished is kept\n";
+    int why = errno;
+    if (aloud && !wanted && write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        aloud = 0; /* nobody listens */
+    errno = why;
     wanted = 1;
+}
+
+static void on_question(int number)
+{
+    (void)number;
+    asked = 1;
 }
 
 void stop_on_signals(void)
@@ -25,11 +37,25 @@ void stop_on_signals(void)
     sigaction(SIGUSR1, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    action.sa_handler = on_question;
+    sigaction(SIGUSR2, &action, NULL);
 }
 
 void stop_gently(void)
 {
     gentle = 1;
+}
+
+void stop_aloud(void)
+{
+    aloud = 1;
+}
+
+bool stop_progress_asked(void)
+{
+    bool was = asked;
+    asked = 0;
+    return was;
 }
 
 bool stop_wanted(void)

@@ -5,6 +5,8 @@
  * library that loops) must not make it deaf: the process ends at once, with EXIT_UNFINISHED.
  * Afterwards a signal is only remembered: the step loop ends after the step it is in, commits
  * everything finished, and the program exits with EXIT_UNFINISHED. A second SIGINT ends it at once.
+ *
+ * SIGUSR2 asks for a line of progress and stops nothing.
  */
 #ifndef TANDEM_ROLES_STOP_H
 #define TANDEM_ROLES_STOP_H
@@ -18,5 +20,11 @@ void stop_on_signals(void);
 void stop_gently(void);
 
 bool stop_wanted(void);
+
+/* The rank that talks to the user answers a signal at once, from the handler. */
+void stop_aloud(void);
+
+/* Was there a SIGUSR2 since the last call? */
+bool stop_progress_asked(void);
 
 #endif

@@ -224,7 +224,9 @@ static const struct bad all[] = {
     {GOOD, "shedule.slots=4",
      "--set shedule.slots=4: unknown key 'shedule.slots'; did you mean 'schedule.slots'?"},
     {GOOD, "layout={attention: 2}",
-     "--set layout={attention: 2}: 'layout' is a section; name one of its keys"},
+     "--set layout={attention: 2}: 'layout' is a section; name one of its keys, or say layout=none "
+     "to "
+     "leave it out"},
     {GOOD, "sampling.stop=[1, 2",
      "--set sampling.stop:2:1: not YAML: did not find expected ',' or ']' (while parsing a flow "
      "sequence that began on line 1)"},

@@ -1,0 +1,70 @@
+#!/bin/bash
+# What a user sees: a log begins with what ran, when and where; nothing is wider than a terminal of 80
+# columns; signals are answered at once, SIGUSR2 with a line of progress; shares of time are 100 % in all;
+# failures are counted by their reason; the summary as JSON says the same.
+# timeout: 120
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+alone=(--set layout.attention=1 --set layout.colocated=true --set layout.ffn=none)
+
+# A terminal, as script(1) makes one; what it shows is compared by columns.
+command -v script >/dev/null || skip "script is not installed"
+TERM=dumb script -qec "stty cols 80; tests/mpirun 2 $tandem run $job --set output.file=$work/tty.h5" "$work/tty" </dev/null >/dev/null ||
+    fail "on a terminal: $(cat "$work/tty")"
+tr '\r' '\n' <"$work/tty" | grep -v '^command \|^Script ' | awk 'length > 80 { print; bad = 1 } END { exit bad }' ||
+    fail "wider than 80 columns"
+grep -q '^tandem .*, 20[0-9-]* [0-9:]* [+-][0-9]*, 2 ranks on ' "$work/tty" || fail "no header: $(head -3 "$work/tty")"
+grep -q '^command .*run.*output.file=' "$work/tty" && grep -q "^job .*$job ([0-9a-f]\{16\})" "$work/tty" || fail "the header"
+tr -d '\r' <"$work/tty" | awk '/working/ { gsub(/[%,]/, ""); n++; d = $(NF-6) + $(NF-4) + $(NF-2) + $NF - 100; if (d > 0.05 || d < -0.05) { print; exit 1 } } END { exit n != 2 }' ||
+    fail "shares of time are not 100 %"
+
+# start NAME - one slow process in the background; returns when it decodes.
+start() {
+    "$tandem" run "$job" "${alone[@]}" --set prompts.count=300 --set sampling.samples=7 --set schedule.slots=1 --set sampling.max_new_tokens=100 \
+        --set output.commit_seconds=0.05 --set output.file="$work/$1.h5" --set output.summary="$work/$1.json" >"$work/$1.log" 2>&1 &
+    pid=$!
+    for ((try = 0; try < 300; try++)); do
+        grep -q 'completions to do' "$work/$1.log" && return
+        sleep 0.05
+    done
+    fail "$1 does not decode: $(cat "$work/$1.log")"
+}
+wait_for() { # PATTERN FILE
+    for ((try = 0; try < 200; try++)); do
+        grep -q "$1" "$2" && return
+        sleep 0.05
+    done
+    fail "no '$1' in $(cat "$2")"
+}
+start one
+kill -USR2 $pid
+wait_for '^20[0-9-]* [0-9:]*  [0-9]*/2100 completions, .* so far, .* left' "$work/one.log"
+kill -USR1 $pid
+wait $pid
+[ $? = 75 ] || fail "SIGUSR1: $(tail -3 "$work/one.log")"
+grep -q 'stops after this step' "$work/one.log" || fail "no answer to SIGUSR1"
+tail -n 1 "$work/one.log" | grep -q '^unfinished ' || fail "something comes after the summary: $(tail -n 2 "$work/one.log")"
+start two
+kill -INT $pid
+wait $pid
+[ $? = 75 ] || fail "SIGINT: $(tail -3 "$work/two.log")"
+"$PYTHON" - "$work" <<'P' || fail "the summary as JSON"
+import json, re, sys
+s = json.load(open(f"{sys.argv[1]}/one.json"))
+log = open(f"{sys.argv[1]}/one.log").read()
+done, failed = map(int, re.search(r"^completions +(\d+) done, (\d+) failed", log, re.M).groups())
+assert not s["finished"] and s["this_run"]["done"] == done and s["of"] == 2100 and s["completions"] == done + failed
+assert abs(sum(v for k, v in s["percent_of_time"]["ranks"].items() if k != "ranks") - 100) < 1e-6
+P
+
+# Prompts that fail: why, how often; when all do, the last line and the status say so.
+for i in 1 2 3 4; do echo '{"text": ""}'; done >"$work/bad.jsonl"
+printf '{"text": "%s"}\n' "$(seq 1 2000 | tr '\n' ' ')" >>"$work/bad.jsonl"
+"$tandem" import "$work/bad.jsonl" "$work/bad.h5" >/dev/null || fail "import"
+"$tandem" run "$job" "${alone[@]}" --set prompts.count=all --set prompts.file="$work/bad.h5" --set output.file="$work/bad.out.h5" >"$work/bad.log" 2>&1
+[ $? = 1 ] || fail "all prompts fail and the status is not 1"
+grep -q '^failed  *4 x .*empty' "$work/bad.log" && grep -q '^  *1 x ' "$work/bad.log" || fail "reasons: $(cat "$work/bad.log")"
+tail -n 1 "$work/bad.log" | grep -q '^warning .*every completion failed' || fail "no warning: $(tail -n 3 "$work/bad.log")"
+[ -f "$work/bad.out.h5" ] || fail "the errors are not in the output"
+echo "seen"
