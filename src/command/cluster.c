@@ -4,6 +4,7 @@
 #include "plan/plan.h"
 #include "plan/tables.h"
 #include "report/report.h"
+#include "report/status.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,25 @@ const struct command command_report = {
     {"report", "OUTPUT.h5", 1, 1, "lengths, speed over time, failures, and where the time went",
      NULL, report_rows},
     report_main};
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+static const struct option_row status_rows[] = {NO_MORE};
+
+static int status_main(const struct usage *usage, int argc, char **argv)
+{
+    struct err e = {{0}};
+    char **operands;
+    int status = options_parse(usage, argc, argv, NULL, &operands, &e);
+    if (status == 0)
+        status = status_print(operands[0], stdout, &e);
+    return status == 0 ? EXIT_DONE : command_ended(status, &e);
+}
+
+const struct command command_status = {
+    {"status", "OUTPUT.h5", 1, 1,
+     "how far a job is that may be running: progress, and what its ranks do", NULL, status_rows},
+    status_main};
 
 /* ---- generate ------------------------------------------------------------------------------- */
 

@@ -15,9 +15,10 @@ struct command {
     int (*run)(const struct usage *usage, int argc, char **argv);
 };
 
-extern const struct command command_run, command_check;                     /* decode.c */
-extern const struct command command_import, command_export, command_merge;  /* files.c */
-extern const struct command command_report, command_generate, command_plan; /* cluster.c */
+extern const struct command command_run, command_check;                    /* decode.c */
+extern const struct command command_import, command_export, command_merge; /* files.c */
+extern const struct command command_status, command_report, command_generate,
+    command_plan; /* cluster.c */
 
 /* Says what is wrong; returns status. */
 int command_complain(const struct err *e, int status);

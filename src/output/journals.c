@@ -28,6 +28,11 @@ static bool is_done(const struct journals *js, uint64_t unit)
     return js->places[unit] != 0;
 }
 
+size_t journals_file(uint64_t place)
+{
+    return (size_t)(place >> 48);
+}
+
 bool journals_is_error(const struct journals *js, uint64_t unit)
 {
     return (js->places[unit] & ERROR_BIT) != 0;
@@ -253,7 +258,7 @@ void journals_close(struct journals *js)
 static const char *read_place(struct journals *js, uint64_t place, enum record_kind kind,
                               struct journal_record *r, struct err *e)
 {
-    const struct journal_file *f = &js->files[place >> 48];
+    const struct journal_file *f = &js->files[journals_file(place)];
     uint64_t at = (place & OFFSET_MASK) * 8;
     if (journal_read(f->fd, f->path, f->id, at, r, &js->buffer, e) != 0)
         return NULL;

@@ -64,6 +64,9 @@ size_t journals_add_file(struct journals *js, const struct journal *j);
 int journals_add(struct journals *js, size_t file, uint64_t at, const struct journal_record *r,
                  const char *payload, struct err *e);
 
+/* The number of the file that a place (of a unit, of timings) is in. */
+size_t journals_file(uint64_t place);
+
 bool journals_is_error(const struct journals *js, uint64_t unit); /* its row is an error row */
 
 /* The completion of a unit that is done; to be freed with table_free(). -1: it cannot be read now,

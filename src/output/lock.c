@@ -122,3 +122,17 @@ void lock_leave(struct lock *l)
         close(l->fd);
     l->fd = -1;
 }
+
+bool lock_is_held(const char *directory, char *who, size_t size)
+{
+    char *path = files_join(directory, LOCK_FILE);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ssize_t n = held ? pread(fd, who, size - 1, 0) : 0;
+    who[n > 0 ? n : 0] = 0;
+    who[strcspn(who, "\n")] = 0;
+    if (fd >= 0)
+        close(fd); /* gives a lock back that it got */
+    free(path);
+    return held;
+}

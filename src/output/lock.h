@@ -9,6 +9,9 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #define LOCK_FILE "lock"
 
 struct lock {
@@ -20,5 +23,9 @@ struct lock {
 int lock_enter(struct lock *l, const char *directory, struct err *e);
 
 void lock_leave(struct lock *l);
+
+/* For others: does a job hold the lock of this directory now? `who`: its process and host, or "". Where the
+ * file system has no flock nobody seems to. */
+bool lock_is_held(const char *directory, char *who, size_t size);
 
 #endif

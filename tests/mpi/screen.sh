@@ -38,12 +38,17 @@ wait_for() { # PATTERN FILE
     fail "no '$1' in $(cat "$2")"
 }
 start one
+"$tandem" status "$work/one.h5" >"$work/status" || fail "status"
+grep -q "^$work/one.h5: [0-9]* of 2100 completions" "$work/status" && grep -q '^running: process [0-9]* on ' "$work/status" ||
+    fail "status: $(cat "$work/status")"
 kill -USR2 $pid
 wait_for '^20[0-9-]* [0-9:]*  [0-9]*/2100 completions, .* so far, .* left' "$work/one.log"
 kill -USR1 $pid
 wait $pid
 [ $? = 75 ] || fail "SIGUSR1: $(tail -3 "$work/one.log")"
 grep -q 'stops after this step' "$work/one.log" || fail "no answer to SIGUSR1"
+"$tandem" status "$work/one.h5" >"$work/status" && grep -q '^not running' "$work/status" && grep -q '^  rank 0 ' "$work/status" ||
+    fail "status of a job that stopped: $(cat "$work/status")"
 tail -n 1 "$work/one.log" | grep -q '^unfinished ' || fail "something comes after the summary: $(tail -n 2 "$work/one.log")"
 start two
 kill -INT $pid
@@ -66,5 +71,6 @@ printf '{"text": "%s"}\n' "$(seq 1 2000 | tr '\n' ' ')" >>"$work/bad.jsonl"
 [ $? = 1 ] || fail "all prompts fail and the status is not 1"
 grep -q '^failed  *4 x .*empty' "$work/bad.log" && grep -q '^  *1 x ' "$work/bad.log" || fail "reasons: $(cat "$work/bad.log")"
 tail -n 1 "$work/bad.log" | grep -q '^warning .*every completion failed' || fail "no warning: $(tail -n 3 "$work/bad.log")"
+"$tandem" status "$work/bad.out.h5" | grep -q 'finished, 5 completions' || fail "status of a finished job"
 [ -f "$work/bad.out.h5" ] || fail "the errors are not in the output"
 echo "seen"
