@@ -62,10 +62,10 @@ const struct tensor *checkpoint_at(const struct checkpoint *c, size_t i);
 void checkpoint_prefetch(const void *data, size_t bytes);
 void checkpoint_release(const void *data, size_t bytes);
 
-/* A hash of names, dtypes, shapes and contents: says whether a continued job still has the model it
- * began with, and whether all ranks have the same. All bytes up to 256 MiB; of larger checkpoints 4
- * KiB at both ends of every tensor and every 16 MiB between. The same however the tensors are spread
- * over files. */
+/* A hash of names, dtypes, shapes and contents: says whether two hosts have copies of one checkpoint,
+ * before one is loaded (what is loaded has a fingerprint.h). All bytes up to 256 MiB; of larger
+ * checkpoints 4 KiB at both ends of every tensor and every 16 MiB between. The same however the tensors
+ * are spread over files. */
 uint64_t checkpoint_hash(const struct checkpoint *c);
 
 #endif

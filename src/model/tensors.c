@@ -291,6 +291,25 @@ static void check_rest(struct check *k)
     }
 }
 
+static int by_data(const void *left, const void *right)
+{
+    const struct tensor *a = *(const struct tensor *const *)left;
+    const struct tensor *b = *(const struct tensor *const *)right;
+    return (a->data > b->data) - (a->data < b->data);
+}
+
+const struct tensor **tensors_used(const struct model *m, const struct checkpoint *c, size_t *n)
+{
+    struct check k = {.m = m, .c = c};
+    members_visit(m, check_member, &k);
+    qsort(k.used, k.n_used, sizeof *k.used, by_data);
+    *n = 0;
+    for (size_t i = 0; i < k.n_used; i++)
+        if (i == 0 || k.used[i] != k.used[*n - 1])
+            k.used[(*n)++] = k.used[i];
+    return k.used;
+}
+
 int model_check(const struct model *m, const struct checkpoint *c, struct err *e)
 {
     struct check k = {.m = m, .c = c};

@@ -29,6 +29,10 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
 struct weight_part tensors_part(const struct model *m, const struct checkpoint *c,
                                 enum model_tensor kind, size_t layer, size_t expert);
 
+/* The tensors that the model reads, each once, sorted by their `data`; malloc'd, *n of them. Only after
+ * model_check(). */
+const struct tensor **tensors_used(const struct model *m, const struct checkpoint *c, size_t *n);
+
 /* The multiple at which the columns of down-projections may be cut without cutting a group of packed
  * weights, or of those that `keep` makes; 1: anywhere. Only after model_check(). */
 size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep);

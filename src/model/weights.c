@@ -59,6 +59,29 @@ static void hint(const struct weight_part *p, void (*tell)(const void *, size_t)
         tell((const char *)p->data + weight_data_bytes(p, p->row0), weight_data_bytes(p, p->n));
 }
 
+/* Of scales and zero points that do not lie as the rows do, all. */
+static void take(struct fingerprint *f, const struct weight_part *p)
+{
+    if (!f || !p->n || !p->k)
+        return;
+    bool rows = p->codec->block_bytes > 0; /* one after the other */
+    const struct fingerprint_share share = {p->col0, p->col0 + p->k, p->stride};
+    if (rows)
+        fingerprint_add(f, (const char *)p->data + weight_data_bytes(p, p->row0),
+                        weight_data_bytes(p, p->n), &share);
+    else
+        fingerprint_add_tensor(f, p->data);
+    if (rows && p->scale && p->scale_rows) {
+        size_t first = p->row0 / p->scale_rows, last = (p->row0 + p->n - 1) / p->scale_rows;
+        size_t row = mem_mul(p->scale_stride, dtype_size(p->scale_dtype));
+        fingerprint_add(f, (const char *)p->scale + first * row, (last - first + 1) * row, NULL);
+    } else if (p->scale) {
+        fingerprint_add_tensor(f, p->scale);
+    }
+    if (p->zero)
+        fingerprint_add_tensor(f, p->zero);
+}
+
 /* ---- one matrix for every head -------------------------------------------------------------- */
 
 /* What KV_UP gives each head: its key rows turned over, [rank][nope], or its value rows. The former
@@ -180,6 +203,7 @@ static void load_member(struct loader *l, const struct member *member, size_t la
     struct weight_part part = member_part(l->p, member, layer);
     void **to = (void **)((char *)base + member->at);
     hint(&part, checkpoint_prefetch);
+    take(l->p->fingerprint, &part);
     if (member->as == AS_F32)
         *to = load_numbers(l, &part, member->use);
     else if (member->as == AS_TABLE)
@@ -356,6 +380,16 @@ static void for_each_part(const struct ffn_part *f, void (*tell)(const void *, s
     }
 }
 
+static void take_all(struct fingerprint *to, const struct ffn_part *f)
+{
+    for (int i = -1; i < f->n_experts; i++) {
+        const struct mlp_part *p = i < 0 ? &f->shared : &f->experts[i];
+        take(to, &p->gate);
+        take(to, &p->up);
+        take(to, &p->down);
+    }
+}
+
 static struct mlp_part *room_for_experts(const struct model *m)
 {
     return mem_new(m->most.experts, sizeof(struct mlp_part));
@@ -382,6 +416,7 @@ void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
     for (size_t i = 0; i < p->model->layers; i++) {
         struct ffn_part f = layer_part(p, i, experts);
         for_each_part(&f, checkpoint_prefetch);
+        take_all(p->fingerprint, &f);
         w->layers[i] = p->backend->ops->ffn_create(p->device, &f, p->keep);
         for_each_part(&f, checkpoint_release);
         report(&l, p->backend->ops->ffn_bytes(p->device, &f, p->keep));

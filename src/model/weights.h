@@ -9,6 +9,7 @@
 #define TANDEM_MODEL_WEIGHTS_H
 
 #include "data/checkpoint.h"
+#include "data/fingerprint.h"
 #include "kernels/ops.h"
 #include "model/block.h"
 #include "schedule/placement.h"
@@ -33,6 +34,7 @@ struct weights_plan {
     size_t context;              /* attention: positions the angles are made for */
     const struct layout *layout; /* ffn: the rank's share */
     int ffn_rank;
+    struct fingerprint *fingerprint; /* takes what is loaded; NULL: nothing does */
 };
 
 /* Called after every tensor with the bytes packed so far and in all; may be NULL. */

@@ -91,7 +91,9 @@ bool identity_differs(const struct identity *found, const struct identity *wante
     for (size_t i = 0; i < wanted->n; i++) {
         const struct identity_entry *ours = &wanted->entries[i];
         const char *theirs = identity_value(found, ours->name);
-        if (!theirs || strcmp(theirs, ours->value) != 0)
+        bool later = strcmp(ours->value, IDENTITY_LATER) == 0 ||
+                     (theirs && strcmp(theirs, IDENTITY_LATER) == 0);
+        if (!later && (!theirs || strcmp(theirs, ours->value) != 0))
             add_difference(differs, size, ours->name, theirs, ours->value);
     }
     for (size_t i = 0; i < found->n; i++)

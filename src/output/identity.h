@@ -14,6 +14,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* The value of an entry that is known only later: it differs from none. */
+#define IDENTITY_LATER "not read yet"
+
 struct identity_entry {
     char *name, *value; /* UTF-8, owned by the list */
 };

@@ -57,35 +57,52 @@ static int check_identity(const char *path, const char *json, const struct ident
     return rc;
 }
 
-static int check_file(const char *path, const struct identity *wanted, struct err *e)
+/* The file has the same values; are the weights, which were not read, the same too? */
+static int check_weights(const char *path, const char *json, const char *stamp,
+                         const struct output_job *job, struct err *e)
+{
+    const char *weights = identity_value(job->identity, OUTPUT_WEIGHTS);
+    const char *ours = identity_value(job->attributes, OUTPUT_WEIGHTS_STAMP);
+    if (!weights || strcmp(weights, IDENTITY_LATER) != 0 ||
+        (stamp && ours && strcmp(stamp, ours) == 0))
+        return 0;
+    job->read_weights(job->context);
+    return check_identity(path, json, job->identity, e);
+}
+
+static int check_file(const char *path, const struct output_job *job, struct err *e)
 {
     struct h5_output in;
     if (h5_read_output(&in, path, e) != 0) {
         struct err ignored;
-        return check_identity(path, NULL, wanted, in.state.failure ? &ignored : e);
+        return check_identity(path, NULL, job->identity, in.state.failure ? &ignored : e);
     }
     char *json = h5_get_string(in.file, "identity");
+    char *stamp = h5_get_string(in.file, OUTPUT_WEIGHTS_STAMP);
     h5_abandon(&in);
-    int rc = check_identity(path, json, wanted, e);
+    int rc = check_identity(path, json, job->identity, e);
+    if (rc == 0)
+        rc = check_weights(path, json, stamp, job, e);
     free(json);
+    free(stamp);
     return rc;
 }
 
 /* Is the output there, whole, and this job's? Its siblings alone were left by a kill between two
  * renames and will be replaced, but only when they are ours. */
-static int look_for_output(const char *path, const struct identity *wanted, bool *finished,
+static int look_for_output(const char *path, const struct output_job *job, bool *finished,
                            struct err *e)
 {
     static const char *const siblings[] = {"tokens", "steps"};
     int rc = disk_exists(path, finished, e);
     if (rc == 0 && *finished)
-        rc = check_file(path, wanted, e);
+        rc = check_file(path, job, e);
     for (size_t i = 0; i < 2 && rc == 0; i++) {
         char *sibling = merge_sibling(path, siblings[i]);
         bool there = false;
         rc = disk_exists(sibling, &there, e);
         if (rc == 0 && there)
-            rc = check_file(sibling, wanted, e);
+            rc = check_file(sibling, job, e);
         else if (rc == 0 && *finished)
             rc = err_set(e,
                          "%s: is finished, but its sibling %s is missing; put it back, or move the "
@@ -157,8 +174,7 @@ static int refuse_first_edition(const struct output *o, struct err *e)
 
 static int resume(struct output *o, const struct output_job *job, bool *finished, struct err *e)
 {
-    if (look_for_output(o->path, job->identity, finished, e) != 0 ||
-        refuse_first_edition(o, e) != 0)
+    if (look_for_output(o->path, job, finished, e) != 0 || refuse_first_edition(o, e) != 0)
         return -1;
     if (*finished) { /* the kill came between the last rename and the removal */
         clean(o, true);
@@ -191,7 +207,7 @@ int output_open(struct output **out, const struct output_job *job, bool *finishe
 {
     *out = NULL;
     h5_quiet();
-    if (look_for_output(job->path, job->identity, finished, e) != 0)
+    if (look_for_output(job->path, job, finished, e) != 0)
         return -1;
     struct output *o = make(job);
     bool there = false;
@@ -282,10 +298,36 @@ static int create_journal(struct output *o, struct err *e)
     return rc;
 }
 
-int output_start(struct output *o, struct err *e)
+/* The list of this run with the value of its weights, or with that of the journals before it. */
+static int settle_weights(struct output *o, const char *weights, struct err *e)
+{
+    struct identity now = {0}, before = {0};
+    int rc = 0;
+    if (identity_add_json(&now, o->identity) != 0)
+        die("the identity of %s is no JSON", o->path);
+    if (o->journals.header.identity && identity_add_json(&before, o->journals.header.identity) != 0)
+        rc = err_set(e, "%s: the identity in its latest journal is no JSON", o->directory);
+    const char *known = rc == 0 ? identity_value(&before, OUTPUT_WEIGHTS) : NULL;
+    if (rc == 0 && known && weights && strcmp(known, weights) != 0)
+        rc = err_set(e,
+                     "%s: belongs to another job: it has %s %s instead of %s, which was loaded. "
+                     "Nothing was overwritten: go on with the same model, name another output, or "
+                     "move this one away",
+                     o->directory, OUTPUT_WEIGHTS, known, weights);
+    if (rc == 0 && (weights || known)) {
+        identity_add(&now, OUTPUT_WEIGHTS, weights ? weights : known);
+        free(o->identity);
+        o->identity = identity_json(&now);
+    }
+    identity_free(&now);
+    identity_free(&before);
+    return rc;
+}
+
+int output_start(struct output *o, const char *weights, struct err *e)
 {
     /* A job that only merges makes a journal too: its attributes are those of the last run. */
-    if (create_journal(o, e) != 0)
+    if (settle_weights(o, weights, e) != 0 || create_journal(o, e) != 0)
         return -1;
     free(o->journals.header.identity);
     free(o->journals.header.attributes);
@@ -301,6 +343,17 @@ int output_start(struct output *o, struct err *e)
     };
     o->writer = writer_start();
     return 0;
+}
+
+char *output_weights(const struct output *o)
+{
+    struct identity now = {0};
+    if (identity_add_json(&now, o->identity) != 0)
+        die("the identity of %s is no JSON", o->path);
+    const char *value = identity_value(&now, OUTPUT_WEIGHTS);
+    char *copy = mem_string(value ? value : IDENTITY_LATER);
+    identity_free(&now);
+    return copy;
 }
 
 uint64_t output_number(const struct output *o)

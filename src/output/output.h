@@ -8,7 +8,7 @@
  * the output by the same thread (merge.h), and the directory is removed.
  *
  *     output_open()          the lock, the identity, what is done and what was begun
- *     output_start()         this run's journal
+ *     output_start()         this run's journal, when the model is loaded
  *     output_push() ...      and now and then output_state()
  *     output_drain()         everything pushed is on disk
  *     output_merge() ...     until output_state() is no longer OUTPUT_BUSY
@@ -32,16 +32,26 @@
 #define OUTPUT_IDS          "ids"
 #define OUTPUT_IDS_INTEGERS "integers"
 
+#define OUTPUT_WEIGHTS       "weights"
+#define OUTPUT_WEIGHTS_STAMP "weights_stamp"
+
 struct output_job {
     const char *path;
-    const struct identity *identity;   /* the same, or not continued */
-    const struct identity *attributes; /* free-form: recorded in the finished files */
+    /* The same, or not continued. OUTPUT_WEIGHTS may be IDENTITY_LATER until output_start(): a model that
+     * is not loaded yet. */
+    const struct identity *identity;
+    /* Free-form: recorded in the finished files. OUTPUT_WEIGHTS_STAMP: equal in two runs when the weight
+     * files are the same, unchanged. */
+    const struct identity *attributes;
     uint64_t first_prompt, samples, units;
     uint64_t kept;     /* of the samples of a prompt, in the output (best.h); 0: all */
     bool retry_errors; /* error rows count as not done */
     /* When the prompts have grown, journals of fewer units are of this job too: fills the identity it
      * had then, to be freed. NULL: they are not. */
     int (*shorter)(void *context, uint64_t units, struct identity *id, struct err *e);
+    /* Called for a finished output that was made with weight files of another stamp: reads the weights now,
+     * and puts their value into `identity`. */
+    void (*read_weights)(void *context);
     void *context;
 };
 
@@ -67,8 +77,13 @@ uint64_t output_errors(const struct output *o);
 /* Appends a RECORD_PIECE for every unit that was begun and is not done. */
 int output_begun(struct output *o, struct bytes *batch, struct err *e);
 
-/* Makes this run's journal and the thread. */
-int output_start(struct output *o, struct err *e);
+/* Makes this run's journal and the thread. weights: the value of OUTPUT_WEIGHTS, which journals that are
+ * there must have too (else -1); NULL when the model was not loaded, because nothing is left to decode:
+ * then their value stays. */
+int output_start(struct output *o, const char *weights, struct err *e);
+
+/* Their value now, malloc'd: what others than the owner give to output_join() as part of the identity. */
+char *output_weights(const struct output *o);
 
 /* The number of the journal that output_start() has made: those who join take the next ones. */
 uint64_t output_number(const struct output *o);

@@ -112,6 +112,9 @@ void comm_gather(const struct group *g, const void *data, size_t bytes, void **o
 /* Everybody's `bytes` bytes to everybody, in rank order: all[size * bytes]. */
 void comm_allgather(const struct group *g, const void *mine, size_t bytes, void *all);
 
+/* Each value becomes the largest that any rank has. */
+void comm_largest(const struct group *g, uint64_t *values, size_t n);
+
 /* root's bytes to all. */
 void comm_broadcast(const struct group *g, int root, void *data, size_t bytes);
 

@@ -149,6 +149,7 @@ static struct weights_plan weights_plan(const struct engine *g)
         .context = g->in->max_context,
         .layout = &g->in->job.layout,
         .ffn_rank = g->place.index,
+        .fingerprint = g->fingerprint,
     };
 }
 

@@ -34,6 +34,7 @@ struct engine {
     struct attention *attention; /* NULL where the rank has not the role, like ffn */
     struct ffn *ffn;
     struct engine_memory memory;
+    struct fingerprint *fingerprint; /* notes what engine_load() loads; NULL: nothing does */
 };
 
 /* What a rank, or several that use the same memory (a host's or a card's), take of it beside KV

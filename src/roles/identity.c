@@ -5,6 +5,8 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "data/gguf_view.h"
+#include "model/tensors.h"
+#include "output/output.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -243,20 +245,94 @@ bool identity_agree(struct comm *c, struct inputs *in, struct identity *id)
     bool writer = c->world.rank == 0;
     bool same_weights = same_files(c, &in->weights),
          same_prompts = same_files(c, &in->prompts_file);
+    uint64_t copies = !same_weights;
+    comm_largest(&c->world, &copies, 1);
     *id = (struct identity){0};
     int status = add_small(id, in, &e);
-    if (status == 0 && (writer || !same_weights))
-        add_hash(id, "weights", checkpoint_hash(in->checkpoint));
+    identity_add(id, OUTPUT_WEIGHTS, IDENTITY_LATER);
+    if (status == 0 && copies && (writer || !same_weights))
+        add_hash(id, OUTPUT_WEIGHTS, checkpoint_hash(in->checkpoint));
     if (status == 0 && in->prompts) {
         add_prompting(id, in);
         status = add_prompts(id, in, writer || !same_prompts, &e);
     }
     if (!comm_agree(c, status == 0, &e) || !agree(c, in->job.path, id))
         return false;
+    identity_add(id, OUTPUT_WEIGHTS, IDENTITY_LATER);
     const char *units = identity_value(id, "completions");
     in->units = strtoull(units ? units : "", NULL, 10);
     in->n_prompts = in->units / job_decoded(&in->job);
     return true;
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+char *identity_weights_stamp(const struct inputs *in)
+{
+    char text[32];
+    snprintf(
+        text, sizeof text, "%016" PRIx64,
+        hash_bytes(HASH_START, in->weights.stamps, in->weights.n * sizeof *in->weights.stamps));
+    return mem_string(text);
+}
+
+struct fingerprint *identity_fingerprint(const struct inputs *in, int threads)
+{
+    size_t n;
+    const struct tensor **used = tensors_used(&in->model, in->checkpoint, &n);
+    return fingerprint_new(used, n, FINGERPRINT_BLOCK, threads);
+}
+
+void identity_read_weights(const struct inputs *in, int threads, struct identity *id)
+{
+    struct fingerprint *f = identity_fingerprint(in, threads);
+    fingerprint_rest(f);
+    add_hash(id, OUTPUT_WEIGHTS, fingerprint_sum(f));
+    fingerprint_free(f);
+}
+
+/* most, least: of every block what any rank has; -1 when this rank's is not all others'. */
+static int compare_blocks(const struct fingerprint *f, const uint64_t *mine, const uint64_t *least,
+                          const uint64_t *most, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t offset;
+        if (!mine[i] || least[i] == most[i])
+            continue;
+        const struct tensor *t = fingerprint_at(f, i, &offset);
+        return err_set(e,
+                       "%s: tensor %s: ranks have loaded different bytes, from byte %zu of it on. "
+                       "All ranks must be given the same files: are copies of them complete?",
+                       t->file, t->name, offset);
+    }
+    return 0;
+}
+
+bool identity_agree_weights(struct comm *c, struct fingerprint *loaded, struct identity *id)
+{
+    struct err e = {{0}};
+    size_t n;
+    uint64_t sum = 0, *mine = fingerprint_blocks(loaded, &n);
+    uint64_t *most = mem_new(n, sizeof *most), *least = mem_new(n, sizeof *least);
+    for (size_t i = 0; i < n; i++) {
+        most[i] = mine[i];
+        least[i] = mine[i] ? ~mine[i] : 0; /* the largest of what is left is the least */
+    }
+    comm_largest(&c->world, most, n);
+    comm_largest(&c->world, least, n);
+    for (size_t i = 0; i < n; i++)
+        least[i] = ~least[i];
+    bool same = comm_agree(c, compare_blocks(loaded, mine, least, most, n, &e) == 0, &e);
+    if (same && comm_is_first(c)) {
+        memcpy(mine, most, n * sizeof *mine);
+        fingerprint_rest(loaded); /* what says a shape is used, and loaded by nobody */
+        sum = fingerprint_sum(loaded);
+    }
+    comm_broadcast(&c->world, 0, &sum, sizeof sum);
+    add_hash(id, OUTPUT_WEIGHTS, sum);
+    free(most);
+    free(least);
+    return same;
 }
 
 int identity_shorter(const struct inputs *in, const struct identity *id, uint64_t units,

@@ -118,7 +118,7 @@ static void describe_prompts(struct run *r)
 /* What the finished files say of the job, besides its identity. ranks: ranks_table(). */
 static void describe(struct run *r, const char *ranks)
 {
-    char *job = job_yaml(&r->in.job), seed[32];
+    char *job = job_yaml(&r->in.job), *stamp = identity_weights_stamp(&r->in), seed[32];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->in.job.sampling.seed);
     identity_add(&r->attributes, "tandem_version", TANDEM_VERSION);
     identity_add(&r->attributes, "job", job);
@@ -127,7 +127,9 @@ static void describe(struct run *r, const char *ranks)
     identity_add(&r->attributes, "model", r->in.job.model);
     identity_add(&r->attributes, "exchange", r->engine.exchange_ops->name);
     identity_add(&r->attributes, "kernels", r->engine.backend->name);
+    identity_add(&r->attributes, OUTPUT_WEIGHTS_STAMP, stamp);
     describe_prompts(r);
+    free(stamp);
     free(job);
 }
 
@@ -135,6 +137,15 @@ static int shorter_identity(void *context, uint64_t units, struct identity *id, 
 {
     const struct run *r = context;
     return identity_shorter(&r->in, &r->identity, units, id, e);
+}
+
+/* A finished output was made with weight files of another time or place. */
+static void read_weights(void *context)
+{
+    struct run *r = context;
+    fprintf(stderr, "tandem: %s: reads %s to see whether it is the model of this output\n",
+            r->in.job.output.file, r->in.job.model);
+    identity_read_weights(&r->in, r->engine.config.threads, &r->identity);
 }
 
 static struct output_job output_job(struct run *r)
@@ -149,6 +160,7 @@ static struct output_job output_job(struct run *r)
         .units = r->in.units,
         .retry_errors = r->retry_errors,
         .shorter = shorter_identity,
+        .read_weights = read_weights,
         .context = r,
     };
 }
@@ -162,16 +174,21 @@ static int open_as_owner(struct run *r, const char *ranks, bool *finished, struc
         return -1;
     if (*finished)
         return 0;
-    return output_begun(r->out, begun, e) == 0 && output_start(r->out, e) == 0 ? 0 : -1;
+    return output_begun(r->out, begun, e);
 }
 
-/* The writers of other cells make their journals in the directory that is there now. */
-static bool join_output(struct run *r)
+/* The owner makes this run's journal; then the writers of other cells make theirs beside it. */
+static bool start_output(struct run *r, const char *weights)
 {
     struct err e = {{0}};
     struct comm *c = r->comm;
+    int status = comm_is_first(c) ? output_start(r->out, weights, &e) : 0;
+    if (!comm_agree(c, status == 0, &e))
+        return false;
     uint64_t number = comm_is_first(c) ? output_number(r->out) : 0;
-    int status = 0;
+    char *value = comm_broadcast_text(&c->world, comm_is_first(c) ? output_weights(r->out) : NULL);
+    identity_add(&r->identity, OUTPUT_WEIGHTS, value);
+    free(value);
     comm_broadcast(&c->world, 0, &number, sizeof number);
     char *attributes =
         comm_broadcast_text(&c->world, comm_is_first(c) ? identity_json(&r->attributes) : NULL);
@@ -228,7 +245,7 @@ static bool open_output(struct run *r, bool *finished)
     if (agreed && !complete)
         share_output(r, &begun);
     free(begun.data);
-    return agreed && (complete || join_output(r));
+    return agreed;
 }
 
 /* When progress was last shown, and whether at all: a model that loads at once needs no lines. */
@@ -252,9 +269,15 @@ static bool load(struct run *r)
 {
     struct comm *c = r->comm;
     struct loading loading = {.last = clock_now()};
+    struct fingerprint *f = identity_fingerprint(&r->in, r->engine.config.threads);
+    r->engine.fingerprint = f;
     engine_load(&r->engine, c->cell.mpi, comm_is_first(c) ? show_loading : NULL, &loading);
     struct err e = {{0}};
-    if (!comm_agree(c, inputs_same_weights(&r->in, &e) == 0, &e))
+    bool same = comm_agree(c, inputs_same_weights(&r->in, &e) == 0, &e) &&
+                identity_agree_weights(c, f, &r->identity);
+    r->engine.fingerprint = NULL;
+    fingerprint_free(f);
+    if (!same || !start_output(r, identity_value(&r->identity, OUTPUT_WEIGHTS)))
         return false;
     if (comm_is_first(c))
         stop_aloud();
@@ -445,7 +468,7 @@ static enum exit_status run_opened(struct run *r)
     if (r->units.undone == 0) { /* the model is not needed */
         stop_gently();
         r->loaded = clock_now();
-        return finish(r, EXIT_DONE);
+        return start_output(r, NULL) ? finish(r, EXIT_DONE) : EXIT_INPUT;
     }
     if (!load(r))
         return EXIT_INPUT;

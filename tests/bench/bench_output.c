@@ -67,7 +67,7 @@ int main(int argc, char **argv)
     must(output_open(&o, &job, &finished, &e), &e);
     if (finished)
         die("%s: is there; remove it", path);
-    must(output_start(o, &e), &e);
+    must(output_start(o, NULL, &e), &e);
     double start = clock_now(), in_push = 0;
     for (uint64_t unit = 0; unit < units;) {
         struct bytes batch = {0};
@@ -93,7 +93,7 @@ int main(int argc, char **argv)
     must(output_open(&o, &job, &finished, &e), &e);
     printf("open     %8.2f s %8.0f MB/s, peak %.0f MB\n", clock_now() - start,
            bytes / 1e6 / (clock_now() - start), peak_mb());
-    must(output_start(o, &e), &e);
+    must(output_start(o, NULL, &e), &e);
     start = clock_now();
     output_merge(o);
     if (output_drain(o, &e) != OUTPUT_FINE)

@@ -26,6 +26,7 @@ static struct model model;
 static struct checkpoint *checkpoint;
 static const struct backend *backend;
 static struct device *device;
+static struct fingerprint *fingerprint;
 static const struct layout whole = {1, 1, 1, true, 0};
 
 static void set_up(enum dtype dtype)
@@ -89,7 +90,8 @@ static void make_rows(void)
 static struct weights_plan plan_of(const struct backend *b, const struct layout *l, int rank,
                                    enum weight_keep keep)
 {
-    return (struct weights_plan){b, device, &model, checkpoint, keep, CONTEXT, l, rank};
+    return (struct weights_plan){b,       device, &model, checkpoint, keep,
+                                 CONTEXT, l,      rank,   fingerprint};
 }
 
 /* out[layer][ROWS][133] += this rank's partial sums */
@@ -375,6 +377,109 @@ static void test_gains_and_routers(void **state)
     check_gains(DTYPE_BF16);
 }
 
+/* ---- fingerprints --------------------------------------------------------------------------- */
+
+#define BLOCK 1000
+
+static struct fingerprint *new_fingerprint(void)
+{
+    size_t n;
+    const struct tensor **used = tensors_used(&model, checkpoint, &n);
+    return fingerprint_new(used, n, BLOCK, 1);
+}
+
+/* What the rank notes goes into all[n]; nothing may be there that is different. */
+static void note_rank(const struct layout *l, int rank, bool attention, uint64_t *all)
+{
+    size_t n;
+    fingerprint = new_fingerprint();
+    struct weights_plan p = plan_of(backend, l, rank, WEIGHT_KEEP);
+    struct attention_weights a;
+    struct ffn_weights f;
+    if (attention) {
+        attention_weights_load(&a, &p, NULL, NULL);
+        attention_weights_free(&a, &p);
+    } else {
+        ffn_weights_load(&f, &p, NULL, NULL);
+        ffn_weights_free(&f, &p);
+    }
+    const uint64_t *mine = fingerprint_blocks(fingerprint, &n);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(!mine[i] || !all[i] || mine[i] == all[i]);
+        all[i] = mine[i] ? mine[i] : all[i];
+    }
+    fingerprint_free(fingerprint);
+    fingerprint = NULL;
+}
+
+/* Together the ranks of every layout note every byte, and the same value. */
+static void check_fingerprint(enum dtype dtype)
+{
+    static const struct layout layouts[] = {
+        {1, 1, 1, true, 0}, {1, 1, 5, false, 0}, {1, 3, 2, false, 0}, {1, 9, 1, false, 0}};
+    set_up(dtype);
+    size_t n;
+    struct fingerprint *wanted = new_fingerprint();
+    fingerprint_rest(wanted);
+    const uint64_t *right = fingerprint_blocks(wanted, &n);
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        uint64_t *all = calloc(n, sizeof *all);
+        note_rank(&layouts[i], 0, true, all);
+        for (int r = 0; r < layout_ffn_ranks(&layouts[i]); r++)
+            note_rank(&layouts[i], r, false, all);
+        for (size_t b = 0; b < n; b++) {
+            size_t offset;
+            if (all[b] != right[b])
+                fail_msg("layout %zu: block %zu (%s) was %s", i, b,
+                         fingerprint_at(wanted, b, &offset)->name, all[b] ? "wrong" : "not noted");
+        }
+        free(all);
+    }
+    fingerprint_free(wanted);
+    tear_down();
+}
+
+static uint64_t sum_of_file(void)
+{
+    struct err e;
+    checkpoint_close(checkpoint);
+    if (checkpoint_open(&checkpoint, directory, &e) != 0)
+        die("%s", e.text);
+    struct fingerprint *f = new_fingerprint();
+    fingerprint_rest(f);
+    uint64_t sum = fingerprint_sum(f);
+    fingerprint_free(f);
+    return sum;
+}
+
+static void test_fingerprint(void **state)
+{
+    (void)state;
+    check_fingerprint(DTYPE_BF16);
+    check_fingerprint(DTYPE_F8E4M3);
+    set_up(DTYPE_BF16);
+    char path[FILES_PATH];
+    fixture_join(path, directory, "model.safetensors");
+    uint64_t before = sum_of_file();
+    const struct tensor *t = checkpoint_at(checkpoint, checkpoint_count(checkpoint) / 2);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    long first = ftell(f) - 1, places[] = {first, first - (long)t->bytes, first / 2, first - 4097};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) { /* one bit, there and back */
+        for (int twice = 0; twice < 2; twice++) {
+            fseek(f, places[i], SEEK_SET);
+            int byte = fgetc(f);
+            fseek(f, places[i], SEEK_SET);
+            fputc(byte ^ 16, f);
+            fflush(f);
+            assert_true((sum_of_file() == before) == (twice == 1));
+        }
+    }
+    fclose(f);
+    tear_down();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_whole_is_the_checkpoint),
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_gains_and_routers),
+        cmocka_unit_test(test_fingerprint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -139,4 +139,14 @@ some fresh || fail "a fresh job: $(cat "$work/log")"
 cmp <("$tandem" export grown.h5 --tokens --logprobs) <("$tandem" export fresh.h5 --tokens --logprobs) ||
     fail "a grown job differs from one that had all rows"
 [ "$("$tandem" export grown.h5 | wc -l)" = 600 ] || fail "rows of a grown job"
+
+# ---- finished, and the weight files were touched, then changed -------------------------------------
+some fresh && ! grep -q "reads model" "$work/log" || fail "a finished job: $(cat "$work/log")"
+touch model/model.safetensors
+some fresh && grep -q "reads model to see" "$work/log" && grep -q "finished already" "$work/log" ||
+    fail "a finished job with newer weights: $(cat "$work/log")"
+printf '\001' | dd of=model/model.safetensors bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
+some fresh
+[ $? = 1 ] && grep -q "fresh.h5: belongs to another job.*weights" "$work/log" ||
+    fail "a finished job with other weights: $(cat "$work/log")"
 echo "what differs is named"

@@ -134,7 +134,7 @@ static void run_job(const char *path)
     faults.on = true;
     bool fine = output_open(&o, rows_job(path, 0, UNITS, SAMPLES, 11), &finished, &e) == 0;
     if (fine && !finished)
-        fine = output_start(o, &e) == 0;
+        fine = output_start(o, NULL, &e) == 0;
     for (uint64_t i = 0; fine && !finished && i < 3; i++)
         fine = rows_push(o, i, 3, UNITS, UNITS, SAMPLES, &e) == OUTPUT_FINE;
     if (fine && !finished) {
@@ -350,7 +350,7 @@ static void a_bit_of_a_journal(void **state)
         if (i % (getenv("SWEEP") ? 1 : 50) == 0) {
             bool finished;
             expect_ok(output_open(&o, rows_job(path, 0, 9, 1, 11), &finished, &e), &e);
-            expect_ok(output_start(o, &e), &e);
+            expect_ok(output_start(o, NULL, &e), &e);
             assert_int_equal(rows_push(o, 0, 1, 9, 9, 1, &e), OUTPUT_FINE);
             rows_finish(o);
             rows_expect(path, 0, 9, 1);

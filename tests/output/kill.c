@@ -140,7 +140,7 @@ static void run_job(const char *path, int acknowledge, uint32_t seed)
         die("%s", e.text);
     if (finished)
         _exit(0);
-    if (output_start(o, &e) != 0)
+    if (output_start(o, NULL, &e) != 0)
         die("%s", e.text);
     uint8_t before[(UNITS + 7) / 8];
     output_done(o, before);

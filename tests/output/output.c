@@ -297,7 +297,7 @@ static void error_rows_are_tried_again(void **state)
     output_done(o, done);
     assert_int_equal(done[0] | done[1] << 8, 0x0f6);
     assert_int_equal(output_done_count(o), 6);
-    expect_ok(output_start(o, &e), &e);
+    expect_ok(output_start(o, NULL, &e), &e);
     push(o, 0, 1, 10, 10, 1);
     output_close(o);
     o = rows_open(path, 10, 1);

@@ -84,7 +84,7 @@ struct output *rows_open(const char *path, uint64_t units, uint64_t samples)
     bool finished = true;
     expect_ok(output_open(&o, rows_job(path, 0, units, samples, 11), &finished, &e), &e);
     assert_false(finished);
-    expect_ok(output_start(o, &e), &e);
+    expect_ok(output_start(o, NULL, &e), &e);
     return o;
 }
 
