@@ -16,7 +16,7 @@
 /* Compiled twice where that is possible: fmaf() is one instruction on most processors, but not on
  * all that this file may run on. */
 #if defined(__x86_64__) && defined(__linux__) && !defined(__clang__)
-#define WITH_FMA __attribute__((target_clones("arch=haswell", "default")))
+#define WITH_FMA __attribute__((target_clones("fma", "default")))
 #else
 #define WITH_FMA
 #endif
