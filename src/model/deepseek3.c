@@ -120,6 +120,7 @@ static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
         fields_set_size(j, "q_lora_rank", s->q_rank);
     else
         json_object_set_new(j, "q_lora_rank", json_null());
+    fields_set_size(j, "num_key_value_heads", s->heads);
     fields_set_size(j, "kv_lora_rank", s->kv_rank);
     fields_set_size(j, "qk_nope_head_dim", s->nope_dim);
     fields_set_size(j, "qk_rope_head_dim", s->rope_dim);
