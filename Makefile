@@ -102,7 +102,7 @@ endif
 # The inner loops of the CPU kernels lost a tenth of their speed when a link moved them off their cache lines.
 ALIGN := -falign-functions=64 -falign-loops=64
 NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
-    $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+    -Xptxas -v,-warn-spills $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 
 OBJ := $(SRC:%.c=$(BUILD)/%.o) $(CU:%.cu=$(BUILD)/%.cu.o)
@@ -169,7 +169,7 @@ info: ## what was found, and what was decided
 
 ptxas: ## registers, shared memory and spills of every CUDA kernel
 	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
-	@NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
+	@BUILD=$(BUILD) NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
@@ -210,8 +210,8 @@ else
 # Rewritten only when the flags change, so that everything is then compiled again.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' | cmp -s - $@ || \
-	    echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS)' > $@
+	@echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS) $(EMU_CXXFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS) $(EMU_CXXFLAGS)' > $@
 endif
 $(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
 
@@ -240,7 +240,8 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,NVCC  $<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(call say,NVCC  $<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< >$@.log 2>&1 || \
+	    { cat $@.log; rm -f $@; exit 1; }; grep -i 'warning' $@.log || true
 
 $(BUILD)/libtandem.a: $(OBJ)
 	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@

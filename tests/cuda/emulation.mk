@@ -6,7 +6,9 @@
 CXX ?= g++
 EMU := $(BUILD)/emu
 EMU_INCLUDE := -DTANDEM_CUDA -isystem tests/cuda/include
-EMU_CXXFLAGS := -std=gnu++17 $(CFLAGS) -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas \
+# Emulated threads are most of what these tests cost: what this processor has, for one.
+EMU_NATIVE := $(if $(X86),$(foreach f,avx2 fma,$(shell grep -qw $(f) /proc/cpuinfo 2>/dev/null && echo -m$(f))))
+EMU_CXXFLAGS := -std=gnu++17 $(CFLAGS) $(EMU_NATIVE) -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas \
     $(if $(filter 1,$(WERROR)),-Werror) -D_GNU_SOURCE -Isrc -I. $(EMU_INCLUDE) \
     $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 # CUDA's own include path must not be seen: C files get the flags without it.

@@ -1,20 +1,29 @@
 /* fibers.cpp - the threads of a block as fibers, and what they do together (emulation.h). */
 #include "emulation.h"
 
+#include <algorithm>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #endif
 
 #ifndef __x86_64__
 #error "the CUDA emulation switches stacks in x86-64 assembly"
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
 #define STACK_BYTES ((size_t)256 * 1024) /* only touched pages count */
+#else
+#define STACK_BYTES ((size_t)32 * 1024)
+#endif
+#define MOST_FIBERS 1024
+/* Stacks begin at different places of a page: the tops of all would else share a few lines of every
+ * cache. */
+#define STACK_SHIFT(i) ((size_t)(i)*11 % 64 * 64)
 
 /* Saves the callee-saved registers on this stack, and continues on another. */
 asm(R"(
@@ -57,8 +66,8 @@ enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
 struct fiber {
     void *sp;
-    unsigned char *stack;
-    void *fake_stack; /* of AddressSanitizer */
+    unsigned char *stack; /* NULL: it has not begun */
+    void *fake_stack;     /* of AddressSanitizer */
     uint3 index;
     int number;
     enum state state;
@@ -73,7 +82,12 @@ struct warp {
 };
 
 std::vector<fiber> fibers;
+std::vector<unsigned char *> stacks; /* that no fiber has now */
 std::vector<warp> warps;
+/* Numbers of the fibers of this round, each run once in the order in which they stand, and of those
+ * that were woken for the next. */
+std::vector<int> round_now, round_next;
+size_t round_at;
 std::vector<unsigned char> memory;
 unsigned char *memory_start;
 fiber *self;
@@ -94,60 +108,103 @@ uint64_t chance = 1;
     abort();
 }
 
-void enter(fiber *f)
+/* The next fiber of this round, now the one that runs, or NULL. */
+fiber *advance()
 {
-    self = f;
-    now.thread = f->index;
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(&main_fake, f->stack, STACK_BYTES);
+    self = round_at < round_now.size() ? &fibers[(size_t)round_now[round_at++]] : NULL;
+    if (self)
+        now.thread = self->index;
+    return self;
+}
+
+void thread_main();
+
+void begin(fiber *f)
+{
+    f->stack = stacks.back();
+    stacks.pop_back();
+#ifdef __SANITIZE_ADDRESS__ /* thread_main() has never returned: its frame is still marked */
+    ASAN_UNPOISON_MEMORY_REGION(f->stack + STACK_BYTES - 8192, 8192);
 #endif
-    emu_switch(&main_sp, f->sp);
+    void **top = (void **)(f->stack + STACK_BYTES - STACK_SHIFT(f->number)) - 10;
+    memset(top, 0, 10 * sizeof *top);
+    top[6] = (void *)thread_main; /* above six registers; it never returns */
+    f->sp = top;
+}
+
+/* From `from` (NULL: the scheduler) to the next fiber of this round, or to the scheduler after the
+ * last. Returns when `from` comes round again. */
+void switch_from(fiber *from, fiber *to)
+{
+    if (to && !to->stack)
+        begin(to);
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(main_fake, NULL, NULL);
+    void **fake = !from ? &main_fake : from->state == DONE ? NULL : &from->fake_stack;
+    __sanitizer_start_switch_fiber(fake, to ? to->stack : main_stack,
+                                   to ? STACK_BYTES : main_stack_size);
+#endif
+    emu_switch(from ? &from->sp : &main_sp, to ? to->sp : main_sp);
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(from ? from->fake_stack : main_fake, NULL, NULL);
 #endif
 }
 
-/* Back to the scheduler; returns when it comes round again. */
 void leave()
 {
-    fiber *f = self;
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(f->state == DONE ? NULL : &f->fake_stack, main_stack,
-                                   main_stack_size);
-#endif
-    emu_switch(&f->sp, main_sp);
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(f->fake_stack, &main_stack, &main_stack_size);
-#endif
+    fiber *from = self;
+    switch_from(from, advance());
+}
+
+void wake(fiber *f)
+{
+    f->state = READY;
+    round_next.push_back(f->number);
 }
 
 void thread_main()
 {
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(NULL, &main_stack, &main_stack_size);
+    bool first = !main_stack; /* of all: it comes from the scheduler */
+    __sanitizer_finish_switch_fiber(NULL, first ? &main_stack : NULL,
+                                    first ? &main_stack_size : NULL);
 #endif
-    (*body)();
-    self->state = DONE;
-    live--;
-    leave();
-    abort(); /* never comes back */
+    for (;;) {
+        (*body)();
+        fiber *from = self, *to;
+        from->state = DONE;
+        live--;
+        to = advance();
+        if (to && !to->stack) { /* one that has not begun can have this stack at once */
+            to->stack = from->stack;
+            continue;
+        }
+        stacks.push_back(from->stack);
+        switch_from(from, to); /* never comes back */
+    }
+}
+
+/* Stacks side by side, in large pages where the system has them: every switch would else also look
+ * for a page. */
+void make_fibers()
+{
+    size_t bytes = MOST_FIBERS * STACK_BYTES;
+    unsigned char *all = (unsigned char *)mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED)
+        broken("no memory for stacks");
+    madvise(all, bytes, MADV_HUGEPAGE);
+    fibers.resize(MOST_FIBERS);
+    for (size_t i = MOST_FIBERS; i > 0; i--)
+        stacks.push_back(all + (i - 1) * STACK_BYTES);
 }
 
 void prepare(size_t count, dim3 block)
 {
-    while (fibers.size() < count) {
-        fiber f = {};
-        f.stack = (unsigned char *)mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
-                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (f.stack == MAP_FAILED)
-            broken("no memory for stacks");
-        fibers.push_back(f);
-    }
+    if (fibers.empty())
+        make_fibers();
     for (size_t i = 0; i < count; i++) {
         fiber &f = fibers[i];
-        void **top = (void **)(f.stack + STACK_BYTES) - 10;
-        top[6] = (void *)thread_main; /* above six registers; it never returns */
-        f.sp = top;
+        f.stack = NULL;
         f.index = {(unsigned)i % block.x, (unsigned)i / block.x % block.y,
                    (unsigned)i / block.x / block.y};
         f.number = (int)i;
@@ -160,29 +217,35 @@ void prepare(size_t count, dim3 block)
     at_barrier = 0;
 }
 
+/* Everyone who is at the barrier goes on. */
+void open_barrier()
+{
+    at_barrier = 0;
+    for (size_t i = 0; i < warps.size() * 32; i++)
+        if (fibers[i].state == AT_BARRIER)
+            wake(&fibers[i]);
+}
+
 void run_block(size_t count, dim3 block)
 {
     prepare(count, block);
+    round_next.clear();
+    for (size_t i = 0; i < count; i++)
+        round_next.push_back((int)i);
     while (live > 0) {
-        bool ran = false;
-        chance = chance * 6364136223846793005u + 1442695040888963407u;
-        size_t start = (size_t)(chance >> 33) % count;
-        bool forward = chance >> 32 & 1;
-        for (size_t i = 0; i < count; i++) {
-            fiber &f = fibers[forward ? (start + i) % count : (start + count - i) % count];
-            if (f.state == READY) {
-                ran = true;
-                enter(&f);
-            }
-        }
-        if (!ran && live > 0)
+        if (round_next.empty() && at_barrier == live)
+            open_barrier(); /* the others have ended */
+        if (round_next.empty())
             broken("threads wait for others that will never come");
-        if (at_barrier == live && live > 0) {
-            at_barrier = 0;
-            for (size_t i = 0; i < count; i++)
-                if (fibers[i].state == AT_BARRIER)
-                    fibers[i].state = READY;
-        }
+        round_now.swap(round_next);
+        round_next.clear();
+        chance = chance * 6364136223846793005u + 1442695040888963407u;
+        std::rotate(round_now.begin(),
+                    round_now.begin() + (long)((chance >> 33) % round_now.size()), round_now.end());
+        if (chance >> 32 & 1)
+            std::reverse(round_now.begin(), round_now.end());
+        round_at = 0;
+        switch_from(NULL, advance());
     }
 }
 } // namespace
@@ -191,13 +254,8 @@ void barrier()
 {
     self->state = AT_BARRIER;
     at_barrier++;
-    if (at_barrier == live) { /* the last one goes on at once */
-        at_barrier = 0;
-        for (fiber &f : fibers)
-            if (f.state == AT_BARRIER)
-                f.state = READY;
-        return;
-    }
+    if (at_barrier == live) /* the last one too goes on when its turn comes */
+        open_barrier();
     leave();
 }
 
@@ -217,7 +275,7 @@ void collective(void (*op)(void **args), void *arg)
     w.arrived = 0;
     for (int i = self->number / 32 * 32; i < self->number / 32 * 32 + 32; i++)
         if (fibers[(size_t)i].state == IN_WARP)
-            fibers[(size_t)i].state = READY;
+            wake(&fibers[(size_t)i]);
 }
 
 unsigned char *shared()
@@ -280,44 +338,59 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<vo
     now.block_size = block;
     now.grid_size = grid;
     body = &thread;
+    /* A vector of its own length, so that AddressSanitizer sees its end. */
+    std::vector<unsigned char> fresh(shared_bytes + 128);
+    memory.swap(fresh);
+    memory_start = memory.data() + (128 - (uintptr_t)memory.data() % 128) % 128;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
-                /* A vector of its own length, so that AddressSanitizer sees its end. */
-                std::vector<unsigned char> fresh(shared_bytes + 128, 0xff);
-                memory.swap(fresh);
-                memory_start = memory.data() + (128 - (uintptr_t)memory.data() % 128) % 128;
+                memset(memory.data(), 0xff, memory.size());
                 now.block = {x, y, z};
                 run_block((size_t)block.x * block.y * block.z, block);
             }
 }
 } // namespace emu
 
-static float bf16(uint32_t pair, int half)
-{
-    return bits_to_f32(half ? pair & 0xffff0000u : pair << 16);
-}
+/* Rows of a fragment: 8 numbers, added side by side in the same order as one by one. */
+typedef float row8 __attribute__((vector_size(32)));
+typedef uint32_t pairs8 __attribute__((vector_size(32))); /* of bf16: two rows, or two columns */
 
 void emu_mma::run(void **args)
 {
-    float a[16][16], b[16][8], c[16][8];
+    uint32_t a[16][8]; /* [row][pair of columns] */
+    uint32_t b[8][8];  /* [pair of rows][column] */
+    float c[16][8];
+    row8 rows[16];
     for (int lane = 0; lane < 32; lane++) {
         const emu_mma &m = *(const emu_mma *)args[lane];
         int g = lane / 4, t = lane % 4;
-        for (int i = 0; i < 8; i++) /* register i / 2, half i % 2 */
-            a[g + i / 2 % 2 * 8][2 * t + i / 4 * 8 + i % 2] = bf16(m.a[i / 2], i % 2);
-        for (int i = 0; i < 4; i++) {
-            b[2 * t + i / 2 * 8 + i % 2][g] = bf16(m.b[i / 2], i % 2);
-            c[g + i / 2 * 8][2 * t + i % 2] = m.c[i];
-        }
+        a[g][t] = m.a[0], a[g + 8][t] = m.a[1], a[g][t + 4] = m.a[2], a[g + 8][t + 4] = m.a[3];
+        b[t][g] = m.b[0], b[t + 4][g] = m.b[1];
+        memcpy(&c[g][2 * t], m.c, 8);
+        memcpy(&c[g + 8][2 * t], m.c + 2, 8);
     }
-    for (int i = 0; i < 16; i++)
-        for (int k = 0; k < 16; k++)
-            for (int j = 0; j < 8; j++)
-                c[i][j] += a[i][k] * b[k][j];
-    for (int lane = 0; lane < 32; lane++)
-        for (int i = 0; i < 4; i++)
-            ((emu_mma *)args[lane])->c[i] = c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+    for (int k = 0; k < 8; k++) {
+        pairs8 pair, low, high;
+        memcpy(&pair, b[k], sizeof pair);
+        low = pair << 16, high = pair & 0xffff0000u;
+        memcpy(&rows[2 * k], &low, sizeof low);
+        memcpy(&rows[2 * k + 1], &high, sizeof high);
+    }
+    for (int i = 0; i < 16; i++) {
+        row8 sum;
+        memcpy(&sum, c[i], sizeof sum);
+        for (int k = 0; k < 8; k++) {
+            sum += bits_to_f32(a[i][k] << 16) * rows[2 * k];
+            sum += bits_to_f32(a[i][k] & 0xffff0000u) * rows[2 * k + 1];
+        }
+        memcpy(c[i], &sum, sizeof sum);
+    }
+    for (int lane = 0; lane < 32; lane++) {
+        emu_mma &m = *(emu_mma *)args[lane];
+        memcpy(m.c, &c[lane / 4][lane % 4 * 2], 8);
+        memcpy(m.c + 2, &c[lane / 4 + 8][lane % 4 * 2], 8);
+    }
 }
 
 void emu_ldmatrix::run(void **args)

@@ -1,40 +1,76 @@
-#!/bin/sh
+#!/bin/bash
 # Registers, shared memory and spills of every CUDA kernel, as a table; fails on a spill, on a local
 # array ("stack"), and on any warning of nvcc or ptxas.
-#   tests/cuda/ptxas.sh [sm ...]     NVCC=nvcc  defaults: 80 90 100
+#   tests/cuda/ptxas.sh [sm ...]     NVCC=nvcc  BUILD=build
+# Without sm: what the program was built for, or 90 when it was built without CUDA.
+# What nvcc said when it built the program is used, where that was after the last change; else the
+# kernels are compiled, several at a time, and what was said is kept in $BUILD/ptxas until they change.
 # Dynamic shared memory is chosen at the launch and stands in kernels/cuda/*.cuh.
 # timeout: 900
 set -u
 nvcc=${NVCC:-nvcc}
 command -v "$nvcc" >/dev/null || { echo "$nvcc was not found; set NVCC"; exit 77; }
-[ $# -gt 0 ] || set -- 80 90 100
-log=$(mktemp) || exit 2
-trap 'rm -f "$log"' EXIT
-status=0
-printf '%-62s %4s %5s %6s %6s %7s\n' kernel sm regs spills stack static
+if [ $# = 0 ]; then
+    # shellcheck disable=SC2046
+    set -- $(sed -n "s/.* for 'sm_\([0-9]*\)'.*/\1/p" "${BUILD:-build}/kernels/cuda/sum.cu.o.log" 2>/dev/null | sort -nu)
+    [ $# -gt 0 ] || set -- 90
+fi
+flags=(-O3 -fmad=false -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra -Xptxas -v,-warn-spills)
 for sm; do
-    for file in kernels/cuda/*.cu; do
-        if ! "$nvcc" -O3 -fmad=false -std=c++17 -DTANDEM_CUDA -Isrc -I. -arch="sm_$sm" \
-            -Xcompiler -Wall,-Wextra -cubin -o /dev/null -Xptxas -v,-warn-spills \
-            "$file" >"$log" 2>&1; then
-            cat "$log"
-            status=1
-        fi
-        if grep -i 'warning' "$log"; then
-            status=1
-        fi
-        c++filt <"$log" | awk -v sm="$sm" '
-            /Function properties for/ { sub(/.*properties for /, ""); name = $0
-                sub(/\(.*/, "", name); sub(/^void /, "", name) }
-            /bytes stack frame/ { stack = $1; spills = $5 + $9 }
-            /Used [0-9]+ registers/ {
-                match($0, /Used [0-9]+/); regs = substr($0, RSTART + 5, RLENGTH - 5)
-                static = 0
-                if (match($0, /[0-9]+ bytes smem/)) static = substr($0, RSTART, RLENGTH - 11)
-                printf "%-62s %4s %5s %6s %6s %7s\n", name, sm, regs, spills, stack, static
-                if (spills + stack > 0) bad = 1 }
-            END { exit bad }' || status=1
-    done
+    flags+=(-gencode "arch=compute_$sm,code=sm_$sm")
+done
+logs=${BUILD:-build}/ptxas
+mkdir -p "$logs" || exit 2
+key=$({ "$nvcc" --version; echo "${flags[@]}"; cat kernels/cuda/*.h kernels/cuda/*.cuh src/base/dtype.h; } | sha256sum)
+
+# said FILE - the log of this file: of the build if it is newer than all sources and knows all sm.
+said() {
+    local built=${BUILD:-build}/${1%.cu}.cu.o.log sm
+    [ -s "$built" ] && [ -z "$(find "$1" kernels/cuda/*.h kernels/cuda/*.cuh -newer "$built")" ] &&
+        for sm in $wanted; do
+            grep -q "for 'sm_$sm'" "$built" || built=
+        done && [ -n "$built" ] && { echo "$built"; return; }
+    echo "$logs/$(basename "$1" .cu).$( { echo "$key"; cat "$1"; } | sha256sum | cut -c1-16)"
+}
+
+# compile FILE - keeps a log only of what compiles without a warning.
+compile() {
+    local log
+    log=$(said "$1")
+    [ -e "$log" ] && return
+    rm -f "$logs/$(basename "$1" .cu)".*
+    # shellcheck disable=SC2086
+    if "$nvcc" $nvcc_flags -fatbin -o /dev/null "$1" >"$log.new" 2>&1 && ! grep -qi warning "$log.new"; then
+        mv "$log.new" "$log"
+    else
+        cat "$log.new"
+        rm -f "$log.new"
+        return 1
+    fi
+}
+export -f said compile
+export nvcc logs key BUILD nvcc_flags="${flags[*]}" wanted="$*"
+status=0
+printf '%s\n' kernels/cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || status=1
+printf '%-62s %4s %5s %6s %6s %7s\n' kernel sm regs spills stack static
+for file in kernels/cuda/*.cu; do
+    log=$(said "$file")
+    [ -e "$log" ] || continue
+    grep -i warning "$log" && status=1
+    c++filt <"$log" | awk -v wanted=" $* " '
+        /Compiling entry function/ { match($0, /sm_[0-9]+/); sm = substr($0, RSTART + 3, RLENGTH - 3) }
+        /Function properties for/ { sub(/.*properties for /, ""); name = $0
+            sub(/\(.*/, "", name); sub(/^void /, "", name) }
+        /bytes stack frame/ { stack = $1; spills = $5 + $9 }
+        /Used [0-9]+ registers/ {
+            match($0, /Used [0-9]+/); regs = substr($0, RSTART + 5, RLENGTH - 5)
+            static = 0
+            if (match($0, /[0-9]+ bytes smem/)) static = substr($0, RSTART, RLENGTH - 11)
+            if (!index(wanted, " " sm " ")) next
+            printf "%-62s %4s %5s %6s %6s %7s\n", name, sm, regs, spills, stack, static
+            kernels++
+            if (spills + stack > 0) bad = 1 }
+        END { exit bad || kernels == 0 }' || status=1
 done
 [ $status -eq 0 ] || echo "ptxas.sh: a kernel spills, keeps an array in memory, or warns"
 exit $status
