@@ -19,6 +19,13 @@
 
 #define JOB_MAX_STOPS 16
 
+/* Guesses at the tokens that come next (schedule/draft.h). */
+enum speculation {
+    SPECULATE_AUTO, /* ngram on CPUs, in steps where it pays (schedule/pace.h), else off */
+    SPECULATE_OFF,
+    SPECULATE_NGRAM,
+};
+
 enum exchange_kind {
     EXCHANGE_AUTO, /* local when colocated, shared on one host, mpi on several, nccl on GPUs */
     EXCHANGE_LOCAL,
@@ -118,6 +125,11 @@ struct job {
          * for so long is named and ends the job with status 2; default 10m, 0: never */
         double step_timeout;
     } schedule;
+
+    struct {
+        enum speculation draft; /* speculate.draft: off, ngram, auto (default) */
+        int tokens;             /* speculate.tokens: guesses of a sequence in a step; default 4 */
+    } speculate;
 
     struct {
         double temperature; /* sampling.temperature: default 0, greedy */

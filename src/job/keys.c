@@ -29,6 +29,8 @@ static const struct choice kernels[] = {
 static const struct choice wide[] = {{"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {NULL, 0}};
 static const struct choice narrow[] = {
     {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {"fp8", DTYPE_F8E4M3}, {NULL, 0}};
+static const struct choice speculations[] = {
+    {"auto", SPECULATE_AUTO}, {"off", SPECULATE_OFF}, {"ngram", SPECULATE_NGRAM}, {NULL, 0}};
 static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 0}};
 static const struct choice weights[] = {
     {"keep", JOB_WEIGHTS_KEEP}, {"int8", JOB_WEIGHTS_INT8}, {"int4", JOB_WEIGHTS_INT4}, {NULL, 0}};
@@ -169,6 +171,13 @@ const struct key keys[] = {
      .help =
          "a rank without a sign of life for so long, or a step that hangs, ends the job; what is "
          "finished stays"},
+
+    {"speculate", "draft", KEY_CHOICE, IN(speculate.draft), PRESET("auto"), .choices = speculations,
+     .help =
+         "several tokens of a sequence in a step, where guesses at them come true; no completion "
+         "changes. ngram: what followed its last tokens before; auto: that, where it pays; off"},
+    {"speculate", "tokens", KEY_INT, IN(speculate.tokens), PRESET("4"), RANGE(1, 64),
+     .help = "guesses at most, of a sequence in a step"},
 
     {"sampling", "temperature", KEY_REAL, IN(sampling.temperature), PRESET("0"), RANGE(0, 1000),
      .help = "0: always the likeliest token"},

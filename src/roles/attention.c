@@ -50,7 +50,7 @@ struct attention {
 
 /* Sizes in elements of everything that is allocated; one place for plan and allocation. */
 struct sizes {
-    size_t rows, sampled, lane_ints;
+    size_t rows, segments, sampled, lane_ints;
     size_t x, h, logits;
     size_t buffer[BLOCK_BUFFERS]; /* bytes: the most that any layer asks for */
 };
@@ -61,8 +61,9 @@ static struct sizes sizes_of(const struct side *p, const struct schedule_limits 
     struct sizes s = {0};
     s.rows = (size_t)schedule_most_rows(limits);
     s.sampled = (size_t)schedule_most_sampled(limits);
-    size_t table = mem_mul(s.sampled, (size_t)schedule_blocks_stride(limits));
-    s.lane_ints = 3 * s.rows + 3 * s.sampled + 1 + table;
+    s.segments = (size_t)schedule_most_segments(limits);
+    size_t table = mem_mul(s.segments, (size_t)schedule_blocks_stride(limits));
+    s.lane_ints = 3 * s.rows + 2 * s.segments + 1 + s.sampled + table;
     s.x = mem_mul(s.rows, m->hidden);
     s.h = s.x;
     s.logits = mem_mul(s.sampled, m->vocab);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "output/journal.h"
+#include "schedule/draft.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +140,22 @@ void decoder_save(struct decoder *d)
     schedule_visit(d->schedule, save, d);
 }
 
+static void draft(void *context, struct sequence *q)
+{
+    const struct decoder *d = context;
+    q->n_drafts = 0;
+    if (d->drafts > 0 && q->computed + 1 == q->n_tokens && !q->prompt_only &&
+        !request_changes(q->request))
+        draft_from_grams(q, d->drafts);
+}
+
+const struct micro_batch *decoder_plan(struct decoder *d, bool drafts)
+{
+    d->drafts = drafts ? d->job->speculate.tokens : 0;
+    schedule_visit(d->schedule, draft, d);
+    return schedule_plan(d->schedule);
+}
+
 void decoder_changes(const struct decoder *d, const struct micro_batch *batch,
                      struct logit_changes *changes)
 {
@@ -154,7 +171,8 @@ void decoder_params(const struct decoder *d, const struct micro_batch *batch,
 {
     for (int i = 0; i < batch->n_sampled; i++) {
         const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
-        params[i] = request_params(q->request, q);
+        size_t at = (size_t)batch->row_pos[batch->sampled_row[i]] + 1;
+        params[i] = request_params(q->request, q, at);
     }
 }
 
@@ -198,28 +216,49 @@ static void finish_broken(struct decoder *d, int slot)
     sequence_free(q);
 }
 
+/* The sequence in `slot` has drawn a token. True: it goes on. */
+static bool take(struct decoder *d, int slot, int32_t token, float logprob)
+{
+    struct sequence *q = schedule_sequence(d->schedule, slot);
+    if (token < 0) {
+        finish_broken(d, slot);
+        return false;
+    }
+    if (q->n_tokens == q->n_prompt)
+        q->first_token = clock_wall();
+    if (q->prompt_only) {
+        finish(d, slot, FINISH_LENGTH);
+        return false;
+    }
+    q->logprobs[q->n_tokens - q->n_prompt] = logprob;
+    q->tokens[q->n_tokens++] = token;
+    d->drawn++;
+    enum request_end end = request_ends(q->request, q);
+    if (end != REQUEST_GOES_ON)
+        finish(d, slot, end == REQUEST_STOPS ? FINISH_STOP : FINISH_REPETITION);
+    else if (q->n_tokens == q->limit)
+        finish(d, slot, FINISH_LENGTH);
+    else
+        return true;
+    return false;
+}
+
+/* Rows of one slot stand together: its last known token, then the guesses behind it. A guess's row is
+ * worth something when the row before has drawn just that. */
 void decoder_take(struct decoder *d, const struct micro_batch *batch, const int32_t *tokens,
                   const float *logprobs)
 {
-    for (int i = 0; i < batch->n_sampled; i++) {
+    for (int i = 0, end; i < batch->n_sampled; i = end) {
         int slot = batch->sampled_slot[i];
-        struct sequence *q = schedule_sequence(d->schedule, slot);
-        if (tokens[i] < 0) {
-            finish_broken(d, slot);
-            continue;
+        for (end = i + 1; end < batch->n_sampled && batch->sampled_slot[end] == slot; end++)
+            ;
+        for (; i < end; i++) {
+            const struct sequence *q = schedule_sequence(d->schedule, slot);
+            bool guessed = i + 1 < end && q->tokens[q->n_tokens] == tokens[i];
+            if (guessed)
+                schedule_accept(d->schedule, slot);
+            if (!take(d, slot, tokens[i], logprobs[i]) || !guessed)
+                break;
         }
-        if (q->n_tokens == q->n_prompt)
-            q->first_token = clock_wall();
-        if (q->prompt_only) {
-            finish(d, slot, FINISH_LENGTH);
-            continue;
-        }
-        q->logprobs[q->n_tokens - q->n_prompt] = logprobs[i];
-        q->tokens[q->n_tokens++] = tokens[i];
-        enum request_end end = request_ends(q->request, q);
-        if (end != REQUEST_GOES_ON)
-            finish(d, slot, end == REQUEST_STOPS ? FINISH_STOP : FINISH_REPETITION);
-        else if (q->n_tokens == q->limit)
-            finish(d, slot, FINISH_LENGTH);
     }
 }

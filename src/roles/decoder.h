@@ -23,6 +23,8 @@ struct decoder {
     struct bytes *finished;       /* a batch of records (output/journal.h): where completions go */
     int changing;                 /* sequences whose logits may be changed */
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
+    int64_t drawn;                /* tokens so far, of unfinished completions too */
+    int drafts;                   /* most guesses of a sequence in this step */
 };
 
 /* Everything given outlives the decoder; feeder and schedule are made here. */
@@ -41,6 +43,11 @@ int decoder_feed(struct decoder *d);
 
 /* Files what the unfinished sequences have that no journal has. */
 void decoder_save(struct decoder *d);
+
+/* What to compute in the step: schedule_plan(), with guesses at the tokens that come next (drafts).
+ * Not for sequences whose logits are changed by what was drawn: a guess's row would need the changes
+ * that the guess brings. */
+const struct micro_batch *decoder_plan(struct decoder *d, bool drafts);
 
 /* What must be done to the logits of the micro-batch's sampled rows; *changes is reused. */
 void decoder_changes(const struct decoder *d, const struct micro_batch *batch,

@@ -62,6 +62,18 @@ static void limit_ffn(struct device_limits *l, const struct model *m, const stru
     l->inter = largest(expert, largest(shared, dense));
 }
 
+#define AUTO_DRAFT_ROWS 64
+
+/* Rows of guesses in a step. Where they must pay there is no use for many: a step that is full already
+ * has no time to spare. */
+static int draft_rows(const struct job *job)
+{
+    int all = job->schedule.slots * job->speculate.tokens;
+    if (job->speculate.draft == SPECULATE_AUTO)
+        return strcmp(job->device, "cpu") != 0 ? 0 : all < AUTO_DRAFT_ROWS ? all : AUTO_DRAFT_ROWS;
+    return job->speculate.draft == SPECULATE_OFF ? 0 : all;
+}
+
 static void plan_shapes(struct engine *g)
 {
     const struct job *job = &g->in->job;
@@ -72,6 +84,7 @@ static void plan_shapes(struct engine *g)
         .prefill_chunk = job->schedule.prefill_chunk,
         .max_context = g->in->max_context,
         .share = job->schedule.share,
+        .draft_rows = draft_rows(job),
     };
     g->shape = (struct exchange_shape){
         .micro_batches = job->micro_batches,

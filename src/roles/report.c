@@ -138,6 +138,8 @@ static struct summary summarize(struct report *r, const struct rank_time *ranks,
         s.schedule.put_back += ranks[i].schedule.put_back;
         s.schedule.computed_again += ranks[i].schedule.computed_again;
         s.schedule.shared += ranks[i].schedule.shared;
+        s.schedule.guessed += ranks[i].schedule.guessed;
+        s.schedule.right += ranks[i].schedule.right;
         for (uint64_t k = 0; k < ranks[i].reasons.n; k++)
             reasons_add(&s.reasons, ranks[i].reasons.all[k].text, ranks[i].reasons.all[k].count);
     }
@@ -167,6 +169,9 @@ static void print_schedule(const struct schedule_usage *u)
     if (u->shared > 0)
         printf("%-20s %llu prompt tokens were there already\n", "KV cache",
                (unsigned long long)u->shared);
+    if (u->guessed > 0)
+        printf("%-20s %llu of %llu guesses came true\n", "speculation",
+               (unsigned long long)u->right, (unsigned long long)u->guessed);
     if (u->put_back > 0)
         printf("%-20s was short: %llu times a sequence was put back, %llu tokens computed again\n",
                "KV memory", (unsigned long long)u->put_back, (unsigned long long)u->computed_again);
@@ -239,13 +244,14 @@ static json_t *json_summary(const struct report *r, const struct summary *s,
         json_object_set_new(why, s->reasons.all[i].text,
                             json_integer((json_int_t)s->reasons.all[i].count));
     json_t *run = json_pack(
-        "{s:I, s:I, s:o, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I}", "done",
+        "{s:I, s:I, s:o, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "done",
         (json_int_t)s->counts.done, "failed", (json_int_t)s->counts.failed, "reasons", why,
         "prompt_tokens", (json_int_t)s->counts.prompt_tokens, "completion_tokens",
         (json_int_t)s->counts.new_tokens, "seconds", end->seconds, "steps", (json_int_t)r->steps,
         "graphs", (json_int_t)r->replayed, "shared_prompt_tokens", (json_int_t)s->schedule.shared,
         "sequences_put_back", (json_int_t)s->schedule.put_back, "tokens_computed_again",
-        (json_int_t)s->schedule.computed_again);
+        (json_int_t)s->schedule.computed_again, "guesses", (json_int_t)s->schedule.guessed,
+        "guesses_true", (json_int_t)s->schedule.right);
     return json_pack("{s:s, s:s, s:b, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o}", "version",
                      end->version, "output", end->path, "finished", (int)end->finished,
                      "completions", (json_int_t)end->completions, "of", (json_int_t)end->units,

@@ -155,7 +155,7 @@ static void see(struct request *r, const struct sequence *q)
 
 /* ---- before a token is drawn ---------------------------------------------------------------- */
 
-struct sample_params request_params(struct request *r, const struct sequence *q)
+struct sample_params request_params(struct request *r, const struct sequence *q, size_t at)
 {
     if (r->by_prompt && !r->hashed) {
         r->prompt = hash_bytes(HASH_START, q->tokens, q->n_prompt * sizeof *q->tokens);
@@ -167,7 +167,7 @@ struct sample_params request_params(struct request *r, const struct sequence *q)
         .top_p = r->top_p,
         .top_k = r->top_k,
         .within = within,
-        .uniform = philox_uniform(r->seed, r->prompt, r->sample, (uint32_t)q->n_tokens),
+        .uniform = philox_uniform(r->seed, r->prompt, r->sample, (uint32_t)at),
     };
 }
 

@@ -53,8 +53,8 @@ int request_max_new_tokens(const struct request *r);
 /* May its logits have to be changed before they are sampled? */
 bool request_changes(const struct request *r);
 
-/* How the next token of q is drawn. */
-struct sample_params request_params(struct request *r, const struct sequence *q);
+/* How the token of q with the index `at` is drawn (its next one, or one behind guesses). */
+struct sample_params request_params(struct request *r, const struct sequence *q, size_t at);
 
 /* What must be changed in the logits of a micro-batch's sampled rows. Grows; belongs to the caller. */
 struct logit_changes {

@@ -94,7 +94,7 @@ static void agree_on_step(struct steps *s)
     double start = clock_now();
     if (s->decoder) {
         int coming = decoder_feed(s->decoder);
-        s->plan = schedule_plan(s->decoder->schedule);
+        s->plan = decoder_plan(s->decoder, s->all[0].drafts);
         for (int m = 0; m < s->in->job.micro_batches; m++) {
             mine.rows[m] = s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
@@ -108,6 +108,7 @@ static void agree_on_step(struct steps *s)
         mine.finished = s->decoder->n_finished;
         mine.tokens = s->decoder->n_tokens;
     }
+    mine.drafts = s->engine->limits.draft_rows > 0 && pace_wants_drafts(&s->pace);
     mine.stop = stop_wanted() || steps_over_time(&s->in->job, s->started);
     mine.commit = wants_commit(s);
     if (s->out)
@@ -312,10 +313,24 @@ static void wait_for_device(struct steps *s)
     trace_add(s->trace, s->decoder ? TRACE_ATTENTION : TRACE_FFN, s->step, -1, -1, t);
 }
 
+/* What the step has brought, for the choice of steps with or without guesses. */
+static void look_at_pace(struct steps *s, double start, int64_t drawn)
+{
+    int rows = 0, sampled = 0, drafts = 0;
+    for (int m = 0; m < s->in->job.micro_batches; m++) {
+        rows += s->plan[m].rows;
+        sampled += s->plan[m].n_sampled;
+        drafts += s->plan[m].drafts;
+    }
+    if (rows == sampled)
+        pace_took(&s->pace, clock_now() - start, sampled - drafts, (int)drawn, drafts);
+}
+
 static void decode(struct steps *s, const int *rows)
 {
     int micro_batches = s->in->job.micro_batches;
     struct engine *g = s->engine;
+    double start = clock_now();
     g->exchange_ops->begin(g->exchange, rows);
     for (int m = 0; s->decoder && m < micro_batches; m++) {
         decoder_params(s->decoder, &s->plan[m], s->params);
@@ -330,11 +345,13 @@ static void decode(struct steps *s, const int *rows)
     wait_for_device(s);
     if (!s->decoder)
         return;
+    int64_t before = s->decoder->drawn;
     schedule_advance(s->decoder->schedule);
     for (int m = 0; m < micro_batches; m++)
         if (s->plan[m].rows > 0)
             decoder_take(s->decoder, &s->plan[m], attention_tokens(g->attention, m),
                          attention_logprobs(g->attention, m));
+    look_at_pace(s, start, s->decoder->drawn - before);
 }
 
 /* ---- commit --------------------------------------------------------------------------------- */
@@ -461,6 +478,7 @@ enum exit_status steps_run(struct steps *s)
         s->params = mem_new((size_t)schedule_most_sampled(&g->limits), sizeof *s->params);
     s->last_commit = s->last_save = clock_now();
     s->all_claimed = !s->claims;
+    s->pace.always = job->speculate.draft == SPECULATE_NGRAM;
     enum exit_status status = loop(s, rows);
     die_context_step(-1);
     s->replayed = replay_launches(s->replay);

@@ -18,6 +18,7 @@
 #include "roles/report.h"
 #include "roles/timing.h"
 #include "roles/trace.h"
+#include "schedule/pace.h"
 #include "schedule/units.h"
 
 /* What one rank enqueues in a step, as far as it changes from step to step. */
@@ -47,6 +48,7 @@ struct steps {
     struct launches *key;         /* [world] of this step */
     struct sample_params *params; /* of one micro-batch */
     struct logit_changes changes; /* likewise */
+    struct pace pace;             /* of the first rank: what drafts bring */
     struct admission *admission;
     int *room;          /* [attention ranks] */
     uint64_t *unit;     /* [attention ranks x slots] units under way to an owner, */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void batch_init(struct micro_batch *b, int rows, int segments, int blocks_stride)
+void batch_init(struct micro_batch *b, int rows, int segments, int sampled, int blocks_stride)
 {
     size_t r = (size_t)rows, s = (size_t)segments;
     *b = (struct micro_batch){.blocks_stride = blocks_stride};
@@ -15,8 +15,8 @@ void batch_init(struct micro_batch *b, int rows, int segments, int blocks_stride
     b->seg_row = mem_new(s + 1, sizeof *b->seg_row);
     b->seg_pos = mem_new(s, sizeof *b->seg_pos);
     b->blocks = mem_zeroed(mem_mul(s, (size_t)blocks_stride), sizeof *b->blocks);
-    b->sampled_row = mem_new(s, sizeof *b->sampled_row);
-    b->sampled_slot = mem_new(s, sizeof *b->sampled_slot);
+    b->sampled_row = mem_new((size_t)sampled, sizeof *b->sampled_row);
+    b->sampled_slot = mem_new((size_t)sampled, sizeof *b->sampled_slot);
     batch_clear(b);
 }
 
@@ -35,7 +35,7 @@ void batch_free(struct micro_batch *b)
 
 void batch_clear(struct micro_batch *b)
 {
-    b->rows = b->segments = b->n_sampled = b->max_rows = b->max_context = 0;
+    b->rows = b->segments = b->n_sampled = b->drafts = b->max_rows = b->max_context = 0;
     b->seg_row[0] = 0;
 }
 
@@ -54,8 +54,9 @@ void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t
     b->seg_row[++b->segments] = b->rows;
     b->max_rows = n > b->max_rows ? n : b->max_rows;
     b->max_context = end > b->max_context ? end : b->max_context;
-    if ((size_t)end == q->n_tokens) {
-        b->sampled_row[b->n_sampled] = b->rows - 1;
+    for (size_t last = q->n_tokens - 1, i = from < last ? last : from; i < (size_t)end; i++) {
+        b->sampled_row[b->n_sampled] = b->rows - (int)((size_t)end - i);
         b->sampled_slot[b->n_sampled++] = slot;
+        b->drafts += i > last;
     }
 }

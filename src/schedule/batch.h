@@ -17,17 +17,18 @@ struct micro_batch {
     int blocks_stride;
     int n_sampled;
     int32_t *sampled_row; /* [n_sampled] rows whose logits are wanted */
-    int *sampled_slot;    /* [n_sampled] the slots they belong to */
+    int *sampled_slot;    /* [n_sampled] the slots they belong to; rows of one stand together */
+    int drafts;           /* rows of guesses among them */
 };
 
-/* Buffers for so many rows and segments, every one of which may be sampled. */
-void batch_init(struct micro_batch *b, int rows, int segments, int blocks_stride);
+/* Buffers for so many rows, segments and sampled rows. */
+void batch_init(struct micro_batch *b, int rows, int segments, int sampled, int blocks_stride);
 void batch_free(struct micro_batch *b);
 
 void batch_clear(struct micro_batch *b);
 
-/* One segment more: tokens [from, from + n) of the sequence in `slot`. Its row is sampled when it
- * ends with the last token that is known. */
+/* One segment more: tokens [from, from + n) of the sequence in `slot`. The rows of the last token that
+ * is known and of the guesses behind it are sampled. */
 void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n);
 
 #endif

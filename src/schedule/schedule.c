@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "schedule/demand.h"
+#include "schedule/draft.h"
 #include "schedule/prefix.h"
 
 #include <math.h>
@@ -12,7 +13,7 @@
 
 struct slot {
     struct sequence *sequence; /* NULL: free */
-    int planned;               /* rows of it in the current plan */
+    int planned;               /* known tokens of it in the current plan */
     bool waits;                /* for a block that another sequence is computing */
 };
 
@@ -35,7 +36,7 @@ struct schedule {
     struct sequence *first, *last; /* the queue */
     struct micro_batch batch[MICRO_BATCHES_MAX];
     struct past past;
-    uint64_t put_back, computed_again, shared;
+    uint64_t put_back, computed_again, shared, guessed, right;
 };
 
 static int per_micro_batch(int total, int micro_batches)
@@ -43,9 +44,19 @@ static int per_micro_batch(int total, int micro_batches)
     return (total + micro_batches - 1) / micro_batches;
 }
 
-int schedule_most_sampled(const struct schedule_limits *l)
+int schedule_most_segments(const struct schedule_limits *l)
 {
     return per_micro_batch(l->slots, l->micro_batches);
+}
+
+static int most_drafts(const struct schedule_limits *l)
+{
+    return per_micro_batch(l->draft_rows, l->micro_batches);
+}
+
+int schedule_most_sampled(const struct schedule_limits *l)
+{
+    return schedule_most_segments(l) + most_drafts(l);
 }
 
 int schedule_most_rows(const struct schedule_limits *l)
@@ -74,8 +85,8 @@ struct schedule *schedule_new(const struct schedule_limits *limits)
     if (limits->share)
         s->prefix = prefix_new(&s->blocks);
     for (int m = 0; m < limits->micro_batches; m++)
-        batch_init(&s->batch[m], schedule_most_rows(limits), schedule_most_sampled(limits),
-                   schedule_blocks_stride(limits));
+        batch_init(&s->batch[m], schedule_most_rows(limits), schedule_most_segments(limits),
+                   schedule_most_sampled(limits), schedule_blocks_stride(limits));
     return s;
 }
 
@@ -87,6 +98,7 @@ void sequence_free(struct sequence *q)
     free(q->tokens);
     free(q->logprobs);
     free(q->blocks);
+    grams_free(q->grams);
     if (q->free_request)
         q->free_request(q->request);
     free(q);
@@ -130,7 +142,9 @@ struct schedule_usage schedule_usage(const struct schedule *s)
                                    .blocks = held(s),
                                    .put_back = s->put_back,
                                    .computed_again = s->computed_again,
-                                   .shared = s->shared};
+                                   .shared = s->shared,
+                                   .guessed = s->guessed,
+                                   .right = s->right};
 }
 
 void schedule_submit(struct schedule *s, struct sequence *q)
@@ -401,22 +415,35 @@ static void add_rows(struct schedule *s, int m, int slot, int n)
     s->slots[slot].planned += n;
 }
 
-/* Sequences of which only the last known token is missing: one row each, in turn over the
- * micro-batches. Returns how many; *chunks: rows that the others have left. */
+/* The guesses of a sequence that there is room for. */
+static int drafts_of(const struct schedule *s, int m, const struct sequence *q)
+{
+    size_t room = (size_t)(most_drafts(&s->limits) - s->batch[m].drafts);
+    size_t block = q->n_blocks * KV_BLOCK - q->n_tokens, left = left_of(q) - 1;
+    room = block < room ? block : room;
+    room = left < room ? left : room;
+    return (int)(q->n_drafts < room ? q->n_drafts : room);
+}
+
+/* Sequences of which only the last known token is missing: one row each and its guesses, in turn
+ * over the micro-batches. Returns how many rows; *chunks: rows that the others have left. */
 static int add_decoding(struct schedule *s, size_t *chunks)
 {
-    int n = 0;
+    int n = 0, drafts = 0;
     *chunks = 0;
     for (int i = 0; i < s->running; i++) {
         int slot = s->order[i];
         s->slots[slot].planned = 0;
         size_t left = rows_left(s, slot);
-        if (left == 1)
-            add_rows(s, n++ % s->limits.micro_batches, slot, 1);
-        else if (!s->slots[slot].waits)
+        if (left == 1) {
+            int m = n++ % s->limits.micro_batches, guesses = drafts_of(s, m, running(s, i));
+            batch_add(&s->batch[m], running(s, i), slot, running(s, i)->computed, 1 + guesses);
+            s->slots[slot].planned = 1;
+            drafts += guesses;
+        } else if (!s->slots[slot].waits)
             *chunks += left;
     }
-    return n;
+    return n + drafts;
 }
 
 /* The rest of the prompts, as far as the budget goes: micro-batch after micro-batch is filled to the
@@ -424,7 +451,7 @@ static int add_decoding(struct schedule *s, size_t *chunks)
  * before the second reads them, as micro-batches take each layer in order. */
 static void add_chunks(struct schedule *s, int budget, int height)
 {
-    int m = 0, most = schedule_most_sampled(&s->limits);
+    int m = 0, most = schedule_most_segments(&s->limits);
     for (int i = 0; i < s->running && budget > 0; i++) {
         int slot = s->order[i];
         size_t left = rows_left(s, slot);
@@ -467,8 +494,17 @@ void schedule_advance(struct schedule *s)
         while (q->n_filled < q->n_listed && (q->n_filled + 1) * KV_BLOCK <= q->computed)
             prefix_filled(s->prefix, q->blocks[q->n_filled++]);
     }
-    for (int m = 0; m < s->limits.micro_batches; m++)
-        s->past.sampled += s->batch[m].n_sampled;
+    for (int m = 0; m < s->limits.micro_batches; m++) {
+        s->past.sampled += s->batch[m].n_sampled - s->batch[m].drafts;
+        s->guessed += (uint64_t)s->batch[m].drafts;
+    }
+}
+
+void schedule_accept(struct schedule *s, int slot)
+{
+    s->slots[slot].sequence->computed++;
+    s->past.sampled++;
+    s->right++;
 }
 
 void schedule_visit(struct schedule *s, void (*use)(void *context, struct sequence *q),

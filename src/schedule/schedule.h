@@ -15,6 +15,11 @@
  * others wait for it and go on behind them. The last known token is always computed, as its row is
  * sampled.
  *
+ * A sequence that decodes may come with guesses at its next tokens (n_drafts): they are rows behind
+ * its own, as many as there is room for in the step and in its last block, so that a guess never
+ * costs another sequence memory. While what is drawn equals the guess, the next row is as if it had
+ * been the next step's; the K and V of wrong guesses are written over before anybody reads them.
+ *
  * Pure functions of one rank, no MPI, no device: schedule_plan() writes the host copy of struct
  * attn_batch, which the caller uploads.
  */
@@ -33,7 +38,8 @@ struct schedule_limits {
     int prefill_chunk;  /* prompt rows in a step, over all micro-batches */
     size_t max_context; /* tokens of the longest sequence */
     size_t kv_blocks;
-    bool share; /* blocks of equal beginnings (schedule/prefix.h) */
+    bool share;     /* blocks of equal beginnings (schedule/prefix.h) */
+    int draft_rows; /* most rows of guesses in a step, over all micro-batches */
 };
 
 /* How many more sequences the rank can be given now. `now` will run in the next step: there will be
@@ -51,6 +57,7 @@ struct schedule_usage {
     uint64_t put_back;       /* sequences that went back to the queue, so far */
     uint64_t computed_again; /* tokens that were in the cache then */
     uint64_t shared;         /* tokens that were in the cache when a sequence came to them */
+    uint64_t guessed, right; /* rows of guesses, and those that were drawn */
 };
 
 struct schedule;
@@ -58,9 +65,9 @@ struct schedule;
 struct schedule *schedule_new(const struct schedule_limits *limits);
 void schedule_free(struct schedule *s);
 
-/* Most rows of one micro-batch in a step, and most sampled rows (and segments): what buffers are
- * made for. */
+/* Most rows, segments and sampled rows of one micro-batch in a step: what buffers are made for. */
 int schedule_most_rows(const struct schedule_limits *limits);
+int schedule_most_segments(const struct schedule_limits *limits);
 int schedule_most_sampled(const struct schedule_limits *limits);
 /* Width of the block table: blocks of the longest sequence. */
 int schedule_blocks_stride(const struct schedule_limits *limits);
@@ -82,7 +89,10 @@ const struct micro_batch *schedule_plan(struct schedule *s);
 /* The step has run: all planned rows are in the cache. */
 void schedule_advance(struct schedule *s);
 
-/* The sequence in a slot; the caller appends the sampled token to it. */
+/* The token that the caller appends now was guessed: its K and V are in the cache. */
+void schedule_accept(struct schedule *s, int slot);
+
+/* The sequence in a slot (NULL: it is free); the caller appends the sampled token to it. */
 struct sequence *schedule_sequence(struct schedule *s, int slot);
 
 /* Calls `use` with every sequence, running or waiting. */

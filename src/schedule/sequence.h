@@ -16,6 +16,7 @@ struct sequence {
     size_t n_prompt;  /* > 0 */
     size_t n_tokens;  /* known so far, < limit when submitted */
     size_t limit;     /* prompt + most new tokens; at most the context */
+    size_t n_drafts;  /* guesses at what follows, at tokens + n_tokens (schedule/draft.h) */
     bool prompt_only; /* it ends when its prompt is computed; not looked at here */
     size_t computed;  /* tokens whose K and V are in the cache */
     int32_t *blocks;  /* [n_blocks] where they are; the schedule's, room for `limit` tokens */
@@ -26,6 +27,7 @@ struct sequence {
     size_t had; /* tokens that were in the cache when it was put back */
     /* Seconds since the epoch. */
     double admitted, first_token;
+    struct grams *grams;                 /* what they are guessed from */
     struct sequence *next;               /* in the queue */
     size_t saved;                        /* completion tokens that the journal has */
     char *id;                            /* the prompt's, malloc'd; freed with the sequence */

@@ -1,0 +1,239 @@
+/* Guesses change no completion: sequences of a model that repeats itself, its tokens known beforehand,
+ * with right, wrong and no guesses, in memory that is ample and short. What a row reads must be what was
+ * computed for its sequence, whatever wrong guesses have left in the cache. And steps with guesses are
+ * taken while they pay. */
+#include "base/mem.h"
+#include "base/philox.h"
+#include "kernels/ops.h"
+#include "schedule/draft.h"
+#include "schedule/pace.h"
+#include "schedule/schedule.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { PERIOD = 7, CONTEXT = 300, NEW = 200 };
+
+/* The token that a sequence has at a position: a verse of PERIOD tokens, here and there a new one. */
+static int32_t token_at(uint64_t unit, size_t position)
+{
+    if (philox_uniform(3, unit, 1, (uint32_t)position) < 0.08f)
+        return (int32_t)(5000 + position);
+    return (int32_t)(unit * 10 + position % PERIOD);
+}
+
+struct world {
+    struct schedule_limits limits;
+    struct schedule *s;
+    int32_t *cache; /* [kv_blocks][KV_BLOCK] the token whose K and V are there */
+    int guesses;    /* most of a sequence */
+    float wrong;    /* share of steps in which a sequence guesses at random */
+    size_t finished, steps;
+};
+
+static void guess(void *context, struct sequence *q)
+{
+    struct world *w = context;
+    q->n_drafts = 0;
+    if (w->guesses == 0 || q->computed + 1 != q->n_tokens)
+        return;
+    draft_from_grams(q, w->guesses);
+    if (philox_uniform(4, q->unit, 2, (uint32_t)q->n_tokens) >= w->wrong)
+        return;
+    for (q->n_drafts = 0; q->n_drafts < (size_t)w->guesses; q->n_drafts++)
+        if (q->n_tokens + q->n_drafts + 1 < q->limit)
+            q->tokens[q->n_tokens + q->n_drafts] = 1;
+        else
+            break;
+}
+
+/* The row reads all before it and draws the next token; that is right if what it read is. */
+static int32_t draw(const struct world *w, const struct micro_batch *b, int row, uint64_t unit)
+{
+    const int32_t *blocks = b->blocks + b->row_seg[row] * b->blocks_stride;
+    for (int t = 0; t <= b->row_pos[row]; t++)
+        if (w->cache[blocks[t / KV_BLOCK] * KV_BLOCK + t % KV_BLOCK] != token_at(unit, (size_t)t))
+            return -1;
+    return token_at(unit, (size_t)b->row_pos[row] + 1);
+}
+
+static void compute(struct world *w, const struct micro_batch *b)
+{
+    assert_true(b->rows <= schedule_most_rows(&w->limits));
+    assert_true(b->segments <= schedule_most_segments(&w->limits));
+    assert_true(b->n_sampled <= schedule_most_sampled(&w->limits));
+    for (int i = 0; i < b->rows; i++) {
+        const int32_t *blocks = b->blocks + b->row_seg[i] * b->blocks_stride;
+        w->cache[blocks[b->row_pos[i] / KV_BLOCK] * KV_BLOCK + b->row_pos[i] % KV_BLOCK] =
+            b->token[i];
+    }
+}
+
+static void take(struct world *w, const struct micro_batch *b)
+{
+    for (int i = 0; i < b->n_sampled; i++) {
+        int slot = b->sampled_slot[i], row = b->sampled_row[i];
+        struct sequence *q = schedule_sequence(w->s, slot);
+        if (!q || (size_t)b->row_pos[row] + 1 != q->n_tokens || q->computed != q->n_tokens)
+            continue; /* behind a wrong guess, or an end */
+        int32_t token = draw(w, b, row, q->unit);
+        assert_int_equal(token, token_at(q->unit, q->n_tokens));
+        bool more = i + 1 < b->n_sampled && b->sampled_slot[i + 1] == slot;
+        if (more && q->tokens[q->n_tokens] == token)
+            schedule_accept(w->s, slot);
+        q->tokens[q->n_tokens++] = token;
+        if (q->n_tokens == q->limit || token == 5000 + NEW) {
+            sequence_free(schedule_finish(w->s, slot));
+            w->finished++;
+        }
+    }
+}
+
+static struct sequence *sequence_new(uint64_t unit)
+{
+    struct sequence *q = mem_zeroed(1, sizeof *q);
+    q->unit = unit;
+    q->n_prompt = q->n_tokens = 1 + unit % 90;
+    q->limit = q->n_prompt + 1 + (size_t)(philox_uniform(5, unit, 0, 0) * (NEW - 1));
+    q->tokens = mem_zeroed(q->limit, sizeof *q->tokens);
+    q->logprobs = mem_new(q->limit - q->n_prompt, sizeof *q->logprobs);
+    for (size_t i = 0; i < q->n_prompt; i++)
+        q->tokens[i] = token_at(unit, i);
+    return q;
+}
+
+/* Steps that `n` sequences take. */
+static size_t run_world(int guesses, float wrong, size_t kv_blocks, struct schedule_usage *usage)
+{
+    enum { SEQUENCES = 60 };
+    struct world w = {.limits = {.slots = 6,
+                                 .micro_batches = 2,
+                                 .prefill_chunk = 40,
+                                 .max_context = CONTEXT,
+                                 .kv_blocks = kv_blocks,
+                                 .share = true,
+                                 .draft_rows = 17},
+                      .guesses = guesses,
+                      .wrong = wrong};
+    w.s = schedule_new(&w.limits);
+    w.cache = mem_zeroed(kv_blocks * KV_BLOCK, sizeof *w.cache);
+    for (uint64_t unit = 1; unit <= SEQUENCES; unit++)
+        schedule_submit(w.s, sequence_new(unit));
+    while (w.finished < SEQUENCES) {
+        schedule_visit(w.s, guess, &w);
+        const struct micro_batch *plan = schedule_plan(w.s);
+        for (int m = 0; m < w.limits.micro_batches; m++)
+            compute(&w, &plan[m]);
+        schedule_advance(w.s);
+        for (int m = 0; m < w.limits.micro_batches; m++)
+            take(&w, &plan[m]);
+        assert_true(++w.steps < 20000);
+    }
+    assert_true(schedule_idle(w.s));
+    *usage = schedule_usage(w.s);
+    assert_int_equal(usage->blocks, 0);
+    schedule_free(w.s);
+    free(w.cache);
+    return w.steps;
+}
+
+static void guesses_change_nothing_but_steps(void **state)
+{
+    (void)state;
+    const float wrong[] = {0, 0.3f, 1};
+    struct schedule_usage usage;
+    size_t without = run_world(0, 0, 60, &usage);
+    assert_int_equal(usage.guessed, 0);
+    for (int k = 1; k <= 9; k += 4)
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            size_t ample = run_world(k, wrong[i], 60, &usage);
+            printf("%d guesses, %2.0f %% made up: %zu steps (without %zu), %llu of %llu right\n", k,
+                   100 * (double)wrong[i], ample, without, (unsigned long long)usage.right,
+                   (unsigned long long)usage.guessed);
+            assert_true(wrong[i] == 1 ? usage.right == 0 : ample < without);
+            run_world(k, wrong[i], 8, &usage);
+            assert_true(usage.put_back > 0);
+        }
+}
+
+static void a_guess_is_what_followed_before(void **state)
+{
+    (void)state;
+    int32_t tokens[16] = {1, 2, 3, 4, 5, 1, 2, 3};
+    struct sequence q = {.tokens = tokens, .n_prompt = 1, .n_tokens = 8, .limit = 16};
+    draft_from_grams(&q, 4);
+    assert_int_equal(q.n_drafts, 4);
+    const int32_t follows[] = {4, 5, 1, 2};
+    assert_memory_equal(tokens + 8, follows, sizeof follows);
+    draft_from_grams(&q,
+                     100); /* and on from its own guesses; the last token drawn is within limit */
+    assert_int_equal(q.n_drafts, 7);
+    assert_int_equal(tokens[14], 5);
+    tokens[8] = 9; /* a draw that was not guessed: no gram has ended like this */
+    q.n_tokens = 9;
+    draft_from_grams(&q, 4);
+    assert_int_equal(q.n_drafts, 0);
+    grams_free(q.grams);
+}
+
+/* Seconds that `steps` steps take at the pace that is chosen: a draft comes true with `luck`, and four
+ * make a step slower by `cost`. */
+static double run_pace(double luck, double cost, long tokens, double *trials)
+{
+    struct pace p = {0};
+    double total = 0, steps = 0, with = 0;
+    for (uint32_t i = 0; tokens > 0; i++) {
+        int drafts = pace_wants_drafts(&p) ? 4 : 0, right = 0;
+        while (right < drafts && philox_uniform(9, i, 1, (uint32_t)right) < (float)luck)
+            right++;
+        double noise = 0.9 + 0.2 * philox_uniform(9, i, 2, 0);
+        double seconds = 0.01 * noise * (drafts ? 1 + cost : 1);
+        pace_took(&p, seconds, 1, 1 + right, drafts);
+        total += seconds;
+        tokens -= 1 + right;
+        steps++;
+        with += drafts > 0;
+    }
+    *trials = with / steps;
+    return total;
+}
+
+static void drafts_are_made_while_they_pay(void **state)
+{
+    (void)state;
+    const struct {
+        double luck, cost;
+    } cases[] = {{0, 4}, {0, 0.2}, {0.3, 3}, {0.5, 0.1}, {0.9, 0.5}, {0.9, 2.5}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double luck = cases[i].luck, each = 1, share;
+        for (int k = 1; k <= 4; k++) {
+            double all = 1;
+            for (int j = 0; j < k; j++)
+                all *= luck;
+            each += all;
+        }
+        double without = 20000 * 0.01, with = without * (1 + cases[i].cost) / each;
+        double best = with < without ? with : without;
+        double took = run_pace(luck, cases[i].cost, 20000, &share);
+        printf("luck %.1f, cost %.1f: %6.1f s (without %.1f, always %.1f), drafts in %.0f %%\n",
+               luck, cases[i].cost, took, without, with, 100 * share);
+        assert_true(took <= without * 1.02);
+        assert_true(took <= best * 1.1);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(guesses_change_nothing_but_steps),
+        cmocka_unit_test(a_guess_is_what_followed_before),
+        cmocka_unit_test(drafts_are_made_while_they_pay),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
