@@ -7,8 +7,13 @@
  * HDF5's fletcher32, every file as a whole by a seal (seal.h).
  *
  * A file is written under another name, closed, forced to disk, read back and compared, sealed, and
- * only then renamed; the main file last. Compression uses all OpenMP threads; memory does not grow
- * with the number of completions. One thread calls; nobody else may use HDF5 meanwhile.
+ * only then renamed; the main file last. A merge that was stopped begins anew: HDF5 writes its
+ * metadata in no order, so after a kill a file that was half written cannot be opened again, and one
+ * that was closed in time would have to be trusted at the place where it was not read back yet. The
+ * journals are whole until the end, so what is lost is the time since the merge began.
+ *
+ * Compression uses all OpenMP threads; memory does not grow with the number of completions. One thread
+ * calls; nobody else may use HDF5 meanwhile.
  */
 #ifndef TANDEM_OUTPUT_MERGE_H
 #define TANDEM_OUTPUT_MERGE_H

@@ -4,6 +4,7 @@
 #include "base/patience.h"
 
 #include <errno.h>
+#include <omp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,6 +32,15 @@ static enum output_state judge(int why)
 {
     return patience_may_mend(why) || why == EBADMSG || why == ECANCELED ? OUTPUT_LATER
                                                                         : OUTPUT_BROKEN;
+}
+
+/* A merge has OpenMP's threads help this one. Left alone they end some time after it, and nobody waits
+ * for them: tools that look at all threads when the program ends do not like that. */
+static void end_helpers(void)
+{
+#if defined __clang__ || __GNUC__ >= 9
+    omp_pause_resource(omp_pause_hard, omp_get_initial_device());
+#endif
 }
 
 static void *work(void *context)
@@ -64,6 +74,7 @@ static void *work(void *context)
         pthread_cond_broadcast(&w->changed);
     }
     pthread_mutex_unlock(&w->mutex);
+    end_helpers();
     return NULL;
 }
 

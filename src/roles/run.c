@@ -363,6 +363,20 @@ static void show_merge(struct run *r, double *shown)
             (unsigned long long)rows, (unsigned long long)of);
 }
 
+/* Whoever gives a job its time must know: a merge begins anew (output/merge.h). */
+static void say_stopped(struct run *r, double seconds)
+{
+    uint64_t rows, of;
+    output_merge_progress(r->out, &rows, &of);
+    fprintf(stderr,
+            "tandem: %s: stopped with %llu of %llu completions written; the same command writes it "
+            "anew, without the model",
+            r->in.job.output.file, (unsigned long long)rows, (unsigned long long)of);
+    if (rows > 0 && rows < of)
+        fprintf(stderr, ", in about %.0f s", seconds * (double)of / (double)rows);
+    fputc('\n', stderr);
+}
+
 /* Closes the journals of other cells, for their owner to read. */
 static bool gather_journals(struct run *r)
 {
@@ -384,7 +398,7 @@ static enum exit_status merge(struct run *r)
 {
     struct comm *c = r->comm;
     struct err e = {{0}};
-    double shown = clock_now(), pause = 0.001;
+    double began = clock_now(), shown = began, pause = 0.001;
     struct contract *all = mem_new((size_t)c->world.size, sizeof *all);
     enum output_state state = OUTPUT_BUSY;
     bool writer = comm_is_first(c), stop = false;
@@ -408,6 +422,8 @@ static enum exit_status merge(struct run *r)
     }
     if (writer && state != OUTPUT_FINE && !stop)
         fprintf(stderr, "tandem: %s\n", e.text);
+    else if (writer && state != OUTPUT_FINE)
+        say_stopped(r, clock_now() - began);
     free(all);
     return state == OUTPUT_FINE ? EXIT_DONE : state == OUTPUT_LATER ? EXIT_UNFINISHED : EXIT_RUN;
 }

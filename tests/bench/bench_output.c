@@ -1,7 +1,11 @@
 /* bench_output [UNITS [TOKENS [DIRECTORY]]] - what the output costs: completions into the journal, the
  * journal read again, the finished files made. Prints seconds, MB/s of records and memory, and leaves
- * the finished files in the directory (for `h5repack -f GZIP=4` beside it). */
+ * the finished files in the directory (for `h5repack -f GZIP=4` beside it).
+ * bench_output steps [SECONDS [MB_A_SECOND [DIRECTORY]]] - what commits cost the steps: steps of 10 ms
+ * that finish so much, in turns of five seconds with a commit every second and without. Prints median and
+ * worst step of both. */
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "output/output.h"
 
@@ -50,8 +54,120 @@ static void must(int rc, const struct err *e)
         die("%s", e->text);
 }
 
+/* ---- commits beside steps ------------------------------------------------------------------- */
+
+#define STEP_SECONDS 0.01
+#define TURN_SECONDS 5.0
+#define COMMIT_BYTES (6u << 20) /* about what COMMIT_TOKENS (roles/steps.c) come to */
+
+struct steps {
+    double *took[2]; /* without, with commits */
+    size_t n[2];
+};
+
+static int by_time(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static void print_steps(const struct steps *s)
+{
+    static const char *const names[] = {"without", "with"};
+    for (int i = 0; i < 2; i++) {
+        qsort(s->took[i], s->n[i], sizeof *s->took[i], by_time);
+        printf("%-8s commits: %6zu steps, median %.4f ms, 99 %% below %.4f ms, worst %.4f ms\n",
+               names[i], s->n[i], 1e3 * s->took[i][s->n[i] / 2],
+               1e3 * s->took[i][s->n[i] * 99 / 100], 1e3 * s->took[i][s->n[i] - 1]);
+    }
+}
+
+/* Work of a fixed amount, that of about one step. */
+static uint64_t work(uint64_t rounds)
+{
+    uint64_t h = rounds;
+    for (uint64_t i = 0; i < rounds; i++)
+        h = hash_u64(h, i);
+    return h;
+}
+
+static uint64_t rounds_of_a_step(void)
+{
+    volatile uint64_t sink = 0;
+    double start = clock_now();
+    sink += work(2000000);
+    (void)sink;
+    return (uint64_t)(2000000 * STEP_SECONDS / (clock_now() - start));
+}
+
+/* One row of the mean size, again and again: another unit each time. */
+static void finish_rows(struct bytes *batch, struct completion *c, double bytes)
+{
+    for (size_t end = batch->used + (size_t)bytes; batch->used < end; c->unit++)
+        journal_put(batch, RECORD_COMPLETION, c->unit, &completion_table, c, 1);
+}
+
+static void run_steps(double seconds, double mb, const char *directory)
+{
+    char path[500];
+    snprintf(path, sizeof path, "%s/bench_steps.h5", directory);
+    struct identity id = {0}, none = {0};
+    identity_add(&id, "model", "bench");
+    const struct output_job job = {.path = path,
+                                   .identity = &id,
+                                   .attributes = &none,
+                                   .samples = 1,
+                                   .units = (uint64_t)(seconds * mb * 1000)};
+    struct output *o;
+    struct err e = {{0}};
+    struct completion c;
+    bool finished;
+    uint64_t random = 7, rounds = rounds_of_a_step();
+    volatile uint64_t sink = 0;
+    must(output_open(&o, &job, &finished, &e), &e);
+    must(output_start(o, NULL, &e), &e);
+    fill(&c, 0, 1000, &random);
+    struct steps s = {.n = {0, 0}};
+    for (int i = 0; i < 2; i++)
+        s.took[i] = mem_new((size_t)(seconds / STEP_SECONDS * 4) + 1, sizeof **s.took);
+    struct bytes batch = {0};
+    double began = clock_now(), committed = began;
+    for (double now = began; now - began < seconds;) {
+        int with = (int)((now - began) / TURN_SECONDS) % 2;
+        double start = clock_now();
+        sink += work(rounds);
+        finish_rows(&batch, &c, mb * 1e6 * STEP_SECONDS);
+        bool due = start - committed >= 1 || batch.used > COMMIT_BYTES;
+        if (due && with) { /* as the writer gets it from its own rank */
+            struct bytes gathered = {0};
+            bytes_add(&gathered, batch.data, batch.used);
+            output_push(o, &gathered);
+        }
+        if (due) {
+            batch.used = 0;
+            committed = start;
+        }
+        now = clock_now();
+        s.took[with][s.n[with]++] = now - start;
+    }
+    print_steps(&s);
+    output_close(o);
+    table_free(&completion_table, &c);
+    free(batch.data);
+    free(s.took[0]);
+    free(s.took[1]);
+    identity_free(&id);
+}
+
+/* ---- journal, opening, merge ---------------------------------------------------------------- */
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "steps") == 0) {
+        run_steps(argc > 2 ? atof(argv[2]) : 40, argc > 3 ? atof(argv[3]) : 50,
+                  argc > 4 ? argv[4] : "/tmp");
+        return 0;
+    }
     uint64_t units = argc > 1 ? strtoull(argv[1], NULL, 10) : 20000, random = 7;
     uint32_t tokens = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1000;
     char path[500];

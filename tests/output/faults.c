@@ -249,6 +249,7 @@ static void errors_that_pass(void **state)
     once(ESTALE, FAULT_ERROR, true);
     once(0, FAULT_SHORT, true);
     once(EACCES, FAULT_ERROR, false);
+    once(EDQUOT, FAULT_ERROR, true);
 }
 
 /* From a call on everything of the kind fails, until the user gives up; then the disk is well. */
@@ -256,8 +257,8 @@ static void errors_that_stay(void **state)
 {
     (void)state;
     const char *path = scratch_path("stay.h5");
-    const int reasons[] = {EIO, ENOSPC};
-    for (size_t i = 0; i < 2; i++) {
+    const int reasons[] = {EIO, ENOSPC, EACCES};
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
         int stride, tried = 0;
         for (int at = first_call(&stride, 97);; at += stride, tried++) {
             begin_again(path);
