@@ -3,6 +3,7 @@
 # that wait leave their cores alone: while one is stopped, the others take less than 5 % of a core each; it goes
 # on, and nothing was lost.
 # timeout: 300
+# alone: it measures what waiting costs
 . "$(dirname "$0")/lib.sh"
 job=tests/mpi/job.yaml
 need "$tandem"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # With two micro-batches both roles work at the same time: the trace of a run shows it.
 # timeout: 120
+# alone: it measures shares of time
 . "$(dirname "$0")/lib.sh"
 job=tests/mpi/job.yaml
 need "$tandem"

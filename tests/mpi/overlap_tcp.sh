@@ -3,6 +3,7 @@
 # time as with memory they share, within 5 %. Through the loopback, and between two hosts on an emulated link
 # where that can be had (root, network namespaces). Without anything that moves them it is 100 to 130 of 200.
 # timeout: 240
+# alone: it measures shares of time
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/hosts.bash"
 overlap=$BUILD/tests/mpi/exchange_overlap

@@ -3,6 +3,7 @@
 # rank, role and host; the job ends with status 2, and the same command finishes it with the same bits.
 # stopped.sh TRIALS for a soak; without, one trial a phase, over all transports.
 # timeout: 120
+# alone: it waits for a timeout that must not come before its time
 . "$(dirname "$0")/lib.sh"
 need "$tandem"
 trials=${1:-4}
@@ -40,7 +41,7 @@ trial() {
     local name=trial$1 phases=(load step commit merge) transports=(shared mpi mpi) rank=$((($1 + $1 / 4) % 3))
     local phase=${phases[$(($1 % 4))]} transport=${transports[$(($1 % 3))]} roles=("attention 0" "attention 1" "ffn 0")
     local status job_pid pid more=("${common[@]}" layout.exchange="$transport")
-    ( [ $(($1 % 3)) = 2 ] && export OMPI_MCA_pml=ob1 OMPI_MCA_btl=tcp,self
+    ( [ $(($1 % 3)) = 2 ] && export TCP=1
         decode "$name" 3 "${more[@]}"; echo $? >"$work/$name.status" ) >/dev/null &
     job_pid=$!
     until_phase "$phase" "$name"
