@@ -150,6 +150,8 @@ struct logit_edit {
     float bias, repeat, less;
 };
 
+#define SCORE_MOST 64 /* likeliest tokens that score() finds */
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 struct ops {
@@ -284,6 +286,14 @@ struct ops {
      * logprob. params [n], tokens [n], logprobs [n]. */
     void (*sample)(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                    const struct sample_params *params, int32_t *tokens, float *logprobs);
+
+    /* What log softmax(logits) at temperature 1, over the whole vocabulary, is for some tokens of every
+     * row: own[i] of targets[i] (-1: NaN), and in the order of sample() of the k first candidates,
+     * top[i][k] with logprobs[i][k]; where the vocabulary has fewer, -1 and NaN. own of the token that
+     * sample() drew has the bits of its logprob. A row with a NaN, or an infinite largest logit, has -1
+     * and NaN only. logits f32 [n][V], targets, own [n]; k 0..SCORE_MOST. */
+    void (*score)(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                  const int32_t *targets, float *own, int k, int32_t *top, float *logprobs);
 };
 
 #endif

@@ -107,6 +107,9 @@ void cuda_mask(cudaStream_t stream, float *logits, int vocab, const int32_t *row
 void cuda_sample(cudaStream_t stream, const float *logits, int n, int vocab, const void *params,
                  int32_t *tokens, float *logprobs);
 
+void cuda_score(cudaStream_t stream, const float *logits, int n, int vocab, const int32_t *targets,
+                float *own, int k, int32_t *top, float *logprobs);
+
 /* ---- matrices ---------------------------------------------------------------------------------
  */
 

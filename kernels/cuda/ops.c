@@ -145,6 +145,14 @@ static void sample(struct device *d, struct stream *s, const float *logits, int 
         cuda_sample(s->cuda, logits, n, vocab, params, tokens, logprobs);
 }
 
+static void score(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                  const int32_t *targets, float *own, int k, int32_t *top, float *logprobs)
+{
+    (void)d;
+    if (n > 0)
+        cuda_score(s->cuda, logits, n, vocab, targets, own, k, top, logprobs);
+}
+
 extern const struct ops cuda_ops;
 const struct ops cuda_ops = {
     .weight_bytes = cuda_weight_bytes,
@@ -177,4 +185,5 @@ const struct ops cuda_ops = {
     .edit = edit,
     .mask = mask,
     .sample = sample,
+    .score = score,
 };

@@ -1,5 +1,6 @@
 #include "command/commands.h"
 
+#include "base/mem.h"
 #include "roles/check.h"
 #include "roles/run.h"
 #include "roles/stop.h"
@@ -53,6 +54,13 @@ static bool asks_for_help(int argc, char **argv)
     return false;
 }
 
+/* The setting that makes a job of `run` one of `score`; the last one counts. */
+static void set_score(struct texts *overrides)
+{
+    overrides->items = mem_resize(overrides->items, overrides->n + 1, sizeof *overrides->items);
+    overrides->items[overrides->n++] = "score=true";
+}
+
 static int run_main(const struct usage *usage, int argc, char **argv)
 {
     struct comm comm;
@@ -67,6 +75,8 @@ static int run_main(const struct usage *usage, int argc, char **argv)
     int status = options_parse(usage, argc, argv, &o, &operands, &e);
     if (status == 0) {
         options.job = operands[0];
+        if (strcmp(usage->name, "score") == 0)
+            set_score(&o.overrides);
         options.overrides = o.overrides.items;
         options.n_overrides = o.overrides.n;
         options.role = o.role;
@@ -100,6 +110,13 @@ const struct command command_run = {
      "Started by mpirun or srun with as many ranks as the job's layout has: mpirun -n 2 tandem "
      "run job.yaml. "
      "A colocated layout of one rank needs neither.",
+     run_options},
+    run_main};
+
+const struct command command_score = {
+    {"score", "JOB.yaml", 1, 1,
+     "the logprobs of the job's prompts, or of their continuations; nothing is generated",
+     "As run, with score: true; sums are in the dataset `score`, the perplexity in the summary.",
      run_options},
     run_main};
 

@@ -17,6 +17,7 @@ static const char *const names[] = {
     "min_tokens",
     "thinking_tokens",
     "repetition_stop",
+    "logprobs",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",

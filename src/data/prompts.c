@@ -20,7 +20,8 @@ struct prompts {
     bool messages;                   /* text holds messages */
     struct column *text;             /* or */
     struct column *tokens, *offsets; /* these */
-    struct column *id, *limit;       /* NULL when not in the file */
+    struct column *id, *limit;       /* NULL when not in the file, */
+    struct column *continuation;     /* likewise */
     struct overrides *overrides;     /* NULL when there are none */
     struct column *error;            /* of rows that could not be imported; NULL */
     struct kept *kept;               /* columns of their own, or NULL */
@@ -105,6 +106,9 @@ static int open_columns(struct prompts *p, struct err *e)
 {
     if (h5_open(&p->file, p->path, e) != 0 || open_prompt_columns(p, e) != 0)
         return -1;
+    if (h5_has(p->file, "continuation") &&
+        open_column(p, "continuation", COLUMN_STRINGS, p->count, &p->continuation, e) != 0)
+        return -1;
     if (h5_has(p->file, "max_new_tokens") &&
         open_column(p, "max_new_tokens", COLUMN_INTEGERS, p->count, &p->limit, e) != 0)
         return -1;
@@ -151,6 +155,7 @@ void prompts_close(struct prompts *p)
     column_close(p->offsets);
     column_close(p->id);
     column_close(p->limit);
+    column_close(p->continuation);
     column_close(p->error);
     overrides_close(p->overrides);
     kept_close(p->kept);
@@ -253,7 +258,8 @@ static int read_limit(struct prompts *p, size_t i, struct prompt *out, struct er
 /* errno of the first column whose last read the file system failed. */
 static int find_fault(const struct prompts *p)
 {
-    const struct column *all[] = {p->text, p->tokens, p->offsets, p->limit, p->error, p->id};
+    const struct column *all[] = {p->text,  p->tokens, p->offsets,     p->limit,
+                                  p->error, p->id,     p->continuation};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] && column_fault(all[i]))
             return column_fault(all[i]);
@@ -292,6 +298,8 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
     out->messages = p->messages;
     if (rc == 0 && p->limit)
         rc = read_limit(p, i, out, e);
+    if (rc == 0 && p->continuation)
+        rc = column_string(p->continuation, i, &out->continuation, &out->continuation_bytes, e);
     if (rc == 0 && p->overrides && overrides_read(p->overrides, i, &out->overrides, e) != 0)
         rc = err_prefix(e, "prompt %zu", i);
     p->fault = rc != 0 ? find_fault(p) : 0;
@@ -303,6 +311,7 @@ int prompts_read(struct prompts *p, size_t i, struct prompt *out, struct err *e)
 void prompt_free(struct prompt *p)
 {
     free(p->text);
+    free(p->continuation);
     free(p->tokens);
     json_decref(p->overrides);
     *p = (struct prompt){0};
@@ -333,6 +342,8 @@ static uint64_t add_row(uint64_t h, const struct prompt *row)
         h = hash_bytes(h, row->text, row->text_bytes);
     else
         h = hash_bytes(h, row->tokens, row->n_tokens * sizeof *row->tokens);
+    if (row->continuation)
+        h = hash_bytes(h, row->continuation, row->continuation_bytes);
     if (row->overrides) {
         char *text = json_dumps(row->overrides, JSON_COMPACT | JSON_SORT_KEYS);
         h = hash_string(h, text);

@@ -4,6 +4,7 @@
  * or token ids: `tokens` integer [total] and `offsets` integer [n + 1], row i being
  * tokens[offsets[i]
  * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
+ * Optional `continuation`: strings [n], text that follows the prompt.
  * Optional: columns that go before the job's sampling section (overrides.h).
  * Optional `error`: strings [n], why a row cannot be decoded, "" for the others (import.h). The group
  * `columns` (keep.h) is copied into the output.
@@ -28,6 +29,8 @@ struct prompt {
     bool messages; /* text is JSON: a list of messages, or {"messages": [...], "tools": [...]} */
     char *text;    /* bytes as in the file, NUL-terminated, perhaps not valid UTF-8 */
     size_t text_bytes;
+    char *continuation; /* text that follows, as the file has it; NULL: there are none */
+    size_t continuation_bytes;
     int32_t *tokens;
     size_t n_tokens;
     int32_t max_new_tokens; /* 0: as in the job */

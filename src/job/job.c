@@ -231,6 +231,12 @@ static bool is_given(const struct reader *r, const char *path)
 static void resolve(struct job *job)
 {
     size_t n = strlen(job->model);
+    if (job->score) {
+        job->sampling.max_new_tokens = 0;
+        job->sampling.samples = 1;
+        job->sampling.best_of = 0;
+        job->sampling.prompt_logprobs = true;
+    }
     if (!job->tokenizer && n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
         job->tokenizer = mem_string(job->model); /* a GGUF file has its own */
     } else if (!job->tokenizer) {

@@ -61,6 +61,7 @@ struct job {
         enum tri bos;        /* prompts.bos: put the model's bos token first; auto: as
                                 tokenizer_config.json says (add_bos_token), else as the tokenizer's
                                 post-processor does; no for token prompts */
+        bool eos;         /* prompts.eos: the model's first end token is put last; default false */
         enum tri special; /* prompts.special: false, control tokens in a prompt are text; auto: for
                                 messages, not for other prompts */
         uint64_t first;   /* prompts.first: first row, default 0 */
@@ -147,12 +148,16 @@ struct job {
         double min_p, repetition_penalty, presence_penalty, frequency_penalty;
         int min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
         int repetition_stop;             /* 0: none */
+        int logprobs;                    /* likeliest tokens kept at every place; default 0 */
+        bool prompt_logprobs;            /* of the prompt's tokens; default false */
         bool include_stop;
         int seed_from;                  /* 0: row, 1: prompt */
         char *logit_bias, *ban, *allow; /* JSON, or NULL */
         char *thinking_end;
         enum job_truncate truncate_prompt;
     } sampling;
+
+    bool score; /* score, or `tandem score`: prompts are scored and nothing is generated */
 
     char *trace; /* trace: Chrome/Perfetto timeline of every rank; NULL: none */
 };

@@ -67,6 +67,8 @@ const struct key keys[] = {
     {"prompts", "bos", KEY_CHOICE, IN(prompts.bos), PRESET("auto"), .choices = bos,
      .help = "begin with the model's bos token: true, false, or auto: as tokenizer_config.json "
              "says, else tokenizer.json, and not for prompts given as tokens"},
+    {"prompts", "eos", KEY_BOOL, IN(prompts.eos), PRESET("false"), .choices = truths,
+     .help = "true: end with the model's end token, the first that it names (for scoring)"},
     {"prompts", "first", KEY_UINT64, IN(prompts.first), PRESET("0"), RANGE(0, 0x1p53),
      .help = "first row of the file to decode"},
     {"prompts", "count", KEY_INT64, IN(prompts.count), PRESET("all"), RANGE(1, 0x1p53),
@@ -233,9 +235,16 @@ const struct key keys[] = {
      RANGE(8, 65536), .word = "none",
      .help = "a completion ends when its last so many tokens are a run of at most a quarter as "
              "many, over and over; `finish` is then repetition"},
+    {"sampling", "logprobs", KEY_INT, IN(sampling.logprobs), PRESET("0"), RANGE(0, 64),
+     .help = "so many of the likeliest tokens are kept for every token of a completion"},
+    {"sampling", "prompt_logprobs", KEY_BOOL, IN(sampling.prompt_logprobs), PRESET("false"),
+     .choices = truths,
+     .help = "true: also the logprobs of the prompt's own tokens, or of its `continuation` alone"},
     {"sampling", "ignore_eos", KEY_BOOL, IN(sampling.ignore_eos), PRESET("false"),
      .choices = truths, .help = "true: nothing ends a completion early; for measurements"},
 
+    {"", "score", KEY_BOOL, IN(score), PRESET("false"), .choices = truths,
+     .help = "true, as `tandem score` does: prompt_logprobs, and nothing is generated"},
     {"", "trace", KEY_TEXT, IN(trace), PRESET("none"), .word = "none",
      .help = "a file for the timeline of every rank (open it in Perfetto)"},
 };

@@ -222,10 +222,16 @@ char *job_json(const struct job *job)
 static bool decides(const struct key *k)
 {
     static const char *const sections[] = {"chat", "precision", "sampling"};
-    static const char *const listed[] = {
-        "model_ignore",           "prompts.template",     "prompts.bos",
-        "prompts.special",        "schedule.max_context", "output.special_tokens",
-        "output.reasoning.begin", "output.reasoning.end"};
+    static const char *const listed[] = {"model_ignore",
+                                         "score",
+                                         "prompts.eos",
+                                         "prompts.template",
+                                         "prompts.bos",
+                                         "prompts.special",
+                                         "schedule.max_context",
+                                         "output.special_tokens",
+                                         "output.reasoning.begin",
+                                         "output.reasoning.end"};
     char path[64];
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (strcmp(k->section, sections[i]) == 0)

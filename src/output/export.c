@@ -44,16 +44,16 @@ static void put_string(FILE *out, const char *s, size_t n)
     free(valid);
 }
 
-/* Nine digits give the same float again. Always with a point or an exponent, so that readers make a
+/* Nine digits give the same float again, seventeen the same double. Always with a point or an exponent, so that readers make a
  * float of it ("-0" would be an integer, and lose its sign). */
-static void put_float(FILE *out, float value)
+static void put_real(FILE *out, double value, int digits)
 {
     char text[32];
     if (!isfinite(value)) {
         fputs("null", out);
         return;
     }
-    snprintf(text, sizeof text, "%.9g", (double)value);
+    snprintf(text, sizeof text, "%.*g", digits, value);
     fputs(text, out);
     if (!strpbrk(text, ".e"))
         fputs(".0", out);
@@ -61,17 +61,20 @@ static void put_float(FILE *out, float value)
 
 /* ---- a line --------------------------------------------------------------------------------- */
 
-static void put_ragged(FILE *out, const struct field *f, const void *values, uint32_t n)
+/* each: they are put in lists of so many; 0: in one. */
+static void put_ragged(FILE *out, const struct field *f, const void *values, uint32_t n,
+                       uint32_t each)
 {
     putc('[', out);
     for (uint32_t i = 0; i < n; i++) {
-        fputs(i ? ", " : "", out);
+        bool begins = each && i % each == 0;
+        fprintf(out, "%s%s", i == 0 ? "" : begins ? "], " : ", ", begins ? "[" : "");
         if (f->type == FIELD_INT32)
             fprintf(out, "%" PRId32, ((const int32_t *)values)[i]);
         else
-            put_float(out, ((const float *)values)[i]);
+            put_real(out, (double)((const float *)values)[i], 9);
     }
-    putc(']', out);
+    fputs(each && n ? "]]" : "]", out);
 }
 
 /* What all lines of an output have in common. */
@@ -97,7 +100,12 @@ static void put_value(const struct line *l, const struct field *f, const struct 
     if (f->type == FIELD_STRING)
         text = *(char *const *)value;
     if (f->ragged)
-        put_ragged(out, f, *(void *const *)value, c->n_tokens);
+        put_ragged(out, f, *(void *const *)value, field_count(f, c),
+                   f->count == offsetof(struct completion, n_top) && c->n_tokens
+                       ? c->n_top / c->n_tokens
+                       : 0);
+    else if (f->type == FIELD_FLOAT64)
+        put_real(out, *(const double *)value, 17);
     else if (f->type == FIELD_INT32)
         fprintf(out, "%" PRId32, *(const int32_t *)value);
     else if (f->type == FIELD_INT64)
@@ -173,7 +181,10 @@ static int put_line(const struct line *l, const struct completion *c, size_t row
     const char *before = "{";
     for (size_t i = 0; i < completion_table.n; i++) {
         const struct field *f = &completion_table.fields[i];
-        if (!wanted(f, l->options))
+        uint32_t some = 1;
+        if (f->when)
+            memcpy(&some, (const char *)c + f->when, sizeof some);
+        if (some == 0 || !wanted(f, l->options))
             continue;
         fprintf(l->out, "%s\"%s\": ", before, f->name);
         put_value(l, f, c);

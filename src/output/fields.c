@@ -24,6 +24,10 @@ int32_t finish_number(const char *name)
 #define IN(member)  .offset = offsetof(struct completion, member)
 #define ABOUT(u, d) .unit = (u), .description = (d)
 #define EXPORTED    .exported = true
+#define RAGGED(n, first)                                                                           \
+    .ragged = true, .count = offsetof(struct completion, n),                                       \
+    .start = offsetof(struct completion, first)
+#define WHEN(n) .when = offsetof(struct completion, n)
 
 static const struct field completion_fields[] = {
     {"id", FIELD_STRING, IN(id), EXPORTED,
@@ -55,22 +59,45 @@ static const struct field completion_fields[] = {
      ABOUT("s", "when its first token was there; as admitted")},
     {"last_token", FIELD_FLOAT64, IN(last_token),
      ABOUT("s", "when its last token was there; as admitted")},
-    {"tokens", FIELD_INT32, IN(tokens), EXPORTED, .ragged = true,
+    {"scored", FIELD_INT32, IN(n_scored), EXPORTED, WHEN(n_scored),
+     ABOUT("tokens", "tokens at the end of the prompt that were scored")},
+    {"score", FIELD_FLOAT64, IN(score), EXPORTED, WHEN(n_scored),
+     ABOUT(NULL, "the sum of their prompt_logprobs")},
+    {"greedy", FIELD_INT32, IN(greedy), EXPORTED, WHEN(n_scored),
+     ABOUT(NULL, "1: each of them was the likeliest")},
+    {"score_start", FIELD_INT64, IN(score_start), .derived = true,
+     ABOUT("tokens", "its first element in the ragged file's prompt_logprobs")},
+    {"top_count", FIELD_INT32, IN(n_top),
+     ABOUT(NULL, "its elements in top_tokens: a multiple of token_count")},
+    {"top_start", FIELD_INT64, IN(top_start), .derived = true,
+     ABOUT(NULL, "its first element in the ragged file's top_tokens and top_logprobs")},
+    {"tokens", FIELD_INT32, IN(tokens), EXPORTED, RAGGED(n_tokens, token_start),
      ABOUT(NULL, "token ids of all completions, one after the other")},
-    {"logprobs", FIELD_FLOAT32, IN(logprobs), EXPORTED, .ragged = true,
+    {"logprobs", FIELD_FLOAT32, IN(logprobs), EXPORTED, RAGGED(n_tokens, token_start),
      ABOUT(NULL, "natural logarithm of each token's probability at temperature 1")},
+    {"top_tokens", FIELD_INT32, IN(top_tokens), EXPORTED, RAGGED(n_top, top_start), WHEN(n_top),
+     ABOUT(NULL, "for each token of a completion the likeliest ones at its place, best first")},
+    {"top_logprobs", FIELD_FLOAT32, IN(top_logprobs), EXPORTED, RAGGED(n_top, top_start),
+     WHEN(n_top), ABOUT(NULL, "as logprobs, of top_tokens")},
+    {"prompt_logprobs", FIELD_FLOAT32, IN(prompt_logprobs), EXPORTED, RAGGED(n_scored, score_start),
+     WHEN(n_scored), ABOUT(NULL, "as logprobs, of the last `scored` tokens of a prompt")},
 };
 
 #undef IN
+#undef RAGGED
 #define IN(member) .offset = offsetof(struct piece, member)
+#define RAGGED(n)  .ragged = true, .count = offsetof(struct piece, n)
 
 static const struct field piece_fields[] = {
     {"begin", FIELD_INT32, IN(begin)},
     {"count", FIELD_INT32, IN(n_tokens)},
+    {"top_count", FIELD_INT32, IN(n_top)},
     {"admitted", FIELD_FLOAT64, IN(admitted)},
     {"first_token", FIELD_FLOAT64, IN(first_token)},
-    {"tokens", FIELD_INT32, IN(tokens), .ragged = true},
-    {"logprobs", FIELD_FLOAT32, IN(logprobs), .ragged = true},
+    {"tokens", FIELD_INT32, IN(tokens), RAGGED(n_tokens)},
+    {"logprobs", FIELD_FLOAT32, IN(logprobs), RAGGED(n_tokens)},
+    {"top_tokens", FIELD_INT32, IN(top_tokens), RAGGED(n_top)},
+    {"top_logprobs", FIELD_FLOAT32, IN(top_logprobs), RAGGED(n_top)},
 };
 
 #undef IN
@@ -91,16 +118,14 @@ static const struct field timing_fields[] = {
     {"longest", FIELD_FLOAT32, IN(longest), ABOUT("s", "the longest of the steps")},
 };
 
-#define TABLE(fields, row, count)                                                                  \
+#define TABLE(fields, row)                                                                         \
     {                                                                                              \
-        fields, sizeof fields / sizeof *fields, sizeof(row), count                                 \
+        fields, sizeof fields / sizeof *fields, sizeof(row)                                        \
     }
 
-const struct table completion_table = TABLE(completion_fields, struct completion,
-                                            offsetof(struct completion, n_tokens)),
-                   piece_table =
-                       TABLE(piece_fields, struct piece, offsetof(struct piece, n_tokens)),
-                   timing_table = TABLE(timing_fields, struct timing, 0);
+const struct table completion_table = TABLE(completion_fields, struct completion),
+                   piece_table = TABLE(piece_fields, struct piece),
+                   timing_table = TABLE(timing_fields, struct timing);
 
 static size_t element_bytes(const struct field *f)
 {
@@ -118,10 +143,10 @@ void bytes_add(struct bytes *b, const void *from, size_t n)
     b->used += n;
 }
 
-static uint32_t count_of(const struct table *t, const void *row)
+uint32_t field_count(const struct field *f, const void *row)
 {
     uint32_t n;
-    memcpy(&n, (const char *)row + t->count_offset, sizeof n);
+    memcpy(&n, (const char *)row + f->count, sizeof n);
     return n;
 }
 
@@ -139,7 +164,7 @@ void table_pack(const struct table *t, const void *row, struct bytes *to)
         if (f->derived)
             continue;
         if (f->ragged) {
-            bytes_add(to, pointer_at(row, f), count_of(t, row) * element_bytes(f));
+            bytes_add(to, pointer_at(row, f), field_count(f, row) * element_bytes(f));
         } else if (f->type == FIELD_STRING) {
             const char *s = pointer_at(row, f);
             uint64_t n = s ? strlen(s) : 0;
@@ -165,11 +190,10 @@ static void *take(const char **from, size_t *left, uint64_t n)
     return copy;
 }
 
-static bool unpack_field(const struct table *t, const struct field *f, const char **from,
-                         size_t *left, char *row)
+static bool unpack_field(const struct field *f, const char **from, size_t *left, char *row)
 {
     if (f->ragged || f->type == FIELD_STRING) {
-        uint64_t n = f->ragged ? (uint64_t)count_of(t, row) * element_bytes(f) : 0;
+        uint64_t n = f->ragged ? (uint64_t)field_count(f, row) * element_bytes(f) : 0;
         if (!f->ragged) {
             if (*left < sizeof n)
                 return false;
@@ -195,7 +219,7 @@ int table_unpack(const struct table *t, const void *from, size_t n, void *row)
     const char *at = from;
     memset(row, 0, t->row_bytes);
     for (size_t i = 0; i < t->n; i++) {
-        if (t->fields[i].derived || unpack_field(t, &t->fields[i], &at, &n, row))
+        if (t->fields[i].derived || unpack_field(&t->fields[i], &at, &n, row))
             continue;
         table_free(t, row);
         return -1;

@@ -46,6 +46,19 @@ struct completion {
     double admitted, first_token, last_token; /* seconds since the Unix epoch; 0: never */
     int32_t *tokens; /* [n_tokens], the stop token included when there was one */
     float *logprobs; /* [n_tokens] log softmax at temperature 1 */
+    /* The likeliest tokens at the places of the completion (sampling.logprobs): n_top / n_tokens for
+     * each, the likeliest first. */
+    uint32_t n_top;
+    int64_t top_start; /* as token_start */
+    int32_t *top_tokens;
+    float *top_logprobs;
+    /* The last n_scored tokens of the prompt (sampling.prompt_logprobs): of each the logprob, the sum
+     * of these, and whether each was the likeliest. */
+    uint32_t n_scored;
+    int64_t score_start;
+    double score;
+    int32_t greedy;
+    float *prompt_logprobs;
 };
 
 /* The beginning of a completion that is not finished, or its continuation: tokens begin .. begin +
@@ -56,6 +69,9 @@ struct piece {
     double admitted, first_token;
     int32_t *tokens;
     float *logprobs;
+    uint32_t n_top; /* as of a completion */
+    int32_t *top_tokens;
+    float *top_logprobs;
 };
 
 /* What one rank did in one second (with `trace`: in one step). Times in seconds. */
@@ -79,7 +95,10 @@ struct field {
     const char *name;
     enum field_type type;
     size_t offset;
-    bool ragged;   /* the member is a pointer to elements */
+    bool ragged; /* the member is a pointer to elements: as many as the uint32_t at `count` says; */
+    size_t count; /* in the final file from the element on that the int64_t at `start` says */
+    size_t start;
+    size_t when;   /* exported only when the uint32_t there is not 0; 0: always */
     bool derived;  /* made when the final file is written; not in the journal */
     bool exported; /* part of a line of `tandem export`: the same in every run */
     const char *unit, *description;
@@ -88,7 +107,6 @@ struct field {
 struct table {
     const struct field *fields;
     size_t n, row_bytes;
-    size_t count_offset; /* of the uint32_t that counts ragged elements */
 };
 
 extern const struct table completion_table, piece_table, timing_table;
@@ -108,6 +126,9 @@ void table_pack(const struct table *t, const void *row, struct bytes *to);
 int table_unpack(const struct table *t, const void *from, size_t n, void *row);
 
 void table_free(const struct table *t, void *row);
+
+/* How many elements a ragged value of the row has. */
+uint32_t field_count(const struct field *f, const void *row);
 
 /* Names and types of what table_pack() writes: equal texts, readable bytes. malloc'd. */
 char *table_signature(const struct table *t);

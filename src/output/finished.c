@@ -69,10 +69,10 @@ static int check_format(const struct h5_output *file, const char *path, struct e
                           path);
 }
 
-/* Opens a file and its columns, all of one length. */
+/* Opens a file and its columns, of one length all that have as many elements a row. */
 static int open_file(struct finished *f, int which, const char *path, struct err *e)
 {
-    size_t n = SIZE_MAX;
+    size_t n = SIZE_MAX, count = 0;
     const struct table *t = which == STEPS ? &timing_table : &completion_table;
     struct column **columns = which == STEPS ? f->timings : f->columns;
     struct h5_output *file = &f->files[which];
@@ -87,9 +87,11 @@ static int open_file(struct finished *f, int which, const char *path, struct err
             continue;
         if (open_column(&columns[i], file->file, path, field, e) != 0)
             return -1;
-        if (n != SIZE_MAX && column_count(columns[i]) != n)
+        bool alike = n != SIZE_MAX && field->count == count;
+        if (alike && column_count(columns[i]) != n)
             return err_set(e, "%s: its datasets have different lengths; the file is damaged", path);
         n = column_count(columns[i]);
+        count = field->count;
     }
     return 0;
 }
@@ -250,9 +252,12 @@ int finished_row(struct finished *f, size_t row, struct completion *c, struct er
         if (!f->columns[i])
             continue;
         if (field->ragged) {
-            void *values = mem_new(c->n_tokens, sizeof(double));
+            uint32_t n = field_count(field, c);
+            int64_t start;
+            void *values = mem_new(n, sizeof(double));
+            memcpy(&start, (const char *)c + field->start, sizeof start);
             memcpy(to, &values, sizeof values);
-            rc = read_numbers(f->columns[i], field, (size_t)c->token_start, c->n_tokens, values, e);
+            rc = read_numbers(f->columns[i], field, (size_t)start, n, values, e);
         } else if (kind_of(field) == COLUMN_STRINGS) {
             rc = read_text(f->columns[i], field, row, to, e);
         } else {

@@ -39,7 +39,7 @@ static const struct field header_fields[] = {
 };
 
 const struct table header_table = {header_fields, sizeof header_fields / sizeof *header_fields,
-                                   sizeof(struct journal_header), 0};
+                                   sizeof(struct journal_header)};
 
 char *journal_signature(void)
 {

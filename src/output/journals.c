@@ -330,6 +330,15 @@ static int extend(struct journals *js, const struct piece_place *at, struct piec
     memcpy(whole->tokens + n, p.tokens + skip, more * sizeof *p.tokens);
     memcpy(whole->logprobs + n, p.logprobs + skip, more * sizeof *p.logprobs);
     whole->n_tokens += (uint32_t)more;
+    size_t each = p.n_tokens ? p.n_top / p.n_tokens : 0, had = whole->n_top, adds = more * each;
+    whole->top_tokens = mem_resize(whole->top_tokens, had + adds, sizeof *whole->top_tokens);
+    whole->top_logprobs = mem_resize(whole->top_logprobs, had + adds, sizeof *whole->top_logprobs);
+    if (adds) {
+        memcpy(whole->top_tokens + had, p.top_tokens + skip * each, adds * sizeof *p.top_tokens);
+        memcpy(whole->top_logprobs + had, p.top_logprobs + skip * each,
+               adds * sizeof *p.top_logprobs);
+    }
+    whole->n_top += (uint32_t)adds;
     table_free(&piece_table, &p);
     return 0;
 }
@@ -350,8 +359,7 @@ int journals_pieces(struct journals *js, journals_use_piece use, void *context, 
         }
         if (rc == 0 && whole.n_tokens)
             use(context, &whole);
-        free(whole.tokens);
-        free(whole.logprobs);
+        table_free(&piece_table, &whole);
         if (rc != 0)
             return rc;
     }

@@ -38,7 +38,7 @@ enum { TOKENS, STEPS, MAIN, TARGETS }; /* in the order in which they get their n
 struct merge {
     const struct merge_source *from;
     struct merge_progress *progress;
-    int64_t token_start;
+    int64_t token_start, top_start, score_start;
     hid_t string_type;
     struct target targets[TARGETS];
     struct beside *beside; /* the prompts' own columns in the main file */
@@ -85,10 +85,7 @@ static hid_t type_of(const struct merge *m, const struct field *f)
 static int put_row(struct target *t, const void *row, struct err *e)
 {
     const char *bytes = row;
-    uint32_t n = 1;
     int rc = 0;
-    if (t->ragged)
-        memcpy(&n, bytes + t->table->count_offset, sizeof n);
     for (size_t i = 0; i < t->table->n && rc == 0; i++) {
         const struct field *f = &t->table->fields[i];
         const void *value = bytes + f->offset;
@@ -98,8 +95,10 @@ static int put_row(struct target *t, const void *row, struct err *e)
             rc = append_string(t->columns[i], finish_name(*(const int32_t *)value), e);
         else if (f->type == FIELD_STRING)
             rc = append_text(t->columns[i], *(char *const *)value, e);
+        else if (f->ragged)
+            rc = append_put(t->columns[i], *(void *const *)value, field_count(f, row), e);
         else
-            rc = append_put(t->columns[i], f->ragged ? *(void *const *)value : value, n, e);
+            rc = append_put(t->columns[i], value, 1, e);
     }
     return rc;
 }
@@ -244,6 +243,10 @@ static int put_completion(struct merge *m, struct merge_row *row, struct err *e)
     struct completion *c = &row->completion;
     c->token_start = m->token_start;
     m->token_start += c->n_tokens;
+    c->top_start = m->top_start;
+    m->top_start += c->n_top;
+    c->score_start = m->score_start;
+    m->score_start += c->n_scored;
     c->text_crc32 = (int64_t)crc32(0, (const unsigned char *)c->text, (unsigned)strlen(c->text));
     int rc = put_row(&m->targets[MAIN], c, e);
     if (rc == 0)

@@ -18,6 +18,15 @@ struct changes {
     int n_edits, room_edits, n_masks, room_masks;
 };
 
+/* What is scored (attention.h), pinned or on the device: room for room_k likeliest tokens a row. */
+struct scoring {
+    int32_t *targets;
+    float *own;
+    int32_t *top;
+    float *top_logprobs;
+    int room_k;
+};
+
 /* What a micro-batch keeps between its layers. Integer arrays of the batch stand in one block, so
  * that a step uploads it in one copy. */
 struct lane {
@@ -31,7 +40,9 @@ struct lane {
     int32_t *tokens;
     float *logprobs;
     const void *const *partials; /* of the layer before, NULL: none yet */
-    struct changes changes;      /* pinned */
+    struct changes changes;      /* pinned, */
+    struct scoring scoring;      /* likewise */
+    int score_k;                 /* -1: nothing is scored */
 };
 
 struct attention {
@@ -46,6 +57,7 @@ struct attention {
     int32_t *token;
     float *logprob;
     struct changes changes; /* on the device, of one micro-batch after the other */
+    struct scoring scoring;
 };
 
 /* Sizes in elements of everything that is allocated; one place for plan and allocation. */
@@ -60,8 +72,8 @@ static struct sizes sizes_of(const struct side *p, const struct schedule_limits 
     const struct model *m = p->model;
     struct sizes s = {0};
     s.rows = (size_t)schedule_most_rows(limits);
-    s.sampled = (size_t)schedule_most_sampled(limits);
     s.segments = (size_t)schedule_most_segments(limits);
+    s.sampled = (size_t)schedule_most_sampled(limits);
     size_t table = mem_mul(s.segments, (size_t)schedule_blocks_stride(limits));
     s.lane_ints = 3 * s.rows + 2 * s.segments + 1 + s.sampled + table;
     s.x = mem_mul(s.rows, m->hidden);
@@ -121,10 +133,11 @@ struct attention *attention_open(const struct side *p, const struct attention_pa
     return a;
 }
 
-static void drop_changes(const struct side *p, struct changes *c, bool host)
+static void drop_changes(const struct side *p, const struct changes *c, const struct scoring *s,
+                         bool host)
 {
     const struct device_ops *dev = p->backend->device;
-    void *all[] = {c->edits, c->rows, c->bits};
+    void *all[] = {c->edits, c->rows, c->bits, s->targets, s->own, s->top, s->top_logprobs};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] && host)
             dev->release_host(p->device, all[i]);
@@ -144,9 +157,9 @@ void attention_close(struct attention *a)
     for (int i = 0; i < BLOCK_BUFFERS; i++)
         if (a->buffer[i])
             dev->release(a->p.device, a->buffer[i]);
-    drop_changes(&a->p, &a->changes, false);
+    drop_changes(&a->p, &a->changes, &a->scoring, false);
     for (int m = 0; m < a->p.shape->micro_batches; m++) {
-        drop_changes(&a->p, &a->lane[m].changes, true);
+        drop_changes(&a->p, &a->lane[m].changes, &a->lane[m].scoring, true);
         dev->release(a->p.device, a->lane[m].x);
         dev->release(a->p.device, a->lane[m].device);
         void *pinned[] = {a->lane[m].host, a->lane[m].params, a->lane[m].tokens,
@@ -220,6 +233,41 @@ void attention_change(struct attention *a, int m, const struct logit_changes *ch
     c->n_masks = masks;
 }
 
+/* Room for k likeliest tokens of every row. */
+static void make_score_room(const struct side *p, struct scoring *s, int most, int k, bool host)
+{
+    const struct device_ops *dev = p->backend->device;
+    void *(*get)(struct device *, size_t) = host ? dev->alloc_host : dev->alloc;
+    void (*drop)(struct device *, void *) = host ? dev->release_host : dev->release;
+    size_t rows = (size_t)most;
+    if (!s->targets) {
+        s->targets = get(p->device, rows * sizeof *s->targets);
+        s->own = get(p->device, rows * sizeof *s->own);
+    }
+    if (k <= s->room_k)
+        return;
+    if (s->top) {
+        drop(p->device, s->top);
+        drop(p->device, s->top_logprobs);
+    }
+    s->room_k = k;
+    s->top = get(p->device, mem_mul(rows, (size_t)k) * sizeof *s->top);
+    s->top_logprobs = get(p->device, mem_mul(rows, (size_t)k) * sizeof *s->top_logprobs);
+}
+
+void attention_score(struct attention *a, int m, const struct score_wanted *wanted)
+{
+    struct lane *lane = &a->lane[m];
+    if (!wanted->any || lane->n_sampled == 0)
+        return;
+    int most = schedule_most_sampled(a->own.limits);
+    make_score_room(&a->p, &lane->scoring, most, wanted->k, true);
+    make_score_room(&a->p, &a->scoring, most, wanted->k, false);
+    lane->score_k = wanted->k;
+    memcpy(lane->scoring.targets, wanted->targets,
+           (size_t)lane->n_sampled * sizeof *wanted->targets);
+}
+
 void attention_plan(struct attention *a, int m, const struct micro_batch *b,
                     const struct sample_params *params)
 {
@@ -229,6 +277,7 @@ void attention_plan(struct attention *a, int m, const struct micro_batch *b,
     lane->rows = b->rows;
     lane->n_sampled = b->n_sampled;
     lane->changes.n_edits = lane->changes.n_masks = 0;
+    lane->score_k = -1;
     if (b->rows == 0)
         return;
     memcpy(lane->params, params, (size_t)b->n_sampled * sizeof *params);
@@ -351,6 +400,25 @@ static void change_logits(struct attention *a, const struct lane *lane)
     }
 }
 
+static void score(struct attention *a, const struct lane *lane)
+{
+    const struct side *p = &a->p;
+    const struct device_ops *dev = p->backend->device;
+    const struct scoring *host = &lane->scoring, *s = &a->scoring;
+    int n = lane->n_sampled, k = lane->score_k;
+    size_t rows = (size_t)n * 4, top = rows * (size_t)(k > 0 ? k : 0);
+    if (k < 0)
+        return;
+    dev->upload(p->device, p->stream, s->targets, host->targets, rows);
+    p->backend->ops->score(p->device, p->stream, a->logits, n, (int)p->model->vocab, s->targets,
+                           s->own, k, s->top, s->top_logprobs);
+    dev->download(p->device, p->stream, host->own, s->own, rows);
+    if (top > 0) {
+        dev->download(p->device, p->stream, host->top, s->top, top);
+        dev->download(p->device, p->stream, host->top_logprobs, s->top_logprobs, top);
+    }
+}
+
 void attention_sample(struct attention *a, int m, float *logits)
 {
     struct lane *lane = &a->lane[m];
@@ -369,6 +437,7 @@ void attention_sample(struct attention *a, int m, float *logits)
     change_logits(a, lane);
     dev->upload(p->device, p->stream, a->params, lane->params, count * sizeof *lane->params);
     op->sample(p->device, p->stream, a->logits, n, vocab, a->params, a->token, a->logprob);
+    score(a, lane);
     dev->download(p->device, p->stream, lane->tokens, a->token, count * sizeof *lane->tokens);
     dev->download(p->device, p->stream, lane->logprobs, a->logprob, count * sizeof *lane->logprobs);
     if (logits)
@@ -379,6 +448,13 @@ void attention_sample(struct attention *a, int m, float *logits)
 const int32_t *attention_tokens(const struct attention *a, int m)
 {
     return a->lane[m].tokens;
+}
+
+struct scores attention_scores(const struct attention *a, int m)
+{
+    const struct scoring *s = &a->lane[m].scoring;
+    return (struct scores){
+        .k = a->lane[m].score_k, .own = s->own, .top = s->top, .top_logprobs = s->top_logprobs};
 }
 
 const float *attention_logprobs(const struct attention *a, int m)

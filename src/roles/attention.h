@@ -41,6 +41,16 @@ void attention_plan(struct attention *a, int m, const struct micro_batch *batch,
  * without it nothing is. A step with changes is not like any other: its shape must say so. */
 void attention_change(struct attention *a, int m, const struct logit_changes *changes);
 
+/* What is wanted of a micro-batch's sampled rows besides their tokens (ops.h: score). */
+struct score_wanted {
+    bool any;
+    int32_t *targets; /* [n_sampled] -1: none */
+    int k;            /* likeliest tokens of every row */
+};
+
+/* After attention_plan(), likewise: without it nothing is scored. */
+void attention_score(struct attention *a, int m, const struct score_wanted *wanted);
+
 /* A number that is equal for two plans of this rank when the functions below enqueue the
  * same for them, the same operations on the same addresses. Same rank, any micro-batch. */
 uint64_t attention_shape(const struct attention *a, const struct micro_batch *batch);
@@ -71,5 +81,14 @@ void attention_sample(struct attention *a, int m, float *logits);
  * until the next attention_plan(). */
 const int32_t *attention_tokens(const struct attention *a, int m);
 const float *attention_logprobs(const struct attention *a, int m);
+
+/* The same of what attention_score() asked for: own [n_sampled], the others [n_sampled][k]. */
+struct scores {
+    int k;
+    const float *own;
+    const int32_t *top;
+    const float *top_logprobs;
+};
+struct scores attention_scores(const struct attention *a, int m);
 
 #endif

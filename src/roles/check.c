@@ -154,14 +154,14 @@ static void print_first_prompt(struct inputs *in, FILE *out)
     struct prompt prompt;
     struct err e;
     int32_t *tokens = NULL;
-    size_t n = 0;
+    size_t n = 0, from;
     if (in->n_prompts == 0)
         return;
     if (prompts_read(in->prompts, (size_t)in->job.prompts.first, &prompt, &e) != 0) {
         fprintf(out, "first prompt cannot be read: %s\n", e.text);
         return;
     }
-    if (prompting_encode(&in->prompting, &prompt, &tokens, &n, &e) != 0) {
+    if (prompting_encode(&in->prompting, &prompt, &tokens, &n, &from, &e) != 0) {
         fprintf(out, "first prompt gives an error row: %s\n", e.text);
     } else {
         fprintf(out, "first prompt, %zu tokens:", n);

@@ -5,6 +5,7 @@
 #include "output/journal.h"
 #include "schedule/draft.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,13 @@ static void take_up(struct sequence *q, const struct piece *begun)
             (unsigned long long)q->unit, begun->n_tokens, q->limit - q->n_prompt);
     memcpy(q->tokens + q->n_prompt, begun->tokens, begun->n_tokens * sizeof *q->tokens);
     memcpy(q->logprobs, begun->logprobs, begun->n_tokens * sizeof *q->logprobs);
+    if (begun->n_top != begun->n_tokens * (uint32_t)q->top)
+        die("unit %llu: %u likeliest tokens were kept of %u", (unsigned long long)q->unit,
+            begun->n_top, begun->n_tokens);
+    if (begun->n_top) {
+        memcpy(q->top_tokens, begun->top_tokens, begun->n_top * sizeof *q->top_tokens);
+        memcpy(q->top_logprobs, begun->top_logprobs, begun->n_top * sizeof *q->top_logprobs);
+    }
     q->n_tokens = q->n_prompt + begun->n_tokens;
     q->saved = begun->n_tokens;
     q->admitted = begun->admitted;
@@ -83,6 +91,24 @@ static void take_up(struct sequence *q, const struct piece *begun)
 void decoder_accept(struct decoder *d, uint64_t unit, const struct piece *begun)
 {
     feeder_put(d->feeder, unit, begun);
+}
+
+/* Do steps with the sequence do more than those of others? */
+static bool differs(const struct sequence *q)
+{
+    return request_changes(q->request) || q->top > 0 || q->score_from > 0;
+}
+
+static void make_score_room(struct sequence *q, size_t score_from)
+{
+    size_t top = (size_t)request_logprobs(q->request) * (q->limit - q->n_prompt);
+    size_t scored = score_from ? q->n_prompt - score_from : 0;
+    q->top = request_logprobs(q->request);
+    q->top_tokens = mem_new(top, sizeof *q->top_tokens);
+    q->top_logprobs = mem_new(top, sizeof *q->top_logprobs);
+    q->score_from = score_from;
+    q->scores = mem_new(scored, sizeof *q->scores);
+    q->likeliest = mem_new(scored, sizeof *q->likeliest);
 }
 
 static void submit(struct decoder *d, const struct fed *fed)
@@ -97,7 +123,8 @@ static void submit(struct decoder *d, const struct fed *fed)
     q->prompt_only = fed->prompt_only;
     q->request = fed->request;
     q->free_request = request_free;
-    d->changing += request_changes(q->request);
+    make_score_room(q, fed->score_from);
+    d->changing += differs(q);
     q->admitted = clock_wall();
     if (fed->with)
         take_up(q, fed->with);
@@ -130,6 +157,9 @@ static void save(void *context, struct sequence *q)
         .first_token = q->first_token,
         .tokens = q->tokens + q->n_prompt + q->saved,
         .logprobs = q->logprobs + q->saved,
+        .n_top = (uint32_t)(n * (size_t)q->top),
+        .top_tokens = q->top_tokens + q->saved * (size_t)q->top,
+        .top_logprobs = q->top_logprobs + q->saved * (size_t)q->top,
     };
     journal_put(d->finished, RECORD_PIECE, q->unit, &piece_table, &p, 1);
     q->saved += n;
@@ -162,7 +192,24 @@ void decoder_changes(const struct decoder *d, const struct micro_batch *batch,
     changes->n_edits = changes->n_masks = 0;
     for (int i = 0; d->changing && i < batch->n_sampled; i++) {
         const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
-        request_change(q->request, q, i, changes);
+        if (batch_next(batch, i) >= q->n_prompt)
+            request_change(q->request, q, i, changes);
+    }
+}
+
+void decoder_scores(const struct decoder *d, const struct micro_batch *batch,
+                    struct score_wanted *wanted)
+{
+    wanted->any = false;
+    wanted->k = 0;
+    for (int i = 0; d->changing && i < batch->n_sampled; i++) {
+        const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
+        size_t next = batch_next(batch, i);
+        bool known = next < q->n_prompt;
+        int k = known ? 1 : q->top;
+        wanted->targets[i] = known ? q->tokens[next] : -1;
+        wanted->any = wanted->any || k > 0;
+        wanted->k = k > wanted->k ? k : wanted->k;
     }
 }
 
@@ -171,8 +218,18 @@ void decoder_params(const struct decoder *d, const struct micro_batch *batch,
 {
     for (int i = 0; i < batch->n_sampled; i++) {
         const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
-        size_t at = (size_t)batch->row_pos[batch->sampled_row[i]] + 1;
-        params[i] = request_params(q->request, q, at);
+        size_t next = batch_next(batch, i);
+        params[i] =
+            next < q->n_prompt ? (struct sample_params){0} : request_params(q->request, q, next);
+    }
+}
+
+static void sum_scores(const struct sequence *q, struct completion *c)
+{
+    c->greedy = c->n_scored > 0;
+    for (uint32_t i = 0; i < c->n_scored; i++) {
+        c->score += (double)q->scores[i];
+        c->greedy = c->greedy && q->likeliest[i];
     }
 }
 
@@ -180,7 +237,7 @@ static void finish(struct decoder *d, int slot, enum finish how)
 {
     struct sequence *q = schedule_finish(d->schedule, slot);
     size_t n = q->n_tokens - q->n_prompt;
-    d->changing -= request_changes(q->request);
+    d->changing -= differs(q);
     struct completion c = {
         .unit = q->unit,
         .id = q->id,
@@ -192,8 +249,16 @@ static void finish(struct decoder *d, int slot, enum finish how)
         .admitted = q->admitted,
         .first_token = q->first_token,
         .last_token = clock_wall(),
+        .n_top = (uint32_t)(n * (size_t)q->top),
+        .top_tokens = q->top_tokens,
+        .top_logprobs = q->top_logprobs,
+        .n_scored = q->score_from ? (uint32_t)(q->n_prompt - q->score_from) : 0,
+        .prompt_logprobs = q->scores,
     };
+    sum_scores(q, &c);
     request_text(q->request, q, how == FINISH_STOP, &c.text, &c.reasoning);
+    q->top_tokens = NULL;
+    q->top_logprobs = q->scores = NULL;
     memcpy(c.tokens, q->tokens + q->n_prompt, n * sizeof *c.tokens);
     q->logprobs = NULL; /* the completion has them now */
     q->id = NULL;
@@ -206,7 +271,7 @@ static void finish_broken(struct decoder *d, int slot)
 {
     struct sequence *q = schedule_finish(d->schedule, slot);
     struct err e;
-    d->changing -= request_changes(q->request);
+    d->changing -= differs(q);
     err_set(&e,
             "the model's logits for token %zu are not numbers (NaN); "
             "check the weights, or try precision.activations: f32",
@@ -216,11 +281,36 @@ static void finish_broken(struct decoder *d, int slot)
     sequence_free(q);
 }
 
+/* The row before a token of the prompt. */
+static void take_score(struct sequence *q, size_t token, const struct scores *s, int i)
+{
+    q->scores[token - q->score_from] = s->own[i];
+    q->likeliest[token - q->score_from] = s->top[(size_t)i * (size_t)s->k] == q->tokens[token];
+}
+
+static void take_top(struct sequence *q, const struct scores *s, int i)
+{
+    size_t at = (q->n_tokens - q->n_prompt) * (size_t)q->top, from = (size_t)i * (size_t)s->k,
+           n = (size_t)q->top;
+    if (n == 0)
+        return;
+    memcpy(q->top_tokens + at, s->top + from, n * sizeof *q->top_tokens);
+    memcpy(q->top_logprobs + at, s->top_logprobs + from, n * sizeof *q->top_logprobs);
+}
+
+static bool is_broken(const struct sequence *q)
+{
+    for (size_t i = 0; q->score_from && i < q->n_prompt - q->score_from; i++)
+        if (isnan(q->scores[i]))
+            return true;
+    return false;
+}
+
 /* The sequence in `slot` has drawn a token. True: it goes on. */
 static bool take(struct decoder *d, int slot, int32_t token, float logprob)
 {
     struct sequence *q = schedule_sequence(d->schedule, slot);
-    if (token < 0) {
+    if (token < 0 || (q->n_tokens == q->n_prompt && is_broken(q))) {
         finish_broken(d, slot);
         return false;
     }
@@ -243,20 +333,27 @@ static bool take(struct decoder *d, int slot, int32_t token, float logprob)
     return false;
 }
 
-/* Rows of one slot stand together: its last known token, then the guesses behind it. A guess's row is
- * worth something when the row before has drawn just that. */
+/* Rows of one slot stand together: of its prompt those before scored tokens, that of its last known
+ * token, then the guesses behind it. A guess's row is worth something when the row before has drawn just
+ * that. */
 void decoder_take(struct decoder *d, const struct micro_batch *batch, const int32_t *tokens,
-                  const float *logprobs)
+                  const float *logprobs, const struct scores *scores)
 {
     for (int i = 0, end; i < batch->n_sampled; i = end) {
         int slot = batch->sampled_slot[i];
         for (end = i + 1; end < batch->n_sampled && batch->sampled_slot[end] == slot; end++)
             ;
         for (; i < end; i++) {
-            const struct sequence *q = schedule_sequence(d->schedule, slot);
+            struct sequence *q = schedule_sequence(d->schedule, slot);
+            size_t next = batch_next(batch, i);
+            if (next < q->n_prompt) {
+                take_score(q, next, scores, i);
+                continue;
+            }
             bool guessed = i + 1 < end && q->tokens[q->n_tokens] == tokens[i];
             if (guessed)
                 schedule_accept(d->schedule, slot);
+            take_top(q, scores, i);
             if (!take(d, slot, tokens[i], logprobs[i]) || !guessed)
                 break;
         }

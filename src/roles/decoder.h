@@ -10,6 +10,7 @@
 
 #include "kernels/ops.h"
 #include "output/fields.h"
+#include "roles/attention.h"
 #include "roles/feeder.h"
 #include "roles/inputs.h"
 #include "schedule/schedule.h"
@@ -21,7 +22,7 @@ struct decoder {
     struct schedule *schedule;
     int rank;                     /* attention index, recorded in completions */
     struct bytes *finished;       /* a batch of records (output/journal.h): where completions go */
-    int changing;                 /* sequences whose logits may be changed */
+    int changing;                 /* sequences whose logits may be changed, or are scored */
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
     int64_t drawn;                /* tokens so far, of unfinished completions too */
     int drafts;                   /* most guesses of a sequence in this step */
@@ -53,12 +54,16 @@ const struct micro_batch *decoder_plan(struct decoder *d, bool drafts);
 void decoder_changes(const struct decoder *d, const struct micro_batch *batch,
                      struct logit_changes *changes);
 
+/* What is wanted to be known of the sampled rows besides their tokens; targets has room for all. */
+void decoder_scores(const struct decoder *d, const struct micro_batch *batch,
+                    struct score_wanted *wanted);
+
 /* Sampling parameters of the micro-batch's sampled rows; params[batch->n_sampled]. */
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,
                     struct sample_params *params);
 
 /* Appends the sampled tokens to their sequences. Call after schedule_advance(). */
 void decoder_take(struct decoder *d, const struct micro_batch *batch, const int32_t *tokens,
-                  const float *logprobs);
+                  const float *logprobs, const struct scores *scores);
 
 #endif

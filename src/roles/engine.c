@@ -85,6 +85,7 @@ static void plan_shapes(struct engine *g)
         .max_context = g->in->max_context,
         .share = job->schedule.share,
         .draft_rows = draft_rows(job),
+        .score = job->sampling.prompt_logprobs,
     };
     g->shape = (struct exchange_shape){
         .micro_batches = job->micro_batches,

@@ -98,6 +98,8 @@ static void truncate_prompt(const struct feeder *f, size_t wanted, struct fed *f
     if (how == TRUNCATE_LEFT)
         memmove(fed->tokens + head, fed->tokens + fed->n - (keep - head),
                 (keep - head) * sizeof *fed->tokens);
+    size_t gone = how == TRUNCATE_LEFT ? fed->n - keep : 0;
+    fed->score_from = fed->score_from > gone + 1 ? fed->score_from - gone : 1;
     fed->n = keep;
 }
 
@@ -106,12 +108,14 @@ static int find_limit(const struct feeder *f, int32_t max_new_tokens, struct fed
                       struct err *e)
 {
     size_t context = f->job.max_context, n;
-    size_t wanted =
-        (size_t)(max_new_tokens > 0 ? max_new_tokens : request_max_new_tokens(fed->request));
+    bool own = max_new_tokens > 0 && !f->job.job->score;
+    size_t wanted = (size_t)(own ? max_new_tokens : request_max_new_tokens(fed->request));
     fed->prompt_only = wanted == 0;
     wanted += fed->prompt_only; /* the place of a token that is drawn and not taken */
     truncate_prompt(f, wanted, fed);
     n = fed->n;
+    if (!f->job.job->sampling.prompt_logprobs || fed->score_from >= n)
+        fed->score_from = 0;
     if (n >= context)
         return err_set(e, "the prompt has %zu tokens, but at most %zu fit the context of %zu", n,
                        context - 1, context);
@@ -140,7 +144,8 @@ static enum feeder_state feed(struct feeder *f, uint64_t row, struct err *e)
     json_decref(f->overrides);
     f->overrides = json_incref(prompt.overrides);
     if (status == 0)
-        status = prompting_encode(f->job.prompting, &prompt, &fed->tokens, &fed->n, e);
+        status =
+            prompting_encode(f->job.prompting, &prompt, &fed->tokens, &fed->n, &fed->score_from, e);
     if (status == 0)
         status = (fed->request = request_of(f, row, 0, e)) ? 0 : -1;
     if (status == 0)
@@ -163,6 +168,7 @@ static void copy_fed(struct feeder *f, uint64_t row, struct fed *to)
     to->error = from->error ? mem_string(from->error) : NULL;
     to->n = from->n;
     to->limit = from->limit;
+    to->score_from = from->score_from;
     to->prompt_only = from->prompt_only;
     if (!from->tokens)
         return;

@@ -37,6 +37,7 @@ struct fed {
     int32_t *tokens;         /* [n]; NULL: an error row */
     size_t n;                /* also of a prompt with too many of them */
     size_t limit;            /* most tokens the sequence may come to */
+    size_t score_from;       /* schedule/sequence.h */
     bool prompt_only;        /* nothing is generated (max_new_tokens: 0) */
     struct request *request; /* NULL with an error */
     char *error;             /* NULL: none */

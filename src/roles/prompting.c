@@ -57,7 +57,7 @@ static json_t *sampling_json(const struct job *job)
     char seed[32];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->sampling.seed);
     json_t *out = json_pack(
-        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s, s:i}",
+        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s, s:i, s:i}",
         "temperature", job->sampling.temperature, "top_k", job->sampling.top_k, "top_p",
         job->sampling.top_p, "min_p", job->sampling.min_p, "seed", seed, "seed_from",
         job->sampling.seed_from ? "prompt" : "row", "max_new_tokens", job->sampling.max_new_tokens,
@@ -66,7 +66,7 @@ static json_t *sampling_json(const struct job *job)
         "frequency_penalty", job->sampling.frequency_penalty, "ignore_eos",
         job->sampling.ignore_eos, "include_stop", job->sampling.include_stop, "thinking_tokens",
         job->sampling.thinking_tokens, "thinking_end", job->sampling.thinking_end,
-        "repetition_stop", job->sampling.repetition_stop);
+        "repetition_stop", job->sampling.repetition_stop, "logprobs", job->sampling.logprobs);
     json_object_set_new(out, "stop", stops_json(job));
     json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
     json_object_set_new(out, "ban", parsed(job->sampling.ban));
@@ -92,6 +92,9 @@ static int find_sampling(struct prompting *p, const struct job *job, const struc
 {
     if (find_eos(p, job, model, e) != 0)
         return -1;
+    if (job->prompts.eos && p->n_stop == 0)
+        return err_set(e, "prompts.eos: the model names no end token");
+    p->eos = job->prompts.eos ? p->stop[0] : -1;
     p->sampling = sampling_json(job);
     struct request_context context = prompting_requests(p);
     struct request *r = request_new(&context, NULL, 0, 0, e);
@@ -192,7 +195,7 @@ int prompting_open(struct prompting *p, const struct job *job, const struct mode
                    const struct prompts *prompts, struct err *e)
 {
     struct tokenizer_config config;
-    *p = (struct prompting){.bos = -1, .vocab = (int32_t)model->vocab};
+    *p = (struct prompting){.bos = -1, .eos = -1, .vocab = (int32_t)model->vocab};
     if (read_config(job->tokenizer, &config, e) != 0)
         return -1;
     int status = open_parts(p, job, model, &config, prompts, e);
@@ -221,24 +224,66 @@ static int fill_template(const struct prompting *p, const struct prompt *prompt,
     return 0;
 }
 
-static int encode_text(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
-                       size_t *n, struct err *e)
+static int check_text(const char *what, const char *text, size_t n, struct err *e)
 {
-    size_t bytes, bad;
-    if (prompt->text_bytes == 0)
-        return err_set(e, "the prompt is empty");
-    if (utf8_check(prompt->text, prompt->text_bytes, &bad) != 0)
-        return err_set(e, "the prompt is not valid UTF-8: byte %zu of %zu", bad + 1,
-                       prompt->text_bytes);
-    char *text, *marks = NULL;
-    int status = prompt->messages ? conversation_text(&p->conversation, prompt->text,
-                                                      prompt->text_bytes, &text, &marks, &bytes, e)
-                                  : fill_template(p, prompt, &text, &marks, &bytes);
+    size_t bad;
+    if (n == 0)
+        return err_set(e, "the %s is empty", what);
+    if (utf8_check(text, n, &bad) != 0)
+        return err_set(e, "the %s is not valid UTF-8: byte %zu of %zu", what, bad + 1, n);
+    return 0;
+}
+
+/* A text and, for each of its bytes, whether control tokens are none there. */
+struct marked {
+    char *text, *marks;
+    size_t bytes;
+};
+
+static int encode_marked(const struct prompting *p, const struct marked *m, size_t bytes,
+                         int32_t **tokens, size_t *n, struct err *e)
+{
+    return tokenizer_encode_marked(p->tokenizer, m->text, p->control ? NULL : m->marks, bytes,
+                                   tokens, n, e);
+}
+
+/* Puts the continuation behind the text; *own: how many tokens are the text's. */
+static int append_continuation(const struct prompting *p, const struct prompt *prompt,
+                               struct marked *m, size_t *own, struct err *e)
+{
+    size_t bytes = m->bytes, more = prompt->continuation_bytes;
+    int32_t *tokens;
+    if (check_text("continuation", prompt->continuation, more, e) != 0)
+        return -1;
+    while (bytes > 0 && m->text[bytes - 1] && strchr(" \t\r\n", m->text[bytes - 1]))
+        bytes--;
+    if (encode_marked(p, m, bytes, &tokens, own, e) != 0)
+        return -1;
+    free(tokens);
+    m->text = mem_resize(m->text, m->bytes + more + 1, 1);
+    m->marks = mem_resize(m->marks, m->bytes + more + 1, 1);
+    memcpy(m->text + m->bytes, prompt->continuation, more + 1);
+    memset(m->marks + m->bytes, 1, more);
+    m->bytes += more;
+    return 0;
+}
+
+static int encode_text(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
+                       size_t *n, size_t *own, struct err *e)
+{
+    struct marked m = {0};
+    if (check_text("prompt", prompt->text, prompt->text_bytes, e) != 0)
+        return -1;
+    int status = prompt->messages
+                     ? conversation_text(&p->conversation, prompt->text, prompt->text_bytes,
+                                         &m.text, &m.marks, &m.bytes, e)
+                     : fill_template(p, prompt, &m.text, &m.marks, &m.bytes);
+    if (status == 0 && prompt->continuation)
+        status = append_continuation(p, prompt, &m, own, e);
     if (status == 0)
-        status = tokenizer_encode_marked(p->tokenizer, text, p->control ? NULL : marks, bytes,
-                                         tokens, n, e);
-    free(text);
-    free(marks);
+        status = encode_marked(p, &m, m.bytes, tokens, n, e);
+    free(m.text);
+    free(m.marks);
     if (status != 0 || *n > 0 || p->bos >= 0)
         return status;
     free(*tokens);
@@ -248,30 +293,60 @@ static int encode_text(const struct prompting *p, const struct prompt *prompt, i
 }
 
 static int copy_tokens(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
-                       size_t *n, struct err *e)
+                       size_t *n, size_t *own, struct err *e)
 {
+    int32_t *more = NULL;
+    size_t n_more = 0;
     if (prompt->n_tokens == 0)
         return err_set(e, "the prompt is empty");
     for (size_t i = 0; i < prompt->n_tokens; i++)
         if (prompt->tokens[i] < 0 || prompt->tokens[i] >= p->vocab)
             return err_set(e, "token %zu of the prompt is %d, but the vocabulary has %d tokens",
                            i + 1, prompt->tokens[i], p->vocab);
-    *tokens = mem_new(prompt->n_tokens, sizeof **tokens);
+    if (prompt->continuation && !p->tokenizer)
+        return err_set(e, "the continuation is text, but there is no tokenizer");
+    if (prompt->continuation &&
+        tokenizer_encode(p->tokenizer, prompt->continuation, prompt->continuation_bytes, &more,
+                         &n_more, e) != 0)
+        return -1;
+    *own = prompt->n_tokens;
+    *n = prompt->n_tokens + n_more;
+    *tokens = mem_new(*n, sizeof **tokens);
     memcpy(*tokens, prompt->tokens, prompt->n_tokens * sizeof **tokens);
-    *n = prompt->n_tokens;
+    if (n_more)
+        memcpy(*tokens + *own, more, n_more * sizeof **tokens);
+    free(more);
     return 0;
 }
 
-int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
-                     size_t *n, struct err *e)
+static void put_around(const struct prompting *p, int32_t **tokens, size_t *n, size_t *own)
 {
-    int status =
-        prompt->text ? encode_text(p, prompt, tokens, n, e) : copy_tokens(p, prompt, tokens, n, e);
-    if (status != 0 || p->bos < 0 || (*n > 0 && (*tokens)[0] == p->bos))
-        return status; /* one that begins with it needs no other */
-    *tokens = mem_resize(*tokens, *n + 1, sizeof **tokens);
-    memmove(*tokens + 1, *tokens, *n * sizeof **tokens);
-    (*tokens)[0] = p->bos;
-    (*n)++;
-    return 0;
+    bool bos = p->bos >= 0 && (*n == 0 || (*tokens)[0] != p->bos); /* not a second one */
+    *tokens = mem_resize(*tokens, *n + 2, sizeof **tokens);
+    if (bos) {
+        memmove(*tokens + 1, *tokens, *n * sizeof **tokens);
+        (*tokens)[0] = p->bos;
+        (*n)++;
+        (*own)++;
+    }
+    if (p->eos >= 0)
+        (*tokens)[(*n)++] = p->eos;
+}
+
+int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
+                     size_t *n, size_t *from, struct err *e)
+{
+    size_t own = 0;
+    int status = prompt->text ? encode_text(p, prompt, tokens, n, &own, e)
+                              : copy_tokens(p, prompt, tokens, n, &own, e);
+    if (status != 0)
+        return status;
+    bool nothing = prompt->continuation && own >= *n;
+    put_around(p, tokens, n, &own);
+    *from = prompt->continuation && own > 1 ? own : 1;
+    if (!nothing)
+        return 0;
+    free(*tokens);
+    *tokens = NULL;
+    return err_set(e, "the continuation has no tokens of its own");
 }

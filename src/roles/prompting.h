@@ -23,6 +23,7 @@ struct prompting {
     bool special;                     /* special tokens stay in the text of a completion */
     const char *reasoning_begin, *reasoning_end; /* of the job */
     int32_t bos;                                 /* put first; -1: none */
+    int32_t eos;                                 /* put last; -1: none */
     int32_t vocab;                   /* tokens of the tokenizer; without one, of the model */
     int32_t stop[2 * MODEL_MAX_EOS]; /* tokens of the model that end a completion */
     int n_stop;
@@ -35,10 +36,12 @@ int prompting_open(struct prompting *p, const struct job *job, const struct mode
                    const struct prompts *prompts, struct err *e);
 void prompting_close(struct prompting *p);
 
-/* The tokens of one row, malloc'd; -1 with the row's own error: empty, not UTF-8, an id outside the
- * vocabulary. */
+/* The tokens of one row, its continuation included, malloc'd; *from: the first that prompt_logprobs are
+ * of: the first of the continuation, or 1, as the first of all follows nothing. Text and continuation are
+ * tokenized together; as many tokens as the text alone has (without the spaces at its end) are its own.
+ * -1 with the row's own error: empty, not UTF-8, an id outside the vocabulary. */
 int prompting_encode(const struct prompting *p, const struct prompt *prompt, int32_t **tokens,
-                     size_t *n, struct err *e);
+                     size_t *n, size_t *from, struct err *e);
 
 /* What requests of this job share; points into p. */
 struct request_context prompting_requests(const struct prompting *p);

@@ -30,6 +30,8 @@ static void count(struct report *r, const struct completion *c)
     r->counts.done++;
     r->counts.prompt_tokens += c->n_prompt_tokens;
     r->counts.new_tokens += c->n_tokens;
+    r->counts.scored += c->n_scored;
+    r->counts.score += c->score;
     add(&r->first, &r->n_first, &r->room_first, c->first_token - c->admitted);
     if (c->n_tokens > 1)
         add(&r->each, &r->n_each, &r->room_each,
@@ -135,6 +137,8 @@ static struct summary summarize(struct report *r, const struct rank_time *ranks,
         s.counts.failed += c->failed;
         s.counts.prompt_tokens += c->prompt_tokens;
         s.counts.new_tokens += c->new_tokens;
+        s.counts.scored += c->scored;
+        s.counts.score += c->score;
         s.schedule.put_back += ranks[i].schedule.put_back;
         s.schedule.computed_again += ranks[i].schedule.computed_again;
         s.schedule.shared += ranks[i].schedule.shared;
@@ -184,6 +188,12 @@ static void print_reasons(const struct reasons *r)
                r->all[i].text);
 }
 
+/* Of a scored token. */
+static double nats(const struct report_counts *c)
+{
+    return -c->score / (double)c->scored;
+}
+
 static void print_summary(const struct report *r, const struct summary *s,
                           const struct report_end *end)
 {
@@ -198,6 +208,9 @@ static void print_summary(const struct report *r, const struct summary *s,
                (unsigned long long)s->counts.prompt_tokens,
                (double)s->counts.prompt_tokens / seconds, (unsigned long long)s->counts.new_tokens,
                (double)s->counts.new_tokens / seconds);
+        if (s->counts.scored > 0)
+            printf("%-20s %llu tokens, %.5f nats each, perplexity %.4f\n", "scored",
+                   (unsigned long long)s->counts.scored, nats(&s->counts), exp(nats(&s->counts)));
         print_latency("time to first token", s->first);
         print_latency("time per token", s->each);
         print_role(&s->roles[0]);
@@ -252,6 +265,11 @@ static json_t *json_summary(const struct report *r, const struct summary *s,
         "sequences_put_back", (json_int_t)s->schedule.put_back, "tokens_computed_again",
         (json_int_t)s->schedule.computed_again, "guesses", (json_int_t)s->schedule.guessed,
         "guesses_true", (json_int_t)s->schedule.right);
+    if (s->counts.scored > 0)
+        json_object_set_new(run, "scored",
+                            json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)s->counts.scored,
+                                      "nats", nats(&s->counts), "perplexity",
+                                      exp(nats(&s->counts))));
     return json_pack("{s:s, s:s, s:b, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o}", "version",
                      end->version, "output", end->path, "finished", (int)end->finished,
                      "completions", (json_int_t)end->completions, "of", (json_int_t)end->units,

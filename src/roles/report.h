@@ -14,6 +14,8 @@
 struct report_counts {
     uint64_t done, failed; /* completions */
     uint64_t prompt_tokens, new_tokens;
+    uint64_t scored; /* tokens of prompts, and */
+    double score;    /* the sum of their logprobs */
 };
 
 struct report {

@@ -60,6 +60,11 @@ int request_max_new_tokens(const struct request *r)
     return r->max_new_tokens;
 }
 
+int request_logprobs(const struct request *r)
+{
+    return r->logprobs;
+}
+
 static bool has_penalties(const struct request *r)
 {
     return r->repetition != 1 || r->presence != 0 || r->frequency != 0;

@@ -50,6 +50,9 @@ void request_free(void *request); /* NULL is allowed */
 
 int request_max_new_tokens(const struct request *r);
 
+/* How many of the likeliest tokens are kept at every place. */
+int request_logprobs(const struct request *r);
+
 /* May its logits have to be changed before they are sampled? */
 bool request_changes(const struct request *r);
 

@@ -290,6 +290,7 @@ int request_read(struct request *r, const json_t *v, struct err *e)
         read_real(v, "min_p", 0, 1, &r->min_p, e) != 0 ||
         read_int(v, "max_new_tokens", 0, &r->max_new_tokens, e) != 0 ||
         read_int(v, "min_tokens", 0, &r->min_tokens, e) != 0 ||
+        read_int(v, "logprobs", 0, &r->logprobs, e) != 0 ||
         read_int(v, "repetition_stop", 0, &r->repetition_stop, e) != 0 ||
         read_real(v, "repetition_penalty", 0.01, 100, &r->repetition, e) != 0 ||
         read_real(v, "presence_penalty", -100, 100, &r->presence, e) != 0 ||
@@ -301,6 +302,8 @@ int request_read(struct request *r, const json_t *v, struct err *e)
     if (r->repetition_stop > 0 && (r->repetition_stop < 8 || r->repetition_stop > 65536))
         return wrong("repetition_stop", "0, or an integer from 8 to 65536",
                      json_object_get(v, "repetition_stop"), e);
+    if (r->logprobs > SCORE_MOST)
+        return wrong("logprobs", "an integer from 0 to 64", json_object_get(v, "logprobs"), e);
     r->same = mem_zeroed((size_t)r->repetition_stop / 4, sizeof *r->same);
     return read_thinking(r, v, e);
 }

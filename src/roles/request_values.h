@@ -34,6 +34,7 @@ struct request {
     int max_new_tokens, min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
     float repetition, presence, frequency;
     int repetition_stop; /* 0: none */
+    int logprobs;
     int32_t *stop_ids;
     int n_stop_ids;
     struct stop_text *stops;

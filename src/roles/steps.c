@@ -100,7 +100,7 @@ static void agree_on_step(struct steps *s)
             mine.rows[m] = s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
         }
-        if (s->decoder->changing > 0) /* changes of logits differ in every step */
+        if (s->decoder->changing > 0) /* what is done to logits differs in every step */
             mine.shape = hash_u64(mine.shape, (uint64_t)s->step + 1);
         struct schedule_room room = schedule_room(s->decoder->schedule, coming);
         mine.room = room.now;
@@ -320,7 +320,7 @@ static void look_at_pace(struct steps *s, double start, int64_t drawn)
     int rows = 0, sampled = 0, drafts = 0;
     for (int m = 0; m < s->in->job.micro_batches; m++) {
         rows += s->plan[m].rows;
-        sampled += s->plan[m].n_sampled;
+        sampled += s->plan[m].n_sampled - s->plan[m].scored;
         drafts += s->plan[m].drafts;
     }
     if (rows == sampled)
@@ -338,6 +338,8 @@ static void decode(struct steps *s, const int *rows)
         attention_plan(g->attention, m, &s->plan[m], s->params);
         decoder_changes(s->decoder, &s->plan[m], &s->changes);
         attention_change(g->attention, m, &s->changes);
+        decoder_scores(s->decoder, &s->plan[m], &s->scores);
+        attention_score(g->attention, m, &s->scores);
     }
     if (replay_begin(s->replay, launch_key(s))) {
         enqueue_step(s);
@@ -348,10 +350,12 @@ static void decode(struct steps *s, const int *rows)
         return;
     int64_t before = s->decoder->drawn;
     schedule_advance(s->decoder->schedule);
-    for (int m = 0; m < micro_batches; m++)
+    for (int m = 0; m < micro_batches; m++) {
+        struct scores scores = attention_scores(g->attention, m);
         if (s->plan[m].rows > 0)
             decoder_take(s->decoder, &s->plan[m], attention_tokens(g->attention, m),
-                         attention_logprobs(g->attention, m));
+                         attention_logprobs(g->attention, m), &scores);
+    }
     look_at_pace(s, start, s->decoder->drawn - before);
 }
 
@@ -475,8 +479,9 @@ enum exit_status steps_run(struct steps *s)
     s->key = mem_zeroed(size, sizeof *s->key);
     s->replay = replay_open(g->backend->device, g->device, g->stream, job->graphs,
                             mem_mul(size, sizeof *s->key));
-    if (s->decoder)
-        s->params = mem_new((size_t)schedule_most_sampled(&g->limits), sizeof *s->params);
+    size_t sampled = s->decoder ? (size_t)schedule_most_sampled(&g->limits) : 0;
+    s->params = mem_new(sampled, sizeof *s->params);
+    s->scores.targets = mem_new(sampled, sizeof *s->scores.targets);
     s->last_commit = s->last_save = clock_now();
     s->all_claimed = !s->claims;
     s->pace.always = job->speculate.draft == SPECULATE_NGRAM;
@@ -489,6 +494,7 @@ enum exit_status steps_run(struct steps *s)
     free(s->all);
     free(s->key);
     free(s->params);
+    free(s->scores.targets);
     logit_changes_free(&s->changes);
     return status;
 }

@@ -47,7 +47,8 @@ struct steps {
     const struct micro_batch *plan;
     struct launches *key;         /* [world] of this step */
     struct sample_params *params; /* of one micro-batch */
-    struct logit_changes changes; /* likewise */
+    struct logit_changes changes; /* likewise, */
+    struct score_wanted scores;   /* likewise */
     struct pace pace;             /* of the first rank: what drafts bring */
     struct admission *admission;
     int *room;          /* [attention ranks] */

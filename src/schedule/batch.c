@@ -7,7 +7,7 @@
 
 void batch_init(struct micro_batch *b, int rows, int segments, int sampled, int blocks_stride)
 {
-    size_t r = (size_t)rows, s = (size_t)segments;
+    size_t r = (size_t)rows, s = (size_t)segments, wanted = (size_t)sampled;
     *b = (struct micro_batch){.blocks_stride = blocks_stride};
     b->token = mem_new(r, sizeof *b->token);
     b->row_seg = mem_new(r, sizeof *b->row_seg);
@@ -15,8 +15,8 @@ void batch_init(struct micro_batch *b, int rows, int segments, int sampled, int 
     b->seg_row = mem_new(s + 1, sizeof *b->seg_row);
     b->seg_pos = mem_new(s, sizeof *b->seg_pos);
     b->blocks = mem_zeroed(mem_mul(s, (size_t)blocks_stride), sizeof *b->blocks);
-    b->sampled_row = mem_new((size_t)sampled, sizeof *b->sampled_row);
-    b->sampled_slot = mem_new((size_t)sampled, sizeof *b->sampled_slot);
+    b->sampled_row = mem_new(wanted, sizeof *b->sampled_row);
+    b->sampled_slot = mem_new(wanted, sizeof *b->sampled_slot);
     batch_clear(b);
 }
 
@@ -35,8 +35,20 @@ void batch_free(struct micro_batch *b)
 
 void batch_clear(struct micro_batch *b)
 {
-    b->rows = b->segments = b->n_sampled = b->drafts = b->max_rows = b->max_context = 0;
+    b->rows = b->segments = b->n_sampled = b->drafts = b->scored = 0;
+    b->max_rows = b->max_context = 0;
     b->seg_row[0] = 0;
+}
+
+size_t batch_next(const struct micro_batch *b, int i)
+{
+    return (size_t)b->row_pos[b->sampled_row[i]] + 1;
+}
+
+static void add_sampled(struct micro_batch *b, int row, int slot)
+{
+    b->sampled_row[b->n_sampled] = row;
+    b->sampled_slot[b->n_sampled++] = slot;
 }
 
 void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n)
@@ -49,14 +61,18 @@ void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t
         b->token[b->rows + i] = q->tokens[from + (size_t)i];
         b->row_seg[b->rows + i] = b->segments;
         b->row_pos[b->rows + i] = (int32_t)from + i;
+        size_t next = from + (size_t)i + 1;
+        if (q->score_from > 0 && next >= q->score_from && next < q->n_prompt) {
+            add_sampled(b, b->rows + i, slot);
+            b->scored++;
+        }
     }
     b->rows += n;
     b->seg_row[++b->segments] = b->rows;
     b->max_rows = n > b->max_rows ? n : b->max_rows;
     b->max_context = end > b->max_context ? end : b->max_context;
     for (size_t last = q->n_tokens - 1, i = from < last ? last : from; i < (size_t)end; i++) {
-        b->sampled_row[b->n_sampled] = b->rows - (int)((size_t)end - i);
-        b->sampled_slot[b->n_sampled++] = slot;
+        add_sampled(b, b->rows - (int)((size_t)end - i), slot);
         b->drafts += i > last;
     }
 }

@@ -18,7 +18,7 @@ struct micro_batch {
     int n_sampled;
     int32_t *sampled_row; /* [n_sampled] rows whose logits are wanted */
     int *sampled_slot;    /* [n_sampled] the slots they belong to; rows of one stand together */
-    int drafts;           /* rows of guesses among them */
+    int drafts, scored;   /* of these: rows of guesses, rows before tokens of a prompt */
 };
 
 /* Buffers for so many rows, segments and sampled rows. */
@@ -27,8 +27,13 @@ void batch_free(struct micro_batch *b);
 
 void batch_clear(struct micro_batch *b);
 
+/* The place in its sequence of the token that sampled row i says something about: the one behind its
+ * own. */
+size_t batch_next(const struct micro_batch *b, int i);
+
 /* One segment more: tokens [from, from + n) of the sequence in `slot`. The rows of the last token that
- * is known and of the guesses behind it are sampled. */
+ * is known and of the guesses behind it are sampled, and of the prompt those before tokens that are
+ * scored (sequence.h). */
 void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n);
 
 #endif

@@ -54,14 +54,15 @@ static int most_drafts(const struct schedule_limits *l)
     return per_micro_batch(l->draft_rows, l->micro_batches);
 }
 
-int schedule_most_sampled(const struct schedule_limits *l)
-{
-    return schedule_most_segments(l) + most_drafts(l);
-}
-
 int schedule_most_rows(const struct schedule_limits *l)
 {
-    return schedule_most_sampled(l) + per_micro_batch(l->prefill_chunk, l->micro_batches);
+    return schedule_most_segments(l) + most_drafts(l) +
+           per_micro_batch(l->prefill_chunk, l->micro_batches);
+}
+
+int schedule_most_sampled(const struct schedule_limits *l)
+{
+    return l->score ? schedule_most_rows(l) : schedule_most_segments(l) + most_drafts(l);
 }
 
 int schedule_blocks_stride(const struct schedule_limits *l)
@@ -97,6 +98,10 @@ void sequence_free(struct sequence *q)
     free(q->id);
     free(q->tokens);
     free(q->logprobs);
+    free(q->top_tokens);
+    free(q->top_logprobs);
+    free(q->scores);
+    free(q->likeliest);
     free(q->blocks);
     grams_free(q->grams);
     if (q->free_request)
@@ -156,6 +161,8 @@ void schedule_submit(struct schedule *s, struct sequence *q)
     q->next = NULL;
     q->blocks = mem_new(blocks_for(q->limit), sizeof *q->blocks);
     q->n_blocks = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
+    if (q->score_from && !s->limits.score)
+        die("schedule: unit %llu is scored", (unsigned long long)q->unit);
     if (s->last)
         s->last->next = q;
     else
@@ -222,10 +229,17 @@ static void put_back(struct schedule *s)
     *slot = (struct slot){0};
 }
 
-/* Full blocks before the one with the last known token. */
+/* Full blocks before the one with the last known token. Of these, those that need not be computed
+ * although others have: the rows before scored tokens are wanted. */
 static size_t shareable(const struct sequence *q)
 {
     return (q->n_tokens - 1) / KV_BLOCK;
+}
+
+static size_t readable(const struct sequence *q)
+{
+    size_t most = shareable(q), before = q->score_from ? (q->score_from - 1) / KV_BLOCK : most;
+    return before < most ? before : most;
 }
 
 /* Reads what is there already of the sequence's beginning, while it has nothing else. True: it must
@@ -233,7 +247,7 @@ static size_t shareable(const struct sequence *q)
 static bool share(struct schedule *s, struct sequence *q)
 {
     size_t i = q->n_blocks;
-    while (s->prefix && i == q->n_shared && i < shareable(q)) {
+    while (s->prefix && i == q->n_shared && i < readable(q)) {
         bool filled;
         int32_t before = i ? q->blocks[i - 1] : -1;
         int32_t block = prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled);
@@ -259,7 +273,7 @@ static void begin(struct schedule *s, struct sequence *q)
     q->had = 0;
     s->shared += shared;
     s->past.shared += (double)shared;
-    for (; s->prefix && q->n_listed < shareable(q); q->n_listed++) {
+    for (; s->prefix && q->n_listed < readable(q); q->n_listed++) {
         size_t i = q->n_listed;
         prefix_announce(s->prefix, q->blocks[i], i ? q->blocks[i - 1] : -1,
                         q->tokens + i * KV_BLOCK);
@@ -495,8 +509,9 @@ void schedule_advance(struct schedule *s)
             prefix_filled(s->prefix, q->blocks[q->n_filled++]);
     }
     for (int m = 0; m < s->limits.micro_batches; m++) {
-        s->past.sampled += s->batch[m].n_sampled - s->batch[m].drafts;
-        s->guessed += (uint64_t)s->batch[m].drafts;
+        const struct micro_batch *b = &s->batch[m];
+        s->past.sampled += b->n_sampled - b->drafts - b->scored;
+        s->guessed += (uint64_t)b->drafts;
     }
 }
 

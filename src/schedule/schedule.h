@@ -39,6 +39,7 @@ struct schedule_limits {
     size_t max_context; /* tokens of the longest sequence */
     size_t kv_blocks;
     bool share;     /* blocks of equal beginnings (schedule/prefix.h) */
+    bool score;     /* prompts may be scored (schedule/sequence.h): every row may be sampled */
     int draft_rows; /* most rows of guesses in a step, over all micro-batches */
 };
 

@@ -10,9 +10,18 @@
  * come with some of its completion (n_tokens > n_prompt): known tokens are computed in chunks,
  * whoever they are from, and only the row of the last one is sampled. */
 struct sequence {
-    uint64_t unit;    /* prompt x samples + sample */
-    int32_t *tokens;  /* [n_tokens] prompt, then completion */
-    float *logprobs;  /* [limit - n_prompt], of the completion */
+    uint64_t unit;   /* prompt x samples + sample */
+    int32_t *tokens; /* [n_tokens] prompt, then completion */
+    float *logprobs; /* [limit - n_prompt], of the completion */
+    /* The likeliest tokens at each of its places, and their logprobs: [limit - n_prompt][top]. */
+    int top;
+    int32_t *top_tokens;
+    float *top_logprobs;
+    /* Tokens of the prompt from this one on are scored: the row before each is wanted as well. 0:
+     * none. scores [n_prompt - score_from]: whether each is the likeliest, and */
+    size_t score_from;
+    float *scores; /* its logprob */
+    bool *likeliest;
     size_t n_prompt;  /* > 0 */
     size_t n_tokens;  /* known so far, < limit when submitted */
     size_t limit;     /* prompt + most new tokens; at most the context */

@@ -20,6 +20,7 @@ const struct kernel_case kernel_cases[] = {
     {"ffn_order", case_ffn_order},
     {"greedy", case_greedy},
     {"edit", case_edit},
+    {"score", case_score},
     {"sample", case_sample},
     {"sample_large", case_sample_large},
     {"sample_ties", case_sample_ties},

@@ -36,6 +36,7 @@ int case_ffn_large(const struct backend *b);
 int case_ffn_order(const struct backend *b);
 int case_greedy(const struct backend *b);
 int case_edit(const struct backend *b);
+int case_score(const struct backend *b);
 int case_sample(const struct backend *b);
 int case_sample_large(const struct backend *b);
 int case_sample_ties(const struct backend *b);

@@ -16,7 +16,7 @@ count = np.where(unit % 5 == 3, 0, unit * 37 % 61)
 count[unit % 211 == 20] = 20011
 
 with h5py.File(path) as f:
-    assert set(f) == {"text", "reasoning", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
+    assert set(f) == {"scored", "score", "greedy", "score_start", "top_count", "top_start", "text", "reasoning", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
                       "token_count", "prompt_tokens", "text_crc32", "admitted", "first_token", "last_token"}, set(f)
     for name, dataset in f.items():  # what pandas and Hugging Face datasets rely on
         assert isinstance(f.get(name, getlink=True), h5py.HardLink), name
@@ -58,6 +58,17 @@ with h5py.File(ragged) as f:
         assert (tokens[start:start + n] == (u * 1009 + i * 31) % 129280).all(), u
         wanted = -(i + 1).astype(np.float32) / np.float32(u + 3)
         assert (logprobs[start:start + n] == wanted).all(), u
+    tops = np.where(unit % 3 == 2, 2 * count, 0)
+    scored = np.where(count > 0, unit % 4, 0)
+    assert (columns["top_count"] == tops).all() and (columns["scored"] == scored).all()
+    assert (columns["top_start"] == np.cumsum(tops) - tops).all()
+    assert (columns["score_start"] == np.cumsum(scored) - scored).all()
+    assert (columns["greedy"] == (unit % 8 == 3)).all() and (columns["score"] == scored / -3).all()
+    each = lambda n: np.concatenate([u + np.arange(k) for u, k in zip(unit, n)])
+    assert (f["top_tokens"][:] == each(tops)).all()
+    assert (f["top_logprobs"][:] == -each(tops).astype(np.float32) / np.float32(7)).all()
+    parts = np.concatenate([u + 2 * np.arange(k) for u, k in zip(unit, scored)]).astype(np.float32)
+    assert (f["prompt_logprobs"][:] == -parts / np.float32(11)).all()
 with h5py.File(path[:-len("h5")] + "steps.h5") as f:
     assert set(f) == {"time", "rank", "steps", "rows", "attention", "ffn", "exchange", "wait", "total",
                       "longest"}

@@ -16,6 +16,26 @@
 
 #include <cmocka.h>
 
+static void expect_scores(const json_t *o, const struct completion *wanted, bool logprobs)
+{
+    const json_t *top = json_object_get(o, "top_tokens"),
+                 *each = json_object_get(o, "top_logprobs"),
+                 *scores = json_object_get(o, "prompt_logprobs");
+    assert_int_equal(json_integer_value(json_object_get(o, "scored")), wanted->n_scored);
+    assert_true(!wanted->n_scored || json_real_value(json_object_get(o, "score")) == wanted->score);
+    assert_int_equal(json_array_size(top), wanted->n_top && logprobs ? wanted->n_tokens : 0);
+    assert_int_equal(json_array_size(scores), logprobs ? wanted->n_scored : 0);
+    for (size_t i = 0; i < 2 * json_array_size(top); i++) {
+        const json_t *token = json_array_get(json_array_get(top, i / 2), i % 2),
+                     *logprob = json_array_get(json_array_get(each, i / 2), i % 2);
+        assert_int_equal(json_integer_value(token), wanted->top_tokens[i]);
+        assert_true((float)json_real_value(logprob) == wanted->top_logprobs[i]);
+    }
+    for (size_t i = 0; i < json_array_size(scores); i++)
+        assert_true((float)json_real_value(json_array_get(scores, i)) ==
+                    wanted->prompt_logprobs[i]);
+}
+
 /* One line of the export against rows_completion(). */
 static void expect_line(const char *line, size_t unit, size_t samples, bool tokens, bool logprobs)
 {
@@ -51,7 +71,9 @@ static void expect_line(const char *line, size_t unit, size_t samples, bool toke
             assert_true((float)json_number_value(json_array_get(l, i)) == wanted.logprobs[i]);
     }
     assert_int_equal(json_array_size(t), tokens ? wanted.n_tokens : 0);
-    assert_int_equal(json_object_size(o), 8u + tokens + logprobs);
+    expect_scores(o, &wanted, logprobs);
+    unsigned scores = (wanted.n_scored ? 3u + logprobs : 0) + (wanted.n_top && logprobs ? 2u : 0);
+    assert_int_equal(json_object_size(o), 8u + tokens + logprobs + scores);
     table_free(&completion_table, &wanted);
     json_decref(o);
 }

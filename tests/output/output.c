@@ -218,12 +218,17 @@ static void push_piece(struct output *o, uint32_t begin, uint32_t n)
     struct err e;
     struct bytes batch = {0};
     int32_t tokens[100];
-    float logprobs[100];
+    float logprobs[100], top_logprobs[200];
+    int32_t top[200];
     for (uint32_t i = 0; i < n; i++) {
         tokens[i] = 700 + (int)(begin + i);
         logprobs[i] = (float)(begin + i) / 3;
+        for (uint32_t k = 0; k < 2; k++) {
+            top[2 * i + k] = (int)(2 * (begin + i) + k);
+            top_logprobs[2 * i + k] = -(float)(begin + i) - (float)k;
+        }
     }
-    const struct piece p = {5, begin, n, 1, 2, tokens, logprobs};
+    const struct piece p = {5, begin, n, 1, 2, tokens, logprobs, 2 * n, top, top_logprobs};
     journal_put(&batch, RECORD_PIECE, 5, &piece_table, &p, 1);
     output_push(o, &batch);
     assert_int_equal(output_drain(o, &e), OUTPUT_FINE);
@@ -247,6 +252,10 @@ static void expect_begun(struct output *o, uint32_t n)
         assert_true(p.admitted == 1 && p.first_token == 2);
         for (uint32_t i = 0; i < n; i++)
             assert_true(p.tokens[i] == 700 + (int)i && p.logprobs[i] == (float)i / 3);
+        assert_int_equal(p.n_top, 2 * n);
+        for (uint32_t i = 0; i < 2 * n; i++)
+            assert_true(p.top_tokens[i] == (int)i &&
+                        p.top_logprobs[i] == -(float)(i / 2) - (float)(i % 2));
         table_free(&piece_table, &p);
     }
     free(batch.data);

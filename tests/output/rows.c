@@ -55,6 +55,19 @@ struct completion rows_completion(uint64_t unit, uint64_t first, uint64_t sample
         c.tokens[i] = (int32_t)((unit * 1009 + i * 31) % 129280);
         c.logprobs[i] = -(float)(i + 1) / (float)(unit + 3);
     }
+    c.n_top = unit % 3 == 2 ? 2 * n : 0;
+    c.top_tokens = mem_new(c.n_top, sizeof *c.top_tokens);
+    c.top_logprobs = mem_new(c.n_top, sizeof *c.top_logprobs);
+    for (uint32_t i = 0; i < c.n_top; i++) {
+        c.top_tokens[i] = (int32_t)(unit + i);
+        c.top_logprobs[i] = -(float)(unit + i) / 7;
+    }
+    c.n_scored = c.finish == FINISH_ERROR ? 0 : (uint32_t)(unit % 4);
+    c.score = (double)c.n_scored / -3;
+    c.greedy = unit % 8 == 3;
+    c.prompt_logprobs = mem_new(c.n_scored, sizeof *c.prompt_logprobs);
+    for (uint32_t i = 0; i < c.n_scored; i++)
+        c.prompt_logprobs[i] = -(float)(unit + 2 * i) / 11;
     return c;
 }
 

@@ -88,7 +88,7 @@ struct rig {
 static void open_rig(struct rig *r)
 {
     struct err e;
-    *r = (struct rig){.prompting = {.bos = -1, .vocab = 1000}};
+    *r = (struct rig){.prompting = {.bos = -1, .eos = -1, .vocab = 1000}};
     r->prompting.sampling = json_pack("{s:i}", "max_new_tokens", 4);
     r->job.sampling.samples = SAMPLES;
     assert_int_equal(stamps_add(&r->file, path, &e), 0);

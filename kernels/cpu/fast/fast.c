@@ -91,4 +91,5 @@ const struct ops fast_ops = {
     .edit = plain_edit,
     .mask = plain_mask,
     .sample = fast_sample,
+    .score = fast_score,
 };

@@ -168,6 +168,8 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
                 int32_t *ids, float *weights);
 void fast_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
               enum dtype dtype, int n, int width, void *out);
+void fast_score(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                const int32_t *targets, float *own, int k, int32_t *top, float *logprobs);
 void fast_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                  const struct sample_params *params, int32_t *tokens, float *logprobs);
 

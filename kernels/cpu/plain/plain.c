@@ -124,6 +124,7 @@ static const struct ops ops = {
     .edit = plain_edit,
     .mask = plain_mask,
     .sample = plain_sample,
+    .score = plain_score,
 };
 
 extern const struct backend backend_plain;

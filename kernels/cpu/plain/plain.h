@@ -129,6 +129,13 @@ void plain_sum(struct device *d, struct stream *s, const void *const *parts, int
                enum dtype dtype, int n, int width, void *out);
 void plain_gather(struct device *d, struct stream *s, const float *x, const int32_t *index, int n,
                   int width, float *y);
+/* The first of the largest logits; -1 when there is a NaN or no finite largest one. */
+int32_t plain_first(const float *logits, int vocab);
+/* One row of score(): most is its largest logit, total the sum of exp(logit - most). */
+void plain_score_row(const float *logits, int vocab, float most, double total, int32_t target,
+                     float *own, int k, int32_t *top, float *logprobs);
+void plain_score(struct device *d, struct stream *s, const float *logits, int n, int vocab,
+                 const int32_t *targets, float *own, int k, int32_t *top, float *logprobs);
 /* How many logits of a row `within` keeps (ops.h: struct sample_params). */
 int plain_within(const float *logits, int vocab, float most, float within);
 void plain_edit(struct device *d, struct stream *s, float *logits, int vocab,

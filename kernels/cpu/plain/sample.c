@@ -108,19 +108,6 @@ static int32_t draw(const struct sample_params *p, const float *logits, int voca
     return token;
 }
 
-/* The first of the largest logits; -1 when there is a NaN or no finite largest one. */
-static int32_t first_of(const float *logits, int vocab)
-{
-    int32_t best = 0;
-    for (int32_t t = 0; t < vocab; t++) {
-        if (isnan(logits[t]))
-            return -1;
-        if (logits[t] > logits[best])
-            best = t;
-    }
-    return isfinite(logits[best]) ? best : -1;
-}
-
 static float log_probability(const float *logits, int vocab, float most, int32_t token)
 {
     double total = lane_mass(logits, (size_t)vocab, most, 1.0f);
@@ -137,7 +124,7 @@ void plain_sample(struct device *d, struct stream *s, const float *logits, int n
 #pragma omp parallel for num_threads(d->threads)
     for (int i = 0; i < n; i++) {
         const float *row = logits + (size_t)i * width;
-        int32_t token = first_of(row, vocab);
+        int32_t token = plain_first(row, vocab);
         logprobs[i] = NAN;
         tokens[i] = token;
         if (token < 0)
