@@ -85,7 +85,7 @@ static const struct bad all[] = {
     {GOOD "<<: {a: 1}\n", NULL,
      "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, model_ignore, prompts, chat, "
      "output, layout, "
-     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, trace"},
+     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace"},
     {GOOD "model: n\n", NULL,
      "job.yaml:4:1: key 'model' is there twice; it was first given on line 1"},
     {GOOD "layout: {ffn: {expert: 1, expert: 2}}\n", NULL,
@@ -233,7 +233,7 @@ static const struct bad all[] = {
     {GOOD, "=4",
      "--set =4: unknown key ''; known are model, tokenizer, model_ignore, prompts, chat, output, "
      "layout, "
-     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, trace"},
+     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace"},
     {GOOD, "model=",
      "job.yaml: 'model' is missing: the checkpoint directory (jobs/example.yaml names every key)"},
     {GOOD, "output.file=p.h5",
