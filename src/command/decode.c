@@ -1,6 +1,7 @@
 #include "command/commands.h"
 
 #include "base/mem.h"
+#include "plan/hardware.h"
 #include "roles/check.h"
 #include "roles/run.h"
 #include "roles/stop.h"
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- run and check -------------------------------------------------------------------------- */
+/* ---- run ------------------------------------------------------------------------------------ */
 
 struct job_options {
     struct texts overrides;
@@ -40,9 +41,22 @@ static const struct option_row run_options[] = {
      AT(job_options, retry_errors)},
     NO_MORE,
 };
-static const struct option_row check_options[] = {
+struct check_command {
+    struct texts overrides;
+    struct check_options options;
+    const char *card;
+    struct card best; /* of auto */
+};
+
+static const struct option_row check_rows[] = {
     {"set", "KEY=VALUE", "change one key of the job, as often as wanted", OPTION_TEXTS,
-     AT(job_options, overrides)},
+     AT(check_command, overrides)},
+    {"quick", NULL, "only the first prompt is made tokens, not all", OPTION_FLAG,
+     AT(check_command, options.quick)},
+    {"for", "CARD|auto",
+     "a job for GPUs, on a host without: as for these cards (`tandem plan --cards`), or the "
+     "smallest it fits",
+     OPTION_TEXT, AT(check_command, card)},
     NO_MORE,
 };
 
@@ -92,18 +106,6 @@ static int run_main(const struct usage *usage, int argc, char **argv)
     return status;
 }
 
-static int check_main(const struct usage *usage, int argc, char **argv)
-{
-    struct job_options o = {.overrides = {NULL, 0}};
-    struct err e = {{0}};
-    char **operands;
-    int status = options_parse(usage, argc, argv, &o, &operands, &e);
-    if (status == 0)
-        status = check_job(operands[0], o.overrides.items, o.overrides.n, stdout, &e);
-    free(o.overrides.items);
-    return status == 0 ? EXIT_DONE : command_ended(status, &e);
-}
-
 const struct command command_run = {
     {"run", "JOB.yaml", 1, 1,
      "decode the job's prompts; the same command continues an unfinished job",
@@ -120,8 +122,68 @@ const struct command command_score = {
      run_options},
     run_main};
 
+/* ---- check ---------------------------------------------------------------------------------- */
+
+/* The smallest card on which the job fits; the last error when it fits none. */
+static int check_all_cards(const char *path, struct check_command *o, struct err *e)
+{
+    size_t tried = 0;
+    FILE *nowhere = fopen("/dev/null", "w");
+    int status = -1;
+    while (status != 0 && nowhere) {
+        struct card card, best = {.memory = 0};
+        for (const char *const *name = card_names(); *name; name++)
+            if (card_find(&card, *name) == 0 && card.memory > (double)tried &&
+                (best.memory == 0 || card.memory < best.memory))
+                best = card;
+        if (best.memory == 0)
+            break;
+        struct check_options quick = o->options;
+        quick.quick = true;
+        quick.card = best.name;
+        tried = quick.card_bytes = (size_t)best.memory;
+        *e = (struct err){{0}};
+        status = check_job(path, &quick, nowhere, e);
+        o->options.card_bytes = tried;
+        o->best = best;
+        o->options.card = o->best.name;
+    }
+    if (nowhere)
+        fclose(nowhere);
+    return status;
+}
+
+static int check_for(const char *path, struct check_command *o, struct err *e)
+{
+    struct card card;
+    o->options.card = o->card;
+    if (strcmp(o->card, "auto") == 0)
+        return check_all_cards(path, o, e);
+    if (card_find(&card, o->card) != 0)
+        return err_set(
+            e, "--for: no card '%s' is known; `tandem plan --cards` shows those that are", o->card);
+    o->options.card_bytes = (size_t)card.memory;
+    return 0;
+}
+
+static int check_main(const struct usage *usage, int argc, char **argv)
+{
+    struct check_command o = {.card = NULL};
+    struct err e = {{0}};
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    o.options.overrides = o.overrides.items;
+    o.options.n_overrides = o.overrides.n;
+    if (status == 0 && o.card)
+        status = check_for(operands[0], &o, &e);
+    if (status == 0)
+        status = check_job(operands[0], &o.options, stdout, &e);
+    free(o.overrides.items);
+    return status == 0 ? EXIT_DONE : command_ended(status, &e);
+}
+
 const struct command command_check = {
     {"check", "JOB.yaml", 1, 1,
-     "dry run: validate everything, print layout, memory and the first prompt", NULL,
-     check_options},
+     "dry run: validate everything; layout, memory, prompts, what is done, the first prompt", NULL,
+     check_rows},
     check_main};

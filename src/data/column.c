@@ -144,6 +144,25 @@ static int check_space(struct column *c, struct err *e)
     return 0;
 }
 
+static const char *class_name(H5T_class_t class)
+{
+    static const char *const names[] = {
+        [H5T_INTEGER] = "integers",
+        [H5T_FLOAT] = "reals",
+        [H5T_TIME] = "times",
+        [H5T_STRING] = "strings",
+        [H5T_BITFIELD] = "bit fields",
+        [H5T_OPAQUE] = "opaque bytes",
+        [H5T_COMPOUND] = "compound values",
+        [H5T_REFERENCE] = "references",
+        [H5T_ENUM] = "an enumeration (h5py writes booleans so)",
+        [H5T_VLEN] = "lists of variable length",
+        [H5T_ARRAY] = "arrays",
+    };
+    return class >= 0 && (size_t) class < sizeof names / sizeof *names ? names[class]
+                                                                       : "an unknown type";
+}
+
 /* The type in memory, from that in the file. */
 static int choose_type(struct column *c, struct err *e)
 {
@@ -166,8 +185,7 @@ static int choose_type(struct column *c, struct err *e)
         snprintf(c->describe, sizeof c->describe, "%s of %zu bits",
                  class == H5T_INTEGER ? "integers" : "floating-point numbers", bits);
     } else {
-        rc =
-            err_set(e, "wanted strings or numbers, found another type (HDF5 class %d)", (int)class);
+        rc = err_set(e, "wanted strings or numbers, found %s", class_name(class));
     }
     if (rc == 0 && class == H5T_STRING && !c->variable && bits / 8 > ELEMENT_MAX)
         rc = err_set(e, "its strings have a fixed length of %zu bytes; use variable length",

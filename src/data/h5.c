@@ -108,8 +108,10 @@ int h5_open(hid_t *out, const char *path, struct err *e)
         struct err why;
         h5_err(&why, "cannot be opened");
         if (H5Fis_hdf5(path) == 0)
-            return err_set(e, "%s: wanted an HDF5 file, found something else (%lld bytes)", path,
-                           (long long)st.st_size);
+            return err_set(e,
+                           "%s: wanted an HDF5 file, found something else (%lld bytes); `tandem "
+                           "import %s prompts.h5` makes one from JSON Lines, tables or text",
+                           path, (long long)st.st_size, path);
         return err_set(e, "%s: %s", path, why.text);
     }
     *out = file;

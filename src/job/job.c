@@ -76,6 +76,11 @@ static void add_hint(struct err *e, const char *section, const char *name)
     size_t n = keys_names(section, store);
     for (size_t i = 0; i < n; i++)
         names[i] = store[i];
+    const char *ours = suggest_same(name);
+    if (ours) {
+        add(e, "; that is '%s' here", ours);
+        return;
+    }
     const char *near = suggest_nearest(name, names, n);
     if (near)
         add(e, "; did you mean '%s'?", near);

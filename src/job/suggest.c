@@ -56,3 +56,28 @@ const char *suggest_nearest(const char *word, const char *const *known, size_t n
     }
     return nearest;
 }
+
+const char *suggest_same(const char *word)
+{
+    static const char *const same[][2] = {
+        {"n", "samples"},
+        {"num_samples", "samples"},
+        {"max_tokens", "max_new_tokens"},
+        {"max_completion_tokens", "max_new_tokens"},
+        {"n_predict", "max_new_tokens"},
+        {"min_new_tokens", "min_tokens"},
+        {"stop_token_ids", "stop"},
+        {"include_stop_str_in_output", "include_stop"},
+        {"bad_words", "ban"},
+        {"allowed_token_ids", "allow"},
+        {"thinking_token_budget", "thinking_tokens"},
+        {"repeat_penalty", "repetition_penalty"},
+        {"max_model_len", "max_context"},
+        {"max_num_seqs", "slots"},
+        {"tensor_parallel_size", "layout.ffn.tensor"},
+    };
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (strcmp(same[i][0], word) == 0)
+            return same[i][1];
+    return NULL;
+}

@@ -12,4 +12,7 @@ size_t suggest_edits(const char *a, const char *b);
  * third of its letters would have to change. Empty words (and NULL) in `known` are passed over. */
 const char *suggest_nearest(const char *word, const char *const *known, size_t n);
 
+/* What a parameter of other programs (vLLM, OpenAI, llama.cpp) is called here; NULL: nothing is known. */
+const char *suggest_same(const char *word);
+
 #endif

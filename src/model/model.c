@@ -101,6 +101,14 @@ static int read_gguf(struct model *m, const char *path, const json_t *ignore, st
     return status;
 }
 
+/* "owner/name": as people call models that are not on their disk. */
+static bool is_hub_name(const char *path)
+{
+    const char *slash = strchr(path, '/');
+    return slash && slash != path && slash[1] && !strchr(slash + 1, '/') && *path != '.' &&
+           *path != '~';
+}
+
 int model_read(struct model *m, const char *directory, const json_t *ignore, struct err *e)
 {
     if (gguf_is_path(directory))
@@ -108,7 +116,12 @@ int model_read(struct model *m, const char *directory, const json_t *ignore, str
     char *file = files_join(directory, "config.json");
     json_t *root = config_read_file(file, e);
     int status = root ? model_read_config(m, root, file, ignore, e) : -1;
-    if (!root && !files_exist(file))
+    if (!root && !files_exist(file) && !files_exist(directory) && is_hub_name(directory))
+        err_set(e,
+                "%s: there is no such directory; if it is the name of a model on a hub, fetch it "
+                "first: `hf download %s --local-dir DIRECTORY`",
+                directory, directory);
+    else if (!root && !files_exist(file))
         err_set(e,
                 "%s: cannot be read (%m); a model is a directory with config.json and safetensors "
                 "files",

@@ -224,6 +224,28 @@ int output_open(struct output **out, const struct output_job *job, bool *finishe
     return rc;
 }
 
+int output_look(const struct output_job *job, struct output_there *there, struct err *e)
+{
+    bool begun = false;
+    *there = (struct output_there){.done = 0};
+    h5_quiet();
+    if (look_for_output(job->path, job, &there->finished, e) != 0)
+        return -1;
+    struct output *o = make(job);
+    int rc = there->finished ? 0 : disk_exists(o->directory, &begun, e);
+    if (rc == 0 && begun)
+        rc = refuse_first_edition(o, e);
+    if (rc == 0 && begun)
+        rc = journals_open(&o->journals, o->directory, o->units, check_header, (void *)job, e);
+    if (rc == 0 && begun) {
+        there->done = o->journals.n_done;
+        there->errors = o->journals.n_errors;
+        lock_is_held(o->directory, there->who, sizeof there->who);
+    }
+    output_close(o);
+    return rc;
+}
+
 void output_close(struct output *o)
 {
     struct err ignored;

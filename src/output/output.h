@@ -57,6 +57,16 @@ struct output_job {
 
 struct output;
 
+/* What is there of an output that nobody has opened: for the dry run. */
+struct output_there {
+    bool finished;
+    uint64_t done, errors; /* completions; those of them that are error rows */
+    char who[200];         /* the process that writes it now; "" */
+};
+
+/* Changes nothing. -1: what is there is not this job's, or cannot be read. */
+int output_look(const struct output_job *job, struct output_there *there, struct err *e);
+
 /* Opens or makes `<path>.partial/`, locks it (flock; where the file system has none, two jobs that
  * write one output are not noticed) and reads its journals. -1: the directory belongs to another
  * job, another user or a running job, or others may write to it; a journal cannot be used (named);

@@ -1,7 +1,9 @@
 #include "roles/check.h"
 
+#include "base/host_memory.h"
 #include "base/mem.h"
 #include "roles/engine.h"
+#include "roles/survey.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +101,10 @@ static int print_rank(const struct inputs *in, const struct exchange_ops *transp
 static int print_memory(const struct inputs *in, const struct exchange_ops *transport, FILE *out,
                         struct err *e)
 {
+    double mib = (double)host_memory_free("") / 0x1p20;
+    if (!in->backend->device->count)
+        fprintf(out, "memory      %.1f MiB may be used here (free, and allowed by the container)\n",
+                mib);
     fprintf(out, "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n",
             "rank", "role", "", "weights", "KV cache", "buffers");
     struct engine_tenant all = {0};
@@ -146,6 +152,11 @@ static void print_stops(const struct inputs *in, FILE *out)
         fprintf(out, " nothing but max_new_tokens%s",
                 in->job.sampling.ignore_eos ? "" : ": the model names no end token");
     fputc('\n', out);
+    if (n_eos + n_stop == 0 && !in->job.sampling.ignore_eos)
+        fprintf(
+            out,
+            "WARNING     every completion will have %d tokens; sampling.stop names what ends one\n",
+            in->job.sampling.max_new_tokens);
 }
 
 /* The first row; what is wrong with it is shown, not an error: the job would go on. */
@@ -173,32 +184,112 @@ static void print_first_prompt(struct inputs *in, FILE *out)
     prompt_free(&prompt);
 }
 
-int check_job(const char *job_path, const char *const *overrides, size_t n, FILE *out,
-              struct err *e)
+/* ---- a card that is elsewhere --------------------------------------------------------------- */
+
+#define CARD_KEEPS ((size_t)1 << 30) /* what a card's driver takes for itself */
+
+static size_t card_bytes;
+
+static size_t card_free(const struct device *d)
+{
+    (void)d;
+    return card_bytes;
+}
+
+static int one_card(void)
+{
+    return 1;
+}
+
+/* The reference kernels with the memory of a card: sizes are those of host memory, which are a card's but
+ * for scratch. */
+static const struct backend *card_backend(size_t bytes)
+{
+    static struct device_ops device;
+    static struct backend backend;
+    backend = *backend_all()[0];
+    device = *backend.device;
+    device.memory_free = card_free;
+    device.count = one_card;
+    backend.device = &device;
+    card_bytes = bytes > CARD_KEEPS ? bytes - CARD_KEEPS : 0;
+    return &backend;
+}
+
+static const struct exchange_ops *transport_of(const struct inputs *in,
+                                               const struct check_options *o, struct err *e)
+{
+    const struct exchange_ops *transport = engine_transport(&in->job, true, e);
+    return !transport && o->card && !*e->text ? exchange_find("mpi") : transport;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static int open_job(struct inputs *in, const char *path, const struct check_options *o,
+                    struct err *e)
+{
+    const struct backend *card = o->card ? card_backend(o->card_bytes) : NULL;
+    if (inputs_open_alone(in, path, o->overrides, o->n_overrides, card, e) != 0)
+        return -1;
+    if (!card || strcmp(in->job.device, "cuda") == 0)
+        return 0;
+    inputs_close(in);
+    return err_set(e, "--for is for jobs with device: cuda; %s is for the CPU", path);
+}
+
+static void print_notes(const struct inputs *in, FILE *out)
+{
+    const struct job *job = &in->job;
+    if (job->prompts.count > 0 && (uint64_t)job->prompts.count > in->n_prompts)
+        fprintf(out, "note        prompts.count is %lld, but there are %llu rows\n",
+                (long long)job->prompts.count, (unsigned long long)in->n_prompts);
+    if (job->sampling.min_tokens > job->sampling.max_new_tokens)
+        fprintf(
+            out,
+            "WARNING     sampling.min_tokens is %d, max_new_tokens %d: nothing but length ends a "
+            "completion\n",
+            job->sampling.min_tokens, job->sampling.max_new_tokens);
+    if (inputs_doubt(in))
+        fprintf(out, "note        %s\n", inputs_doubt(in));
+}
+
+static int print_all(struct inputs *in, const struct check_options *o, FILE *out, struct err *e)
+{
+    int elsewhere = engine_micro_batches(&in->job, false);
+    in->job.micro_batches = engine_micro_batches(&in->job, true);
+    const struct exchange_ops *transport = transport_of(in, o, e);
+    uint64_t most = in->units * (uint64_t)in->job.sampling.max_new_tokens;
+    if (!transport)
+        return -1;
+    print_model(in, out);
+    print_layout(in, transport, out);
+    if (elsewhere != in->job.micro_batches)
+        fprintf(out,
+                "            %d micro-batches where attention and FFN ranks have cores of "
+                "their own\n",
+                elsewhere);
+    if (o->card)
+        fprintf(out, "device      as on %s, %.0f GB a card: sizes are about right\n", o->card,
+                (double)o->card_bytes / 1e9);
+    if (print_memory(in, transport, out, e) != 0)
+        return -1;
+    print_stops(in, out);
+    print_notes(in, out);
+    if (!o->quick && survey_prompts(in, out, &most, e) != 0)
+        return -1;
+    if (survey_output(in, out, e) != 0)
+        return -1;
+    survey_disk(in, most, out);
+    print_first_prompt(in, out);
+    return 0;
+}
+
+int check_job(const char *job_path, const struct check_options *o, FILE *out, struct err *e)
 {
     struct inputs in;
-    if (inputs_open_alone(&in, job_path, overrides, n, e) != 0)
+    if (open_job(&in, job_path, o, e) != 0)
         return -1;
-    const struct exchange_ops *transport = engine_transport(&in.job, true, e);
-    int elsewhere = engine_micro_batches(&in.job, false);
-    in.job.micro_batches = engine_micro_batches(&in.job, true);
-    int status = transport ? 0 : -1;
-    if (status == 0) {
-        print_model(&in, out);
-        print_layout(&in, transport, out);
-        if (elsewhere != in.job.micro_batches)
-            fprintf(out,
-                    "            %d micro-batches where attention and FFN ranks have cores of "
-                    "their own\n",
-                    elsewhere);
-        status = print_memory(&in, transport, out, e);
-    }
-    if (status == 0)
-        print_stops(&in, out);
-    if (status == 0 && inputs_doubt(&in))
-        fprintf(out, "note        %s\n", inputs_doubt(&in));
-    if (status == 0)
-        print_first_prompt(&in, out);
+    int status = print_all(&in, o, out, e);
     inputs_close(&in);
     return status;
 }

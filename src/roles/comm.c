@@ -104,9 +104,10 @@ static int assign_roles(const struct comm *c, const struct layout *l, int cells,
     }
     if (c->world.size != cells * ranks)
         return err_set(e,
-                       "%s, but %d ranks were started; start it with `mpirun -n %d` or change the "
+                       "%s, but %d rank%s started; start it with `mpirun -n %d` or change the "
                        "job's layout",
-                       wanted, c->world.size, cells * ranks);
+                       wanted, c->world.size, c->world.size == 1 ? " was" : "s were",
+                       cells * ranks);
     if (attention + ffn == 0) {
         for (int i = 0; i < c->world.size; i++)
             wants[i] = i % ranks < l->attention ? ROLE_ATTENTION : ROLE_FFN;

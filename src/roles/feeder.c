@@ -160,6 +160,21 @@ static enum feeder_state feed(struct feeder *f, uint64_t row, struct err *e)
     return FEEDER_FINE;
 }
 
+enum feeder_state feeder_survey(const struct feeder_job *job, uint64_t n, feeder_use use,
+                                void *context, struct err *e)
+{
+    struct feeder f = {.job = *job, .requests = prompting_requests(job->prompting)};
+    enum feeder_state state = FEEDER_FINE;
+    for (uint64_t i = 0; i < n && state == FEEDER_FINE; i++) {
+        state = feed(&f, job->job->prompts.first + i, e);
+        if (state == FEEDER_FINE)
+            use(context, &f.fed);
+    }
+    fed_free(&f.fed);
+    json_decref(f.overrides);
+    return state;
+}
+
 static void copy_fed(struct feeder *f, uint64_t row, struct fed *to)
 {
     const struct fed *from = &f->fed;

@@ -53,6 +53,12 @@ enum feeder_state {
 
 struct feeder *feeder_open(const struct feeder_job *job);
 
+/* For the dry run, without a thread or a feeder: `use` sees what becomes of each of the job's n rows, until
+ * it returns; unit is not set. */
+typedef void (*feeder_use)(void *context, const struct fed *fed);
+enum feeder_state feeder_survey(const struct feeder_job *job, uint64_t n, feeder_use use,
+                                void *context, struct err *e);
+
 /* Waits for the row it is at; units still in it are dropped (but not `with`). NULL: nothing. */
 void feeder_close(struct feeder *f);
 

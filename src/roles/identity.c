@@ -335,6 +335,18 @@ bool identity_agree_weights(struct comm *c, struct fingerprint *loaded, struct i
     return same;
 }
 
+/* ---- without other ranks -------------------------------------------------------------------- */
+
+int identity_alone(const struct inputs *in, struct identity *id, struct err *e)
+{
+    *id = (struct identity){0};
+    if (add_small(id, in, e) != 0)
+        return -1;
+    identity_add(id, OUTPUT_WEIGHTS, IDENTITY_LATER);
+    add_prompting(id, in);
+    return add_prompts(id, in, true, e);
+}
+
 int identity_shorter(const struct inputs *in, const struct identity *id, uint64_t units,
                      struct identity *shorter, struct err *e)
 {

@@ -34,6 +34,10 @@ bool identity_agree_kernels(struct comm *c, struct inputs *in);
  * how many there are. */
 bool identity_agree(struct comm *c, struct inputs *in, struct identity *id);
 
+/* The list of a job that is only looked at, by one process with prompts. -1: something cannot be read; the
+ * list is to be freed all the same. */
+int identity_alone(const struct inputs *in, struct identity *id, struct err *e);
+
 /* Not collective; on a rank with prompts. The list that `id` was when the prompts file had only the
  * rows of the first `units` units: a job whose file has grown at its end goes on. */
 int identity_shorter(const struct inputs *in, const struct identity *id, uint64_t units,

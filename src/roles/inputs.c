@@ -107,7 +107,7 @@ int inputs_may_write(const struct job *job, struct err *e)
 }
 
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
-                      size_t n, struct err *e)
+                      size_t n, const struct backend *backend, struct err *e)
 {
     int status = inputs_read_job(in, job_path, overrides, n, e);
     if (status == 0)
@@ -115,7 +115,7 @@ int inputs_open_alone(struct inputs *in, const char *job_path, const char *const
     if (status == 0)
         status = probe_prompts(&in->probe, &in->job, &probe_limits, e);
     if (status == 0) {
-        in->backend = backend_find(in->job.device, in->job.kernels, e);
+        in->backend = backend ? backend : backend_find(in->job.device, in->job.kernels, e);
         status = in->backend ? inputs_open(in, true, e) : err_prefix(e, "%s", in->job.path);
     }
     if (status != 0)

@@ -43,10 +43,10 @@ int inputs_may_write(const struct job *job, struct err *e);
 /* How the job wants weights kept. */
 enum weight_keep inputs_keep(const struct job *job);
 
-/* All of it at once, with the fastest kernels of this host, where there are no other ranks. -1:
- * nothing is open. */
+/* All of it at once, where there are no other ranks, with this backend; NULL: with the fastest kernels of
+ * this host. -1: nothing is open. */
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
-                      size_t n, struct err *e);
+                      size_t n, const struct backend *backend, struct err *e);
 
 /* -1: the file is not any more what it was when it was opened; which, and what to do. The weights are
  * looked at when they have been loaded, the prompts with every row (roles/feeder.h) and at the end. */

@@ -399,7 +399,7 @@ int main(int argc, char **argv)
     struct err e = {{0}};
     comm_start(&b.comm, &argc, &argv);
     read_arguments(&a, argc, argv);
-    if (inputs_open_alone(&b.in, a.job, a.set, a.n_set, &e) != 0)
+    if (inputs_open_alone(&b.in, a.job, a.set, a.n_set, NULL, &e) != 0)
         die("%s", e.text);
     trace_open(&b.trace, false);
     open_engine(&b);

@@ -413,7 +413,7 @@ static void names_what_is_wrong_with_a_file(void **state)
         {wrong_text_numbers, "\"text\"", "wanted strings, found integers of 32 bits"},
         {wrong_text_shape, "\"text\"", "wanted one dimension, found 2"},
         {wrong_text_group, "\"text\"", "cannot be opened as a dataset"},
-        {wrong_text_opaque, "\"text\"", "found another type"},
+        {wrong_text_opaque, "\"text\"", "found opaque bytes"},
         {wrong_text_scalar, "\"text\"", "wanted one dimension, found 0"},
         {wrong_no_offsets, "\"offsets\"", "is not in the file"},
         {wrong_empty_offsets, "\"offsets\"", "is empty"},

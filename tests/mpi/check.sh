@@ -1,0 +1,58 @@
+#!/bin/bash
+# The dry run finds what a run would find, and says what becomes of every prompt, without starting anything.
+# timeout: 90
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+check() { "$tandem" check "$job" --set output.file="$work/out.h5" "$@" >"$work/said" 2>&1; }
+says() { # WHAT PATTERN: with what check() said
+    grep -q -- "$2" "$work/said" || fail "$1: $(cat "$work/said")"
+}
+wrong() { # WHAT PATTERN ARGUMENT...
+    local what=$1 pattern=$2
+    shift 2
+    check "$@" && fail "$what: not refused"
+    says "$what" "$pattern"
+}
+
+# Every prompt: lengths as they are counted elsewhere, those that fail by reason.
+{ for i in $(seq 1 50); do echo "{\"text\": \"number $i, noun:\"}"; done
+  printf '{"text": ""}\n{"text": ""}\n{"text": "%s"}\n' "$(seq 1 1500 | tr '\n' ' ')"; } >"$work/p.jsonl"
+"$tandem" import "$work/p.jsonl" "$work/p.h5" >/dev/null || fail "import"
+own=(--set prompts.file="$work/p.h5" --set prompts.count=all)
+check "${own[@]}" || fail "check: $(cat "$work/said")"
+says "lengths" '^lengths  *50 prompts of [0-9]* to [0-9]* tokens'
+says "failures" '^failures  *3 of 53 prompts will be error rows'
+says "empty ones" '^  *2 x .*empty'
+says "output" 'nothing is there yet'
+says "disk" '^disk  *less than [0-9.]* MB, for at most 950 tokens'
+[ -e "$work/out.h5.partial" ] && fail "a dry run made something"
+check "${own[@]}" --quick && grep -q '^lengths' "$work/said" && fail "--quick looks at all prompts"
+decode out 2 prompts.file="$work/p.h5" prompts.count=all || fail "run"
+check "${own[@]}" || fail "check of a finished job: $(cat "$work/said")"
+says "a finished job" 'is finished'
+least=$("$tandem" export "$work/out.h5" | sed -n 's/.*"finish": "[sl].*"prompt_tokens": \([0-9]*\).*/\1/p' | sort -n | sed -n 1p)
+says "the shortest prompt" "50 prompts of $least to"
+wrong "another job's output" "belongs to another job" "${own[@]}" --set sampling.seed=77
+
+check --set output.file="$work/x.jsonl" --set prompts.count=1000 --set sampling.min_tokens=30 || fail "notes"
+says "an odd name" 'the output is HDF5'
+says "a large count" 'prompts.count is 1000, but there are 300 rows'
+says "least tokens" 'sampling.min_tokens is 30, max_new_tokens 19'
+
+# For GPUs that are elsewhere.
+cuda=(--set output.file="$work/gpu.h5" --set device=cuda --set precision.activations=bf16)
+check "${cuda[@]}" --for h800 || fail "--for h800: $(cat "$work/said")"
+says "a card" '^device  *as on h800, 80 GB a card'
+check "${cuda[@]}" --for auto || fail "--for auto: $(cat "$work/said")"
+says "any card" '^device  *as on [a-z0-9]*, [0-9]* GB'
+wrong "a card that is too small" "GiB of KV cache for a rank, but there" "${cuda[@]}" --for l20 --set schedule.slots=100000 --set schedule.max_context=512 --set schedule.kv_memory=900GiB
+wrong "a card for a CPU's job" "for jobs with device: cuda" --for h800
+wrong "an unknown card" "no card 'x9'" "${cuda[@]}" --for x9
+
+wrong "lines of JSON" "tandem import $work/p.jsonl prompts.h5" --set prompts.file="$work/p.jsonl"
+wrong "a name on a hub" "hf download some/model" --set model=some/model
+wrong "n" "that is 'samples' here" --set sampling.n=3
+tests/mpirun 1 "$tandem" run "$job" --set output.file="$work/one.h5" >"$work/said" 2>&1 && fail "one rank of two"
+says "one rank" "but 1 rank was started"
+echo "the dry run says what a run would do"
