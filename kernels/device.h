@@ -54,6 +54,8 @@ struct device_config {
     /* CUDA: bf16 matrices go through cuBLAS instead of the backend's own kernels. A row's bits may
      * then depend on its place in a batch (kernels/cuda/linear.c). CPU: ignored. */
     bool blas;
+    bool
+        timed; /* CUDA: events also tell times (event_seconds), which slows them. CPU: they always do */
     struct device_limits limits;
 };
 
@@ -104,7 +106,7 @@ struct device_ops {
     void (*event_record)(struct device *d, struct event *e, struct stream *s);
     /* True when e, as last recorded, has happened. Never waits. */
     bool (*event_done)(struct device *d, struct event *e);
-    /* Seconds between two events that have happened (CPU: clock at the record). */
+    /* Seconds between two events that have happened (CPU: clock at the record). Needs config.timed. */
     double (*event_seconds)(struct device *d, struct event *from, struct event *to);
 
     /* Optional, all four or none (CPU: NULL). From capture_begin to capture_end what is enqueued on

@@ -30,7 +30,8 @@ struct attend_args {
     cuda_batch batch;
     int row, rows, heads, tiles; /* tiles: warps of a row in this launch */
     int chunks;                  /* of max_context: stride of partial */
-    float scale;                 /* of the scores, over ln 2 */
+    int apart;   /* rows of segments with one row, and the others, have launches of their own */
+    float scale; /* of the scores, over ln 2 */
     const float *sinks;
     const uint16_t *q;
     uint16_t *out;
@@ -274,6 +275,14 @@ static __device__ __forceinline__ void run_chunk(const attend_args &a, int row, 
     __syncthreads();
 }
 
+/* Whether the row before or after is of the same segment: a prompt that is read in. */
+static __device__ __forceinline__ bool in_prompt(const cuda_batch &b, int row)
+{
+    int seg = b.row_seg[row];
+    return (row > 0 && b.row_seg[row - 1] == seg) ||
+           (row + 1 < b.rows && b.row_seg[row + 1] == seg);
+}
+
 template <int D, int TYPE, int ROWS>
 static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1)
     attend_kernel(attend_args a)
@@ -289,8 +298,9 @@ static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1
         int shared = 1;
         while (row + shared < end && a.batch.row_seg[row + shared] == a.batch.row_seg[row])
             shared++;
-        run_chunk<D, TYPE>(a, row, shared, warp / a.tiles - (row - first), kv_head,
-                           kv_head * group + in_group, group - in_group);
+        if (!a.apart || in_prompt(a.batch, row) == (ROWS > 1))
+            run_chunk<D, TYPE>(a, row, shared, warp / a.tiles - (row - first), kv_head,
+                               kv_head * group + in_group, group - in_group);
         row += shared;
     }
 }
@@ -318,31 +328,46 @@ template <int D> static __global__ void combine_kernel(attend_args a, int chunk)
     a.out[((size_t)row * a.heads + head) * D + d] = bf16_round(o / total);
 }
 
-template <int D, int TYPE>
-static void start(cudaStream_t stream, const attend_args &a, int row_group)
+template <int D, int TYPE> static size_t shared_bytes(int rows, int tiles)
 {
     typedef attend_shape<D, TYPE> shape;
+    return (size_t)shape::stages * shape::stage_bytes + (size_t)rows * tiles * shape::query_bytes;
+}
+
+template <int D, int TYPE, int ROWS>
+static void start_rows(cudaStream_t stream, const attend_args &a)
+{
     int group = a.heads / a.kv.kv_heads, head_blocks = (group + 16 * a.tiles - 1) / (16 * a.tiles);
-    int warps = row_group * a.tiles;
-    dim3 grid((a.rows + row_group - 1) / row_group, a.chunks, a.kv.kv_heads * head_blocks);
-    size_t shared = (size_t)shape::stages * shape::stage_bytes + (size_t)warps * shape::query_bytes;
-    launch(row_group == 1 ? attend_kernel<D, TYPE, 1> : attend_kernel<D, TYPE, 2>, grid, warps * 32,
-           shared, stream, a);
+    dim3 grid((a.rows + ROWS - 1) / ROWS, a.chunks, a.kv.kv_heads * head_blocks);
+    launch(attend_kernel<D, TYPE, ROWS>, grid, ROWS * a.tiles * 32,
+           shared_bytes<D, TYPE>(ROWS, a.tiles), stream, a);
+}
+
+/* Two rows of a prompt share a block, where a block can have so much memory. Rows that decode beside
+ * it would wait for each other there: they have a launch of their own. */
+template <int D, int TYPE> static void start(cudaStream_t stream, attend_args a, size_t memory)
+{
+    bool pairs = a.batch.max_rows > 1 && shared_bytes<D, TYPE>(2, a.tiles) <= memory;
+    a.apart = pairs && a.batch.segments > 1;
+    if (pairs)
+        start_rows<D, TYPE, 2>(stream, a);
+    if (!pairs || a.apart)
+        start_rows<D, TYPE, 1>(stream, a);
     if (a.chunks > 1)
         launch(combine_kernel<D>, dim3(a.rows, a.heads), D, 0, stream, a, ATTEND_CHUNK(TYPE));
 }
 
-template <int D> static void start_type(cudaStream_t stream, const attend_args &a, int row_group)
+template <int D> static void start_type(cudaStream_t stream, const attend_args &a, size_t memory)
 {
     if (a.kv.type == NUMBER_BF16)
-        start<D, NUMBER_BF16>(stream, a, row_group);
+        start<D, NUMBER_BF16>(stream, a, memory);
     else
-        start<D, NUMBER_F8E4M3>(stream, a, row_group);
+        start<D, NUMBER_F8E4M3>(stream, a, memory);
 }
 
 extern "C" void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *spec,
                                   const struct cuda_kv *kv, const struct cuda_batch *batch, int row,
-                                  int rows, const void *q, void *out, float *partial)
+                                  int rows, size_t memory, const void *q, void *out, float *partial)
 {
     int group = spec->heads / kv->kv_heads, chunk = ATTEND_CHUNK(kv->type);
     int tiles = (group + 15) / 16 < WARPS_ROW ? (group + 15) / 16 : WARPS_ROW;
@@ -353,16 +378,16 @@ extern "C" void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *s
                      spec->heads,
                      tiles,
                      (batch->max_context + chunk - 1) / chunk,
+                     0,
                      LOG2_E * spec->scale,
                      spec->sinks,
                      (const uint16_t *)q,
                      (uint16_t *)out,
                      partial};
-    int row_group = batch->max_rows > 1 ? 2 : 1;
     if (kv->key_dim == 64)
-        start_type<64>(stream, a, row_group);
+        start_type<64>(stream, a, memory);
     else if (kv->key_dim == 128)
-        start_type<128>(stream, a, row_group);
+        start_type<128>(stream, a, memory);
     else
-        start_type<256>(stream, a, row_group);
+        start_type<256>(stream, a, memory);
 }

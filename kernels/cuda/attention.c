@@ -108,6 +108,6 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *
         if (chunks > 1)
             partial = scratch_take(s, (size_t)count * (size_t)chunks,
                                    ATTEND_PARTIAL(spec->heads, cuda.key_dim) * sizeof(float));
-        cuda_attend_tiled(s->cuda, &attn, &cuda, &rows, row, count, q, out, partial);
+        cuda_attend_tiled(s->cuda, &attn, &cuda, &rows, row, count, d->shared, q, out, partial);
     }
 }

@@ -60,38 +60,78 @@ static int check_config(const struct device_config *config, struct err *e)
     return 0;
 }
 
-static struct stream *make_stream(size_t bytes)
+static struct stream *make_stream(size_t bytes, bool blas)
 {
     struct stream *s = mem_zeroed(1, sizeof *s);
     cuda_check(cudaStreamCreateWithFlags(&s->cuda, cudaStreamNonBlocking), "making a stream");
     s->bytes = bytes;
+    if (blas)
+        cuda_check(cudaMalloc(&s->blas, BLAS_WORKSPACE), "taking memory for cuBLAS");
     if (bytes)
         cuda_check(cudaMalloc((void **)&s->scratch, bytes), "taking scratch memory");
     return s;
 }
 
+#define LEAST_SHARED ((size_t)99 * 1024) /* of a block, on every card since 8.0 but 163 on some */
+
+/* What the kernels cannot be made to fit is refused here, not at their first launch. */
+static int check_card(const struct device_config *config, const struct cudaDeviceProp *about,
+                      struct err *e)
+{
+    const struct device_limits *l = &config->limits;
+    size_t shared = about->sharedMemPerBlockOptin;
+    if (about->major < 8)
+        return err_set(e,
+                       "GPU %d (%s) has compute capability %d.%d, 8.0 or later is needed (bf16 "
+                       "tensor cores)",
+                       config->index, about->name, about->major, about->minor);
+    if (shared < LEAST_SHARED)
+        return err_set(e, "GPU %d (%s) gives a block %zu KB of shared memory, %zu are needed",
+                       config->index, about->name, shared / 1024, LEAST_SHARED / 1024);
+    if (cuda_norm_shared((int)l->hidden) > shared)
+        return err_set(e, "GPU %d (%s): rows of %zu do not fit into a block's %zu KB of memory",
+                       config->index, about->name, l->hidden, shared / 1024);
+    if (cuda_ffn_up_shared((int)l->experts) > shared)
+        return err_set(e,
+                       "GPU %d (%s): %zu experts on one rank need more than a block's %zu KB of "
+                       "memory; use more FFN ranks (layout.ffn.expert)",
+                       config->index, about->name, l->experts, shared / 1024);
+    if (l->vocab > SAMPLE_VOCAB)
+        return err_set(e,
+                       "a vocabulary of %zu is more than the %d that sampling on a GPU can count",
+                       l->vocab, SAMPLE_VOCAB);
+    return 0;
+}
+
+/* Name, place, and the number that no other card in the world has: host names and places may be the
+ * same on two hosts, and two parts of one card (MIG) have one place. */
+static void describe_card(struct device *d, const struct cudaDeviceProp *about)
+{
+    char bus[32] = "";
+    cuda_check(cudaDeviceGetPCIBusId(bus, sizeof bus, d->config.index), "asking for its place");
+    int at = snprintf(d->text, sizeof d->text, "%.50s %.20s ", about->name, bus);
+    for (size_t i = 0; i < sizeof about->uuid.bytes; i++)
+        at += snprintf(d->text + at, sizeof d->text - (size_t)at, "%02x",
+                       (unsigned)(unsigned char)about->uuid.bytes[i]);
+}
+
 static int device_open(const struct device_config *config, struct device **out, struct err *e)
 {
     struct cudaDeviceProp about;
-    char bus[32] = "";
     if (check_config(config, e) != 0)
         return -1;
     cuda_check(cudaSetDevice(config->index), "choosing the device");
     cuda_check(cudaGetDeviceProperties(&about, config->index), "asking for its properties");
-    cuda_check(cudaDeviceGetPCIBusId(bus, sizeof bus, config->index), "asking for its place");
-    if (about.major < 8)
-        return err_set(e,
-                       "GPU %d (%s) has compute capability %d.%d, 8.0 or later is needed (bf16 "
-                       "tensor cores)",
-                       config->index, about.name, about.major, about.minor);
+    if (check_card(config, &about, e) != 0)
+        return -1;
 
     struct device *d = mem_zeroed(1, sizeof *d);
     d->config = *config;
     d->processors = about.multiProcessorCount;
     d->shared = about.sharedMemPerBlockOptin;
-    snprintf(d->text, sizeof d->text, "%.80s %s", about.name, bus);
+    describe_card(d, &about);
     d->scratch_bytes = scratch_bytes(config);
-    d->loading = make_stream(0);
+    d->loading = make_stream(0, false);
     if (config->blas && cublasCreate(&d->blas) != CUBLAS_STATUS_SUCCESS)
         die("cuBLAS cannot be started");
     *out = d;
@@ -106,6 +146,7 @@ static void stream_destroy(struct device *d, struct stream *s)
     cuda_check(cudaStreamSynchronize(s->cuda), "waiting for a stream");
     cuda_check(cudaStreamDestroy(s->cuda), "ending a stream");
     cuda_check(cudaFree(s->scratch), "giving back scratch memory");
+    cuda_check(cudaFree(s->blas), "giving back cuBLAS's memory");
     free(s);
 }
 
@@ -126,7 +167,7 @@ static void describe(const struct device *d, char *text, size_t size)
 
 static size_t device_scratch_bytes(const struct device *d)
 {
-    return d->scratch_bytes;
+    return d->scratch_bytes + (d->config.blas ? BLAS_WORKSPACE : 0);
 }
 
 static size_t memory_free(const struct device *d)
@@ -192,7 +233,7 @@ static void zero(struct device *d, struct stream *s, void *p, size_t bytes)
 
 static struct stream *stream_create(struct device *d)
 {
-    return make_stream(d->scratch_bytes);
+    return make_stream(d->scratch_bytes, d->config.blas);
 }
 
 static void stream_sync(struct device *d, struct stream *s)
@@ -209,9 +250,9 @@ static void stream_wait(struct device *d, struct stream *s, struct event *e)
 
 static struct event *event_create(struct device *d)
 {
-    (void)d;
     struct event *e = mem_zeroed(1, sizeof *e);
-    cuda_check(cudaEventCreate(&e->cuda), "making an event");
+    cuda_check(cudaEventCreateWithFlags(&e->cuda, d->config.timed ? 0 : cudaEventDisableTiming),
+               "making an event");
     return e;
 }
 

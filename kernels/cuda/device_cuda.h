@@ -27,6 +27,7 @@ struct stream {
     cudaStream_t cuda;
     unsigned char *scratch;
     size_t used, bytes;
+    void *blas; /* BLAS_WORKSPACE bytes for cuBLAS, with config.blas */
 };
 
 struct event {
@@ -79,10 +80,11 @@ size_t scratch_round(size_t bytes);
 
 /* The scratch every operation needs at most (scratch.c). */
 size_t scratch_bytes(const struct device_config *config);
-#define ROUTER_MAX   1024 /* experts of a router */
-#define LINEAR_PANEL 256  /* rows whose partial sums are in scratch at once */
-#define BLAS_PANEL   128  /* rows of every cuBLAS call */
-#define ATTEND_PAIRS 2048 /* (row, chunk) pairs likewise, or one row's */
+#define ROUTER_MAX     1024               /* experts of a router */
+#define LINEAR_PANEL   256                /* rows whose partial sums are in scratch at once */
+#define BLAS_PANEL     128                /* rows of every cuBLAS call */
+#define BLAS_WORKSPACE ((size_t)32 << 20) /* what cuBLAS would take itself on sm_90 */
+#define ATTEND_PAIRS   2048               /* (row, chunk) pairs likewise, or one row's */
 
 /* Operations (linear.c, ffn.c, attention.c), in the shape of ops.h. */
 size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w,

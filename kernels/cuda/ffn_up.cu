@@ -114,13 +114,23 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 2)
     gemm_run<TYPE, 2, ALIGNED, GEMM_WARPS>(load, work);
 }
 
+template <int TYPE> static size_t shared_bytes(int experts)
+{
+    return gemm_shape<TYPE, 2>::queue(GEMM_WARPS) + (2 * (size_t)experts + 3) * sizeof(int);
+}
+
+extern "C" size_t cuda_ffn_up_shared(int experts)
+{
+    size_t wide = shared_bytes<NUMBER_BF16>(experts), narrow = shared_bytes<NUMBER_I8>(experts);
+    return wide > narrow ? wide : narrow;
+}
+
 template <int TYPE>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *x, int hidden, int n, void *h, int h_stride, void *h_shared,
                   int h_shared_stride, int grid)
 {
-    size_t shared =
-        gemm_shape<TYPE, 2>::queue(GEMM_WARPS) + (2 * (size_t)g->experts + 3) * sizeof(int);
+    size_t shared = shared_bytes<TYPE>(g->experts);
     bool aligned = hidden % 8 == 0 && ((uintptr_t)x & 15) == 0;
     launch(aligned ? up_kernel<TYPE, true> : up_kernel<TYPE, false>, grid, GEMM_THREADS, shared,
            stream, mlp, *g, (const uint16_t *)x, hidden, n, (uint16_t *)h, h_stride,

@@ -69,8 +69,8 @@ void cuda_embed(cudaStream_t stream, const struct cuda_matrix *table, const int3
 struct cuda_parts {
     const void *part[NORM_PARTS];
 };
-/* width at most NORM_WIDTH. */
-#define NORM_WIDTH 49152
+/* A row waits in shared memory: cuda_norm_shared(width) bytes of it. */
+size_t cuda_norm_shared(int width);
 void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts, int n_parts,
                         int part_type, const float *gain, float eps, int n, int width, void *y,
                         int act);
@@ -103,7 +103,8 @@ void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *g
 void cuda_edit(cudaStream_t stream, float *logits, int vocab, const void *edits, int n);
 void cuda_mask(cudaStream_t stream, float *logits, int vocab, const int32_t *rows,
                const uint32_t *bits, int n);
-/* params: device array of struct sample_params. */
+/* params: device array of struct sample_params. vocab: at most SAMPLE_VOCAB. */
+#define SAMPLE_VOCAB 262144
 void cuda_sample(cudaStream_t stream, const float *logits, int n, int vocab, const void *params,
                  int32_t *tokens, float *logprobs);
 
@@ -162,6 +163,7 @@ void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t 
 /* h = silu(gate x) * up x, bf16. Rows of expert e stand at h + (sum of the counts before e) *
  * h_stride, in list order; rows of the shared expert at h_shared. mlp: device array, experts and
  * then the shared one. Every matrix TILED and of weight type `type`. grid: blocks to start. */
+size_t cuda_ffn_up_shared(int experts); /* bytes of shared memory it needs at most */
 void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                        int type, const void *x, int hidden, int n, void *h, int h_stride,
                        void *h_shared, int h_shared_stride, int grid);
@@ -235,10 +237,11 @@ void cuda_rope_append(cudaStream_t stream, const struct cuda_attn *spec, const s
 /* Floats of scratch for one row and one chunk. */
 #define ATTEND_PARTIAL(heads, head_dim) ((size_t)(heads) * ((size_t)(head_dim) + 2))
 
-/* Rows [row, row + rows) of the batch; partial: scratch for rows x chunks of max_context. */
+/* Rows [row, row + rows) of the batch; memory: the most shared memory a block can have; partial:
+ * scratch for rows x chunks of max_context. */
 void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
-                       const struct cuda_batch *batch, int row, int rows, const void *q, void *out,
-                       float *partial);
+                       const struct cuda_batch *batch, int row, int rows, size_t memory,
+                       const void *q, void *out, float *partial);
 void cuda_attend_plain(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
                        const struct cuda_batch *batch, int act, const void *q, void *out);
 

@@ -19,16 +19,26 @@ extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
 
 #include <cuda_runtime.h>
 
-/* Allows a kernel all the shared memory that a block can have: a limit that followed each launch
- * could fall below what a recorded graph asks for. */
+/* Allows a kernel, at its first launch, all the shared memory that a block can have: a limit that
+ * followed each launch could fall below what a recorded graph asks for. */
 inline cudaError_t allow_shared(const void *kernel)
 {
+    static const void *allowed[128];
+    static int n;
     int device = 0, most = 0;
+    for (int i = 0; i < n; i++)
+        if (allowed[i] == kernel)
+            return cudaSuccess;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (error == cudaSuccess)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+    if (error == cudaSuccess)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                     cudaSharedmemCarveoutMaxShared);
+    if (error == cudaSuccess && n < 128)
+        allowed[n++] = kernel;
     return error;
 }
 
@@ -160,15 +170,10 @@ static __device__ __forceinline__ int bit_count(uint32_t bits)
     return __popc(bits);
 }
 
-static __device__ __forceinline__ void block_add(uint32_t *shared, uint32_t value)
+/* Returns what was there before. */
+static __device__ __forceinline__ uint32_t block_add(uint32_t *shared, uint32_t value)
 {
-    atomicAdd(shared, value);
-}
-
-static __device__ __forceinline__ void block_add(unsigned long long *shared,
-                                                 unsigned long long value)
-{
-    atomicAdd(shared, value);
+    return atomicAdd(shared, value);
 }
 
 #else

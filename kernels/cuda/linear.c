@@ -78,6 +78,9 @@ static void blas_panel(struct device *d, struct stream *s, const struct cuda_mat
 {
     const float one = 1, zero = 0;
     cublasStatus_t status = cublasSetStream(d->blas, s->cuda);
+    /* Which took the workspace away: while a graph is captured cuBLAS would take a new one for it. */
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasSetWorkspace(d->blas, s->blas, BLAS_WORKSPACE);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasGemmEx(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, m->n, BLAS_PANEL, m->k, &one,
                               m->data, CUDA_R_16BF, m->k, x, CUDA_R_16BF, m->k, &zero, y,

@@ -89,7 +89,7 @@ static __global__ void norm_kernel(cuda_rows x, const float *gain, float eps, in
     scale_row<V>(row, gain, 1.0f / sqrtf(squares / (float)width + eps), y.data, to, width, y.type);
 }
 
-static size_t row_bytes(int width)
+extern "C" size_t cuda_norm_shared(int width)
 {
     return ((size_t)width + WARPS) * sizeof(float);
 }
@@ -108,10 +108,10 @@ extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct c
     for (int i = 0; i < n_parts; i++)
         four = four && by_four(width, parts->part[i], NULL, NULL);
     if (four)
-        launch(residual_kernel<4>, n, THREADS, row_bytes(width), stream, x, *parts, n_parts,
+        launch(residual_kernel<4>, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts,
                part_type, gain, eps, width, y, act);
     else
-        launch(residual_kernel<1>, n, THREADS, row_bytes(width), stream, x, *parts, n_parts,
+        launch(residual_kernel<1>, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts,
                part_type, gain, eps, width, y, act);
 }
 
@@ -119,6 +119,6 @@ extern "C" void cuda_norm(cudaStream_t stream, const struct cuda_rows *x, const 
                           float eps, int n, int width, const struct cuda_rows *y)
 {
     bool four = by_four(width, x->data, gain, y->data) && x->stride % 4 == 0 && y->stride % 4 == 0;
-    launch(four ? norm_kernel<4> : norm_kernel<1>, n, THREADS, row_bytes(width), stream, *x, gain,
-           eps, width, *y);
+    launch(four ? norm_kernel<4> : norm_kernel<1>, n, THREADS, cuda_norm_shared(width), stream, *x,
+           gain, eps, width, *y);
 }

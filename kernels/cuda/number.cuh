@@ -134,9 +134,9 @@ static __device__ __forceinline__ float swiglu(float gate, float up, float limit
     return open * up;
 }
 
-/* Sums of a warp, and of a block of `warps` warps through shared memory (one float a warp). The
+/* Sums of a warp, and of a block of `warps` warps through shared memory (one T a warp). The
  * order of the additions is fixed by the thread's place alone. All threads get the result. */
-static __device__ __forceinline__ float warp_sum(float v)
+template <typename T> static __device__ __forceinline__ T warp_sum(T v)
 {
     for (int mask = 16; mask > 0; mask >>= 1)
         v += warp_xor(v, mask);
@@ -150,14 +150,14 @@ static __device__ __forceinline__ float warp_max(float v)
     return v;
 }
 
-static __device__ __forceinline__ float block_sum(float v, float *scratch, int warps)
+template <typename T> static __device__ __forceinline__ T block_sum(T v, T *scratch, int warps)
 {
     v = warp_sum(v);
     __syncthreads();
     if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = v;
     __syncthreads();
-    float sum = scratch[0];
+    T sum = scratch[0];
     for (int i = 1; i < warps; i++)
         sum += scratch[i];
     return sum;

@@ -17,10 +17,11 @@ static void gather(struct device *d, struct stream *s, const float *x, const int
         cuda_gather(s->cuda, x, index, n, width, y);
 }
 
-static void check_width(int width)
+static void check_width(const struct device *d, int width)
 {
-    if (width > NORM_WIDTH)
-        die("a row of %d cannot be normalized (at most %d)", width, NORM_WIDTH);
+    if (cuda_norm_shared(width) > d->shared)
+        die("a row of %d cannot be normalized: %s has %zu bytes of shared memory for a block",
+            width, d->text, d->shared);
 }
 
 static void residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
@@ -28,7 +29,7 @@ static void residual_norm(struct device *d, struct stream *s, float *x, const vo
                           int hidden, void *y)
 {
     struct cuda_parts first;
-    check_width(hidden);
+    check_width(d, hidden);
     if (n == 0)
         return;
     /* More parts than fit into one launch are added first, in the same order. */
@@ -58,8 +59,7 @@ static void norm(struct device *d, struct stream *s, const struct rows *x, const
                  float eps, int n, int width, const struct rows *y)
 {
     struct cuda_rows from = cuda_rows_of(x), to = cuda_rows_of(y);
-    (void)d;
-    check_width(width);
+    check_width(d, width);
     if (n > 0)
         cuda_norm(s->cuda, &from, gain, eps, n, width, &to);
 }

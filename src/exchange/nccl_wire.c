@@ -20,15 +20,15 @@ void nccl_must(ncclResult_t code, const char *what)
 /* ---- who is there --------------------------------------------------------------------------- */
 
 struct rank_gpu {
-    char host[64], gpu[128];
-    int rank, version; /* the launcher's number; NCCL's version */
+    char host[64], gpu[128]; /* gpu: as describe() names it, with a number of its own */
+    int rank, version;       /* the launcher's number; NCCL's version */
 };
 
 /* Whether ranks i and j, i < j, can be in one job; dies on rank j when they cannot. */
 static bool check_pair(const struct rank_gpu *all, int i, int j, int rank)
 {
     bool version = all[i].version == all[j].version;
-    bool gpu = strcmp(all[i].host, all[j].host) != 0 || strcmp(all[i].gpu, all[j].gpu) != 0;
+    bool gpu = strcmp(all[i].gpu, all[j].gpu) != 0;
     if (rank == j && !version)
         die("this rank has NCCL %d, rank %d on %s has %d; all hosts need the same", all[j].version,
             all[i].rank, all[i].host, all[i].version);

@@ -378,12 +378,62 @@ static void one_expert_gets_all(void **state)
     check_ffn(DTYPE_F32, WEIGHT_KEEP, DTYPE_F32, true);
 }
 
+/* ---- cards ------------------------------------------------------------------------------------
+ */
+
+static void card(const char *kilobytes)
+{
+    setenv("TANDEM_EMU_SHARED", kilobytes, 1);
+}
+
+/* 99 KB of shared memory for a block (8.6, 8.9, 12.0): two rows of 64 x 256 heads do not fit into one.
+ * 227 KB (9.0): more running sums. */
+static void other_cards(void **state)
+{
+    (void)state;
+    card("99");
+    check_attention(64, 1, 256, DTYPE_BF16, DTYPE_BF16);
+    check_ffn(DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16, true);
+    check_linear(DTYPE_BF16, WEIGHT_KEEP, 20, 1500, 0, 0, false);
+    card("227");
+    check_ffn(DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16, true);
+    unsetenv("TANDEM_EMU_SHARED");
+}
+
+static void refused(const struct device_config *config, const char *message)
+{
+    struct device *d;
+    struct err e;
+    assert_int_equal(backend_cuda.device->open(config, &d, &e), -1);
+    if (!strstr(e.text, message))
+        fail_msg("'%s' does not say '%s'", e.text, message);
+}
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    struct device_config config = {.threads = 1, .act = DTYPE_BF16, .limits = limits};
+    (void)state;
+    card("96");
+    refused(&config, "gives a block 96 KB of shared memory, 99 are needed");
+    card("99");
+    config.limits.hidden = 32768;
+    refused(&config, "rows of 32768 do not fit into a block's 99 KB");
+    config.limits = limits;
+    config.limits.experts = 400;
+    refused(&config, "400 experts on one rank need more than a block's 99 KB");
+    config.limits = limits;
+    config.limits.vocab = 300000;
+    refused(&config, "a vocabulary of 300000");
+    unsetenv("TANDEM_EMU_SHARED");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention_of_step3),          cmocka_unit_test(attention_of_other_shapes),
-        cmocka_unit_test(matrices_with_split_columns), cmocka_unit_test(matrices_through_cublas),
-        cmocka_unit_test(one_expert_gets_all),
+        cmocka_unit_test(attention_of_step3),           cmocka_unit_test(attention_of_other_shapes),
+        cmocka_unit_test(matrices_with_split_columns),  cmocka_unit_test(matrices_through_cublas),
+        cmocka_unit_test(one_expert_gets_all),          cmocka_unit_test(other_cards),
+        cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "emulation.h"
 
 #include <algorithm>
+#include <numeric>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -53,6 +54,7 @@ extern "C" void emu_switch(void **save, void *to);
 namespace emu
 {
 view now;
+card the_card;
 
 namespace
 {
@@ -115,6 +117,12 @@ fiber *advance()
     if (self)
         now.thread = self->index;
     return self;
+}
+
+uint64_t next_chance()
+{
+    chance = chance * 6364136223846793005u + 1442695040888963407u;
+    return chance >> 32;
 }
 
 void thread_main();
@@ -239,10 +247,10 @@ void run_block(size_t count, dim3 block)
             broken("threads wait for others that will never come");
         round_now.swap(round_next);
         round_next.clear();
-        chance = chance * 6364136223846793005u + 1442695040888963407u;
-        std::rotate(round_now.begin(),
-                    round_now.begin() + (long)((chance >> 33) % round_now.size()), round_now.end());
-        if (chance >> 32 & 1)
+        uint64_t turn = next_chance();
+        std::rotate(round_now.begin(), round_now.begin() + (long)((turn >> 1) % round_now.size()),
+                    round_now.end());
+        if (turn & 1)
             std::reverse(round_now.begin(), round_now.end());
         round_at = 0;
         switch_from(NULL, advance());
@@ -320,8 +328,8 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes)
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 ||
         grid.z > 65535)
         broken("a grid is empty or too large");
-    if (shared_bytes > EMU_SHARED)
-        broken("a block wants more shared memory than compute capability 8.0 has");
+    if (shared_bytes > the_card.shared)
+        broken("a block wants more shared memory than the card has");
 }
 
 /* A GPU computes with subnormal numbers whatever the host's threads do with theirs (kernels/cpu/device.c
@@ -342,13 +350,17 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<vo
     std::vector<unsigned char> fresh(shared_bytes + 128);
     memory.swap(fresh);
     memory_start = memory.data() + (128 - (uintptr_t)memory.data() % 128) % 128;
-    for (unsigned z = 0; z < grid.z; z++)
-        for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                memset(memory.data(), 0xff, memory.size());
-                now.block = {x, y, z};
-                run_block((size_t)block.x * block.y * block.z, block);
-            }
+    /* All blocks, in an order of chance: from anywhere, in steps of any length that meets all. */
+    uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, at = next_chance() % blocks;
+    uint64_t step = next_chance() % blocks;
+    while (std::gcd(step, blocks) != 1)
+        step++;
+    for (uint64_t i = 0; i < blocks; i++, at = (at + step) % blocks) {
+        memset(memory.data(), 0xff, memory.size());
+        now.block = {(unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y),
+                     (unsigned)(at / grid.x / grid.y)};
+        run_block((size_t)block.x * block.y * block.z, block);
+    }
 }
 } // namespace emu
 

@@ -312,6 +312,7 @@ static void sampling(struct bench *b)
 static void open_bench(struct bench *b, enum dtype kv)
 {
     struct device_config config = {.threads = 1,
+                                   .timed = true,
                                    .act = DTYPE_BF16,
                                    .kv = kv,
                                    .limits = {.rows = FFN_ROWS,

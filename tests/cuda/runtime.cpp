@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static size_t bytes_taken;
 
@@ -65,13 +66,24 @@ int emu::device()
     return current_device;
 }
 
-cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *about, int)
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *about, int device)
 {
     memset(about, 0, sizeof *about);
     snprintf(about->name, sizeof about->name, "emulation");
     about->major = 8;
-    about->multiProcessorCount = 3; /* few and odd, so that blocks have much to do */
-    about->sharedMemPerBlockOptin = EMU_SHARED;
+    const char *shared = getenv("TANDEM_EMU_SHARED"), *count = getenv("TANDEM_EMU_PROCESSORS");
+    emu::the_card = emu::card();
+    if (shared)
+        emu::the_card.shared = (size_t)atoi(shared) * 1024;
+    if (count)
+        emu::the_card.processors = atoi(count);
+    /* A card's own number: host and place. */
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    memcpy(about->uuid.bytes, host, 15);
+    about->uuid.bytes[15] = (char)device;
+    about->multiProcessorCount = emu::the_card.processors;
+    about->sharedMemPerBlockOptin = emu::the_card.shared;
     return cudaSuccess;
 }
 
@@ -139,6 +151,7 @@ cudaError_t cudaFreeHost(void *p)
 
 struct cublasContext {
     cudaStream_t stream;
+    void *workspace;
 };
 
 cublasStatus_t cublasCreate(cublasHandle_t *handle)
@@ -156,6 +169,14 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle)
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream)
 {
     handle->stream = stream;
+    handle->workspace = NULL;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes)
+{
+    handle->workspace = workspace;
+    memset(workspace, 0xff, bytes < 4096 ? bytes : 4096); /* nothing else may be there */
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -165,7 +186,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cubla
                             int ldb, const void *beta, void *c, cudaDataType c_type, int ldc,
                             cublasComputeType_t compute, cublasGemmAlgo_t)
 {
-    if (op_a != CUBLAS_OP_T || op_b != CUBLAS_OP_N || a_type != CUDA_R_16BF ||
+    if (!handle->workspace || op_a != CUBLAS_OP_T || op_b != CUBLAS_OP_N || a_type != CUDA_R_16BF ||
         b_type != CUDA_R_16BF || compute != CUBLAS_COMPUTE_32F || *(const float *)alpha != 1 ||
         *(const float *)beta != 0 || lda < k || ldb < k || ldc < m)
         return CUBLAS_STATUS_INVALID_VALUE;

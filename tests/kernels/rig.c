@@ -28,8 +28,12 @@ const struct device_limits rig_limits = {
 void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype kv, int threads,
               const struct device_limits *limits)
 {
-    struct device_config config = {
-        .threads = threads, .always_all_threads = true, .act = act, .kv = kv, .limits = *limits};
+    struct device_config config = {.timed = true,
+                                   .threads = threads,
+                                   .always_all_threads = true,
+                                   .act = act,
+                                   .kv = kv,
+                                   .limits = *limits};
     struct err e = {""};
     memset(r, 0, sizeof *r);
     r->backend = b;

@@ -56,10 +56,17 @@ static inline float2 make_float2(float x, float y)
     return {x, y};
 }
 
-#define EMU_SHARED (163 * 1024) /* of a block at most: compute capability 8.0 */
-
 namespace emu
 {
+/* The emulated card: TANDEM_EMU_SHARED KB of shared memory for a block (163, as compute capability
+ * 8.0 has; 99 for 8.6, 8.9 and 12.0; 227 for 9.0), TANDEM_EMU_PROCESSORS multiprocessors (3: few and
+ * odd, so that blocks have much to do). Read when a device's properties are asked for. */
+struct card {
+    size_t shared = 163 * 1024;
+    int processors = 3;
+};
+extern card the_card;
+
 /* What kernels see of the thread that runs, and of its launch. */
 struct view {
     uint3 thread, block;
@@ -259,9 +266,11 @@ template <int N> static inline void cp_async_wait()
     emu::copy_wait(N);
 }
 
-template <typename T> static inline void block_add(T *shared, T value)
+static inline uint32_t block_add(uint32_t *shared, uint32_t value)
 {
+    uint32_t before = *shared;
     *shared += value;
+    return before;
 }
 
 #endif
