@@ -56,7 +56,7 @@ static const struct {
 #define TYPES (sizeof types / sizeof *types)
 
 /* What is left to read. */
-struct reader {
+struct part_reader {
     const struct gguf_part *part;
     size_t at;
     struct err *e;
@@ -64,7 +64,7 @@ struct reader {
 
 /* ---- numbers and strings --------------------------------------------------------------------- */
 
-static int cut_off(const struct reader *r, const char *what, size_t wanted)
+static int cut_off(const struct part_reader *r, const char *what, size_t wanted)
 {
     return err_set(r->e,
                    "%s: %s at byte %zu needs %zu bytes, and the file has %zu: it is cut off or "
@@ -73,7 +73,7 @@ static int cut_off(const struct reader *r, const char *what, size_t wanted)
 }
 
 /* n bytes, or NULL after the error. */
-static const uint8_t *take(struct reader *r, const char *what, uint64_t n)
+static const uint8_t *take(struct part_reader *r, const char *what, uint64_t n)
 {
     if (n > r->part->file.bytes - r->at) {
         cut_off(r, what, n);
@@ -84,7 +84,7 @@ static const uint8_t *take(struct reader *r, const char *what, uint64_t n)
     return bytes;
 }
 
-static int take_u32(struct reader *r, const char *what, uint32_t *out)
+static int take_u32(struct part_reader *r, const char *what, uint32_t *out)
 {
     const uint8_t *b = take(r, what, 4);
     *out = 0;
@@ -94,7 +94,7 @@ static int take_u32(struct reader *r, const char *what, uint32_t *out)
     return 0;
 }
 
-static int take_u64(struct reader *r, const char *what, uint64_t *out)
+static int take_u64(struct part_reader *r, const char *what, uint64_t *out)
 {
     const uint8_t *b = take(r, what, 8);
     *out = 0;
@@ -104,7 +104,7 @@ static int take_u64(struct reader *r, const char *what, uint64_t *out)
     return 0;
 }
 
-static int take_string(struct reader *r, const char *what, struct gguf_string *out)
+static int take_string(struct part_reader *r, const char *what, struct gguf_string *out)
 {
     uint64_t n;
     if (take_u64(r, what, &n) != 0)
@@ -123,7 +123,7 @@ static int shown(const struct gguf_string *s)
 
 static const size_t type_bytes[GGUF_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8};
 
-static int take_elements(struct reader *r, struct gguf_value *v)
+static int take_elements(struct part_reader *r, struct gguf_value *v)
 {
     /* A string takes at least its length, so that no count can ask for more memory than the file
      * is long. */
@@ -145,7 +145,7 @@ static int take_elements(struct reader *r, struct gguf_value *v)
     return 0;
 }
 
-static int take_value(struct reader *r, struct gguf_value *v)
+static int take_value(struct part_reader *r, struct gguf_value *v)
 {
     uint32_t type;
     uint64_t count = 1;
@@ -175,7 +175,7 @@ static int compare_keys(const void *left, const void *right)
     return order ? order : (a->bytes > b->bytes) - (a->bytes < b->bytes);
 }
 
-static int take_values(struct reader *r, struct gguf_part *p, uint64_t count)
+static int take_values(struct part_reader *r, struct gguf_part *p, uint64_t count)
 {
     if (count > (p->file.bytes - r->at) / VALUE_LEAST)
         return err_set(r->e, "%s: %llu keys do not fit the file of %zu bytes: it is damaged",
@@ -202,12 +202,12 @@ const struct gguf_value *gguf_part_find(const struct gguf_part *p, const char *k
 
 /* ---- tensors ---------------------------------------------------------------------------------- */
 
-static int bad_tensor(const struct reader *r, const struct tensor *t)
+static int bad_tensor(const struct part_reader *r, const struct tensor *t)
 {
     return err_prefix(r->e, "%s: tensor \"%.*s\"", r->part->file.path, GGUF_NAME_MAX, t->name);
 }
 
-static int take_name(struct reader *r, struct tensor *t)
+static int take_name(struct part_reader *r, struct tensor *t)
 {
     struct gguf_string name;
     t->name = t->dtype_text = "";
@@ -225,7 +225,7 @@ static int take_name(struct reader *r, struct tensor *t)
 }
 
 /* Sizes, the fastest first in the file; elements: their product. */
-static int take_shape(struct reader *r, struct tensor *t, size_t *elements)
+static int take_shape(struct part_reader *r, struct tensor *t, size_t *elements)
 {
     uint32_t dims;
     if (take_u32(r, "the dimensions of a tensor", &dims) != 0)
@@ -246,7 +246,7 @@ static int take_shape(struct reader *r, struct tensor *t, size_t *elements)
     return 0;
 }
 
-static int set_type(struct reader *r, struct tensor *t, uint32_t type)
+static int set_type(struct part_reader *r, struct tensor *t, uint32_t type)
 {
     for (size_t i = 0; i < TYPES; i++) {
         if (types[i].id != type)
@@ -270,7 +270,7 @@ static int set_type(struct reader *r, struct tensor *t, uint32_t type)
 }
 
 /* offset: where its data begins in the data of the file. */
-static int take_tensor(struct reader *r, struct tensor *t, uint64_t *offset)
+static int take_tensor(struct part_reader *r, struct tensor *t, uint64_t *offset)
 {
     size_t elements = 0;
     uint32_t type;
@@ -286,7 +286,8 @@ static int take_tensor(struct reader *r, struct tensor *t, uint64_t *offset)
     return 0;
 }
 
-static int take_tensors(struct reader *r, struct gguf_part *p, uint64_t count, uint64_t *offsets)
+static int take_tensors(struct part_reader *r, struct gguf_part *p, uint64_t count,
+                        uint64_t *offsets)
 {
     while (p->n_tensors < count) {
         struct tensor *t = &p->tensors[p->n_tensors];
@@ -299,7 +300,7 @@ static int take_tensors(struct reader *r, struct gguf_part *p, uint64_t count, u
     return 0;
 }
 
-static int alignment_of(const struct reader *r, size_t *align)
+static int alignment_of(const struct part_reader *r, size_t *align)
 {
     const struct gguf_value *v = gguf_part_find(r->part, "general.alignment");
     int64_t n = DEFAULT_ALIGN;
@@ -311,7 +312,7 @@ static int alignment_of(const struct reader *r, size_t *align)
 }
 
 /* Points the tensors at their data, which follows that of the tensor before. */
-static int place_tensors(struct reader *r, struct gguf_part *p, const uint64_t *offsets)
+static int place_tensors(struct part_reader *r, struct gguf_part *p, const uint64_t *offsets)
 {
     size_t align = 1, expected = 0;
     if (alignment_of(r, &align) != 0)
@@ -345,7 +346,7 @@ static int place_tensors(struct reader *r, struct gguf_part *p, const uint64_t *
 
 /* ---- the file --------------------------------------------------------------------------------- */
 
-static int check_head(struct reader *r)
+static int check_head(struct part_reader *r)
 {
     uint32_t version;
     const uint8_t *magic = take(r, "the head", 4);
@@ -364,7 +365,7 @@ static int check_head(struct reader *r)
 
 static int read_part(struct gguf_part *p, struct err *e)
 {
-    struct reader r = {p, 0, e};
+    struct part_reader r = {p, 0, e};
     uint64_t tensors, values;
     if (check_head(&r) != 0 || take_u64(&r, "the number of tensors", &tensors) != 0 ||
         take_u64(&r, "the number of keys", &values) != 0 || take_values(&r, p, values) != 0)

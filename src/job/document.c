@@ -13,13 +13,13 @@
 #define DEPTH_MAX     16
 #define JOB_BYTES_MAX ((size_t)1 << 18) /* nobody writes more by hand */
 
-struct reader {
+struct document_reader {
     yaml_parser_t parser;
     const char *name;
     struct err *e;
 };
 
-static int fail_at(struct reader *r, yaml_mark_t mark, const char *what)
+static int fail_at(struct document_reader *r, yaml_mark_t mark, const char *what)
 {
     return err_set(r->e, "%s:%zu:%zu: %s", r->name, mark.line + 1, mark.column + 1, what);
 }
@@ -39,7 +39,7 @@ static bool is_tab(const char *text, size_t bytes, yaml_mark_t mark)
 }
 
 /* What libyaml found: it says what, where, and often inside of what that began. */
-static int fail_syntax(struct reader *r, const char *text, size_t bytes)
+static int fail_syntax(struct document_reader *r, const char *text, size_t bytes)
 {
     const yaml_parser_t *p = &r->parser;
     if (p->error == YAML_MEMORY_ERROR)
@@ -60,8 +60,8 @@ static int fail_syntax(struct reader *r, const char *text, size_t bytes)
     return -1;
 }
 
-static int refuse_extras(struct reader *r, const yaml_event_t *event, const yaml_char_t *anchor,
-                         const yaml_char_t *tag)
+static int refuse_extras(struct document_reader *r, const yaml_event_t *event,
+                         const yaml_char_t *anchor, const yaml_char_t *tag)
 {
     if (anchor)
         return fail_at(r, event->start_mark,
@@ -73,7 +73,7 @@ static int refuse_extras(struct reader *r, const yaml_event_t *event, const yaml
     return 0;
 }
 
-static int scalar_from(struct reader *r, struct node *n, const yaml_event_t *event)
+static int scalar_from(struct document_reader *r, struct node *n, const yaml_event_t *event)
 {
     if (refuse_extras(r, event, event->data.scalar.anchor, event->data.scalar.tag) != 0)
         return -1;
@@ -86,10 +86,11 @@ static int scalar_from(struct reader *r, struct node *n, const yaml_event_t *eve
     return 0;
 }
 
-static int read_node(struct reader *r, struct node *n, const yaml_event_t *event, int depth);
+static int read_node(struct document_reader *r, struct node *n, const yaml_event_t *event,
+                     int depth);
 
 /* The key that was just read may be neither a collection nor there already. */
-static int check_key(struct reader *r, const struct node *map, yaml_mark_t mark)
+static int check_key(struct document_reader *r, const struct node *map, yaml_mark_t mark)
 {
     const struct node *key = &map->children[map->count - 1];
     if (key->kind != NODE_SCALAR)
@@ -103,7 +104,8 @@ static int check_key(struct reader *r, const struct node *map, yaml_mark_t mark)
 
 /* Children up to the event that ends the collection. They are counted as soon as they exist, so
  * that document_free() finds them when reading fails. */
-static int read_children(struct reader *r, struct node *n, yaml_event_type_t end, int depth)
+static int read_children(struct document_reader *r, struct node *n, yaml_event_type_t end,
+                         int depth)
 {
     for (;;) {
         yaml_event_t event;
@@ -126,7 +128,8 @@ static int read_children(struct reader *r, struct node *n, yaml_event_type_t end
 }
 
 /* 0; -1: refused, message set; 1: libyaml refused. */
-static int read_node(struct reader *r, struct node *n, const yaml_event_t *event, int depth)
+static int read_node(struct document_reader *r, struct node *n, const yaml_event_t *event,
+                     int depth)
 {
     *n = (struct node){.line = (int)event->start_mark.line + 1,
                        .column = (int)event->start_mark.column + 1};
@@ -153,7 +156,7 @@ static int read_node(struct reader *r, struct node *n, const yaml_event_t *event
 }
 
 /* Reads on past the events around a document; a second document is refused. */
-static int read_stream(struct reader *r, struct node *root)
+static int read_stream(struct document_reader *r, struct node *root)
 {
     bool seen = false;
     *root = (struct node){.kind = NODE_SCALAR, .plain = true, .line = 1, .column = 1};
@@ -181,7 +184,7 @@ static int read_stream(struct reader *r, struct node *root)
 int document_read_text(struct node *root, const char *name, const char *text, size_t bytes,
                        struct err *e)
 {
-    struct reader r = {.name = name, .e = e};
+    struct document_reader r = {.name = name, .e = e};
     if (!yaml_parser_initialize(&r.parser))
         die("out of memory while reading %s", name);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, bytes);

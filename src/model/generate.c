@@ -206,7 +206,7 @@ struct strip {
     size_t tensor, matrix, row, rows;
 };
 
-static size_t rows_of(const struct writer_tensor *t)
+static size_t tensor_rows(const struct writer_tensor *t)
 {
     return t->dims >= 2 ? t->shape[t->dims - 2] : 1;
 }
@@ -225,7 +225,7 @@ static struct strip *strips_of(const struct plan *p, size_t file, size_t *count,
         const struct writer_tensor *t = &p->files.tensors[i];
         if (t->file != file || p->sources[i].scale || t->bytes == 0)
             continue;
-        size_t rows = rows_of(t), columns = columns_of(t);
+        size_t rows = tensor_rows(t), columns = columns_of(t);
         size_t each = (rows + STRIP_ROWS - 1) / STRIP_ROWS;
         size_t matrices = t->dims == 3 ? t->shape[0] : 1;
         strips = mem_resize(strips, *count + mem_mul(each, matrices), sizeof *strips);
@@ -246,7 +246,7 @@ static void strip_values(const struct plan *p, const struct strip *s, float *x)
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
     const struct source *from = &p->sources[s->tensor];
     size_t columns = columns_of(t), n = s->rows * columns;
-    size_t first = ((from->expert + s->matrix) * rows_of(t) + s->row) * columns;
+    size_t first = ((from->expert + s->matrix) * tensor_rows(t) + s->row) * columns;
     float deviation = deviation_of(p->model, from->use, columns);
     float mean = from->use == USE_GAIN ? 1.0f - p->model->gain_offset : 0.0f;
     fill_normal(p->o->seed, stream_of(from->kind, from->layer), first, n, x);
@@ -261,7 +261,7 @@ static void strip_to_fp8(const struct plan *p, const struct strip *s, const floa
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
     const struct source *from = &p->sources[s->tensor];
     size_t columns = columns_of(t), blocks = (columns + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
-    size_t block_rows = (rows_of(t) + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
+    size_t block_rows = (tensor_rows(t) + FAMILY_BLOCK - 1) / FAMILY_BLOCK;
     for (size_t b = 0; b < blocks; b++) {
         size_t begin = b * FAMILY_BLOCK;
         size_t end = columns - begin < FAMILY_BLOCK ? columns : begin + FAMILY_BLOCK;
@@ -285,7 +285,7 @@ static int strip_write(const struct plan *p, const struct strip *s, int fd, floa
 {
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
     size_t columns = columns_of(t), n = s->rows * columns, size = dtype_size(t->dtype);
-    size_t offset = t->offset + (s->matrix * rows_of(t) + s->row) * columns * size;
+    size_t offset = t->offset + (s->matrix * tensor_rows(t) + s->row) * columns * size;
     strip_values(p, s, x);
     if (t->dtype == DTYPE_F32)
         return writer_write(fd, x, n * size, offset, t->name, e);
@@ -299,7 +299,7 @@ static int strip_write(const struct plan *p, const struct strip *s, int fd, floa
     float *scales = mem_new(blocks, sizeof *scales);
     strip_to_fp8(p, s, x, to, scales);
     int status = writer_write(fd, to, n * size, offset, t->name, e);
-    size_t row = s->matrix * rows_of(scale) + s->row / FAMILY_BLOCK;
+    size_t row = s->matrix * tensor_rows(scale) + s->row / FAMILY_BLOCK;
     if (status == 0)
         status = writer_write(fd, scales, blocks * sizeof *scales,
                               scale->offset + row * blocks * sizeof *scales, scale->name, e);

@@ -30,7 +30,7 @@ static struct weight_part part_of(const struct weights_plan *p, enum model_tenso
     return tensors_part(p->model, p->checkpoint, kind, layer, expert);
 }
 
-static struct weight_part rows_of(struct weight_part p, struct span s)
+static struct weight_part cut_rows(struct weight_part p, struct span s)
 {
     p.row0 += s.first;
     p.n = s.count;
@@ -42,10 +42,10 @@ static struct weight_part member_part(const struct weights_plan *p, const struct
                                       size_t layer)
 {
     struct weight_part part = part_of(p, member->tensor, layer, 0);
-    return member->dim[0] == DIM_VOCAB ? rows_of(part, (struct span){0, p->model->vocab}) : part;
+    return member->dim[0] == DIM_VOCAB ? cut_rows(part, (struct span){0, p->model->vocab}) : part;
 }
 
-static struct weight_part columns_of(struct weight_part p, struct span s)
+static struct weight_part cut_columns(struct weight_part p, struct span s)
 {
     p.col0 += s.first;
     p.k = s.count;
@@ -123,7 +123,7 @@ static struct heads heads_of(const struct weights_plan *p, const struct member *
         h.turned = mem_new(mem_mul((size_t)h.n, nope * all.k), dtype_size(t));
     for (size_t i = 0; i < (size_t)h.n; i++) {
         struct span rows = {i * each + (keys ? 0 : nope), keys ? nope : a->head_value_dim};
-        h.part[i] = rows_of(all, rows);
+        h.part[i] = cut_rows(all, rows);
         if (!keys)
             continue;
         if (filled)
@@ -331,9 +331,9 @@ static struct mlp_part mlp_slice(const struct weights_plan *p, enum model_tensor
 {
     const enum model_tensor up = gate + 1, down = gate + 2;
     return (struct mlp_part){
-        .gate = rows_of(part_of(p, gate, layer, expert), inter),
-        .up = rows_of(part_of(p, up, layer, expert), inter),
-        .down = columns_of(part_of(p, down, layer, expert), inter),
+        .gate = cut_rows(part_of(p, gate, layer, expert), inter),
+        .up = cut_rows(part_of(p, up, layer, expert), inter),
+        .down = cut_columns(part_of(p, down, layer, expert), inter),
         .limit = limit,
     };
 }
