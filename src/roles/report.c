@@ -139,6 +139,7 @@ static struct summary summarize(struct report *r, const struct rank_time *ranks,
         s.counts.new_tokens += c->new_tokens;
         s.counts.scored += c->scored;
         s.counts.score += c->score;
+        s.counts.drawn += c->drawn;
         s.schedule.put_back += ranks[i].schedule.put_back;
         s.schedule.computed_again += ranks[i].schedule.computed_again;
         s.schedule.shared += ranks[i].schedule.shared;
@@ -256,15 +257,16 @@ static json_t *json_summary(const struct report *r, const struct summary *s,
     for (uint64_t i = 0; i < s->reasons.n; i++)
         json_object_set_new(why, s->reasons.all[i].text,
                             json_integer((json_int_t)s->reasons.all[i].count));
-    json_t *run = json_pack(
-        "{s:I, s:I, s:o, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "done",
-        (json_int_t)s->counts.done, "failed", (json_int_t)s->counts.failed, "reasons", why,
-        "prompt_tokens", (json_int_t)s->counts.prompt_tokens, "completion_tokens",
-        (json_int_t)s->counts.new_tokens, "seconds", end->seconds, "steps", (json_int_t)r->steps,
-        "graphs", (json_int_t)r->replayed, "shared_prompt_tokens", (json_int_t)s->schedule.shared,
-        "sequences_put_back", (json_int_t)s->schedule.put_back, "tokens_computed_again",
-        (json_int_t)s->schedule.computed_again, "guesses", (json_int_t)s->schedule.guessed,
-        "guesses_true", (json_int_t)s->schedule.right);
+    json_t *run =
+        json_pack("{s:I, s:I, s:o, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "done",
+                  (json_int_t)s->counts.done, "failed", (json_int_t)s->counts.failed, "reasons",
+                  why, "prompt_tokens", (json_int_t)s->counts.prompt_tokens, "completion_tokens",
+                  (json_int_t)s->counts.new_tokens, "tokens_drawn", (json_int_t)s->counts.drawn,
+                  "seconds", end->seconds, "steps", (json_int_t)r->steps, "graphs",
+                  (json_int_t)r->replayed, "shared_prompt_tokens", (json_int_t)s->schedule.shared,
+                  "sequences_put_back", (json_int_t)s->schedule.put_back, "tokens_computed_again",
+                  (json_int_t)s->schedule.computed_again, "guesses",
+                  (json_int_t)s->schedule.guessed, "guesses_true", (json_int_t)s->schedule.right);
     if (s->counts.scored > 0)
         json_object_set_new(run, "scored",
                             json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)s->counts.scored,

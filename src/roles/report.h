@@ -16,6 +16,7 @@ struct report_counts {
     uint64_t prompt_tokens, new_tokens;
     uint64_t scored; /* tokens of prompts, and */
     double score;    /* the sum of their logprobs */
+    uint64_t drawn;  /* tokens, also those of sequences that are not finished */
 };
 
 struct report {

@@ -337,8 +337,10 @@ static enum exit_status decode(struct run *r)
     claims_close(s.claims, r->comm);
     r->report.steps = (uint64_t)s.step;
     r->report.replayed = s.replayed;
-    if (s.decoder)
+    if (s.decoder) {
         r->report.schedule = schedule_usage(s.decoder->schedule);
+        r->report.counts.drawn = (uint64_t)s.decoder->drawn;
+    }
     if (comm_is_first(r->comm))
         progress_end(&r->progress);
     if (comm_is_writer(r->comm) && (s.written == OUTPUT_LATER || s.written == OUTPUT_BROKEN))

@@ -48,15 +48,28 @@ echo "$done_kills kills, $before completions on disk by then"
 decode killed 2 "${settings[@]}" || fail "the last continuation"
 same whole killed
 
-# SIGUSR1 asks for an orderly end: exit status 75, and the same command continues.
-start warned
-sleep 0.1
-kill -USR1 $pid
-wait $pid
-status=$?
-[ $status = 75 ] || [ -f "$work/warned.h5" ] || fail "SIGUSR1: exit status $status, wanted 75"
-decode warned 2 "${settings[@]}" || fail "after SIGUSR1"
+# SIGUSR1 asks for an orderly end: exit status 75, and the same command continues. No token of a sequence
+# that was under way is drawn twice.
+drawn() { sed -n 's/.*"tokens_drawn": *\([0-9]*\).*/\1/p' "$work/summary.json"; }
+settings+=(output.summary="$work/summary.json")
+all=0 stops=0
+for ((i = 0; i < 3; i++)); do
+    start warned
+    sleep 0.1
+    kill -USR1 $pid
+    wait $pid
+    status=$?
+    [ $status = 75 ] || [ -f "$work/warned.h5" ] || fail "SIGUSR1: exit status $status, wanted 75"
+    all=$((all + $(drawn)))
+    [ -f "$work/warned.h5" ] && break
+    stops=$((stops + 1))
+done
+[ $stops -gt 0 ] || fail "the job had ended before it could be stopped"
+[ -f "$work/warned.h5" ] || { decode warned 2 "${settings[@]}" && all=$((all + $(drawn))); } || fail "after SIGUSR1"
 same whole warned
+tokens=$(completions warned | sed 's/.*"tokens": *\[\([^]]*\)\].*/\1/' | tr -cd ',\n' | awk '{ n += length + 1 } END { print n }')
+[ "$all" = "$tokens" ] || fail "$stops stops: $all tokens were drawn for $tokens"
+echo "$stops stops: $all tokens were drawn, as many as there are"
 
 # A time limit does the same.
 decode limited 2 "${settings[@]}" schedule.time_limit=1s >/dev/null

@@ -368,6 +368,31 @@ static void a_bit_of_a_journal(void **state)
     free(name);
 }
 
+/* Found sound when the job began, and changed on the disk before it is merged. */
+static void a_bit_after_the_journal_was_read(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("later.h5"), *partial = scratch_path("later.h5.partial");
+    struct err e;
+    size_t n;
+    struct output *o = rows_open(path, 9, 1);
+    assert_int_equal(rows_push(o, 0, 1, 9, 9, 1, &e), OUTPUT_FINE);
+    char *name = journal_of(partial), *bytes = scratch_read(name, &n);
+    int fd = open(name, O_WRONLY);
+    char changed = (char)(bytes[n - 40] ^ 4); /* of the last completion */
+    assert_int_equal(pwrite(fd, &changed, 1, (off_t)n - 40), 1);
+    close(fd);
+    quiet(true);
+    output_merge(o);
+    assert_int_not_equal(output_drain(o, &e), OUTPUT_FINE);
+    quiet(false);
+    assert_non_null(strstr(e.text, name));
+    output_close(o);
+    assert_false(files_exist(path));
+    free(bytes);
+    free(name);
+}
+
 static void a_bit_of_a_finished_file(void **state)
 {
     (void)state;
@@ -410,8 +435,11 @@ int main(void)
     scratch_begin();
     told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_that_pass),         cmocka_unit_test(errors_that_last),
-        cmocka_unit_test(errors_that_stay),         cmocka_unit_test(a_bit_of_a_journal),
+        cmocka_unit_test(errors_that_pass),
+        cmocka_unit_test(errors_that_last),
+        cmocka_unit_test(errors_that_stay),
+        cmocka_unit_test(a_bit_of_a_journal),
+        cmocka_unit_test(a_bit_after_the_journal_was_read),
         cmocka_unit_test(a_bit_of_a_finished_file),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
