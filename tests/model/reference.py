@@ -7,6 +7,8 @@ the safetensors files itself, and is slow. Nothing is rounded after the weights 
     reference.py logits CKPT --tokens 5,7,9 [--tokens 1,2 ...] --out FILE
         logits of every position of every sequence.
         FILE: logits float64 [T][V], tokens int32 [T], offsets int64 [sequences + 1]
+        --choices FILE: int32 [layers][T][K], the experts to go by instead of the most probable ones; then
+        slack float64: how far the worst of them is below the probability it would have had to reach.
 
     reference.py greedy CKPT --prompts PROMPTS.h5 --max-new N --out FILE [--no-stop]
     reference.py greedy CKPT --tokens 5,7,9 [--tokens ...] --max-new N --out FILE
@@ -121,6 +123,7 @@ class Model:
             moe = list(range(1, self.layers))
         self.moe = {int(n) for n in moe.split(",") if n} if isinstance(moe, str) else set(moe)
         tied = top.get("tie_word_embeddings", c.get("tie_word_embeddings", False))
+        self.choices, self.done, self.slack = None, 0, 0.0  # given experts, rows they were used for
         self.head = "model.embed_tokens.weight" if tied else "lm_head.weight"
         eos = top.get("eos_token_id", c.get("eos_token_id"))
         self.eos = set() if eos is None else set(eos if isinstance(eos, list) else [eos])
@@ -156,9 +159,15 @@ class Model:
         gate, up, down = (self.weight(f"{at}{part}_proj.weight", expert) for part in ("gate", "up", "down"))
         return (silu(h @ gate.T) * (h @ up.T)) @ down.T
 
-    def experts(self, at, h):
+    def experts(self, n, h):
+        at = f"model.layers.{n}.moe."
         p = softmax(h @ self.weight(at + "gate.weight").T)
-        chosen = np.argsort(-p, axis=-1, kind="stable")[:, : self.top_k]
+        chosen = best = np.argsort(-p, axis=-1, kind="stable")[:, : self.top_k]
+        if self.choices is not None:
+            chosen = self.choices[n, self.done:self.done + len(h)]
+            assert all(len(set(row)) == self.top_k for row in chosen), "an expert twice"
+            lacks = [np.take_along_axis(p, c, axis=-1).min(axis=-1) for c in (best, chosen)]
+            self.slack = max(self.slack, (lacks[0] - lacks[1]).max())
         weight = np.take_along_axis(p, chosen, axis=-1)
         if self.renormalize:
             weight = weight / weight.sum(axis=-1, keepdims=True)
@@ -178,13 +187,15 @@ class Model:
             if n not in self.moe:
                 x = x + self.mlp(layer + "mlp.", h)
             else:
-                x = x + self.experts(layer + "moe.", h)
+                x = x + self.experts(n, h)
                 if self.shared:
                     x = x + self.mlp(layer + "share_expert.", h)
         return self.rms(x, "model.norm.weight") @ self.weight(self.head).T
 
     def logits(self, tokens):
-        return self.forward(tokens, [[] for _ in range(self.layers)])
+        logits = self.forward(tokens, [[] for _ in range(self.layers)])
+        self.done += len(tokens)
+        return logits
 
     def greedy(self, prompt, max_new, stop):
         """New tokens, their margins and logprobs."""
@@ -233,6 +244,7 @@ def main():
     parser.add_argument("--prompts", help="HDF5 file with tokens and offsets")
     parser.add_argument("--max-new", type=int, default=16)
     parser.add_argument("--no-stop", action="store_true", help="greedy: stop tokens do not end anything")
+    parser.add_argument("--choices", help="logits: experts to go by")
     parser.add_argument("--out", required=True, help=".h5 or .npz")
     args = parser.parse_args()
     if bool(args.tokens) == bool(args.prompts):
@@ -240,8 +252,11 @@ def main():
     model, prompts = Model(args.checkpoint), read_prompts(args)
 
     if args.what == "logits":
+        if args.choices:
+            given = np.fromfile(args.choices, np.int32)
+            model.choices = given.reshape(model.layers, sum(map(len, prompts)), model.top_k)
         logits = [model.logits(p) for p in prompts]
-        write(args.out, logits=np.concatenate(logits), tokens=np.concatenate(prompts).astype(np.int32),
+        write(args.out, slack=np.array([model.slack]), logits=np.concatenate(logits), tokens=np.concatenate(prompts).astype(np.int32),
               offsets=np.cumsum([0] + [len(p) for p in prompts]).astype(np.int64))
         return
     made = [model.greedy(p, args.max_new, set() if args.no_stop else model.eos) for p in prompts]
