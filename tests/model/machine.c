@@ -193,7 +193,8 @@ static void keep_choices(const struct machine *r, const struct segment *segments
     for (int i = 0; i < n && r->model.moe[layer]; i++) {
         size_t row = (size_t)(machine_row(segments[i].sequence) + segments[i].from);
         for (int j = 0; j < segments[i].count; j++, row++, ids += k)
-            memcpy(a->choices + ((size_t)layer * (size_t)machine_tokens() + row) * most, ids, k * sizeof *ids);
+            memcpy(a->choices + ((size_t)layer * (size_t)machine_tokens() + row) * most, ids,
+                   k * sizeof *ids);
     }
 }
 
