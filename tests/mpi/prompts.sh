@@ -27,7 +27,7 @@ import json, sys
 work = sys.argv[1]
 rows = [json.loads(line) for line in open(f"{work}/mixed.jsonl", encoding="utf-8")]
 good = [json.loads(line) for line in open(f"{work}/good.jsonl", encoding="utf-8")]
-assert [r["id"] for r in rows] == ["100", "101", "102", "103", "104", "105"], rows
+assert [r["id"] for r in rows] == [100, 101, 102, 103, 104, 105], rows
 assert [r["finish"] == "error" for r in rows] == [False, True, True, False, True, False], rows
 for row, words in ((1, "empty"), (2, "UTF-8"), (4, "fit the context")):
     assert words in rows[row]["error"] and rows[row]["text"] == "", rows[row]
