@@ -1,43 +1,10 @@
-#include "schedule/schedule.h"
-
 #include "base/err.h"
 #include "base/mem.h"
-#include "kernels/ops.h"
-#include "schedule/demand.h"
 #include "schedule/draft.h"
-#include "schedule/prefix.h"
+#include "schedule/state.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct slot {
-    struct sequence *sequence; /* NULL: free */
-    int planned;               /* known tokens of it in the current plan */
-    bool waits;                /* for a block that another sequence is computing */
-};
-
-/* How sequences have been: what says how those to come will be. */
-struct past {
-    /* Sequences; of these, summed: tokens, those that were in the cache, most new tokens. */
-    double submitted, known, shared, left;
-    /* Tokens; sequences that ended; before their limit. */
-    double sampled, ended, stopped;
-};
-
-struct schedule {
-    struct schedule_limits limits;
-    struct blocks blocks;
-    struct prefix *prefix; /* NULL: nothing is shared */
-    struct slot *slots;
-    /* [slots] the first `running` are slots in use, those longest in use first; then the free ones. */
-    int *order;
-    int running, waiting;
-    struct sequence *first, *last; /* the queue */
-    struct micro_batch batch[MICRO_BATCHES_MAX];
-    struct past past;
-    uint64_t put_back, computed_again, shared, guessed, right;
-};
 
 static int per_micro_batch(int total, int micro_batches)
 {
@@ -134,17 +101,11 @@ bool schedule_idle(const struct schedule *s)
     return s->running == 0 && s->waiting == 0;
 }
 
-/* Blocks that sequences hold. */
-static size_t held(const struct schedule *s)
-{
-    return s->blocks.total - s->blocks.n_free - (s->prefix ? prefix_idle(s->prefix) : 0);
-}
-
 struct schedule_usage schedule_usage(const struct schedule *s)
 {
     return (struct schedule_usage){.running = s->running,
                                    .waiting = s->waiting,
-                                   .blocks = held(s),
+                                   .blocks = schedule_held(s),
                                    .put_back = s->put_back,
                                    .computed_again = s->computed_again,
                                    .shared = s->shared,
@@ -175,16 +136,6 @@ void schedule_submit(struct schedule *s, struct sequence *q)
 }
 
 /* ---- memory and slots ----------------------------------------------------------------------- */
-
-static struct sequence *running(const struct schedule *s, int i)
-{
-    return s->slots[s->order[i]].sequence;
-}
-
-static size_t left_of(const struct sequence *q)
-{
-    return q->limit - q->n_tokens;
-}
 
 static void give_blocks(struct schedule *s, struct sequence *q)
 {
@@ -283,7 +234,7 @@ static void begin(struct schedule *s, struct sequence *q)
 /* Blocks that sequences do not hold. */
 static size_t available(const struct schedule *s)
 {
-    return s->blocks.total - held(s);
+    return s->blocks.total - schedule_held(s);
 }
 
 static size_t wanted(const struct sequence *q)
@@ -323,75 +274,17 @@ static void grow(struct schedule *s)
     }
 }
 
-/* New tokens after which a sequence stops before its limit: all that were sampled, over those that
- * did. The sequences that still run count with what they have sampled, so the number is right from
- * the start on and needs no lengths of finished ones. */
-static double mean_length(const struct past *p)
-{
-    return p->sampled / (p->stopped > 1 ? p->stopped : 1);
-}
-
-/* What sequences may be expected to need together, for another one to be given a slot. Expectation is not
- * enough where sequences stop by themselves: every other time they grow a little more than expected,
- * and the youngest has to go. Three times the growth of one of them makes that rare (a few per cent
- * of all rows are then computed again), at the price of two or three per cent of the memory. */
-static size_t capacity(const struct schedule *s)
-{
-    const struct past *p = &s->past;
-    size_t total = s->blocks.total;
-    if (p->ended == 0)
-        return total;
-    double growth = p->sampled / p->ended / KV_BLOCK, spare = 3 * growth * p->stopped / p->ended;
-    return spare < (double)total / 4 ? total - (size_t)ceil(spare) : total - total / 4;
-}
-
-/* Can memory never be short? */
-static bool memory_abounds(const struct schedule *s)
-{
-    return s->limits.kv_blocks / (size_t)s->limits.slots >= blocks_for(s->limits.max_context);
-}
-
-static size_t rows_left(const struct schedule *s, int slot)
-{
-    const struct sequence *q = s->slots[slot].sequence;
-    return q->n_tokens - q->computed - (size_t)s->slots[slot].planned;
-}
-
-/* Will it have reached its limit when the planned step has run? */
-static bool ends_now(const struct schedule *s, int i)
-{
-    return left_of(running(s, i)) == 1 && rows_left(s, s->order[i]) == 0;
-}
-
-static struct demand_of demand_of(const struct sequence *q)
-{
-    return (struct demand_of){q->n_tokens, left_of(q), q->n_shared};
-}
-
-/* What sequences hold and will come to need, without those that end in this step. A block that
- * several read counts with the one that has computed it, and after that one's end with nobody. */
-static void expect(const struct schedule *s, struct demand *d, bool ended)
-{
-    size_t own = 0;
-    for (int i = 0; i < s->running; i++)
-        own += running(s, i)->n_blocks - running(s, i)->n_shared;
-    demand_start(d, s->limits.max_context, mean_length(&s->past), held(s) - own);
-    for (int i = 0; i < s->running; i++)
-        if (!ended || !ends_now(s, i))
-            demand_add(d, demand_of(running(s, i)));
-}
-
 /* Puts the first of the queue into a slot, if memory allows. What is alone may always run. */
 static bool seat_first(struct schedule *s, struct demand *d)
 {
     struct sequence *q = s->first;
-    size_t before = held(s);
+    size_t before = schedule_held(s);
     bool waits = share(s, q);
-    struct demand_of need = demand_of(q);
+    struct demand_of need = schedule_demand(q);
     if (waits)
-        need.shared = shareable(q);  /* all its beginning, as far as anybody can know */
-    need.shared -= held(s) - before; /* blocks that nobody read until now are its own */
-    if (d && s->running > 0 && !demand_fits(d, capacity(s), need)) {
+        need.shared = shareable(q);           /* all its beginning, as far as anybody can know */
+    need.shared -= schedule_held(s) - before; /* blocks that nobody read until now are its own */
+    if (d && s->running > 0 && !demand_fits(d, schedule_capacity(s), need)) {
         give_blocks(s, q);
         return false;
     }
@@ -410,11 +303,11 @@ static bool seat_first(struct schedule *s, struct demand *d)
 /* From the queue into slots, in order. */
 static void seat(struct schedule *s)
 {
-    struct demand d, *scarce = memory_abounds(s) ? NULL : &d;
+    struct demand d, *scarce = schedule_abounds(s) ? NULL : &d;
     if (!s->first || s->running == s->limits.slots)
         return;
     if (scarce)
-        expect(s, scarce, false);
+        schedule_expect(s, scarce, false);
     while (s->first && s->running < s->limits.slots)
         if (!seat_first(s, scarce))
             return;
@@ -433,7 +326,7 @@ static void add_rows(struct schedule *s, int m, int slot, int n)
 static int drafts_of(const struct schedule *s, int m, const struct sequence *q)
 {
     size_t room = (size_t)(most_drafts(&s->limits) - s->batch[m].drafts);
-    size_t block = q->n_blocks * KV_BLOCK - q->n_tokens, left = left_of(q) - 1;
+    size_t block = q->n_blocks * KV_BLOCK - q->n_tokens, left = schedule_left(q) - 1;
     room = block < room ? block : room;
     room = left < room ? left : room;
     return (int)(q->n_drafts < room ? q->n_drafts : room);
@@ -448,10 +341,12 @@ static int add_decoding(struct schedule *s, size_t *chunks)
     for (int i = 0; i < s->running; i++) {
         int slot = s->order[i];
         s->slots[slot].planned = 0;
-        size_t left = rows_left(s, slot);
+        size_t left = schedule_rows_left(s, slot);
         if (left == 1) {
-            int m = n++ % s->limits.micro_batches, guesses = drafts_of(s, m, running(s, i));
-            batch_add(&s->batch[m], running(s, i), slot, running(s, i)->computed, 1 + guesses);
+            int m = n++ % s->limits.micro_batches,
+                guesses = drafts_of(s, m, schedule_running(s, i));
+            batch_add(&s->batch[m], schedule_running(s, i), slot, schedule_running(s, i)->computed,
+                      1 + guesses);
             s->slots[slot].planned = 1;
             drafts += guesses;
         } else if (!s->slots[slot].waits)
@@ -468,7 +363,7 @@ static void add_chunks(struct schedule *s, int budget, int height)
     int m = 0, most = schedule_most_segments(&s->limits);
     for (int i = 0; i < s->running && budget > 0; i++) {
         int slot = s->order[i];
-        size_t left = rows_left(s, slot);
+        size_t left = schedule_rows_left(s, slot);
         int n = s->slots[slot].waits ? 0 : left < (size_t)budget ? (int)left : budget;
         while (n > 0 && m < s->limits.micro_batches) {
             const struct micro_batch *b = &s->batch[m];
@@ -556,49 +451,4 @@ struct sequence *schedule_finish(struct schedule *s, int slot)
     s->past.ended++;
     s->past.stopped += q->n_tokens < q->limit;
     return q;
-}
-
-/* ---- room ----------------------------------------------------------------------------------- */
-
-/* For how many sequences like those so far there is memory beside all that run and wait. Nothing is
- * known of the first: then for how many of the longest. */
-static size_t memory_room(const struct schedule *s)
-{
-    const struct past *p = &s->past;
-    struct demand d;
-    if (p->submitted == 0)
-        return s->limits.kv_blocks / blocks_for(s->limits.max_context);
-    expect(s, &d, true);
-    for (const struct sequence *q = s->first; q; q = q->next)
-        demand_add(&d, demand_of(q));
-    double known = ceil((p->known - p->shared) / p->submitted);
-    struct demand_of one = {known > 1 ? (size_t)known : 1, (size_t)ceil(p->left / p->submitted), 0};
-    return demand_room(&d, capacity(s), one);
-}
-
-/* Twice as many as are expected to stop in a step before their limit, and one. */
-static int lookahead(const struct schedule *s)
-{
-    double stops = s->past.stopped > 0 ? s->running / mean_length(&s->past) : 0;
-    double ahead = 1 + ceil(2 * stops);
-    return ahead < s->limits.slots ? (int)ahead : s->limits.slots;
-}
-
-static int at_least_0(int n)
-{
-    return n > 0 ? n : 0;
-}
-
-struct schedule_room schedule_room(const struct schedule *s, int coming)
-{
-    int places = s->limits.slots - s->running, given = s->waiting + coming;
-    for (int i = 0; i < s->running; i++)
-        places += ends_now(s, i);
-    struct schedule_room room = {.now = at_least_0(places - given)};
-    size_t fit = memory_abounds(s) ? SIZE_MAX : memory_room(s);
-    if (fit < (size_t)(room.now + coming))
-        room.now = at_least_0((int)fit - coming);
-    int idle = fit == 0 ? given : at_least_0(given - places);
-    room.ahead = at_least_0(lookahead(s) - idle);
-    return room;
 }
