@@ -14,6 +14,7 @@
 #define AHEAD_BYTES  (512u << 10) /* and about as many bytes */
 #define ELEMENT_MAX  (64u << 20)  /* most bytes of a string of fixed length */
 #define CACHE_MAX    (256u << 20) /* a chunk above this is not kept decompressed */
+#define LIST_MAX     (16u << 20)  /* most integers of a list */
 
 struct column {
     char *path, *name;
@@ -28,7 +29,7 @@ struct column {
     size_t too_long; /* bytes of a string that had more, in the last read */
     int fault;       /* errno of the last read, 0: of no system call */
     H5T_str_t padding;
-    size_t count;
+    size_t count, width; /* width: elements of a row of two dimensions, else 0 */
     char describe[64];
     struct window window;
     char *rows[AHEAD_ROWS]; /* into what `given` lists */
@@ -134,13 +135,17 @@ static int check_space(struct column *c, struct err *e)
     hid_t space = H5Dget_space(c->dataset);
     int dims =
         H5Sget_simple_extent_type(space) == H5S_SIMPLE ? H5Sget_simple_extent_ndims(space) : 0;
-    hsize_t n = 0;
-    if (dims == 1)
-        H5Sget_simple_extent_dims(space, &n, NULL);
+    hsize_t n[2] = {0, 0};
+    if (dims == 1 || dims == 2)
+        H5Sget_simple_extent_dims(space, n, NULL);
     H5Sclose(space);
-    if (dims != 1)
+    hid_t type = H5Dget_type(c->dataset);
+    bool lists = dims == 2 && H5Tget_class(type) == H5T_INTEGER && n[1] > 0 && n[1] <= LIST_MAX;
+    H5Tclose(type);
+    if (dims != 1 && !lists)
         return err_set(e, "wanted one dimension, found %d", dims);
-    c->count = (size_t)n;
+    c->count = (size_t)n[0];
+    c->width = lists ? (size_t)n[1] : 0;
     return 0;
 }
 
@@ -161,6 +166,20 @@ static const char *class_name(H5T_class_t class)
     };
     return class >= 0 && (size_t) class < sizeof names / sizeof *names ? names[class]
                                                                        : "an unknown type";
+}
+
+/* Lists of variable length. False: the elements are no integers. */
+static bool choose_lists(struct column *c, hid_t type)
+{
+    hid_t element = H5Tget_super(type);
+    bool fits = H5Tget_class(element) == H5T_INTEGER;
+    H5Tclose(element);
+    if (!fits)
+        return false;
+    c->kind = COLUMN_LISTS;
+    c->type = H5Tvlen_create(H5T_NATIVE_INT64);
+    snprintf(c->describe, sizeof c->describe, "lists of integers");
+    return true;
 }
 
 /* The type in memory, from that in the file. */
@@ -184,12 +203,16 @@ static int choose_type(struct column *c, struct err *e)
                                                  : H5T_NATIVE_DOUBLE);
         snprintf(c->describe, sizeof c->describe, "%s of %zu bits",
                  class == H5T_INTEGER ? "integers" : "floating-point numbers", bits);
-    } else {
+    } else if (class != H5T_VLEN || !choose_lists(c, type)) {
         rc = err_set(e, "wanted strings or numbers, found %s", class_name(class));
     }
     if (rc == 0 && class == H5T_STRING && !c->variable && bits / 8 > ELEMENT_MAX)
         rc = err_set(e, "its strings have a fixed length of %zu bytes; use variable length",
                      bits / 8);
+    if (rc == 0 && c->width) {
+        c->kind = COLUMN_LISTS;
+        snprintf(c->describe, sizeof c->describe, "rows of %zu integers", c->width);
+    }
     H5Tclose(type);
     return rc;
 }
@@ -244,10 +267,10 @@ int column_open(struct column **out, hid_t file, const char *path, const char *n
         column_close(c);
         return -1;
     }
-    if (c->variable) {
+    if (c->variable || (c->kind == COLUMN_LISTS && !c->width)) {
         c->transfer = H5Pcreate(H5P_DATASET_XFER);
         H5Pset_vlen_mem_manager(c->transfer, give, c, take_back, c);
-    } else {
+    } else if (!c->width) {
         window_init(&c->window, c->dataset, c->type, c->count, WINDOW_BYTES);
     }
     *out = c;
@@ -437,6 +460,41 @@ int column_decimal(struct column *c, size_t i, char text[24], struct err *e)
     else
         snprintf(text, 24, "%" PRId64, value);
     return 0;
+}
+
+int column_list(struct column *c, size_t i, int64_t **values, size_t *n, struct err *e)
+{
+    hsize_t from[2] = {i, 0}, count[2] = {1, c->width ? c->width : 1};
+    int dims = c->width ? 2 : 1;
+    hvl_t list = {0, NULL};
+    if (c->kind != COLUMN_LISTS)
+        die("column \"%s\" of %s is read as lists", c->name, c->path);
+    drop_rows(c);
+    c->fault = 0;
+    c->too_long = 0;
+    *n = c->width;
+    *values = mem_new(c->width, sizeof **values);
+    hid_t file_space = H5Dget_space(c->dataset), space = H5Screate_simple(dims, count, NULL);
+    H5Sselect_hyperslab(file_space, H5S_SELECT_SET, from, NULL, count, NULL);
+    void *to = c->width ? (void *)*values : &list;
+    int rc = H5Dread(c->dataset, c->type, space, file_space, c->width ? H5P_DEFAULT : c->transfer,
+                     to) < 0
+                 ? failed(c, i, e)
+                 : 0;
+    if (rc == 0 && !c->width) {
+        *n = list.len;
+        *values = mem_resize(*values, list.len, sizeof **values);
+        if (list.len)
+            memcpy(*values, list.p, list.len * sizeof **values);
+    }
+    drop_rows(c);
+    H5Sclose(space);
+    H5Sclose(file_space);
+    if (rc != 0) {
+        free(*values);
+        *values = NULL;
+    }
+    return rc;
 }
 
 int column_reals(struct column *c, size_t begin, size_t n, double *out, struct err *e)

@@ -1,4 +1,4 @@
-/* column.h - one dataset of a table, read row by row: strings, integers or reals.
+/* column.h - one dataset of a table, read row by row: strings, integers, reals, or lists of integers.
  *
  * For files other people write (prompts) and for our own output: any integer or float width,
  * strings of variable or fixed length, contiguous, chunked or compressed. Rows read in rising order
@@ -21,12 +21,13 @@ enum column_kind {
     COLUMN_STRINGS,
     COLUMN_INTEGERS,
     COLUMN_REALS,
+    COLUMN_LISTS, /* of integers: h5py's vlen, or the rows of two dimensions */
 };
 
 struct column;
 
 /* Opens dataset `name` of an open file, which must stay open longer. path: for messages. -1: not
- * there, in other files, not one-dimensional, of none of the three kinds, or compressed by a filter
+ * there, in other files, not one-dimensional, of none of these kinds, or compressed by a filter
  * that this HDF5 library lacks. */
 int column_open(struct column **out, hid_t file, const char *path, const char *name, struct err *e);
 void column_close(struct column *c); /* NULL: nothing */
@@ -54,6 +55,9 @@ int column_string(struct column *c, size_t i, char **text, size_t *bytes, struct
 /* Rows begin .. begin + n - 1; they must exist. Unsigned integers above 2^63 - 1 read as that. */
 int column_integers(struct column *c, size_t begin, size_t n, int64_t *out, struct err *e);
 int column_reals(struct column *c, size_t begin, size_t n, double *out, struct err *e);
+
+/* Row i of a column of lists: *values is malloc'd, [*n]. */
+int column_list(struct column *c, size_t i, int64_t **values, size_t *n, struct err *e);
 
 /* Row i of a column of integers in decimal: exact, also above 2^63. */
 int column_decimal(struct column *c, size_t i, char text[24], struct err *e);

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LIST_BYTES ((size_t)1 << 27) /* of a list of tokens, 8 each */
+
 struct prompts {
     char *path;
     hid_t file;
@@ -19,7 +21,8 @@ struct prompts {
     int fault;                       /* errno of the last prompts_read() */
     bool messages;                   /* text holds messages */
     struct column *text;             /* or */
-    struct column *tokens, *offsets; /* these */
+    struct column *tokens, *offsets; /* these; of lists there are no offsets */
+    struct column *lengths;          /* of rows of two dimensions; NULL */
     struct column *id, *limit;       /* NULL when not in the file, */
     struct column *continuation;     /* likewise */
     struct overrides *overrides;     /* NULL when there are none */
@@ -64,8 +67,60 @@ static int check_offsets(struct prompts *p, struct err *e)
                    p->path, first, last, total);
 }
 
-static int open_prompt_columns(struct prompts *p, struct err *e)
+/* Tokens as lists, or as rows that are filled up. */
+static int open_lists(struct prompts *p, const char *name, struct err *e)
 {
+    p->count = column_count(p->tokens);
+    column_limit(p->tokens, LIST_BYTES, "are read");
+    if (!h5_has(p->file, "lengths"))
+        return column_describe(p->tokens)[0] == 'l' /* lists know theirs */
+                   ? 0
+                   : err_set(
+                         e,
+                         "%s: dataset \"%s\" has %s; wanted a dataset \"lengths\" that says how "
+                         "many of each row count",
+                         p->path, name, column_describe(p->tokens));
+    return open_column(p, "lengths", COLUMN_INTEGERS, p->count, &p->lengths, e);
+}
+
+static int open_tokens(struct prompts *p, const char *name, struct err *e)
+{
+    if (column_open(&p->tokens, p->file, p->path, name, e) != 0)
+        return -1;
+    if (column_kind(p->tokens) == COLUMN_LISTS)
+        return open_lists(p, name, e);
+    if (column_kind(p->tokens) != COLUMN_INTEGERS)
+        return err_set(e, "%s: dataset \"%s\": wanted integers, found %s", p->path, name,
+                       column_describe(p->tokens));
+    if (open_column(p, "offsets", COLUMN_INTEGERS, SIZE_MAX, &p->offsets, e) != 0)
+        return -1;
+    if (column_count(p->offsets) == 0)
+        return err_set(e, "%s: dataset \"offsets\" is empty; n prompts have n + 1 offsets",
+                       p->path);
+    p->count = column_count(p->offsets) - 1;
+    return check_offsets(p, e);
+}
+
+/* The dataset that the job names, whatever else the file has. */
+static int open_named(struct prompts *p, const char *name, struct err *e)
+{
+    struct column *c;
+    if (column_open(&c, p->file, p->path, name, e) != 0)
+        return err_prefix(e, "prompts.text");
+    bool strings = column_kind(c) == COLUMN_STRINGS;
+    if (!strings) {
+        column_close(c);
+        return open_tokens(p, name, e);
+    }
+    p->text = c;
+    p->count = column_count(c);
+    return 0;
+}
+
+static int open_prompt_columns(struct prompts *p, const char *name, struct err *e)
+{
+    if (name)
+        return open_named(p, name, e);
     p->messages = h5_has(p->file, "messages");
     bool text = h5_has(p->file, "text"), tokens = h5_has(p->file, "tokens");
     if (p->messages && (text || tokens))
@@ -84,27 +139,19 @@ static int open_prompt_columns(struct prompts *p, struct err *e)
             e,
             "%s: wanted a dataset \"text\" (strings), or \"tokens\" and \"offsets\" "
             "(integers), found neither; `tandem import` makes such a file from JSON Lines "
-            "or plain text",
+            "or plain text, and prompts.text names another dataset",
             p->path);
-    if (text || p->messages) {
-        if (open_column(p, text ? "text" : "messages", COLUMN_STRINGS, SIZE_MAX, &p->text, e) != 0)
-            return -1;
-        p->count = column_count(p->text);
-        return 0;
-    }
-    if (open_column(p, "tokens", COLUMN_INTEGERS, SIZE_MAX, &p->tokens, e) != 0 ||
-        open_column(p, "offsets", COLUMN_INTEGERS, SIZE_MAX, &p->offsets, e) != 0)
+    if (!text && !p->messages)
+        return open_tokens(p, "tokens", e);
+    if (open_column(p, text ? "text" : "messages", COLUMN_STRINGS, SIZE_MAX, &p->text, e) != 0)
         return -1;
-    if (column_count(p->offsets) == 0)
-        return err_set(e, "%s: dataset \"offsets\" is empty; n prompts have n + 1 offsets",
-                       p->path);
-    p->count = column_count(p->offsets) - 1;
-    return check_offsets(p, e);
+    p->count = column_count(p->text);
+    return 0;
 }
 
-static int open_columns(struct prompts *p, struct err *e)
+static int open_columns(struct prompts *p, const char *name, struct err *e)
 {
-    if (h5_open(&p->file, p->path, e) != 0 || open_prompt_columns(p, e) != 0)
+    if (h5_open(&p->file, p->path, e) != 0 || open_prompt_columns(p, name, e) != 0)
         return -1;
     if (h5_has(p->file, "continuation") &&
         open_column(p, "continuation", COLUMN_STRINGS, p->count, &p->continuation, e) != 0)
@@ -134,11 +181,16 @@ static int open_columns(struct prompts *p, struct err *e)
 
 int prompts_open(struct prompts **out, const char *path, struct err *e)
 {
+    return prompts_open_as(out, path, NULL, e);
+}
+
+int prompts_open_as(struct prompts **out, const char *path, const char *text, struct err *e)
+{
     struct prompts *p = mem_zeroed(1, sizeof *p);
     p->path = mem_string(path);
     p->file = -1;
     p->most_bytes = p->most_tokens = SIZE_MAX;
-    if (open_columns(p, e) != 0) {
+    if (open_columns(p, text, e) != 0) {
         prompts_close(p);
         return -1;
     }
@@ -153,6 +205,7 @@ void prompts_close(struct prompts *p)
     column_close(p->text);
     column_close(p->tokens);
     column_close(p->offsets);
+    column_close(p->lengths);
     column_close(p->id);
     column_close(p->limit);
     column_close(p->continuation);
@@ -213,9 +266,48 @@ int prompts_try_kept(struct prompts *p, size_t first, size_t n, struct err *e)
     return 0;
 }
 
+/* Token ids of a row, which takes them over. */
+static int take_tokens(size_t i, int64_t *wide, size_t n, struct prompt *out, struct err *e)
+{
+    int rc = 0;
+    out->tokens = mem_new(n, sizeof *out->tokens);
+    out->n_tokens = n;
+    for (size_t k = 0; k < n && rc == 0; k++) {
+        if (wide[k] < 0 || wide[k] > INT32_MAX)
+            rc = err_set(e, "prompt %zu: token %zu is %" PRId64 ", not a token id", i, k, wide[k]);
+        out->tokens[k] = (int32_t)wide[k];
+    }
+    return rc;
+}
+
+static int read_list(struct prompts *p, size_t i, struct prompt *out, struct err *e)
+{
+    int64_t *wide = NULL, length = INT64_MAX;
+    size_t n = 0;
+    if (p->lengths && column_integers(p->lengths, i, 1, &length, e) != 0)
+        return -1;
+    if (column_list(p->tokens, i, &wide, &n, e) != 0)
+        return -1;
+    int rc = 0;
+    if (p->lengths && (length < 0 || (uint64_t)length > n))
+        rc =
+            err_set(e, "prompt %zu: its length is %" PRId64 ", a row has %zu tokens", i, length, n);
+    else if (p->lengths)
+        n = (size_t)length;
+    if (rc == 0 && n > p->most_tokens)
+        rc =
+            err_set(e, "the prompt has %zu tokens, at most %zu fit the context", n, p->most_tokens);
+    if (rc == 0)
+        rc = take_tokens(i, wide, n, out, e);
+    free(wide);
+    return rc;
+}
+
 static int read_tokens(struct prompts *p, size_t i, struct prompt *out, struct err *e)
 {
     int64_t range[2];
+    if (!p->offsets)
+        return read_list(p, i, out, e);
     if (column_integers(p->offsets, i, 2, range, e) != 0)
         return -1;
     size_t total = column_count(p->tokens);
@@ -230,13 +322,8 @@ static int read_tokens(struct prompts *p, size_t i, struct prompt *out, struct e
                        p->most_tokens);
     int64_t *wide = mem_new(n, sizeof *wide);
     int rc = column_integers(p->tokens, (size_t)range[0], n, wide, e);
-    out->tokens = mem_new(n, sizeof *out->tokens);
-    out->n_tokens = n;
-    for (size_t k = 0; k < n && rc == 0; k++) {
-        if (wide[k] < 0 || wide[k] > INT32_MAX)
-            rc = err_set(e, "prompt %zu: token %zu is %" PRId64 ", not a token id", i, k, wide[k]);
-        out->tokens[k] = (int32_t)wide[k];
-    }
+    if (rc == 0)
+        rc = take_tokens(i, wide, n, out, e);
     free(wide);
     return rc;
 }

@@ -3,7 +3,8 @@
  * Schema (README "Prompts"). Either `messages`: strings [n], JSON; or `text`: strings [n], variable- or fixed-length, UTF-8 or ASCII;
  * or token ids: `tokens` integer [total] and `offsets` integer [n + 1], row i being
  * tokens[offsets[i]
- * .. offsets[i+1]). Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
+ * .. offsets[i+1]); or `tokens` as lists (h5py's vlen), or of two dimensions with the integers `lengths` [n] of
+ * how many of a row count. Optional `id`: strings or integers [n]. Optional `max_new_tokens`: integer [n].
  * Optional `continuation`: strings [n], text that follows the prompt.
  * Optional: columns that go before the job's sampling section (overrides.h).
  * Optional `error`: strings [n], why a row cannot be decoded, "" for the others (import.h). The group
@@ -38,7 +39,10 @@ struct prompt {
         overrides; /* an object: values of the row's own for keys of the sampling section, or NULL */
 };
 
+/* text: another dataset's name for the prompts, a path such as "train/prompt": strings, or lists of token
+ * ids; NULL: as above. */
 int prompts_open(struct prompts **out, const char *path, struct err *e);
+int prompts_open_as(struct prompts **out, const char *path, const char *text, struct err *e);
 void prompts_close(struct prompts *p);
 
 /* Rows of more bytes of text, or of more tokens, cannot fit the context: from now on they are errors

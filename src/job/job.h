@@ -66,6 +66,7 @@ struct job {
                                 messages, not for other prompts */
         uint64_t first;   /* prompts.first: first row, default 0 */
         int64_t count;    /* prompts.count: rows, -1 (default): to the end */
+        char *text;       /* prompts.text: a dataset's name; NULL: text, tokens or messages */
         char *part_text;  /* prompts.part: "3/8" or "slurm"; NULL: none. Read as: */
         int part, parts;  /* of these rows part `part` (from 1) of `parts`; 1 of 1: all */
     } prompts;

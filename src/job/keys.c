@@ -62,6 +62,8 @@ const struct key keys[] = {
     {"prompts", "file", KEY_TEXT, IN(prompts.file), .about = "the HDF5 file with the prompts",
      .example = "input/prompts.h5",
      .help = "HDF5 with `text`, or `tokens` and `offsets`; perhaps `id`"},
+    {"prompts", "text", KEY_TEXT, IN(prompts.text), PRESET("auto"), .word = "auto",
+     .help = "the dataset that has them, as train/prompt: strings, or lists of token ids"},
     {"prompts", "template", KEY_TEXT, IN(prompts.template_text), PRESET("{prompt}"),
      .example = "\"{prompt}\"", .help = "put around every prompt; {{ and }} are braces"},
     {"prompts", "bos", KEY_CHOICE, IN(prompts.bos), PRESET("auto"), .choices = bos,

@@ -3,7 +3,6 @@
 #include "base/mem.h"
 #include "data/append.h"
 #include "data/keep.h"
-#include "data/prompts.h"
 #include "output/identity.h"
 
 #include <errno.h>
@@ -20,18 +19,12 @@ struct beside {
 
 /* ---- the source ----------------------------------------------------------------------------- */
 
-static int open_columns(struct beside_source *s, const char *path, struct err *e)
+static int open_columns(struct beside_source *s, const char *path, size_t rows, struct err *e)
 {
-    size_t rows;
-    struct prompts *p;
     errno = 0;
-    if (h5_read_output(&s->file, path, e) != 0)
-        return -1;
-    if (prompts_open(&p, path, e) != 0)
-        return -1;
-    rows = prompts_count(p);
-    prompts_close(p);
-    return kept_open(&s->columns, s->file.file, path, rows, e);
+    return h5_read_output(&s->file, path, e) == 0
+               ? kept_open(&s->columns, s->file.file, path, rows, e)
+               : -1;
 }
 
 int beside_source_open(struct beside_source *s, const char *attributes, struct err *e)
@@ -41,7 +34,8 @@ int beside_source_open(struct beside_source *s, const char *attributes, struct e
     if (!attributes || identity_add_json(&list, attributes) != 0)
         return 0;
     const char *path = identity_value(&list, BESIDE_ATTRIBUTE);
-    int rc = path ? open_columns(s, path, e) : 0;
+    const char *rows = identity_value(&list, BESIDE_ROWS);
+    int rc = path && rows ? open_columns(s, path, strtoull(rows, NULL, 10), e) : 0;
     if (rc != 0)
         err_prefix(e, "the prompts' own columns stand beside the completions, but");
     identity_free(&list);

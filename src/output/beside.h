@@ -19,6 +19,7 @@
 #include "data/kept.h"
 
 #define BESIDE_ATTRIBUTE "prompts_file"
+#define BESIDE_ROWS      "prompts_rows" /* of it; always there */
 
 struct beside;
 

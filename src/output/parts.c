@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/mem.h"
+#include "output/beside.h"
 #include "output/finished.h"
 #include "output/merge.h"
 
@@ -97,7 +98,7 @@ static int read_part(struct parts *parts, struct part *p, struct err *e)
     if (rc == 0)
         rc = count_ranks(p, f, e);
     finished_texts(f, &p->texts);
-    const char *prompts = identity_value(&p->texts, "prompts_rows");
+    const char *prompts = identity_value(&p->texts, BESIDE_ROWS);
     p->prompts = prompts ? strtoull(prompts, NULL, 10) : 0;
     p->rows = finished_rows(f);
     parts->samples = samples;

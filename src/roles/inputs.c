@@ -55,7 +55,7 @@ static int open_prompts(struct inputs *in, struct err *e)
 {
     const struct job *job = &in->job;
     if (stamps_add(&in->prompts_file, job->prompts.file, e) != 0 ||
-        prompts_open(&in->prompts, job->prompts.file, e) != 0)
+        prompts_open_as(&in->prompts, job->prompts.file, job->prompts.text, e) != 0)
         return -1;
     uint64_t first;
     if (job_rows(job, prompts_count(in->prompts), &first, &in->n_prompts, e) != 0)

@@ -85,7 +85,8 @@ static void child(const struct job *job, const struct probe_limits *limits, int 
     static struct message m;
     struct prompts *p;
     limit_child(limits);
-    m.wrong = prompts_open(&p, job->prompts.file, &m.error) != 0 || read_rows(p, job, to, &m) != 0;
+    m.wrong = prompts_open_as(&p, job->prompts.file, job->prompts.text, &m.error) != 0 ||
+              read_rows(p, job, to, &m) != 0;
     m.ended = true;
     say(to, &m);
     _exit(0);
