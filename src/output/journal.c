@@ -270,29 +270,43 @@ static int sound(struct window *w, uint64_t at, struct journal_record *r, const 
     return checksum(r, *payload, w->id, at) == r->check;
 }
 
-/* Passes over what is no record from `at` on. *next: where the next sound one is, or the end. */
-static int pass_over(struct window *w, uint64_t at, uint64_t *next, struct journal_scan *found,
-                     struct err *e)
+/* What is no record, from `at` on, and was not judged yet: the records behind it say. */
+struct gap {
+    uint64_t at, bytes;
+};
+
+struct gaps {
+    struct gap *list;
+    size_t n, judged;
+};
+
+/* A record was made when everything before r->synced was on disk: a gap there is damage. The next record
+ * may be of the gap's own batch, and knows nothing; a later one does. */
+static void judge(struct gaps *gaps, const struct journal_record *r, struct journal_scan *found)
+{
+    for (; gaps->judged < gaps->n && gaps->list[gaps->judged].at < r->synced; gaps->judged++) {
+        if (found->damaged == 0)
+            found->damaged_at = gaps->list[gaps->judged].at;
+        found->damaged += gaps->list[gaps->judged].bytes;
+    }
+}
+
+/* Where the next sound record is behind `at`, or the end. */
+static int pass_over(struct window *w, uint64_t *at, struct gaps *gaps, struct err *e)
 {
     struct journal_record r;
     const char *payload;
+    uint64_t next = *at + 8;
     int rc = 0;
-    for (*next = at + 8; *next < w->size; *next += 8) {
-        rc = sound(w, *next, &r, &payload, e);
-        if (rc != 0)
-            break;
-    }
+    for (; next < w->size && rc == 0; next += rc == 0 ? 8 : 0)
+        rc = sound(w, next, &r, &payload, e);
     if (rc < 0)
         return -1;
-    if (*next > w->size)
-        *next = w->size;
-    if (rc == 1 && r.synced > at) { /* its batch was begun when this here was on disk */
-        if (found->damaged == 0)
-            found->damaged_at = at;
-        found->damaged += *next - at;
-    } else {
-        found->cut += *next - at;
-    }
+    if (next > w->size)
+        next = w->size;
+    gaps->list = mem_resize(gaps->list, gaps->n + 1, sizeof *gaps->list);
+    gaps->list[gaps->n++] = (struct gap){*at, next - *at};
+    *at = next;
     return 0;
 }
 
@@ -300,6 +314,7 @@ int journal_scan(int fd, const char *path, uint64_t id, journal_use use, void *c
                  struct journal_scan *found, struct err *e)
 {
     struct window w = {.fd = fd, .path = path, .id = id};
+    struct gaps gaps = {0};
     *found = (struct journal_scan){0};
     if (disk_size(fd, path, &w.size, e) != 0)
         return -1;
@@ -311,13 +326,17 @@ int journal_scan(int fd, const char *path, uint64_t id, journal_use use, void *c
         int is = sound(&w, at, &r, &payload, e);
         rc = is < 0 ? -1 : 0;
         if (is == 1) {
+            judge(&gaps, &r, found);
             rc = use(context, at, &r, payload, e);
             found->records++;
             at += record_room(&r);
         } else if (is == 0) {
-            rc = pass_over(&w, at, &at, found, e);
+            rc = pass_over(&w, &at, &gaps, e);
         }
     }
+    for (size_t i = gaps.judged; i < gaps.n; i++)
+        found->cut += gaps.list[i].bytes;
+    free(gaps.list);
     free(w.data);
     return rc;
 }

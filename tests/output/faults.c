@@ -368,6 +368,38 @@ static void a_bit_of_a_journal(void **state)
     free(name);
 }
 
+/* What a kill cut off belongs to nobody; what was on disk when the next batch was begun is damaged. */
+static void damage_is_no_torn_tail(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("torn.h5"), *partial = scratch_path("torn.h5.partial");
+    struct journals js;
+    struct err e;
+    size_t n;
+    struct output *o = rows_open(path, 9, 1);
+    assert_int_equal(rows_push(o, 0, 2, 9, 9, 1, &e), OUTPUT_FINE);
+    assert_int_equal(rows_push(o, 1, 2, 9, 9, 1, &e), OUTPUT_FINE);
+    output_close(o);
+    char *name = journal_of(partial), *bytes = scratch_read(name, &n);
+    quiet(true);
+    for (int torn = 0; torn < 2; torn++) {
+        size_t at = torn ? n - 400 : n / 2 - 400; /* in the last completion, in the first batch */
+        bytes[at] = (char)(bytes[at] ^ 8);
+        scratch_write(name, bytes, torn ? at + 1 : n);
+        bytes[at] = (char)(bytes[at] ^ 8);
+        expect_ok(journals_open(&js, partial, 0, NULL, NULL, &e), &e);
+        if (js.n_done >= 9 || (js.damaged > 0) != (torn == 0)) {
+            quiet(false);
+            fail_msg("torn %d, byte %zu of %zu: %d done, %d damaged", torn, at, n, (int)js.n_done,
+                     (int)js.damaged);
+        }
+        journals_close(&js);
+    }
+    quiet(false);
+    free(bytes);
+    free(name);
+}
+
 /* Found sound when the job began, and changed on the disk before it is merged. */
 static void a_bit_after_the_journal_was_read(void **state)
 {
@@ -440,6 +472,7 @@ int main(void)
         cmocka_unit_test(errors_that_stay),
         cmocka_unit_test(a_bit_of_a_journal),
         cmocka_unit_test(a_bit_after_the_journal_was_read),
+        cmocka_unit_test(damage_is_no_torn_tail),
         cmocka_unit_test(a_bit_of_a_finished_file),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
