@@ -54,6 +54,7 @@ struct exchange_shape {
     enum dtype dispatch; /* rows out: f32, bf16, f8e4m3 with f32 scales per 128 columns */
     enum dtype combine;  /* partial sums back: f32 or bf16 */
     double timeout;      /* seconds after which a step counts as hung (nccl); 0: never */
+    int nccl_blocks;     /* nccl: the most blocks of a transfer's kernel; 0: as NCCL likes */
 };
 
 /* This rank's end of the exchange; what is pointed to outlives it. */

@@ -142,7 +142,7 @@ static struct exchange *nccl_open(const struct exchange_shape *shape, const stru
     x->rows =
         mem_zeroed(mem_mul((size_t)end->place.layout.attention, MICRO_BATCHES_MAX), sizeof(int));
     watchdog_start(&x->watchdog, x->wire, shape->timeout);
-    nccl_connect(end, x->wire);
+    nccl_connect(shape, end, x->wire);
     x->watchdog.connected = true;
     x->watchdog.started = 0;
     for (int m = 0; m < micro_batches(x); m++)

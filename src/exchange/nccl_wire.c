@@ -91,19 +91,26 @@ static struct stream *open_stream(void)
 }
 
 /* Splits off the rail and the instance for one direction. */
-static void split(const struct place *p, ncclComm_t all, struct direction *d)
+static void split(const struct place *p, ncclComm_t all, int blocks, struct direction *d)
 {
+    /* A block of NCCL leaves no room for one of ours beside it, and ours are laid out for one on each
+     * processor: a few blocks find processors that are free, many would make kernels run twice. */
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    if (blocks > 0)
+        config.maxCTAs = blocks;
     int rail = rails_of(p), instance = rails_instance(p);
     int key = p->attention ? p->index : p->layout.attention + instance;
     bool gathers = p->ffn && p->layout.tensor > 1;
-    nccl_must(ncclCommSplit(all, rail, key, &d->rail, NULL), "splitting off a rail");
-    nccl_must(ncclCommSplit(all, gathers ? instance : NCCL_SPLIT_NOCOLOR, rail, &d->instance, NULL),
-              "splitting off an FFN instance");
+    nccl_must(ncclCommSplit(all, rail, key, &d->rail, &config), "splitting off a rail");
+    nccl_must(
+        ncclCommSplit(all, gathers ? instance : NCCL_SPLIT_NOCOLOR, rail, &d->instance, &config),
+        "splitting off an FFN instance");
     if (!gathers)
         d->instance = NULL;
 }
 
-void nccl_connect(const struct endpoint *end, struct direction *both)
+void nccl_connect(const struct exchange_shape *shape, const struct endpoint *end,
+                  struct direction *both)
 {
     mpi_meet(end->cell);
     check_ranks(end);
@@ -113,7 +120,7 @@ void nccl_connect(const struct endpoint *end, struct direction *both)
         both[i].stream = open_stream();
     ncclComm_t all = cell_communicator(end);
     for (int i = 0; i < 2; i++) {
-        split(&end->place, all, &both[i]);
+        split(&end->place, all, shape->nccl_blocks, &both[i]);
         both[i].passed = end->backend->device->event_create(end->device);
     }
     nccl_must(ncclCommDestroy(all), "ncclCommDestroy");

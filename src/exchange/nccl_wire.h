@@ -25,7 +25,8 @@ void nccl_must(ncclResult_t code, const char *what);
 
 /* Streams, communicators and events of both directions, [2]. Collective over all ranks; dies when
  * two ranks have different NCCLs or one GPU. */
-void nccl_connect(const struct endpoint *end, struct direction *both);
+void nccl_connect(const struct exchange_shape *shape, const struct endpoint *end,
+                  struct direction *both);
 void nccl_disconnect(const struct endpoint *end, struct direction *both);
 
 /* Ends the job with one message when NCCL reports an error, or when a step does not end within the

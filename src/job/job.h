@@ -96,13 +96,15 @@ struct job {
     int cells;  /* layout.cells: so many times the layout, side by side; default 1 */
     int micro_batches;           /* layout.micro_batches: 1..4; 0: auto (roles/engine.h) */
     enum exchange_kind exchange; /* layout.exchange: auto, local, shared, mpi, nccl */
-    int threads;                 /* layout.threads per rank; 0: auto (roles/cores.h) */
+    int nccl_blocks; /* layout.nccl_blocks: of one NCCL kernel at most; 0: as NCCL likes; default 8 */
+    int threads;     /* layout.threads per rank; 0: auto (roles/cores.h) */
 
-    char *device; /* device: cpu or cuda */
-    bool cublas;  /* cublas: dense projections by cuBLAS; default false: by the backend's own
+    char *device;    /* device: cpu or cuda */
+    bool cublas;     /* cublas: dense projections by cuBLAS; default false: by the backend's own
                      kernels, whose rows do not depend on the batch */
-    bool graphs;  /* graphs: steps on a GPU that repeat are launched as CUDA graphs; default true */
-    char *kernels; /* kernels: auto, plain, avx2, avx512 */
+    enum tri graphs; /* graphs: steps on a GPU that repeat are launched as CUDA graphs; auto: where
+                        all ranks of a cell are on one host */
+    char *kernels;   /* kernels: auto, plain, avx2, avx512 */
 
     struct {
         enum dtype activations; /* precision.activations: bf16 (default), f32 */

@@ -15,7 +15,7 @@ _Static_assert(sizeof(enum dtype) == sizeof(int) && sizeof(enum tri) == sizeof(i
                    sizeof(enum exchange_kind) == sizeof(int),
                "KEY_CHOICE fills enums as int");
 
-static const struct choice bos[] = {
+static const struct choice tri[] = {
     {"auto", TRI_AUTO}, {"true", TRI_TRUE}, {"false", TRI_FALSE}, {NULL, 0}};
 static const struct choice special[] = {
     {"auto", TRI_AUTO}, {"control", TRI_TRUE}, {"text", TRI_FALSE}, {NULL, 0}};
@@ -66,7 +66,7 @@ const struct key keys[] = {
      .help = "the dataset that has them, as train/prompt: strings, or lists of token ids"},
     {"prompts", "template", KEY_TEXT, IN(prompts.template_text), PRESET("{prompt}"),
      .example = "\"{prompt}\"", .help = "put around every prompt; {{ and }} are braces"},
-    {"prompts", "bos", KEY_CHOICE, IN(prompts.bos), PRESET("auto"), .choices = bos,
+    {"prompts", "bos", KEY_CHOICE, IN(prompts.bos), PRESET("auto"), .choices = tri,
      .help = "begin with the model's bos token: true, false, or auto: as tokenizer_config.json "
              "says, else tokenizer.json, and not for prompts given as tokens"},
     {"prompts", "eos", KEY_BOOL, IN(prompts.eos), PRESET("false"), .choices = truths,
@@ -127,10 +127,14 @@ const struct key keys[] = {
     {"layout", "micro_batches", KEY_INT, IN(micro_batches), PRESET("auto"),
      RANGE(1, MICRO_BATCHES_MAX), AUTO(0),
      .help = "1 to 4 parts of a step that overlap; auto: 1 when colocated or when attention and "
-             "FFN ranks share cores, else 2"},
+             "FFN ranks share cores, 3 between GPUs of several hosts, else 2"},
     {"layout", "exchange", KEY_CHOICE, IN(exchange), PRESET("auto"), .choices = exchanges,
      .help = "how rows travel: local (colocated), shared (memory of one host), mpi, nccl (between "
              "GPUs); auto: the best that the ranks can use"},
+    {"layout", "nccl_blocks", KEY_INT, IN(nccl_blocks), PRESET("8"), RANGE(1, 64), AUTO(0),
+     .help =
+         "nccl: the most blocks of one transfer's kernel, each of which takes a processor of the "
+         "GPU from the kernels that compute; auto: as NCCL likes"},
     {"layout", "threads", KEY_INT, IN(threads), PRESET("auto"), RANGE(1, 4096), AUTO(0),
      .help = "threads of a rank; auto: its share of the cores it may run on, among the ranks of "
              "its role"},
@@ -138,8 +142,11 @@ const struct key keys[] = {
     {"", "device", KEY_NAME, IN(device), PRESET("cpu"), .choices = devices, .help = "cpu or cuda"},
     {"", "cublas", KEY_BOOL, IN(cublas), PRESET("false"), .choices = truths,
      .help = "device cuda: dense projections by cuBLAS instead of own kernels"},
-    {"", "graphs", KEY_BOOL, IN(graphs), PRESET("true"), .choices = truths,
-     .help = "device cuda: steps that repeat are launched as CUDA graphs"},
+    {"", "graphs", KEY_CHOICE, IN(graphs), PRESET("auto"), .choices = tri,
+     .help =
+         "device cuda: steps that repeat are launched as CUDA graphs; auto: where all ranks of a "
+         "cell are on one host (between hosts NCCL calls the host from inside a graph, once for "
+         "every transfer)"},
     {"", "kernels", KEY_NAME, IN(kernels), PRESET("auto"), .choices = kernels,
      .help = "of the CPU: plain, avx2, avx512; auto: the fastest it has"},
 

@@ -255,8 +255,8 @@ static void print_notes(const struct inputs *in, FILE *out)
 
 static int print_all(struct inputs *in, const struct check_options *o, FILE *out, struct err *e)
 {
-    int elsewhere = engine_micro_batches(&in->job, false);
-    in->job.micro_batches = engine_micro_batches(&in->job, true);
+    int elsewhere = engine_micro_batches(&in->job, false, true);
+    in->job.micro_batches = engine_micro_batches(&in->job, true, true);
     const struct exchange_ops *transport = transport_of(in, o, e);
     uint64_t most = in->units * (uint64_t)in->job.sampling.max_new_tokens;
     if (!transport)

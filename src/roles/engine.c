@@ -38,12 +38,14 @@ const struct exchange_ops *engine_transport(const struct job *job, bool one_host
     return NULL;
 }
 
-int engine_micro_batches(const struct job *job, bool shared_cores)
+int engine_micro_batches(const struct job *job, bool shared_cores, bool one_host)
 {
     if (job->micro_batches > 0)
         return job->micro_batches;
-    bool take_turns = shared_cores && strcmp(job->device, "cuda") != 0;
-    return job->layout.colocated || take_turns ? 1 : 2;
+    bool cuda = strcmp(job->device, "cuda") == 0;
+    if (job->layout.colocated || (shared_cores && !cuda))
+        return 1;
+    return cuda && !one_host ? 3 : 2;
 }
 
 static size_t largest(size_t a, size_t b)
@@ -97,6 +99,7 @@ static void plan_shapes(struct engine *g)
         .dispatch = job->precision.dispatch,
         .combine = job->precision.combine,
         .timeout = job->schedule.step_timeout,
+        .nccl_blocks = job->nccl_blocks,
     };
 }
 

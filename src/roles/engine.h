@@ -50,8 +50,9 @@ struct engine_tenant {
 const struct exchange_ops *engine_transport(const struct job *job, bool one_host, struct err *e);
 
 /* The job's micro-batches, or what auto means: 1 in a colocated layout and where attention and FFN
- * ranks share cores (roles/cores.h), else 2. */
-int engine_micro_batches(const struct job *job, bool shared_cores);
+ * ranks share cores (roles/cores.h); 3 between GPUs of several hosts, where the wire takes as long as
+ * either role; else 2. */
+int engine_micro_batches(const struct job *job, bool shared_cores, bool one_host);
 
 /* Opens the device, with `threads` CPU threads, and plans limits, shapes and all memory but the KV
  * cache's. -1: no device. Nothing large is allocated yet. */

@@ -477,7 +477,7 @@ enum exit_status steps_run(struct steps *s)
     s->all = mem_zeroed(size, sizeof *s->all);
     open_admission(s);
     s->key = mem_zeroed(size, sizeof *s->key);
-    s->replay = replay_open(g->backend->device, g->device, g->stream, job->graphs,
+    s->replay = replay_open(g->backend->device, g->device, g->stream, job->graphs != TRI_FALSE,
                             mem_mul(size, sizeof *s->key));
     size_t sampled = s->decoder ? (size_t)schedule_most_sampled(&g->limits) : 0;
     s->params = mem_new(sampled, sizeof *s->params);

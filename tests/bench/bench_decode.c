@@ -86,7 +86,7 @@ static void open_engine(struct bench *b)
     if (comm_split(c, &b->in.job.layout, 1, ROLE_ANY, &e) != 0)
         die("%s", e.text);
     struct cores cores = cores_find(c);
-    b->in.job.micro_batches = engine_micro_batches(&b->in.job, cores.shared_by_roles);
+    b->in.job.micro_batches = engine_micro_batches(&b->in.job, cores.shared_by_roles, true);
     int threads = b->in.job.threads > 0 ? b->in.job.threads : cores.threads;
     const struct exchange_ops *transport = engine_transport(&b->in.job, c->one_host, &e);
     if (!transport || engine_plan(&b->engine, &b->in, &c->place, threads, transport, &e) != 0)

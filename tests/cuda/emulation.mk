@@ -82,7 +82,7 @@ emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED)
 
 -include $(EMU_OBJ:.o=.d) $(EMU_PARITY:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d) $(EMU)/src/main.d
 
-# For a real GPU: parity, then times (tests/cuda/gpu_bench.c). Not part of any test run.
+# For a real GPU: parity, edges, then times; tests/cuda/gpu.sh runs them. Not part of any test run.
 ifeq ($(USE_CUDA),1)
 GPU_BENCH := $(BUILD)/tests/cuda/gpu_bench
 GPU_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
@@ -91,6 +91,9 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
 	@mkdir -p $(@D)
 	$(call say,NVCC  $<)$(NVCC) -std=c++17 -O2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<
-$(GPU_BENCH): $(BUILD)/tests/cuda/gpu_bench.o $(GPU_HELPERS) $(BUILD)/libtandem.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
+GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
+$(GPU_BENCH) $(GPU_TESTS): %: %.o $(GPU_HELPERS) $(BUILD)/libtandem.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+gpu-tests: all $(GPU_BENCH) $(GPU_TESTS) $(BUILD)/tests/cuda/one_gpu.so
+.PHONY: gpu-tests
 endif

@@ -328,8 +328,11 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int r
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *part, ncclConfig_t *)
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *part,
+                           ncclConfig_t *config)
 {
+    if (config && config->maxCTAs != -1 && (config->maxCTAs < 1 || config->maxCTAs > 64))
+        return ncclInvalidArgument;
     MPI_Comm mpi;
     MPI_Comm_split(comm->mpi, color == NCCL_SPLIT_NOCOLOR ? MPI_UNDEFINED : color, key, &mpi);
     *part = mpi == MPI_COMM_NULL ? NULL : make_comm(mpi);

@@ -29,7 +29,13 @@ typedef struct {
     char internal[NCCL_UNIQUE_ID_BYTES];
 } ncclUniqueId;
 typedef struct ncclComm *ncclComm_t;
-typedef struct ncclConfig ncclConfig_t;
+typedef struct {
+    int maxCTAs;
+} ncclConfig_t;
+#define NCCL_CONFIG_INITIALIZER                                                                    \
+    {                                                                                              \
+        -1                                                                                         \
+    }
 
 ncclResult_t ncclGetVersion(int *version);
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
