@@ -26,7 +26,7 @@
 # module load openmpi
 TANDEM=${TANDEM:-build/tandem}
 
-mpirun -n "$SLURM_NTASKS" --bind-to none "$TANDEM" run "$@" --set prompts.part=slurm &
+mpirun -n "$SLURM_NTASKS" --bind-to none "$TANDEM" run "$@" --max-restarts "${MAX_RESTARTS:-100}" --set prompts.part=slurm &
 child=$!
 trap 'kill -USR1 $child' USR1
 until wait $child; status=$?; ! kill -0 $child 2>/dev/null; do :; done # a signal ends wait, not the job

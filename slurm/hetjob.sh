@@ -29,8 +29,8 @@ TANDEM=${TANDEM:-build/tandem}
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK_HET_GROUP_0
 
 srun --mpi=pmix --kill-on-bad-exit=1 \
-    --het-group=0 "$TANDEM" run "$@" --role attention : \
-    --het-group=1 "$TANDEM" run "$@" --role ffn &
+    --het-group=0 "$TANDEM" run "$@" --max-restarts "${MAX_RESTARTS:-100}" --role attention : \
+    --het-group=1 "$TANDEM" run "$@" --max-restarts "${MAX_RESTARTS:-100}" --role ffn &
 child=$!
 trap 'kill -USR1 $child' USR1
 until wait $child; status=$?; ! kill -0 $child 2>/dev/null; do :; done # a signal ends wait, not the job

@@ -19,7 +19,7 @@
 TANDEM=${TANDEM:-build/tandem}
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun does not take it over by itself
 
-srun --mpi=pmix --kill-on-bad-exit=1 "$TANDEM" run "$@" &
+srun --mpi=pmix --kill-on-bad-exit=1 "$TANDEM" run "$@" --max-restarts "${MAX_RESTARTS:-100}" &
 child=$!
 trap 'kill -USR1 $child' USR1
 until wait $child; status=$?; ! kill -0 $child 2>/dev/null; do :; done # a signal ends wait, not the job

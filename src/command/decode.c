@@ -12,6 +12,7 @@
 /* ---- run ------------------------------------------------------------------------------------ */
 
 struct job_options {
+    int max_restarts;
     struct texts overrides;
     enum role role;
     bool retry_errors;
@@ -29,7 +30,22 @@ static int read_role(void *member, const char *name, const char *value, struct e
     return 0;
 }
 
+static int read_count(void *member, const char *name, const char *value, struct err *e)
+{
+    char *end;
+    long count = strtol(value, &end, 10);
+    if (end == value || *end || count < 0 || count > 1000000)
+        return err_set(e, "--%s is a number, not '%s'", name, value);
+    *(int *)member = (int)count;
+    return 0;
+}
+
 static const struct option_row run_options[] = {
+    {"max-restarts", "N",
+     "in Slurm: an unfinished job ends with status 2 instead of 75, so that it is not requeued, "
+     "when it was "
+     "restarted N times, or was restarted and computed nothing",
+     OPTION_READ, AT(job_options, max_restarts), read_count},
     {"set", "KEY=VALUE", "change one key of the job, as often as wanted (`tandem keys` names them)",
      OPTION_TEXTS, AT(job_options, overrides)},
     {"role", "attention|ffn",
@@ -78,7 +94,7 @@ static void set_score(struct texts *overrides)
 static int run_main(const struct usage *usage, int argc, char **argv)
 {
     struct comm comm;
-    struct job_options o = {.overrides = {NULL, 0}};
+    struct job_options o = {.max_restarts = -1};
     struct err e = {{0}};
     char **operands;
     if (asks_for_help(argc, argv)) /* without starting MPI */
@@ -95,6 +111,9 @@ static int run_main(const struct usage *usage, int argc, char **argv)
         options.n_overrides = o.overrides.n;
         options.role = o.role;
         options.retry_errors = o.retry_errors;
+        options.max_restarts = o.max_restarts;
+        if (o.max_restarts >= 0 && stop_restarts() > 0)
+            stop_early_status(EXIT_RUN);
         if (probe_job(&options.probe, options.job, options.overrides, options.n_overrides,
                       &wrong) != 0)
             options.wrong = &wrong;

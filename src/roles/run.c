@@ -466,11 +466,11 @@ static enum exit_status finish(struct run *r, enum exit_status status)
         status = EXIT_INPUT;
     if (status == EXIT_DONE)
         status = gather_journals(r) ? merge(r) : EXIT_RUN;
-    if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
-        fprintf(stderr, "tandem: warning: %s\n", e.text);
     bool worthless = status == EXIT_DONE && nothing_but_errors(r);
     if (status != EXIT_RUN && status != EXIT_INPUT)
         summarize(r, seconds, status == EXIT_DONE, worthless);
+    if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
+        fprintf(stderr, "tandem: warning: %s\n", e.text);
     return worthless ? EXIT_INPUT : status;
 }
 
@@ -546,6 +546,21 @@ static void print_header(struct run *r)
     free(identity);
 }
 
+/* A job that is started again and again, and only loads its model, must not go on for ever. */
+static enum exit_status guard_restarts(const struct run *r, int most, enum exit_status status)
+{
+    int restarts = stop_restarts();
+    bool nothing = r->report.steps == 0 && restarts > 0;
+    if (status != EXIT_UNFINISHED || most < 0 || (restarts < most && !nothing))
+        return status;
+    if (comm_is_first(r->comm))
+        fprintf(stderr,
+                "tandem: Slurm has restarted this job %d times%s; it ends with status %d, to be "
+                "submitted again by hand (--max-restarts)\n",
+                restarts, nothing ? ", and in this run nothing was computed" : "", EXIT_RUN);
+    return EXIT_RUN;
+}
+
 enum exit_status run_job(struct comm *c, const struct run_options *o)
 {
     struct run r = {.comm = c, .started = clock_now()};
@@ -559,7 +574,7 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
     comm_limit(c, r.in.job.schedule.step_timeout);
     trace_open(&r.trace, r.in.job.trace != NULL);
     r.timings = (struct timings){.every_step = r.in.job.trace != NULL, .rank = c->world.rank};
-    enum exit_status status = run_opened(&r);
+    enum exit_status status = guard_restarts(&r, o->max_restarts, run_opened(&r));
     close_run(&r);
     return status;
 }

@@ -13,7 +13,11 @@ struct run_options {
     const char *job;              /* the job file */
     const char *const *overrides; /* --set key=value */
     size_t n_overrides;
-    enum role role;          /* --role */
+    enum role role; /* --role */
+    /* --max-restarts: what would end as unfinished ends with EXIT_RUN instead, so that nobody starts it
+     * again, when Slurm has restarted the job so often, or has restarted it and nothing was computed.
+     * -1: never. */
+    int max_restarts;
     bool retry_errors;       /* --retry-errors: what failed in an earlier run is decoded again */
     struct probe probe;      /* of the prompts, before MPI started */
     const struct err *wrong; /* what it found; NULL: nothing */

@@ -187,6 +187,7 @@ static void run_attention(struct steps *s, int layer, int m)
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
+    s->trace->rows = s->plan[m].rows;
     attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
     attention_layer(f, m, layer);
@@ -195,10 +196,20 @@ static void run_attention(struct steps *s, int layer, int m)
     trace_add(s->trace, TRACE_SEND, s->step, layer, m, t);
 }
 
+/* Of a micro-batch, on all attention ranks. */
+static int rows_of_all(const struct steps *s, int m)
+{
+    int n = 0;
+    for (int a = 0; a < s->in->job.layout.attention; a++)
+        n += s->all[a].rows[m];
+    return n;
+}
+
 static void run_ffn(struct steps *s, int layer, int m)
 {
     struct ffn *f = s->engine->ffn;
     double t = clock_now();
+    s->trace->rows = rows_of_all(s, m);
     if (!ffn_receive(f, m, layer))
         return;
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
@@ -229,6 +240,7 @@ static void sample(struct steps *s, int m)
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
+    s->trace->rows = s->plan[m].rows;
     attention_collect(f, m, (int)s->in->model.layers);
     t = trace_add(s->trace, TRACE_WAIT, s->step, -1, m, t);
     attention_sample(f, m, NULL);

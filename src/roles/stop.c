@@ -5,15 +5,16 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* All that a signal handler may touch. */
-static volatile sig_atomic_t wanted, gentle, aloud, asked;
+static volatile sig_atomic_t wanted, gentle, aloud, asked, early = EXIT_UNFINISHED;
 
 static void on_signal(int number)
 {
     if (!gentle)
-        _exit(EXIT_UNFINISHED);
+        _exit(early);
     if (number == SIGINT)
         signal(SIGINT, SIG_DFL);
     static const char text[] = "\ntandem: stops after this step; what is finished is kept\n";
@@ -44,6 +45,17 @@ void stop_on_signals(void)
 void stop_gently(void)
 {
     gentle = 1;
+}
+
+void stop_early_status(int status)
+{
+    early = status;
+}
+
+int stop_restarts(void)
+{
+    const char *count = getenv("SLURM_RESTART_COUNT");
+    return count ? atoi(count) : 0;
 }
 
 void stop_aloud(void)

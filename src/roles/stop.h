@@ -21,6 +21,13 @@ void stop_gently(void);
 
 bool stop_wanted(void);
 
+/* The status that a signal ends the process with before anything is decoded; at first
+ * EXIT_UNFINISHED. */
+void stop_early_status(int status);
+
+/* How often Slurm has restarted this job. */
+int stop_restarts(void);
+
 /* The rank that talks to the user answers a signal at once, from the handler. */
 void stop_aloud(void);
 

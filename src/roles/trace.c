@@ -1,6 +1,7 @@
 #include "roles/trace.h"
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -8,10 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct trace_event {
     double start, end; /* clock_now() */
-    int32_t step;
+    int32_t step, rows;
     int16_t layer; /* -1: not in a layer */
     int8_t kind, micro_batch;
 };
@@ -47,7 +49,8 @@ double trace_add(struct trace *t, enum trace_kind kind, long step, int layer, in
     t->total[kind] += now - start;
     if (t->ring)
         t->ring[t->n++ % TRACE_EVENTS] = (struct trace_event){
-            start, now, (int32_t)step, (int16_t)layer, (int8_t)kind, (int8_t)micro_batch};
+            start,          now,          (int32_t)step,      micro_batch < 0 ? 0 : t->rows,
+            (int16_t)layer, (int8_t)kind, (int8_t)micro_batch};
     return now;
 }
 
@@ -66,7 +69,7 @@ static void write_event(FILE *f, const struct trace_head *head, const struct tra
     if (v->layer >= 0)
         fprintf(f, ",\"layer\":%d", v->layer);
     if (v->micro_batch >= 0)
-        fprintf(f, ",\"micro_batch\":%d", v->micro_batch);
+        fprintf(f, ",\"micro_batch\":%d,\"rows\":%d", v->micro_batch, v->rows);
     fprintf(f, "}}");
 }
 
@@ -92,15 +95,15 @@ static double origin_of(const char *data, size_t total)
 static void write_ranks(FILE *f, const char *data, size_t total)
 {
     double origin = origin_of(data, total);
-    fprintf(f, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{}");
+    fprintf(f, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[");
     for (size_t at = 0; at < total;) {
         struct trace_head head;
         memcpy(&head, data + at, sizeof head);
         const char *events = data + at + sizeof head;
         fprintf(f,
-                ",\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":"
+                "%s\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":"
                 "{\"name\":\"rank %d: %s %d\"}}",
-                head.rank, head.rank, head.role, head.index);
+                at ? "," : "", head.rank, head.rank, head.role, head.index);
         for (uint64_t i = 0; i < head.n; i++) {
             struct trace_event v;
             memcpy(&v, events + i * sizeof v, sizeof v);
@@ -109,6 +112,24 @@ static void write_ranks(FILE *f, const char *data, size_t total)
         at += sizeof head + head.n * sizeof(struct trace_event);
     }
     fprintf(f, "\n]}\n");
+}
+
+/* Beside its name until it is whole. */
+static int write_file(const char *path, const char *data, size_t total, struct err *e)
+{
+    size_t room = strlen(path) + 32;
+    char *tmp = mem_new(room, 1);
+    snprintf(tmp, room, "%s.%ld.tmp", path, (long)getpid());
+    FILE *f = fopen(tmp, "w");
+    if (f)
+        write_ranks(f, data, total);
+    int rc = f && fclose(f) == 0
+                 ? files_publish(tmp, path, e)
+                 : err_set(e, "%s: the trace cannot be written: %s", path, strerror(errno));
+    if (rc != 0)
+        unlink(tmp);
+    free(tmp);
+    return rc;
 }
 
 int trace_write(struct trace *t, struct comm *c, const char *path, struct err *e)
@@ -131,11 +152,7 @@ int trace_write(struct trace *t, struct comm *c, const char *path, struct err *e
     free(mine);
     if (!all)
         return 0;
-    FILE *f = fopen(path, "w");
-    if (f)
-        write_ranks(f, all, total);
+    int rc = write_file(path, all, total, e);
     free(all);
-    if (!f || fclose(f) != 0)
-        return err_set(e, "%s: the trace cannot be written: %s", path, strerror(errno));
-    return 0;
+    return rc;
 }

@@ -31,6 +31,7 @@ enum trace_kind {
 struct trace {
     struct trace_event *ring;  /* NULL: only totals are kept */
     uint64_t n;                /* events ever */
+    int32_t rows;              /* of the micro-batch that the next events are about; 0: of none */
     double total[TRACE_KINDS]; /* seconds in each kind since trace_reset() */
 };
 

@@ -63,6 +63,33 @@ assert not s["finished"] and s["this_run"]["done"] == done and s["of"] == 2100 a
 assert abs(sum(v for k, v in s["percent_of_time"]["ranks"].items() if k != "ranks") - 100) < 1e-6
 P
 
+# Slurm starts a job again: not for ever (--max-restarts), and not when a restart computed nothing.
+(
+    export SLURM_RESTART_COUNT=3
+    alone+=(--max-restarts 3)
+    start again
+    kill -USR1 $pid
+    wait $pid
+    [ $? = 2 ] || fail "restarted often enough: $(tail -3 "$work/again.log")"
+    grep -q 'Slurm has restarted this job 3 times' "$work/again.log" || fail "it does not say why: $(tail -3 "$work/again.log")"
+    alone+=(--max-restarts 4)
+    start again
+    kill -USR1 $pid
+    wait $pid
+    [ $? = 75 ] || fail "not restarted often enough: $(tail -3 "$work/again.log")"
+) || exit 1
+
+# A trace is whole: every event is one, with its rows.
+decode traced 2 trace="$work/trace.json" || fail "trace"
+"$PYTHON" - "$work" <<'P' || fail "the trace"
+import json, os, sys
+events = json.load(open(f"{sys.argv[1]}/trace.json"))["traceEvents"]
+assert len(events) > 100 and all(e["ph"] in ("X", "M") for e in events)
+inside = [e for e in events if "micro_batch" in e.get("args", {})]
+assert inside and all(0 < e["args"]["rows"] <= 64 for e in inside), inside[:3]
+assert not [f for f in os.listdir(sys.argv[1]) if f.endswith(".tmp")]
+P
+
 # Prompts that fail: why, how often; when all do, the last line and the status say so.
 for i in 1 2 3 4; do echo '{"text": ""}'; done >"$work/bad.jsonl"
 printf '{"text": "%s"}\n' "$(seq 1 2000 | tr '\n' ' ')" >>"$work/bad.jsonl"
