@@ -3,6 +3,7 @@
 #include "output/output.h"
 
 #include "base/files.h"
+#include "base/mem.h"
 #include "data/h5.h"
 #include "output/merge.h"
 #include "tests/data/scratch.h"
@@ -315,6 +316,45 @@ static void error_rows_are_tried_again(void **state)
     rows_expect(path, 0, 10, 1);
 }
 
+/* A second journal with a unit that is done: a completion stays the one that was there first. */
+static void what_is_done_stays(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("stays.h5");
+    struct output *o = rows_open(path, 9, 1), *other;
+    struct err e;
+    push(o, 1, 1, 2, 9, 1);
+    expect_ok(output_join(&other, rows_job(path, 0, 9, 1, 11), output_number(o) + 1, &e), &e);
+    struct completion c = rows_completion(1, 0, 1);
+    struct bytes batch = {0};
+    free(c.text);
+    c.text = mem_string("another text");
+    journal_put(&batch, RECORD_COMPLETION, 1, &completion_table, &c, 1);
+    output_push(other, &batch);
+    assert_int_equal(output_drain(other, &e), OUTPUT_FINE);
+    output_close(other);
+    table_free(&completion_table, &c);
+    expect_ok(output_reread(o, &e), &e);
+    assert_int_equal(output_done_count(o), 1);
+    output_close(o);
+    o = rows_open(path, 9, 1);
+    push(o, 0, 1, 9, 9, 1);
+    rows_finish(o);
+    rows_expect(path, 0, 9, 1);
+}
+
+static void a_removed_journal_is_noticed(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("removed.h5");
+    struct output *o = rows_open(path, 9, 1);
+    struct err e;
+    scratch_remove(scratch_path("removed.h5.partial"));
+    assert_int_equal(rows_push(o, 0, 1, 9, 9, 1, &e), OUTPUT_BROKEN);
+    assert_non_null(strstr(e.text, "was removed while the job was running"));
+    output_close(o);
+}
+
 /* The largest file a process may write is a full disk in miniature. */
 static void a_full_disk_loses_nothing(void **state)
 {
@@ -442,6 +482,8 @@ int main(void)
         cmocka_unit_test(links_and_others),
         cmocka_unit_test(what_was_begun_is_continued),
         cmocka_unit_test(error_rows_are_tried_again),
+        cmocka_unit_test(what_is_done_stays),
+        cmocka_unit_test(a_removed_journal_is_noticed),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(nothing_to_do),
         cmocka_unit_test(a_unit_twice_ends_the_program),
