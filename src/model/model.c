@@ -13,6 +13,29 @@
 
 /* ---- config.json ---------------------------------------------------------------------------- */
 
+/* What a model would need that is not here, of those that are asked for; NULL. */
+static const char *lacking(const char *type)
+{
+    static const struct {
+        const char *type, *what;
+    } table[] = {
+        {"gpt_oss",
+         "biases of experts and their own clamped SwiGLU; sinks are read by no family yet"},
+        {"deepseek_v32", "attention to the tokens that an indexer picks"},
+        {"glm_moe_dsa", "attention to the tokens that an indexer picks"},
+        {"qwen3_next", "layers of linear attention"},
+        {"qwen3_5_moe", "layers of linear attention"},
+        {"kimi_linear", "layers of linear attention"},
+        {"minimax", "layers of linear attention"},
+        {"deepseek_v2", "a softmax router with groups and no bias"},
+        {"llama4", "attention in chunks, layers without rotation"},
+    };
+    for (size_t i = 0; type && i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].type, type) == 0)
+            return table[i].what;
+    return NULL;
+}
+
 static const struct family *family_for(const json_t *root, const char *file, struct err *e)
 {
     const char *type = json_string_value(json_object_get(root, "model_type"));
@@ -26,7 +49,10 @@ static const struct family *family_for(const json_t *root, const char *file, str
             snprintf(known + used, sizeof known - used, "%s\"%s\"", used ? ", " : "", *t);
         }
     }
-    if (type)
+    if (lacking(type))
+        err_set(e, "%s: model_type is \"%s\", which is not supported: it needs %s; only %s", file,
+                type, lacking(type), known);
+    else if (type)
         err_set(e, "%s: model_type is \"%.80s\", which is not supported: only %s", file, type,
                 known);
     else
