@@ -27,6 +27,7 @@ static const char *const names[] = {
     "logit_bias",
     "ban",
     "allow",
+    "format",
 };
 enum { NAMES = sizeof names / sizeof *names };
 

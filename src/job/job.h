@@ -154,8 +154,8 @@ struct job {
         int logprobs;                    /* likeliest tokens kept at every place; default 0 */
         bool prompt_logprobs;            /* of the prompt's tokens; default false */
         bool include_stop;
-        int seed_from;                  /* 0: row, 1: prompt */
-        char *logit_bias, *ban, *allow; /* JSON, or NULL */
+        int seed_from;                           /* 0: row, 1: prompt */
+        char *logit_bias, *ban, *allow, *format; /* JSON, or NULL */
         char *thinking_end;
         enum job_truncate truncate_prompt;
     } sampling;

@@ -228,6 +228,8 @@ const struct key keys[] = {
      .help = "tokens and texts that must not come: [5, \"as an AI\"]"},
     {"sampling", "allow", KEY_JSON, IN(sampling.allow), PRESET("none"), .word = "none", .max = 1,
      .help = "only these tokens may come, by id or text"},
+    {"sampling", "format", KEY_JSON, IN(sampling.format), PRESET("none"), .word = "none",
+     .help = "what completions must be: {regex: text}, {choice: [texts]} or {json_schema: schema}"},
     {"sampling", "seed_from", KEY_CHOICE, IN(sampling.seed_from), PRESET("row"), .choices = seeds,
      .help = "what chance depends on besides the seed: the row, or the prompt (equal prompts then "
              "have equal completions)"},

@@ -193,7 +193,8 @@ uint64_t attention_shape(const struct attention *a, const struct micro_batch *b)
     return b->rows == 0 ? 0 : hash_bytes(HASH_START, shape, sizeof shape);
 }
 
-/* Room for so many; what was there is not kept. Nothing of the step is enqueued yet. */
+/* Room for so many; what was there is not kept. Of the step the layers may be enqueued, which do not use
+ * it; a device that runs them waits for their end when memory is given back. */
 static void make_room(const struct side *p, struct changes *c, int edits, int masks, bool host)
 {
     const struct device_ops *dev = p->backend->device;

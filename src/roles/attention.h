@@ -37,8 +37,8 @@ size_t attention_bytes(const struct side *side, const struct schedule_limits *li
 void attention_plan(struct attention *a, int m, const struct micro_batch *batch,
                     const struct sample_params *params);
 
-/* After attention_plan(): what is done to the micro-batch's logits before they are sampled;
- * without it nothing is. A step with changes is not like any other: its shape must say so. */
+/* After attention_plan(), before attention_sample(): what is done to the micro-batch's logits before they
+ * are sampled; without it nothing is. A step with changes is not like any other: its shape must say so. */
 void attention_change(struct attention *a, int m, const struct logit_changes *changes);
 
 /* What is wanted of a micro-batch's sampled rows besides their tokens (ops.h: score). */

@@ -272,10 +272,17 @@ static void finish_broken(struct decoder *d, int slot)
     struct sequence *q = schedule_finish(d->schedule, slot);
     struct err e;
     d->changing -= differs(q);
-    err_set(&e,
-            "the model's logits for token %zu are not numbers (NaN); "
-            "check the weights, or try precision.activations: f32",
+    if (request_changes(q->request))
+        err_set(
+            &e,
+            "no token is left to draw for token %zu (ban, allow, format), or the model's logits "
+            "are not numbers",
             q->n_tokens);
+    else
+        err_set(&e,
+                "the model's logits for token %zu are not numbers (NaN); "
+                "check the weights, or try precision.activations: f32",
+                q->n_tokens);
     file_error(d, q->unit, q->id, q->n_prompt, mem_string(e.text));
     q->id = NULL;
     sequence_free(q);

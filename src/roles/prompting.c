@@ -71,12 +71,14 @@ static json_t *sampling_json(const struct job *job)
     json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
     json_object_set_new(out, "ban", parsed(job->sampling.ban));
     json_object_set_new(out, "allow", parsed(job->sampling.allow));
+    json_object_set_new(out, "format", parsed(job->sampling.format));
     return out;
 }
 
 struct request_context prompting_requests(const struct prompting *p)
 {
     return (struct request_context){.tokenizer = p->tokenizer,
+                                    .formats = p->formats,
                                     .defaults = p->sampling,
                                     .eos = p->stop,
                                     .n_eos = p->n_stop,
@@ -96,6 +98,8 @@ static int find_sampling(struct prompting *p, const struct job *job, const struc
         return err_set(e, "prompts.eos: the model names no end token");
     p->eos = job->prompts.eos ? p->stop[0] : -1;
     p->sampling = sampling_json(job);
+    if (p->tokenizer)
+        p->formats = formats_new(p->tokenizer, p->vocab);
     struct request_context context = prompting_requests(p);
     struct request *r = request_new(&context, NULL, 0, 0, e);
     if (!r)
@@ -208,6 +212,7 @@ int prompting_open(struct prompting *p, const struct job *job, const struct mode
 
 void prompting_close(struct prompting *p)
 {
+    formats_free(p->formats);
     tokenizer_close(p->tokenizer);
     template_free(p->template);
     conversation_close(&p->conversation);

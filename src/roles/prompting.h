@@ -12,6 +12,7 @@
 #include "model/model.h"
 #include "roles/conversation.h"
 #include "roles/request.h"
+#include "text/format.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -27,7 +28,8 @@ struct prompting {
     int32_t vocab;                   /* tokens of the tokenizer; without one, of the model */
     int32_t stop[2 * MODEL_MAX_EOS]; /* tokens of the model that end a completion */
     int n_stop;
-    json_t *sampling; /* the job's sampling section, for requests */
+    struct formats *formats; /* NULL without a tokenizer */
+    json_t *sampling;        /* the job's sampling section, for requests */
 };
 
 /* prompts: their kind is asked. Token ids need no tokenizer (one is used for the completions' text

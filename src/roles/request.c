@@ -49,6 +49,7 @@ void request_free(void *request)
     free(r->biases);
     free(r->allow);
     free(r->think_end.tokens);
+    follow_free(r->follow);
     free(r->counts);
     free(r->same);
     free(r->text);
@@ -73,7 +74,7 @@ static bool has_penalties(const struct request *r)
 bool request_changes(const struct request *r)
 {
     return has_penalties(r) || r->n_biases > 0 || r->n_bans > 0 || r->allow || r->min_tokens > 0 ||
-           r->thinking_tokens >= 0;
+           r->thinking_tokens >= 0 || r->follow;
 }
 
 /* ---- what was seen -------------------------------------------------------------------------- */
@@ -139,6 +140,16 @@ static void count_same(struct request *r, const struct sequence *q, size_t at)
     }
 }
 
+/* What the format sees: special tokens are nothing to it. */
+static void feed(struct request *r, int32_t token)
+{
+    char *text = NULL;
+    size_t n = 0;
+    tokenizer_decode(r->context->tokenizer, &token, 1, true, &text, &n);
+    follow_feed(r->follow, text, n);
+    free(text);
+}
+
 /* Takes notice of the tokens of q that are new to it. */
 static void see(struct request *r, const struct sequence *q)
 {
@@ -151,6 +162,8 @@ static void see(struct request *r, const struct sequence *q)
         }
         if (completion && r->context->tokenizer)
             add_text(r, token);
+        if (completion && r->follow)
+            feed(r, token);
         if (completion)
             count_same(r, q, r->seen);
         if (completion && r->seen + 1 - q->n_prompt == (size_t)r->min_tokens)
@@ -245,6 +258,25 @@ static int32_t forced(const struct request *r, const struct sequence *q)
     return end->tokens[n - budget];
 }
 
+static bool is_eos(const struct request_context *c, int32_t token)
+{
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos[i] == token)
+            return true;
+    return false;
+}
+
+/* Tokens with which the text can still become whole, and the end when it is. */
+static void mask_format(struct request *r, const struct sequence *q, uint32_t *bits, size_t words)
+{
+    struct follow_state s = follow_state(r->follow);
+    bool early = s.may_go_on && q->n_tokens - q->n_prompt < (size_t)r->min_tokens;
+    for (size_t i = 0; i < words; i++)
+        bits[i] = s.mask[i] & (r->allow ? r->allow[i] : UINT32_MAX);
+    for (int i = 0; i < r->context->n_eos && s.may_end && !early; i++)
+        bits[r->context->eos[i] / 32] |= 1u << (r->context->eos[i] % 32);
+}
+
 void request_change(struct request *r, const struct sequence *q, int row, struct logit_changes *out)
 {
     int first = out->n_edits;
@@ -264,10 +296,12 @@ void request_change(struct request *r, const struct sequence *q, int row, struct
     for (int i = 0; i < r->n_bans; i++)
         if (comes_next(&r->bans[i], q))
             edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
-    if (q->n_tokens - q->n_prompt < (size_t)r->min_tokens)
+    if (!r->follow && q->n_tokens - q->n_prompt < (size_t)r->min_tokens)
         for (int i = 0; i < r->n_stop_ids; i++)
             edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
-    if (r->allow)
+    if (r->follow)
+        mask_format(r, q, add_mask(out, row, words), words);
+    else if (r->allow)
         memcpy(add_mask(out, row, words), r->allow, words * sizeof *r->allow);
 }
 
@@ -314,9 +348,10 @@ static bool find_stop_text(struct request *r, size_t from)
 enum request_end request_ends(struct request *r, const struct sequence *q)
 {
     size_t before = r->n_text;
-    if (r->n_stops > 0 || r->repetition_stop > 0)
+    if (r->n_stops > 0 || r->repetition_stop > 0 || r->follow)
         see(r, q);
-    if (q->n_tokens - q->n_prompt <= (size_t)r->min_tokens)
+    bool whole = r->follow && is_eos(r->context, q->tokens[q->n_tokens - 1]);
+    if (!whole && q->n_tokens - q->n_prompt <= (size_t)r->min_tokens)
         return REQUEST_GOES_ON;
     r->by_token = is_stop_id(r, q->tokens[q->n_tokens - 1]);
     r->by_text = !r->by_token && r->n_stops > 0 && find_stop_text(r, before);

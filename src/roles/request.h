@@ -15,6 +15,8 @@
  *   allow                 only these tokens can be drawn
  *   min_tokens            until then no token and no text ends the completion
  *   stop                  ends it; the text is cut before it (include_stop: behind it)
+ *   format                the completion is what a regular expression, a choice or a JSON schema says;
+ *                         it ends only when it is whole (text/format.h)
  *   thinking_tokens       after so many tokens without the end of the reasoning, it is forced
  *   repetition_stop n     ends it when its last n tokens are a run of at most n / 4 over and over
  */
@@ -32,6 +34,7 @@
 /* What all requests of a job share. */
 struct request_context {
     const struct tokenizer *tokenizer; /* NULL: texts cannot be used */
+    struct formats *formats;           /* likewise */
     const json_t *defaults;            /* of the job: its sampling section, by names of keys */
     const int32_t *eos;
     int n_eos;

@@ -282,6 +282,27 @@ static int read_thinking(struct request *r, const json_t *values, struct err *e)
     return encode(r, "thinking_end", json_string_value(end), &r->think_end, e);
 }
 
+static int read_format(struct request *r, const json_t *values, struct err *e)
+{
+    const json_t *format = json_object_get(values, "format");
+    if (!format || json_is_null(format))
+        return 0;
+    if (!json_is_object(format))
+        return wrong("format", "{regex: text}, {choice: list} or {json_schema: schema}", format, e);
+    if (!r->context->formats)
+        return err_set(e, "format: there is no tokenizer");
+    if (r->thinking_tokens >= 0)
+        return err_set(e, "format: thinking_tokens would force an end of the reasoning into it");
+    bool ends = false;
+    for (int i = 0; i < r->n_stop_ids && r->context->n_eos > 0; i++)
+        ends = ends || r->stop_ids[i] == r->context->eos[0];
+    if (!ends)
+        return err_set(e, "format: wants an end token%s",
+                       r->context->n_eos ? "; ignore_eos takes it away" : " of the model");
+    r->follow = follow_new(r->context->formats, format, e);
+    return r->follow ? 0 : err_prefix(e, "format");
+}
+
 int request_read(struct request *r, const json_t *v, struct err *e)
 {
     if (read_real(v, "temperature", 0, 1000, &r->temperature, e) != 0 ||
@@ -305,5 +326,7 @@ int request_read(struct request *r, const json_t *v, struct err *e)
     if (r->logprobs > SCORE_MOST)
         return wrong("logprobs", "an integer from 0 to 64", json_object_get(v, "logprobs"), e);
     r->same = mem_zeroed((size_t)r->repetition_stop / 4, sizeof *r->same);
-    return read_thinking(r, v, e);
+    if (read_thinking(r, v, e) != 0)
+        return -1;
+    return read_format(r, v, e);
 }

@@ -3,6 +3,7 @@
 #define TANDEM_ROLES_REQUEST_VALUES_H
 
 #include "roles/request.h"
+#include "text/format.h"
 
 struct token_run {
     int32_t *tokens;
@@ -46,6 +47,7 @@ struct request {
     int n_bans;
     uint32_t *allow; /* bits of the vocabulary; NULL: all */
     struct token_run think_end;
+    struct follow *follow; /* of the format; NULL: none */
 
     /* What was seen of the sequence. */
     size_t seen;                /* tokens */

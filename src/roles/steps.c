@@ -243,6 +243,9 @@ static void sample(struct steps *s, int m)
     s->trace->rows = s->plan[m].rows;
     attention_collect(f, m, (int)s->in->model.layers);
     t = trace_add(s->trace, TRACE_WAIT, s->step, -1, m, t);
+    /* As late as it can be: masks of formats are worked out while the layers run (text/format.h). */
+    decoder_changes(s->decoder, &s->plan[m], &s->changes);
+    attention_change(f, m, &s->changes);
     attention_sample(f, m, NULL);
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
 }
@@ -348,8 +351,6 @@ static void decode(struct steps *s, const int *rows)
     for (int m = 0; s->decoder && m < micro_batches; m++) {
         decoder_params(s->decoder, &s->plan[m], s->params);
         attention_plan(g->attention, m, &s->plan[m], s->params);
-        decoder_changes(s->decoder, &s->plan[m], &s->changes);
-        attention_change(g->attention, m, &s->changes);
         decoder_scores(s->decoder, &s->plan[m], &s->scores);
         attention_score(g->attention, m, &s->scores);
     }

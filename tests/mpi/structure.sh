@@ -1,0 +1,36 @@
+#!/bin/bash
+# Completions with a format: what ends by itself is what a regular expression, a choice or a JSON schema
+# asks for; equal bits in every layout and after a stop. SCHEMAS=1000: more of them.
+# timeout: 240
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+need "$tandem"
+"$PYTHON" -c 'import jsonschema' 2>/dev/null || skip "Python's jsonschema is not installed"
+schemas=${SCHEMAS:-60}
+tool=tests/mpi/random_schemas.py
+"$PYTHON" $tool make "$schemas" "$work/in.h5" || fail "making schemas"
+form=(prompts.file="$work/in.h5" prompts.count=all schedule.slots=24 sampling.temperature=1 sampling.max_new_tokens=120)
+decode two 2 "${form[@]}" || fail two
+"$tandem" export "$work/two.h5" >"$work/two.jsonl" || fail export
+"$PYTHON" $tool check "$work/two.jsonl" "$work/in.h5" || fail "completions are not what was asked for"
+[ "$schemas" -gt 100 ] && exit 0
+# Short memory puts sequences back; a stop continues them.
+decode three 4 "${form[@]}" layout.attention=3 schedule.slots=5 schedule.kv_memory="2 MiB" || fail three
+same two three
+decode stopped 2 "${form[@]}" schedule.time_limit=1s >/dev/null
+decode stopped 2 "${form[@]}" || fail stopped
+same two stopped
+said() {
+    local want=$1
+    shift
+    "$tandem" check $job --set output.file="$work/none.h5" "$@" >"$work/log" 2>&1 && fail "$* is taken"
+    grep -q "$want" "$work/log" || fail "$*: $(cat "$work/log")"
+}
+said '"oneOf" is not supported' --set 'sampling.format={json_schema: {properties: {a: {oneOf: [true]}}}}'
+said '#/properties/a: ' --set 'sampling.format={json_schema: {properties: {a: {format: date}}}}'
+said "no text at all is like that" --set 'sampling.format={json_schema: {type: string, minLength: 3, maxLength: 2}}'
+said "refers to itself" --set 'sampling.format={json_schema: {anyOf: [{"$ref": "#"}, {type: "null"}]}}'
+said "is too large\|too large, with its repetitions" --set 'sampling.format={regex: "((a{1000}){1000}){1000}"}'
+said "assertion, flag" --set 'sampling.format={regex: "(?=a)b"}'
+said "ignore_eos" --set 'sampling.format={choice: [a]}' --set sampling.ignore_eos=true
+echo "completions have the form that was asked for"
