@@ -71,6 +71,8 @@ static void read_attention(struct model *m, struct config *c)
                                  .rope_dim = (int)turning,
                                  .pairs = ROPE_NEIGHBORS,
                                  .scale = scale_of(a, &m->ropes[0], c)};
+    if (config_size_or(c, "qk_head_dim", 1, 8192, a->nope_dim + turning) != a->nope_dim + turning)
+        config_wrong(c, "qk_head_dim", "must be qk_nope_head_dim and qk_rope_head_dim together");
     if (turning % 2)
         config_wrong(c, "qk_rope_head_dim", "is %zu; it must be even", turning);
     config_must_be(c, "rope_interleave", "true null", "only true, neighbors turn together");

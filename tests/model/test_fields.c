@@ -229,12 +229,23 @@ static void test_partial_rotation(void **state)
     }
 }
 
+/* What newer tools write beside the fields it follows from. */
+static void test_derived(void **state)
+{
+    (void)state;
+    static struct model m;
+    struct err e;
+    same_model("deepseek_v3", "{\"qk_head_dim\": 96}");
+    assert_int_equal(read_with(&m, "deepseek_v3", "{\"qk_head_dim\": 97}", NULL, &e), -1);
+    assert_non_null(strstr(e.text, "qk_head_dim must be qk_nope_head_dim and qk_rope_head_dim"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_ignore),           cmocka_unit_test(test_ignore_inside),
-        cmocka_unit_test(test_partial_rotation),
+        cmocka_unit_test(test_partial_rotation), cmocka_unit_test(test_derived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
