@@ -117,7 +117,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf bench info ptxas install uninstall format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf bench info ptxas sass install uninstall format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -173,6 +173,9 @@ info: ## what was found, and what was decided
 ptxas: ## registers, shared memory and spills of every CUDA kernel
 	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
 	@BUILD=$(BUILD) NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
+
+sass: ## instructions of the CUDA kernels' main loops (needs nvdisasm)
+	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
