@@ -7,7 +7,23 @@ job=tests/mpi/job.yaml
 need "$tandem"
 kills=${KILLS:-20}
 RANDOM=${SEED:-7}
-settings=(output.commit_seconds=0.05 prompts.count=150 sampling.samples=2 sampling.temperature=0.8
+# Rows with penalties, stop texts, formats and likeliest tokens of their own, which a continuation must take
+# up from the tokens that were kept.
+"$PYTHON" - "$work/prompts.h5" <<'P' || fail "writing prompts"
+import json, sys, h5py
+with h5py.File("input/prompts.h5") as f, h5py.File(sys.argv[1], "w") as out:
+    n = 150
+    out["text"], out["id"] = f["text"][:n], f["id"][:n]
+    out["repetition_penalty"] = [1.3 if i % 4 == 1 else 1.0 for i in range(n)]
+    out["frequency_penalty"] = [0.5 if i % 6 == 1 else 0.0 for i in range(n)]
+    out["stop"] = ['["; a", " the "]' if i % 3 == 1 else "" for i in range(n)]
+    out["logprobs"] = [3 if i % 5 == 1 else 0 for i in range(n)]
+    out["repetition_stop"] = [8 if i % 7 == 1 else 0 for i in range(n)]
+    schema = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "array", "items": {"type": "integer"}}}}
+    forms = [json.dumps({"json_schema": schema}), json.dumps({"regex": "( ?[a-z]{1,9}[,;]?){3,}"})]
+    out["format"] = [forms[i // 4 % 2] if i % 4 == 3 else "" for i in range(n)]
+P
+settings=(prompts.file="$work/prompts.h5" output.commit_seconds=0.05 prompts.count=150 sampling.samples=2 sampling.temperature=0.8
     schedule.slots=3 sampling.max_new_tokens=40 kernels=auto)
 began=${EPOCHREALTIME/./}
 decode whole 2 "${settings[@]}" || fail "uninterrupted"
