@@ -10,7 +10,7 @@ typedef unsigned long long u64;
 
 struct score_space {
     u64 best[WARPS];
-    float scratch[WARPS];
+    double scratch[WARPS];
 };
 
 /* Ascending keys are descending logits, then ascending tokens. */
@@ -47,6 +47,12 @@ static __device__ u64 next_key(const float *logits, int vocab, bool any, u64 aft
     return best;
 }
 
+/* As sample.cu makes it. */
+static __device__ __forceinline__ float log_of(float logit, float most, double log_total)
+{
+    return (float)((double)(logit - most) - log_total);
+}
+
 static __global__ void score_kernel(const float *all, int vocab, const int32_t *targets, float *own,
                                     int k, int32_t *top, float *logprobs)
 {
@@ -57,18 +63,18 @@ static __global__ void score_kernel(const float *all, int vocab, const int32_t *
     int token = (int)(key & 0xffffffffu);
     float most = logits[key == 0 ? 0 : token], nan = bits_to_f32(0x7fc00000u);
     bool fine = key != 0 && fabsf(most) < INFINITY;
-    float total = 0.0f;
+    double total = 0.0;
     for (int i = (int)threadIdx.x; i < vocab && fine; i += THREADS)
-        total += expf(logits[i] - most);
-    total = logf(block_sum(total, s->scratch, WARPS));
+        total += (double)expf(logits[i] - most);
+    total = log(block_sum(total, s->scratch, WARPS));
     if (threadIdx.x == 0)
-        own[row] = fine && targets[row] >= 0 ? logits[targets[row]] - most - total : nan;
+        own[row] = fine && targets[row] >= 0 ? log_of(logits[targets[row]], most, total) : nan;
     for (int j = 0; j < k; j++) {
         bool some = fine && key != ~(u64)0;
         token = (int)(key & 0xffffffffu);
         if (threadIdx.x == 0) {
             top[row * (size_t)k + (size_t)j] = some ? token : -1;
-            logprobs[row * (size_t)k + (size_t)j] = some ? logits[token] - most - total : nan;
+            logprobs[row * (size_t)k + (size_t)j] = some ? log_of(logits[token], most, total) : nan;
         }
         if (some && j + 1 < k)
             key = next_key(logits, vocab, false, key, s);
