@@ -343,6 +343,24 @@ static void what_is_done_stays(void **state)
     rows_expect(path, 0, 9, 1);
 }
 
+static void a_merge_can_be_stopped(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("stop.h5");
+    struct output *o = rows_open(path, 9, 1);
+    struct err e;
+    push(o, 0, 1, 9, 9, 1);
+    output_merge_stop(o);
+    output_merge(o);
+    assert_int_equal(output_drain(o, &e), OUTPUT_LATER);
+    output_close(o);
+    assert_false(files_exist(path));
+    o = rows_open(path, 9, 1);
+    assert_int_equal(output_done_count(o), 9);
+    rows_finish(o);
+    rows_expect(path, 0, 9, 1);
+}
+
 static void a_removed_journal_is_noticed(void **state)
 {
     (void)state;
@@ -483,6 +501,7 @@ int main(void)
         cmocka_unit_test(what_was_begun_is_continued),
         cmocka_unit_test(error_rows_are_tried_again),
         cmocka_unit_test(what_is_done_stays),
+        cmocka_unit_test(a_merge_can_be_stopped),
         cmocka_unit_test(a_removed_journal_is_noticed),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(nothing_to_do),
