@@ -9,7 +9,7 @@ for group in "${@:-build}"; do
     case $group in
     build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev"
         packages+=" libyaml-dev libjansson-dev libpcre2-dev zlib1g-dev" ;;
-    test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2 python3-jsonschema procps iproute2" ;;
+    test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2 python3-jsonschema python3-pandas procps iproute2" ;;
     slurm) packages+=" slurm-wlm munge" ;;
     *) echo "packages.sh: groups are build, test and slurm, not '$group'" >&2; exit 1 ;;
     esac
@@ -28,7 +28,7 @@ found() {
         pkg-config --exists yaml-0.1 jansson libpcre2-8 zlib || ok=1 ;;
     test)
         pkg-config --exists cmocka && command -v g++ >/dev/null && command -v pgrep >/dev/null || ok=1
-        /usr/bin/python3 -c 'import h5py, numpy, jinja2, jsonschema' || python3 -c 'import h5py, numpy, jinja2, jsonschema' || ok=1 ;;
+        /usr/bin/python3 -c 'import h5py, numpy, jinja2, jsonschema, pandas' || python3 -c 'import h5py, numpy, jinja2, jsonschema, pandas' || ok=1 ;;
     slurm) command -v slurmctld >/dev/null && command -v slurmd >/dev/null &&
         command -v munged >/dev/null || ok=1 ;;
     esac
@@ -44,11 +44,11 @@ if ! command -v apt-get >/dev/null; then
     cat <<END
 Some libraries are missing (make info lists them), and this is not Debian or Ubuntu. As root, one of these, which also
 have what the tests need; then repeat the command:
-    Fedora    dnf install gcc gcc-c++ make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-jinja2 python3-jsonschema
+    Fedora    dnf install gcc gcc-c++ make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-jinja2 python3-jsonschema python3-pandas
     RHEL 9    dnf install epel-release && dnf config-manager --set-enabled crb   and then the line of Fedora
-    openSUSE  zypper install gcc gcc-c++ make pkgconf openmpi4-devel hdf5-devel libyaml-devel libjansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-Jinja2 python3-jsonschema
-    Arch      pacman -S --needed gcc make pkgconf openmpi hdf5 libyaml jansson pcre2 zlib cmocka python-h5py python-jinja
-    conda     conda install -c conda-forge c-compiler cxx-compiler make pkg-config openmpi hdf5 libyaml jansson pcre2 zlib cmocka h5py jinja2
+    openSUSE  zypper install gcc gcc-c++ make pkgconf openmpi4-devel hdf5-devel libyaml-devel libjansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-Jinja2 python3-jsonschema python3-pandas
+    Arch      pacman -S --needed gcc make pkgconf openmpi hdf5 libyaml jansson pcre2 zlib cmocka python-h5py python-jinja python-jsonschema python-pandas
+    conda     conda install -c conda-forge c-compiler cxx-compiler make pkg-config openmpi hdf5 libyaml jansson pcre2 zlib cmocka h5py jinja2 jsonschema pandas
 On Fedora and RHEL mpicc is found after:  module load mpi/openmpi-x86_64
 END
     exit 1
