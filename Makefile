@@ -175,7 +175,7 @@ ptxas: ## registers, shared memory and spills of every CUDA kernel
 	@BUILD=$(BUILD) NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
 
 sass: ## instructions of the CUDA kernels' main loops (needs nvdisasm)
-	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py
+	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py; status=$$?; [ $$status = 77 ] || exit $$status
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
