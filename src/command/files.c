@@ -72,11 +72,20 @@ struct export_command {
     const char *to;
 };
 
+static int read_export_format(void *member, const char *name, const char *value, struct err *e)
+{
+    bool *openai = member;
+    *openai = strcmp(value, "openai") == 0;
+    return *openai ? 0 : err_set(e, "--%s is openai, not '%s'", name, value);
+}
+
 static const struct option_row export_rows[] = {
     {"tokens", NULL, "token ids of every completion", OPTION_FLAG,
      AT(export_command, options.tokens)},
     {"logprobs", NULL, "and their logarithmic probabilities", OPTION_FLAG,
      AT(export_command, options.logprobs)},
+    {"format", "FORMAT", "openai: the lines of an OpenAI batch, a choice for every sample",
+     OPTION_READ, AT(export_command, options.openai), read_export_format},
     {"partial", NULL, "what is finished so far of a job that is not", OPTION_FLAG,
      AT(export_command, options.partial)},
     {"to", "FILE", "write here instead of to standard output", OPTION_TEXT, AT(export_command, to)},
@@ -129,6 +138,8 @@ static int export_main(const struct usage *usage, int argc, char **argv)
     struct export_command o = {.to = NULL};
     char **operands;
     int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0 && o.options.openai && (o.options.tokens || o.options.logprobs))
+        status = err_set(&e, "--format openai has neither tokens nor logprobs");
     if (status != 0)
         return command_ended(status, &e);
     status = o.to ? export_file(&o, operands[0], &e) : export_stream(&o, operands[0], stdout, &e);

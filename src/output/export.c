@@ -8,6 +8,7 @@
 #include "output/beside.h"
 #include "output/best.h"
 #include "output/finished.h"
+#include "output/openai.h"
 #include "output/output.h"
 
 #include <errno.h>
@@ -83,6 +84,7 @@ struct line {
     const struct export_options *options;
     struct kept *columns; /* the prompts' own; NULL: none */
     bool integer_ids;
+    struct openai *openai; /* NULL: lines of our own */
 };
 
 static bool is_integer(const char *text)
@@ -179,6 +181,10 @@ static bool wanted(const struct field *f, const struct export_options *o)
 static int put_line(const struct line *l, const struct completion *c, size_t row, struct err *e)
 {
     const char *before = "{";
+    if (l->openai) {
+        openai_put(l->openai, c);
+        return 0;
+    }
     for (size_t i = 0; i < completion_table.n; i++) {
         const struct field *f = &completion_table.fields[i];
         uint32_t some = 1;
@@ -205,9 +211,11 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
                       (o->tokens ? FINISHED_TOKENS : 0) | (o->logprobs ? FINISHED_LOGPROBS : 0),
                       e) != 0)
         return -1;
-    char *ids = finished_text(f, OUTPUT_IDS);
+    char *ids = finished_text(f, OUTPUT_IDS), *model = finished_text(f, "model");
+    struct openai openai = {.out = out, .model = model};
     const struct line line = {.out = out,
                               .options = o,
+                              .openai = o->openai ? &openai : NULL,
                               .columns = finished_kept(f),
                               .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
     free(ids);
@@ -223,6 +231,8 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
         table_free(&completion_table, &c);
         *rows += rc == 0;
     }
+    openai_end(&openai);
+    free(model);
     finished_close(f);
     return rc;
 }
@@ -242,8 +252,10 @@ static int export_partial(const char *directory, FILE *out, const struct export_
         rc == 0)
         rc = err_set(e, "%s: its attributes are no JSON", directory);
     const char *ids = identity_value(&attributes, OUTPUT_IDS);
+    struct openai openai = {.out = out, .model = identity_value(&attributes, "model")};
     const struct line line = {.out = out,
                               .options = o,
+                              .openai = o->openai ? &openai : NULL,
                               .columns = prompts.columns,
                               .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
     struct best best;
@@ -259,6 +271,7 @@ static int export_partial(const char *directory, FILE *out, const struct export_
         table_free(&completion_table, &c);
         *rows += rc == 0;
     }
+    openai_end(&openai);
     identity_free(&attributes);
     beside_source_close(&prompts);
     best_close(&best);

@@ -13,6 +13,7 @@
 
 struct export_options {
     bool tokens, logprobs; /* write these arrays too */
+    bool openai;           /* lines of an OpenAI batch (openai.h); without these arrays */
     bool partial;          /* read `<path>.partial/` when `path` is not there */
     size_t *rows;          /* receives how many objects were written; NULL: nothing does */
 };

@@ -37,6 +37,25 @@ cmp <(completions chat-done | head -n 2) <(completions text-done) || fail "a con
 "$tandem" export "$work/chat-done.h5" | sed -n 4p | grep -q "a role that nobody knows" || fail "a role"
 "$tandem" export "$work/chat-done.h5" | sed -n 5p | grep -q "a list of messages" || fail "no messages"
 "$tandem" export "$work/batch-done.h5" | grep -q '"id": *"q"' || fail "custom_id"
+decode many 2 model="$work/model" prompts.file="$work/chat.h5" prompts.count=all sampling.samples=2 sampling.temperature=1 || fail many
+"$tandem" export "$work/many.h5" --format openai >"$work/openai.jsonl" || fail "export --format openai"
+"$tandem" export "$work/many.h5" >"$work/own.jsonl" || fail export
+"$tandem" export "$work/many.h5" --format openai --tokens 2>/dev/null && fail "--format openai --tokens"
+"$PYTHON" - "$work" <<'P' || fail "lines of an OpenAI batch"
+import json, sys
+rows = [json.loads(line) for line in open(f"{sys.argv[1]}/own.jsonl", encoding="utf-8")]
+lines = [json.loads(line) for line in open(f"{sys.argv[1]}/openai.jsonl", encoding="utf-8")]
+assert [l["custom_id"] for l in lines] == ["a", "b", "c", "d", "e"], lines
+for l, both in zip(lines, zip(rows[::2], rows[1::2])):
+    if both[0]["error"]:
+        assert l["response"] is None and l["error"]["message"] == both[0]["error"], l
+        continue
+    body = l["response"]["body"]
+    assert l["error"] is None and l["response"]["status_code"] == 200 and body["object"] == "chat.completion", l
+    assert [c["message"]["content"] for c in body["choices"]] == [r["text"] for r in both], (l, both)
+    assert [c["finish_reason"] for c in body["choices"]] == [r["finish"] for r in both], (l, both)
+    assert body["usage"]["prompt_tokens"] == both[0]["prompt_tokens"], l
+P
 # bos: where tokenizer_config.json says nothing, the post-processor of tokenizer.json does.
 sed -i '/"add_bos_token"/d' "$work/model/tokenizer_config.json"
 begins() {
