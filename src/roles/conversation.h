@@ -8,7 +8,7 @@
 #define TANDEM_ROLES_CONVERSATION_H
 
 #include "job/job.h"
-#include "text/chat.h"
+#include "chat/chat.h"
 #include "text/tokenizer_config.h"
 
 #include <stdint.h>

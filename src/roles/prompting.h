@@ -12,7 +12,7 @@
 #include "model/model.h"
 #include "roles/conversation.h"
 #include "roles/request.h"
-#include "text/format.h"
+#include "format/format.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 

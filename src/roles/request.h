@@ -16,7 +16,7 @@
  *   min_tokens            until then no token and no text ends the completion
  *   stop                  ends it; the text is cut before it (include_stop: behind it)
  *   format                the completion is what a regular expression, a choice or a JSON schema says;
- *                         it ends only when it is whole (text/format.h)
+ *                         it ends only when it is whole (format/format.h)
  *   thinking_tokens       after so many tokens without the end of the reasoning, it is forced
  *   repetition_stop n     ends it when its last n tokens are a run of at most n / 4 over and over
  */

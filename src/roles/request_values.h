@@ -3,7 +3,7 @@
 #define TANDEM_ROLES_REQUEST_VALUES_H
 
 #include "roles/request.h"
-#include "text/format.h"
+#include "format/format.h"
 
 struct token_run {
     int32_t *tokens;

@@ -243,7 +243,7 @@ static void sample(struct steps *s, int m)
     s->trace->rows = s->plan[m].rows;
     attention_collect(f, m, (int)s->in->model.layers);
     t = trace_add(s->trace, TRACE_WAIT, s->step, -1, m, t);
-    /* As late as it can be: masks of formats are worked out while the layers run (text/format.h). */
+    /* As late as it can be: masks of formats are worked out while the layers run (format/format.h). */
     decoder_changes(s->decoder, &s->plan[m], &s->changes);
     attention_change(f, m, &s->changes);
     attention_sample(f, m, NULL);

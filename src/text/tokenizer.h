@@ -75,7 +75,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, 
                      size_t *n, struct err *e);
 
 /* The same, but special tokens are text as any other where marks[i] is 1 (bytes that a user wrote, of
- * which text/chat.h keeps count); 0 elsewhere. Added tokens that are not special ("<think>" in many
+ * which chat/chat.h keeps count); 0 elsewhere. Added tokens that are not special ("<think>" in many
  * vocabularies) are seen everywhere. marks NULL: all 0. */
 int tokenizer_encode_marked(const struct tokenizer *t, const char *text, const char *marks,
                             size_t bytes, int32_t **ids, size_t *n, struct err *e);
