@@ -40,4 +40,39 @@ for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "trunca
     wait $pid || fail "after $way: $(cat "$work/$name.log")"
     same whole "$name"
 done
+
+# The last prompt has been read, its completion is still being decoded: nothing may be made of it.
+rm -rf "$work"/late.h5*
+: >"$work/late.log"
+timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/late.h5" --set prompts.file="$work/p.h5" \
+    --set prompts.count=1 --set kernels=plain --set layout.threads=1 --set sampling.max_new_tokens=140 \
+    --set sampling.ignore_eos=true --set speculate.draft=off >"$work/late.log" 2>&1 &
+pid=$!
+until grep -q 'completions to do' "$work/late.log" || ! kill -0 $pid; do sleep 0.02; done
+sleep 0.1
+kill -0 $pid || fail "the job was over before its prompts could be changed: $(cat "$work/late.log")"
+cp "$work/wrong.h5" "$work/p.h5"
+wait $pid
+status=$?
+[ $status = 1 ] || fail "prompts changed behind the last row: exit status $status: $(cat "$work/late.log")"
+cp "$work/right.h5" "$work/p.h5"
+
+# Weights that change while they are loaded: the job stands still meanwhile.
+cp -r input/demo "$work/model"
+: >"$work/weights.log"
+timeout -k 1 60 "$tandem" run "$job" --set model="$work/model" --set output.file="$work/weights.h5" \
+    --set prompts.file="$work/p.h5" >"$work/weights.log" 2>&1 &
+pid=$!
+until grep -q 'colocated 0' "$work/weights.log" || ! kill -0 $pid; do sleep 0.001; done
+stopped=$(pgrep -P $pid) && kill -STOP "$stopped"
+if grep -q '^loaded' "$work/weights.log"; then
+    echo "the weights were loaded before they could be changed: not tried"
+else
+    touch "$work"/model/*.safetensors
+    kill -CONT "$stopped"
+    wait $pid
+    status=$?
+    [ $status = 1 ] || fail "weights that change: exit status $status: $(cat "$work/weights.log")"
+fi
+kill -KILL "$stopped" 2>/dev/null
 echo "a file that changes ends the job"
