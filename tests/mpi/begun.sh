@@ -7,7 +7,7 @@ job=tests/mpi/job.yaml
 need "$tandem"
 "$PYTHON" -c 'import h5py' 2>/dev/null || skip "python3 with h5py is not installed: steps cannot be counted"
 settings=(prompts.count=3 schedule.slots=3 schedule.max_context=500 schedule.prefill_chunk=96 sampling.temperature=0.8 sampling.max_new_tokens=450
-    sampling.ignore_eos=true output.commit_seconds=0.05 kernels=auto)
+    sampling.ignore_eos=true output.commit_seconds=0.05 kernels=auto speculate.draft=off)
 decode whole 2 "${settings[@]}" || fail "uninterrupted"
 
 steps() { "$PYTHON" -c 'import sys, h5py; f = h5py.File(sys.argv[1]); print(f["steps"][:][f["rank"][:] == 0].sum())' "$work/$1.steps.h5"; }

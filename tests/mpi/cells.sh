@@ -17,15 +17,13 @@ sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 job=$work/colocated.yaml decode colocated 3 "${settings[@]}" layout.cells=3 || fail "three colocated cells"
 same one colocated
 
-# start NAME CELLS - in the background, until something is on disk.
+# start NAME CELLS - in the background, until some completions are on disk.
 start() {
-    local bytes=0
     tests/mpirun $((2 * $2)) "$tandem" run $job --set output.file="$work/$1.h5" --set layout.cells="$2" \
         $(printf -- '--set %s ' "${settings[@]}") >"$work/$1.log" 2>&1 &
     pid=$!
     for ((try = 0; try < 600; try++)); do
-        bytes=$(cat "$work/$1.h5.partial"/* 2>/dev/null | wc -c)
-        grep -q 'completions to do' "$work/$1.log" && [ "$bytes" -gt 20000 ] && return
+        [ "$("$tandem" export "$work/$1.h5" --partial 2>/dev/null | wc -l)" -gt 4 ] && return
         kill -0 $pid 2>/dev/null || return
         sleep 0.05
     done
