@@ -1,8 +1,8 @@
 #include "schedule/pace.h"
 
-#define WARMUP  8     /* steps before the first trial */
-#define TRIAL   4     /* steps of one: fewer are too noisy */
-#define PAUSE   32    /* steps at least between two */
+#define WARMUP  8 /* steps before the first trial */
+#define TRIAL   4 /* steps of one: fewer are too noisy */
+#define PAUSE   64 /* steps at least between two: what a trial costs is not known to a few per cent */
 #define REFRESH 32    /* while drafts pay, one step in so many does without, to compare */
 #define FADE    0.875 /* weight of what was measured, one step later */
 #define SPEND   0.01  /* of the time, lost by trials */
