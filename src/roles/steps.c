@@ -30,7 +30,7 @@ static int64_t tokens_everywhere(const struct steps *s)
 }
 
 #define TIMING_SECONDS 60 /* timings do not wait longer for a completion */
-/* Not more at once: a step hands them over, some 6 MB, in a millisecond. */
+/* Not more at once, some 6 MB: a step hands them over, and they are in memory several times. */
 #define COMMIT_TOKENS (1ll << 19)
 
 /* The writer asks for a commit when it is time and there is something, or much, to hand over. */
@@ -196,20 +196,11 @@ static void run_attention(struct steps *s, int layer, int m)
     trace_add(s->trace, TRACE_SEND, s->step, layer, m, t);
 }
 
-/* Of a micro-batch, on all attention ranks. */
-static int rows_of_all(const struct steps *s, int m)
-{
-    int n = 0;
-    for (int a = 0; a < s->in->job.layout.attention; a++)
-        n += s->all[a].rows[m];
-    return n;
-}
-
 static void run_ffn(struct steps *s, int layer, int m)
 {
     struct ffn *f = s->engine->ffn;
     double t = clock_now();
-    s->trace->rows = rows_of_all(s, m);
+    s->trace->rows = s->all_rows[m];
     if (!ffn_receive(f, m, layer))
         return;
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
@@ -250,13 +241,15 @@ static void sample(struct steps *s, int m)
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
 }
 
-static int count_rows(const struct steps *s, int *rows)
+static int count_rows(struct steps *s, int *rows)
 {
     int n = s->in->job.layout.attention, micro_batches = s->in->job.micro_batches, total = 0;
+    memset(s->all_rows, 0, sizeof s->all_rows);
     for (int a = 0; a < n; a++)
         for (int m = 0; m < micro_batches; m++) {
             int r = s->all[a].rows[m];
             rows[a * micro_batches + m] = r;
+            s->all_rows[m] += r;
             total += r;
         }
     return total;

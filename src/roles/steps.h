@@ -45,11 +45,12 @@ struct steps {
     /* Inside the loop: */
     struct contract *all; /* [world] of this step */
     const struct micro_batch *plan;
-    struct launches *key;         /* [world] of this step */
-    struct sample_params *params; /* of one micro-batch */
-    struct logit_changes changes; /* likewise, */
-    struct score_wanted scores;   /* likewise */
-    struct pace pace;             /* of the first rank: what drafts bring */
+    int all_rows[MICRO_BATCHES_MAX]; /* of each micro-batch, on all attention ranks */
+    struct launches *key;            /* [world] of this step */
+    struct sample_params *params;    /* of one micro-batch */
+    struct logit_changes changes;    /* likewise, */
+    struct score_wanted scores;      /* likewise */
+    struct pace pace;                /* of the first rank: what drafts bring */
     struct admission *admission;
     int *room;          /* [attention ranks] */
     uint64_t *unit;     /* [attention ranks x slots] units under way to an owner, */

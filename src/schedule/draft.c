@@ -10,6 +10,9 @@
  * four are seldom had. */
 #define GRAM 3
 
+/* Places of a table: 256 KiB, for contexts beyond that many tokens too. */
+#define GRAMS_MAX ((size_t)1 << 16)
+
 struct grams {
     size_t mask, seen;
     uint32_t
@@ -20,7 +23,7 @@ static struct grams *grams_new(size_t tokens)
 {
     struct grams *g = mem_zeroed(1, sizeof *g);
     size_t room = 64;
-    while (room < tokens && room < (size_t)1 << 20)
+    while (room < tokens && room < GRAMS_MAX)
         room *= 2;
     g->mask = room - 1;
     g->seen = GRAM;

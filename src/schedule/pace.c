@@ -36,7 +36,11 @@ static void start_trial(struct pace *p)
 void pace_took(struct pace *p, double seconds, int sequences, int tokens, int drafts)
 {
     int kind = drafts > 0;
-    if (sequences < 1 || seconds <= 0)
+    if (sequences < 1) { /* nobody would end the trial that other ranks go on with */
+        p->trial = 0;
+        return;
+    }
+    if (seconds <= 0)
         return;
     double each = (double)tokens / sequences;
     p->steps++;

@@ -3,8 +3,8 @@
  * Rows of drafts are nearly free while a step waits for memory and dear when it computes; how many
  * are right depends on the text. So a few steps with drafts are tried now and then, their tokens a
  * second are compared with those of steps without, and what is better goes on. After a trial that
- * lost time the next one waits until a hundred times as much has passed: together they cost one per
- * cent.
+ * lost time the next one waits until a hundred times as much has passed: together they cost about one
+ * per cent.
  *
  * Pure functions: the caller has the clock. One rank decides for its cell (struct contract.drafts),
  * as ranks that tried at different times would each slow all.
@@ -29,7 +29,8 @@ struct pace {
 bool pace_wants_drafts(const struct pace *p);
 
 /* A step without prompt rows took `seconds` for `sequences` running ones and brought `tokens`;
- * drafts: how many of its rows were guesses. */
+ * drafts: how many of its rows were guesses. A rank that has no sequences left ends its trial, as what
+ * others gain by it is not seen here. */
 void pace_took(struct pace *p, double seconds, int sequences, int tokens, int drafts);
 
 #endif

@@ -95,7 +95,7 @@ def check_drawn(job, name, warpers, **sampling):
     if expected[-1] < 5:
         expected, seen = expected[:-1], seen[:-1]
     chi, freedom = float(((seen - expected) ** 2 / expected).sum()), len(expected) - 1
-    # Five standard deviations of chi-square: once in a million by chance.
+    # Five standard deviations of chi-square: far from what chance does.
     good = cut == 0 and chi <= freedom + 5 * (2 * max(freedom, 1)) ** 0.5 + 5
     print(f"{name:34} {draws} draws of {int((p > 0).sum())} tokens, {cut} cut off, chi-square {chi:.1f} of {freedom}")
     return good

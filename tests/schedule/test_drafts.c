@@ -204,6 +204,17 @@ static double run_pace(double luck, double cost, long tokens, double *trials)
     return total;
 }
 
+/* A rank that runs dry in a trial must not leave the others with it. */
+static void a_trial_ends_with_the_sequences(void **state)
+{
+    (void)state;
+    struct pace p = {0};
+    while (!pace_wants_drafts(&p))
+        pace_took(&p, 0.01, 3, 3, 0);
+    pace_took(&p, 0.01, 0, 0, 0);
+    assert_false(pace_wants_drafts(&p));
+}
+
 static void drafts_are_made_while_they_pay(void **state)
 {
     (void)state;
@@ -234,6 +245,7 @@ int main(void)
         cmocka_unit_test(guesses_change_nothing_but_steps),
         cmocka_unit_test(a_guess_is_what_followed_before),
         cmocka_unit_test(drafts_are_made_while_they_pay),
+        cmocka_unit_test(a_trial_ends_with_the_sequences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
