@@ -2,7 +2,7 @@
 # Registers, shared memory and spills of every CUDA kernel, as a table; fails on a spill, on a local
 # array ("stack"), and on any warning of nvcc or ptxas.
 #   tests/cuda/ptxas.sh [sm ...]     NVCC=nvcc  BUILD=build
-# Without sm: what the program was built for, or 90 when it was built without CUDA.
+# Without sm: 80, 90 and 100.
 # What nvcc said when it built the program is used, where that was after the last change; else the
 # kernels are compiled, several at a time, and what was said is kept in $BUILD/ptxas until they change.
 # Dynamic shared memory is chosen at the launch and stands in kernels/cuda/*.cuh.
@@ -10,11 +10,7 @@
 set -u
 nvcc=${NVCC:-nvcc}
 command -v "$nvcc" >/dev/null || { echo "$nvcc was not found; set NVCC"; exit 77; }
-if [ $# = 0 ]; then
-    # shellcheck disable=SC2046
-    set -- $(sed -n "s/.* for 'sm_\([0-9]*\)'.*/\1/p" "${BUILD:-build}/kernels/cuda/sum.cu.o.log" 2>/dev/null | sort -nu)
-    [ $# -gt 0 ] || set -- 90
-fi
+[ $# -gt 0 ] || set -- 80 90 100
 flags=(-O3 -fmad=false -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra -Xptxas -v,-warn-spills)
 for sm; do
     flags+=(-gencode "arch=compute_$sm,code=sm_$sm")
