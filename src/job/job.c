@@ -5,6 +5,7 @@
 #include "job/keys.h"
 #include "job/slurm.h"
 #include "job/suggest.h"
+#include "job/value.h"
 #include "text/template.h"
 
 #include <inttypes.h>
@@ -324,6 +325,28 @@ static int check_sampling(struct reader *r, const struct job *job)
     return 0;
 }
 
+/* "100-200", or one step. */
+static int read_trace_steps(struct reader *r, struct job *job)
+{
+    char text[64];
+    job->trace_last = INT64_MAX;
+    if (!job->trace_steps)
+        return 0;
+    snprintf(text, sizeof text, "%s", job->trace_steps);
+    char *dash = strchr(text, '-');
+    if (dash)
+        *dash = '\0';
+    if (!value_int(text, &job->trace_first) || job->trace_first < 0 ||
+        !value_int(dash ? dash + 1 : text, &job->trace_last) ||
+        job->trace_last < job->trace_first) {
+        err_set(r->e,
+                "trace_steps wants the first and the last step, as 100-200, or all; found '%s'",
+                job->trace_steps);
+        return fail_key(r, "trace_steps");
+    }
+    return 0;
+}
+
 static int check_files(struct reader *r, const struct job *job)
 {
     if (strcmp(job->output.file, job->prompts.file) == 0) {
@@ -368,7 +391,7 @@ static int read_all(struct reader *r, struct job *job, const char *const *overri
             return -1;
     resolve(job);
     if (check_layout(r, job) != 0 || check_device(r, job) != 0 || check_sampling(r, job) != 0 ||
-        ask_slurm(r, job) != 0)
+        ask_slurm(r, job) != 0 || read_trace_steps(r, job) != 0)
         return -1;
     return check_files(r, job);
 }

@@ -162,7 +162,9 @@ struct job {
 
     bool score; /* score, or `tandem score`: prompts are scored and nothing is generated */
 
-    char *trace; /* trace: Chrome/Perfetto timeline of every rank; NULL: none */
+    char *trace;       /* trace: Chrome/Perfetto timeline of every rank; NULL: none */
+    char *trace_steps; /* trace_steps: "100-200"; NULL: all. Read as: */
+    int64_t trace_first, trace_last;
 };
 
 /* Reads and checks a job file. `overrides`: n strings "key.path=value" from the command line

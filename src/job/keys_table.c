@@ -250,5 +250,7 @@ const struct key keys[] = {
      .help = "true, as `tandem score` does: prompt_logprobs, and nothing is generated"},
     {"", "trace", KEY_TEXT, IN(trace), PRESET("none"), .word = "none",
      .help = "a file for the timeline of every rank (open it in Perfetto)"},
+    {"", "trace_steps", KEY_TEXT, IN(trace_steps), PRESET("all"), .word = "all",
+     .help = "only these steps are in it: 100-200, counted from 0"},
 };
 const size_t keys_count = sizeof keys / sizeof *keys;

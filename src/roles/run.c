@@ -469,7 +469,8 @@ static enum exit_status finish(struct run *r, enum exit_status status)
     bool worthless = status == EXIT_DONE && nothing_but_errors(r);
     if (status != EXIT_RUN && status != EXIT_INPUT)
         summarize(r, seconds, status == EXIT_DONE, worthless);
-    if (r->in.job.trace && trace_write(&r->trace, r->comm, r->in.job.trace, &e) != 0)
+    if (r->in.job.trace &&
+        trace_write(&r->trace, r->comm, (int)r->in.model.layers, r->in.job.trace, &e) != 0)
         fprintf(stderr, "tandem: warning: %s\n", e.text);
     return worthless ? EXIT_INPUT : status;
 }
@@ -572,7 +573,7 @@ enum exit_status run_job(struct comm *c, const struct run_options *o)
     if (comm_is_first(c))
         print_header(&r);
     comm_limit(c, r.in.job.schedule.step_timeout);
-    trace_open(&r.trace, r.in.job.trace != NULL);
+    trace_open(&r.trace, r.in.job.trace != NULL, r.in.job.trace_first, r.in.job.trace_last);
     r.timings = (struct timings){.every_step = r.in.job.trace != NULL, .rank = c->world.rank};
     enum exit_status status = guard_restarts(&r, o->max_restarts, run_opened(&r));
     close_run(&r);

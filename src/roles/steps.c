@@ -181,13 +181,30 @@ static void hand_out_units(struct steps *s)
 
 /* ---- the layers ----------------------------------------------------------------------------- */
 
+/* What the next events are about: rows, and their bytes on the wire: out to a layer's FFN, and as
+ * partial sums back. An attention rank sends the one and waits for the other, of the layer before. */
+static void trace_rows(struct steps *s, bool ffn, int rows, int layer)
+{
+    const struct exchange_shape *shape = &s->engine->shape;
+    struct wire_bytes b = wire_bytes(shape, (size_t)rows);
+    bool routed = (size_t)layer < shape->layers && shape->routed[layer];
+    size_t out = b.rows + b.scales + (routed ? b.ids + b.weights : 0);
+    size_t sums = (size_t)rows * shape->hidden * dtype_size(shape->combine);
+    size_t back = ffn         ? sums
+                  : layer > 0 ? sums * (size_t)layout_instances(&s->comm->place.layout)
+                              : 0;
+    s->trace->rows = rows;
+    s->trace->sends = ffn ? back : out;
+    s->trace->waits = ffn ? out : back;
+}
+
 static void run_attention(struct steps *s, int layer, int m)
 {
     struct attention *f = s->engine->attention;
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    s->trace->rows = s->plan[m].rows;
+    trace_rows(s, false, s->plan[m].rows, layer);
     attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
     attention_layer(f, m, layer);
@@ -200,7 +217,7 @@ static void run_ffn(struct steps *s, int layer, int m)
 {
     struct ffn *f = s->engine->ffn;
     double t = clock_now();
-    s->trace->rows = s->all_rows[m];
+    trace_rows(s, true, s->all_rows[m], layer);
     if (!ffn_receive(f, m, layer))
         return;
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
@@ -228,12 +245,13 @@ static void all_layers(struct steps *s)
 static void sample(struct steps *s, int m)
 {
     struct attention *f = s->engine->attention;
+    int layers = (int)s->in->model.layers;
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    s->trace->rows = s->plan[m].rows;
-    attention_collect(f, m, (int)s->in->model.layers);
-    t = trace_add(s->trace, TRACE_WAIT, s->step, -1, m, t);
+    trace_rows(s, false, s->plan[m].rows, layers);
+    attention_collect(f, m, layers);
+    t = trace_add(s->trace, TRACE_WAIT, s->step, layers, m, t);
     /* As late as it can be: masks of formats are worked out while the layers run (format/format.h). */
     decoder_changes(s->decoder, &s->plan[m], &s->changes);
     attention_change(f, m, &s->changes);

@@ -401,7 +401,7 @@ int main(int argc, char **argv)
     read_arguments(&a, argc, argv);
     if (inputs_open_alone(&b.in, a.job, a.set, a.n_set, NULL, &e) != 0)
         die("%s", e.text);
-    trace_open(&b.trace, false);
+    trace_open(&b.trace, false, 0, 0);
     open_engine(&b);
     plan_alloc(&b);
     b.rows = mem_new((size_t)b.in.job.layout.attention * MICRO_BATCHES_MAX, sizeof *b.rows);

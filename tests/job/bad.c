@@ -85,7 +85,8 @@ static const struct bad all[] = {
     {GOOD "<<: {a: 1}\n", NULL,
      "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, model_ignore, prompts, chat, "
      "output, layout, "
-     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace"},
+     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace, "
+     "trace_steps"},
     {GOOD "model: n\n", NULL,
      "job.yaml:4:1: key 'model' is there twice; it was first given on line 1"},
     {GOOD "layout: {ffn: {expert: 1, expert: 2}}\n", NULL,
@@ -181,6 +182,12 @@ static const struct bad all[] = {
     {GOOD "sampling: {stop: [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}\n", NULL,
      "job.yaml:4:18: sampling.stop: wants a list of at most 16 tokens, each its id (5) or its text "
      "(\"<|end|>\"), or none, found a list of more"},
+    {GOOD "trace_steps: 9-3\n", NULL,
+     "job.yaml:4:14: trace_steps wants the first and the last step, as 100-200, or all; found "
+     "'9-3'"},
+    {GOOD "trace_steps: -3\n", NULL,
+     "job.yaml:4:14: trace_steps wants the first and the last step, as 100-200, or all; found "
+     "'-3'"},
     {GOOD "trace: a\n", "trace=\"\"", "--set trace=\"\": trace: wants a text, or none, found ''"},
     {"model: m\nprompts:\n  file: p\n  template: {prompt}\noutput: {file: o}\n", NULL,
      "job.yaml:4:13: prompts.template: wants a text, found a mapping; braces begin a mapping in "
@@ -233,7 +240,8 @@ static const struct bad all[] = {
     {GOOD, "=4",
      "--set =4: unknown key ''; known are model, tokenizer, model_ignore, prompts, chat, output, "
      "layout, "
-     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace"},
+     "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace, "
+     "trace_steps"},
     {GOOD, "model=",
      "job.yaml: 'model' is missing: the checkpoint directory (jobs/example.yaml names every key)"},
     {GOOD, "output.file=p.h5",

@@ -21,6 +21,7 @@ tr -d '\r' <"$work/tty" | awk '/working/ { gsub(/[%,]/, ""); n++; d = $(NF-6) + 
 
 # start NAME - one slow process in the background; returns when it decodes.
 start() {
+    : >"$work/$1.log" # another run's of the same name says nothing of this one
     "$tandem" run "$job" "${alone[@]}" --set prompts.count=300 --set sampling.samples=7 --set schedule.slots=1 --set sampling.max_new_tokens=100 \
         --set output.commit_seconds=0.05 --set output.file="$work/$1.h5" --set output.summary="$work/$1.json" >"$work/$1.log" 2>&1 &
     pid=$!
@@ -80,14 +81,41 @@ P
 ) || exit 1
 
 # A trace is whole: every event is one, with its rows.
-decode traced 2 trace="$work/trace.json" || fail "trace"
+decode traced 4 trace="$work/trace.json" trace_steps=3-9 layout.attention=2 layout.ffn.expert=2 || fail "trace"
 "$PYTHON" - "$work" <<'P' || fail "the trace"
-import json, os, sys
+import collections, json, os, sys
 events = json.load(open(f"{sys.argv[1]}/trace.json"))["traceEvents"]
-assert len(events) > 100 and all(e["ph"] in ("X", "M") for e in events)
+assert len(events) > 100 and all(e["ph"] in ("X", "M", "s", "f") for e in events)
+assert all({"name", "pid", "tid", "ts", "dur"} <= set(e) for e in events if e["ph"] == "X")
+assert {e["args"]["step"] for e in events if e["ph"] == "X"} == set(range(3, 10))
 inside = [e for e in events if "micro_batch" in e.get("args", {})]
 assert inside and all(0 < e["args"]["rows"] <= 64 for e in inside), inside[:3]
+assert all(e["args"]["bytes"] % e["args"]["rows"] == 0 for e in inside if e["name"] == "send")
 assert not [f for f in os.listdir(sys.argv[1]) if f.endswith(".tmp")]
+# Every arrow leads from a send to a wait of the other role, of the same step and micro-batch, in the
+# same layer or the one before; every wait of an FFN rank has one, and of an attention rank but for layer 0.
+role = {e["pid"]: e["args"]["name"].split()[2] for e in events if e["name"] == "process_name"}
+slices = collections.defaultdict(list)
+for e in events:
+    if e["ph"] == "X":
+        slices[e["pid"]].append(e)
+def around(flow, name):
+    found = [e for e in slices[flow["pid"]] if e["name"] == name and e["ts"] - 1e-4 <= flow["ts"] <= e["ts"] + e["dur"] + 1e-4]
+    assert len(found) >= 1, flow
+    return found
+starts = {e["id"]: e for e in events if e["ph"] == "s"}
+ends = {e["id"]: e for e in events if e["ph"] == "f"}
+assert set(starts) == set(ends) and len(starts) == sum(e["ph"] == "s" for e in events)
+def belong(send, wait):
+    a, b = send["args"], wait["args"]
+    layer = a["layer"] if role[wait["pid"]] == "ffn" else a["layer"] + 1
+    return a["step"] == b["step"] and a["micro_batch"] == b["micro_batch"] and b.get("layer", layer) == layer
+for number, end in ends.items():
+    start = starts[number]
+    assert role[start["pid"]] != role[end["pid"]]
+    assert any(belong(s, w) for s in around(start, "send") for w in around(end, "wait")), (start, end)
+waits = [e for e in inside if e["name"] == "wait" and (role[e["pid"]] == "ffn" or e["args"].get("layer") != 0)]
+assert len(waits) == len(ends) > 50, (len(waits), len(ends))
 P
 
 # Prompts that fail: why, how often; when all do, the last line and the status say so.
