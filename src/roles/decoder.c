@@ -3,9 +3,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "output/journal.h"
+#include "roles/scoring.h"
 #include "schedule/draft.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,18 +99,6 @@ static bool differs(const struct sequence *q)
     return request_changes(q->request) || q->top > 0 || q->score_from > 0;
 }
 
-static void make_score_room(struct sequence *q, size_t score_from)
-{
-    size_t top = (size_t)request_logprobs(q->request) * (q->limit - q->n_prompt);
-    size_t scored = score_from ? q->n_prompt - score_from : 0;
-    q->top = request_logprobs(q->request);
-    q->top_tokens = mem_new(top, sizeof *q->top_tokens);
-    q->top_logprobs = mem_new(top, sizeof *q->top_logprobs);
-    q->score_from = score_from;
-    q->scores = mem_new(scored, sizeof *q->scores);
-    q->likeliest = mem_new(scored, sizeof *q->likeliest);
-}
-
 static void submit(struct decoder *d, const struct fed *fed)
 {
     struct sequence *q = mem_zeroed(1, sizeof *q);
@@ -123,7 +111,7 @@ static void submit(struct decoder *d, const struct fed *fed)
     q->prompt_only = fed->prompt_only;
     q->request = fed->request;
     q->free_request = request_free;
-    make_score_room(q, fed->score_from);
+    scoring_open(q, fed->score_from);
     d->changing += differs(q);
     q->admitted = clock_wall();
     if (fed->with)
@@ -202,15 +190,9 @@ void decoder_scores(const struct decoder *d, const struct micro_batch *batch,
 {
     wanted->any = false;
     wanted->k = 0;
-    for (int i = 0; d->changing && i < batch->n_sampled; i++) {
-        const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
-        size_t next = batch_next(batch, i);
-        bool known = next < q->n_prompt;
-        int k = known ? 1 : q->top;
-        wanted->targets[i] = known ? q->tokens[next] : -1;
-        wanted->any = wanted->any || k > 0;
-        wanted->k = k > wanted->k ? k : wanted->k;
-    }
+    for (int i = 0; d->changing && i < batch->n_sampled; i++)
+        scoring_want(schedule_sequence(d->schedule, batch->sampled_slot[i]), batch_next(batch, i),
+                     i, wanted);
 }
 
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,
@@ -221,15 +203,6 @@ void decoder_params(const struct decoder *d, const struct micro_batch *batch,
         size_t next = batch_next(batch, i);
         params[i] =
             next < q->n_prompt ? (struct sample_params){0} : request_params(q->request, q, next);
-    }
-}
-
-static void sum_scores(const struct sequence *q, struct completion *c)
-{
-    c->greedy = c->n_scored > 0;
-    for (uint32_t i = 0; i < c->n_scored; i++) {
-        c->score += (double)q->scores[i];
-        c->greedy = c->greedy && q->likeliest[i];
     }
 }
 
@@ -249,16 +222,9 @@ static void finish(struct decoder *d, int slot, enum finish how)
         .admitted = q->admitted,
         .first_token = q->first_token,
         .last_token = clock_wall(),
-        .n_top = (uint32_t)(n * (size_t)q->top),
-        .top_tokens = q->top_tokens,
-        .top_logprobs = q->top_logprobs,
-        .n_scored = q->score_from ? (uint32_t)(q->n_prompt - q->score_from) : 0,
-        .prompt_logprobs = q->scores,
     };
-    sum_scores(q, &c);
+    scoring_hand_over(q, &c);
     request_text(q->request, q, how == FINISH_STOP, &c.text, &c.reasoning);
-    q->top_tokens = NULL;
-    q->top_logprobs = q->scores = NULL;
     memcpy(c.tokens, q->tokens + q->n_prompt, n * sizeof *c.tokens);
     q->logprobs = NULL; /* the completion has them now */
     q->id = NULL;
@@ -288,36 +254,11 @@ static void finish_broken(struct decoder *d, int slot)
     sequence_free(q);
 }
 
-/* The row before a token of the prompt. */
-static void take_score(struct sequence *q, size_t token, const struct scores *s, int i)
-{
-    q->scores[token - q->score_from] = s->own[i];
-    q->likeliest[token - q->score_from] = s->top[(size_t)i * (size_t)s->k] == q->tokens[token];
-}
-
-static void take_top(struct sequence *q, const struct scores *s, int i)
-{
-    size_t at = (q->n_tokens - q->n_prompt) * (size_t)q->top, from = (size_t)i * (size_t)s->k,
-           n = (size_t)q->top;
-    if (n == 0)
-        return;
-    memcpy(q->top_tokens + at, s->top + from, n * sizeof *q->top_tokens);
-    memcpy(q->top_logprobs + at, s->top_logprobs + from, n * sizeof *q->top_logprobs);
-}
-
-static bool is_broken(const struct sequence *q)
-{
-    for (size_t i = 0; q->score_from && i < q->n_prompt - q->score_from; i++)
-        if (isnan(q->scores[i]))
-            return true;
-    return false;
-}
-
 /* The sequence in `slot` has drawn a token. True: it goes on. */
 static bool take(struct decoder *d, int slot, int32_t token, float logprob)
 {
     struct sequence *q = schedule_sequence(d->schedule, slot);
-    if (token < 0 || (q->n_tokens == q->n_prompt && is_broken(q))) {
+    if (token < 0 || (q->n_tokens == q->n_prompt && scoring_is_broken(q))) {
         finish_broken(d, slot);
         return false;
     }
@@ -354,13 +295,13 @@ void decoder_take(struct decoder *d, const struct micro_batch *batch, const int3
             struct sequence *q = schedule_sequence(d->schedule, slot);
             size_t next = batch_next(batch, i);
             if (next < q->n_prompt) {
-                take_score(q, next, scores, i);
+                scoring_take_known(q, next, scores, i);
                 continue;
             }
             bool guessed = i + 1 < end && q->tokens[q->n_tokens] == tokens[i];
             if (guessed)
                 schedule_accept(d->schedule, slot);
-            take_top(q, scores, i);
+            scoring_take_drawn(q, scores, i);
             if (!take(d, slot, tokens[i], logprobs[i]) || !guessed)
                 break;
         }

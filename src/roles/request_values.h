@@ -1,4 +1,7 @@
-/* request_values.h - what a request holds, and reading it from JSON. For request*.c only. */
+/* request_values.h - what a request holds, for request*.c only: request_values.c reads it from JSON,
+ * request_seen.c follows its sequence, request_change.c says what that does to the next logits,
+ * request_text.c what is shown of it.
+ */
 #ifndef TANDEM_ROLES_REQUEST_VALUES_H
 #define TANDEM_ROLES_REQUEST_VALUES_H
 
@@ -63,5 +66,10 @@ struct request {
 
 /* Fills r from the values of a sampling section; what is missing stays as it is. -1: "temperature: wants ..., found ...". */
 int request_read(struct request *r, const json_t *values, struct err *e);
+
+bool request_has_penalties(const struct request *r);
+
+/* Takes notice of the tokens of q that are new to it. */
+void request_see(struct request *r, const struct sequence *q);
 
 #endif

@@ -1,0 +1,123 @@
+#include "roles/request_values.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct logit_edit *append_edit(struct logit_changes *out, int row, int32_t token)
+{
+    if (out->n_edits == out->room_edits) {
+        out->room_edits = out->room_edits ? 2 * out->room_edits : 64;
+        out->edits = mem_resize(out->edits, (size_t)out->room_edits, sizeof *out->edits);
+    }
+    out->edits[out->n_edits] = (struct logit_edit){row, token, 0, 1, 0};
+    return &out->edits[out->n_edits++];
+}
+
+/* The edit of a token that may have one already, among those from `first` on. */
+static struct logit_edit *edit_of(struct logit_changes *out, int first, int row, int32_t token)
+{
+    for (int i = first; i < out->n_edits; i++)
+        if (out->edits[i].token == token)
+            return &out->edits[i];
+    return append_edit(out, row, token);
+}
+
+/* Every token that has a penalty is there once; what follows looks it up among the row's edits. */
+static void add_penalties(struct request *r, int row, struct logit_changes *out)
+{
+    for (size_t i = 0; i < r->room_counts; i++) {
+        const struct token_count *count = &r->counts[i];
+        if (!count->used)
+            continue;
+        struct logit_edit *edit = append_edit(out, row, count->token);
+        edit->repeat = r->repetition;
+        if (count->completion)
+            edit->less = r->frequency * (float)count->completion + r->presence;
+    }
+}
+
+/* Do the tokens of the run but the last stand at the end of the completion? */
+static bool comes_next(const struct token_run *run, const struct sequence *q)
+{
+    size_t before = run->n - 1;
+    return q->n_tokens - q->n_prompt >= before &&
+           memcmp(q->tokens + q->n_tokens - before, run->tokens, before * sizeof *run->tokens) == 0;
+}
+
+static uint32_t *add_mask(struct logit_changes *out, int row, size_t words)
+{
+    if (out->n_masks == out->room_masks) {
+        out->room_masks = out->room_masks ? 2 * out->room_masks : 4;
+        out->rows = mem_resize(out->rows, (size_t)out->room_masks, sizeof *out->rows);
+        out->bits = mem_resize(out->bits, mem_mul((size_t)out->room_masks, words), 4);
+    }
+    out->words = words;
+    out->rows[out->n_masks] = row;
+    uint32_t *bits = out->bits + (size_t)out->n_masks++ * words;
+    memset(bits, 0, words * sizeof *bits);
+    return bits;
+}
+
+/* The token that the end of the reasoning needs now, or -1. */
+static int32_t forced(const struct request *r, const struct sequence *q)
+{
+    size_t n = q->n_tokens - q->n_prompt, budget = (size_t)r->thinking_tokens;
+    const struct token_run *end = &r->think_end;
+    if (r->thinking_tokens < 0 || n < budget || n - budget >= end->n)
+        return -1;
+    const int32_t *completion = q->tokens + q->n_prompt;
+    for (size_t i = 0; i + end->n <= budget; i++)
+        if (memcmp(completion + i, end->tokens, end->n * sizeof *completion) == 0)
+            return -1; /* it has ended */
+    return end->tokens[n - budget];
+}
+
+/* Tokens with which the text can still become whole, and the end when it is. */
+static void mask_format(struct request *r, const struct sequence *q, uint32_t *bits, size_t words)
+{
+    struct follow_state s = follow_state(r->follow);
+    bool early = s.may_go_on && q->n_tokens - q->n_prompt < (size_t)r->min_tokens;
+    for (size_t i = 0; i < words; i++)
+        bits[i] = s.mask[i] & (r->allow ? r->allow[i] : UINT32_MAX);
+    for (int i = 0; i < r->context->n_eos && s.may_end && !early; i++)
+        bits[r->context->eos[i] / 32] |= 1u << (r->context->eos[i] % 32);
+}
+
+void request_change(struct request *r, const struct sequence *q, int row, struct logit_changes *out)
+{
+    int first = out->n_edits;
+    size_t words = ((size_t)r->context->vocab + 31) / 32;
+    if (!request_changes(r))
+        return;
+    request_see(r, q);
+    int32_t token = forced(r, q);
+    if (token >= 0) {
+        add_mask(out, row, words)[token / 32] = 1u << (token % 32);
+        return;
+    }
+    if (request_has_penalties(r))
+        add_penalties(r, row, out);
+    for (int i = 0; i < r->n_biases; i++)
+        edit_of(out, first, row, r->biases[i].token)->bias += r->biases[i].value;
+    for (int i = 0; i < r->n_bans; i++)
+        if (comes_next(&r->bans[i], q))
+            edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
+    if (!r->follow && q->n_tokens - q->n_prompt < (size_t)r->min_tokens)
+        for (int i = 0; i < r->n_stop_ids; i++)
+            edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
+    if (r->follow)
+        mask_format(r, q, add_mask(out, row, words), words);
+    else if (r->allow)
+        memcpy(add_mask(out, row, words), r->allow, words * sizeof *r->allow);
+}
+
+void logit_changes_free(struct logit_changes *c)
+{
+    free(c->edits);
+    free(c->rows);
+    free(c->bits);
+    *c = (struct logit_changes){0};
+}
