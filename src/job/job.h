@@ -24,6 +24,7 @@ enum speculation {
     SPECULATE_AUTO, /* ngram on CPUs, in steps where it pays (schedule/pace.h), else off */
     SPECULATE_OFF,
     SPECULATE_NGRAM,
+    SPECULATE_MTP,
 };
 
 enum exchange_kind {
@@ -53,6 +54,7 @@ struct job {
 
     char *model;        /* model: checkpoint directory */
     char *model_ignore; /* model_ignore: JSON list of config fields that count as absent, or NULL */
+    bool model_mtp;     /* model_mtp: the model's MTP layers are there to be used; default true */
     char *tokenizer;    /* tokenizer: file; default <model>/tokenizer.json */
 
     struct {
@@ -131,7 +133,7 @@ struct job {
     } schedule;
 
     struct {
-        enum speculation draft; /* speculate.draft: off, ngram, auto (default) */
+        enum speculation draft; /* speculate.draft: off, ngram, mtp, auto (default) */
         int tokens;             /* speculate.tokens: guesses of a sequence in a step; default 4 */
     } speculate;
 

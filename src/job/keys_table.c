@@ -21,8 +21,11 @@ static const struct choice kernels[] = {
 static const struct choice wide[] = {{"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {NULL, 0}};
 static const struct choice narrow[] = {
     {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {"fp8", DTYPE_F8E4M3}, {NULL, 0}};
-static const struct choice speculations[] = {
-    {"auto", SPECULATE_AUTO}, {"off", SPECULATE_OFF}, {"ngram", SPECULATE_NGRAM}, {NULL, 0}};
+static const struct choice speculations[] = {{"auto", SPECULATE_AUTO},
+                                             {"off", SPECULATE_OFF},
+                                             {"ngram", SPECULATE_NGRAM},
+                                             {"mtp", SPECULATE_MTP},
+                                             {NULL, 0}};
 static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 0}};
 static const struct choice weights[] = {
     {"keep", JOB_WEIGHTS_KEEP}, {"int8", JOB_WEIGHTS_INT8}, {"int4", JOB_WEIGHTS_INT4}, {NULL, 0}};
@@ -50,6 +53,8 @@ const struct key keys[] = {
     {"", "model_ignore", KEY_JSON, IN(model_ignore), PRESET("none"), .word = "none", .max = 1,
      .help =
          "config.json's fields that count as absent, at your own risk: [name, rope_scaling.name]"},
+    {"", "model_mtp", KEY_BOOL, IN(model_mtp), PRESET("true"), .choices = truths,
+     .help = "false: layers for multi-token prediction (MTP) are passed over, whatever they are"},
 
     {"prompts", "file", KEY_TEXT, IN(prompts.file), .about = "the HDF5 file with the prompts",
      .example = "input/prompts.h5",
@@ -178,7 +183,9 @@ const struct key keys[] = {
     {"speculate", "draft", KEY_CHOICE, IN(speculate.draft), PRESET("auto"), .choices = speculations,
      .help =
          "several tokens of a sequence in a step, where guesses at them come true; no completion "
-         "changes. ngram: what followed its last tokens before; auto: that, where it pays; off"},
+         "changes. ngram: what followed its last tokens before; mtp: what the model's own MTP "
+         "layers say; "
+         "auto: ngram, where it pays; off"},
     {"speculate", "tokens", KEY_INT, IN(speculate.tokens), PRESET("4"), RANGE(1, 64),
      .help = "guesses at most, of a sequence in a step"},
 

@@ -28,6 +28,7 @@ enum tensor_dim {
     DIM_EXPERTS,
     DIM_INTER,
     DIM_SHARED,
+    DIM_MTP_IN, /* an embedding and a hidden state */
 };
 
 /* What a tensor is to arithmetic: decides its possible formats, and random weights. */
@@ -101,6 +102,13 @@ struct layer_weights {
     void *block;                 /* the mechanism's struct */
 };
 
+/* What an MTP layer has besides. */
+struct mtp_weights {
+    float *embed_norm, *hidden_norm, *norm; /* device f32 [H] */
+    struct weight *proj;                    /* [H][2H] */
+    struct weight *head;                    /* [V][H]; NULL: lm_head */
+};
+
 struct model_weights {
     struct weight *embed, *lm_head; /* table; [V][H] */
     float *final_norm;              /* device f32 [H] */
@@ -110,11 +118,13 @@ struct members {
     const struct member *list;
     size_t n;
 };
-extern const struct members model_members, layer_members, ffn_members;
+extern const struct members model_members, layer_members, ffn_members, mtp_members;
 
 /* Calls visit for every tensor of the model in turn; `layer` is 0 for those that are there once. */
 typedef void (*member_visit)(void *context, const struct member *member, size_t layer);
 void members_visit(const struct model *m, member_visit visit, void *context);
+/* The same of its MTP layers. */
+void members_visit_mtp(const struct model *m, member_visit visit, void *context);
 
 /* A tensor's shape in a layer; returns how many dimensions. */
 int member_shape(const struct model *m, const struct member *member, size_t layer, size_t shape[3]);

@@ -1,6 +1,6 @@
 /* deepseek3.c - DeepSeek-V3 and R1 (and Kimi-K2, which has the same tensors): what its config.json
  * means and what its tensors are called. Latent attention, a sigmoid router with groups and a bias
- * that only chooses.
+ * that only chooses. The MTP layer is one like the last, with the model's embeddings and head.
  */
 #include "model/block.h"
 #include "model/fields.h"
@@ -35,7 +35,13 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_SHARED_GATE] = "mlp.shared_experts.gate_proj.weight",
     [TENSOR_SHARED_UP] = "mlp.shared_experts.up_proj.weight",
     [TENSOR_SHARED_DOWN] = "mlp.shared_experts.down_proj.weight",
+    [TENSOR_MTP_EMBED_NORM] = "enorm.weight",
+    [TENSOR_MTP_HIDDEN_NORM] = "hnorm.weight",
+    [TENSOR_MTP_PROJ] = "eh_proj.weight",
+    [TENSOR_MTP_NORM] = "shared_head.norm.weight",
 };
+
+static const char *const mtp_copies[] = {"embed_tokens.weight", "shared_head.head.weight", NULL};
 
 /* The scores' scale: (nope + R)^-0.5, times the square of yarn's magnitude for mscale_all_dim. */
 static float scale_of(const struct attention_spec *a, const struct rope_spec *r, struct config *c)
@@ -84,6 +90,7 @@ static void read_attention(struct model *m, struct config *c)
 static void read_config(struct model *m, struct config *c)
 {
     fields_common(m, c, 1e-6, 4096);
+    m->mtp = (struct mtp_spec){.layers = m->mtp_layers, .normed = true};
     read_attention(m, c);
     config_must_be(c, "scoring_func", "\"sigmoid\"", "only \"sigmoid\"");
     config_must_be(c, "topk_method", "\"noaux_tc\"", "only \"noaux_tc\"");
@@ -155,6 +162,7 @@ const struct family family_deepseek3 = {
     .layer_prefix = "model.layers.",
     .names = names,
     .skipped = skipped,
+    .mtp_copies = mtp_copies,
     .read = read_config,
     .defaults = defaults,
     .moe = has_experts,

@@ -21,6 +21,7 @@ struct family_sizes {
     size_t hidden, layers, vocab, context, heads, kv_heads, head_dim, q_rank;
     size_t kv_rank, nope_dim, rope_dim, value_dim; /* MLA */
     size_t window;                                 /* of sliding layers */
+    size_t mtp;                                    /* MTP layers */
     size_t dense_inter, expert_inter, shared_inter;
     struct router_spec router; /* experts, topk, renormalize, factor, groups, topk_groups */
     bool moe[MODEL_MAX_LAYERS];
@@ -45,6 +46,10 @@ struct family {
     const char *const *names; /* [TENSOR_KINDS] */
     const char *const
         *skipped; /* prefixes of tensors that are not the decoder's; NULL-terminated */
+
+    /* What MTP layers may have besides, behind "<layer_prefix>N.": copies of what the model has once,
+     * which are not read; NULL-terminated, NULL: nothing. */
+    const char *const *mtp_copies;
 
     /* Fills layers, ropes and the rest of *m but `family` from config.json's top level. Errors go to
      * c; what it asked for is known. */

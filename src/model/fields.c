@@ -315,7 +315,7 @@ void fields_no_bias(struct config *c)
 
 void fields_same_layers(struct model *m)
 {
-    for (size_t l = 1; l < m->layers; l++)
+    for (size_t l = 1; l < m->layers + m->mtp.layers; l++)
         m->layer[l] = m->layer[0];
 }
 
@@ -341,7 +341,7 @@ void fields_sigmoid_experts(struct model *m, struct config *c, size_t dense)
     dense = config_size_or(c, "first_k_dense_replace", 0, MODEL_MAX_LAYERS, dense);
     m->layer[0].ffn = (struct ffn_spec){.inter = config_size(c, "intermediate_size", 1, DIM_MAX)};
     fields_same_layers(m);
-    for (size_t l = dense; l < m->layers; l++)
+    for (size_t l = dense; l < m->layers + m->mtp.layers; l++)
         m->layer[l].ffn = f;
 }
 
@@ -432,7 +432,7 @@ void fields_common(struct model *m, struct config *c, double eps, size_t context
 {
     fields_sizes(m, c, eps);
     m->context = config_size_or(c, "max_position_embeddings", 1, CONTEXT_MAX, context);
-    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, 16, 0);
+    m->mtp_layers = config_size_or(c, "num_nextn_predict_layers", 0, MODEL_MAX_MTP, 0);
     fields_tokens(m, c);
     fields_quantization(m, c);
     fields_harmless(c);
@@ -492,6 +492,8 @@ json_t *fields_write(const struct family_sizes *s, enum dtype dtype, const char 
     fields_set_size(j, "num_attention_heads", s->heads);
     fields_set_number(j, "rms_norm_eps", fields_decimal(s->norm_eps));
     fields_set_bool(j, "tie_word_embeddings", s->tied);
+    if (s->mtp)
+        fields_set_size(j, "num_nextn_predict_layers", s->mtp);
     fields_set_text(j, "torch_dtype", dtype == DTYPE_F32 ? "float32" : "bfloat16");
     set(j, "bos_token_id", s->bos < 0 ? json_null() : json_integer(s->bos));
     set(j, "eos_token_id", eos);

@@ -166,6 +166,7 @@ static int plan_make(struct plan *p, const struct generate_options *o, struct er
     if (status != 0)
         return -1;
     members_visit(p->model, plan_member, p);
+    members_visit_mtp(p->model, plan_member, p);
     writer_plan(&p->files, o->file_bytes);
     return 0;
 }

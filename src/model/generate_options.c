@@ -81,6 +81,7 @@ static const struct {
     {V_SIZE, IN_MODEL(rope_dim)},
     {V_SIZE, IN_MODEL(value_dim)},
     {V_SIZE, IN_MODEL(window)},
+    {V_SIZE, IN_MODEL(mtp)},
     {V_SIZE, IN_MODEL(dense_inter)},
     {V_INT, IN_MODEL(router.experts)},
     {V_INT, IN_MODEL(router.topk)},
@@ -102,11 +103,11 @@ static const struct {
 };
 
 static const char *const names[] = {
-    "family",     "hidden",      "layers",  "vocab",    "context",    "heads",       "kv_heads",
-    "head_dim",   "q_rank",      "kv_rank", "nope_dim", "rope_dim",   "value_dim",   "window",
-    "dense",      "experts",     "topk",    "expert",   "shared",     "groups",      "topk_groups",
-    "moe_layers", "renormalize", "tied",    "limit",    "rope_theta", "rope_factor", "eos",
-    "dtype",      "seed",        "file_mb", "threads",  NULL,
+    "family",      "hidden",     "layers",      "vocab",    "context",  "heads",      "kv_heads",
+    "head_dim",    "q_rank",     "kv_rank",     "nope_dim", "rope_dim", "value_dim",  "window",
+    "mtp",         "dense",      "experts",     "topk",     "expert",   "shared",     "groups",
+    "topk_groups", "moe_layers", "renormalize", "tied",     "limit",    "rope_theta", "rope_factor",
+    "eos",         "dtype",      "seed",        "file_mb",  "threads",  NULL,
 };
 
 _Static_assert(sizeof names / sizeof *names == sizeof settings / sizeof *settings + 1,

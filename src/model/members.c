@@ -27,10 +27,17 @@ static bool is_untied(const struct model *m, const struct layer_spec *l)
     return !m->tied;
 }
 
+static bool has_own_head(const struct model *m, const struct layer_spec *l)
+{
+    (void)l;
+    return m->mtp.own_head;
+}
+
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 #define ONCE(member)    offsetof(struct model_weights, member)
 #define LAYERED(member) offsetof(struct layer_weights, member)
+#define MTP(member)     offsetof(struct mtp_weights, member)
 
 static const struct member in_model[] = {
     {TENSOR_EMBED, USE_TABLE, AS_TABLE, ONCE(embed), NULL, 2, {DIM_VOCAB, DIM_HIDDEN}},
@@ -61,9 +68,18 @@ static const struct member in_ffn[] = {
     FFN(TENSOR_SHARED_DOWN, has_shared, 2, {DIM_HIDDEN, DIM_SHARED}),
 };
 
+static const struct member in_mtp[] = {
+    {TENSOR_MTP_EMBED_NORM, USE_GAIN, AS_F32, MTP(embed_norm), NULL, 1, {DIM_HIDDEN}},
+    {TENSOR_MTP_HIDDEN_NORM, USE_GAIN, AS_F32, MTP(hidden_norm), NULL, 1, {DIM_HIDDEN}},
+    {TENSOR_MTP_PROJ, USE_LINEAR, AS_MATRIX, MTP(proj), NULL, 2, {DIM_HIDDEN, DIM_MTP_IN}},
+    {TENSOR_MTP_NORM, USE_GAIN, AS_F32, MTP(norm), NULL, 1, {DIM_HIDDEN}},
+    {TENSOR_MTP_HEAD, USE_HEAD, AS_MATRIX, MTP(head), has_own_head, 2, {DIM_VOCAB, DIM_HIDDEN}},
+};
+
 const struct members model_members = {in_model, COUNT(in_model)};
 const struct members layer_members = {in_layer, COUNT(in_layer)};
 const struct members ffn_members = {in_ffn, COUNT(in_ffn)};
+const struct members mtp_members = {in_mtp, COUNT(in_mtp)};
 
 static void visit_list(const struct model *m, struct members all, size_t layer, member_visit visit,
                        void *context)
@@ -78,14 +94,26 @@ static void visit_list(const struct model *m, struct members all, size_t layer, 
     }
 }
 
+static void visit_layer(const struct model *m, size_t l, member_visit visit, void *context)
+{
+    const struct block *b = m->layer[l].attention.block;
+    visit_list(m, layer_members, l, visit, context);
+    visit_list(m, (struct members){b->members, b->n_members}, l, visit, context);
+    visit_list(m, ffn_members, l, visit, context);
+}
+
 void members_visit(const struct model *m, member_visit visit, void *context)
 {
     visit_list(m, model_members, 0, visit, context);
-    for (size_t l = 0; l < m->layers; l++) {
-        const struct block *b = m->layer[l].attention.block;
-        visit_list(m, layer_members, l, visit, context);
-        visit_list(m, (struct members){b->members, b->n_members}, l, visit, context);
-        visit_list(m, ffn_members, l, visit, context);
+    for (size_t l = 0; l < m->layers; l++)
+        visit_layer(m, l, visit, context);
+}
+
+void members_visit_mtp(const struct model *m, member_visit visit, void *context)
+{
+    for (size_t l = m->layers; l < m->layers + m->mtp.layers; l++) {
+        visit_list(m, mtp_members, l, visit, context);
+        visit_layer(m, l, visit, context);
     }
 }
 
@@ -130,6 +158,8 @@ static size_t dim_size(const struct model *m, const struct layer_spec *l, enum t
         return l->ffn.inter;
     case DIM_SHARED:
         return l->ffn.shared_inter;
+    case DIM_MTP_IN:
+        return 2 * m->hidden;
     }
     die("tensor dimension %d", (int)dim);
 }

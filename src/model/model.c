@@ -208,6 +208,32 @@ static void look_at(struct model_most *most, const struct layer_spec *l)
     raise_to(&most->shared_inter, l->ffn.shared_inter);
 }
 
+size_t model_mtp_loaded(const struct model *m)
+{
+    return m->drafts < m->mtp.layers ? m->drafts : m->mtp.layers;
+}
+
+size_t model_weights_of(const struct model *m, size_t layer)
+{
+    size_t end = m->layers + m->mtp.layers;
+    return layer < end ? layer : end - 1;
+}
+
+int model_use_mtp(struct model *m, size_t drafts, struct err *e)
+{
+    m->drafts = drafts;
+    if (drafts > 0)
+        raise_to(&m->most.q_width, 2 * m->hidden); /* what is projected to a layer's input */
+    for (size_t l = m->layers; l < m->layers + drafts; l++) {
+        m->layer[l] = m->layer[model_weights_of(m, l)];
+        m->moe[l] = m->layer[l].ffn.router.experts > 0;
+        look_at(&m->most, &m->layer[l]);
+        if (place_cache(m, &m->layer[l].attention, e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 int model_finish(struct model *m, struct err *e)
 {
     m->n_caches = 0;

@@ -20,6 +20,7 @@
 #define MODEL_MAX_EOS    8
 #define MODEL_MAX_ROPES  4
 #define MODEL_MAX_CACHES 4
+#define MODEL_MAX_MTP    16 /* MTP layers, and drafts that they make */
 
 /* Norms of queries and keys, before they turn: of every head by itself, or of all heads as one. */
 enum head_norm { HEAD_NORM_NONE, HEAD_NORM_EACH, HEAD_NORM_ALL };
@@ -51,6 +52,17 @@ struct layer_spec {
     struct ffn_spec ffn;
 };
 
+/* MTP layers (multi-token prediction) stand behind the others: each is a decoder layer whose input is
+ * made of the hidden state of a token and the embedding of a later one, and guesses one token more.
+ * They only make drafts. */
+struct mtp_spec {
+    size_t
+        layers; /* described in layer[model.layers ...]; 0: there are none, or they are skipped */
+    bool
+        normed; /* hidden states are taken behind the norm that the head has before it, else before */
+    bool own_head; /* each has one; else it is lm_head */
+};
+
 struct model {
     char family[32]; /* "step3" */
     size_t hidden;   /* H */
@@ -60,11 +72,15 @@ struct model {
     size_t vocab;
     size_t embed_rows; /* vocab_size, of embed_tokens and lm_head: V or more */
     size_t context;    /* longest sequence, prompt and completion together */
-    struct layer_spec layer[MODEL_MAX_LAYERS];
+    struct layer_spec layer[MODEL_MAX_LAYERS + MODEL_MAX_MTP];
     struct rope_spec ropes[MODEL_MAX_ROPES];
     int n_ropes;
-    size_t mtp_layers; /* behind the others in the checkpoint: for drafts; not loaded */
-    bool tied;         /* lm_head is embed_tokens */
+    size_t mtp_layers; /* behind the others in the checkpoint, whether they are used or not */
+    struct mtp_spec mtp;
+    /* Drafts of a sequence in a step: the i-th is made by layer[layers + i], whose weights are those of
+     * MTP layer i, or of the last one, which is used again. Set by model_use_mtp(); 0: none is loaded. */
+    size_t drafts;
+    bool tied; /* lm_head is embed_tokens */
     float norm_eps;
     float gain_offset; /* added to the gains of all norms: 1 where they are stored around 0 */
     int32_t bos;       /* -1: none */
@@ -76,8 +92,8 @@ struct model {
     /* What follows from the layers, by model_finish(). */
     struct kv_shape caches[MODEL_MAX_CACHES]; /* blocks: 0 */
     int n_caches;
-    bool moe[MODEL_MAX_LAYERS]; /* is layer l a mixture of experts? */
-    struct model_most {         /* the largest of any layer */
+    bool moe[MODEL_MAX_LAYERS + MODEL_MAX_MTP]; /* is layer l a mixture of experts? */
+    struct model_most {                         /* the largest of any layer */
         size_t heads, head_dim, q_width, inter, shared_inter, dense_inter, experts, topk;
     } most;
 };
@@ -115,7 +131,12 @@ enum model_tensor {
     TENSOR_V_BIAS,
     TENSOR_KV_DOWN, /* MLA: latent keys and values, and the part of the key that turns */
     TENSOR_KV_NORM,
-    TENSOR_KV_UP, /* MLA: from the latent to the keys and values of every head */
+    TENSOR_KV_UP,           /* MLA: from the latent to the keys and values of every head */
+    TENSOR_MTP_EMBED_NORM,  /* of the later token's embedding, */
+    TENSOR_MTP_HIDDEN_NORM, /* and of the hidden state; */
+    TENSOR_MTP_PROJ,        /* from both, the embedding first, to the layer's input */
+    TENSOR_MTP_NORM,        /* before its head */
+    TENSOR_MTP_HEAD,
     TENSOR_KINDS,
 };
 
@@ -133,11 +154,23 @@ int model_read_config(struct model *m, const json_t *config, const char *file, c
  * room for. */
 int model_finish(struct model *m, struct err *e);
 
+/* Has the MTP layers make so many drafts: caches, moe and most cover them from now on. Once, after
+ * model_finish(); there are MTP layers. */
+int model_use_mtp(struct model *m, size_t drafts, struct err *e);
+
+/* MTP layers that are loaded, and the layer that has the weights of `layer`, which may be a draft's. */
+size_t model_mtp_loaded(const struct model *m);
+size_t model_weights_of(const struct model *m, size_t layer);
+
 struct checkpoint;
+
+/* Are there tensors of MTP layers? Copies of a model often leave them out. */
+bool model_has_mtp(const struct model *m, const struct checkpoint *c);
 
 /* Checks the whole checkpoint against the description, in one call, before anything is loaded:
  * every tensor the model needs is there with its shape and a known format (and weight_scale_inv for
- * FP8), and no tensor of the decoder is left over; vision tensors and MTP layers are skipped. */
+ * FP8), and no tensor of the decoder is left over; vision tensors are skipped, and MTP layers when none
+ * is described or the checkpoint has none. */
 int model_check(const struct model *m, const struct checkpoint *c, struct err *e);
 
 #endif

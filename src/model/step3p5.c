@@ -2,8 +2,8 @@
  *
  * One layer in four sees all tokens, the others a window, with other numbers of heads, rotary bases
  * and shares of a head that turns. Norms are stored around 0; every head has a gate; the router is a
- * sigmoid with a bias that only chooses; the last layers clamp. Lists of layers also cover the
- * layers behind the last one, which only make drafts.
+ * sigmoid with a bias that only chooses; the last layers clamp. Lists of layers also cover the MTP
+ * layers behind the last one: dense, windowed, each with a head of its own, used one after the other.
  */
 #include "model/block.h"
 #include "model/fields.h"
@@ -42,7 +42,14 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_SHARED_GATE] = "share_expert.gate_proj.weight",
     [TENSOR_SHARED_UP] = "share_expert.up_proj.weight",
     [TENSOR_SHARED_DOWN] = "share_expert.down_proj.weight",
+    [TENSOR_MTP_EMBED_NORM] = "enorm.weight",
+    [TENSOR_MTP_HIDDEN_NORM] = "hnorm.weight",
+    [TENSOR_MTP_PROJ] = "eh_proj.weight",
+    [TENSOR_MTP_NORM] = "transformer.shared_head.norm.weight",
+    [TENSOR_MTP_HEAD] = "transformer.shared_head.output.weight",
 };
+
+static const char *const mtp_copies[] = {"embed_tokens.weight", NULL};
 
 /* The two kinds of layers. */
 enum { FULL, SLIDING };
@@ -154,10 +161,11 @@ static void read_attention(struct model *m, struct config *c)
                      "must be a list with full_attention or sliding_attention for "
                      "each of the %zu layers",
                      m->layers);
-    for (size_t l = 0; l < m->layers && !config_failed(c); l++) {
+    for (size_t l = 0; l < m->layers + m->mtp.layers && !config_failed(c); l++) {
         const char *type = json_string_value(json_array_get(types, l));
         bool full = type && strcmp(type, "full_attention") == 0;
-        if (!full && !(type && strcmp(type, "sliding_attention") == 0))
+        bool unsaid = !type && l >= m->layers;
+        if (!full && !unsaid && !(type && strcmp(type, "sliding_attention") == 0))
             config_wrong(c, "layer_types",
                          "of layer %zu must be full_attention or sliding_attention", l);
         m->layer[l].attention = kind[full ? FULL : SLIDING];
@@ -174,7 +182,7 @@ static void read_attention(struct model *m, struct config *c)
 
 static void read_ffn(struct model *m, struct config *c)
 {
-    bool moe[MODEL_MAX_LAYERS] = {false};
+    bool moe[MODEL_MAX_LAYERS + MODEL_MAX_MTP] = {false};
     struct ffn_spec f = {.router_bias = true};
     size_t dense = config_size(c, "intermediate_size", 1, DIM_MAX);
     fields_experts(&f.router, c, "moe_num_experts", "moe_top_k");
@@ -191,7 +199,7 @@ static void read_ffn(struct model *m, struct config *c)
         config_wrong(c, "moe_layers_enum", "is missing: the layers that have experts");
     else
         fields_layers(c, "moe_layers_enum", list, m->layers, moe);
-    for (size_t l = 0; l < m->layers; l++) {
+    for (size_t l = 0; l < m->layers + m->mtp.layers; l++) {
         float limit = (float)number_of(c, "swiglu_limits", l, 0);
         float shared_limit = (float)number_of(c, "swiglu_limits_shared", l, 0);
         m->layer[l].ffn = moe[l] ? f : (struct ffn_spec){.inter = dense};
@@ -230,6 +238,7 @@ static void read_config(struct model *m, struct config *c)
     fields_common(m, c, 1e-5, sequence);
     m->context = sequence < m->context ? sequence : m->context;
     m->gain_offset = config_bool_or(c, "norm_gains_stored_whole", false) ? 0 : 1;
+    m->mtp = (struct mtp_spec){.layers = m->mtp_layers, .own_head = true};
     read_attention(m, c);
     read_ffn(m, c);
     refuse_unsupported(c);
@@ -246,11 +255,16 @@ static void defaults(struct family_sizes *s)
     s->rope_factor = 2;
 }
 
+static bool is_full(const struct family_sizes *s, size_t l)
+{
+    return l < s->layers && l % 4 == 0;
+}
+
 static json_t *list_of(const struct family_sizes *s, double full, double sliding)
 {
     json_t *list = json_array();
-    for (size_t l = 0; l < s->layers; l++)
-        json_array_append_new(list, json_real(l % 4 == 0 ? full : sliding));
+    for (size_t l = 0; l < s->layers + s->mtp; l++)
+        json_array_append_new(list, json_real(is_full(s, l) ? full : sliding));
     return list;
 }
 
@@ -277,10 +291,10 @@ static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
     char text[MODEL_MAX_LAYERS * 4] = "";
     size_t used = 0;
     json_t *j = fields_write(s, dtype, "Step3p5ForCausalLM", "step3p5"), *types = json_array();
-    for (size_t l = 0; l < s->layers; l++) {
+    for (size_t l = 0; l < s->layers + s->mtp; l++) {
         json_array_append_new(types,
-                              json_string(l % 4 == 0 ? "full_attention" : "sliding_attention"));
-        if (s->moe[l])
+                              json_string(is_full(s, l) ? "full_attention" : "sliding_attention"));
+        if (l < s->layers && s->moe[l])
             used += (size_t)snprintf(text + used, sizeof text - used, used ? ",%zu" : "%zu", l);
     }
     json_object_set_new(j, "layer_types", types);
@@ -327,6 +341,7 @@ const struct family family_step3p5 = {
     .layer_prefix = "model.layers.",
     .names = names,
     .skipped = skipped,
+    .mtp_copies = mtp_copies,
     .read = read_config,
     .defaults = defaults,
     .moe = has_experts,

@@ -90,8 +90,11 @@ static void widen(void *context, const struct member *member, size_t layer)
 size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep)
 {
     struct granule g = {m, c, keep == WEIGHT_INT4 ? 32 : 1};
-    if (keep == WEIGHT_KEEP)
+    if (keep == WEIGHT_KEEP) {
         members_visit(m, widen, &g);
+        if (m->drafts > 0)
+            members_visit_mtp(m, widen, &g);
+    }
     return g.most;
 }
 
@@ -263,19 +266,38 @@ static int by_address(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* A tensor that is not the decoder's, or belongs to a layer that only makes drafts. */
+/* What follows "<layer_prefix>N." of an MTP layer; NULL: the tensor is another layer's. */
+static const char *in_mtp_layer(const struct model *m, const char *name)
+{
+    const char *prefix = family_of(m)->layer_prefix;
+    char *end;
+    if (strncmp(name, prefix, strlen(prefix)) != 0)
+        return NULL;
+    size_t layer = strtoul(name + strlen(prefix), &end, 10);
+    bool mtp = layer >= m->layers && layer < m->layers + m->mtp_layers;
+    return *end == '.' && mtp ? end + 1 : NULL;
+}
+
+bool model_has_mtp(const struct model *m, const struct checkpoint *c)
+{
+    for (size_t i = 0; m->mtp.layers > 0 && i < checkpoint_count(c); i++)
+        if (in_mtp_layer(m, checkpoint_at(c, i)->name))
+            return true;
+    return false;
+}
+
+/* A tensor that is not the decoder's, or an MTP layer's that has no use. */
 static bool is_skipped(const struct model *m, const char *name)
 {
     const struct family *f = family_of(m);
     for (const char *const *s = f->skipped; *s; s++)
         if (strncmp(name, *s, strlen(*s)) == 0)
             return true;
-    size_t prefix = strlen(f->layer_prefix);
-    if (strncmp(name, f->layer_prefix, prefix) != 0)
-        return false;
-    char *end;
-    size_t layer = strtoul(name + prefix, &end, 10);
-    return *end == '.' && layer >= m->layers && layer < m->layers + m->mtp_layers;
+    const char *inner = in_mtp_layer(m, name);
+    bool skipped = inner && m->mtp.layers == 0;
+    for (const char *const *s = f->mtp_copies; inner && s && *s; s++)
+        skipped = skipped || strcmp(inner, *s) == 0;
+    return skipped;
 }
 
 /* A tensor of the file must be one this model has, the scales of one, or skipped. */
@@ -314,6 +336,8 @@ int model_check(const struct model *m, const struct checkpoint *c, struct err *e
 {
     struct check k = {.m = m, .c = c};
     members_visit(m, check_member, &k);
+    if (model_has_mtp(m, c))
+        members_visit_mtp(m, check_member, &k);
     check_rest(&k);
     free(k.used);
     if (k.problems == 0)

@@ -270,13 +270,20 @@ static size_t angles_bytes(const struct rope_spec *rope, size_t context)
     return mem_mul(mem_mul(context, rope->dim), sizeof(float));
 }
 
+static size_t loaded_layers(const struct model *m)
+{
+    return m->layers + model_mtp_loaded(m);
+}
+
 size_t attention_weights_bytes(const struct weights_plan *p)
 {
     const struct model *m = p->model;
     size_t bytes = list_bytes(p, model_members, 0);
+    for (size_t l = m->layers; l < loaded_layers(m); l++)
+        bytes += list_bytes(p, mtp_members, l);
     for (int i = 0; i < m->n_ropes; i++)
         bytes += angles_bytes(&m->ropes[i], p->context);
-    for (size_t l = 0; l < m->layers; l++)
+    for (size_t l = 0; l < loaded_layers(m); l++)
         bytes += list_bytes(p, layer_members, l) +
                  list_bytes(p, block_members(m->layer[l].attention.block), l);
     return bytes;
@@ -292,14 +299,28 @@ static void load_angles(struct loader *l, const struct rope_spec *rope, float **
     report(l, bytes);
 }
 
+/* Drafts change no completion, so whoever loads MTP layers is not told apart from who does not. */
+static struct weights_plan without_fingerprint(const struct weights_plan *p)
+{
+    struct weights_plan silent = *p;
+    silent.fingerprint = NULL;
+    return silent;
+}
+
 void attention_weights_load(struct attention_weights *w, const struct weights_plan *p,
                             weights_progress progress, void *progress_context)
 {
     const struct model *m = p->model;
+    struct weights_plan silent = without_fingerprint(p);
     struct loader l = {p, progress, progress_context, 0, attention_weights_bytes(p)};
-    *w = (struct attention_weights){.layers = mem_zeroed(m->layers, sizeof *w->layers)};
+    *w = (struct attention_weights){.layers = mem_zeroed(loaded_layers(m), sizeof *w->layers),
+                                    .mtp = mem_zeroed(model_mtp_loaded(m), sizeof *w->mtp)};
     load_list(&l, model_members, 0, &w->once);
-    for (size_t i = 0; i < m->layers; i++) {
+    for (size_t i = 0; i < loaded_layers(m); i++) {
+        if (i >= m->layers) {
+            l.p = &silent;
+            load_list(&l, mtp_members, i, &w->mtp[i - m->layers]);
+        }
         const struct block *b = m->layer[i].attention.block;
         w->layers[i].block = mem_zeroed(1, b->weights_size);
         load_list(&l, layer_members, i, &w->layers[i]);
@@ -311,7 +332,10 @@ void attention_weights_load(struct attention_weights *w, const struct weights_pl
 
 void attention_weights_free(struct attention_weights *w, const struct weights_plan *p)
 {
-    for (size_t i = 0; i < p->model->layers; i++) {
+    for (size_t i = 0; i < model_mtp_loaded(p->model); i++)
+        free_list(p, mtp_members, &w->mtp[i]);
+    free(w->mtp);
+    for (size_t i = 0; i < loaded_layers(p->model); i++) {
         free_list(p, layer_members, &w->layers[i]);
         free_list(p, block_members(p->model->layer[i].attention.block), w->layers[i].block);
         free(w->layers[i].block);
@@ -399,7 +423,7 @@ size_t ffn_weights_bytes(const struct weights_plan *p)
 {
     struct mlp_part *experts = room_for_experts(p->model);
     size_t bytes = 0;
-    for (size_t i = 0; i < p->model->layers; i++) {
+    for (size_t i = 0; i < loaded_layers(p->model); i++) {
         struct ffn_part f = layer_part(p, i, experts);
         bytes += p->backend->ops->ffn_bytes(p->device, &f, p->keep);
     }
@@ -411,12 +435,12 @@ void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
                       weights_progress progress, void *progress_context)
 {
     struct loader l = {p, progress, progress_context, 0, ffn_weights_bytes(p)};
-    w->layers = mem_zeroed(p->model->layers, sizeof *w->layers);
+    w->layers = mem_zeroed(loaded_layers(p->model), sizeof *w->layers);
     struct mlp_part *experts = room_for_experts(p->model);
-    for (size_t i = 0; i < p->model->layers; i++) {
+    for (size_t i = 0; i < loaded_layers(p->model); i++) {
         struct ffn_part f = layer_part(p, i, experts);
         for_each_part(&f, checkpoint_prefetch);
-        take_all(p->fingerprint, &f);
+        take_all(i < p->model->layers ? p->fingerprint : NULL, &f);
         w->layers[i] = p->backend->ops->ffn_create(p->device, &f, p->keep);
         for_each_part(&f, checkpoint_release);
         report(&l, p->backend->ops->ffn_bytes(p->device, &f, p->keep));
@@ -426,7 +450,7 @@ void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
 
 void ffn_weights_free(struct ffn_weights *w, const struct weights_plan *p)
 {
-    for (size_t i = 0; i < p->model->layers; i++)
+    for (size_t i = 0; i < loaded_layers(p->model); i++)
         p->backend->ops->ffn_destroy(p->device, w->layers[i]);
     free(w->layers);
     w->layers = NULL;

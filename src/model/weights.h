@@ -17,11 +17,12 @@
 struct attention_weights {
     struct model_weights once;
     float *angles[MODEL_MAX_ROPES]; /* device f32 [context][R/2][2], cos and sin, of each rope */
-    struct layer_weights *layers;   /* [model.layers] */
+    struct layer_weights *layers;   /* [model.layers + model_mtp_loaded()] */
+    struct mtp_weights *mtp;        /* [model_mtp_loaded()] */
 };
 
 struct ffn_weights {
-    struct ffn **layers; /* [model.layers] */
+    struct ffn **layers; /* [model.layers + model_mtp_loaded()] */
 };
 
 /* What is loaded, and where to; all of it outlives the call. */
@@ -34,7 +35,7 @@ struct weights_plan {
     size_t context;              /* attention: positions the angles are made for */
     const struct layout *layout; /* ffn: the rank's share */
     int ffn_rank;
-    struct fingerprint *fingerprint; /* takes what is loaded; NULL: nothing does */
+    struct fingerprint *fingerprint; /* takes what is loaded but MTP layers; NULL: nothing does */
 };
 
 /* Called after every tensor with the bytes packed so far and in all; may be NULL. */

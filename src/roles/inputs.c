@@ -37,10 +37,35 @@ static int read_model(struct inputs *in, struct err *e)
     return status;
 }
 
+/* Which drafts MTP layers make, if any are wanted. */
+static int use_mtp(struct inputs *in, struct err *e)
+{
+    const struct job *job = &in->job;
+    struct model *m = &in->model;
+    bool wanted = job->speculate.draft == SPECULATE_MTP, known = m->mtp.layers > 0;
+    if (!job->model_mtp || !model_has_mtp(m, in->checkpoint))
+        m->mtp.layers = 0;
+    if (!wanted)
+        return 0;
+    if (m->mtp.layers == 0)
+        return err_set(e,
+                       "%s: speculate.draft: mtp needs a model with MTP layers, but %s; say ngram",
+                       job->path,
+                       !job->model_mtp ? "model_mtp is false"
+                       : known         ? "the checkpoint has no tensors of them"
+                       : m->mtp_layers ? "those of this family are not supported"
+                                       : "config.json names none");
+    if (job->speculate.tokens > MODEL_MAX_MTP)
+        return err_set(e, "%s: speculate.tokens is %d; MTP layers make at most %d", job->path,
+                       job->speculate.tokens, MODEL_MAX_MTP);
+    return model_use_mtp(m, (size_t)job->speculate.tokens, e);
+}
+
 static int open_model(struct inputs *in, struct err *e)
 {
     if (read_model(in, e) != 0 || checkpoint_open(&in->checkpoint, in->job.model, e) != 0 ||
-        model_check(&in->model, in->checkpoint, e) != 0 || stamp_weights(in, e) != 0)
+        use_mtp(in, e) != 0 || model_check(&in->model, in->checkpoint, e) != 0 ||
+        stamp_weights(in, e) != 0)
         return -1;
     in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, inputs_keep(&in->job));
     size_t wanted = in->job.schedule.max_context;

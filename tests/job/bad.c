@@ -83,8 +83,9 @@ static const struct bad all[] = {
      "job.yaml:4:13: unknown key 'everything' in precision; known are activations, kv_cache, "
      "dispatch, combine, weights"},
     {GOOD "<<: {a: 1}\n", NULL,
-     "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, model_ignore, prompts, chat, "
-     "output, layout, "
+     "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, model_ignore, model_mtp, "
+     "prompts, "
+     "chat, output, layout, "
      "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace, "
      "trace_steps"},
     {GOOD "model: n\n", NULL,
@@ -238,8 +239,8 @@ static const struct bad all[] = {
      "--set sampling.stop:2:1: not YAML: did not find expected ',' or ']' (while parsing a flow "
      "sequence that began on line 1)"},
     {GOOD, "=4",
-     "--set =4: unknown key ''; known are model, tokenizer, model_ignore, prompts, chat, output, "
-     "layout, "
+     "--set =4: unknown key ''; known are model, tokenizer, model_ignore, model_mtp, prompts, "
+     "chat, output, layout, "
      "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace, "
      "trace_steps"},
     {GOOD, "model=",

@@ -331,6 +331,48 @@ static void test_formats_may_mix(void **state)
         fail_msg("%s", e.text);
 }
 
+/* MTP layers are checked like the others, may be left out, may be passed over, and of their tensors only
+ * copies of the model's are passed over by name. */
+static void test_mtp(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *tensor, *name, *shape, *line;
+    } cases[] = {
+        {NULL, NULL, NULL, NULL},
+        {"model.layers.5.eh_proj.weight", NULL, "[74,37]",
+         "has shape [74,37]; config.json makes it [37,74]"},
+        {"model.layers.4.enorm.weight", "model.layers.4.unorm.weight", NULL,
+         "model.layers.4.enorm.weight [37] is missing"},
+        {"model.layers.5.transformer.shared_head.output.weight",
+         "model.layers.5.transformer.shared_head.OUTPUT.weight", NULL,
+         "model.layers.5.transformer.shared_head.output.weight [61,37] is missing"},
+    };
+    struct generate_options o;
+    struct model m;
+    struct checkpoint *c;
+    struct err e;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fixture_remove(directory);
+        files_odd_model(&o, directory);
+        if (generate_set(&o, "family", "step3p5", &e) != 0 ||
+            generate_set(&o, "kv_heads", "1", &e) != 0 ||
+            generate_set(&o, "head_dim", "20", &e) != 0 || generate_set(&o, "mtp", "2", &e) != 0 ||
+            generate_checkpoint(&o, &e) != 0)
+            die("%s", e.text);
+        if (cases[i].tensor)
+            fixture_tensor(directory, cases[i].tensor, cases[i].name, NULL, cases[i].shape);
+        if ((check(&e) == 0) != !cases[i].line || (cases[i].line && !strstr(e.text, cases[i].line)))
+            fail_msg("case %zu: %s", i, e.text);
+        assert_int_equal(model_read(&m, directory, NULL, &e), 0);
+        assert_int_equal(checkpoint_open(&c, directory, &e), 0);
+        assert_true(model_has_mtp(&m, c) && m.mtp.layers == 2);
+        m.mtp.layers = 0;
+        assert_int_equal(model_check(&m, c, &e), 0);
+        checkpoint_close(c);
+    }
+}
+
 static void test_tensors_are_found(void **state)
 {
     (void)state;
@@ -373,8 +415,11 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_ones_fit),        cmocka_unit_test(test_defects),
-        cmocka_unit_test(test_fp8_needs_its_config), cmocka_unit_test(test_formats_may_mix),
+        cmocka_unit_test(test_good_ones_fit),
+        cmocka_unit_test(test_defects),
+        cmocka_unit_test(test_fp8_needs_its_config),
+        cmocka_unit_test(test_formats_may_mix),
+        cmocka_unit_test(test_mtp),
         cmocka_unit_test(test_tensors_are_found),
     };
     return cmocka_run_group_tests(tests, make, clean);

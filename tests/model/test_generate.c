@@ -120,7 +120,7 @@ static void test_config_round_trip(void **state)
     checkpoint_close(generate(&o, "round"));
     fixture_join(path, top, "round");
     assert_int_equal(model_read(&m, path, NULL, &e), 0);
-    assert_memory_equal(m.moe, o.model.moe, sizeof m.moe);
+    assert_memory_equal(m.moe, o.model.moe, sizeof o.model.moe);
     assert_memory_equal(m.eos, o.model.eos, sizeof m.eos);
     assert_true(m.norm_eps == o.model.norm_eps && m.ropes[0].theta == o.model.rope_theta);
     assert_string_equal(m.family, o.model.family);
