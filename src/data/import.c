@@ -1,11 +1,7 @@
-#include "data/import.h"
+#include "data/import_row.h"
 
-#include "base/mem.h"
-#include "data/append.h"
 #include "base/files.h"
-#include "data/h5.h"
-#include "data/keep.h"
-#include "data/seen.h"
+#include "base/mem.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -13,43 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KEEP_BYTES 4096 /* of a field that is kept unasked */
-#define NOTES_MAX  5    /* bad records that are named */
-
-/* A record before the first that can be used: what the file is, is not known yet. */
-struct early {
-    size_t line;
-    char *problem;
-};
-
-struct import {
-    const struct import_options *o;
-    struct records *in;
-    char *text_field;
-    const char *id_field, *limit_field;
-    struct early *early;
-    size_t n_early;
-    json_t *large;           /* fields of the first record that are not kept unasked */
-    bool messages;           /* text_field holds conversations */
-    const char *tools_field; /* beside it; NULL */
-    bool want_id, all_integers;
-    struct h5_output output;
-    hid_t string_type;
-    struct append *text, *id, *tokens, *offsets, *limits, *errors;
-    struct keep *keep;
-    struct seen seen;
-    struct import_result result;
-    int64_t n_tokens;
-};
-
-/* One row, ready to be written; what it points to lives as long as its record. */
-struct row {
-    char *text; /* malloc'd */
-    json_t *tokens;
-    char id[32];
-    const char *id_text;
-    int32_t limit;
-};
+#define NOTES_MAX 5 /* bad records that are named */
 
 /* ---- datasets ------------------------------------------------------------------------------- */
 
@@ -74,102 +34,10 @@ static int open_late(struct import *m, struct append **out, const char *name, bo
     return status;
 }
 
-/* ---- what the first record says ------------------------------------------------------------- */
-
-/* Without a word from the user: text, prompt, or the only column there is. */
-static const char *find_text_field(const struct import *m, json_t *first)
-{
-    if (m->o->text_field)
-        return m->o->text_field;
-    if (m->messages)
-        return json_is_array(records_member(first, "messages")) ? "messages" : "body.messages";
-    if (records_member(first, "text"))
-        return "text";
-    if (records_member(first, "prompt"))
-        return "prompt";
-    return json_object_size(first) == 1 ? json_object_iter_key(json_object_iter(first)) : "text";
-}
-
-/* What a line of the batch format asks for and does not get is said, not swallowed. */
-static void note_unused(const struct import *m, json_t *body)
-{
-    static const char *const read[] = {"messages", "tools", "max_tokens", "max_completion_tokens",
-                                       "model"};
-    const char *name;
-    json_t *value;
-    json_object_foreach(body, name, value)
-    {
-        size_t i = 0;
-        while (i < sizeof read / sizeof *read && strcmp(name, read[i]) != 0)
-            i++;
-        if (i == sizeof read / sizeof *read && m->o->notes)
-            fprintf(m->o->notes,
-                    "tandem: field \"body.%s\" is not used; the job's sampling section sets it\n",
-                    name);
-    }
-}
-
-/* Conversations: a field of messages, or a line of OpenAI's batch format, which has them in `body`. */
-static void find_messages(struct import *m, json_t *first)
-{
-    const char *field = m->o->text_field;
-    bool asked = m->o->text_template || m->o->tokens_field;
-    bool batch = !field && json_is_array(records_member(first, "body.messages"));
-    m->messages =
-        !asked && (batch || json_is_array(records_member(first, field ? field : "messages")));
-    if (!m->messages)
-        return;
-    m->tools_field = batch ? "body.tools" : "tools";
-    if (!m->o->id_field && !records_member(first, "id") && records_member(first, "custom_id"))
-        m->id_field = "custom_id";
-    if (batch)
-        note_unused(m, json_object_get(first, "body"));
-    if (batch && !m->o->limit_field)
-        m->limit_field = records_member(first, "body.max_completion_tokens")
-                             ? "body.max_completion_tokens"
-                             : "body.max_tokens";
-}
-
-/* Is the field read as something else already? */
-static bool is_used(const struct import *m, const char *name)
-{
-    const char *prompt = m->o->tokens_field ? m->o->tokens_field : m->text_field;
-    if (m->messages && (strcmp(name, "tools") == 0 || strcmp(name, "body") == 0))
-        return true;
-    return strcmp(name, m->id_field) == 0 || strcmp(name, m->limit_field) == 0 ||
-           (!m->o->text_template && strcmp(name, prompt) == 0);
-}
-
-static void note_large(struct import *m, json_t *first)
-{
-    const char *name;
-    json_t *value;
-    m->large = json_object();
-    if (m->o->keep)
-        return;
-    json_object_foreach(first, name, value)
-    {
-        char *text = json_dumps(value, JSON_ENCODE_ANY);
-        if (!is_used(m, name) && text && strlen(text) > KEEP_BYTES) {
-            json_object_set_new(m->large, name, json_true());
-            if (m->o->notes)
-                fprintf(m->o->notes,
-                        "tandem: field \"%s\" is large and is not kept; "
-                        "--keep names what does\n",
-                        name);
-        }
-        free(text);
-    }
-}
-
 static int begin_rows(struct import *m, json_t *first, struct err *e)
 {
     int64_t zero = 0;
-    find_messages(m, first);
-    m->text_field = mem_string(find_text_field(m, first));
-    m->want_id = m->o->id_field || records_member(first, m->id_field);
-    m->all_integers = m->want_id;
-    note_large(m, first);
+    import_begin(m, first);
     if (m->want_id && open_append(m, &m->id, "id", m->string_type, e) != 0)
         return -1;
     if (m->o->keep == NULL || *m->o->keep)
@@ -181,169 +49,6 @@ static int begin_rows(struct import *m, json_t *first, struct err *e)
         open_append(m, &m->offsets, "offsets", H5T_NATIVE_INT64, e) != 0)
         return -1;
     return append_put(m->offsets, &zero, 1, e);
-}
-
-/* ---- reading one record --------------------------------------------------------------------- */
-
-static int wrong(const char *field, const char *wanted, const json_t *found, struct err *e)
-{
-    return err_set(e, "wanted \"%s\" as %s, found %s", field, wanted, records_type(found));
-}
-
-/* The text of a field: strings as they are, numbers and the like as JSON. malloc'd, or NULL. */
-static char *field_text(json_t *value, size_t *n)
-{
-    char *text = json_is_string(value)
-                     ? mem_string_n(json_string_value(value), json_string_length(value))
-                 : value && !json_is_null(value) ? json_dumps(value, JSON_ENCODE_ANY)
-                                                 : NULL;
-    *n = json_is_string(value) ? json_string_length(value) : text ? strlen(text) : 0;
-    return text;
-}
-
-static void add(char **text, size_t *n, const char *more, size_t bytes)
-{
-    *text = mem_resize(*text, *n + bytes + 1, 1);
-    memcpy(*text + *n, more, bytes);
-    *n += bytes;
-    (*text)[*n] = 0;
-}
-
-/* One field of a template: c stands behind its brace; where it goes on, or NULL. */
-static const char *put_field(json_t *record, const char *c, char **text, size_t *n, struct err *e)
-{
-    const char *end = strchr(c, '}');
-    char *field = mem_string_n(c, end ? (size_t)(end - c) : strlen(c)), *value = NULL;
-    size_t bytes = 0;
-    if (!end)
-        err_set(e, "the template has '{' without '}'");
-    else if (!(value = field_text(records_member(record, field), &bytes)))
-        err_set(e, "the template wants \"%s\", found nothing", field);
-    else
-        add(text, n, value, bytes);
-    free(field);
-    free(value);
-    return value ? end + 1 : NULL;
-}
-
-static int fill_template(const char *c, json_t *record, char **text, size_t *n, struct err *e)
-{
-    add(text, n, "", 0);
-    while (*c) {
-        if (*c == '\\' && (c[1] == 'n' || c[1] == 't' || c[1] == '\\')) {
-            add(text, n, c[1] == 'n' ? "\n" : c[1] == 't' ? "\t" : "\\", 1);
-            c += 2;
-        } else if (*c == '{' && c[1] != '{') {
-            if ((c = put_field(record, c + 1, text, n, e)) == NULL)
-                return -1;
-        } else {
-            add(text, n, c, 1);
-            c += (*c == '{' || *c == '}') && c[1] == *c ? 2 : 1;
-        }
-    }
-    return 0;
-}
-
-/* A row of messages: the list, or with tools an object of both. */
-static int read_messages(struct import *m, json_t *record, struct row *row, struct err *e)
-{
-    json_t *messages = records_member(record, m->text_field);
-    json_t *tools = records_member(record, m->tools_field);
-    if (!json_is_array(messages))
-        return wrong(m->text_field, "a list of messages", messages, e);
-    json_t *both = json_is_array(tools)
-                       ? json_pack("{s:O, s:O}", "messages", messages, "tools", tools)
-                       : json_incref(messages);
-    row->text = json_dumps(both, JSON_COMPACT);
-    json_decref(both);
-    return row->text ? 0 : err_set(e, "\"%s\" is not UTF-8", m->text_field);
-}
-
-static int read_text(struct import *m, json_t *record, struct row *row, struct err *e)
-{
-    size_t n = 0;
-    json_t *value = records_member(record, m->text_field);
-    if (m->o->text_template) {
-        if (fill_template(m->o->text_template, record, &row->text, &n, e) != 0)
-            return -1;
-    } else if (json_is_string(value)) {
-        row->text = field_text(value, &n);
-    } else {
-        char fields[256];
-        records_names(record, fields, sizeof fields);
-        return err_set(
-            e, "wanted \"%s\" as a string, found %s; the record has %s (--text names a field)",
-            m->text_field, records_type(value), *fields ? fields : "no fields");
-    }
-    if (strlen(row->text) != n)
-        return err_set(e, "a NUL character in the text");
-    return 0;
-}
-
-static int read_tokens(struct import *m, json_t *record, struct row *row, struct err *e)
-{
-    row->tokens = records_member(record, m->o->tokens_field);
-    if (!json_is_array(row->tokens))
-        return wrong(m->o->tokens_field, "an array of token ids", row->tokens, e);
-    for (size_t i = 0; i < json_array_size(row->tokens); i++) {
-        const json_t *token = json_array_get(row->tokens, i);
-        if (!json_is_integer(token) || json_integer_value(token) < 0 ||
-            json_integer_value(token) > INT32_MAX)
-            return err_set(e, "\"%s\"[%zu] is %s, not a token id (0 to %d)", m->o->tokens_field, i,
-                           json_is_integer(token) ? "out of range" : records_type(token),
-                           INT32_MAX);
-    }
-    return 0;
-}
-
-static int read_id(struct import *m, json_t *record, struct row *row, struct err *e)
-{
-    json_t *id = records_member(record, m->id_field);
-    if (!m->want_id)
-        return id ? err_set(e, "field \"%s\" appears here, but the first record has none",
-                            m->id_field)
-                  : 0;
-    if (json_is_string(id) && strlen(json_string_value(id)) == json_string_length(id))
-        row->id_text = json_string_value(id);
-    else if (json_is_integer(id))
-        snprintf(row->id, sizeof row->id, "%" PRId64, (int64_t)json_integer_value(id));
-    else
-        return wrong(m->id_field, "a string or integer", id, e);
-    return 0;
-}
-
-/* A cell of a table is a string; an empty one says nothing. */
-static int read_limit(struct import *m, json_t *record, struct row *row, struct err *e)
-{
-    json_t *limit = records_member(record, m->limit_field);
-    bool cell = json_is_string(limit) && records_kind(m->in) != RECORDS_JSON;
-    const char *text = cell ? json_string_value(limit) : "";
-    char *end = NULL;
-    int64_t value = json_is_integer(limit) ? json_integer_value(limit)
-                    : cell                 ? strtoll(text, &end, 10)
-                                           : 0;
-    if (!limit || json_is_null(limit) || (cell && !*text))
-        return 0;
-    if (value < 1 || value > INT32_MAX || (end && *end))
-        return err_set(e, "wanted \"%s\" as an integer from 1 to %d, found %s", m->limit_field,
-                       INT32_MAX,
-                       json_is_integer(limit) ? "one out of range" : records_type(limit));
-    row->limit = (int32_t)value;
-    return 0;
-}
-
-static int read_row(struct import *m, json_t *record, struct row *row, struct err *e)
-{
-    int status = m->o->tokens_field ? read_tokens(m, record, row, e)
-                 : m->messages      ? read_messages(m, record, row, e)
-                                    : read_text(m, record, row, e);
-    if (status == 0)
-        status = read_limit(m, record, row, e);
-    /* Even a row that is wrong has its id. */
-    struct err why;
-    if (read_id(m, record, row, status == 0 ? e : &why) != 0)
-        status = -1;
-    return status;
 }
 
 /* ---- writing one row ------------------------------------------------------------------------ */
@@ -385,30 +90,36 @@ static int put_tokens(struct import *m, const json_t *tokens, struct err *e)
     return append_put(m->offsets, &m->n_tokens, 1, e);
 }
 
-/* Is this field one that travels? */
-static bool is_kept(const struct import *m, const char *name)
-{
-    const char *keep = m->o->keep;
-    size_t n = strlen(name);
-    if (!keep)
-        return !is_used(m, name) && !json_object_get(m->large, name);
-    for (; *keep; keep += *keep == ',') {
-        if (strcspn(keep, ",") == n && strncmp(keep, name, n) == 0)
-            return true;
-        keep += strcspn(keep, ",");
-    }
-    return false;
-}
-
 static int put_kept(struct import *m, json_t *record, struct err *e)
 {
     const char *name;
     json_t *value;
     if (!m->keep)
         return 0;
-    json_object_foreach(record, name, value) if (is_kept(m, name) &&
+    json_object_foreach(record, name, value) if (import_is_kept(m, name) &&
                                                  keep_put(m->keep, name, value, e) != 0) return -1;
     return keep_end_row(m->keep, e);
+}
+
+/* A field that was not one of the user's own until now is named. */
+static int put_settings(struct import *m, json_t *record, struct err *e)
+{
+    bool table = records_kind(m->in) != RECORDS_JSON;
+    for (size_t i = 0; settings_name(i); i++) {
+        const char *name = settings_name(i);
+        bool had = settings_has(m->settings, i), is_text = strcmp(name, "continuation") == 0;
+        json_t *value = record ? import_setting(m, record, name) : NULL;
+        int status = settings_put(m->settings, i, m->result.rows, value, table || is_text, e);
+        json_decref(value);
+        if (status != 0)
+            return -1;
+        if (m->o->notes && !m->batch && !is_text && !had && settings_has(m->settings, i))
+            fprintf(m->o->notes,
+                    "tandem: field \"%s\" goes before the job's sampling section, row by row "
+                    "(--keep %s: it is a column of your own)\n",
+                    name, name);
+    }
+    return 0;
 }
 
 static int put_row(struct import *m, json_t *record, const struct row *row, const char *problem,
@@ -428,6 +139,8 @@ static int put_row(struct import *m, json_t *record, const struct row *row, cons
         status = append_string(m->errors, problem ? problem : "", e);
     if (status == 0 && m->limits)
         status = append_put(m->limits, &row->limit, 1, e);
+    if (status == 0)
+        status = put_settings(m, problem ? NULL : record, e);
     if (status == 0)
         status = put_kept(m, record, e);
     m->result.rows += status == 0;
@@ -460,7 +173,7 @@ static int one_record(struct import *m, const struct record *record, struct err 
     bool first = !m->text_field;
     if (first && record->fields && (begin_rows(m, record->fields, e) != 0 || put_early(m, e) != 0))
         return -1;
-    if (!problem && read_row(m, record->fields, &row, &why) != 0)
+    if (!problem && import_read_row(m, record->fields, &row, &why) != 0)
         problem = why.text;
     int status = 0;
     if (problem && (m->o->strict || (first && record->fields)))
@@ -519,6 +232,10 @@ static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
             append_drop(all[i]);
     }
     if (keep && rc == 0)
+        rc = settings_close(m->settings, e);
+    else
+        settings_drop(m->settings);
+    if (keep && rc == 0)
         rc = keep_close(m->keep, e);
     else
         keep_drop(m->keep);
@@ -537,6 +254,7 @@ static int write_file(struct import *m, const char *tmp, struct err *e)
     if (h5_create(&m->output, tmp, e) != 0)
         return -1;
     m->string_type = h5_string_type();
+    m->settings = settings_new(&m->output, m->string_type);
     int rc = all_records(m, e);
     if (finish(m, tmp, rc == 0, e) != 0)
         rc = -1;

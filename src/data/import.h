@@ -27,7 +27,8 @@ struct import_options {
     const char *tokens_field;  /* an array of token ids */
     const char *id_field;      /* string or integer; NULL: "id", where the first record has it */
     const char *limit_field;   /* NULL: "max_new_tokens", where a record has it */
-    /* Fields that are kept in the prompts file (keep.h), with commas between them; "": none. NULL: all that are not
+    /* Fields with the names of settings.h become those columns, but for what `keep` names; lines of
+     * OpenAI's batches have them in "body", some by other names. Fields that are kept in the prompts file (keep.h), with commas between them; "": none. NULL: all that are not
      * used above and have at most 4 KiB in the first record. */
     const char *keep;
     bool strict; /* refuse a record that cannot be used, instead of making it an error row */

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char *const names[] = {
+const char *const overrides_names[OVERRIDES] = {
     "temperature",
     "top_k",
     "top_p",
@@ -29,10 +29,8 @@ static const char *const names[] = {
     "allow",
     "format",
 };
-enum { NAMES = sizeof names / sizeof *names };
-
 struct overrides {
-    struct column *column[NAMES]; /* NULL: not in the file */
+    struct column *column[OVERRIDES]; /* NULL: not in the file */
 };
 
 int overrides_open(struct overrides **out, hid_t file, const char *path, size_t rows, struct err *e)
@@ -40,16 +38,16 @@ int overrides_open(struct overrides **out, hid_t file, const char *path, size_t 
     struct overrides *o = mem_zeroed(1, sizeof *o);
     int found = 0;
     *out = NULL;
-    for (int i = 0; i < NAMES; i++) {
-        if (!h5_has(file, names[i]))
+    for (int i = 0; i < OVERRIDES; i++) {
+        if (!h5_has(file, overrides_names[i]))
             continue;
         found++;
-        if (column_open(&o->column[i], file, path, names[i], e) == 0 &&
+        if (column_open(&o->column[i], file, path, overrides_names[i], e) == 0 &&
             column_count(o->column[i]) == rows)
             continue;
         if (o->column[i])
-            err_set(e, "%s: dataset \"%s\" has %zu rows, the prompts are %zu", path, names[i],
-                    column_count(o->column[i]), rows);
+            err_set(e, "%s: dataset \"%s\" has %zu rows, the prompts are %zu", path,
+                    overrides_names[i], column_count(o->column[i]), rows);
         overrides_close(o);
         return -1;
     }
@@ -62,7 +60,7 @@ int overrides_open(struct overrides **out, hid_t file, const char *path, size_t 
 
 void overrides_close(struct overrides *o)
 {
-    for (int i = 0; o && i < NAMES; i++)
+    for (int i = 0; o && i < OVERRIDES; i++)
         column_close(o->column[i]);
     free(o);
 }
@@ -104,24 +102,24 @@ static int read_value(struct column *c, size_t row, json_t **out, struct err *e)
 int overrides_read(struct overrides *o, size_t row, json_t **out, struct err *e)
 {
     *out = json_object();
-    for (int i = 0; i < NAMES; i++) {
+    for (int i = 0; i < OVERRIDES; i++) {
         json_t *value;
         if (!o->column[i])
             continue;
         if (read_value(o->column[i], row, &value, e) != 0) {
             json_decref(*out);
             *out = NULL;
-            return err_prefix(e, "%s", names[i]);
+            return err_prefix(e, "%s", overrides_names[i]);
         }
         if (value)
-            json_object_set_new(*out, names[i], value);
+            json_object_set_new(*out, overrides_names[i], value);
     }
     return 0;
 }
 
 int overrides_fault(const struct overrides *o)
 {
-    for (int i = 0; o && i < NAMES; i++)
+    for (int i = 0; o && i < OVERRIDES; i++)
         if (o->column[i] && column_fault(o->column[i]))
             return column_fault(o->column[i]);
     return 0;

@@ -13,6 +13,9 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#define OVERRIDES 20
+extern const char *const overrides_names[OVERRIDES];
+
 struct overrides;
 
 /* Opens what there is in a file whose prompts are `rows`; *out is NULL when there is nothing. -1: a

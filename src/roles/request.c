@@ -48,6 +48,7 @@ void request_free(void *request)
     free(r->stop_ids);
     free(r->biases);
     free(r->allow);
+    free(r->think_begin.tokens);
     free(r->think_end.tokens);
     follow_free(r->follow);
     free(r->counts);
@@ -97,14 +98,6 @@ struct sample_params request_params(struct request *r, const struct sequence *q,
 
 /* ---- ending --------------------------------------------------------------------------------- */
 
-static bool is_eos(const struct request_context *c, int32_t token)
-{
-    for (int i = 0; i < c->n_eos; i++)
-        if (c->eos[i] == token)
-            return true;
-    return false;
-}
-
 static bool is_stop_id(const struct request *r, int32_t token)
 {
     for (int i = 0; i < r->n_stop_ids; i++)
@@ -140,7 +133,7 @@ enum request_end request_ends(struct request *r, const struct sequence *q)
     size_t before = r->n_text;
     if (r->n_stops > 0 || r->repetition_stop > 0 || r->follow)
         request_see(r, q);
-    bool whole = r->follow && is_eos(r->context, q->tokens[q->n_tokens - 1]);
+    bool whole = r->follow && request_is_eos(r->context, q->tokens[q->n_tokens - 1]);
     if (!whole && q->n_tokens - q->n_prompt <= (size_t)r->min_tokens)
         return REQUEST_GOES_ON;
     r->by_token = is_stop_id(r, q->tokens[q->n_tokens - 1]);

@@ -16,7 +16,9 @@
  *   min_tokens            until then no token and no text ends the completion
  *   stop                  ends it; the text is cut before it (include_stop: behind it)
  *   format                the completion is what a regular expression, a choice or a JSON schema says;
- *                         it ends only when it is whole (format/format.h)
+ *                         it ends only when it is whole (format/format.h). With output.reasoning it is
+ *                         about what follows the reasoning, from the token behind the one that ends
+ *                         it; no end token comes before
  *   thinking_tokens       after so many tokens without the end of the reasoning, it is forced
  *   repetition_stop n     ends it when its last n tokens are a run of at most n / 4 over and over
  */

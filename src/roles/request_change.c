@@ -61,29 +61,21 @@ static uint32_t *add_mask(struct logit_changes *out, int row, size_t words)
     return bits;
 }
 
-/* The token that the end of the reasoning needs now, or -1. */
+/* The token that the reasoning's beginning or end needs now, or -1. */
 static int32_t forced(const struct request *r, const struct sequence *q)
 {
     size_t n = q->n_tokens - q->n_prompt, budget = (size_t)r->thinking_tokens;
     const struct token_run *end = &r->think_end;
-    if (r->thinking_tokens < 0 || n < budget || n - budget >= end->n)
+    if (r->phase == PHASE_OPENING)
+        return r->think_begin.tokens[r->opened];
+    if (r->thinking_tokens < 0 || n < budget || n - budget >= end->n ||
+        (r->follow && r->phase != PHASE_REASONING))
         return -1;
     const int32_t *completion = q->tokens + q->n_prompt;
     for (size_t i = 0; i + end->n <= budget; i++)
         if (memcmp(completion + i, end->tokens, end->n * sizeof *completion) == 0)
             return -1; /* it has ended */
     return end->tokens[n - budget];
-}
-
-/* Tokens with which the text can still become whole, and the end when it is. */
-static void mask_format(struct request *r, const struct sequence *q, uint32_t *bits, size_t words)
-{
-    struct follow_state s = follow_state(r->follow);
-    bool early = s.may_go_on && q->n_tokens - q->n_prompt < (size_t)r->min_tokens;
-    for (size_t i = 0; i < words; i++)
-        bits[i] = s.mask[i] & (r->allow ? r->allow[i] : UINT32_MAX);
-    for (int i = 0; i < r->context->n_eos && s.may_end && !early; i++)
-        bits[r->context->eos[i] / 32] |= 1u << (r->context->eos[i] % 32);
 }
 
 void request_change(struct request *r, const struct sequence *q, int row, struct logit_changes *out)
@@ -105,11 +97,12 @@ void request_change(struct request *r, const struct sequence *q, int row, struct
     for (int i = 0; i < r->n_bans; i++)
         if (comes_next(&r->bans[i], q))
             edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
-    if (!r->follow && q->n_tokens - q->n_prompt < (size_t)r->min_tokens)
+    bool reasons = r->follow && r->phase == PHASE_REASONING;
+    if (reasons || (!r->follow && q->n_tokens - q->n_prompt < (size_t)r->min_tokens))
         for (int i = 0; i < r->n_stop_ids; i++)
             edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
-    if (r->follow)
-        mask_format(r, q, add_mask(out, row, words), words);
+    if (r->follow && !reasons)
+        request_format_mask(r, q, add_mask(out, row, words), words);
     else if (r->allow)
         memcpy(add_mask(out, row, words), r->allow, words * sizeof *r->allow);
 }

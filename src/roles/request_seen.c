@@ -67,21 +67,14 @@ static void count_same(struct request *r, const struct sequence *q, size_t at)
     }
 }
 
-/* What the format sees: special tokens are nothing to it. */
-static void feed(struct request *r, int32_t token)
-{
-    char *text = NULL;
-    size_t n = 0;
-    tokenizer_decode(r->context->tokenizer, &token, 1, true, &text, &n);
-    follow_feed(r->follow, text, n);
-    free(text);
-}
-
 void request_see(struct request *r, const struct sequence *q)
 {
+    if (r->follow && r->phase == PHASE_UNKNOWN)
+        request_format_begin(r, q);
     for (; r->seen < q->n_tokens; r->seen++) {
         bool completion = r->seen >= q->n_prompt;
         int32_t token = q->tokens[r->seen];
+        size_t before = r->n_text;
         if (request_has_penalties(r) && (completion || r->repetition != 1)) {
             struct token_count *count = count_of(r, token);
             count->completion += completion;
@@ -89,7 +82,7 @@ void request_see(struct request *r, const struct sequence *q)
         if (completion && r->context->tokenizer)
             add_text(r, token);
         if (completion && r->follow)
-            feed(r, token);
+            request_format_see(r, token, before);
         if (completion)
             count_same(r, q, r->seen);
         if (completion && r->seen + 1 - q->n_prompt == (size_t)r->min_tokens)

@@ -13,21 +13,26 @@ static size_t spaces(const char *text, size_t n)
     return i;
 }
 
-/* Has the prompt begun the reasoning, as many chat templates do? Looked for in its last tokens. */
-static bool prompt_begins(const struct request *r, const struct sequence *q)
+/* Does the prompt end with a marker and perhaps white space? Looked for in its last tokens. */
+static bool prompt_ends_with(const struct request *r, const struct sequence *q, const char *marker)
 {
-    const char *begin = r->context->reasoning_begin;
     char *text = NULL;
-    size_t n = 0, length = begin ? strlen(begin) : 0, few = length + 8;
+    size_t n = 0, length = strlen(marker), few = length + 8;
     few = few < q->n_prompt ? few : q->n_prompt;
-    if (!begin)
-        return true;
     tokenizer_decode(r->context->tokenizer, q->tokens + q->n_prompt - few, few, false, &text, &n);
     while (n > 0 && spaces(text + n - 1, 1))
         n--;
-    bool begins = n >= length && memcmp(text + n - length, begin, length) == 0;
+    bool ends = n >= length && memcmp(text + n - length, marker, length) == 0;
     free(text);
-    return begins;
+    return ends;
+}
+
+bool request_prompt_reasons(const struct request *r, const struct sequence *q)
+{
+    const struct request_context *c = r->context;
+    if (c->reasoning_begin)
+        return prompt_ends_with(r, q, c->reasoning_begin);
+    return !prompt_ends_with(r, q, c->reasoning_end);
 }
 
 /* Cuts n bytes of text in two: *from .. *to is the reasoning. False: there is none. */
@@ -44,7 +49,7 @@ static bool find_reasoning(const struct request *r, const struct sequence *q, si
     *to = hit ? (size_t)(hit - r->text) : n;
     if (*to < *from) /* it ends before it begins */
         *from = 0;
-    return hit || begins || prompt_begins(r, q);
+    return hit || begins || request_prompt_reasons(r, q);
 }
 
 /* HDF5's strings end at a NUL, so one that a model writes becomes U+FFFD. */
@@ -97,6 +102,8 @@ void request_text(struct request *r, const struct sequence *q, bool ended, char 
         return;
     }
     size_t behind = to < n ? to + strlen(r->context->reasoning_end) : n;
+    if (r->follow && to < n && r->format_from > behind) /* it began with the token behind */
+        behind = r->format_from < n ? r->format_from : n;
     *reasoning = valid_text(r->text + from, to - from);
     *text = valid_text(r->text + behind, n - behind);
 }

@@ -291,8 +291,13 @@ static int read_format(struct request *r, const json_t *values, struct err *e)
         return wrong("format", "{regex: text}, {choice: list} or {json_schema: schema}", format, e);
     if (!r->context->formats)
         return err_set(e, "format: there is no tokenizer");
-    if (r->thinking_tokens >= 0)
-        return err_set(e, "format: thinking_tokens would force an end of the reasoning into it");
+    const char *begin = r->context->reasoning_begin, *end = r->context->reasoning_end,
+               *forced = json_string_value(json_object_get(values, "thinking_end"));
+    if (r->thinking_tokens >= 0 && (!end || !strstr(forced, end)))
+        return err_set(e, "format: thinking_tokens would force an end of the reasoning into it; "
+                          "output.reasoning.end, as part of thinking_end, says where it ends");
+    if (begin && encode(r, "output.reasoning.begin", begin, &r->think_begin, e) != 0)
+        return -1;
     bool ends = false;
     for (int i = 0; i < r->n_stop_ids && r->context->n_eos > 0; i++)
         ends = ends || r->stop_ids[i] == r->context->eos[0];

@@ -1,6 +1,6 @@
 /* request_values.h - what a request holds, for request*.c only: request_values.c reads it from JSON,
  * request_seen.c follows its sequence, request_change.c says what that does to the next logits,
- * request_text.c what is shown of it.
+ * request_format.c what its format does, request_text.c what is shown of it.
  */
 #ifndef TANDEM_ROLES_REQUEST_VALUES_H
 #define TANDEM_ROLES_REQUEST_VALUES_H
@@ -28,6 +28,15 @@ struct stop_text {
     char *text; /* not empty */
 };
 
+/* Where a completion with a format is: in the reasoning, which is free, or in what the format is about. */
+enum format_phase {
+    PHASE_UNKNOWN,
+    PHASE_MAY_OPEN, /* the first token may begin the reasoning, or the format */
+    PHASE_OPENING,  /* it began the reasoning, whose marker has more tokens */
+    PHASE_REASONING,
+    PHASE_FORMAT,
+};
+
 struct request {
     const struct request_context *context;
     float temperature, top_p, min_p;
@@ -48,9 +57,9 @@ struct request {
     int n_biases;
     struct token_run *bans; /* of several tokens */
     int n_bans;
-    uint32_t *allow; /* bits of the vocabulary; NULL: all */
-    struct token_run think_end;
-    struct follow *follow; /* of the format; NULL: none */
+    uint32_t *allow;                         /* bits of the vocabulary; NULL: all */
+    struct token_run think_begin, think_end; /* think_begin: of a format's reasoning; else empty */
+    struct follow *follow;                   /* of the format; NULL: none */
 
     /* What was seen of the sequence. */
     size_t seen;                /* tokens */
@@ -58,6 +67,9 @@ struct request {
     size_t n_counts, room_counts;
     int *same; /* [repetition_stop / 4] so many tokens at the end equal those i + 1 before them */
     bool repeats; /* at the last token */
+    enum format_phase phase;
+    size_t opened;      /* tokens of think_begin that have come */
+    size_t format_from; /* in the text: where the format's part begins */
     char *text;
     size_t n_text, text_from; /* no stop begins before text_from */
     bool by_token, by_text;   /* how it ended; by_text: at cut */
@@ -71,5 +83,22 @@ bool request_has_penalties(const struct request *r);
 
 /* Takes notice of the tokens of q that are new to it. */
 void request_see(struct request *r, const struct sequence *q);
+
+/* ---- the format (request_format.c); only where there is one ---------------------------------- */
+
+/* Decides the phase that the prompt leaves. */
+void request_format_begin(struct request *r, const struct sequence *q);
+
+/* Takes notice of one token of the completion; r->text has it, from `before` on. */
+void request_format_see(struct request *r, int32_t token, size_t before);
+
+/* Not in the reasoning: bits of the tokens that may come next. */
+void request_format_mask(struct request *r, const struct sequence *q, uint32_t *bits, size_t words);
+
+bool request_is_eos(const struct request_context *c, int32_t token);
+
+/* Has the prompt begun the reasoning, as many chat templates do (request_text.c)? Without a text that
+ * begins it: has it not ended it? */
+bool request_prompt_reasons(const struct request *r, const struct sequence *q);
 
 #endif

@@ -79,6 +79,75 @@ static void json_lines_with_other_fields(void **state)
     prompts_close(p);
 }
 
+/* What the row says for the sampling section, as JSON with sorted keys; its continuation. */
+static void expect_settings(struct prompts *p, size_t i, const char *wanted, const char *behind)
+{
+    struct prompt row;
+    struct err e;
+    expect_ok(prompts_read(p, i, &row, &e), &e);
+    char *found = json_dumps(row.overrides, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(found, wanted);
+    assert_true(behind ? row.continuation && strcmp(row.continuation, behind) == 0
+                       : !row.continuation);
+    free(found);
+    prompt_free(&row);
+}
+
+/* Fields that go before the job's sampling section, unless the user keeps them. */
+static void settings(void **state)
+{
+    (void)state;
+    const char *in = scratch_path("settings.jsonl"), *out = scratch_path("settings.h5");
+    struct err e;
+    struct import_result result;
+    scratch_text(in,
+                 "{\"text\": \"a\", \"mine\": 1}\n"
+                 "{\"text\": \"b\", \"stop\": [\"x\", 5], \"temperature\": 0.5, \"seed\": null}\n"
+                 "{\"text\": \"c\", \"stop\": \"7\", \"format\": {\"choice\": [\"y\"]}}\n"
+                 "{\"text\": \"d\", \"continuation\": \" \\\"e\\\"\"}\n"
+                 "{\"text\": \"f\", \"continuation\": 5}\n");
+    expect_ok(import_prompts(in, out, &plain, &result, &e), &e);
+    assert_int_equal(result.bad, 1);
+    struct prompts *p = open_prompts(out, 5);
+    expect_settings(p, 0, "{}", "");
+    expect_settings(p, 1, "{\"stop\":[\"x\",5],\"temperature\":0.5}", "");
+    expect_settings(p, 2, "{\"format\":{\"choice\":[\"y\"]},\"stop\":\"7\"}", "");
+    expect_settings(p, 3, "{}", " \"e\"");
+    prompts_close(p);
+    const struct import_options kept = {.keep = "stop,format", .force = true};
+    expect_ok(import_prompts(in, out, &kept, &result, &e), &e);
+    p = open_prompts(out, 5);
+    expect_settings(p, 1, "{\"temperature\":0.5}", "");
+    prompts_close(p);
+}
+
+static void settings_of_batch_and_table(void **state)
+{
+    (void)state;
+    const char *in = scratch_path("batch.jsonl"), *out = scratch_path("batch.h5");
+    const char *csv = scratch_path("cells.csv"), *cells = scratch_path("cells.h5");
+    struct err e;
+    scratch_text(in, "{\"custom_id\": \"a\", \"body\": {\"messages\": [], \"top_p\": 0.5, "
+                     "\"logprobs\": true, \"top_logprobs\": 3, \"bad_words\": [\"no\"], "
+                     "\"response_format\": {\"type\": \"json_schema\", \"json_schema\": "
+                     "{\"name\": \"n\", \"schema\": {\"type\": \"null\"}}}}}\n"
+                     "{\"custom_id\": \"b\", \"body\": {\"messages\": [], \"logprobs\": false}}\n");
+    expect_ok(import_prompts(in, out, &plain, NULL, &e), &e);
+    struct prompts *p = open_prompts(out, 2);
+    expect_settings(p, 0,
+                    "{\"ban\":[\"no\"],\"format\":{\"json_schema\":{\"type\":\"null\"}},"
+                    "\"logprobs\":3,\"top_p\":0.5}",
+                    NULL);
+    expect_settings(p, 1, "{}", NULL);
+    prompts_close(p);
+    scratch_text(csv, "text,temperature,stop\na,0.25,end\nb,,\"[\"\"x\"\", 1]\"\n");
+    expect_ok(import_prompts(csv, cells, &plain, NULL, &e), &e);
+    p = open_prompts(cells, 2);
+    expect_settings(p, 0, "{\"stop\":\"end\",\"temperature\":0.25}", NULL);
+    expect_settings(p, 1, "{\"stop\":[\"x\",1]}", NULL);
+    prompts_close(p);
+}
+
 static void token_ids(void **state)
 {
     (void)state;
@@ -448,6 +517,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_lines),
         cmocka_unit_test(json_lines_with_other_fields),
+        cmocka_unit_test(settings),
+        cmocka_unit_test(settings_of_batch_and_table),
         cmocka_unit_test(token_ids),
         cmocka_unit_test(plain_text),
         cmocka_unit_test(many_lines),

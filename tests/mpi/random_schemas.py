@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""random_schemas.py make N OUT.h5: prompts with a random format each. check OUT.jsonl IN.h5: completions that
-ended by "stop" parse and are valid, as the library jsonschema says; the others are a beginning at least."""
+"""random_schemas.py make N OUT.h5: prompts with a random format each. check OUT.jsonl IN.h5 [END]: completions that
+ended by "stop" parse and are valid, as the library jsonschema says. END ends the reasoning before some of them."""
 import json
 import random
 import re
@@ -95,11 +95,11 @@ def make(n, path):
         f["format"] = [json.dumps(x) for x in formats]
 
 
-def check(lines, path):
+def check(lines, path, end=None):
     import jsonschema
     with h5py.File(path) as f:
         formats = [json.loads(x) for x in f["format"].asstr()]
-    ended = 0
+    ended = reasoned = 0
     for line in open(lines, encoding="utf-8"):
         row = json.loads(line)
         form, text = formats[row["prompt"]], row["text"]
@@ -107,6 +107,8 @@ def check(lines, path):
         if row["finish"] == "length":
             continue
         ended += 1
+        reasoned += row.get("reasoning", "") != ""
+        assert not end or end not in row.get("reasoning", ""), row
         if "regex" in form:
             assert re.fullmatch(form["regex"], text), (form, text)
         elif "choice" in form:
@@ -118,8 +120,8 @@ def check(lines, path):
                 jsonschema.validate(value, form["json_schema"], cls=jsonschema.Draft202012Validator)
             except jsonschema.ValidationError as e:
                 raise AssertionError((form, text)) from e
-    assert ended > len(formats) * 0.5, (ended, len(formats))
+    assert reasoned > 5 if end else ended > len(formats) * 0.5 and not reasoned, (ended, reasoned, len(formats))
     print(f"{ended} of {len(formats)} completions ended, and are what was asked for")
 
 
-make(int(sys.argv[2]), sys.argv[3]) if sys.argv[1] == "make" else check(sys.argv[2], sys.argv[3])
+make(int(sys.argv[2]), sys.argv[3]) if sys.argv[1] == "make" else check(*sys.argv[2:])

@@ -20,6 +20,17 @@ same two three
 decode stopped 2 "${form[@]}" schedule.time_limit=1s >/dev/null
 decode stopped 2 "${form[@]}" || fail stopped
 same two stopped
+# Behind a reasoning, which is free; what the first token may begin is either of the two.
+for begin in none "' a'"; do
+    thinks=("${form[@]}" output.reasoning.end="' of'" output.reasoning.begin="$begin")
+    decode thinks 2 "${thinks[@]}" sampling.temperature=0.7 || fail "reasoning from $begin"
+    "$tandem" export "$work/thinks.h5" >"$work/thinks.jsonl" || fail export
+    "$PYTHON" $tool check "$work/thinks.jsonl" "$work/in.h5" ' of' || fail "behind a reasoning from $begin"
+    decode forced 4 "${thinks[@]}" layout.attention=3 schedule.slots=5 sampling.thinking_tokens=4 sampling.thinking_end="' of'" || fail "forced $begin"
+    "$tandem" export "$work/forced.h5" >"$work/forced.jsonl" || fail export
+    "$PYTHON" $tool check "$work/forced.jsonl" "$work/in.h5" ' of' || fail "behind a reasoning that was ended"
+    rm -rf "$work"/thinks.* "$work"/forced.*
+done
 said() {
     local want=$1
     shift

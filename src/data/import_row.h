@@ -1,0 +1,60 @@
+/* import_row.h - what an import knows while it runs, and reading one record of it. For import*.c only. */
+#ifndef TANDEM_DATA_IMPORT_ROW_H
+#define TANDEM_DATA_IMPORT_ROW_H
+
+#include "data/append.h"
+#include "data/import.h"
+#include "data/keep.h"
+#include "data/seen.h"
+#include "data/settings.h"
+
+/* A record before the first that can be used: what the file is, is not known yet. */
+struct early {
+    size_t line;
+    char *problem;
+};
+
+struct import {
+    const struct import_options *o;
+    struct records *in;
+    char *text_field;
+    const char *id_field, *limit_field;
+    struct early *early;
+    size_t n_early;
+    json_t *large;           /* fields of the first record that are not kept unasked */
+    bool messages;           /* text_field holds conversations */
+    bool batch;              /* in `body`, as OpenAI's lines have them */
+    const char *tools_field; /* beside it; NULL */
+    bool want_id, all_integers;
+    struct h5_output output;
+    hid_t string_type;
+    struct append *text, *id, *tokens, *offsets, *limits, *errors;
+    struct settings *settings; /* what goes before the job's sampling section */
+    struct keep *keep;
+    struct seen seen;
+    struct import_result result;
+    int64_t n_tokens;
+};
+
+/* One row, ready to be written; what it points to lives as long as its record. */
+struct row {
+    char *text; /* malloc'd */
+    json_t *tokens;
+    char id[32];
+    const char *id_text;
+    int32_t limit;
+};
+
+/* From the first record: which fields the prompts are, and what is not kept. */
+void import_begin(struct import *m, json_t *first);
+
+/* Is the field one that travels? */
+bool import_is_kept(const struct import *m, const char *name);
+
+/* What a record says about a column of settings.h; NULL: nothing. A new reference. */
+json_t *import_setting(const struct import *m, json_t *record, const char *name);
+
+/* One record; even a row that is wrong has its id. -1: it cannot be used. row->text is the caller's. */
+int import_read_row(struct import *m, json_t *record, struct row *row, struct err *e);
+
+#endif
