@@ -1,5 +1,6 @@
 #include "base/files.h"
 
+#include "base/file_cache.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -171,17 +172,36 @@ static char *read_all(FILE *f, const char *path, size_t most, size_t *n, struct 
     return data;
 }
 
+/* What the cache has of it; NULL: nothing, or more than is wanted. */
+static char *read_cached(const char *path, size_t most, size_t *n)
+{
+    struct stamp now;
+    const char *data = stamp_take(&now, path) == 0 ? file_cache_find(path, &now, n) : NULL;
+    return data && *n <= most ? mem_string_n(data, *n) : NULL;
+}
+
+static char *read_opened(FILE *f, const char *path, size_t most, size_t *n, struct err *e)
+{
+    struct stamp stamp;
+    bool stamped = stamp_take_open(&stamp, fileno(f)) == 0;
+    char *data = read_all(f, path, most, n, e);
+    if (data && stamped && stamp.bytes == *n)
+        file_cache_add(path, &stamp, data, *n);
+    return data;
+}
+
 char *files_read(const char *path, size_t most, size_t *n, struct err *e)
 {
-    FILE *f = open_regular(path, e);
-    return f ? read_all(f, path, most, n, e) : NULL;
+    char *data = read_cached(path, most, n);
+    FILE *f = data ? NULL : open_regular(path, e);
+    return f ? read_opened(f, path, most, n, e) : data;
 }
 
 char *files_read_any(const char *path, size_t most, size_t *n, struct err *e)
 {
-    FILE *f = fopen(path, "re");
-    if (f)
-        return read_all(f, path, most, n, e);
-    err_set(e, "%s: cannot be read: %s", path, strerror(errno));
-    return NULL;
+    char *data = read_cached(path, most, n);
+    FILE *f = data ? NULL : fopen(path, "re");
+    if (!data && !f)
+        err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    return f ? read_opened(f, path, most, n, e) : data;
 }

@@ -41,7 +41,7 @@ int files_write(const char *directory, const char *name, const void *data, size_
 
 /* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read or has
  * more than `most` bytes. A pipe or a device is not waited for: it is an error; files_read_any() reads
- * those too. */
+ * those too. What the file cache has is taken from there (base/file_cache.h). */
 char *files_read(const char *path, size_t most, size_t *n, struct err *e);
 char *files_read_any(const char *path, size_t most, size_t *n, struct err *e);
 

@@ -1,5 +1,6 @@
 #include "command/commands.h"
 
+#include "base/file_cache.h"
 #include "base/mem.h"
 #include "plan/hardware.h"
 #include "roles/check.h"
@@ -100,6 +101,7 @@ static int run_main(const struct usage *usage, int argc, char **argv)
     if (asks_for_help(argc, argv)) /* without starting MPI */
         return command_ended(options_parse(usage, argc, argv, &o, &operands, &e), &e);
     stop_on_signals();
+    file_cache_open();
     struct run_options options = {.job = NULL};
     struct err wrong = {{0}};
     int status = options_parse(usage, argc, argv, &o, &operands, &e);

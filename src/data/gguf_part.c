@@ -379,6 +379,8 @@ static int read_part(struct gguf_part *p, struct err *e)
     if (rc == 0)
         rc = place_tensors(&r, p, offsets);
     free(offsets);
+    if (rc == 0)
+        mapped_had_header(&p->file, r.at);
     return rc;
 }
 

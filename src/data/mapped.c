@@ -1,7 +1,8 @@
 #include "data/mapped.h"
 
-#include "base/mem.h"
+#include "base/file_cache.h"
 #include "base/files.h"
+#include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,10 +42,27 @@ static void watch(struct mapped *m)
     first = m;
 }
 
+/* What the cache has of the file, in place of those pages that have nothing else. */
+static int take_header(struct mapped *m, struct err *e)
+{
+    size_t n = 0, page = (size_t)sysconf(_SC_PAGESIZE);
+    const void *header = file_cache_find(m->path, &m->stamp, &n);
+    size_t whole = n / page * page;
+    if (!header || whole == 0 || whole > m->bytes)
+        return 0;
+    void *to = mmap((void *)m->data, whole, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (to == MAP_FAILED)
+        return err_set(e, "%s: no memory for its header: %s", m->path, strerror(errno));
+    memcpy(to, header, whole);
+    mprotect(to, whole, PROT_READ);
+    return 0;
+}
+
 static int map(struct mapped *m, int fd, size_t least, struct err *e)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0)
+    if (fstat(fd, &st) != 0 || stamp_take_open(&m->stamp, fd) != 0)
         return err_set(e, "%s: %s", m->path, strerror(errno));
     if (!S_ISREG(st.st_mode))
         return err_set(e, "%s: is not a regular file", m->path);
@@ -58,7 +76,7 @@ static int map(struct mapped *m, int fd, size_t least, struct err *e)
         return err_set(e, "%s: cannot be mapped: %s", m->path, strerror(errno));
     m->bytes = (size_t)st.st_size;
     m->data = data;
-    return 0;
+    return take_header(m, e);
 }
 
 int mapped_open(struct mapped *m, const char *path, size_t least, struct err *e)
@@ -86,4 +104,9 @@ void mapped_close(struct mapped *m)
         munmap((void *)m->data, m->bytes);
     free(m->path);
     *m = (struct mapped){0};
+}
+
+void mapped_had_header(const struct mapped *m, size_t n)
+{
+    file_cache_add(m->path, &m->stamp, m->data, n);
 }

@@ -239,6 +239,7 @@ int safetensors_open(struct safetensors **out, const char *path, struct err *e)
     if (rc == 0)
         rc = parse_header(s, length, e);
     if (rc == 0) {
+        mapped_had_header(&s->file, 8 + length);
         if (s->count > 1)
             qsort(s->tensors, s->count, sizeof *s->tensors, by_place);
         rc = check_layout(s, e);

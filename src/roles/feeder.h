@@ -16,7 +16,7 @@
 #ifndef TANDEM_ROLES_FEEDER_H
 #define TANDEM_ROLES_FEEDER_H
 
-#include "data/stamp.h"
+#include "base/stamp.h"
 #include "roles/prompting.h"
 
 struct feeder;

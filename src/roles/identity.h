@@ -7,7 +7,7 @@
  * decoded. The journal and the finished file keep it: a job is continued only with the same list.
  *
  * Reading twice what all hosts share would take long: a rank whose file has the writer's stamp
- * (data/stamp.h) takes over its hash, others read the file themselves. Weights are not read for this:
+ * (base/stamp.h) takes over its hash, others read the file themselves. Weights are not read for this:
  * each rank notes what it loads (data/fingerprint.h), and when all have loaded, what they noted makes
  * one value of every byte that the model uses, the same in every layout; where two ranks have loaded the same bytes,
  * they are compared. Hosts with copies of their own load parts that no other host reads:

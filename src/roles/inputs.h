@@ -1,14 +1,15 @@
 /* inputs.h - everything a job reads, opened and checked before anything is decoded.
  *
  * Job file, model description, checkpoint, prompts, tokenizer: what a run and the dry run have in
- * common. Every rank reads the job and opens the checkpoint; ranks that decode (attention ranks, the
- * dry run) also prompts and tokenizer.
+ * common. Every rank has the job and opens the checkpoint; ranks that decode (attention ranks, the
+ * dry run) also prompts and tokenizer. In a run the first rank goes first, and what it has read of small
+ * files and headers is what the others find (base/file_cache.h).
  */
 #ifndef TANDEM_ROLES_INPUTS_H
 #define TANDEM_ROLES_INPUTS_H
 
 #include "data/checkpoint.h"
-#include "data/stamp.h"
+#include "base/stamp.h"
 #include "job/job.h"
 #include "model/model.h"
 #include "roles/probe.h"

@@ -9,7 +9,7 @@
 #ifndef TANDEM_ROLES_PROBE_H
 #define TANDEM_ROLES_PROBE_H
 
-#include "data/stamp.h"
+#include "base/stamp.h"
 #include "job/job.h"
 
 /* Every rank holds one bit for each completion: 512 MiB. Files of more rows are damaged, or meant

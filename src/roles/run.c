@@ -1,6 +1,7 @@
 #include "roles/run_output.h"
 
 #include "base/clock.h"
+#include "base/file_cache.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "roles/cores.h"
@@ -17,27 +18,70 @@
 
 /* ---- before decoding ------------------------------------------------------------------------ */
 
+typedef int (*run_reads)(struct run *r, const struct run_options *o, struct err *e);
+
+static int read_job(struct run *r, const struct run_options *o, struct err *e)
+{
+    int status = inputs_read_job(&r->in, o->job, o->overrides, o->n_overrides, e);
+    if (status == 0 && o->wrong) {
+        *e = *o->wrong;
+        status = -1;
+    }
+    return status;
+}
+
+static int read_inputs(struct run *r, const struct run_options *o, struct err *e)
+{
+    (void)o;
+    if (comm_is_first(r->comm) && inputs_may_write(&r->in.job, e) != 0)
+        return -1;
+    return inputs_open(&r->in, r->comm->place.attention, e);
+}
+
+/* The first rank's to all others. */
+static void share_files(const struct group *world)
+{
+    size_t bytes = 0;
+    void *packed = world->rank == 0 ? file_cache_pack(&bytes) : NULL;
+    uint64_t n = bytes;
+    comm_broadcast(world, 0, &n, sizeof n);
+    if (!packed)
+        packed = mem_new((size_t)n, 1);
+    comm_broadcast(world, 0, packed, (size_t)n);
+    if (world->rank != 0)
+        file_cache_unpack(packed, (size_t)n);
+    free(packed);
+}
+
+/* The first rank reads. What it has read, or what is wrong, goes to the others, which read the same from
+ * memory. False: the message was printed. */
+static bool read_in_turn(struct run *r, run_reads what, const struct run_options *o)
+{
+    struct err e = {{0}};
+    struct comm *c = r->comm;
+    bool first = comm_is_first(c);
+    int32_t status = first ? what(r, o, &e) : 0;
+    comm_broadcast(&c->world, 0, &status, sizeof status);
+    comm_broadcast(&c->world, 0, &e, sizeof e);
+    if (status == 0) {
+        share_files(&c->world);
+        status = first ? 0 : what(r, o, &e);
+    }
+    return comm_agree(c, status == 0, &e);
+}
+
 static bool open_inputs(struct run *r, const struct run_options *o)
 {
     struct err e = {{0}};
     struct comm *c = r->comm;
-    int status = inputs_read_job(&r->in, o->job, o->overrides, o->n_overrides, &e);
-    if (status == 0 && o->wrong) {
-        e = *o->wrong;
-        status = -1;
-    }
+    if (!read_in_turn(r, read_job, o) || !identity_same_job(c, TANDEM_VERSION, &r->in.job))
+        return false;
     r->in.probe = o->probe;
     r->retry_errors = o->retry_errors;
-    if (!comm_agree(c, status == 0, &e) || !identity_same_job(c, TANDEM_VERSION, &r->in.job))
-        return false;
-    status = comm_split(c, &r->in.job.layout, r->in.job.cells, o->role, &e);
+    int status = comm_split(c, &r->in.job.layout, r->in.job.cells, o->role, &e);
     if (!comm_agree(c, status == 0, &e) || !identity_agree_kernels(c, &r->in))
         return false;
-    if (comm_is_first(c))
-        status = inputs_may_write(&r->in.job, &e);
-    if (status == 0)
-        status = inputs_open(&r->in, c->place.attention, &e);
-    return comm_agree(c, status == 0, &e) && identity_agree(c, &r->in, &r->identity);
+    return read_in_turn(r, read_inputs, o) && identity_agree(c, &r->in, &r->identity);
 }
 
 /* The sum of all ranks that use the same memory as this one. */
@@ -300,7 +344,9 @@ static enum exit_status guard_restarts(const struct run *r, int most, enum exit_
 enum exit_status run_job(struct comm *c, const struct run_options *o)
 {
     struct run r = {.comm = c, .version = TANDEM_VERSION, .started = clock_now()};
-    if (!open_inputs(&r, o)) {
+    bool opened = open_inputs(&r, o);
+    file_cache_close();
+    if (!opened) {
         identity_free(&r.identity);
         inputs_close(&r.in);
         return EXIT_INPUT;

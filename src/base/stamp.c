@@ -1,4 +1,4 @@
-#include "data/stamp.h"
+#include "base/stamp.h"
 
 #include "base/mem.h"
 #include "base/files.h"
@@ -14,22 +14,36 @@ bool stamp_same(const struct stamp *a, const struct stamp *b)
            a->nanoseconds == b->nanoseconds;
 }
 
-static int take(struct stamp *s, const char *path)
+static void fill(struct stamp *s, const struct stat *st)
+{
+    *s = (struct stamp){.inode = st->st_ino,
+                        .bytes = (uint64_t)st->st_size,
+                        .seconds = st->st_mtim.tv_sec,
+                        .nanoseconds = st->st_mtim.tv_nsec};
+}
+
+int stamp_take(struct stamp *s, const char *path)
 {
     struct stat st;
     if (stat(path, &st) != 0)
         return -1;
-    *s = (struct stamp){.inode = st.st_ino,
-                        .bytes = (uint64_t)st.st_size,
-                        .seconds = st.st_mtim.tv_sec,
-                        .nanoseconds = st.st_mtim.tv_nsec};
+    fill(s, &st);
+    return 0;
+}
+
+int stamp_take_open(struct stamp *s, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return -1;
+    fill(s, &st);
     return 0;
 }
 
 int stamps_add(struct stamps *s, const char *path, struct err *e)
 {
     struct stamp now;
-    if (take(&now, path) != 0)
+    if (stamp_take(&now, path) != 0)
         return files_err_open(path, e);
     s->paths = mem_resize(s->paths, s->n + 1, sizeof *s->paths);
     s->stamps = mem_resize(s->stamps, s->n + 1, sizeof *s->stamps);
@@ -41,7 +55,7 @@ int stamps_add(struct stamps *s, const char *path, struct err *e)
 int stamps_check(const struct stamps *s, size_t i, int *fault, struct err *e)
 {
     struct stamp now;
-    int status = take(&now, s->paths[i]);
+    int status = stamp_take(&now, s->paths[i]);
     int why = status != 0 ? errno : 0;
     *fault = why == ENOENT || why == ENOTDIR ? 0 : why;
     if (status == 0 && stamp_same(&now, &s->stamps[i]))

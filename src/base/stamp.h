@@ -4,8 +4,8 @@
  * contents. Equal stamps on two hosts mean the same file of a shared file system, or copies of one
  * that kept its time: copies are given it when they are complete. One rank and thread per list.
  */
-#ifndef TANDEM_DATA_STAMP_H
-#define TANDEM_DATA_STAMP_H
+#ifndef TANDEM_BASE_STAMP_H
+#define TANDEM_BASE_STAMP_H
 
 #include "base/err.h"
 
@@ -18,6 +18,10 @@ struct stamp {
     uint64_t inode, bytes;
     int64_t seconds, nanoseconds;
 };
+
+/* Of the file as it is now; of an open file. -1: errno says why. */
+int stamp_take(struct stamp *s, const char *path);
+int stamp_take_open(struct stamp *s, int fd);
 
 bool stamp_same(const struct stamp *a, const struct stamp *b);
 
