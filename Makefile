@@ -156,6 +156,7 @@ bench: all tests ## measure kernels, then whole decode steps (on a random model 
 	@mkdir -p $(BUILD)/bench
 	@$(BUILD)/tests/bench/bench_kernels --json $(BUILD)/bench/kernels.json
 	@BUILD=$(BUILD) tests/bench/decode.sh
+	@BUILD=$(BUILD) tests/bench/forecast.sh
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>
 

@@ -5,6 +5,7 @@
 #include "plan/tables.h"
 #include "report/report.h"
 #include "report/status.h"
+#include "roles/measure.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,8 +111,20 @@ const struct command command_generate = {{"generate", "DIRECTORY [NAME=VALUE]...
 
 struct plan_command {
     struct plan_options options;
-    bool report, cards;
+    struct texts overrides;
+    double tokens;
+    bool report, cards, measure;
 };
+
+static int read_tokens(void *member, const char *name, const char *value, struct err *e)
+{
+    char *end;
+    double tokens = strtod(value, &end);
+    if (end == value || *end || !(tokens >= 1 && tokens < 1e9))
+        return err_set(e, "--%s wants how many tokens a completion has, found '%s'", name, value);
+    *(double *)member = tokens;
+    return 0;
+}
 
 static int read_plan(void *member, const char *name, const char *value, struct err *e)
 {
@@ -132,6 +145,14 @@ static const struct option_row plan_rows[] = {
     {"report", NULL, "the tables of the Step-3 report, beside its figures", OPTION_FLAG,
      AT(plan_command, report)},
     {"cards", NULL, "the cards that are known", OPTION_FLAG, AT(plan_command, cards)},
+    {"measure", NULL,
+     "MODEL is a job: its tokens a second on this machine, from times measured here, in its own "
+     "layout and in the five best; on a machine that does nothing else",
+     OPTION_FLAG, AT(plan_command, measure)},
+    {"tokens", "N", "with --measure: of a completion, on average. Default: as the job allows",
+     OPTION_READ, AT(plan_command, tokens), read_tokens},
+    {"set", "KEY=VALUE", "with --measure: change one key of the job, as often as wanted",
+     OPTION_TEXTS, AT(plan_command, overrides)},
     NO_MORE,
 };
 
@@ -147,12 +168,16 @@ static int plan_main(const struct usage *usage, int argc, char **argv)
     if (status == 0 && o.cards)
         plan_cards(stdout);
     o.options.model = operands[0];
-    if (status == 0 && operands[0])
+    if (status == 0 && o.measure && operands[0]) {
+        const struct measure_options m = {operands[0], o.overrides.items, o.overrides.n, o.tokens};
+        status = measure_job(&m, stdout, &e);
+    } else if (status == 0 && operands[0])
         status = plan_print(&o.options, stdout, &e);
     else if (status == 0 && !o.report && !o.cards)
         status = err_set(
             &e, "wanted a model: a directory with config.json, or a name such as step3; see "
                 "`tandem plan --help`");
+    free(o.overrides.items);
     return status == 0 ? EXIT_DONE : command_ended(status, &e);
 }
 
