@@ -1,23 +1,31 @@
 /* caches.h - the KV caches of a model on one rank: one for all layers of a shape and window.
  *
- * All caches have the same number of blocks, and a sequence has the same blocks in each, so that one
- * table of blocks serves every layer. Made after the weights, destroyed before the device is closed.
+ * Caches of a pool (schedule/pools.h) have the same number of blocks, and a sequence has the same
+ * blocks in each, so that one table of blocks serves all their layers. Made after the weights,
+ * destroyed before the device is closed.
  */
 #ifndef TANDEM_MODEL_CACHES_H
 #define TANDEM_MODEL_CACHES_H
 
 #include "model/model.h"
+#include "schedule/pools.h"
 
 struct caches {
-    struct kv *kv[MODEL_MAX_CACHES]; /* by attention_spec.cache */
+    /* By attention_spec.cache; the second is the pool that its blocks are of. */
+    struct kv *kv[MODEL_MAX_CACHES];
+    int pool[MODEL_MAX_CACHES];
 };
 
-/* Device bytes of so many blocks in all caches. */
+/* The pools of the model's caches, without blocks, for sequences of at most `context` tokens. Returns
+ * how many. */
+int caches_pools(const struct model *m, size_t context, struct kv_pool pool[KV_POOLS_MAX]);
+
+/* Device bytes of a pool's blocks in its caches. */
 size_t caches_bytes(const struct backend *b, const struct device *d, const struct model *m,
-                    size_t blocks);
+                    const struct kv_pool *pool);
 
 void caches_create(struct caches *c, const struct backend *b, struct device *d,
-                   const struct model *m, size_t blocks);
+                   const struct model *m, const struct kv_pool *pool, int pools);
 void caches_destroy(struct caches *c, const struct backend *b, struct device *d);
 
 #endif

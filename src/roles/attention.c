@@ -30,9 +30,9 @@ struct scoring {
 /* What a micro-batch keeps between its layers. Integer arrays of the batch stand in one block, so
  * that a step uploads it in one copy. */
 struct lane {
-    float *x;                /* device [rows][H]: the residual stream */
-    int32_t *host, *device;  /* the block of integers, pinned and on the device */
-    struct attn_batch batch; /* pointers into `device` */
+    float *x;                              /* device [rows][H]: the residual stream */
+    int32_t *host, *device;                /* the block of integers, pinned and on the device */
+    struct attn_batch batch[KV_POOLS_MAX]; /* one for every pool; pointers into `device` */
     const int32_t *token, *sampled_row;
     int rows, n_sampled;
     size_t ints;                  /* used of the block */
@@ -74,8 +74,9 @@ static struct sizes sizes_of(const struct side *p, const struct schedule_limits 
     s.rows = (size_t)schedule_most_rows(limits);
     s.segments = (size_t)schedule_most_segments(limits);
     s.sampled = (size_t)schedule_most_sampled(limits);
-    size_t table = mem_mul(s.segments, (size_t)schedule_blocks_stride(limits));
-    s.lane_ints = 3 * s.rows + 2 * s.segments + 1 + s.sampled + table;
+    s.lane_ints = 3 * s.rows + 2 * s.segments + 1 + s.sampled;
+    for (int i = 0; i < limits->pools; i++)
+        s.lane_ints += mem_mul(s.segments, (size_t)schedule_table_width(limits, i));
     s.x = mem_mul(s.rows, m->hidden);
     s.h = s.x;
     s.logits = mem_mul(s.sampled, m->vocab);
@@ -274,7 +275,6 @@ void attention_plan(struct attention *a, int m, const struct micro_batch *b,
 {
     struct lane *lane = &a->lane[m];
     size_t rows = (size_t)b->rows, segments = (size_t)b->segments, used = 0;
-    int stride = schedule_blocks_stride(a->own.limits);
     lane->rows = b->rows;
     lane->n_sampled = b->n_sampled;
     lane->changes.n_edits = lane->changes.n_masks = 0;
@@ -284,7 +284,7 @@ void attention_plan(struct attention *a, int m, const struct micro_batch *b,
     memcpy(lane->params, params, (size_t)b->n_sampled * sizeof *params);
     lane->token = put(lane, &used, b->token, rows);
     lane->sampled_row = put(lane, &used, b->sampled_row, (size_t)b->n_sampled);
-    lane->batch = (struct attn_batch){
+    struct attn_batch batch = {
         .rows = b->rows,
         .segments = b->segments,
         .max_rows = b->max_rows,
@@ -293,9 +293,14 @@ void attention_plan(struct attention *a, int m, const struct micro_batch *b,
         .seg_pos = put(lane, &used, b->seg_pos, segments),
         .row_seg = put(lane, &used, b->row_seg, rows),
         .row_pos = put(lane, &used, b->row_pos, rows),
-        .blocks = put(lane, &used, b->blocks, segments * (size_t)stride),
-        .blocks_stride = stride,
     };
+    for (int i = 0; i < b->tables; i++) {
+        const struct block_table *t = &b->table[i];
+        batch.blocks = put(lane, &used, t->blocks, segments * (size_t)t->width);
+        batch.blocks_stride = t->width;
+        batch.ring = t->pool.window ? t->width : 0;
+        lane->batch[i] = batch;
+    }
     lane->ints = used;
 }
 
@@ -343,7 +348,7 @@ static void attend(struct attention *a, struct lane *lane, int layer)
                         .weights = a->own.weights->layers[layer].block,
                         .angles = a->own.weights->angles[spec->attention.rope],
                         .kv = a->own.caches->kv[spec->attention.cache],
-                        .batch = &lane->batch,
+                        .batch = &lane->batch[a->own.caches->pool[spec->attention.cache]],
                         .h = a->h,
                         .out = a->o};
     memcpy(pass.buffer, a->buffer, sizeof pass.buffer);

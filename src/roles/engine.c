@@ -89,6 +89,7 @@ static void plan_shapes(struct engine *g)
         .draft_rows = draft_rows(job),
         .score = job->sampling.prompt_logprobs,
     };
+    g->limits.pools = caches_pools(m, g->in->max_context, g->limits.pool);
     g->shape = (struct exchange_shape){
         .micro_batches = job->micro_batches,
         .layers = m->layers,
@@ -223,13 +224,14 @@ static int size_cache(struct engine *g, size_t left, struct err *e)
     const struct job *job = &g->in->job;
     size_t longest = blocks_for(g->limits.max_context);
     size_t all = mem_mul(longest, (size_t)g->limits.slots);
-    g->limits.kv_blocks = 1;
+    struct kv_pool *pool = g->limits.pool;
+    pool->blocks = 1;
     const struct model *m = &g->in->model;
-    size_t block = caches_bytes(g->backend, g->device, m, 1);
+    size_t block = caches_bytes(g->backend, g->device, m, pool);
     size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : left;
-    g->limits.kv_blocks = granted / block < all ? granted / block : all;
-    g->memory.kv = caches_bytes(g->backend, g->device, m, g->limits.kv_blocks);
-    if (g->limits.kv_blocks < longest)
+    pool->blocks = granted / block < all ? granted / block : all;
+    g->memory.kv = caches_bytes(g->backend, g->device, m, pool);
+    if (pool->blocks < longest)
         return err_set(e,
                        "%s: one sequence of %zu tokens needs %.3f GiB of KV cache, but %s %.3f "
                        "GiB; lower schedule.max_context%s",
@@ -264,7 +266,8 @@ void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, voi
     struct weights_plan weights = weights_plan(g);
     if (g->place.attention) {
         attention_weights_load(&g->attention_weights, &weights, progress, progress_context);
-        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.kv_blocks);
+        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.pool,
+                      g->limits.pools);
     }
     if (g->place.ffn)
         ffn_weights_load(&g->ffn_weights, &weights, progress, progress_context);

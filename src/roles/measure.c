@@ -47,7 +47,7 @@ static void fill_batch(struct rig *r, int n, int context)
     p->n_sampled = n < sampled ? n : sampled;
     p->max_rows = (n + segments - 1) / segments;
     p->max_context = context > p->max_rows ? context : p->max_rows;
-    size_t blocks = blocks_for((size_t)p->max_context), next = 0;
+    size_t next[KV_POOLS_MAX] = {0};
     for (int i = 0, row = 0; i < segments; i++) {
         int first = row, count = (int)((long)n * (i + 1) / segments - (long)n * i / segments);
         p->seg_row[i] = first;
@@ -58,8 +58,7 @@ static void fill_batch(struct rig *r, int n, int context)
             p->row_seg[row] = i;
             p->row_pos[row] = p->seg_pos[i] + row - first;
         }
-        for (size_t k = 0; k < blocks; k++)
-            p->blocks[(size_t)i * (size_t)p->blocks_stride + k] = (int32_t)(next++ % l->kv_blocks);
+        batch_deal_blocks(p, i, (size_t)p->seg_pos[i], (size_t)p->max_context, next);
     }
     for (int i = 0; i < p->n_sampled; i++)
         p->sampled_row[i] = i;
@@ -179,8 +178,7 @@ static int open_engine(struct rig *r, struct err *e)
     engine_load(&r->engine, MPI_COMM_NULL, NULL, NULL);
     const struct schedule_limits *l = &r->engine.limits;
     int sampled = schedule_most_sampled(l);
-    batch_init(&r->batch, schedule_most_rows(l), schedule_most_segments(l), sampled,
-               schedule_blocks_stride(l));
+    schedule_batch_init(l, &r->batch);
     r->params = mem_zeroed((size_t)sampled, sizeof *r->params);
     for (int i = 0; i < sampled; i++)
         r->params[i] = (struct sample_params){.temperature = (float)job->sampling.temperature,

@@ -3,31 +3,37 @@
 #include "base/mem.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-void batch_init(struct micro_batch *b, int rows, int segments, int sampled, int blocks_stride)
+void batch_init(struct micro_batch *b, int rows, int segments, int sampled)
 {
     size_t r = (size_t)rows, s = (size_t)segments, wanted = (size_t)sampled;
-    *b = (struct micro_batch){.blocks_stride = blocks_stride};
+    *b = (struct micro_batch){0};
     b->token = mem_new(r, sizeof *b->token);
     b->row_seg = mem_new(r, sizeof *b->row_seg);
     b->row_pos = mem_new(r, sizeof *b->row_pos);
     b->seg_row = mem_new(s + 1, sizeof *b->seg_row);
     b->seg_pos = mem_new(s, sizeof *b->seg_pos);
-    b->blocks = mem_zeroed(mem_mul(s, (size_t)blocks_stride), sizeof *b->blocks);
     b->sampled_row = mem_new(wanted, sizeof *b->sampled_row);
     b->sampled_slot = mem_new(wanted, sizeof *b->sampled_slot);
     batch_clear(b);
 }
 
+void batch_add_table(struct micro_batch *b, const struct kv_pool *pool, int width, int segments)
+{
+    size_t entries = mem_mul((size_t)segments, (size_t)width);
+    b->table[b->tables++] = (struct block_table){
+        .blocks = mem_zeroed(entries, sizeof(int32_t)), .width = width, .pool = *pool};
+}
+
 void batch_free(struct micro_batch *b)
 {
+    for (int i = 0; i < b->tables; i++)
+        free(b->table[i].blocks);
     free(b->token);
     free(b->row_seg);
     free(b->row_pos);
     free(b->seg_row);
     free(b->seg_pos);
-    free(b->blocks);
     free(b->sampled_row);
     free(b->sampled_slot);
     *b = (struct micro_batch){0};
@@ -51,12 +57,21 @@ static void add_sampled(struct micro_batch *b, int row, int slot)
     b->sampled_slot[b->n_sampled++] = slot;
 }
 
+static void add_blocks(struct block_table *t, int segment, const struct held_blocks *held,
+                       size_t from, size_t end)
+{
+    size_t width = (size_t)t->width;
+    int32_t *entries = t->blocks + (size_t)segment * width;
+    for (size_t i = pool_first(&t->pool, from); i < blocks_for(end); i++)
+        entries[i % width] = held->list[i];
+}
+
 void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n)
 {
     int end = (int)from + n;
     b->seg_pos[b->segments] = (int32_t)from;
-    memcpy(b->blocks + (size_t)b->segments * (size_t)b->blocks_stride, q->blocks,
-           q->n_blocks * sizeof *q->blocks);
+    for (int i = 0; i < b->tables; i++)
+        add_blocks(&b->table[i], b->segments, &q->kv[i], from, (size_t)end);
     for (int i = 0; i < n; i++) {
         b->token[b->rows + i] = q->tokens[from + (size_t)i];
         b->row_seg[b->rows + i] = b->segments;
@@ -74,5 +89,15 @@ void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t
     for (size_t last = q->n_tokens - 1, i = from < last ? last : from; i < (size_t)end; i++) {
         add_sampled(b, b->rows - (int)((size_t)end - i), slot);
         b->drafts += i > last;
+    }
+}
+
+void batch_deal_blocks(struct micro_batch *b, int segment, size_t from, size_t end, size_t *next)
+{
+    for (int i = 0; i < b->tables; i++) {
+        const struct block_table *t = &b->table[i];
+        size_t width = (size_t)t->width;
+        for (size_t k = pool_first(&t->pool, from); k < blocks_for(end); k++)
+            t->blocks[(size_t)segment * width + k % width] = (int32_t)(next[i]++ % t->pool.blocks);
     }
 }

@@ -6,23 +6,33 @@
 #ifndef TANDEM_SCHEDULE_BATCH_H
 #define TANDEM_SCHEDULE_BATCH_H
 
+#include "schedule/pools.h"
 #include "schedule/sequence.h"
+
+/* The blocks of a pool that a segment's rows look at: block i of the sequence is in entry i % width. */
+struct block_table {
+    int32_t *blocks; /* [segments][width] */
+    int width;
+    struct kv_pool pool;
+};
 
 struct micro_batch {
     int rows, segments, max_rows, max_context;
     int32_t *token;             /* [rows] input token ids */
     int32_t *seg_row, *seg_pos; /* [segments + 1], [segments] */
     int32_t *row_seg, *row_pos; /* [rows] */
-    int32_t *blocks;            /* [segments][blocks_stride] */
-    int blocks_stride;
+    struct block_table table[KV_POOLS_MAX];
+    int tables; /* one for every pool */
     int n_sampled;
     int32_t *sampled_row; /* [n_sampled] rows whose logits are wanted */
     int *sampled_slot;    /* [n_sampled] the slots they belong to; rows of one stand together */
     int drafts, scored;   /* of these: rows of guesses, rows before tokens of a prompt */
 };
 
-/* Buffers for so many rows, segments and sampled rows. */
-void batch_init(struct micro_batch *b, int rows, int segments, int sampled, int blocks_stride);
+/* Buffers for so many rows, segments and sampled rows, and no table yet. */
+void batch_init(struct micro_batch *b, int rows, int segments, int sampled);
+/* The next pool's; wide enough for any segment's rows (pools.h, pool_span). */
+void batch_add_table(struct micro_batch *b, const struct kv_pool *pool, int width, int segments);
 void batch_free(struct micro_batch *b);
 
 void batch_clear(struct micro_batch *b);
@@ -35,5 +45,9 @@ size_t batch_next(const struct micro_batch *b, int i);
  * is known and of the guesses behind it are sampled, and of the prompt those before tokens that are
  * scored (sequence.h). */
 void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n);
+
+/* For measuring, without sequences: blocks for a segment of tokens [from, end), dealt in turns; next:
+ * of every pool how many were. */
+void batch_deal_blocks(struct micro_batch *b, int segment, size_t from, size_t end, size_t *next);
 
 #endif

@@ -1,8 +1,9 @@
-/* blocks.h - which blocks of the KV cache are in use, and by how many.
+/* blocks.h - which blocks of a pool of KV blocks are in use, and by how many.
  *
- * Pure bookkeeping of one attention rank; block numbers index the device's cache (ops.h, struct
- * kv), and a block holds KV_BLOCK tokens. A block has one holder for every sequence that reads it;
- * it is free when it has none.
+ * Caches with one window share a pool: a sequence holds the same blocks in each of them, so block
+ * numbers index all of these caches on the device (ops.h, struct kv). A block holds KV_BLOCK tokens,
+ * has one holder for every sequence that reads it, and is free when it has none. Pure bookkeeping of
+ * one attention rank.
  */
 #ifndef TANDEM_SCHEDULE_BLOCKS_H
 #define TANDEM_SCHEDULE_BLOCKS_H
@@ -10,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define KV_POOLS_MAX 4
 
 struct blocks {
     int32_t *free;    /* stack of free block numbers */

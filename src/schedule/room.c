@@ -29,7 +29,7 @@ size_t schedule_capacity(const struct schedule *s)
 /* Can memory never be short? */
 bool schedule_abounds(const struct schedule *s)
 {
-    return s->limits.kv_blocks / (size_t)s->limits.slots >= blocks_for(s->limits.max_context);
+    return s->limits.pool[0].blocks / (size_t)s->limits.slots >= blocks_for(s->limits.max_context);
 }
 
 /* Will it have reached its limit when the planned step has run? */
@@ -49,7 +49,7 @@ void schedule_expect(const struct schedule *s, struct demand *d, bool ended)
 {
     size_t own = 0;
     for (int i = 0; i < s->running; i++)
-        own += schedule_running(s, i)->n_blocks - schedule_running(s, i)->n_shared;
+        own += schedule_running(s, i)->kv[0].n - schedule_running(s, i)->n_shared;
     demand_start(d, s->limits.max_context, mean_length(&s->past), schedule_held(s) - own);
     for (int i = 0; i < s->running; i++)
         if (!ended || !ends_now(s, i))
@@ -65,7 +65,7 @@ static size_t memory_room(const struct schedule *s)
     const struct past *p = &s->past;
     struct demand d;
     if (p->submitted == 0)
-        return s->limits.kv_blocks / blocks_for(s->limits.max_context);
+        return s->limits.pool[0].blocks / blocks_for(s->limits.max_context);
     schedule_expect(s, &d, true);
     for (const struct sequence *q = s->first; q; q = q->next)
         demand_add(&d, schedule_demand(q));

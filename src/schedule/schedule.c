@@ -32,9 +32,17 @@ int schedule_most_sampled(const struct schedule_limits *l)
     return l->score ? schedule_most_rows(l) : schedule_most_segments(l) + most_drafts(l);
 }
 
-int schedule_blocks_stride(const struct schedule_limits *l)
+int schedule_table_width(const struct schedule_limits *l, int pool)
 {
-    return (int)blocks_for(l->max_context);
+    return (int)pool_span(&l->pool[pool], (size_t)schedule_most_rows(l), l->max_context);
+}
+
+void schedule_batch_init(const struct schedule_limits *l, struct micro_batch *b)
+{
+    int segments = schedule_most_segments(l);
+    batch_init(b, schedule_most_rows(l), segments, schedule_most_sampled(l));
+    for (int i = 0; i < l->pools; i++)
+        batch_add_table(b, &l->pool[i], schedule_table_width(l, i), segments);
 }
 
 struct schedule *schedule_new(const struct schedule_limits *limits)
@@ -49,12 +57,13 @@ struct schedule *schedule_new(const struct schedule_limits *limits)
     s->order = mem_new((size_t)limits->slots, sizeof *s->order);
     for (int i = 0; i < limits->slots; i++)
         s->order[i] = i;
-    blocks_init(&s->blocks, limits->kv_blocks);
+    if (limits->pools != 1)
+        die("schedule: %d pools of KV blocks", limits->pools);
+    blocks_init(&s->blocks, limits->pool[0].blocks);
     if (limits->share)
         s->prefix = prefix_new(&s->blocks);
     for (int m = 0; m < limits->micro_batches; m++)
-        batch_init(&s->batch[m], schedule_most_rows(limits), schedule_most_segments(limits),
-                   schedule_most_sampled(limits), schedule_blocks_stride(limits));
+        schedule_batch_init(limits, &s->batch[m]);
     return s;
 }
 
@@ -69,7 +78,8 @@ void sequence_free(struct sequence *q)
     free(q->top_logprobs);
     free(q->scores);
     free(q->likeliest);
-    free(q->blocks);
+    for (int i = 0; i < KV_POOLS_MAX; i++)
+        free(q->kv[i].list);
     grams_free(q->grams);
     if (q->free_request)
         q->free_request(q->request);
@@ -116,12 +126,12 @@ struct schedule_usage schedule_usage(const struct schedule *s)
 void schedule_submit(struct schedule *s, struct sequence *q)
 {
     if (q->n_prompt == 0 || q->n_tokens < q->n_prompt || q->limit <= q->n_tokens ||
-        q->limit > s->limits.max_context || blocks_for(q->limit) > s->limits.kv_blocks)
+        q->limit > s->limits.max_context || blocks_for(q->limit) > s->limits.pool[0].blocks)
         die("schedule: a sequence of %zu + %zu tokens does not fit (context %zu, %zu KV blocks)",
-            q->n_prompt, q->limit - q->n_prompt, s->limits.max_context, s->limits.kv_blocks);
+            q->n_prompt, q->limit - q->n_prompt, s->limits.max_context, s->limits.pool[0].blocks);
     q->next = NULL;
-    q->blocks = mem_new(blocks_for(q->limit), sizeof *q->blocks);
-    q->n_blocks = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
+    q->kv[0].list = mem_new(blocks_for(q->limit), sizeof(int32_t));
+    q->kv[0].n = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
     if (q->score_from && !s->limits.score)
         die("schedule: unit %llu is scored", (unsigned long long)q->unit);
     if (s->last)
@@ -140,12 +150,12 @@ void schedule_submit(struct schedule *s, struct sequence *q)
 static void give_blocks(struct schedule *s, struct sequence *q)
 {
     for (size_t i = q->n_listed; i-- > q->n_filled;)
-        prefix_withdraw(s->prefix, q->blocks[i]);
+        prefix_withdraw(s->prefix, q->kv[0].list[i]);
     if (s->prefix)
-        prefix_give(s->prefix, q->n_blocks, q->blocks);
+        prefix_give(s->prefix, q->kv[0].n, q->kv[0].list);
     else
-        blocks_give(&s->blocks, q->n_blocks, q->blocks);
-    q->n_blocks = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
+        blocks_give(&s->blocks, q->kv[0].n, q->kv[0].list);
+    q->kv[0].n = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
 }
 
 /* What it has computed of its completion goes into the tree too, for itself, when it comes back
@@ -154,11 +164,11 @@ static void keep_computed(struct schedule *s, struct sequence *q)
 {
     bool filled;
     for (size_t i = q->n_listed; s->prefix && (i + 1) * KV_BLOCK <= q->computed; i++) {
-        int32_t before = i ? q->blocks[i - 1] : -1;
+        int32_t before = i ? q->kv[0].list[i - 1] : -1;
         if (prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled) >= 0)
             return;
-        prefix_announce(s->prefix, q->blocks[i], before, q->tokens + i * KV_BLOCK);
-        prefix_filled(s->prefix, q->blocks[i]);
+        prefix_announce(s->prefix, q->kv[0].list[i], before, q->tokens + i * KV_BLOCK);
+        prefix_filled(s->prefix, q->kv[0].list[i]);
         q->n_listed = q->n_filled = i + 1;
     }
 }
@@ -197,18 +207,18 @@ static size_t readable(const struct sequence *q)
  * wait for a block that another sequence is going to fill. */
 static bool share(struct schedule *s, struct sequence *q)
 {
-    size_t i = q->n_blocks;
+    size_t i = q->kv[0].n;
     while (s->prefix && i == q->n_shared && i < readable(q)) {
         bool filled;
-        int32_t before = i ? q->blocks[i - 1] : -1;
+        int32_t before = i ? q->kv[0].list[i - 1] : -1;
         int32_t block = prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled);
         if (block < 0)
             return false;
         if (!filled)
             return true;
         prefix_read(s->prefix, block);
-        q->blocks[i++] = block;
-        q->n_blocks = q->n_listed = q->n_shared = q->n_filled = i;
+        q->kv[0].list[i++] = block;
+        q->kv[0].n = q->n_listed = q->n_shared = q->n_filled = i;
         q->computed += KV_BLOCK;
     }
     return false;
@@ -226,7 +236,7 @@ static void begin(struct schedule *s, struct sequence *q)
     s->past.shared += (double)shared;
     for (; s->prefix && q->n_listed < readable(q); q->n_listed++) {
         size_t i = q->n_listed;
-        prefix_announce(s->prefix, q->blocks[i], i ? q->blocks[i - 1] : -1,
+        prefix_announce(s->prefix, q->kv[0].list[i], i ? q->kv[0].list[i - 1] : -1,
                         q->tokens + i * KV_BLOCK);
     }
 }
@@ -239,20 +249,20 @@ static size_t available(const struct schedule *s)
 
 static size_t wanted(const struct sequence *q)
 {
-    return blocks_for(q->n_tokens) - q->n_blocks;
+    return blocks_for(q->n_tokens) - q->kv[0].n;
 }
 
 /* The blocks for all tokens it knows. */
 static void take_blocks(struct schedule *s, struct sequence *q)
 {
     size_t n = wanted(q);
-    bool first = q->n_blocks == q->n_shared && n > 0;
+    bool first = q->kv[0].n == q->n_shared && n > 0;
     if (s->prefix)
         prefix_make_room(s->prefix, n);
-    if (!blocks_take(&s->blocks, n, q->blocks + q->n_blocks))
+    if (!blocks_take(&s->blocks, n, q->kv[0].list + q->kv[0].n))
         die("schedule: %zu KV blocks for unit %llu, but only %zu of %zu are free", n,
             (unsigned long long)q->unit, s->blocks.n_free, s->blocks.total);
-    q->n_blocks += n;
+    q->kv[0].n += n;
     if (first)
         begin(s, q);
 }
@@ -326,7 +336,7 @@ static void add_rows(struct schedule *s, int m, int slot, int n)
 static int drafts_of(const struct schedule *s, int m, const struct sequence *q)
 {
     size_t room = (size_t)(most_drafts(&s->limits) - s->batch[m].drafts);
-    size_t block = q->n_blocks * KV_BLOCK - q->n_tokens, left = schedule_left(q) - 1;
+    size_t block = q->kv[0].n * KV_BLOCK - q->n_tokens, left = schedule_left(q) - 1;
     room = block < room ? block : room;
     room = left < room ? left : room;
     return (int)(q->n_drafts < room ? q->n_drafts : room);
@@ -401,7 +411,7 @@ void schedule_advance(struct schedule *s)
         q->computed += (size_t)slot->planned;
         slot->planned = 0;
         while (q->n_filled < q->n_listed && (q->n_filled + 1) * KV_BLOCK <= q->computed)
-            prefix_filled(s->prefix, q->blocks[q->n_filled++]);
+            prefix_filled(s->prefix, q->kv[0].list[q->n_filled++]);
     }
     for (int m = 0; m < s->limits.micro_batches; m++) {
         const struct micro_batch *b = &s->batch[m];

@@ -27,8 +27,8 @@
 #define TANDEM_SCHEDULE_SCHEDULE_H
 
 #include "schedule/batch.h"
-#include "schedule/blocks.h"
 #include "schedule/placement.h"
+#include "schedule/pools.h"
 #include "schedule/sequence.h"
 
 #include <stdbool.h>
@@ -37,7 +37,8 @@ struct schedule_limits {
     int slots, micro_batches;
     int prefill_chunk;  /* prompt rows in a step, over all micro-batches */
     size_t max_context; /* tokens of the longest sequence */
-    size_t kv_blocks;
+    int pools;          /* of KV blocks */
+    struct kv_pool pool[KV_POOLS_MAX];
     bool share;     /* blocks of equal beginnings (schedule/prefix.h) */
     bool score;     /* prompts may be scored (schedule/sequence.h): every row may be sampled */
     int draft_rows; /* most rows of guesses in a step, over all micro-batches */
@@ -54,7 +55,7 @@ struct schedule_room {
 /* What is in use, for reports and tests. */
 struct schedule_usage {
     int running, waiting;
-    size_t blocks;           /* of the cache, held by sequences */
+    size_t blocks;           /* held by sequences, of all pools */
     uint64_t put_back;       /* sequences that went back to the queue, so far */
     uint64_t computed_again; /* tokens that were in the cache then */
     uint64_t shared;         /* tokens that were in the cache when a sequence came to them */
@@ -70,8 +71,11 @@ void schedule_free(struct schedule *s);
 int schedule_most_rows(const struct schedule_limits *limits);
 int schedule_most_segments(const struct schedule_limits *limits);
 int schedule_most_sampled(const struct schedule_limits *limits);
-/* Width of the block table: blocks of the longest sequence. */
-int schedule_blocks_stride(const struct schedule_limits *limits);
+/* Width of a pool's block table. */
+int schedule_table_width(const struct schedule_limits *limits, int pool);
+
+/* Buffers for any micro-batch of a step; batch_free(). */
+void schedule_batch_init(const struct schedule_limits *limits, struct micro_batch *b);
 
 /* coming: sequences the rank was given, but that are not submitted yet. Between schedule_plan() and
  * schedule_advance(). */

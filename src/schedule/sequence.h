@@ -2,9 +2,17 @@
 #ifndef TANDEM_SCHEDULE_SEQUENCE_H
 #define TANDEM_SCHEDULE_SEQUENCE_H
 
+#include "schedule/blocks.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* Blocks of a pool: list[i], for i from `first` to n - 1, holds the tokens from i x KV_BLOCK on. */
+struct held_blocks {
+    int32_t *list; /* room for all blocks of the sequence at its limit */
+    size_t first, n;
+};
 
 /* From mem_zeroed(); tokens has room for `limit`. Belongs to the schedule once submitted. It may
  * come with some of its completion (n_tokens > n_prompt): known tokens are computed in chunks,
@@ -28,9 +36,9 @@ struct sequence {
     size_t n_drafts;  /* guesses at what follows, at tokens + n_tokens (schedule/draft.h) */
     bool prompt_only; /* it ends when its prompt is computed; not looked at here */
     size_t computed;  /* tokens whose K and V are in the cache */
-    int32_t *blocks;  /* [n_blocks] where they are; the schedule's, room for `limit` tokens */
-    size_t n_blocks;
-    /* Of these, from the first on: read by others as well (schedule/prefix.h), those that were in the
+    /* Where they are, in every pool (schedule/pools.h); the schedule's. */
+    struct held_blocks kv[KV_POOLS_MAX];
+    /* Of the blocks, from the first on: read by others as well (schedule/prefix.h), those that were in the
      * cache when it came to them, and those that are filled. */
     size_t n_listed, n_shared, n_filled;
     size_t had; /* tokens that were in the cache when it was put back */

@@ -104,7 +104,7 @@ static void open_engine(struct bench *b)
 static void plan_alloc(struct bench *b)
 {
     size_t rows = (size_t)schedule_most_rows(&b->engine.limits);
-    size_t stride = (size_t)schedule_blocks_stride(&b->engine.limits);
+    const struct schedule_limits *l = &b->engine.limits;
     for (int m = 0; m < MICRO_BATCHES_MAX; m++) {
         struct micro_batch *p = &b->plan[m];
         p->token = mem_new(rows, sizeof(int32_t));
@@ -112,7 +112,8 @@ static void plan_alloc(struct bench *b)
         p->seg_pos = mem_new(rows, sizeof(int32_t));
         p->row_seg = mem_new(rows, sizeof(int32_t));
         p->row_pos = mem_new(rows, sizeof(int32_t));
-        p->blocks = mem_zeroed(mem_mul(rows, stride), sizeof(int32_t));
+        for (int i = 0; i < l->pools; i++)
+            batch_add_table(p, &l->pool[i], schedule_table_width(l, i), (int)rows);
         p->sampled_row = mem_new(rows, sizeof(int32_t));
     }
 }
@@ -127,8 +128,7 @@ static int share_of(const struct bench *b, int batch, int rank, int m)
 
 static void make_plan(struct bench *b, int batch, int context)
 {
-    int stride = schedule_blocks_stride(&b->engine.limits), next = 0;
-    size_t blocks = blocks_for((size_t)context);
+    size_t next[KV_POOLS_MAX] = {0};
     for (int m = 0; b->comm.place.attention && m < b->in.job.micro_batches; m++) {
         struct micro_batch *p = &b->plan[m];
         int n = share_of(b, batch, b->comm.place.index, m);
@@ -140,9 +140,7 @@ static void make_plan(struct bench *b, int batch, int context)
             p->token[i] = (int32_t)(u * (float)b->in.model.vocab);
             p->seg_row[i] = p->row_seg[i] = p->sampled_row[i] = i;
             p->seg_pos[i] = p->row_pos[i] = context - 1;
-            for (size_t k = 0; k < blocks; k++)
-                p->blocks[(size_t)(i * stride) + k] =
-                    (int32_t)((size_t)next++ % b->engine.limits.kv_blocks);
+            batch_deal_blocks(p, i, (size_t)context - 1, (size_t)context, next);
         }
         p->seg_row[n] = n;
     }

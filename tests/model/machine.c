@@ -85,7 +85,8 @@ void machine_open(struct machine *r, const struct backend *b, const char *direct
                                          .micro_batches = 1,
                                          .prefill_chunk = TOKENS,
                                          .max_context = CONTEXT,
-                                         .kv_blocks = SEQUENCES * STRIDE};
+                                         .pools = 1,
+                                         .pool[0].blocks = SEQUENCES * STRIDE};
     r->place = place_of(&layout, 0);
     r->shape = (struct exchange_shape){.micro_batches = 1,
                                        .layers = r->model.layers,
@@ -106,7 +107,7 @@ void machine_open(struct machine *r, const struct backend *b, const char *direct
                                     .layout = &layout};
     attention_weights_load(&r->attention_weights, &r->plan, NULL, NULL);
     ffn_weights_load(&r->ffn_weights, &r->plan, NULL, NULL);
-    caches_create(&r->caches, b, r->device, &r->model, SEQUENCES * STRIDE);
+    caches_create(&r->caches, b, r->device, &r->model, r->limits.pool, 1);
     struct endpoint end = {
         .place = r->place, .backend = b, .device = r->device, .compute = r->stream};
     r->exchange_ops = exchange_find("local");
@@ -161,7 +162,8 @@ static void batch_make(struct batch *x, const struct segment *segments, int n, s
                                 .seg_pos = x->seg_pos,
                                 .row_seg = x->row_seg,
                                 .row_pos = x->row_pos,
-                                .blocks = x->blocks,
+                                .table[0] = {.blocks = x->blocks, .width = STRIDE},
+                                .tables = 1,
                                 .sampled_row = x->sampled_row};
     struct micro_batch *b = &x->b;
     for (int i = 0; i < n; i++) {

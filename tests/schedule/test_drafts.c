@@ -31,7 +31,7 @@ static int32_t token_at(uint64_t unit, size_t position)
 struct world {
     struct schedule_limits limits;
     struct schedule *s;
-    int32_t *cache; /* [kv_blocks][KV_BLOCK] the token whose K and V are there */
+    int32_t *cache; /* [blocks][KV_BLOCK] the token whose K and V are there */
     int guesses;    /* most of a sequence */
     float wrong;    /* share of steps in which a sequence guesses at random */
     size_t finished, steps;
@@ -56,7 +56,7 @@ static void guess(void *context, struct sequence *q)
 /* The row reads all before it and draws the next token; that is right if what it read is. */
 static int32_t draw(const struct world *w, const struct micro_batch *b, int row, uint64_t unit)
 {
-    const int32_t *blocks = b->blocks + b->row_seg[row] * b->blocks_stride;
+    const int32_t *blocks = b->table[0].blocks + b->row_seg[row] * b->table[0].width;
     for (int t = 0; t <= b->row_pos[row]; t++)
         if (w->cache[blocks[t / KV_BLOCK] * KV_BLOCK + t % KV_BLOCK] != token_at(unit, (size_t)t))
             return -1;
@@ -69,7 +69,7 @@ static void compute(struct world *w, const struct micro_batch *b)
     assert_true(b->segments <= schedule_most_segments(&w->limits));
     assert_true(b->n_sampled <= schedule_most_sampled(&w->limits));
     for (int i = 0; i < b->rows; i++) {
-        const int32_t *blocks = b->blocks + b->row_seg[i] * b->blocks_stride;
+        const int32_t *blocks = b->table[0].blocks + b->row_seg[i] * b->table[0].width;
         w->cache[blocks[b->row_pos[i] / KV_BLOCK] * KV_BLOCK + b->row_pos[i] % KV_BLOCK] =
             b->token[i];
     }
@@ -109,20 +109,21 @@ static struct sequence *sequence_new(uint64_t unit)
 }
 
 /* Steps that `n` sequences take. */
-static size_t run_world(int guesses, float wrong, size_t kv_blocks, struct schedule_usage *usage)
+static size_t run_world(int guesses, float wrong, size_t blocks, struct schedule_usage *usage)
 {
     enum { SEQUENCES = 60 };
     struct world w = {.limits = {.slots = 6,
                                  .micro_batches = 2,
                                  .prefill_chunk = 40,
                                  .max_context = CONTEXT,
-                                 .kv_blocks = kv_blocks,
+                                 .pools = 1,
+                                 .pool[0].blocks = blocks,
                                  .share = true,
                                  .draft_rows = 17},
                       .guesses = guesses,
                       .wrong = wrong};
     w.s = schedule_new(&w.limits);
-    w.cache = mem_zeroed(kv_blocks * KV_BLOCK, sizeof *w.cache);
+    w.cache = mem_zeroed(blocks * KV_BLOCK, sizeof *w.cache);
     for (uint64_t unit = 1; unit <= SEQUENCES; unit++)
         schedule_submit(w.s, sequence_new(unit));
     while (w.finished < SEQUENCES) {

@@ -35,7 +35,7 @@ static struct sequence *sequence_new(uint64_t unit, size_t n_prompt, size_t limi
 struct world {
     struct schedule_limits limits;
     struct schedule *s;
-    int64_t *cache; /* [kv_blocks][KV_BLOCK] unit * 1000 + position, -1: nothing */
+    int64_t *cache; /* [blocks][KV_BLOCK] unit * 1000 + position, -1: nothing */
     size_t steps, finished;
     float stops; /* how often a sampled token ends its sequence */
 };
@@ -43,12 +43,12 @@ struct world {
 /* Writes a micro-batch's rows to the cache and checks that everything before them is there. */
 static void run_rows(struct world *w, const struct micro_batch *b)
 {
-    int stride = schedule_blocks_stride(&w->limits);
+    int stride = schedule_table_width(&w->limits, 0);
     assert_true(b->rows <= schedule_most_rows(&w->limits));
     assert_true(b->segments <= schedule_most_sampled(&w->limits));
     for (int i = 0; i < b->rows; i++) {
         int seg = b->row_seg[i], pos = b->row_pos[i];
-        const int32_t *blocks = b->blocks + seg * stride;
+        const int32_t *blocks = b->table[0].blocks + seg * stride;
         assert_in_range(i, b->seg_row[seg], b->seg_row[seg + 1] - 1);
         assert_int_equal(pos, b->seg_pos[seg] + i - b->seg_row[seg]);
         assert_true(pos < b->max_context);
@@ -93,8 +93,8 @@ static void run_step(struct world *w)
 static uint64_t run_world(const struct schedule_limits *limits, float stops, size_t sequences)
 {
     struct world w = {.limits = *limits, .s = schedule_new(limits), .stops = stops};
-    w.cache = mem_new(limits->kv_blocks * KV_BLOCK, sizeof *w.cache);
-    memset(w.cache, 0xff, limits->kv_blocks * KV_BLOCK * sizeof *w.cache);
+    w.cache = mem_new(limits->pool[0].blocks * KV_BLOCK, sizeof *w.cache);
+    memset(w.cache, 0xff, limits->pool[0].blocks * KV_BLOCK * sizeof *w.cache);
     size_t next = 0;
     while (w.finished < sequences) {
         struct schedule_room more = schedule_room(w.s, 0);
@@ -119,15 +119,36 @@ static void every_token_is_computed_once(void **state)
 {
     (void)state;
     static const struct schedule_limits worlds[] = {
-        {.slots = 1, .micro_batches = 1, .prefill_chunk = 1, .max_context = 130, .kv_blocks = 3},
-        {.slots = 7, .micro_batches = 2, .prefill_chunk = 5, .max_context = 200, .kv_blocks = 9},
+        {.slots = 1,
+         .micro_batches = 1,
+         .prefill_chunk = 1,
+         .max_context = 130,
+         .pools = 1,
+         .pool[0].blocks = 3},
+        {.slots = 7,
+         .micro_batches = 2,
+         .prefill_chunk = 5,
+         .max_context = 200,
+         .pools = 1,
+         .pool[0].blocks = 9},
         {.slots = 16,
          .micro_batches = 3,
          .prefill_chunk = 512,
          .max_context = 300,
-         .kv_blocks = 80},
-        {.slots = 5, .micro_batches = 4, .prefill_chunk = 17, .max_context = 64, .kv_blocks = 2},
-        {.slots = 3, .micro_batches = 4, .prefill_chunk = 2, .max_context = 65, .kv_blocks = 2},
+         .pools = 1,
+         .pool[0].blocks = 80},
+        {.slots = 5,
+         .micro_batches = 4,
+         .prefill_chunk = 17,
+         .max_context = 64,
+         .pools = 1,
+         .pool[0].blocks = 2},
+        {.slots = 3,
+         .micro_batches = 4,
+         .prefill_chunk = 2,
+         .max_context = 65,
+         .pools = 1,
+         .pool[0].blocks = 2},
     };
     uint64_t put_back = 0;
     for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
@@ -140,8 +161,12 @@ static void every_token_is_computed_once(void **state)
 static void a_plan_can_be_made_again(void **state)
 {
     (void)state;
-    struct schedule_limits l = {
-        .slots = 2, .micro_batches = 1, .prefill_chunk = 4, .max_context = 64, .kv_blocks = 2};
+    struct schedule_limits l = {.slots = 2,
+                                .micro_batches = 1,
+                                .prefill_chunk = 4,
+                                .max_context = 64,
+                                .pools = 1,
+                                .pool[0].blocks = 2};
     struct schedule *s = schedule_new(&l);
     schedule_submit(s, sequence_new(1, 6, 9));
     for (int i = 0; i < 2; i++) {
@@ -156,8 +181,12 @@ static void a_plan_can_be_made_again(void **state)
 static void a_begun_sequence_goes_on(void **state)
 {
     (void)state;
-    struct schedule_limits l = {
-        .slots = 2, .micro_batches = 1, .prefill_chunk = 16, .max_context = 64, .kv_blocks = 2};
+    struct schedule_limits l = {.slots = 2,
+                                .micro_batches = 1,
+                                .prefill_chunk = 16,
+                                .max_context = 64,
+                                .pools = 1,
+                                .pool[0].blocks = 2};
     struct schedule *s = schedule_new(&l);
     struct sequence *q = sequence_new(1, 3, 60);
     for (q->n_tokens = 3; q->n_tokens < 50; q->n_tokens++)
@@ -180,8 +209,12 @@ static void a_begun_sequence_goes_on(void **state)
 static void micro_batches_are_filled_evenly(void **state)
 {
     (void)state;
-    struct schedule_limits l = {
-        .slots = 6, .micro_batches = 3, .prefill_chunk = 30, .max_context = 64, .kv_blocks = 6};
+    struct schedule_limits l = {.slots = 6,
+                                .micro_batches = 3,
+                                .prefill_chunk = 30,
+                                .max_context = 64,
+                                .pools = 1,
+                                .pool[0].blocks = 6};
     struct schedule *s = schedule_new(&l);
     schedule_submit(s, sequence_new(1, 50, 60));
     for (uint64_t u = 2; u <= 4; u++)
@@ -201,10 +234,14 @@ static void micro_batches_are_filled_evenly(void **state)
 static void the_youngest_is_put_back(void **state)
 {
     (void)state;
-    struct schedule_limits l = {
-        .slots = 2, .micro_batches = 1, .prefill_chunk = 64, .max_context = 256, .kv_blocks = 6};
+    struct schedule_limits l = {.slots = 2,
+                                .micro_batches = 1,
+                                .prefill_chunk = 64,
+                                .max_context = 256,
+                                .pools = 1,
+                                .pool[0].blocks = 6};
     struct world w = {.limits = l, .s = schedule_new(&l), .stops = 0};
-    w.cache = mem_zeroed(l.kv_blocks * KV_BLOCK, sizeof *w.cache);
+    w.cache = mem_zeroed(l.pool[0].blocks * KV_BLOCK, sizeof *w.cache);
     schedule_submit(w.s, sequence_new(1, 10, 256));
     schedule_submit(w.s, sequence_new(2, 10, 256));
     const struct sequence *old = NULL, *young = NULL;

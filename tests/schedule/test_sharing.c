@@ -20,7 +20,7 @@
 struct world {
     struct schedule_limits limits;
     struct schedule *s;
-    uint64_t *cache; /* [kv_blocks][KV_BLOCK] */
+    uint64_t *cache; /* [blocks][KV_BLOCK] */
     uint64_t rows;
     size_t finished;
     float stops;
@@ -29,7 +29,7 @@ struct world {
 static void open_world(struct world *w)
 {
     w->s = schedule_new(&w->limits);
-    w->cache = mem_zeroed(w->limits.kv_blocks * KV_BLOCK, sizeof *w->cache);
+    w->cache = mem_zeroed(w->limits.pool[0].blocks * KV_BLOCK, sizeof *w->cache);
 }
 
 static void close_world(struct world *w)
@@ -40,7 +40,7 @@ static void close_world(struct world *w)
 
 static uint64_t *entry(struct world *w, const struct micro_batch *b, int seg, int pos)
 {
-    int32_t block = b->blocks[seg * b->blocks_stride + pos / KV_BLOCK];
+    int32_t block = b->table[0].blocks[seg * b->table[0].width + pos / KV_BLOCK];
     return &w->cache[(size_t)block * KV_BLOCK + (size_t)(pos % KV_BLOCK)];
 }
 
@@ -66,8 +66,8 @@ static const struct sequence *sequence_of(struct world *w, const struct micro_ba
     for (int i = 0; i < w->limits.slots; i++) {
         const struct sequence *q = schedule_sequence(w->s, i);
         int last = (b->seg_pos[seg] + b->seg_row[seg + 1] - b->seg_row[seg] - 1) / KV_BLOCK;
-        if (q && q->n_blocks > (size_t)last &&
-            q->blocks[last] == b->blocks[seg * b->blocks_stride + last])
+        if (q && q->kv[0].n > (size_t)last &&
+            q->kv[0].list[last] == b->table[0].blocks[seg * b->table[0].width + last])
             return q;
     }
     fail_msg("segment %d is of no sequence", seg);
@@ -118,14 +118,30 @@ static void what_is_shared_is_right(void **state)
 {
     (void)state;
     static const struct schedule_limits worlds[] = {
-        {.slots = 1, .micro_batches = 1, .prefill_chunk = 7, .max_context = 400, .kv_blocks = 7},
-        {.slots = 9, .micro_batches = 2, .prefill_chunk = 50, .max_context = 400, .kv_blocks = 16},
+        {.slots = 1,
+         .micro_batches = 1,
+         .prefill_chunk = 7,
+         .max_context = 400,
+         .pools = 1,
+         .pool[0].blocks = 7},
+        {.slots = 9,
+         .micro_batches = 2,
+         .prefill_chunk = 50,
+         .max_context = 400,
+         .pools = 1,
+         .pool[0].blocks = 16},
         {.slots = 16,
          .micro_batches = 3,
          .prefill_chunk = 512,
          .max_context = 400,
-         .kv_blocks = 40},
-        {.slots = 5, .micro_batches = 1, .prefill_chunk = 64, .max_context = 400, .kv_blocks = 100},
+         .pools = 1,
+         .pool[0].blocks = 40},
+        {.slots = 5,
+         .micro_batches = 1,
+         .prefill_chunk = 64,
+         .max_context = 400,
+         .pools = 1,
+         .pool[0].blocks = 100},
     };
     uint64_t shared = 0, put_back = 0;
     for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
@@ -163,7 +179,8 @@ static void samples_read_their_prompt_once(void **state)
                                      .micro_batches = 2,
                                      .prefill_chunk = 100,
                                      .max_context = 300,
-                                     .kv_blocks = 40,
+                                     .pools = 1,
+                                     .pool[0].blocks = 40,
                                      .share = true}};
         size_t n = lengths[i];
         open_world(&w);
@@ -185,7 +202,8 @@ static void the_last_token_is_computed(void **state)
                                  .micro_batches = 1,
                                  .prefill_chunk = 512,
                                  .max_context = 300,
-                                 .kv_blocks = 40,
+                                 .pools = 1,
+                                 .pool[0].blocks = 40,
                                  .share = true}};
     open_world(&w);
     for (uint64_t unit = 0; unit < 2; unit++)
@@ -203,7 +221,8 @@ static void the_one_that_fills_may_be_put_back(void **state)
                                  .micro_batches = 1,
                                  .prefill_chunk = 20,
                                  .max_context = 300,
-                                 .kv_blocks = 6,
+                                 .pools = 1,
+                                 .pool[0].blocks = 6,
                                  .share = true}};
     open_world(&w);
     schedule_submit(w.s, prompt(1, 1, 0, 60, 300)); /* will want all memory */
