@@ -169,31 +169,44 @@ static void put_common(struct builder *b)
             heads = integer(b, "attention.head_count", -1);
     if (heads < 1)
         wrong(b, "attention.head_count", "wanted 1 or more");
-    int64_t head_dim = integer(b, "attention.key_length", heads < 1 ? 0 : hidden / heads);
     if (!embed || embed->dims != 2)
         wrong(b, "tokenizer.ggml.tokens", "there is no tensor token_embd.weight of two dimensions");
     else
         put_integer(b, "vocab_size", (int64_t)embed->shape[0]);
-    if (integer(b, "attention.value_length", head_dim) != head_dim)
-        wrong(b, "attention.value_length", "differs from attention.key_length");
     put_integer(b, "hidden_size", hidden);
     put_integer(b, "num_attention_heads", heads);
-    put_integer(b, "head_dim", head_dim);
     put_integer(b, "max_position_embeddings", integer(b, "context_length", -1));
     put(b, "rms_norm_eps", json_real(number(b, "attention.layer_norm_rms_epsilon", 1e-5)));
     put(b, "tie_word_embeddings", json_boolean(!gguf_tensor(b->g, "output.weight")));
     put_ends(b);
 }
 
+/* A field that was put. */
+static int64_t put_before(const struct builder *b, const char *field)
+{
+    return json_integer_value(json_object_get(b->out, field));
+}
+
+/* Keys and values of one width. */
+static int64_t put_head_dim(struct builder *b)
+{
+    int64_t heads = put_before(b, "num_attention_heads");
+    int64_t head_dim =
+        integer(b, "attention.key_length", heads < 1 ? 0 : put_before(b, "hidden_size") / heads);
+    if (integer(b, "attention.value_length", head_dim) != head_dim)
+        wrong(b, "attention.value_length", "differs from attention.key_length");
+    put_integer(b, "head_dim", head_dim);
+    return head_dim;
+}
+
 /* llama, qwen3, qwen3moe. */
 static void put_llama_like(struct builder *b)
 {
-    int64_t head_dim = json_integer_value(json_object_get(b->out, "head_dim"));
+    int64_t head_dim = put_head_dim(b);
     put(b, "hidden_act", json_string("silu"));
     put_integer(b, "num_hidden_layers", integer(b, "block_count", -1));
     put_integer(b, "num_key_value_heads",
-                integer(b, "attention.head_count_kv",
-                        json_integer_value(json_object_get(b->out, "num_attention_heads"))));
+                integer(b, "attention.head_count_kv", put_before(b, "num_attention_heads")));
     if (integer(b, "rope.dimension_count", head_dim) != head_dim)
         wrong(b, "rope.dimension_count", "only whole heads that turn are supported here");
     put_rope(b);
@@ -351,6 +364,7 @@ static void put_step35(struct builder *b, char note[256])
                                       "norm_gains_stored_whole"};
     int64_t blocks = integer(b, "block_count", -1), mtp = integer(b, "nextn_predict_layers", 0);
     int64_t trunk = blocks - mtp;
+    put_head_dim(b);
     if (trunk < 1) {
         wrong(b, "step35.block_count", "is not more than nextn_predict_layers");
         return;
@@ -370,6 +384,81 @@ static void put_step35(struct builder *b, char note[256])
     put_step35_experts(b, trunk);
 }
 
+/* ---- deepseek2 -------------------------------------------------------------------------------- */
+
+/* Scores are scaled by the magnitude of mscale_all_dim; angles are not. */
+static void put_deepseek2_rope(struct builder *b)
+{
+    put_rope(b);
+    json_t *yarn = json_object_get(b->out, "rope_scaling");
+    double all = 10 * number(b, "rope.scaling.yarn_log_multiplier", 0);
+    if (!yarn)
+        return;
+    if (!(all > 0) || json_object_get(yarn, "attention_factor"))
+        wrong(b, "deepseek2.rope.scaling.yarn_log_multiplier",
+              "wanted it above 0, without an attn_factor beside it");
+    json_object_set_new(yarn, "mscale", json_real(all));
+    json_object_set_new(yarn, "mscale_all_dim", json_real(all));
+}
+
+/* Files made before the middle of 2025 have attn_kv_b, and heads as wide as they are in it. */
+static void put_deepseek2_heads(struct builder *b)
+{
+    int64_t rank = integer(b, "attention.kv_lora_rank", -1),
+            turning = integer(b, "rope.dimension_count", -1),
+            low = integer(b, "attention.q_lora_rank", 0),
+            key = integer(b, "attention.key_length_mla", 0), value = 0;
+    bool split = key > 0;
+    key = split ? key : integer(b, "attention.key_length", -1);
+    value = integer(b, split ? "attention.value_length_mla" : "attention.value_length", -1);
+    if (split && (integer(b, "attention.key_length", -1) != rank + turning ||
+                  integer(b, "attention.value_length", -1) != rank))
+        wrong(b, "deepseek2.attention.key_length",
+              "it and value_length are not those of attention.kv_lora_rank");
+    if (key <= turning)
+        wrong(b, "deepseek2.rope.dimension_count", "is not less than a head's width");
+    put(b, "q_lora_rank", low > 0 ? json_integer(low) : json_null());
+    put_integer(b, "kv_lora_rank", rank);
+    put_integer(b, "qk_rope_head_dim", turning);
+    put_integer(b, "qk_nope_head_dim", key - turning);
+    put_integer(b, "v_head_dim", value);
+    put(b, "kv_b_split", json_boolean(split));
+}
+
+/* Groups were not written at first: 256 experts are V3's, in 8 groups. */
+static void put_deepseek2_experts(struct builder *b)
+{
+    int64_t experts = integer(b, "expert_count", -1);
+    bool grouped = experts == 256;
+    double scale = number(b, "expert_weights_scale", 1);
+    put_integer(b, "n_routed_experts", experts);
+    put_integer(b, "num_experts_per_tok", integer(b, "expert_used_count", -1));
+    put_integer(b, "moe_intermediate_size", integer(b, "expert_feed_forward_length", -1));
+    put_integer(b, "n_shared_experts", integer(b, "expert_shared_count", 0));
+    put_integer(b, "n_group", integer(b, "expert_group_count", grouped ? 8 : 1));
+    put_integer(b, "topk_group", integer(b, "expert_group_used_count", grouped ? 4 : 1));
+    put(b, "norm_topk_prob", json_boolean(integer(b, "expert_weights_norm", 0)));
+    put(b, "routed_scaling_factor", json_real(scale > 0 ? scale : 1));
+    put(b, "scoring_func", json_string("sigmoid"));
+    put(b, "topk_method", json_string("noaux_tc"));
+    if (integer(b, "expert_gating_func", 0) != 2)
+        wrong(b, "deepseek2.expert_gating_func",
+              "only 2 (sigmoid, DeepSeek-V3's router) is supported");
+}
+
+static void put_deepseek2(struct builder *b)
+{
+    put(b, "hidden_act", json_string("silu"));
+    put_integer(b, "num_hidden_layers", integer(b, "block_count", -1));
+    put_integer(b, "intermediate_size", integer(b, "feed_forward_length", -1));
+    put_integer(b, "first_k_dense_replace", integer(b, "leading_dense_block_count", 0));
+    put_integer(b, "moe_layer_freq", 1);
+    put_integer(b, "num_nextn_predict_layers", 0);
+    put_deepseek2_heads(b);
+    put_deepseek2_rope(b);
+    put_deepseek2_experts(b);
+}
+
 /* ---- the whole -------------------------------------------------------------------------------- */
 
 static const struct {
@@ -378,7 +467,8 @@ static const struct {
 } archs[] = {{"llama", "llama", GGUF_LLAMA},
              {"qwen3", "qwen3", GGUF_QWEN3},
              {"qwen3moe", "qwen3_moe", GGUF_QWEN3MOE},
-             {"step35", "step3p5", GGUF_STEP35}};
+             {"step35", "step3p5", GGUF_STEP35},
+             {"deepseek2", "deepseek_v3", GGUF_DEEPSEEK2}};
 
 #define ARCHS (sizeof archs / sizeof *archs)
 
@@ -390,10 +480,11 @@ enum gguf_arch gguf_arch_of(const struct gguf *g, struct err *e)
             return archs[i].bit;
     bool text = v && v->type == GGUF_STRING && v->count == 1;
     size_t n = text && v->strings[0].bytes < 40 ? v->strings[0].bytes : text ? 40 : 0;
-    err_set(e,
-            "%s: general.architecture is \"%.*s\"; GGUF files of llama, qwen3, qwen3moe and step35 "
-            "are supported",
-            gguf_path(g), (int)n, text ? v->strings[0].text : "");
+    err_set(
+        e,
+        "%s: general.architecture is \"%.*s\"; GGUF files of llama, qwen3, qwen3moe, step35 and "
+        "deepseek2 are supported",
+        gguf_path(g), (int)n, text ? v->strings[0].text : "");
     return 0;
 }
 
@@ -409,6 +500,8 @@ int gguf_view_config(struct gguf_view *v, enum gguf_arch arch, struct err *e)
     put_common(&b);
     if (arch == GGUF_STEP35)
         put_step35(&b, v->note);
+    else if (arch == GGUF_DEEPSEEK2)
+        put_deepseek2(&b);
     else if (arch == GGUF_QWEN3MOE)
         put_qwen3moe(&b);
     else

@@ -8,8 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALL    (GGUF_LLAMA | GGUF_QWEN3 | GGUF_QWEN3MOE | GGUF_STEP35)
+#define PLAIN                                                                                      \
+    (GGUF_LLAMA | GGUF_QWEN3 | GGUF_QWEN3MOE | GGUF_STEP35) /* keys and values of their own */
+#define ALL    (PLAIN | GGUF_DEEPSEEK2)
 #define QWEN   (GGUF_QWEN3 | GGUF_QWEN3MOE)
+#define LISTED (GGUF_QWEN3MOE | GGUF_DEEPSEEK2) /* experts one by one */
 #define LAYERS "model.layers."
 
 enum change {
@@ -37,8 +40,8 @@ static const struct rule {
       {"attn_norm.weight", "input_layernorm.weight", ALL, AS_IS},
       {"ffn_norm.weight", "post_attention_layernorm.weight", ALL, AS_IS},
       {"attn_q.weight", "self_attn.q_proj.weight", ALL, AS_IS},
-      {"attn_k.weight", "self_attn.k_proj.weight", ALL, AS_IS},
-      {"attn_v.weight", "self_attn.v_proj.weight", ALL, AS_IS},
+      {"attn_k.weight", "self_attn.k_proj.weight", PLAIN, AS_IS},
+      {"attn_v.weight", "self_attn.v_proj.weight", PLAIN, AS_IS},
       {"attn_qkv.weight", "self_attn.", QWEN | GGUF_STEP35, QKV},
       {"attn_output.weight", "self_attn.o_proj.weight", ALL, AS_IS},
       {"attn_q_norm.weight", "self_attn.q_norm.weight", QWEN | GGUF_STEP35, AS_IS},
@@ -47,11 +50,11 @@ static const struct rule {
       {"ffn_gate.weight", "mlp.gate_proj.weight", ALL, AS_IS},
       {"ffn_up.weight", "mlp.up_proj.weight", ALL, AS_IS},
       {"ffn_down.weight", "mlp.down_proj.weight", ALL, AS_IS},
-      {"ffn_gate_inp.weight", "mlp.gate.weight", GGUF_QWEN3MOE, AS_IS},
-      {"ffn_gate_exps.weight", "mlp.experts.@.gate_proj.weight", GGUF_QWEN3MOE, EXPERTS},
-      {"ffn_up_exps.weight", "mlp.experts.@.up_proj.weight", GGUF_QWEN3MOE, EXPERTS},
-      {"ffn_down_exps.weight", "mlp.experts.@.down_proj.weight", GGUF_QWEN3MOE, EXPERTS},
-      {"ffn_gate_up_exps.weight", "mlp.experts.@.", GGUF_QWEN3MOE, GATE_UP},
+      {"ffn_gate_inp.weight", "mlp.gate.weight", LISTED, AS_IS},
+      {"ffn_gate_exps.weight", "mlp.experts.@.gate_proj.weight", LISTED, EXPERTS},
+      {"ffn_up_exps.weight", "mlp.experts.@.up_proj.weight", LISTED, EXPERTS},
+      {"ffn_down_exps.weight", "mlp.experts.@.down_proj.weight", LISTED, EXPERTS},
+      {"ffn_gate_up_exps.weight", "mlp.experts.@.", LISTED, GATE_UP},
       {"ffn_gate_inp.weight", "moe.gate.weight", GGUF_STEP35, AS_IS},
       {"exp_probs_b.bias", "moe.router_bias", GGUF_STEP35, AS_IS},
       {"ffn_gate_exps.weight", "moe.gate_proj.weight", GGUF_STEP35, AS_IS},
@@ -60,6 +63,18 @@ static const struct rule {
       {"ffn_gate_shexp.weight", "share_expert.gate_proj.weight", GGUF_STEP35, AS_IS},
       {"ffn_up_shexp.weight", "share_expert.up_proj.weight", GGUF_STEP35, AS_IS},
       {"ffn_down_shexp.weight", "share_expert.down_proj.weight", GGUF_STEP35, AS_IS},
+      {"attn_q_a.weight", "self_attn.q_a_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_q_a_norm.weight", "self_attn.q_a_layernorm.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_q_b.weight", "self_attn.q_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_kv_b.weight", "self_attn.kv_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_k_b.weight", "self_attn.k_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"attn_v_b.weight", "self_attn.v_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias", GGUF_DEEPSEEK2, AS_IS},
+      {"ffn_gate_shexp.weight", "mlp.shared_experts.gate_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"ffn_up_shexp.weight", "mlp.shared_experts.up_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"ffn_down_shexp.weight", "mlp.shared_experts.down_proj.weight", GGUF_DEEPSEEK2, AS_IS},
       {"nextn.enorm.weight", "enorm.weight", GGUF_STEP35, AS_IS},
       {"nextn.hnorm.weight", "hnorm.weight", GGUF_STEP35, AS_IS},
       {"nextn.eh_proj.weight", "eh_proj.weight", GGUF_STEP35, AS_IS},

@@ -25,6 +25,8 @@ enum tensor_dim {
     DIM_KV_DOWN, /* MLA: latent and turning part */
     DIM_KV_RANK,
     DIM_KV_UP, /* MLA: heads x (nope + value) */
+    DIM_NOPE,  /* MLA: a head's part that does not turn */
+    DIM_VALUE, /* MLA: a head's value */
     DIM_EXPERTS,
     DIM_INTER,
     DIM_SHARED,
@@ -46,8 +48,9 @@ enum member_as {
     AS_F32,       /* float *: numbers */
     AS_MATRIX,    /* struct weight * */
     AS_TABLE,     /* struct weight *, only gathered from */
-    AS_HEAD_KEYS, /* struct weight_heads *: of KV_UP, a head's key rows, transposed */
-    AS_HEAD_VALUES /* struct weight_heads *: of KV_UP, a head's value rows */,
+    AS_HEADS,     /* struct weight_heads *: a matrix for every head */
+    AS_HEAD_KEYS, /* the same of KV_UP: a head's key rows, transposed */
+    AS_HEAD_VALUES /* the same of KV_UP: a head's value rows */,
     AS_FFN, /* nothing by itself: experts are packed together (weights.c) */
 };
 

@@ -6,7 +6,7 @@
  *   q'[head] = [Wk[head]^T nope | rope(turning part)]        scores q' . [lat | kr]
  *   l[head] = attend(q', [lat | kr], lat); o[head] = Wv[head] l[head]; out = Wo o
  *
- * Wk[head] and Wv[head] are the head's rows of Wkv_up. Prompts take the same way as single tokens,
+ * Wk[head] and Wv[head] are the head's rows of Wkv_up, or there as they are, Wk[head] transposed. Prompts take the same way as single tokens,
  * so that a row's bits do not depend on how a prompt was cut.
  */
 #include "base/mem.h"
@@ -26,12 +26,30 @@ static bool has_q_rank(const struct model *m, const struct layer_spec *l)
     return l->attention.q_rank > 0;
 }
 
+static bool is_joined(const struct model *m, const struct layer_spec *l)
+{
+    (void)m;
+    return !l->attention.kv_split;
+}
+
+static bool is_split(const struct model *m, const struct layer_spec *l)
+{
+    return !is_joined(m, l);
+}
+
 #define AT(member) offsetof(struct mla_weights, member)
 #define MATRIX(tensor, as, member, when, ...)                                                      \
     {                                                                                              \
         tensor, USE_LINEAR, as, AT(member), when, 2,                                               \
         {                                                                                          \
             __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
+#define HEADS(tensor, member, ...)                                                                 \
+    {                                                                                              \
+        tensor, USE_LINEAR, AS_HEADS, AT(member), is_split, 3,                                     \
+        {                                                                                          \
+            DIM_HEADS, __VA_ARGS__                                                                 \
         }                                                                                          \
     }
 #define GAIN(tensor, member, when, dim)                                                            \
@@ -48,13 +66,15 @@ static const struct member members[] = {
     MATRIX(TENSOR_Q_UP, AS_MATRIX, q_up, NULL, DIM_Q_WIDTH, DIM_Q_IN),
     MATRIX(TENSOR_KV_DOWN, AS_MATRIX, kv_down, NULL, DIM_KV_DOWN, DIM_HIDDEN),
     GAIN(TENSOR_KV_NORM, kv_norm, NULL, DIM_KV_RANK),
-    MATRIX(TENSOR_KV_UP, AS_HEAD_KEYS, keys, NULL, DIM_KV_UP, DIM_KV_RANK),
-    MATRIX(TENSOR_KV_UP, AS_HEAD_VALUES, values, NULL, DIM_KV_UP, DIM_KV_RANK),
+    MATRIX(TENSOR_KV_UP, AS_HEAD_KEYS, keys, is_joined, DIM_KV_UP, DIM_KV_RANK),
+    MATRIX(TENSOR_KV_UP, AS_HEAD_VALUES, values, is_joined, DIM_KV_UP, DIM_KV_RANK),
+    HEADS(TENSOR_KEY_UP, keys, DIM_KV_RANK, DIM_NOPE),
+    HEADS(TENSOR_VALUE_UP, values, DIM_VALUE, DIM_KV_RANK),
     MATRIX(TENSOR_O, AS_MATRIX, o, NULL, DIM_HIDDEN, DIM_O_WIDTH),
 };
 
 /* The buffers. */
-enum { LOW, Q, KEY, ABSORBED, LATENT, HEADS };
+enum { LOW, Q, KEY, ABSORBED, LATENT, HEAD_VALUES };
 
 static void bytes(const struct model *m, const struct layer_spec *l, size_t rows, size_t act,
                   size_t bytes[BLOCK_BUFFERS])
@@ -67,7 +87,7 @@ static void bytes(const struct model *m, const struct layer_spec *l, size_t rows
     bytes[KEY] = mem_mul(rows, a->kv_rank + turning) * act;
     bytes[ABSORBED] = mem_mul(rows, heads * (a->kv_rank + turning)) * act;
     bytes[LATENT] = mem_mul(rows, heads * a->kv_rank) * act;
-    bytes[HEADS] = mem_mul(rows, heads * a->head_value_dim) * act;
+    bytes[HEAD_VALUES] = mem_mul(rows, heads * a->head_value_dim) * act;
 }
 
 /* Rows of `width` activations, from element `first` of each on. */
@@ -117,10 +137,10 @@ static void run(const struct pass *p)
     op->attend(p->device, p->stream, &a->attn, p->kv, a->cache_layer, p->batch, p->buffer[ABSORBED],
                p->buffer[LATENT]);
     struct rows from = at(p, p->buffer[LATENT], heads * a->kv_rank, 0);
-    struct rows to = at(p, p->buffer[HEADS], heads * a->head_value_dim, 0);
+    struct rows to = at(p, p->buffer[HEAD_VALUES], heads * a->head_value_dim, 0);
     op->linear_heads(p->device, p->stream, w->values, &from, (int)a->kv_rank, n, &to,
                      (int)a->head_value_dim);
-    op->linear(p->device, p->stream, w->o, p->buffer[HEADS], n, p->out, DTYPE_F32);
+    op->linear(p->device, p->stream, w->o, p->buffer[HEAD_VALUES], n, p->out, DTYPE_F32);
 }
 
 const struct block block_mla = {

@@ -22,6 +22,8 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_KV_DOWN] = "self_attn.kv_a_proj_with_mqa.weight",
     [TENSOR_KV_NORM] = "self_attn.kv_a_layernorm.weight",
     [TENSOR_KV_UP] = "self_attn.kv_b_proj.weight",
+    [TENSOR_KEY_UP] = "self_attn.k_b_proj.weight",
+    [TENSOR_VALUE_UP] = "self_attn.v_b_proj.weight",
     [TENSOR_O] = "self_attn.o_proj.weight",
     [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
     [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
@@ -64,6 +66,7 @@ static void read_attention(struct model *m, struct config *c)
     a->kv_rank = config_size(c, "kv_lora_rank", 1, 4096);
     a->nope_dim = config_size(c, "qk_nope_head_dim", 1, 4096);
     a->head_value_dim = config_size(c, "v_head_dim", 1, 4096);
+    a->kv_split = config_bool_or(c, "kv_b_split", false); /* GGUF */
     m->n_ropes = 1;
     fields_rope(&m->ropes[0], c, turning, 1, 10000);
     if (m->ropes[0].dim != turning)

@@ -152,6 +152,10 @@ static size_t dim_size(const struct model *m, const struct layer_spec *l, enum t
         return a->kv_rank;
     case DIM_KV_UP:
         return heads * (a->nope_dim + a->head_value_dim);
+    case DIM_NOPE:
+        return a->nope_dim;
+    case DIM_VALUE:
+        return a->head_value_dim;
     case DIM_EXPERTS:
         return (size_t)l->ffn.router.experts;
     case DIM_INTER:

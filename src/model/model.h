@@ -31,6 +31,7 @@ struct attention_spec {
     size_t q_rank;             /* width of the q down-projection; 0: q comes straight from x */
     size_t kv_rank;            /* MLA: width of the latent keys and values */
     size_t nope_dim, head_value_dim; /* MLA: a head's part that does not turn; its value */
+    bool kv_split; /* MLA: the checkpoint has KEY_UP and VALUE_UP in the place of KV_UP */
     enum head_norm norm;
     bool head_gate; /* a head's result x sigmoid(g x) */
     bool bias;      /* of q, k and v */
@@ -137,6 +138,8 @@ enum model_tensor {
     TENSOR_MTP_PROJ,        /* from both, the embedding first, to the layer's input */
     TENSOR_MTP_NORM,        /* before its head */
     TENSOR_MTP_HEAD,
+    TENSOR_KEY_UP, /* MLA, for every head a matrix: from what does not turn of a query to the latent */
+    TENSOR_VALUE_UP, /* and from the latent to the head's value */
     TENSOR_KINDS,
 };
 

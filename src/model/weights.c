@@ -84,8 +84,9 @@ static void take(struct fingerprint *f, const struct weight_part *p)
 
 /* ---- one matrix for every head -------------------------------------------------------------- */
 
-/* What KV_UP gives each head: its key rows turned over, [rank][nope], or its value rows. The former
- * are numbers of their own, in `turned`: bf16 when the checkpoint has that, else f32. */
+/* A matrix of its own; or what KV_UP gives each head: its key rows turned over, [rank][nope], or its
+ * value rows. The former are numbers of their own, in `turned`: bf16 when the checkpoint has that,
+ * else f32. */
 struct heads {
     struct weight_part *part; /* [heads] */
     int n;
@@ -108,10 +109,22 @@ static void turn_head(const struct weight_part *from, enum dtype t, size_t head,
     free(row);
 }
 
+static struct heads own_heads(const struct weights_plan *p, const struct member *member,
+                              size_t layer)
+{
+    struct heads h = {.n = p->model->layer[layer].attention.attn.heads};
+    h.part = mem_new((size_t)h.n, sizeof *h.part);
+    for (size_t i = 0; i < (size_t)h.n; i++)
+        h.part[i] = part_of(p, member->tensor, layer, i);
+    return h;
+}
+
 /* filled: the turned numbers are made; for a plan only their shape counts. */
 static struct heads heads_of(const struct weights_plan *p, const struct member *member,
                              size_t layer, bool filled)
 {
+    if (member->as == AS_HEADS)
+        return own_heads(p, member, layer);
     const struct attention_spec *a = &p->model->layer[layer].attention;
     struct weight_part all = part_of(p, member->tensor, layer, 0);
     struct heads h = {.n = a->attn.heads};
@@ -202,6 +215,8 @@ static void load_member(struct loader *l, const struct member *member, size_t la
     const struct ops *op = l->p->backend->ops;
     struct weight_part part = member_part(l->p, member, layer);
     void **to = (void **)((char *)base + member->at);
+    if (member->as == AS_HEADS) /* they stand one behind the other */
+        part.n *= (size_t)l->p->model->layer[layer].attention.attn.heads;
     hint(&part, checkpoint_prefetch);
     take(l->p->fingerprint, &part);
     if (member->as == AS_F32)
@@ -218,9 +233,10 @@ static void load_member(struct loader *l, const struct member *member, size_t la
 
 static void free_member(const struct weights_plan *p, const struct member *member, void *base)
 {
-    void *held = *(void **)((char *)base + member->at);
+    void **at = (void **)((char *)base + member->at), *held = *at;
     if (!held)
         return;
+    *at = NULL; /* several members may share the place */
     if (member->as == AS_F32)
         p->backend->device->release(p->device, held);
     else if (member->as == AS_MATRIX || member->as == AS_TABLE)

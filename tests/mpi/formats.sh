@@ -35,4 +35,9 @@ both gguf-tensor "${gguf[@]}" 3 layout.ffn.tensor=2
 both awq "${awq[@]}" 3 layout.ffn.expert=2
 both gguf-int4 "${gguf[@]}" 2 precision.weights=int4 kernels=plain
 cmp <(answers gguf | sed 's/\].*/]/') <(answers gguf-tensor | sed 's/\].*/]/') || fail "layouts differ in tokens"
+latent=("$work/latent.gguf" "$work/latent")
+both latent "${latent[@]}" 2
+both latent-tensor "${latent[@]}" 4 layout.attention=2 layout.ffn.tensor=2 sampling.temperature=1
+both latent-old "$work/latent-old.gguf" "$work/latent" 2
+cmp <(answers latent) <(answers latent-old) || fail "matrices of heads differ from the joined ones"
 echo "packed formats agree with their numbers"
