@@ -249,6 +249,10 @@ struct ops {
                   const float *gate, const float *bias, const void *x, int n, int hidden,
                   int32_t *ids, float *weights);
 
+    /* counts[e] += how often expert e is in ids, for e in [0, experts). ids [n], counts [experts]. */
+    void (*tally)(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
+                  uint64_t *counts);
+
     /* The rank's partial sum of one layer's FFN, one f32 addition after the other:
      *   out[i] = sum over the chosen experts this rank holds, in order of expert number, of
      *            weights[i][k] x expert(x[i]),  then + shared(x[i])

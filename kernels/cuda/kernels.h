@@ -98,6 +98,7 @@ struct cuda_router {
 void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *gate,
                 const float *bias, const void *x, int act, int n, int hidden, float *logits,
                 int32_t *ids, float *weights);
+void cuda_tally(cudaStream_t stream, const int32_t *ids, int n, int experts, uint64_t *counts);
 
 /* edits: device array of struct logit_edit. */
 void cuda_edit(cudaStream_t stream, float *logits, int vocab, const void *edits, int n);

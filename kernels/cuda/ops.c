@@ -129,6 +129,14 @@ static void edit(struct device *d, struct stream *s, float *logits, int vocab,
         cuda_edit(s->cuda, logits, vocab, edits, n);
 }
 
+static void tally(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
+                  uint64_t *counts)
+{
+    (void)d;
+    if (n > 0 && experts > 0)
+        cuda_tally(s->cuda, ids, n, experts, counts);
+}
+
 static void mask(struct device *d, struct stream *s, float *logits, int vocab, const int32_t *rows,
                  const uint32_t *bits, int n)
 {
@@ -179,6 +187,7 @@ const struct ops cuda_ops = {
     .rope_append = cuda_rope_op,
     .attend = cuda_attend_op,
     .route = route,
+    .tally = tally,
     .ffn = cuda_ffn_op,
     .sum = sum,
     .gather = gather,

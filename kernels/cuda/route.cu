@@ -1,4 +1,4 @@
-/* route.cu - the router (ops.h: route). First the logits: a block makes 4 experts for 8 rows, each
+/* route.cu - the router (ops.h: route, tally). First the logits: a block makes 4 experts for 8 rows, each
  * warp one row, so that the gate is read once for 8 rows. Then one warp a row: softmax, and K times
  * the best that is left. */
 #include "kernels/cuda/kernels.h"
@@ -151,4 +151,23 @@ extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, con
     launch(logits_kernel, grid, THREADS, 0, stream, gate, x, act, n, hidden, r->experts, logits);
     launch(choose_kernel, n, 32, numbers * 4, stream, (const float *)logits, bias, *r, ids,
            weights);
+}
+
+/* An expert a thread. */
+static __global__ void tally_kernel(const int32_t *ids, int n, int experts, uint64_t *counts)
+{
+    int e = (int)(blockIdx.x * THREADS + threadIdx.x);
+    uint64_t sum = 0;
+    if (e >= experts)
+        return;
+    for (int i = 0; i < n; i++)
+        sum += ids[i] == e;
+    counts[e] += sum;
+}
+
+extern "C" void cuda_tally(cudaStream_t stream, const int32_t *ids, int n, int experts,
+                           uint64_t *counts)
+{
+    launch(tally_kernel, (experts + THREADS - 1) / THREADS, THREADS, 0, stream, ids, n, experts,
+           counts);
 }

@@ -116,6 +116,11 @@ static const struct field timing_fields[] = {
     {"wait", FIELD_FLOAT32, IN(wait), ABOUT("s", "waiting for the other role with nothing to do")},
     {"total", FIELD_FLOAT32, IN(total), ABOUT("s", "all of it, from contract to contract")},
     {"longest", FIELD_FLOAT32, IN(longest), ABOUT("s", "the longest of the steps")},
+    {"layer", FIELD_INT32, IN(layer),
+     ABOUT(NULL, "-1; or this row is about an expert of the layer")},
+    {"expert", FIELD_INT32, IN(expert), ABOUT(NULL, "-1, or its number")},
+    {"chosen", FIELD_INT64, IN(chosen),
+     ABOUT("rows", "rows whose token went to it, since the last row about it")},
 };
 
 #define TABLE(fields, row)                                                                         \

@@ -74,12 +74,16 @@ struct piece {
     float *top_logprobs;
 };
 
-/* What one rank did in one second (with `trace`: in one step). Times in seconds. */
+/* What one rank did in one second (with `trace`: in one step); times in seconds. Or, where layer is not
+ * -1, how many rows of its cell chose an expert until `time`, since the last row about it; then all
+ * other numbers are 0, so that sums over a column stay what they are. */
 struct timing {
     double time; /* when it began, since the epoch */
     int32_t rank, steps;
     int64_t rows;
     float attention, ffn, exchange, wait, total, longest;
+    int32_t layer, expert;
+    int64_t chosen;
 };
 
 enum field_type {

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/files.h"
+#include "report/experts.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -227,6 +228,7 @@ void report_html(const struct stats *s, FILE *out)
     curve(out, "Completion tokens a second", s->rate, seconds, "--a");
     curve(out, "Sequences under way", s->running, seconds, "--e");
     rank_bars(out, s);
+    experts_html(s, out);
     fputs("<h2>Lengths and latencies</h2>\n<table><tr><th><th>mean<th>median<th>90 %<th>99 "
           "%<th>most</tr>\n",
           out);

@@ -177,6 +177,10 @@ static const struct {
     {"wait", COLUMN_REALS},      {"total", COLUMN_REALS},    {"longest", COLUMN_REALS}};
 #define STEP_COLUMNS  (sizeof step_columns / sizeof *step_columns)
 #define STEP_INTEGERS 3
+static const char *const load_columns[] = {"layer", "expert", "chosen"};
+#define LOAD_COLUMNS 3
+/* More than any model has; a file may say anything. */
+#define LOAD_MOST 4096
 
 static struct stats_rank *find_rank(struct stats *s, int32_t rank)
 {
@@ -214,6 +218,52 @@ static int read_steps(struct stats *s, struct column *const *c, size_t rows, str
     return 0;
 }
 
+/* Counts for one expert more; the table grows as it is met. */
+static void add_chosen(struct stats *s, size_t layer, size_t expert, uint64_t rows)
+{
+    if (layer >= s->layers || expert >= s->experts) {
+        size_t layers = layer >= s->layers ? layer + 1 : s->layers,
+               experts = expert >= s->experts ? expert + 1 : s->experts;
+        uint64_t *wider = mem_zeroed(mem_mul(layers, experts), sizeof *wider);
+        for (size_t l = 0; l < s->layers; l++)
+            memcpy(wider + l * experts, s->chosen + l * s->experts, s->experts * sizeof *wider);
+        free(s->chosen);
+        s->chosen = wider;
+        s->layers = layers;
+        s->experts = experts;
+    }
+    s->chosen[layer * s->experts + expert] += rows;
+}
+
+static int read_load(struct stats *s, struct column *const *c, size_t rows, struct err *e)
+{
+    for (size_t row = 0; row < rows; row++) {
+        int64_t v[LOAD_COLUMNS];
+        for (size_t i = 0; i < LOAD_COLUMNS; i++)
+            if (column_integers(c[i], row, 1, &v[i], e) != 0)
+                return -1;
+        if (v[0] >= 0 && v[0] < LOAD_MOST && v[1] >= 0 && v[1] < LOAD_MOST && v[2] > 0)
+            add_chosen(s, (size_t)v[0], (size_t)v[1], (uint64_t)v[2]);
+    }
+    return 0;
+}
+
+/* Outputs of earlier versions have none. */
+static int open_load(struct stats *s, struct table_file *t, struct err *e)
+{
+    struct column *c[LOAD_COLUMNS] = {NULL};
+    int status = 0;
+    if (H5Lexists(t->file, load_columns[0], H5P_DEFAULT) <= 0)
+        return 0;
+    for (size_t i = 0; status == 0 && i < LOAD_COLUMNS; i++)
+        status = open_column(t, &c[i], load_columns[i], COLUMN_INTEGERS, e);
+    if (status == 0)
+        status = read_load(s, c, t->rows, e);
+    for (size_t i = 0; i < LOAD_COLUMNS; i++)
+        column_close(c[i]);
+    return status;
+}
+
 static int open_steps(struct stats *s, const char *main_path, struct err *e)
 {
     char *path = merge_sibling(main_path, "steps");
@@ -226,6 +276,8 @@ static int open_steps(struct stats *s, const char *main_path, struct err *e)
             status = open_column(&t, &c[i], step_columns[i].name, step_columns[i].kind, e);
         if (status == 0)
             status = read_steps(s, c, t.rows, e);
+        if (status == 0)
+            status = open_load(s, &t, e);
     }
     for (size_t i = 0; i < STEP_COLUMNS; i++)
         column_close(c[i]);
@@ -274,6 +326,7 @@ void stats_free(struct stats *s)
     free(s->version);
     free(s->ranks_text);
     free(s->ranks);
+    free(s->chosen);
     *s = (struct stats){0};
 }
 

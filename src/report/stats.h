@@ -33,6 +33,9 @@ struct stats {
     struct reasons reasons;
     struct stats_rank *ranks; /* [n_ranks], by rank; none without a steps file */
     size_t n_ranks;
+    uint64_t
+        *chosen; /* [layers][experts] rows that chose the expert; NULL: unknown, or no experts */
+    size_t layers, experts;
 };
 
 /* -1: not a completions file, or it cannot be read. A steps file that is not there is none. */

@@ -1,5 +1,7 @@
 #include "report/report.h"
 
+#include "report/experts.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -80,4 +82,5 @@ void report_text(const struct stats *s, FILE *out)
     curve(out, "tokens/s", s->rate, "");
     curve(out, "sequences", s->running, "");
     ranks(s, out);
+    experts_text(s, out);
 }

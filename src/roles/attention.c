@@ -56,6 +56,7 @@ struct attention {
     struct sample_params *params;
     int32_t *token;
     float *logprob;
+    uint64_t *chosen;       /* [layers][experts] rows, since open() */
     struct changes changes; /* on the device, of one micro-batch after the other */
     struct scoring scoring;
 };
@@ -63,7 +64,7 @@ struct attention {
 /* Sizes in elements of everything that is allocated; one place for plan and allocation. */
 struct sizes {
     size_t rows, segments, sampled, lane_ints;
-    size_t x, h, logits;
+    size_t x, h, logits, chosen;
     size_t buffer[BLOCK_BUFFERS]; /* bytes: the most that any layer asks for */
 };
 
@@ -80,6 +81,7 @@ static struct sizes sizes_of(const struct side *p, const struct schedule_limits 
     s.x = mem_mul(s.rows, m->hidden);
     s.h = s.x;
     s.logits = mem_mul(s.sampled, m->vocab);
+    s.chosen = mem_mul(m->layers, m->most.experts);
     for (size_t l = 0; l < m->layers; l++) {
         size_t bytes[BLOCK_BUFFERS] = {0};
         m->layer[l].attention.block->bytes(m, &m->layer[l], s.rows, dtype_size(p->act), bytes);
@@ -97,7 +99,7 @@ size_t attention_bytes(const struct side *p, const struct schedule_limits *limit
     for (int i = 0; i < BLOCK_BUFFERS; i++)
         total += s.buffer[i];
     total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
-    return total + s.sampled * (sizeof(struct sample_params) + 8);
+    return total + s.sampled * (sizeof(struct sample_params) + 8) + s.chosen * sizeof(uint64_t);
 }
 
 static void *device_new(const struct side *p, size_t count, size_t size)
@@ -131,6 +133,11 @@ struct attention *attention_open(const struct side *p, const struct attention_pa
     a->params = device_new(p, s.sampled, sizeof *a->params);
     a->token = device_new(p, s.sampled, sizeof *a->token);
     a->logprob = device_new(p, s.sampled, sizeof *a->logprob);
+    a->chosen = device_new(p, s.chosen, sizeof *a->chosen);
+    uint64_t *none = mem_zeroed(s.chosen, sizeof *none);
+    dev->upload(p->device, p->stream, a->chosen, none, s.chosen * sizeof *none);
+    dev->stream_sync(p->device, p->stream);
+    free(none);
     return a;
 }
 
@@ -151,7 +158,7 @@ void attention_close(struct attention *a)
     if (!a)
         return;
     const struct device_ops *dev = a->p.backend->device;
-    void *all[] = {a->h, a->o, a->picked, a->logits, a->params, a->token, a->logprob};
+    void *all[] = {a->h, a->o, a->picked, a->logits, a->params, a->token, a->logprob, a->chosen};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i])
             dev->release(a->p.device, all[i]);
@@ -376,10 +383,21 @@ void attention_layer(struct attention *a, int m, int layer)
     if (p->model->moe[layer])
         op->route(p->device, p->stream, &spec->ffn.router, w->router, w->router_bias, h, n, hidden,
                   out.ids, out.weights);
+    if (p->model->moe[layer])
+        op->tally(p->device, p->stream, out.ids, n * spec->ffn.router.topk,
+                  (int)p->model->most.experts, a->chosen + (size_t)layer * p->model->most.experts);
     const struct rows own = {p->act, h, NULL, p->model->hidden};
     const struct rows wire = {p->shape->dispatch, out.rows, out.scales, p->model->hidden};
     if (!same_format)
         op->copy(p->device, p->stream, &own, &wire, n, hidden);
+}
+
+void attention_chosen(struct attention *a, uint64_t *chosen)
+{
+    const struct side *p = &a->p;
+    size_t n = p->model->layers * p->model->most.experts;
+    p->backend->device->download(p->device, p->stream, chosen, a->chosen, n * sizeof *chosen);
+    p->backend->device->stream_sync(p->device, p->stream);
 }
 
 void attention_dispatch(struct attention *a, int m, int layer)

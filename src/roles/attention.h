@@ -77,6 +77,10 @@ void attention_dispatch(struct attention *a, int m, int layer);
  * for the sampled rows, and one token for each. logits (host, [n_sampled][V]) may be NULL. */
 void attention_sample(struct attention *a, int m, float *logits);
 
+/* How many rows of this rank chose each expert since open(): chosen[layers][most experts]. Between steps;
+ * waits for the device. */
+void attention_chosen(struct attention *a, uint64_t *chosen);
+
 /* What attention_sample() has found, [n_sampled] each, once the stream has passed it and
  * until the next attention_plan(). */
 const int32_t *attention_tokens(const struct attention *a, int m);

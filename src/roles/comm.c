@@ -346,6 +346,13 @@ void comm_largest(const struct group *g, uint64_t *values, size_t n)
         reduce(g, values + at, (int)(n - at < most ? n - at : most), MPI_UINT64_T, MPI_MAX);
 }
 
+void comm_sum(const struct group *g, uint64_t *values, size_t n)
+{
+    const size_t most = 1 << 20;
+    for (size_t at = 0; at < n; at += most)
+        reduce(g, values + at, (int)(n - at < most ? n - at : most), MPI_UINT64_T, MPI_SUM);
+}
+
 void comm_broadcast(const struct group *g, int root, void *data, size_t bytes)
 {
     for (size_t i = 0; i < pieces_of(bytes); i++) {

@@ -116,6 +116,9 @@ void comm_allgather(const struct group *g, const void *mine, size_t bytes, void 
 /* Each value becomes the largest that any rank has. */
 void comm_largest(const struct group *g, uint64_t *values, size_t n);
 
+/* Each value becomes the sum of all ranks'. */
+void comm_sum(const struct group *g, uint64_t *values, size_t n);
+
 /* root's bytes to all. */
 void comm_broadcast(const struct group *g, int root, void *data, size_t bytes);
 

@@ -387,13 +387,16 @@ static void decode(struct steps *s, const int *rows)
 
 /* Collective: everything finished goes to the writer's thread, which sees to it that it gets to
  * disk; after COMMIT_ALL also what the sequences under way have come to. */
-static void commit(struct steps *s, enum commit what)
+static void commit(struct steps *s, enum commit what, bool leaving)
 {
     struct bytes all = {0};
     void *gathered;
     double start = clock_now();
     if (s->decoder && what == COMMIT_ALL)
         decoder_save(s->decoder);
+    if (what == COMMIT_ALL)
+        chosen_gather(&s->chosen, s->comm, &s->in->model, s->engine->attention, s->timings,
+                      leaving);
     timing_take(s->timings, s->finished);
     comm_gather(&s->comm->cell, s->finished->data, s->finished->used, &gathered, &all.used);
     s->finished->used = 0;
@@ -423,7 +426,7 @@ static void take_leave(struct steps *s, enum exit_status status)
 static enum exit_status leave(struct steps *s, enum exit_status status)
 {
     take_leave(s, status);
-    commit(s, COMMIT_ALL);
+    commit(s, COMMIT_ALL, true);
     if (s->out)
         s->written = output_drain(s->out, &s->write_error);
     int written = s->written;
@@ -459,7 +462,7 @@ static enum exit_status loop(struct steps *s, int *rows)
         if (ANYONE(s, stop))
             return leave(s, EXIT_UNFINISHED);
         if (s->all[0].commit)
-            commit(s, (enum commit)s->all[0].commit);
+            commit(s, (enum commit)s->all[0].commit, false);
         hand_out_units(s);
         int total = count_rows(s, rows);
         if (total == 0) {
@@ -506,7 +509,7 @@ enum exit_status steps_run(struct steps *s)
     size_t sampled = s->decoder ? (size_t)schedule_most_sampled(&g->limits) : 0;
     s->params = mem_new(sampled, sizeof *s->params);
     s->scores.targets = mem_new(sampled, sizeof *s->scores.targets);
-    s->last_commit = s->last_save = clock_now();
+    s->last_commit = s->last_save = s->chosen.last = clock_now();
     s->all_claimed = !s->claims;
     s->pace.always = job->speculate.draft == SPECULATE_NGRAM;
     enum exit_status status = loop(s, rows);
@@ -520,5 +523,6 @@ enum exit_status steps_run(struct steps *s)
     free(s->params);
     free(s->scores.targets);
     logit_changes_free(&s->changes);
+    chosen_free(&s->chosen);
     return status;
 }

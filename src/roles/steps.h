@@ -13,6 +13,7 @@
 #include "roles/comm.h"
 #include "roles/decoder.h"
 #include "roles/engine.h"
+#include "roles/chosen.h"
 #include "roles/progress.h"
 #include "roles/replay.h"
 #include "roles/report.h"
@@ -60,6 +61,7 @@ struct steps {
     struct claims_heard heard;
     struct replay *replay;
     long step;
+    struct chosen chosen; /* of experts */
     double last_commit, last_save;
     uint64_t committed;        /* completions, and */
     int64_t committed_tokens;  /* their tokens, handed to the writer's thread (writer) */

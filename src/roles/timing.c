@@ -5,17 +5,32 @@
 
 #include <stdlib.h>
 
+static void put_row(struct timings *t, const struct timing *row)
+{
+    if (t->n == t->room) {
+        t->room = t->room * 2 + 16;
+        t->rows = mem_resize(t->rows, t->room, sizeof *t->rows);
+    }
+    t->rows[t->n++] = *row;
+}
+
 /* The second that was open is a row. */
 static void close_row(struct timings *t)
 {
     if (t->open.steps == 0)
         return;
-    if (t->n == t->room) {
-        t->room = t->room * 2 + 16;
-        t->rows = mem_resize(t->rows, t->room, sizeof *t->rows);
-    }
-    t->rows[t->n++] = t->open;
+    put_row(t, &t->open);
     t->open = (struct timing){0};
+}
+
+void timing_chosen(struct timings *t, double until, int layer, int expert, uint64_t chosen)
+{
+    const struct timing row = {.time = until,
+                               .rank = t->rank,
+                               .layer = layer,
+                               .expert = expert,
+                               .chosen = (int64_t)chosen};
+    put_row(t, &row);
 }
 
 void timing_add(struct timings *t, double began, const struct timing *step)
@@ -24,7 +39,7 @@ void timing_add(struct timings *t, double began, const struct timing *step)
     if (o->steps && (t->every_step || began - o->time >= 1 || began < o->time))
         close_row(t);
     if (o->steps == 0)
-        *o = (struct timing){.time = began, .rank = t->rank};
+        *o = (struct timing){.time = began, .rank = t->rank, .layer = -1, .expert = -1};
     o->steps++;
     o->rows += step->rows;
     o->attention += step->attention;

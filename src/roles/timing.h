@@ -23,6 +23,9 @@ struct timings {
  * filled in here). began: since the epoch. */
 void timing_add(struct timings *t, double began, const struct timing *step);
 
+/* Adds a row: how many rows of the cell chose an expert. until: since the epoch. */
+void timing_chosen(struct timings *t, double until, int layer, int expert, uint64_t chosen);
+
 /* Moves everything into a batch of records and is empty then. */
 void timing_take(struct timings *t, struct bytes *batch);
 

@@ -35,8 +35,22 @@ with h5py.File(f"{work}/out.steps.h5") as f:
         line = re.search(rf"\n +{rank} +(\d+) (.*)", text)
         assert int(line[1]) == sum(f["steps"][:][mine])
         assert abs(float(line[2].split()[6]) - share) < 0.11, (line[0], share)
+# Every row of every layer with experts chose as many as the router takes, no expert twice; one cell's
+# attention rank counted, and the report's table is of these counts.
+with h5py.File(f"{work}/out.steps.h5") as f:
+    layer, expert, chosen, rows, rank = (f[k][:] for k in ("layer", "expert", "chosen", "rows", "rank"))
+    about = layer >= 0
+    assert about.any() and (rows[about] == 0).all() and (expert[~about] == -1).all() and (chosen[~about] == 0).all()
+    computed = rows[(rank == 0) & ~about].sum()
+    for l in set(layer[about]):
+        each = {x: chosen[about & (layer == l) & (expert == x)].sum() for x in set(expert[about & (layer == l)])}
+        total = sum(each.values())
+        assert total % computed == 0 and total // computed in range(1, 9), (l, total, computed)
+        assert max(each.values()) <= computed
+        line = re.search(rf"\n +{l} +{total} +(\d+) +([0-9.]+) +(\d+)  .*", text)
+        assert line and each[int(line[1])] == max(each.values()), (l, text)
 charts = re.findall(r"<svg.*?</svg>", page, re.S)
-assert len(charts) == 7, len(charts)
+assert len(charts) == 8, len(charts)
 for chart in charts:
     for node in xml.dom.minidom.parseString(chart).getElementsByTagName("*"):
         for name, value in node.attributes.items():

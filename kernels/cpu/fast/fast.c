@@ -85,6 +85,7 @@ const struct ops fast_ops = {
     .rope_append = fast_rope_append,
     .attend = fast_attend,
     .route = fast_route,
+    .tally = plain_tally,
     .ffn = fast_ffn,
     .sum = fast_sum,
     .gather = gather,

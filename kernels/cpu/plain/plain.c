@@ -118,6 +118,7 @@ static const struct ops ops = {
     .rope_append = plain_rope_append,
     .attend = plain_attend,
     .route = plain_route,
+    .tally = plain_tally,
     .ffn = plain_ffn,
     .sum = plain_sum,
     .gather = plain_gather,

@@ -101,3 +101,12 @@ void plain_route(struct device *d, struct stream *s, const struct router_spec *s
         plain_choose(spec, p, bias, ids + (size_t)i * topk, weights + (size_t)i * topk);
     }
 }
+
+void plain_tally(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
+                 uint64_t *counts)
+{
+    (void)d, (void)s;
+    for (int i = 0; i < n; i++)
+        if (ids[i] >= 0 && ids[i] < experts)
+            counts[ids[i]]++;
+}
