@@ -179,7 +179,7 @@ struct ops {
     void (*kv_destroy)(struct device *d, struct kv *kv);
 
     /* x[i][:] = f32(table[ids[i]][:]). table: a weight [V][H] that is only ever gathered from; ids
-     * int32 [n] in 0..V-1; x f32 [n][H]. Checkpoint: model.embed_tokens. */
+     * int32 [n] below V, negative ones (no token, see sample) count as 0; x f32 [n][H]. Checkpoint: model.embed_tokens. */
     struct weight *(*table_create)(struct device *d, const struct weight_part *w);
     void (*embed)(struct device *d, struct stream *s, const struct weight *table,
                   const int32_t *ids, int n, float *x);

@@ -6,8 +6,9 @@
 
 static __global__ void embed_kernel(cuda_matrix table, const int32_t *ids, float *x)
 {
-    size_t from = (size_t)ids[blockIdx.x] * table.k, to = (size_t)blockIdx.x * table.k;
-    size_t scale = (size_t)((table.row_lead + ids[blockIdx.x]) / MATRIX_BLOCK) * table.scale_stride;
+    int id = max(ids[blockIdx.x], 0);
+    size_t from = (size_t)id * table.k, to = (size_t)blockIdx.x * table.k;
+    size_t scale = (size_t)((table.row_lead + id) / MATRIX_BLOCK) * table.scale_stride;
     for (int i = (int)threadIdx.x; i < table.k; i += THREADS) {
         float v = load_number(table.data, from + i, table.type);
         if (table.type == NUMBER_F8E4M3)

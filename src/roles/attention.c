@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "roles/mtp.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +57,9 @@ struct attention {
     struct sample_params *params;
     int32_t *token;
     float *logprob;
-    uint64_t *chosen;       /* [layers][experts] rows, since open() */
+    uint64_t *chosen;       /* [layers, drafts][experts] rows, since open() */
     struct changes changes; /* on the device, of one micro-batch after the other */
+    struct mtp *mtp;        /* NULL: no drafts are made */
     struct scoring scoring;
 };
 
@@ -81,8 +83,8 @@ static struct sizes sizes_of(const struct side *p, const struct schedule_limits 
     s.x = mem_mul(s.rows, m->hidden);
     s.h = s.x;
     s.logits = mem_mul(s.sampled, m->vocab);
-    s.chosen = mem_mul(m->layers, m->most.experts);
-    for (size_t l = 0; l < m->layers; l++) {
+    s.chosen = mem_mul(m->layers + m->drafts, m->most.experts);
+    for (size_t l = 0; l < m->layers + m->drafts; l++) {
         size_t bytes[BLOCK_BUFFERS] = {0};
         m->layer[l].attention.block->bytes(m, &m->layer[l], s.rows, dtype_size(p->act), bytes);
         for (int i = 0; i < BLOCK_BUFFERS; i++)
@@ -99,6 +101,7 @@ size_t attention_bytes(const struct side *p, const struct schedule_limits *limit
     for (int i = 0; i < BLOCK_BUFFERS; i++)
         total += s.buffer[i];
     total += (s.x + s.sampled * p->model->hidden + s.logits) * 4;
+    total += p->model->drafts ? mtp_bytes(p, limits) : 0;
     return total + s.sampled * (sizeof(struct sample_params) + 8) + s.chosen * sizeof(uint64_t);
 }
 
@@ -133,6 +136,7 @@ struct attention *attention_open(const struct side *p, const struct attention_pa
     a->params = device_new(p, s.sampled, sizeof *a->params);
     a->token = device_new(p, s.sampled, sizeof *a->token);
     a->logprob = device_new(p, s.sampled, sizeof *a->logprob);
+    a->mtp = p->model->drafts ? mtp_open(p, own->weights, own->limits) : NULL;
     a->chosen = device_new(p, s.chosen, sizeof *a->chosen);
     uint64_t *none = mem_zeroed(s.chosen, sizeof *none);
     dev->upload(p->device, p->stream, a->chosen, none, s.chosen * sizeof *none);
@@ -165,6 +169,7 @@ void attention_close(struct attention *a)
     for (int i = 0; i < BLOCK_BUFFERS; i++)
         if (a->buffer[i])
             dev->release(a->p.device, a->buffer[i]);
+    mtp_close(a->mtp);
     drop_changes(&a->p, &a->changes, &a->scoring, false);
     for (int m = 0; m < a->p.shape->micro_batches; m++) {
         drop_changes(&a->p, &a->lane[m].changes, &a->lane[m].scoring, true);
@@ -341,6 +346,11 @@ static void add_partials(struct attention *a, struct lane *lane, const float *ga
                                    (int)p->model->hidden, y);
 }
 
+static const struct layer_weights *weights_of(const struct attention *a, int layer)
+{
+    return &a->own.weights->layers[model_weights_of(a->p.model, (size_t)layer)];
+}
+
 /* The layer's own mechanism: o = attention(h). */
 static void attend(struct attention *a, struct lane *lane, int layer)
 {
@@ -352,7 +362,7 @@ static void attend(struct attention *a, struct lane *lane, int layer)
                         .act = p->act,
                         .model = p->model,
                         .layer = spec,
-                        .weights = a->own.weights->layers[layer].block,
+                        .weights = weights_of(a, layer)->block,
                         .angles = a->own.weights->angles[spec->attention.rope],
                         .kv = a->own.caches->kv[spec->attention.cache],
                         .batch = &lane->batch[a->own.caches->pool[spec->attention.cache]],
@@ -367,7 +377,7 @@ void attention_layer(struct attention *a, int m, int layer)
     struct lane *lane = &a->lane[m];
     const struct side *p = &a->p;
     const struct ops *op = p->backend->ops;
-    const struct layer_weights *w = &a->own.weights->layers[layer];
+    const struct layer_weights *w = weights_of(a, layer);
     const struct layer_spec *spec = &p->model->layer[layer];
     int n = lane->rows, hidden = (int)p->model->hidden;
     if (n == 0)
@@ -451,22 +461,57 @@ void attention_sample(struct attention *a, int m, float *logits)
     const struct ops *op = p->backend->ops;
     int n = lane->n_sampled, hidden = (int)p->model->hidden, vocab = (int)p->model->vocab;
     size_t count = (size_t)n;
+    int32_t *token = a->mtp ? mtp_drawn(a->mtp, m) : a->token;
+    if (n > 0 || a->mtp)
+        add_partials(a, lane, NULL, NULL);
     if (n == 0)
         return;
-    add_partials(a, lane, NULL, NULL);
     op->gather(p->device, p->stream, lane->x, lane->sampled_row, n, hidden, a->picked);
     op->residual_norm(p->device, p->stream, a->picked, NULL, 0, DTYPE_F32,
                       a->own.weights->once.final_norm, p->model->norm_eps, n, hidden, a->h);
     op->linear(p->device, p->stream, a->own.weights->once.lm_head, a->h, n, a->logits, DTYPE_F32);
     change_logits(a, lane);
     dev->upload(p->device, p->stream, a->params, lane->params, count * sizeof *lane->params);
-    op->sample(p->device, p->stream, a->logits, n, vocab, a->params, a->token, a->logprob);
+    op->sample(p->device, p->stream, a->logits, n, vocab, a->params, token, a->logprob);
     score(a, lane);
-    dev->download(p->device, p->stream, lane->tokens, a->token, count * sizeof *lane->tokens);
+    dev->download(p->device, p->stream, lane->tokens, token, count * sizeof *lane->tokens);
     dev->download(p->device, p->stream, lane->logprobs, a->logprob, count * sizeof *lane->logprobs);
     if (logits)
         dev->download(p->device, p->stream, logits, a->logits,
                       mem_mul(count, p->model->vocab) * sizeof *logits);
+}
+
+void attention_plan_drafts(struct attention *a, int m, const struct micro_batch *batch,
+                           const struct sample_params *guesses)
+{
+    mtp_plan(a->mtp, m, batch, guesses);
+}
+
+void attention_draft(struct attention *a, int m, int i)
+{
+    struct lane *lane = &a->lane[m];
+    const struct mtp_scratch lent = {.x = lane->x,
+                                     .sampled_row = lane->sampled_row,
+                                     .h = a->h,
+                                     .wide = a->o,
+                                     .picked = a->picked,
+                                     .logits = a->logits,
+                                     .params = a->params,
+                                     .logprob = a->logprob};
+    if (lane->rows == 0)
+        return;
+    if (i > 0) {
+        add_partials(a, lane, NULL, NULL);
+        mtp_draw(a->mtp, m, i - 1, &lent);
+    }
+    lane->partials = NULL; /* they are in x */
+    if ((size_t)i < a->p.model->drafts)
+        mtp_input(a->mtp, m, i, &lent);
+}
+
+const int32_t *attention_guesses(const struct attention *a, int m)
+{
+    return a->mtp ? mtp_guesses(a->mtp, m) : NULL;
 }
 
 const int32_t *attention_tokens(const struct attention *a, int m)

@@ -6,6 +6,8 @@
  * One struct attention a rank, opened after device, weights and exchange, closed before them. Buffers
  * are made for the largest step; inside one nothing is allocated but room for more changes of logits
  * than there were in any step before.
+ *
+ * Where the model makes drafts (model.drafts) each is one more layer behind the last (roles/mtp.h).
  */
 #ifndef TANDEM_ROLES_ATTENTION_H
 #define TANDEM_ROLES_ATTENTION_H
@@ -37,6 +39,11 @@ size_t attention_bytes(const struct side *side, const struct schedule_limits *li
 void attention_plan(struct attention *a, int m, const struct micro_batch *batch,
                     const struct sample_params *params);
 
+/* After attention_plan(), where the model makes drafts: how they are drawn, guesses[i * n_sampled + j]
+ * draft i of sampled row j. */
+void attention_plan_drafts(struct attention *a, int m, const struct micro_batch *batch,
+                           const struct sample_params *guesses);
+
 /* After attention_plan(), before attention_sample(): what is done to the micro-batch's logits before they
  * are sampled; without it nothing is. A step with changes is not like any other: its shape must say so. */
 void attention_change(struct attention *a, int m, const struct logit_changes *changes);
@@ -55,7 +62,7 @@ void attention_score(struct attention *a, int m, const struct score_wanted *want
  * same for them, the same operations on the same addresses. Same rank, any micro-batch. */
 uint64_t attention_shape(const struct attention *a, const struct micro_batch *batch);
 
-/* All functions from here to attention_sample() enqueue and do not wait for the device, unless the
+/* All functions from here to attention_draft() enqueue and do not wait for the device, unless the
  * exchange does. */
 
 /* Micro-batch m of the step: uploads the plan and looks up the embeddings. */
@@ -77,6 +84,11 @@ void attention_dispatch(struct attention *a, int m, int layer);
  * for the sampled rows, and one token for each. logits (host, [n_sampled][V]) may be NULL. */
 void attention_sample(struct attention *a, int m, float *logits);
 
+/* After attention_sample(), for i = 0 to model.drafts, of the micro-batches in turn. Draft i - 1, if there is
+ * one (after attention_collect() of layer model.layers + i), is drawn; draft i, if there is one, gets its
+ * input, and its layer, model.layers + i, may run like any other. */
+void attention_draft(struct attention *a, int m, int i);
+
 /* How many rows of this rank chose each expert since open(): chosen[layers][most experts]. Between steps;
  * waits for the device. */
 void attention_chosen(struct attention *a, uint64_t *chosen);
@@ -85,6 +97,8 @@ void attention_chosen(struct attention *a, uint64_t *chosen);
  * until the next attention_plan(). */
 const int32_t *attention_tokens(const struct attention *a, int m);
 const float *attention_logprobs(const struct attention *a, int m);
+/* The guesses behind them, [drafts][n_sampled], -1: none; NULL where the model makes none. */
+const int32_t *attention_guesses(const struct attention *a, int m);
 
 /* The same of what attention_score() asked for: own [n_sampled], the others [n_sampled][k]. */
 struct scores {

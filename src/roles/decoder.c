@@ -163,8 +163,12 @@ static void draft(void *context, struct sequence *q)
     const struct decoder *d = context;
     q->n_drafts = 0;
     if (d->drafts > 0 && q->computed + 1 == q->n_tokens && !q->prompt_only &&
-        !request_changes(q->request))
-        draft_from_grams(q, d->drafts);
+        !request_changes(q->request)) {
+        if (d->job->speculate.draft == SPECULATE_MTP)
+            q->n_drafts = q->n_guessed;
+        else
+            draft_from_grams(q, d->drafts);
+    }
 }
 
 const struct micro_batch *decoder_plan(struct decoder *d, bool drafts)
@@ -193,6 +197,15 @@ void decoder_scores(const struct decoder *d, const struct micro_batch *batch,
     for (int i = 0; d->changing && i < batch->n_sampled; i++)
         scoring_want(schedule_sequence(d->schedule, batch->sampled_slot[i]), batch_next(batch, i),
                      i, wanted);
+}
+
+void decoder_guess_params(const struct decoder *d, const struct micro_batch *batch, int i,
+                          struct sample_params *params)
+{
+    for (int j = 0; j < batch->n_sampled; j++) {
+        const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[j]);
+        params[j] = request_params(q->request, q, batch_next(batch, j) + 1 + (size_t)i);
+    }
 }
 
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,
@@ -281,11 +294,25 @@ static bool take(struct decoder *d, int slot, int32_t token, float logprob)
     return false;
 }
 
+/* What was guessed behind sampled row i, the last one whose draw counts. */
+static void keep_guesses(struct sequence *q, const struct micro_batch *batch, int i,
+                         const int32_t *guesses)
+{
+    size_t room = q->limit - 1 - q->n_tokens;
+    q->n_guessed = 0;
+    for (int x = 0; guesses && x < batch->depth && q->n_guessed < room; x++) {
+        int32_t token = guesses[x * batch->n_sampled + i];
+        if (token < 0)
+            return;
+        q->tokens[q->n_tokens + q->n_guessed++] = token;
+    }
+}
+
 /* Rows of one slot stand together: of its prompt those before scored tokens, that of its last known
  * token, then the guesses behind it. A guess's row is worth something when the row before has drawn just
  * that. */
 void decoder_take(struct decoder *d, const struct micro_batch *batch, const int32_t *tokens,
-                  const float *logprobs, const struct scores *scores)
+                  const float *logprobs, const struct scores *scores, const int32_t *guesses)
 {
     for (int i = 0, end; i < batch->n_sampled; i = end) {
         int slot = batch->sampled_slot[i];
@@ -302,8 +329,12 @@ void decoder_take(struct decoder *d, const struct micro_batch *batch, const int3
             if (guessed)
                 schedule_accept(d->schedule, slot);
             scoring_take_drawn(q, scores, i);
-            if (!take(d, slot, tokens[i], logprobs[i]) || !guessed)
+            if (!take(d, slot, tokens[i], logprobs[i]))
                 break;
+            if (!guessed) {
+                keep_guesses(q, batch, i, guesses);
+                break;
+            }
         }
     }
 }

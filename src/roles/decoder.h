@@ -62,8 +62,13 @@ void decoder_scores(const struct decoder *d, const struct micro_batch *batch,
 void decoder_params(const struct decoder *d, const struct micro_batch *batch,
                     struct sample_params *params);
 
-/* Appends the sampled tokens to their sequences. Call after schedule_advance(). */
+/* The same of guess i behind each of them (roles/mtp.h). */
+void decoder_guess_params(const struct decoder *d, const struct micro_batch *batch, int i,
+                          struct sample_params *params);
+
+/* Appends the sampled tokens to their sequences, and keeps the guesses behind them, [batch->depth][n_sampled]
+ * or NULL, for the next step. Call after schedule_advance(). */
 void decoder_take(struct decoder *d, const struct micro_batch *batch, const int32_t *tokens,
-                  const float *logprobs, const struct scores *scores);
+                  const float *logprobs, const struct scores *scores, const int32_t *guesses);
 
 #endif

@@ -87,12 +87,13 @@ static void plan_shapes(struct engine *g)
         .max_context = g->in->max_context,
         .share = job->schedule.share,
         .draft_rows = draft_rows(job),
+        .ahead = (int)m->drafts,
         .score = job->sampling.prompt_logprobs,
     };
     g->limits.pools = caches_pools(m, g->in->max_context, g->limits.pool);
     g->shape = (struct exchange_shape){
         .micro_batches = job->micro_batches,
-        .layers = m->layers,
+        .layers = m->layers + m->drafts,
         .routed = m->moe,
         .hidden = m->hidden,
         .topk = m->most.topk,

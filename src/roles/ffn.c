@@ -65,8 +65,9 @@ void ffn_layer(struct ffn *f, int m, int layer)
         op->copy(p->device, p->stream, &wire, &own, in->n, (int)p->model->hidden);
         x = f->decoded;
     }
-    op->ffn(p->device, p->stream, f->weights->layers[layer], x, routed ? in->ids : NULL,
-            routed ? in->weights : NULL, p->model->layer[layer].ffn.router.topk, in->n,
+    op->ffn(p->device, p->stream, f->weights->layers[model_weights_of(p->model, (size_t)layer)], x,
+            routed ? in->ids : NULL, routed ? in->weights : NULL,
+            p->model->layer[layer].ffn.router.topk, in->n,
             p->exchange_ops->reply_buffer(p->exchange, m), p->shape->combine);
 }
 

@@ -198,6 +198,7 @@ static void trace_rows(struct steps *s, bool ffn, int rows, int layer)
     s->trace->waits = ffn ? out : back;
 }
 
+/* A draft's own input is made before it (attention_draft()). */
 static void run_attention(struct steps *s, int layer, int m)
 {
     struct attention *f = s->engine->attention;
@@ -205,7 +206,8 @@ static void run_attention(struct steps *s, int layer, int m)
         return;
     double t = clock_now();
     trace_rows(s, false, s->plan[m].rows, layer);
-    attention_collect(f, m, layer);
+    if (layer < (int)s->in->model.layers)
+        attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
     attention_layer(f, m, layer);
     t = trace_add(s->trace, TRACE_ATTENTION, s->step, layer, m, t);
@@ -227,18 +229,21 @@ static void run_ffn(struct steps *s, int layer, int m)
     trace_add(s->trace, TRACE_SEND, s->step, layer, m, t);
 }
 
+static void run_layer(struct steps *s, int layer, int m)
+{
+    if (s->decoder)
+        run_attention(s, layer, m);
+    if (s->engine->place.ffn)
+        run_ffn(s, layer, m);
+}
+
 /* While attention works on micro-batch m + 1, the FFN ranks work on m. A colocated rank does the
  * one after the other. */
 static void all_layers(struct steps *s)
 {
-    int layers = (int)s->in->model.layers, micro_batches = s->in->job.micro_batches;
-    for (int layer = 0; layer < layers; layer++)
-        for (int m = 0; m < micro_batches; m++) {
-            if (s->decoder)
-                run_attention(s, layer, m);
-            if (s->engine->place.ffn)
-                run_ffn(s, layer, m);
-        }
+    for (int layer = 0; layer < (int)s->in->model.layers; layer++)
+        for (int m = 0; m < s->in->job.micro_batches; m++)
+            run_layer(s, layer, m);
 }
 
 /* One micro-batch's tokens: the rows of the last layer come in, and the next tokens come out. */
@@ -257,6 +262,35 @@ static void sample(struct steps *s, int m)
     attention_change(f, m, &s->changes);
     attention_sample(f, m, NULL);
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
+}
+
+/* Before draft i's layer: draft i - 1 is drawn, and x becomes the layer's input. */
+static void draft(struct steps *s, int i, int m)
+{
+    struct attention *f = s->engine->attention;
+    int layer = (int)s->in->model.layers + i;
+    if (s->plan[m].rows == 0)
+        return;
+    double t = clock_now();
+    trace_rows(s, false, s->plan[m].rows, layer);
+    if (i > 0)
+        attention_collect(f, m, layer);
+    t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
+    attention_draft(f, m, i);
+    trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
+}
+
+/* Every draft is one more layer; none where the model makes none. */
+static void all_drafts(struct steps *s)
+{
+    int layers = (int)s->in->model.layers, drafts = (int)s->in->model.drafts;
+    for (int i = 0; i <= drafts && drafts > 0; i++)
+        for (int m = 0; m < s->in->job.micro_batches; m++) {
+            if (s->decoder)
+                draft(s, i, m);
+            if (i < drafts)
+                run_layer(s, layers + i, m);
+        }
 }
 
 static int count_rows(struct steps *s, int *rows)
@@ -312,6 +346,7 @@ static void enqueue_step(struct steps *s)
     all_layers(s);
     for (int m = 0; s->decoder && m < micro_batches; m++)
         sample(s, m);
+    all_drafts(s);
     if (g->exchange_ops->join)
         g->exchange_ops->join(g->exchange);
 }
@@ -353,6 +388,16 @@ static void look_at_pace(struct steps *s, double start, int64_t drawn)
         pace_took(&s->pace, clock_now() - start, sampled - drafts, (int)drawn, drafts);
 }
 
+/* How the guesses of a micro-batch's sampled rows are drawn. */
+static void plan_drafts(struct steps *s, int m)
+{
+    int drafts = (int)s->in->model.drafts;
+    for (int i = 0; i < drafts; i++)
+        decoder_guess_params(s->decoder, &s->plan[m], i, s->params + i * s->plan[m].n_sampled);
+    if (drafts > 0)
+        attention_plan_drafts(s->engine->attention, m, &s->plan[m], s->params);
+}
+
 static void decode(struct steps *s, const int *rows)
 {
     int micro_batches = s->in->job.micro_batches;
@@ -364,6 +409,7 @@ static void decode(struct steps *s, const int *rows)
         attention_plan(g->attention, m, &s->plan[m], s->params);
         decoder_scores(s->decoder, &s->plan[m], &s->scores);
         attention_score(g->attention, m, &s->scores);
+        plan_drafts(s, m);
     }
     if (replay_begin(s->replay, launch_key(s))) {
         enqueue_step(s);
@@ -378,7 +424,8 @@ static void decode(struct steps *s, const int *rows)
         struct scores scores = attention_scores(g->attention, m);
         if (s->plan[m].rows > 0)
             decoder_take(s->decoder, &s->plan[m], attention_tokens(g->attention, m),
-                         attention_logprobs(g->attention, m), &scores);
+                         attention_logprobs(g->attention, m), &scores,
+                         attention_guesses(g->attention, m));
     }
     look_at_pace(s, start, s->decoder->drawn - before);
 }
@@ -507,11 +554,12 @@ enum exit_status steps_run(struct steps *s)
     s->replay = replay_open(g->backend->device, g->device, g->stream, job->graphs != TRI_FALSE,
                             mem_mul(size, sizeof *s->key));
     size_t sampled = s->decoder ? (size_t)schedule_most_sampled(&g->limits) : 0;
-    s->params = mem_new(sampled, sizeof *s->params);
+    s->params = mem_new(mem_mul(sampled, 1 + s->in->model.drafts), sizeof *s->params);
     s->scores.targets = mem_new(sampled, sizeof *s->scores.targets);
     s->last_commit = s->last_save = s->chosen.last = clock_now();
     s->all_claimed = !s->claims;
-    s->pace.always = job->speculate.draft == SPECULATE_NGRAM;
+    s->pace.always =
+        job->speculate.draft == SPECULATE_NGRAM || job->speculate.draft == SPECULATE_MTP;
     enum exit_status status = loop(s, rows);
     die_context_step(-1);
     s->replayed = replay_launches(s->replay);

@@ -36,6 +36,7 @@ void batch_free(struct micro_batch *b)
     free(b->seg_pos);
     free(b->sampled_row);
     free(b->sampled_slot);
+    free(b->ahead);
     *b = (struct micro_batch){0};
 }
 
@@ -66,6 +67,45 @@ static void add_blocks(struct block_table *t, int segment, const struct held_blo
         entries[i % width] = held->list[i];
 }
 
+void batch_look_ahead(struct micro_batch *b, int rows, int depth)
+{
+    b->depth = depth;
+    b->rows_room = rows;
+    b->ahead = mem_new(mem_mul((size_t)depth, (size_t)rows), sizeof *b->ahead);
+}
+
+struct batch_ahead batch_ahead(const struct micro_batch *b, int i, int r)
+{
+    return b->ahead[(size_t)i * (size_t)b->rows_room + (size_t)r];
+}
+
+/* The token at t, seen from the row at position p. `sampled`: the sampled row of the last known token, -1:
+ * it is not in the segment. A row of a guess goes by its own draws: whether the rows behind it will be
+ * worth something is not known yet. */
+static struct batch_ahead look_ahead(const struct sequence *q, size_t p, size_t t, int sampled)
+{
+    size_t last = q->n_tokens - 1;
+    if (t <= last || sampled < 0)
+        return (struct batch_ahead){q->tokens[t < last ? t : last], -1, 0};
+    if (p <= last)
+        return (struct batch_ahead){0, (int)(t - last) - 1, sampled};
+    return (struct batch_ahead){0, (int)(t - p) - 1, sampled + (int)(p - last)};
+}
+
+/* Of the last segment, whose rows are tokens [from, from + n). */
+static void add_ahead(struct micro_batch *b, const struct sequence *q, size_t from, int n)
+{
+    size_t last = q->n_tokens - 1, end = from + (size_t)n;
+    bool there = last >= from && last < end;
+    int sampled = there ? b->n_sampled - (int)(end - last) : -1;
+    for (int i = 0; i < b->depth; i++)
+        for (int r = 0; r < n; r++) {
+            size_t p = from + (size_t)r;
+            b->ahead[(size_t)i * (size_t)b->rows_room + (size_t)(b->rows - n + r)] =
+                look_ahead(q, p, p + (size_t)i + 1, sampled);
+        }
+}
+
 void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t from, int n)
 {
     int end = (int)from + n;
@@ -90,6 +130,7 @@ void batch_add(struct micro_batch *b, const struct sequence *q, int slot, size_t
         add_sampled(b, b->rows - (int)((size_t)end - i), slot);
         b->drafts += i > last;
     }
+    add_ahead(b, q, from, n);
 }
 
 void batch_deal_blocks(struct micro_batch *b, int segment, size_t from, size_t end, size_t *next)

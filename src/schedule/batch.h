@@ -16,6 +16,13 @@ struct block_table {
     struct kv_pool pool;
 };
 
+/* A token behind a row's own: known, or (drawn >= 0) what will be drawn in this step by sampled row
+ * `sampled`: 0 the row's own draw, i the i-th guess behind it. */
+struct batch_ahead {
+    int32_t token;
+    int drawn, sampled;
+};
+
 struct micro_batch {
     int rows, segments, max_rows, max_context;
     int32_t *token;             /* [rows] input token ids */
@@ -27,12 +34,17 @@ struct micro_batch {
     int32_t *sampled_row; /* [n_sampled] rows whose logits are wanted */
     int *sampled_slot;    /* [n_sampled] the slots they belong to; rows of one stand together */
     int drafts, scored;   /* of these: rows of guesses, rows before tokens of a prompt */
+    /* Tokens behind each row's own that are looked up (roles/mtp.h): those 1, 2, ... depth behind. */
+    int depth, rows_room;
+    struct batch_ahead *ahead; /* [depth][rows_room] */
 };
 
 /* Buffers for so many rows, segments and sampled rows, and no table yet. */
 void batch_init(struct micro_batch *b, int rows, int segments, int sampled);
 /* The next pool's; wide enough for any segment's rows (pools.h, pool_span). */
 void batch_add_table(struct micro_batch *b, const struct kv_pool *pool, int width, int segments);
+/* From now on so many tokens behind each row's own are looked up. */
+void batch_look_ahead(struct micro_batch *b, int rows, int depth);
 void batch_free(struct micro_batch *b);
 
 void batch_clear(struct micro_batch *b);
@@ -40,6 +52,9 @@ void batch_clear(struct micro_batch *b);
 /* The place in its sequence of the token that sampled row i says something about: the one behind its
  * own. */
 size_t batch_next(const struct micro_batch *b, int i);
+
+/* The token i + 1 behind row r's own. */
+struct batch_ahead batch_ahead(const struct micro_batch *b, int i, int r);
 
 /* One segment more: tokens [from, from + n) of the sequence in `slot`. The rows of the last token that
  * is known and of the guesses behind it are sampled, and of the prompt those before tokens that are

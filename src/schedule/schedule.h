@@ -42,6 +42,7 @@ struct schedule_limits {
     bool share;     /* blocks of equal beginnings (schedule/prefix.h) */
     bool score;     /* prompts may be scored (schedule/sequence.h): every row may be sampled */
     int draft_rows; /* most rows of guesses in a step, over all micro-batches */
+    int ahead;      /* tokens looked up behind every row's own (schedule/batch.h); 0: none */
 };
 
 /* How many more sequences the rank can be given now. `now` will run in the next step: there will be

@@ -33,7 +33,8 @@ struct sequence {
     size_t n_prompt;  /* > 0 */
     size_t n_tokens;  /* known so far, < limit when submitted */
     size_t limit;     /* prompt + most new tokens; at most the context */
-    size_t n_drafts;  /* guesses at what follows, at tokens + n_tokens (schedule/draft.h) */
+    size_t n_drafts;  /* guesses at what follows, at tokens + n_tokens (schedule/draft.h), */
+    size_t n_guessed; /* those that are there to be used */
     bool prompt_only; /* it ends when its prompt is computed; not looked at here */
     size_t computed;  /* tokens whose K and V are in the cache */
     /* Where they are, in every pool (schedule/pools.h); the schedule's. */

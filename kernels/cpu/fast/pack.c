@@ -347,5 +347,5 @@ void fast_embed(struct device *d, struct stream *s, const struct weight *table, 
     (void)s;
 #pragma omp parallel for num_threads(d->threads)
     for (int i = 0; i < n; i++)
-        weight_row(&table->part, (size_t)ids[i], x + (size_t)i * table->k);
+        weight_row(&table->part, (size_t)(ids[i] > 0 ? ids[i] : 0), x + (size_t)i * table->k);
 }

@@ -6,5 +6,5 @@ void plain_embed(struct device *d, struct stream *s, const struct weight *table,
     (void)s;
 #pragma omp parallel for num_threads(d->threads)
     for (int i = 0; i < n; i++)
-        plain_weight_row(d, table, (size_t)ids[i], x + (size_t)i * table->k);
+        plain_weight_row(d, table, (size_t)(ids[i] > 0 ? ids[i] : 0), x + (size_t)i * table->k);
 }
