@@ -487,7 +487,7 @@ void attention_plan_drafts(struct attention *a, int m, const struct micro_batch 
     mtp_plan(a->mtp, m, batch, guesses);
 }
 
-void attention_draft(struct attention *a, int m, int i)
+void attention_draft(struct attention *a, int m, int i, float *logits)
 {
     struct lane *lane = &a->lane[m];
     const struct mtp_scratch lent = {.x = lane->x,
@@ -504,6 +504,10 @@ void attention_draft(struct attention *a, int m, int i)
         add_partials(a, lane, NULL, NULL);
         mtp_draw(a->mtp, m, i - 1, &lent);
     }
+    if (logits)
+        a->p.backend->device->download(a->p.device, a->p.stream, logits, a->logits,
+                                       mem_mul((size_t)lane->n_sampled, a->p.model->vocab) *
+                                           sizeof *logits);
     lane->partials = NULL; /* they are in x */
     if ((size_t)i < a->p.model->drafts)
         mtp_input(a->mtp, m, i, &lent);

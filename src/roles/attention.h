@@ -86,8 +86,9 @@ void attention_sample(struct attention *a, int m, float *logits);
 
 /* After attention_sample(), for i = 0 to model.drafts, of the micro-batches in turn. Draft i - 1, if there is
  * one (after attention_collect() of layer model.layers + i), is drawn; draft i, if there is one, gets its
- * input, and its layer, model.layers + i, may run like any other. */
-void attention_draft(struct attention *a, int m, int i);
+ * input, and its layer, model.layers + i, may run like any other. logits (host, [n_sampled][V], what
+ * draft i - 1 is drawn from) may be NULL. */
+void attention_draft(struct attention *a, int m, int i, float *logits);
 
 /* How many rows of this rank chose each expert since open(): chosen[layers][most experts]. Between steps;
  * waits for the device. */

@@ -8,10 +8,10 @@
 /* Of one micro-batch. Integers stand in one block, so that a step uploads them in one copy. */
 struct lane {
     int rows, n_sampled;
-    int32_t *host, *device;       /* [drafts][2][rows]: tokens, and which embedding each row takes */
+    int32_t *host, *device; /* [drafts][2][rows]: tokens, and which embedding each row takes */
     struct sample_params *params; /* pinned [drafts][n_sampled] */
-    int32_t *drawn;               /* device [1 + drafts][n_sampled]: the model's draws, the guesses */
-    int32_t *guesses;             /* pinned [drafts][n_sampled] */
+    int32_t *drawn;   /* device [1 + drafts][n_sampled]: the model's draws, the guesses */
+    int32_t *guesses; /* pinned [drafts][n_sampled] */
 };
 
 struct mtp {
@@ -20,8 +20,9 @@ struct mtp {
     int drafts;
     size_t most_rows, most_sampled;
     struct lane lane[MICRO_BATCHES_MAX];
-    float *embeddings; /* device [rows + drafts x n_sampled][H]: of known tokens, then of drawn ones */
-    void *both;        /* device act [rows][2H]: what is projected */
+    float *
+        embeddings; /* device [rows + drafts x n_sampled][H]: of known tokens, then of drawn ones */
+    void *both;     /* device act [rows][2H]: what is projected */
 };
 
 struct sizes {

@@ -276,7 +276,7 @@ static void draft(struct steps *s, int i, int m)
     if (i > 0)
         attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
-    attention_draft(f, m, i);
+    attention_draft(f, m, i, NULL);
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
 }
 

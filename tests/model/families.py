@@ -8,6 +8,8 @@ read.
 
     families.py CKPT --tokens 5,7,9 [--tokens 1,2 ...] --out FILE.h5
         logits float64 [T][V] of every position of every sequence.
+    --drafts N: the last N tokens of a sequence are only looked ahead at, by MTP layers; behind the logits of the
+        model those of their drafts 0 to N - 1 follow.
     --choices FILE: int32 [layers][T][K], the experts to go by instead of those with the best scores; then
         slack float64: how far the worst of them is below the scores (or marks of groups) it would have had to reach.
 """
@@ -268,17 +270,37 @@ class Model:
                 out += self.mlp(h, p + shared, limit("swiglu_limits_shared"))
         return out
 
-    def logits(self, tokens):
-        """Of one sequence; choices are those of the sequences in turn."""
-        x = self.get("model.embed_tokens.weight")[tokens]
+    def logits(self, tokens, drafts=0):
+        """Of one sequence, a list, the model's first; choices are those of the sequences in turn."""
+        count = len(tokens) - drafts
+        embed = self.get("model.embed_tokens.weight")
+        x = embed[tokens[:count]]
         for l in range(self.c["num_hidden_layers"]):
+            x = self.layer(x, l)
+        head = self.get("model.embed_tokens.weight" if self.c.get("tie_word_embeddings") else "lm_head.weight")
+        self.at += count
+        last = self.norm(x, "model.norm.weight")
+        return [last @ head.T] + self.draft(x, last, [embed[tokens[i + 1:][:count]] for i in range(drafts)], head)
+
+    def layer(self, x, l):
+        p = f"model.layers.{l}."
+        h = self.norm(x, p + "input_layernorm.weight")
+        x = x + (self.mla(h, l) if self.kind == "deepseek_v3" else self.qkv(h, l))
+        return x + self.ffn(self.norm(x, p + "post_attention_layernorm.weight"), l)
+
+    def draft(self, x, normed, embeddings, head):
+        """Logits of the chain of MTP layers; x, normed: the model's last hidden states, before and behind its norm."""
+        logits = []
+        for i, e in enumerate(embeddings):
+            l = self.c["num_hidden_layers"] + min(i, self.c["num_nextn_predict_layers"] - 1)
             p = f"model.layers.{l}."
-            h = self.norm(x, p + "input_layernorm.weight")
-            x = x + (self.mla(h, l) if self.kind == "deepseek_v3" else self.qkv(h, l))
-            x = x + self.ffn(self.norm(x, p + "post_attention_layernorm.weight"), l)
-        head = "model.embed_tokens.weight" if self.c.get("tie_word_embeddings") else "lm_head.weight"
-        self.at += len(tokens)
-        return self.norm(x, "model.norm.weight") @ self.get(head).T
+            own = self.kind == "step3p5"
+            both = [self.norm(e, p + "enorm.weight"), self.norm(x if own else normed, p + "hnorm.weight")]
+            x = self.layer(np.concatenate(both, axis=1) @ self.get(p + "eh_proj.weight").T, l)
+            shared = p + ("transformer." if own else "") + "shared_head."
+            normed = self.norm(x, shared + "norm.weight")
+            logits.append(normed @ (self.get(shared + "output.weight") if own else head).T)
+        return logits
 
 
 def main():
@@ -286,6 +308,7 @@ def main():
     parser.add_argument("checkpoint")
     parser.add_argument("--tokens", action="append", required=True)
     parser.add_argument("--choices")
+    parser.add_argument("--drafts", type=int, default=0)
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     model = Model(args.checkpoint)
@@ -293,7 +316,7 @@ def main():
     if args.choices:
         given = np.fromfile(args.choices, np.int32)
         model.choices = given.reshape(model.c["num_hidden_layers"], sum(map(len, sequences)), -1)
-    logits = np.concatenate([model.logits(s) for s in sequences])
+    logits = np.concatenate([np.concatenate(which) for which in zip(*(model.logits(s, args.drafts) for s in sequences))])
     import h5py
     with h5py.File(args.out, "w") as f:
         f["logits"] = logits

@@ -5,6 +5,8 @@
 
 int machine_length[SEQUENCES] = {SHORTER, 9, 1, 33};
 
+int machine_drafts = 0;
+
 int machine_tokens(void)
 {
     return machine_row(SEQUENCES);
@@ -26,7 +28,7 @@ int32_t machine_token(int sequence, int position, size_t vocab)
 struct answers answers_new(const struct model *m)
 {
     size_t tokens = (size_t)machine_tokens();
-    struct answers a = {.n_logits = tokens * m->vocab,
+    struct answers a = {.n_logits = (size_t)(1 + machine_drafts) * tokens * m->vocab,
                         .n_choices = m->layers * tokens * m->most.topk};
     a.logits = calloc(a.n_logits, sizeof *a.logits);
     a.choices = malloc(a.n_choices * sizeof *a.choices + 1);
@@ -78,6 +80,7 @@ void machine_open(struct machine *r, const struct backend *b, const char *direct
     struct err e;
     *r = (struct machine){.backend = b};
     if (model_read(&r->model, directory, NULL, &e) != 0 ||
+        model_use_mtp(&r->model, (size_t)machine_drafts, &e) != 0 ||
         checkpoint_open(&r->checkpoint, directory, &e) != 0 ||
         model_check(&r->model, r->checkpoint, &e) != 0)
         die("%s", e.text);
@@ -86,10 +89,11 @@ void machine_open(struct machine *r, const struct backend *b, const char *direct
                                          .prefill_chunk = TOKENS,
                                          .max_context = CONTEXT,
                                          .pools = 1,
-                                         .pool[0].blocks = SEQUENCES * STRIDE};
+                                         .pool[0].blocks = SEQUENCES * STRIDE,
+                                         .ahead = machine_drafts};
     r->place = place_of(&layout, 0);
     r->shape = (struct exchange_shape){.micro_batches = 1,
-                                       .layers = r->model.layers,
+                                       .layers = r->model.layers + r->model.drafts,
                                        .routed = r->model.moe,
                                        .hidden = r->model.hidden,
                                        .topk = r->model.most.topk,
@@ -151,6 +155,7 @@ struct segment {
 struct batch {
     int32_t token[TOKENS], seg_row[TOKENS + 1], seg_pos[TOKENS], row_seg[TOKENS], row_pos[TOKENS];
     int32_t blocks[TOKENS * STRIDE], sampled_row[TOKENS];
+    struct batch_ahead ahead[DRAFTS * TOKENS];
     struct micro_batch b;
 };
 
@@ -164,7 +169,10 @@ static void batch_make(struct batch *x, const struct segment *segments, int n, s
                                 .row_pos = x->row_pos,
                                 .table[0] = {.blocks = x->blocks, .width = STRIDE},
                                 .tables = 1,
-                                .sampled_row = x->sampled_row};
+                                .sampled_row = x->sampled_row,
+                                .depth = machine_drafts,
+                                .rows_room = TOKENS,
+                                .ahead = x->ahead};
     struct micro_batch *b = &x->b;
     for (int i = 0; i < n; i++) {
         const struct segment *s = &segments[i];
@@ -178,6 +186,9 @@ static void batch_make(struct batch *x, const struct segment *segments, int n, s
             x->row_seg[b->rows] = i;
             x->row_pos[b->rows] = s->from + j;
             x->sampled_row[b->rows] = b->rows;
+            for (int d = 0; d < machine_drafts; d++)
+                x->ahead[d * TOKENS + b->rows] = (struct batch_ahead){
+                    machine_token(s->sequence, s->from + j + 1 + d, vocab), -1, 0};
         }
         b->max_rows = s->count > b->max_rows ? s->count : b->max_rows;
         b->max_context = s->from + s->count > b->max_context ? s->from + s->count : b->max_context;
@@ -192,7 +203,7 @@ static void keep_choices(const struct machine *r, const struct segment *segments
 {
     size_t k = (size_t)r->model.layer[layer].ffn.router.topk, most = r->model.most.topk;
     const int32_t *ids = ffn_received(r->ffn, 0)->ids;
-    for (int i = 0; i < n && r->model.moe[layer]; i++) {
+    for (int i = 0; i < n && r->model.moe[layer] && layer < (int)r->model.layers; i++) {
         size_t row = (size_t)(machine_row(segments[i].sequence) + segments[i].from);
         for (int j = 0; j < segments[i].count; j++, row++, ids += k)
             memcpy(a->choices + ((size_t)layer * (size_t)machine_tokens() + row) * most, ids,
@@ -200,39 +211,65 @@ static void keep_choices(const struct machine *r, const struct segment *segments
     }
 }
 
+static void run_layer(struct machine *r, const struct segment *segments, int n, int l,
+                      struct answers *a)
+{
+    attention_layer(r->attention, 0, l);
+    attention_dispatch(r->attention, 0, l);
+    if (!ffn_receive(r->ffn, 0, l))
+        return;
+    keep_choices(r, segments, n, l, a);
+    ffn_layer(r->ffn, 0, l);
+    ffn_reply(r->ffn, 0, l);
+}
+
 static void run_layers(struct machine *r, const struct segment *segments, int n, struct answers *a)
 {
     for (int l = 0; l < (int)r->model.layers; l++) {
         attention_collect(r->attention, 0, l);
-        attention_layer(r->attention, 0, l);
-        attention_dispatch(r->attention, 0, l);
-        if (!ffn_receive(r->ffn, 0, l))
-            continue;
-        keep_choices(r, segments, n, l, a);
-        ffn_layer(r->ffn, 0, l);
-        ffn_reply(r->ffn, 0, l);
+        run_layer(r, segments, n, l, a);
+    }
+}
+
+/* logits [machine_drafts][rows][V] */
+static void run_drafts(struct machine *r, const struct segment *segments, int n, int rows,
+                       struct answers *a, float *logits)
+{
+    int layers = (int)r->model.layers;
+    size_t each = (size_t)rows * r->model.vocab;
+    for (int i = 0; i <= machine_drafts && machine_drafts > 0; i++) {
+        if (i > 0)
+            attention_collect(r->attention, 0, layers + i);
+        attention_draft(r->attention, 0, i, i > 0 ? logits + (size_t)(i - 1) * each : NULL);
+        if (i < machine_drafts)
+            run_layer(r, segments, n, layers + i, a);
     }
 }
 
 static void step(struct machine *r, const struct segment *segments, int n, struct answers *a)
 {
     static struct batch x;
-    static const struct sample_params greedy[TOKENS];
+    static const struct sample_params greedy[(1 + DRAFTS) * TOKENS];
     size_t vocab = r->model.vocab;
     batch_make(&x, segments, n, vocab);
-    float *here = malloc((size_t)x.b.rows * vocab * sizeof *here);
+    size_t rows = (size_t)x.b.rows, all = (size_t)machine_tokens();
+    float *here = malloc((size_t)(1 + machine_drafts) * rows * vocab * sizeof *here);
     r->exchange_ops->begin(r->exchange, &x.b.rows);
     attention_plan(r->attention, 0, &x.b, greedy);
+    if (machine_drafts > 0)
+        attention_plan_drafts(r->attention, 0, &x.b, greedy);
     attention_begin(r->attention, 0);
     run_layers(r, segments, n, a);
     attention_collect(r->attention, 0, (int)r->model.layers);
     attention_sample(r->attention, 0, here);
+    run_drafts(r, segments, n, x.b.rows, a, here + rows * vocab);
     r->backend->device->stream_sync(r->device, r->stream);
     r->exchange_ops->end(r->exchange);
     for (int i = 0, row = 0; i < n; row += segments[i++].count) {
         size_t to = (size_t)(machine_row(segments[i].sequence) + segments[i].from);
-        memcpy(a->logits + to * vocab, here + (size_t)row * vocab,
-               (size_t)segments[i].count * vocab * sizeof *here);
+        for (size_t d = 0; d < (size_t)(1 + machine_drafts); d++)
+            memcpy(a->logits + (d * all + to) * vocab, here + (d * rows + (size_t)row) * vocab,
+                   (size_t)segments[i].count * vocab * sizeof *here);
     }
     free(here);
 }

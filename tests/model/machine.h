@@ -15,12 +15,15 @@
 #define LONGEST   300
 #define SHORTER   70                     /* crosses a block of the KV cache */
 #define TOKENS    (LONGEST + 9 + 1 + 33) /* of all sequences, at most */
-#define STRIDE    5                      /* blocks of the KV cache a sequence */
+#define DRAFTS    4
+#define STRIDE    5 /* blocks of the KV cache a sequence */
 #define CONTEXT   (STRIDE * KV_BLOCK)
 
 /* Lengths of the sequences; the first one's is LONGEST or SHORTER, for all machines from now on. */
 extern int machine_length[SEQUENCES];
 int machine_tokens(void); /* of all sequences */
+/* Drafts that MTP layers make behind every row, from the tokens that follow in the sequence. */
+extern int machine_drafts;
 
 struct precision {
     enum dtype act, kv, wire, combine;
@@ -46,7 +49,7 @@ struct machine {
     struct ffn *ffn;
 };
 
-/* What came of every token: logits [tokens][V], and the experts that each layer chose,
+/* What came of every token: logits [1 + machine_drafts][tokens][V], the model's own first, and the experts that each layer chose,
  * [layers][tokens][topk of any layer], -1 where there are none. Freed by answers_free(). */
 struct answers {
     float *logits;

@@ -67,12 +67,15 @@ static double *reference_logits(const char *directory, const struct model *m,
                                 const struct answers *choices, double *slack)
 {
     char command[8192];
-    size_t n = (size_t)machine_tokens() * m->vocab;
+    size_t n = (size_t)((1 + machine_drafts) * machine_tokens()) * m->vocab;
     const char *named = getenv("REFERENCE");
     const char *script = named ? named : is_step3(m) ? "reference.py logits" : "families.py";
     size_t used =
         (size_t)snprintf(command, sizeof command, "%s tests/model/%s %s --out %s/logits.h5",
                          python(), script, directory, directory);
+    if (machine_drafts > 0)
+        used +=
+            (size_t)snprintf(command + used, sizeof command - used, " --drafts %d", machine_drafts);
     if (choices) {
         fixture_write(directory, "choices", choices->choices,
                       choices->n_choices * sizeof *choices->choices);
@@ -80,7 +83,7 @@ static double *reference_logits(const char *directory, const struct model *m,
                                  directory);
     }
     for (int s = 0; s < SEQUENCES; s++)
-        for (int p = 0; p < machine_length[s]; p++)
+        for (int p = 0; p < machine_length[s] + machine_drafts; p++)
             used += (size_t)snprintf(command + used, sizeof command - used, "%s%d",
                                      p ? "," : " --tokens ", machine_token(s, p, m->vocab));
     int status = used < sizeof command ? system(command) : -1;
@@ -212,7 +215,7 @@ static void check_model(const char *name, struct generate_options *o)
         die("%s", e.text);
     struct wanted w = {.name = name, .own = reference_logits(directory, &m, NULL, NULL)};
     bool given = getenv("REFERENCE") != NULL; /* knows no choices: f32 alone */
-    size_t n = given ? 1 : is_step3(&m) ? 3 : 2;
+    size_t n = given || machine_drafts > 0 ? 1 : is_step3(&m) ? 3 : 2;
     for (size_t k = 0; w.own && k < n; k++) {
         struct answers plain = {0};
         for (size_t i = 0; backend_all()[i]; i++)
@@ -341,6 +344,21 @@ static void test_others(void **state)
     LONG_FAMILY("family", "minimax_m2", ODD, "dtype", "f32");
 }
 
+/* The logits of drafts: three layers in a chain, of which the last is used again, and one that is. */
+static void test_mtp(void **state)
+{
+    (void)state;
+    if (getenv("REFERENCE")) /* it has no MTP layers */
+        return;
+    machine_drafts = 4;
+    FAMILY("family", "step3p5", ODD, "window", "13", "limit", "0.3", "shared", "29", "mtp", "3",
+           "dtype", "f32");
+    machine_drafts = 2;
+    FAMILY("family", "deepseek_v3", ODD, LATENT, "groups", "4", "topk_groups", "2", "shared", "39",
+           "rope_factor", "4", "mtp", "1", "dtype", "f32");
+    machine_drafts = 0;
+}
+
 static int make(void **state)
 {
     (void)state;
@@ -363,10 +381,11 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),       cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_fp8),       cmocka_unit_test(test_step3p5),
-        cmocka_unit_test(test_qwen3),     cmocka_unit_test(test_llama),
-        cmocka_unit_test(test_deepseek3), cmocka_unit_test(test_others),
+        cmocka_unit_test(test_mtp),     cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_bf16),    cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_step3p5), cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_llama),   cmocka_unit_test(test_deepseek3),
+        cmocka_unit_test(test_others),
     };
     return cmocka_run_group_tests(tests, make, clean);
 }
