@@ -33,10 +33,13 @@ struct weight_heads; /* one packed matrix for every head */
 
 /* One gated MLP: down(silu(gate(x)) * up(x)); gate and up [I][H], down [H][I]. I may be 0; gate.k
  * is H even then. limit L > 0 clamps: min(silu(gate(x)), L) * max(-L, min(up(x), L)); 0: no limit.
- */
+ * The inputs of down are cut into slices that are summed up apart (kernels/exact.h): slice s ends before
+ * input cuts[s], all but the last at even places; none: one slice. cuts lives as long as the call. */
 struct mlp_part {
     struct weight_part gate, up, down;
     float limit;
+    const size_t *cuts; /* [n_cuts], ascending, the last is I */
+    size_t n_cuts;
 };
 
 /* What one FFN rank holds of one layer: experts [first_expert, first_expert + n_experts) of the
@@ -185,10 +188,11 @@ struct ops {
                   const int32_t *ids, int n, float *x);
 
     /* The residual stream and the norm behind it.
-     *   x[i] += parts[0][i] + parts[1][i] + ...   added one after the other, in this order
+     *   x[i] += parts[0][i] + parts[1][i] + ...   f32, bf16: added one after the other, in this order;
+     *                                             f64: the parts first, their sum is rounded to f32
      *   y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * gain
-     * x f32 [n][H]; parts: host array of n_parts device matrices [n][H] of part_dtype (f32 or
-     * bf16), n_parts may be 0; gain f32 [H]; y act [n][H], or NULL: only add. (RMSNorm of the
+     * x f32 [n][H]; parts: host array of n_parts device matrices [n][H] of part_dtype (f32, bf16
+     * or, on CPUs, f64), n_parts may be 0; gain f32 [H]; y act [n][H], or NULL: only add. (RMSNorm of the
      * public model.) */
     void (*residual_norm)(struct device *d, struct stream *s, float *x, const void *const *parts,
                           int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
@@ -253,18 +257,19 @@ struct ops {
     void (*tally)(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
                   uint64_t *counts);
 
-    /* The rank's partial sum of one layer's FFN, one f32 addition after the other:
-     *   out[i] = sum over the chosen experts this rank holds, in order of expert number, of
-     *            weights[i][k] x expert(x[i]),  then + shared(x[i])
+    /* The rank's partial sum of one layer's FFN:
+     *   out[i] = sum over the chosen experts this rank holds of weights[i][k] x expert(x[i]),
+     *            + shared(x[i]),  added as kernels/exact.h says
      * x act [n][H]; ids, weights [n][K] of route(), over all experts (NULL for a dense layer);
-     * out [n][H] of out_dtype (f32 or bf16); the intermediate silu(gate) x up is kept in act. */
+     * out [n][H] of out_dtype: f32, bf16 (by way of f32), or on CPUs f64: the sum as it is; the
+     * intermediate silu(gate) x up is kept in act. */
     void (*ffn)(struct device *d, struct stream *s, const struct ffn *f, const void *x,
                 const int32_t *ids, const float *weights, int topk, int n, void *out,
                 enum dtype out_dtype);
 
     /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order;
-     * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32 or bf16), out
-     * likewise. For partial sums that are reduced before they travel (exchange/nccl.c). */
+     * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32, bf16, or on CPUs f64,
+     * added in double), out likewise. For partial sums that are reduced before they travel (exchange/nccl.c). */
     void (*sum)(struct device *d, struct stream *s, const void *const *parts, int n_parts,
                 enum dtype dtype, int n, int width, void *out);
 

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Longest block of a codec, in columns. */
@@ -191,11 +192,20 @@ static int8_t nearest_int8(float value, float d)
     return d > 0 ? (int8_t)lrintf(value / d) : 0;
 }
 
-static void quantize_int8(const float *row, size_t k, int8_t *codes, struct form_group *g)
+/* The step of a row is that of the whole matrix's row: however columns are shared out, it is the same.
+ * (AWQ's parts do not know how many there are; theirs is of the part.) */
+static float whole_step_int8(const struct weight_part *w, size_t row, const float *values)
 {
-    *g = (struct form_group){.d = step_int8(row, k), .scale = 1};
-    for (size_t i = 0; i < k; i++)
-        codes[i] = nearest_int8(row[i], g->d);
+    if (w->codec == &codec_awq || w->k == w->stride)
+        return step_int8(values, w->k);
+    struct weight_part whole = *w;
+    whole.col0 = 0;
+    whole.k = w->stride;
+    float *all = mem_new(whole.k, sizeof *all);
+    weight_row(&whole, row, all);
+    float step = step_int8(all, whole.k);
+    free(all);
+    return step;
 }
 
 /* Steps from the smallest to the largest value. Both factors are rounded to F16 before the codes are
@@ -230,7 +240,9 @@ void weight_row_grouped(const struct weight_part *w, enum weight_keep keep,
     weight_row(w, row, scratch);
     if (keep == WEIGHT_INT8) {
         if (w->k)
-            quantize_int8(scratch, w->k, codes, groups);
+            *groups = (struct form_group){.d = whole_step_int8(w, row, scratch), .scale = 1};
+        for (size_t i = 0; i < w->k; i++)
+            codes[i] = nearest_int8(scratch[i], groups->d);
         return;
     }
     for (size_t first = 0; first < w->k; first += INT4_GROUP) {
@@ -241,24 +253,22 @@ void weight_row_grouped(const struct weight_part *w, enum weight_keep keep,
 
 void weight_row_kept(const struct weight_part *w, enum weight_keep keep, size_t row, float *to)
 {
-    size_t group = keep == WEIGHT_INT4 ? INT4_GROUP : w->k;
     int8_t codes[INT4_GROUP];
     struct form_group g;
     weight_row(w, row, to);
     if (keep == WEIGHT_KEEP)
         return;
-    for (size_t first = 0; first < w->k; first += group) {
-        size_t n = w->k - first < group ? w->k - first : group;
-        float *some = to + first;
-        if (keep == WEIGHT_INT4) {
-            quantize_int4(some, n, codes, &g);
-            for (size_t i = 0; i < n; i++)
-                some[i] = form_value(&g, codes[i]);
-            continue;
-        }
-        float d = step_int8(some, n);
+    if (keep == WEIGHT_INT8) {
+        float d = whole_step_int8(w, row, to);
+        for (size_t i = 0; i < w->k; i++)
+            to[i] = d * (float)nearest_int8(to[i], d);
+        return;
+    }
+    for (size_t first = 0; first < w->k; first += INT4_GROUP) {
+        size_t n = w->k - first < INT4_GROUP ? w->k - first : INT4_GROUP;
+        quantize_int4(to + first, n, codes, &g);
         for (size_t i = 0; i < n; i++)
-            some[i] = d * (float)nearest_int8(some[i], d);
+            to[first + i] = form_value(&g, codes[i]);
     }
 }
 

@@ -70,7 +70,7 @@ const struct codec *const *codec_all(void);
 const struct codec *codec_of(enum dtype t);
 
 /* How weights are kept. KEEP: in the form their codec names, at about their own size. INT8: one f32
- * scale a row, steps of max|w| / 127. INT4: groups of 32 inputs, from their smallest to their largest
+ * scale a row of the whole matrix, steps of max|w| / 127. INT4: groups of 32 inputs, from their smallest to their largest
  * value in 15 steps; d and m in F16. Both are rounded to the nearest, made at load (job: weights). */
 enum weight_keep { WEIGHT_KEEP, WEIGHT_INT8, WEIGHT_INT4 };
 

@@ -6,7 +6,7 @@
 
 size_t dtype_size(enum dtype t)
 {
-    static const size_t size[DTYPE_COUNT] = {4, 2, 1, 1, 2};
+    static const size_t size[DTYPE_COUNT] = {4, 2, 1, 1, 2, 8};
     if ((unsigned)t >= DTYPE_COUNT)
         die("unknown number format %d", (int)t);
     return size[t];
@@ -14,7 +14,7 @@ size_t dtype_size(enum dtype t)
 
 const char *dtype_name(enum dtype t)
 {
-    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "fp8", "int8", "f16"};
+    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "fp8", "int8", "f16", "f64"};
     return (unsigned)t < DTYPE_COUNT ? name[t] : "unknown";
 }
 

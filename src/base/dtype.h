@@ -17,6 +17,7 @@ enum dtype {
     DTYPE_F8E4M3,
     DTYPE_I8,
     DTYPE_F16,
+    DTYPE_F64,
     DTYPE_COUNT,
 };
 
@@ -24,10 +25,10 @@ typedef uint16_t bf16_t;  /* the bits of a bf16 */
 typedef uint16_t f16_t;   /* the bits of an IEEE half */
 typedef uint8_t f8e4m3_t; /* the bits of an e4m3 */
 
-/* Bytes of one element: 4, 2, 1, 1, 2. */
+/* Bytes of one element: 4, 2, 1, 1, 2, 8. */
 size_t dtype_size(enum dtype t);
 
-/* The name jobs use: "f32", "bf16", "fp8", "int8", "f16". */
+/* The name jobs use: "f32", "bf16", "fp8", "int8", "f16", "f64". */
 const char *dtype_name(enum dtype t);
 
 static inline float f32_from_bf16(bf16_t b)

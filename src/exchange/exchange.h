@@ -7,7 +7,8 @@
  *
  * Order of additions, the same in every transport: the partials of an instance's ranks are added in
  * their order, as ops->sum does (one rank: nothing is added), and rounded to the combine dtype; the
- * attention rank adds the sums of the instances in theirs.
+ * attention rank adds the sums of the instances in theirs. With f64 nothing is rounded on the way and
+ * the order does not matter.
  *
  * A layer l of micro-batch m, in the order in which things happen:
  *
@@ -52,7 +53,7 @@ struct exchange_shape {
     size_t topk;         /* K */
     size_t rows;         /* most rows of one attention rank in one micro-batch */
     enum dtype dispatch; /* rows out: f32, bf16, f8e4m3 with f32 scales per 128 columns */
-    enum dtype combine;  /* partial sums back: f32 or bf16 */
+    enum dtype combine;  /* partial sums back: f32, bf16 or f64 (kernels/exact.h) */
     double timeout;      /* seconds after which a step counts as hung (nccl); 0: never */
     int nccl_blocks;     /* nccl: the most blocks of a transfer's kernel; 0: as NCCL likes */
 };
@@ -133,7 +134,7 @@ struct wire_bytes wire_bytes(const struct exchange_shape *shape, size_t n);
 struct wire wire_alloc(const struct exchange_shape *shape, const struct endpoint *end, size_t n);
 void wire_free(const struct endpoint *end, struct wire *w);
 
-/* out[i] = parts[0][i] + parts[1][i] + ..., `count` values of dtype (f32 or bf16): ops->sum to the
+/* out[i] = parts[0][i] + parts[1][i] + ..., `count` values of dtype (f32, bf16 or f64): ops->sum to the
  * last bit, on the calling thread, in host memory. */
 void wire_sum(enum dtype dtype, const void *const *parts, int n_parts, size_t count, void *out);
 

@@ -366,15 +366,32 @@ void attention_weights_free(struct attention_weights *w, const struct weights_pl
 /* ---- FFN ------------------------------------------------------------------------------------ */
 
 /* gate and up: rows of the intermediate dimension; down: its columns. */
+/* An MLP's intermediate dimension, this rank's share of it, and the slices that this has. */
+struct share {
+    struct span mine;
+    float limit;
+    size_t cuts[PLACEMENT_SLICES_MAX + 1], n_cuts;
+};
+
+static struct share share_of(const struct weights_plan *p, size_t width, struct span mine,
+                             float limit)
+{
+    struct share s = {.mine = mine, .limit = limit};
+    s.n_cuts = placement_cuts(width, p->layout->granule, mine, s.cuts);
+    return s;
+}
+
 static struct mlp_part mlp_slice(const struct weights_plan *p, enum model_tensor gate, size_t layer,
-                                 size_t expert, struct span inter, float limit)
+                                 size_t expert, const struct share *share)
 {
     const enum model_tensor up = gate + 1, down = gate + 2;
     return (struct mlp_part){
-        .gate = cut_rows(part_of(p, gate, layer, expert), inter),
-        .up = cut_rows(part_of(p, up, layer, expert), inter),
-        .down = cut_columns(part_of(p, down, layer, expert), inter),
-        .limit = limit,
+        .gate = cut_rows(part_of(p, gate, layer, expert), share->mine),
+        .up = cut_rows(part_of(p, up, layer, expert), share->mine),
+        .down = cut_columns(part_of(p, down, layer, expert), share->mine),
+        .limit = share->limit,
+        .cuts = share->cuts,
+        .n_cuts = share->n_cuts,
     };
 }
 
@@ -386,27 +403,34 @@ static struct mlp_part no_mlp(const struct model *m)
     return (struct mlp_part){.gate = in, .up = in, .down = out};
 }
 
-/* experts: room for all of the rank's. */
+/* What an FFN rank's part of a layer points to. */
+struct layer_room {
+    struct mlp_part *experts; /* for all of the rank's */
+    struct share routed, shared;
+};
+
 static struct ffn_part layer_part(const struct weights_plan *p, size_t layer,
-                                  struct mlp_part *experts)
+                                  struct layer_room *room)
 {
     const struct ffn_spec *spec = &p->model->layer[layer].ffn;
-    struct ffn_part f = {.experts = experts, .shared = no_mlp(p->model)};
-    if (!p->model->moe[layer]) {
-        struct span mine = placement_shared_inter(spec->inter, p->layout, p->ffn_rank);
-        f.shared = mlp_slice(p, TENSOR_DENSE_GATE, layer, 0, mine, spec->limit);
+    struct ffn_part f = {.experts = room->experts, .shared = no_mlp(p->model)};
+    bool moe = p->model->moe[layer];
+    size_t all = moe ? spec->shared_inter : spec->inter;
+    room->shared = share_of(p, all, placement_shared_inter(all, p->layout, p->ffn_rank),
+                            moe ? spec->shared_limit : spec->limit);
+    if (!moe) {
+        f.shared = mlp_slice(p, TENSOR_DENSE_GATE, layer, 0, &room->shared);
         return f;
     }
     struct span mine = placement_experts((size_t)spec->router.experts, p->layout, p->ffn_rank);
-    struct span inter = placement_expert_inter(spec->inter, p->layout, p->ffn_rank);
+    room->routed = share_of(
+        p, spec->inter, placement_expert_inter(spec->inter, p->layout, p->ffn_rank), spec->limit);
     f.first_expert = (int)mine.first;
     f.n_experts = (int)mine.count;
     for (size_t i = 0; i < mine.count; i++)
-        experts[i] = mlp_slice(p, TENSOR_EXPERT_GATE, layer, mine.first + i, inter, spec->limit);
+        room->experts[i] = mlp_slice(p, TENSOR_EXPERT_GATE, layer, mine.first + i, &room->routed);
     if (spec->shared_inter)
-        f.shared = mlp_slice(p, TENSOR_SHARED_GATE, layer, 0,
-                             placement_shared_inter(spec->shared_inter, p->layout, p->ffn_rank),
-                             spec->shared_limit);
+        f.shared = mlp_slice(p, TENSOR_SHARED_GATE, layer, 0, &room->shared);
     return f;
 }
 
@@ -430,20 +454,20 @@ static void take_all(struct fingerprint *to, const struct ffn_part *f)
     }
 }
 
-static struct mlp_part *room_for_experts(const struct model *m)
+static struct layer_room layer_room(const struct model *m)
 {
-    return mem_new(m->most.experts, sizeof(struct mlp_part));
+    return (struct layer_room){.experts = mem_new(m->most.experts, sizeof(struct mlp_part))};
 }
 
 size_t ffn_weights_bytes(const struct weights_plan *p)
 {
-    struct mlp_part *experts = room_for_experts(p->model);
+    struct layer_room room = layer_room(p->model);
     size_t bytes = 0;
     for (size_t i = 0; i < loaded_layers(p->model); i++) {
-        struct ffn_part f = layer_part(p, i, experts);
+        struct ffn_part f = layer_part(p, i, &room);
         bytes += p->backend->ops->ffn_bytes(p->device, &f, p->keep);
     }
-    free(experts);
+    free(room.experts);
     return bytes;
 }
 
@@ -452,16 +476,16 @@ void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
 {
     struct loader l = {p, progress, progress_context, 0, ffn_weights_bytes(p)};
     w->layers = mem_zeroed(loaded_layers(p->model), sizeof *w->layers);
-    struct mlp_part *experts = room_for_experts(p->model);
+    struct layer_room room = layer_room(p->model);
     for (size_t i = 0; i < loaded_layers(p->model); i++) {
-        struct ffn_part f = layer_part(p, i, experts);
+        struct ffn_part f = layer_part(p, i, &room);
         for_each_part(&f, checkpoint_prefetch);
         take_all(i < p->model->layers ? p->fingerprint : NULL, &f);
         w->layers[i] = p->backend->ops->ffn_create(p->device, &f, p->keep);
         for_each_part(&f, checkpoint_release);
         report(&l, p->backend->ops->ffn_bytes(p->device, &f, p->keep));
     }
-    free(experts);
+    free(room.experts);
 }
 
 void ffn_weights_free(struct ffn_weights *w, const struct weights_plan *p)

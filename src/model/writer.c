@@ -103,7 +103,7 @@ int writer_write(int fd, const void *data, size_t bytes, size_t offset, const ch
 
 static json_t *header_of(const struct writer *s, size_t file)
 {
-    static const char *const text[DTYPE_COUNT] = {"F32", "BF16", "F8_E4M3", "I8", "F16"};
+    static const char *const text[DTYPE_COUNT] = {"F32", "BF16", "F8_E4M3", "I8", "F16", "F64"};
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     for (size_t i = 0; i < s->count; i++) {
         const struct writer_tensor *t = &s->tensors[i];

@@ -48,6 +48,13 @@ int engine_micro_batches(const struct job *job, bool shared_cores, bool one_host
     return cuda && !one_host ? 3 : 2;
 }
 
+/* Sums that several ranks share travel as they are (kernels/exact.h). */
+static enum dtype combine_of(const struct job *job)
+{
+    bool exact = strcmp(job->device, "cpu") == 0 && layout_ffn_ranks(&job->layout) > 1;
+    return exact && job->precision.combine == DTYPE_F32 ? DTYPE_F64 : job->precision.combine;
+}
+
 static size_t largest(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -99,7 +106,7 @@ static void plan_shapes(struct engine *g)
         .topk = m->most.topk,
         .rows = (size_t)schedule_most_rows(&g->limits),
         .dispatch = job->precision.dispatch,
-        .combine = job->precision.combine,
+        .combine = combine_of(job),
         .timeout = job->schedule.step_timeout,
         .nccl_blocks = job->nccl_blocks,
     };

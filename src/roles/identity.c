@@ -204,15 +204,40 @@ static int add_prompts(struct identity *id, const struct inputs *in, bool read, 
     return 0;
 }
 
+/* Whether completions are the same as if one rank had all of the FFN (kernels/exact.h). */
+static bool exact_split(const struct inputs *in)
+{
+    const struct layout *l = &in->job.layout;
+    int tensor = l->colocated ? 1 : l->tensor, all = layout_ffn_ranks(l);
+    if (all == 1)
+        return true;
+    if (strcmp(in->job.device, "cpu") != 0 || in->job.precision.combine != DTYPE_F32)
+        return false;
+    for (size_t i = 0; i < in->model.layers; i++) {
+        const struct ffn_spec *f = &in->model.layer[i].ffn;
+        bool moe = in->model.moe[i];
+        if ((moe && !placement_whole(f->inter, tensor, l->granule)) ||
+            !placement_whole(moe ? f->shared_inter : f->inter, all, l->granule))
+            return false;
+    }
+    return true;
+}
+
+static void add_split(struct identity *id, const struct inputs *in)
+{
+    char split[64];
+    snprintf(split, sizeof split, "%d x %d", in->job.layout.expert, in->job.layout.tensor);
+    identity_add(id, "layout.ffn", exact_split(in) ? "any" : split);
+}
+
 /* Everything that needs no reading of large files. */
 static int add_small(struct identity *id, const struct inputs *in, struct err *e)
 {
-    char split[64], *sampling = job_sampling_json(&in->job);
+    char *sampling = job_sampling_json(&in->job);
     if (identity_add_json(id, sampling) != 0)
         die("the sampling section is no JSON: %.200s", sampling);
     free(sampling);
-    snprintf(split, sizeof split, "%d x %d", in->job.layout.expert, in->job.layout.tensor);
-    identity_add(id, "layout.ffn", in->job.layout.colocated ? "colocated" : split);
+    add_split(id, in);
     /* The reference and AVX2 were compared bit by bit on a processor, AVX-512 only in emulation. */
     bool apart = strcmp(in->backend->name, "avx512") == 0;
     identity_add(id, "device", in->job.device);

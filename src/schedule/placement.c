@@ -50,9 +50,60 @@ struct span placement_slice(size_t width, int parts, int part, size_t granule)
     return (struct span){first, last - first};
 }
 
+#define SLICES_LEAST 4
+#define SLICE_WIDTH  256
+
+static size_t slice_unit(size_t width, size_t least)
+{
+    static const size_t units[] = {128, 32, 16};
+    least = least ? least : 1;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (units[i] % least == 0 && width / units[i] >= SLICES_LEAST)
+            return units[i];
+    return least > 16 ? least : 16;
+}
+
+int placement_slices(size_t width, size_t least)
+{
+    size_t unit = slice_unit(width, least), units = (width + unit - 1) / unit, n = 1;
+    while (2 * n <= units && 2 * n <= PLACEMENT_SLICES_MAX &&
+           (2 * n <= SLICES_LEAST || width / (2 * n) >= SLICE_WIDTH))
+        n *= 2;
+    return (int)n;
+}
+
+size_t placement_cut(size_t width, size_t least, int slice)
+{
+    int slices = placement_slices(width, least);
+    struct span all = placement_slice(width, slices, slice < slices ? slice : slices - 1,
+                                      slice_unit(width, least));
+    return slice < slices ? all.first : all.first + all.count;
+}
+
+size_t placement_cuts(size_t width, size_t least, struct span mine,
+                      size_t cuts[PLACEMENT_SLICES_MAX + 1])
+{
+    size_t n = 0;
+    for (int s = 1; s < placement_slices(width, least); s++) {
+        size_t cut = placement_cut(width, least, s);
+        if (cut > mine.first && cut < mine.first + mine.count)
+            cuts[n++] = cut - mine.first;
+    }
+    if (mine.count)
+        cuts[n++] = mine.count;
+    return n;
+}
+
+bool placement_whole(size_t width, int parts, size_t least)
+{
+    return width == 0 || placement_slices(width, least) % parts == 0;
+}
+
 size_t placement_granule(size_t width, int parts, size_t least)
 {
     static const size_t granules[] = {128, 32};
+    if (placement_whole(width, parts, least))
+        return slice_unit(width, least);
     least = least ? least : 1;
     for (size_t i = 0; i < sizeof granules / sizeof *granules; i++)
         if (granules[i] % least == 0 && width / granules[i] >= (size_t)parts)

@@ -61,9 +61,26 @@ const char *place_role(const struct place *p);
  * granule. */
 struct span placement_slice(size_t width, int parts, int part, size_t granule);
 
-/* The multiple in which intermediate dimensions are cut: 128 when every part still gets some (the
- * block of FP8 scales), else 32, else 1; always a multiple of `least` (0: any), even if some parts
- * then get nothing. */
+/* The slices of an intermediate dimension, which are summed up apart (kernels/exact.h): a power of two
+ * of them, at places that hang on width and `least` alone. At least 4 where there is so much to cut,
+ * more as long as each has 256 columns. Cut in multiples of 128 (the block of FP8 scales), in narrow
+ * models of 32 or 16; always of `least`. Returns how many; cut(s) ends slice s - 1. */
+#define PLACEMENT_SLICES_MAX 64
+int placement_slices(size_t width, size_t least);
+size_t placement_cut(size_t width, size_t least, int slice);
+
+/* The ends of the slices that lie in `mine`, counted from its first column; the last is mine.count.
+ * Returns how many, 0 for none. */
+size_t placement_cuts(size_t width, size_t least, struct span mine,
+                      size_t cuts[PLACEMENT_SLICES_MAX + 1]);
+
+/* Whether `parts` ranks, sharing out a dimension of this width, have whole slices. Sums then do not
+ * depend on how many they are. */
+bool placement_whole(size_t width, int parts, size_t least);
+
+/* The multiple in which a dimension is cut for `parts` ranks: that of the slices when each rank gets
+ * whole ones. Else 128 when every part still gets some, else 32, else 1; always a multiple of `least`
+ * (0: any), even if some parts then get nothing. */
 size_t placement_granule(size_t width, int parts, size_t least);
 
 /* The experts of instance p. */

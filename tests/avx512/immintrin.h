@@ -363,6 +363,48 @@ EMU __m512 emu_dpbf16_ps(__m512 sum, __m512bh w, __m512bh x)
                                   emu_flush(second)));
 }
 
+/* ---- doubles -------------------------------------------------------------------------------- */
+
+EMU __m512d emu_loadu_pd(const void *p)
+{
+    __m512d r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+
+EMU void emu_storeu_pd(void *p, __m512d a)
+{
+    memcpy(p, &a, sizeof a);
+}
+
+EMU __m512d emu_set1_pd(double x)
+{
+    return (__m512d){x, x, x, x, x, x, x, x};
+}
+
+EMU __m512d emu_add_pd(__m512d a, __m512d b)
+{
+    return a + b;
+}
+
+EMU __m512d emu_sub_pd(__m512d a, __m512d b)
+{
+    return a - b;
+}
+
+EMU __m512d emu_cvtps_pd(__m256 a)
+{
+    __m512d r;
+    EMU_EACH(8) r[i] = (double)a[i];
+    return r;
+}
+
+EMU __m512d emu_fmadd_pd(__m512d a, __m512d b, __m512d c)
+{
+    EMU_EACH(8) c[i] = __builtin_fma(a[i], b[i], c[i]);
+    return c;
+}
+
 /* To the nearest bf16, subnormal numbers to 0. */
 EMU __m256i emu_cvtneps_pbh(__m512 a)
 {
@@ -386,6 +428,13 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #undef _mm512_cmpeq_epi32_mask
 #undef _mm512_cmpgt_epi32_mask
 #define _mm512_loadu_ps            emu_loadu_ps
+#define _mm512_loadu_pd            emu_loadu_pd
+#define _mm512_storeu_pd           emu_storeu_pd
+#define _mm512_set1_pd             emu_set1_pd
+#define _mm512_add_pd              emu_add_pd
+#define _mm512_sub_pd              emu_sub_pd
+#define _mm512_cvtps_pd            emu_cvtps_pd
+#define _mm512_fmadd_pd            emu_fmadd_pd
 #define _mm512_loadu_si512         emu_loadu_si512
 #define _mm512_storeu_ps           emu_storeu_ps
 #define _mm512_maskz_loadu_ps      emu_maskz_loadu_ps

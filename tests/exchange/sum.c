@@ -16,7 +16,7 @@ enum { PARTS = 5, MOST = 7168 * 3 };
 
 static void check(enum dtype dtype, int n_parts, int n, int width)
 {
-    static float data[PARTS][MOST], wanted[MOST], found[MOST];
+    static double data[PARTS][MOST], wanted[MOST], found[MOST];
     const void *parts[PARTS];
     struct err e;
     struct device *device;
@@ -32,8 +32,10 @@ static void check(enum dtype dtype, int n_parts, int n, int width)
                 (uint32_t)(philox_uniform(5, (uint64_t)p, (uint32_t)i, 0) * 16777216.0f);
             float v = ((float)bits - 8388608.0f) * (i % 3 ? 1e-4f : 1e3f);
             v = i % 11 == 0 ? -0.0f : v;
-            if (dtype == DTYPE_F32)
-                data[p][i] = v;
+            if (dtype == DTYPE_F64)
+                data[p][i] = (double)v * 0x1p-32;
+            else if (dtype == DTYPE_F32)
+                ((float *)data[p])[i] = v;
             else
                 ((bf16_t *)data[p])[i] = bf16_from_f32(v);
         }
@@ -54,6 +56,7 @@ static void test_sums(void **state)
         for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
             check(DTYPE_F32, p, shape[i][0], shape[i][1]);
             check(DTYPE_BF16, p, shape[i][0], shape[i][1]);
+            check(DTYPE_F64, p, shape[i][0], shape[i][1]);
         }
 }
 

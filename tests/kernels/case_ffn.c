@@ -15,6 +15,7 @@ struct mlp {
 
 struct ffn_inputs {
     struct mlp experts[MAX_EXPERTS], shared;
+    size_t cuts[2][8]; /* of experts, of the shared one */
     struct mlp_part parts[MAX_EXPERTS];
     struct ffn_part part;
     enum weight_keep keep;
@@ -48,9 +49,19 @@ static struct mlp new_mlp(struct rig *r, enum dtype t, size_t hidden, size_t int
                         rig_weight(r, t, hidden, inter, 0, slice)};
 }
 
-static struct mlp_part parts_of(const struct mlp *m)
+/* Slices at any even places, also within a block of FP8 scales. */
+static struct mlp_part parts_of(const struct mlp *m, size_t cuts[8])
 {
-    return (struct mlp_part){.gate = m->gate.part, .up = m->up.part, .down = m->down.part};
+    static const size_t at[] = {2, 30, 48, 128, 354};
+    size_t inter = m->gate.part.n, n = 0;
+    for (size_t i = 0; i < COUNT(at) && at[i] < inter; i++)
+        cuts[n++] = at[i];
+    cuts[n++] = inter;
+    return (struct mlp_part){.gate = m->gate.part,
+                             .up = m->up.part,
+                             .down = m->down.part,
+                             .cuts = cuts,
+                             .n_cuts = inter ? n : 0};
 }
 
 /* The last rows choose in turn; row 0 chooses the last experts, which may not be held. */
@@ -74,10 +85,10 @@ static void fill_inputs(struct rig *r, struct ffn_inputs *in, const struct shape
     in->topk = (size_t)s->topk;
     for (int e = 0; e < s->held; e++) {
         in->experts[e] = new_mlp(r, t, in->hidden, (size_t)s->inter, (size_t)e * 50);
-        in->parts[e] = parts_of(&in->experts[e]);
+        in->parts[e] = parts_of(&in->experts[e], in->cuts[0]);
     }
     in->shared = new_mlp(r, t, in->hidden, (size_t)s->shared, 100);
-    in->part = (struct ffn_part){s->first, s->held, in->parts, parts_of(&in->shared)};
+    in->part = (struct ffn_part){s->first, s->held, in->parts, parts_of(&in->shared, in->cuts[1])};
     in->x = rig_values(r, r->act, (size_t)n * in->hidden, 1);
     choose(r, in, s, n);
 }
@@ -100,9 +111,11 @@ static unsigned char *run_ffn(struct rig *r, const void *inputs, const int *rows
     r->ops->ffn(r->d, r->s, f, x, in->topk ? rig_put(r, ids, chosen * sizeof *ids) : NULL,
                 in->topk ? rig_put(r, weights, chosen * sizeof *weights) : NULL, (int)in->topk, n,
                 out, in->out);
-    float *got = rig_get_values(r, in->out, out, count);
+    unsigned char *got = in->out == DTYPE_F64
+                             ? rig_get(r, out, count * sizeof(double))
+                             : (unsigned char *)rig_get_values(r, in->out, out, count);
     r->ops->ffn_destroy(r->d, f);
-    return (unsigned char *)got;
+    return got;
 }
 
 /* sum += factor x mlp(x); squares: of the terms, as large as they are before anything cancels. */
@@ -152,6 +165,8 @@ static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
         reference_mlp(r, &in->shared, in->keep, in->x + i * hidden, 1, sum, squares);
         for (size_t h = 0; h < hidden; h++)
             size[p] = fmax(size[p], fmax(fabs(sum[h]), sqrt(squares[h])));
+        size[p] =
+            fmax(size[p], 1e-3); /* terms are multiples of EXACT_STEP, however small the sum */
         rig_clear(r);
     }
     enum dtype coarse = r->act == DTYPE_BF16 ? DTYPE_BF16 : in->out;
@@ -207,13 +222,13 @@ int case_ffn(const struct backend *b)
 
 /* ---- order, and experts that others chose ---------------------------------------------------- */
 
-/* All experts compute the same v. With weights 1, 2^24 and -2^24 on experts 0, 1 and 2 the sum in
- * expert order loses bits of v that other orders keep or lose elsewhere, so it must be bit for bit
- * the one that the contract spells out, whatever the order in which the router names the experts.
- */
+/* All experts compute the same v. With weights 1, 2^17 and -2^17 on experts 0, 1 and 2 nothing of v may
+ * be lost, but what is below EXACT_STEP; on a GPU the sum is made in expert order and loses the last
+ * bits of v. Either way it must be bit for bit the one that the contract spells out, whatever the
+ * order in which the router names the experts. */
 static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *order)
 {
-    static const float factors[3] = {1.0f, 0x1p24f, -0x1p24f};
+    static const float factors[3] = {1.0f, 0x1p17f, -0x1p17f};
     int32_t ids[3];
     float weights[3];
     for (int k = 0; k < 3; k++) {
@@ -233,7 +248,7 @@ static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *ord
         volatile float sum = factors[0] * v[h]; /* products are exact: powers of two */
         sum += factors[1] * v[h];
         sum += factors[2] * v[h];
-        want[h] = sum;
+        want[h] = strcmp(r->dev->name, "cpu") == 0 ? v[h] : sum;
     }
     rig_same_bytes(r, "out", got, want, 77 * sizeof *want);
     rig_clear(r);
@@ -305,6 +320,92 @@ int case_ffn_order(const struct backend *b)
             }
         failures += rig_close(&r);
     }
+    return failures;
+}
+
+/* ---- layouts --------------------------------------------------------------------------------- */
+
+#define SPLIT_ROWS 19
+
+/* Columns first .. end - 1 of an MLP's intermediate dimension; both are slices' ends. */
+static struct mlp_part columns_of(const struct mlp_part *all, size_t first, size_t end,
+                                  size_t cuts[8])
+{
+    struct mlp_part p = *all;
+    p.gate.row0 += first;
+    p.up.row0 += first;
+    p.down.col0 += first;
+    p.gate.n = p.up.n = p.down.k = end - first;
+    p.cuts = cuts;
+    p.n_cuts = 0;
+    for (size_t i = 0; i < all->n_cuts; i++)
+        if (all->cuts[i] > first && all->cuts[i] <= end)
+            cuts[p.n_cuts++] = all->cuts[i] - first;
+    return p;
+}
+
+/* Adds what a rank with experts first .. end - 1, `half` of their columns (2: all) and as much of the
+ * shared expert makes of all rows. */
+static void add_rank(struct rig *r, const struct ffn_inputs *in, int first, int end, size_t half,
+                     double *sum)
+{
+    struct ffn_inputs rank = *in;
+    int rows[SPLIT_ROWS];
+    size_t cut[2] = {in->cuts[0][2], in->cuts[1][2]}, inter = in->part.experts[0].gate.n;
+    for (int i = 0; i < SPLIT_ROWS; i++)
+        rows[i] = i;
+    for (int e = first; e < end; e++)
+        rank.parts[e - first] = columns_of(&in->part.experts[e], half == 1 ? cut[0] : 0,
+                                           half == 0 ? cut[0] : inter, rank.cuts[0]);
+    rank.part =
+        (struct ffn_part){in->part.first_expert + first, end - first, rank.parts, in->part.shared};
+    size_t shared = half == 2 ? (size_t)(first > 0) : half, all = in->part.shared.gate.n;
+    rank.part.shared = columns_of(&in->part.shared, shared == 1 ? cut[1] : 0,
+                                  shared == 0 ? cut[1] : all, rank.cuts[1]);
+    rank.out = DTYPE_F64;
+    const double *got = (const void *)run_ffn(r, &rank, rows, SPLIT_ROWS);
+    for (size_t i = 0; i < SPLIT_ROWS * in->hidden; i++)
+        sum[i] += got[i];
+}
+
+/* Two ranks that share out experts, or their columns, add up to the bits of one that has all. */
+static void check_split(struct rig *r, const struct ffn_inputs *in)
+{
+    int rows[SPLIT_ROWS];
+    size_t count = SPLIT_ROWS * in->hidden;
+    for (int i = 0; i < SPLIT_ROWS; i++)
+        rows[i] = i;
+    const void *whole = run_ffn(r, in, rows, SPLIT_ROWS);
+    for (int by_columns = 0; by_columns < 2; by_columns++) {
+        double *sum = rig_host(r, count, sizeof *sum);
+        float *rounded = rig_host(r, count, sizeof *rounded);
+        for (size_t i = 0; i < count; i++)
+            sum[i] = 0;
+        for (int rank = 0; rank < 2; rank++)
+            add_rank(r, in, by_columns ? 0 : 3 * rank, by_columns || rank ? 4 : 3,
+                     by_columns ? (size_t)rank : 2, sum);
+        for (size_t i = 0; i < count; i++)
+            rounded[i] = (float)sum[i];
+        rig_same_bytes(r, by_columns ? "out by columns" : "out by experts", rounded, whole,
+                       count * sizeof *rounded);
+    }
+}
+
+int case_ffn_split(const struct backend *b)
+{
+    static const struct shape shape = {77, 365, 177, 1, 4, 6, 3};
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts) && strcmp(b->device->name, "cpu") == 0; a++)
+        for (size_t f = 0; f < COUNT(forms); f++) {
+            struct rig r;
+            struct device_limits limits = limits_of(&shape, SPLIT_ROWS);
+            rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &limits);
+            struct ffn_inputs in = {.keep = forms[f].keep, .out = DTYPE_F32};
+            rig_at(&r, "ffn on two ranks: weights %s", form_name(f));
+            fill_inputs(&r, &in, &shape, forms[f].dtype, SPLIT_ROWS);
+            check_split(&r, &in);
+            failures += rig_close(&r);
+        }
     return failures;
 }
 

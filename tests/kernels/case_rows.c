@@ -136,8 +136,30 @@ static struct norm_inputs norm_inputs(struct rig *r, int width, int n, int n_par
     in.x = rig_values(r, DTYPE_F32, count, 3);
     in.gain = rig_values(r, DTYPE_F32, (size_t)width, 2);
     for (int p = 0; p < n_parts; p++)
-        in.parts[p] = rig_values(r, part, count, p == 1 ? 1000 : 1);
+        in.parts[p] = rig_values(r, part == DTYPE_F64 ? DTYPE_F32 : part, count, p == 1 ? 1000 : 1);
     return in;
+}
+
+/* Of f64 parts the second has what f32 could not hold beside it. */
+static void *put_part(struct rig *r, enum dtype t, int p, const float *values, size_t n)
+{
+    if (t != DTYPE_F64)
+        return rig_put_values(r, t, values, n);
+    double *wide = rig_host(r, n, sizeof *wide);
+    for (size_t i = 0; i < n; i++)
+        wide[i] = p == 1 ? (double)values[i] + 0x1p-30 : (double)values[i];
+    return rig_put(r, wide, n * sizeof *wide);
+}
+
+static float reference_sum(const struct norm_inputs *in, size_t at)
+{
+    float sum = in->x[at]; /* f32 additions in order: exactly these */
+    double exact = 0;
+    for (int p = 0; p < in->n_parts; p++) {
+        sum += in->parts[p][at];
+        exact += p == 1 ? (double)in->parts[p][at] + 0x1p-30 : (double)in->parts[p][at];
+    }
+    return in->part == DTYPE_F64 && in->n_parts > 0 ? in->x[at] + (float)exact : sum;
 }
 
 /* Rows of x as it is afterwards, then rows of y as f32. */
@@ -149,7 +171,7 @@ static unsigned char *run_residual_norm(struct rig *r, const void *inputs, const
     float *gain = rig_put_values(r, DTYPE_F32, in->gain, width);
     const void *parts[MAX_PARTS];
     for (int p = 0; p < in->n_parts; p++)
-        parts[p] = rig_put_values(r, in->part, rig_pick(r, in->parts[p], width, rows, n), count);
+        parts[p] = put_part(r, in->part, p, rig_pick(r, in->parts[p], width, rows, n), count);
     void *y = in->only_add ? NULL : rig_room(r, count * dtype_size(r->act));
     r->ops->residual_norm(r->d, r->s, x, parts, in->n_parts, in->part, gain, 1e-5f, n, in->width,
                           y);
@@ -182,11 +204,8 @@ static void check_residual_norm(struct rig *r, const struct norm_inputs *in, int
     float *sum = rig_host(r, width, sizeof *sum);
     double *want = rig_host(r, width, sizeof *want);
     for (size_t i = 0; i < (size_t)n; i++) {
-        for (size_t j = 0; j < width; j++) {
-            sum[j] = in->x[i * width + j]; /* f32 additions in order: exactly these */
-            for (int p = 0; p < in->n_parts; p++)
-                sum[j] += in->parts[p][i * width + j];
-        }
+        for (size_t j = 0; j < width; j++)
+            sum[j] = reference_sum(in, i * width + j);
         rig_same_bytes(r, "x", got + 2 * i * width, sum, width * sizeof *sum);
         reference_norm(sum, in->gain, width, want);
         if (!in->only_add)
@@ -206,7 +225,9 @@ int case_residual_norm(const struct backend *b)
         for (size_t w = 0; w < COUNT(shape_widths); w++)
             for (size_t n = 0; n < COUNT(shape_rows); n++)
                 for (size_t p = 0; p < COUNT(part_counts); p++) {
-                    enum dtype part = (w + n + p) % 2 ? DTYPE_F32 : DTYPE_BF16;
+                    static const enum dtype formats[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64};
+                    bool wide = strcmp(b->device->name, "cpu") == 0;
+                    enum dtype part = formats[(w + n + p) % (wide ? 3 : 2)];
                     rig_at(&r, "residual_norm: width %d, rows %d, %d parts %s", shape_widths[w],
                            shape_rows[n], part_counts[p], dtype_name(part));
                     struct norm_inputs in =

@@ -18,6 +18,7 @@ const struct kernel_case kernel_cases[] = {
     {"ffn", case_ffn},
     {"ffn_large", case_ffn_large},
     {"ffn_order", case_ffn_order},
+    {"ffn_split", case_ffn_split},
     {"greedy", case_greedy},
     {"edit", case_edit},
     {"score", case_score},

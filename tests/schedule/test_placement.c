@@ -48,9 +48,9 @@ static void test_granules(void **state)
     assert_int_equal(placement_granule(5120, 8, 0), 128);
     assert_int_equal(placement_granule(5120, 40, 0), 128);
     assert_int_equal(placement_granule(5120, 41, 0), 32);
-    assert_int_equal(placement_granule(128, 1, 0), 128);
-    assert_int_equal(placement_granule(127, 1, 0), 32);
-    assert_int_equal(placement_granule(96, 4, 0), 1);
+    assert_int_equal(placement_granule(129, 5, 0), 1);
+    assert_int_equal(placement_granule(160, 5, 0), 32);
+    assert_int_equal(placement_granule(96, 4, 0), 16);
     assert_int_equal(placement_granule(5, 9, 0), 1);
     assert_int_equal(placement_granule(96, 4, 16), 16);
     assert_int_equal(placement_granule(5120, 41, 128), 128);

@@ -5,6 +5,7 @@
 #include "kernels/cpu/fast/table.h"
 #include "kernels/cpu/fast/target.h"
 #include "kernels/cpu/lane.h"
+#include "kernels/exact.h"
 
 #include <immintrin.h>
 #include <math.h>

@@ -61,8 +61,9 @@ struct isa {
      * rounded to act, to element `at` of packed rows. */
     void (*swiglu)(const float *c, size_t rows, float limit, enum dtype act, enum x_format format,
                    size_t at, uint8_t *to, size_t chunk);
-    /* sum[row[i]][32] += weight[i] * c[i][32]; row NULL: i itself, weight NULL: 1. */
-    void (*add)(const float *c, size_t rows, const int32_t *row, const float *weight, float *sum);
+    /* sum[row[i]][32] += exact_term(weight[i], c[i][32]) (kernels/exact.h); row NULL: i itself, weight
+     * NULL: 1. */
+    void (*add)(const float *c, size_t rows, const int32_t *row, const float *weight, double *sum);
     /* to[i * stride + 0..n-1] = c[i][0..n-1], n <= 32, rounded to `dtype`. */
     void (*store)(const float *c, size_t rows, size_t n, enum dtype dtype, void *to, size_t stride);
 

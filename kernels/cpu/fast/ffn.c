@@ -6,9 +6,9 @@
  * evenly among them, so that at any time some threads do its arithmetic while others wait for
  * memory.
  *
- * Pass 2 takes some columns of the output at a time and goes through the experts in their order,
- * adding weight x result to the columns' sums. One thread makes all additions of an element, in the
- * order that ops.h asks for; there are no partial results to combine afterwards.
+ * Pass 2 takes some columns of the output at a time and goes through the experts, and the slices of
+ * their inputs, adding weight x result to the columns' sums (kernels/exact.h). One thread makes all
+ * additions of an element; there are no partial results to combine afterwards.
  *
  * With many rows a unit takes several panels of an expert one after the other, because then its
  * rows, and no longer its weights, are what the caches have to keep.
@@ -25,7 +25,9 @@ struct mlp {
     size_t inter; /* 0: nothing here */
     float limit;  /* 0: none */
     struct weight gate_up, down;
-    uint8_t *memory; /* of both */
+    size_t *cuts; /* [n_cuts] ends of the slices of down, among its packed inputs */
+    size_t n_cuts;
+    uint8_t *memory; /* of both matrices */
 };
 
 struct ffn {
@@ -70,6 +72,11 @@ static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_p
     plan(m, p, keep);
     if (m->inter == 0)
         return;
+    m->n_cuts = p->n_cuts ? p->n_cuts : 1;
+    m->cuts = mem_new(m->n_cuts, sizeof *m->cuts);
+    for (size_t i = 0; i + 1 < m->n_cuts; i++)
+        m->cuts[i] = m->down.k_before + p->cuts[i];
+    m->cuts[m->n_cuts - 1] = m->down.k_padded;
     m->memory = mem_aligned(packed_bytes(&m->gate_up) + packed_bytes(&m->down), 1);
     packed_fill(d, &m->gate_up, &(struct source){&p->gate, &p->up}, m->memory);
     packed_fill(d, &m->down, &(struct source){&p->down, NULL},
@@ -94,9 +101,11 @@ void fast_ffn_destroy(struct device *d, struct ffn *f)
     (void)d;
     if (!f)
         return;
-    for (int e = 0; e < f->n_experts; e++)
-        free(f->experts[e].memory);
-    free(f->shared.memory);
+    for (int e = -1; e < f->n_experts; e++) {
+        struct mlp *m = e < 0 ? &f->shared : &f->experts[e];
+        free(m->memory);
+        free(m->cuts);
+    }
     free(f->experts);
     free(f);
 }
@@ -118,14 +127,15 @@ struct group {
 struct work {
     const struct ffn *f;
     size_t hidden, rows, pairs, groups;
-    struct group *group; /* [groups], in the order of additions */
+    struct group *group; /* [groups] */
     int32_t *row;        /* [pairs] */
     float *weight;       /* [pairs] */
     size_t *group_of;    /* [pairs] */
     const uint8_t *from; /* [rows][hidden] in act */
     size_t chunk;        /* bytes between chunks of packed rows */
     uint8_t *x, *mid;    /* packed: inputs and intermediates of each pair */
-    float *c, *sum;      /* [threads][rows][32] each */
+    float *c;            /* [threads][rows][32] */
+    double *sum;         /* [threads][columns][rows][32] */
     uint8_t *to;
     enum dtype to_dtype;
     size_t turns;   /* pass 1 goes round the groups this often */
@@ -149,7 +159,7 @@ size_t fast_ffn_scratch(const struct device_config *c)
                     2 * cpu_scratch_size(pairs, sizeof(float));
     return counts + cpu_scratch_size(mem_mul(x_chunks(X_F32, l->hidden + pad), pairs), X_ROW) +
            cpu_scratch_size(mem_mul(x_chunks(X_F32, l->inter + pad), pairs), X_ROW) +
-           (1 + MOST_COLUMNS) *
+           (1 + 2 * MOST_COLUMNS) *
                cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
 }
 
@@ -239,7 +249,7 @@ static void take_memory(struct device *d, struct work *w)
     size_t tile = mem_mul(mem_mul((size_t)d->threads, w->rows), PANEL);
     w->c = cpu_scratch(d, tile, sizeof(float));
     plan_units(d, w, panels);
-    w->sum = cpu_scratch(d, mem_mul(tile, w->columns), sizeof(float));
+    w->sum = cpu_scratch(d, mem_mul(tile, w->columns), sizeof *w->sum);
 }
 
 /* Brings one pair's input into the form its expert wants. */
@@ -299,9 +309,39 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
     }
 }
 
+/* Slice by slice, panel i of a group's down to its rows' sums. `next` comes after the panel. */
+static void down_panel(const struct device *d, const struct work *w, const struct group *g,
+                       size_t i, const uint8_t *next, float *c, double *sum)
+{
+    const struct weight *out = &g->m->down;
+    struct panel p = group_panel(w, g, out, i, next, w->mid, c);
+    for (size_t s = 0; s < g->m->n_cuts; s++, p.from = p.k) {
+        p.k = g->m->cuts[s];
+        p.next = p.k < out->k_padded ? p.w + p.k * w_input(out->format) : next;
+        d->isa->panel[out->format][packed_x_format(d, out)](&p);
+        d->isa->add(c, g->rows, g->row, g->weights, sum);
+    }
+}
+
+/* Rows of 32 columns from `column` on, as many as there are. Of f32, c is used. */
+static void store_sums(const struct device *d, const struct work *w, size_t column,
+                       const double *sum, float *c)
+{
+    size_t left = w->hidden - column, n = left < PANEL ? left : PANEL;
+    if (w->to_dtype == DTYPE_F64) {
+        for (size_t i = 0; i < w->rows; i++)
+            memcpy((double *)(void *)w->to + i * w->hidden + column, sum + i * PANEL,
+                   n * sizeof *sum);
+        return;
+    }
+    for (size_t i = 0; i < w->rows * PANEL; i++)
+        c[i] = (float)sum[i];
+    d->isa->store(c, w->rows, n, w->to_dtype, w->to + column * dtype_size(w->to_dtype), w->hidden);
+}
+
 /* Pass 2, panels first .. end - 1 of the output's columns. */
 static void down_unit(const struct device *d, const struct work *w, size_t first, size_t end,
-                      float *c, float *sum)
+                      float *c, double *sum)
 {
     size_t tile = w->rows * PANEL;
     memset(sum, 0, (end - first) * tile * sizeof *sum);
@@ -314,16 +354,11 @@ static void down_unit(const struct device *d, const struct work *w, size_t first
             const uint8_t *next = out->data + (i + 1) * out->panel_bytes;
             if (i + 1 == end)
                 next = after->data + (last ? end : first) * after->panel_bytes;
-            struct panel p = group_panel(w, g, out, i, next, w->mid, c);
-            d->isa->panel[out->format][packed_x_format(d, out)](&p);
-            d->isa->add(c, g->rows, g->row, g->weights, sum + (i - first) * tile);
+            down_panel(d, w, g, i, next, c, sum + (i - first) * tile);
         }
     }
-    for (size_t i = first; i < end; i++) {
-        size_t left = w->hidden - i * PANEL;
-        d->isa->store(sum + (i - first) * tile, w->rows, left < PANEL ? left : PANEL, w->to_dtype,
-                      w->to + i * PANEL * dtype_size(w->to_dtype), w->hidden);
-    }
+    for (size_t i = first; i < end; i++)
+        store_sums(d, w, i * PANEL, sum + (i - first) * tile, c);
 }
 
 /* For fast_threads(). */

@@ -46,7 +46,7 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 /* The row format that w wants from activations of this device. */
 enum x_format packed_x_format(const struct device *d, const struct weight *w);
 
-/* Panel i of w, ready but for x, rows and c. `next`: what will be read after it. */
+/* Panel i of w, all its inputs, ready but for x, rows and c. `next`: what will be read after it. */
 struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next);
 
 #endif

@@ -100,7 +100,7 @@ struct grouped {
     const int8_t *values; /* g4: [16] */
 };
 
-/* c = x W^T for one panel. */
+/* c = x W^T for one panel, over its inputs from .. k - 1. */
 struct panel {
     const uint8_t *w;
     const uint8_t *next; /* what will be read after this panel: fetched ahead; any address */
@@ -109,7 +109,7 @@ struct panel {
     const struct grouped *grouped; /* g8, g4 */
     const uint8_t *x;              /* row 0 of chunk 0 */
     size_t chunk;                  /* bytes between chunks */
-    size_t rows, k;                /* k padded */
+    size_t rows, from, k;          /* k padded; from even */
     float *c;                      /* [rows][32] */
 };
 typedef void panel_fn(const struct panel *p);

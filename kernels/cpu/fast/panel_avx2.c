@@ -285,15 +285,16 @@ INLINE void tile_i8(const struct tile *t, const int m, const bool wide, const in
     END_TILE
 }
 
-/* Fresh sums for each block of 128 inputs, then c += scale x sum. A chunk begins with a block. */
+/* Fresh sums for each block of 128 inputs, then c += scale x sum. */
 INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, const int half)
 {
     const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
     const float *scale = t->scale;
     float *sums = t->c + 16 * half;
     bool first = t->first;
-    for (size_t left = t->k, run; left; left -= run, scale += 2) {
-        run = left < F8_BLOCK ? left : F8_BLOCK;
+    size_t passed = t->passed; /* of a block, where a slice begins within it */
+    for (size_t left = t->k, run; left; left -= run, scale += 2, passed = 0) {
+        run = left < F8_BLOCK - passed ? left : F8_BLOCK - passed;
         EACH_ROW(DECLARE)
         EACH_WIDE(DECLARE_WIDE)
         for (size_t i = 0; i < run; i += 2) {

@@ -247,8 +247,9 @@ INLINE void tile_scaled(const struct tile *t, const int m, const bool wide)
     const float *scale = t->scale;
     float *c = t->c;
     bool first = t->first;
-    for (size_t left = t->k, run; left; left -= run, scale += 2) {
-        run = left < F8_BLOCK ? left : F8_BLOCK;
+    size_t passed = t->passed; /* of a block, where a slice begins within it */
+    for (size_t left = t->k, run; left; left -= run, scale += 2, passed = 0) {
+        run = left < F8_BLOCK - passed ? left : F8_BLOCK - passed;
         EACH_ROW(DECLARE)
         for (size_t i = 0; i < run; i += 2) {
             TIMES_CODES

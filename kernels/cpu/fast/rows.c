@@ -6,6 +6,33 @@
 
 #include <math.h>
 #include <omp.h>
+#include <string.h>
+
+/* Columns that are added up at a time. */
+#define SUM_PIECE 512
+
+/* sum[0..n-1] = the doubles of all parts from `at` on. */
+static void sum_exact(const void *const *parts, int n_parts, size_t at, size_t n, double *sum)
+{
+    memcpy(sum, (const double *)parts[0] + at, n * sizeof *sum);
+    for (int p = 1; p < n_parts; p++)
+        for (size_t i = 0; i < n; i++)
+            sum[i] += ((const double *)parts[p])[at + i];
+}
+
+static void add_exact(const struct device *d, float *x, const void *const *parts, int n_parts,
+                      size_t at, size_t width)
+{
+    double sum[SUM_PIECE];
+    float rounded[SUM_PIECE];
+    for (size_t j = 0; j < width; j += SUM_PIECE) {
+        size_t n = width - j < SUM_PIECE ? width - j : SUM_PIECE;
+        sum_exact(parts, n_parts, at + j, n, sum);
+        for (size_t i = 0; i < n; i++)
+            rounded[i] = (float)sum[i];
+        d->isa->residual(x + j, DTYPE_F32, rounded, n);
+    }
+}
 
 void fast_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
                         int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
@@ -18,7 +45,9 @@ void fast_residual_norm(struct device *d, struct stream *s, float *x, const void
 #pragma omp parallel for num_threads(team) schedule(static)
     for (int i = 0; i < n; i++) {
         size_t at = (size_t)i * width;
-        for (int p = 0; p < n_parts; p++)
+        if (part_dtype == DTYPE_F64 && n_parts > 0)
+            add_exact(d, x + at, parts, n_parts, at, width);
+        for (int p = 0; p < n_parts && part_dtype != DTYPE_F64; p++)
             d->isa->residual(x + at, part_dtype,
                              (const uint8_t *)parts[p] + at * dtype_size(part_dtype), width);
         if (y)
@@ -39,9 +68,6 @@ void fast_norm(struct device *d, struct stream *s, const struct rows *x, const f
                      (size_t)width, y->dtype, (uint8_t *)y->data + (size_t)i * to);
 }
 
-/* Columns that are added up at a time, in f32. */
-#define SUM_PIECE 512
-
 void fast_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
               enum dtype dtype, int n, int width, void *out)
 {
@@ -52,6 +78,10 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
     for (size_t at = 0; at < total; at += SUM_PIECE) {
         size_t count = total - at < SUM_PIECE ? total - at : SUM_PIECE;
         float sum[SUM_PIECE];
+        if (dtype == DTYPE_F64) {
+            sum_exact(parts, n_parts, at, count, (double *)out + at);
+            continue;
+        }
         d->isa->convert(dtype, (const uint8_t *)parts[0] + at * size, count, DTYPE_F32, sum);
         for (int p = 1; p < n_parts; p++)
             d->isa->residual(sum, dtype, (const uint8_t *)parts[p] + at * size, count);

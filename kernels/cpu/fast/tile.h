@@ -24,7 +24,7 @@ struct tile {
     size_t k;           /* inputs */
     const float *scale; /* fp8: of the first block; g8, g4: of the first input's group */
     const struct grouped *grouped;
-    size_t passed; /* inputs of that group before the tile */
+    size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
     float *c;
     const uint8_t *prefetch;
     size_t prefetch_step;  /* bytes per 128 bytes of weights (8 bits: per 64) */
@@ -94,7 +94,10 @@ static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, 
         len = left;
     if (lone && left > last && len > left - last)
         len = round_up(left - last, F8_BLOCK);
-    return len < left ? len : left;
+    if (len >= left)
+        return left;
+    size_t end = (k + len) / F8_BLOCK * F8_BLOCK; /* blocks of scales stay whole */
+    return end > k ? end - k : len;
 }
 
 /* Where the scales of input k are. */
@@ -109,7 +112,7 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
 {
     bool lone = p->rows <= set->most_rows;
     size_t whole = X_CHUNK / x_size(set->x), chunks = (p->k + whole - 1) / whole, len;
-    for (size_t k = 0; k < p->k; k += len) {
+    for (size_t k = p->from; k < p->k; k += len) {
         len = tile_chunk(p, set, k, lone);
         size_t bytes = len * w_input(set->w), left = p->k - k - len;
         size_t ahead = left < len ? left : len; /* inputs of the chunk after this one */
@@ -119,9 +122,9 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
             .k = len,
             .scale = p->scale ? p->scale + scale_at(p, k) : NULL,
             .grouped = p->grouped,
-            .passed = p->grouped ? k % p->grouped->inputs : 0,
+            .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,
-            .first = k == 0,
+            .first = k == p->from,
         };
         if (lone)
             t.prefetch = left ? t.w + AHEAD : p->next;

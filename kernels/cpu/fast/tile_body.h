@@ -135,13 +135,13 @@ static void swiglu(const float *c, size_t rows, float limit, enum dtype act, enu
     }
 }
 
-static void add(const float *c, size_t rows, const int32_t *row, const float *weight, float *sum)
+static void add(const float *c, size_t rows, const int32_t *row, const float *weight, double *sum)
 {
     for (size_t i = 0; i < rows; i++, c += PANEL) {
-        float *to = sum + (row ? (size_t)row[i] : i) * PANEL;
-        v16 w = v_set(weight ? weight[i] : 1.0f);
-        v_store(to, v_add(v_load(to), v_mul(w, v_load(c))));
-        v_store(to + 16, v_add(v_load(to + 16), v_mul(w, v_load(c + 16))));
+        double *to = sum + (row ? (size_t)row[i] : i) * PANEL;
+        double w = weight ? (double)weight[i] : 1;
+        for (size_t j = 0; j < PANEL; j += 8)
+            v_add_terms(to + j, c + j, w);
     }
 }
 

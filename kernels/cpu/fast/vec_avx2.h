@@ -149,6 +149,17 @@ INLINE float v_most(v16 x)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* sum[j] += exact_term(weight, product[j]) for eight j. */
+INLINE void v_add_terms(double *sum, const float *product, double weight)
+{
+    __m256d w = _mm256_set1_pd(weight), shift = _mm256_set1_pd(EXACT_SHIFT);
+    for (size_t j = 0; j < 8; j += 4) {
+        __m256d term = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm_loadu_ps(product + j)), w, shift);
+        term = _mm256_sub_pd(term, shift);
+        _mm256_storeu_pd(sum + j, _mm256_add_pd(_mm256_loadu_pd(sum + j), term));
+    }
+}
+
 /* ---- other formats -------------------------------------------------------------------------- */
 
 INLINE v16 v_load_n(const float *p, size_t n)

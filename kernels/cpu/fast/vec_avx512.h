@@ -130,6 +130,14 @@ INLINE float v_most(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+INLINE void v_add_terms(double *sum, const float *product, double weight)
+{
+    __m512d w = _mm512_set1_pd(weight), shift = _mm512_set1_pd(EXACT_SHIFT);
+    __m512d term = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm256_loadu_ps(product)), w, shift);
+    term = _mm512_sub_pd(term, shift);
+    _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), term));
+}
+
 /* ---- other formats -------------------------------------------------------------------------- */
 
 INLINE v16 v_load_n(const float *p, size_t n)

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "kernels/cpu/lane.h"
+#include "kernels/exact.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -25,6 +26,10 @@ static struct mlp mlp_create(struct device *d, const struct mlp_part *m, enum we
     packed.gate = plain_weight_create(d, &m->gate, keep);
     packed.up = plain_weight_create(d, &m->up, keep);
     packed.down = plain_weight_create(d, &m->down, keep);
+    packed.n_cuts = m->n_cuts ? m->n_cuts : 1;
+    packed.cuts = mem_new(packed.n_cuts, sizeof *packed.cuts);
+    for (size_t i = 0; i < packed.n_cuts; i++)
+        packed.cuts[i] = m->n_cuts ? m->cuts[i] : packed.inter;
     return packed;
 }
 
@@ -33,6 +38,7 @@ static void mlp_destroy(struct device *d, struct mlp *m)
     plain_weight_destroy(d, m->gate);
     plain_weight_destroy(d, m->up);
     plain_weight_destroy(d, m->down);
+    free(m->cuts);
 }
 
 size_t plain_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
@@ -73,7 +79,7 @@ void plain_ffn_destroy(struct device *d, struct ffn *f)
 struct work {
     size_t hidden;
     const float *xs; /* [n][H] the inputs in f32 */
-    float *sums;     /* [n][H] the partial sums so far */
+    double *sums;    /* [n][H] the terms so far (kernels/exact.h) */
     float *mids;     /* [count][I] silu(gate) x up of the listed rows */
     size_t width;    /* max(H, I) */
     float *rooms;    /* [threads][2] blocks of plain_outputs() */
@@ -109,8 +115,8 @@ static void gate_up(const struct device *d, const struct mlp *m, const struct wo
         for (int i = 0; i < w->count; i++) {
             const float *x = w->xs + (size_t)w->rows[i] * w->hidden;
             float *mids = w->mids + (size_t)i * m->inter + first;
-            plain_products(m->gate, first, gates, x, gate);
-            plain_products(m->up, first, ups, x, up);
+            plain_products(m->gate, first, gates, x, 0, w->hidden, gate);
+            plain_products(m->up, first, ups, x, 0, w->hidden, up);
             for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < m->inter; o++) {
                 float mid = plain_swiglu(gate[o], up[o], m->limit);
                 if (d->config.act == DTYPE_BF16)
@@ -121,7 +127,7 @@ static void gate_up(const struct device *d, const struct mlp *m, const struct wo
     }
 }
 
-/* sums += factor * down mids, for the listed rows. */
+/* sums += factor * down mids, slice by slice, for the listed rows. */
 static void down(const struct device *d, const struct mlp *m, const struct work *w)
 {
 #pragma omp parallel for num_threads(d->threads)
@@ -129,10 +135,13 @@ static void down(const struct device *d, const struct mlp *m, const struct work 
         float *block = room_of(w), out[PLAIN_OUTPUTS];
         plain_outputs(d, m->down, first, block);
         for (int i = 0; i < w->count; i++) {
-            float *sums = w->sums + (size_t)w->rows[i] * w->hidden + first;
-            plain_products(m->down, first, block, w->mids + (size_t)i * m->inter, out);
-            for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->hidden; o++)
-                sums[o] += w->factors[i] * out[o];
+            double *sums = w->sums + (size_t)w->rows[i] * w->hidden + first;
+            const float *mids = w->mids + (size_t)i * m->inter;
+            for (size_t c = 0, begin = 0; c < m->n_cuts; begin = m->cuts[c++]) {
+                plain_products(m->down, first, block, mids, begin, m->cuts[c], out);
+                for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->hidden; o++)
+                    sums[o] += exact_term(w->factors[i], out[o]);
+            }
         }
     }
 }
@@ -178,14 +187,14 @@ static struct work work_begin(struct device *d, const struct ffn *f, const void 
     struct work w = {.hidden = hidden, .width = hidden > inter ? hidden : inter};
     cpu_scratch_begin(d);
     float *xs = cpu_scratch(d, rows * hidden, sizeof(float));
-    w.sums = cpu_scratch(d, rows * hidden, sizeof(float));
+    w.sums = cpu_scratch(d, rows * hidden, sizeof(double));
     w.mids = cpu_scratch(d, rows * inter, sizeof(float));
     w.rows = cpu_scratch(d, rows, sizeof(int32_t));
     w.factors = cpu_scratch(d, rows, sizeof(float));
     w.rooms = cpu_scratch(d, 2 * (size_t)d->threads * PLAIN_BLOCK(w.width), sizeof(float));
     plain_load(d, d->config.act, x, 0, rows * hidden, xs);
     w.xs = xs;
-    memset(w.sums, 0, rows * hidden * sizeof(float));
+    memset(w.sums, 0, rows * hidden * sizeof(double));
     return w;
 }
 
@@ -201,5 +210,6 @@ void plain_ffn(struct device *d, struct stream *s, const struct ffn *f, const vo
     }
     list_all(&w, n);
     run_mlp(d, &f->shared, &w);
-    plain_store(out_dtype, w.sums, (size_t)n * w.hidden, out, 0);
+    for (size_t i = 0; i < (size_t)n * w.hidden; i++)
+        plain_store_one(out_dtype, w.sums[i], out, i);
 }

@@ -64,7 +64,7 @@ void plain_linear_heads(struct device *d, struct stream *s, const struct weight_
         plain_outputs(d, w->head[h], first, block);
         for (size_t i = 0; i < (size_t)n; i++) {
             plain_load(d, x->dtype, x->data, i * x->stride + h * (size_t)x_step, in, input);
-            plain_products(w->head[h], first, block, input, sums);
+            plain_products(w->head[h], first, block, input, 0, in, sums);
             for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < out; o++)
                 plain_store_one(y->dtype, sums[o], y->data,
                                 i * y->stride + h * (size_t)y_step + first + o);

@@ -8,6 +8,7 @@
 /* W[n][k] without gaps, in its form. */
 struct weight {
     struct weight_form form;
+    bool row_scale; /* I8: made at load (WEIGHT_INT8), one scale a row */
     size_t n, k;
     void *data;          /* numbers; F8, I8: [n][k]; I4: [n][k/2], of two inputs the first is low */
     float *scale;        /* F8: scales of the blocks touched */
@@ -20,6 +21,8 @@ struct weight {
 struct mlp {
     size_t inter; /* 0: nothing here, the weights are NULL */
     float limit;  /* 0: none */
+    size_t *cuts; /* [n_cuts] of the inputs of down (ops.h: struct mlp_part) */
+    size_t n_cuts;
     struct weight *gate, *up, *down;
 };
 

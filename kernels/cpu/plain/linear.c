@@ -17,7 +17,7 @@ void plain_linear(struct device *d, struct stream *s, const struct weight *w, co
         float *block = blocks + (size_t)omp_get_thread_num() * PLAIN_BLOCK(k), out[PLAIN_OUTPUTS];
         plain_outputs(d, w, first, block);
         for (size_t i = 0; i < rows; i++) {
-            plain_products(w, first, block, xs + i * k, out);
+            plain_products(w, first, block, xs + i * k, 0, k, out);
             for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->n; o++)
                 plain_store_one(y_dtype, out[o], y, i * w->n + first + o);
         }

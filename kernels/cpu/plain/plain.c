@@ -24,7 +24,7 @@ size_t plain_scratch_bytes(const struct device_config *config)
 
     size_t most = floats(rows, width) +
                   floats(threads, PLAIN_BLOCK(width)); /* linear; norm and route need less */
-    most = larger(most, 2 * floats(rows, l->hidden) + floats(rows, l->inter) + 2 * floats(rows, 1) +
+    most = larger(most, 3 * floats(rows, l->hidden) + floats(rows, l->inter) + 2 * floats(rows, 1) +
                             2 * floats(threads, PLAIN_BLOCK(width))); /* ffn */
     most = larger(most, larger(plain_attend_scratch(config), plain_heads_scratch(config)));
     return larger(most, floats(threads, l->vocab)); /* sample */

@@ -28,13 +28,15 @@ void plain_load(const struct device *d, enum dtype t, const void *from, size_t a
                 float *to);
 void plain_store(enum dtype t, const float *from, size_t n, void *to, size_t at);
 
-/* One number, stored likewise. */
-static inline void plain_store_one(enum dtype t, float value, void *to, size_t at)
+/* One number, stored likewise, to bf16 by way of f32; f64 too. */
+static inline void plain_store_one(enum dtype t, double value, void *to, size_t at)
 {
-    if (t == DTYPE_F32)
-        ((float *)to)[at] = value;
+    if (t == DTYPE_F64)
+        ((double *)to)[at] = value;
+    else if (t == DTYPE_F32)
+        ((float *)to)[at] = (float)value;
     else
-        ((bf16_t *)to)[at] = bf16_from_f32(value);
+        ((bf16_t *)to)[at] = bf16_from_f32((float)value);
 }
 
 /* sum_j a[j] b[j], in f32: sixteen running sums (element j goes to sum j mod 16) that are then
@@ -42,13 +44,13 @@ static inline void plain_store_one(enum dtype t, float value, void *to, size_t a
 float plain_dot(const float *a, const float *b, size_t n);
 
 /* x W^T, sixteen outputs at a time (product.c). plain_outputs() decodes outputs first .. first + 15
- * (fewer at the end) into a block of PLAIN_BLOCK(k) floats; plain_products() multiplies them with
- * one row x f32 [k]. */
+ * (fewer at the end) into a block of PLAIN_BLOCK(k) floats; plain_products() multiplies their inputs
+ * begin .. end - 1 with those of one row x f32 [k]; begin even. */
 #define PLAIN_OUTPUTS  16
 #define PLAIN_BLOCK(k) ((k) * (PLAIN_OUTPUTS + 1))
 void plain_outputs(const struct device *d, const struct weight *w, size_t first, float *block);
 void plain_products(const struct weight *w, size_t first, const float *block, const float *x,
-                    float y[PLAIN_OUTPUTS]);
+                    size_t begin, size_t end, float y[PLAIN_OUTPUTS]);
 
 /* The chain alone: sums[o] += w[i][o] x[i] over inputs first .. end - 1, first even; w
  * [.][PLAIN_OUTPUTS]. */

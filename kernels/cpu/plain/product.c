@@ -45,12 +45,6 @@ static bool has_blocks(const struct weight *w)
     return w->form.kind == FORM_F8 && w->row0 % PLAIN_OUTPUTS == 0 && w->col0 % 16 == 0;
 }
 
-/* Integers with one scale for the whole row. */
-static bool has_row_scale(const struct weight *w)
-{
-    return w->form.kind == FORM_I8 && w->form.inner >= w->k && w->form.mins == MINS_NONE;
-}
-
 void plain_outputs(const struct device *d, const struct weight *w, size_t first, float *block)
 {
     float *row = block + w->k * PLAIN_OUTPUTS;
@@ -59,7 +53,7 @@ void plain_outputs(const struct device *d, const struct weight *w, size_t first,
     for (size_t o = 0; o < end; o++) {
         if (has_blocks(w))
             plain_load(d, DTYPE_F8E4M3, w->data, (first + o) * w->k, w->k, row);
-        else if (has_row_scale(w))
+        else if (w->row_scale)
             for (size_t i = 0; i < w->k; i++)
                 row[i] = ((const int8_t *)w->data)[(first + o) * w->k + i];
         else
@@ -71,27 +65,27 @@ void plain_outputs(const struct device *d, const struct weight *w, size_t first,
 
 static float row_scale(const struct weight *w, size_t row, size_t input)
 {
-    if (has_row_scale(w))
+    if (w->row_scale)
         return codec_number(w->factors, w->form.factor, row);
     return w->scale[(w->row0 + row) / F8_BLOCK * w->scale_stride + (w->col0 + input) / F8_BLOCK];
 }
 
 void plain_products(const struct weight *w, size_t first, const float *block, const float *x,
-                    float y[PLAIN_OUTPUTS])
+                    size_t begin, size_t end, float y[PLAIN_OUTPUTS])
 {
     memset(y, 0, PLAIN_OUTPUTS * sizeof *y);
-    if (!has_blocks(w) && !has_row_scale(w)) {
-        plain_chain(block, x, 0, w->k, y);
+    if (!has_blocks(w) && !w->row_scale) {
+        plain_chain(block, x, begin, end, y);
         return;
     }
     size_t outputs = w->n - first < PLAIN_OUTPUTS ? w->n - first : PLAIN_OUTPUTS;
-    for (size_t i = 0, end; i < w->k; i = end) {
+    for (size_t i = begin, stop; i < end; i = stop) {
         float sums[PLAIN_OUTPUTS] = {0}, scale[PLAIN_OUTPUTS] = {0};
-        end = has_blocks(w) ? i + F8_BLOCK - (w->col0 + i) % F8_BLOCK : w->k;
-        end = end < w->k ? end : w->k;
+        stop = has_blocks(w) ? i + F8_BLOCK - (w->col0 + i) % F8_BLOCK : end;
+        stop = stop < end ? stop : end;
         for (size_t o = 0; o < outputs; o++)
             scale[o] = row_scale(w, first + o, i);
-        plain_chain(block, x, i, end, sums);
+        plain_chain(block, x, i, stop, sums);
         add_scaled(scale, sums, y);
     }
 }

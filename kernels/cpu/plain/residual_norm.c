@@ -12,6 +12,16 @@ static void add_part(float *x, enum dtype t, const void *part, size_t at, size_t
             x[j] += f32_from_bf16(((const bf16_t *)part)[at + j]);
 }
 
+static void add_exact(float *x, const void *const *parts, int n_parts, size_t at, size_t n)
+{
+    for (size_t j = 0; j < n; j++) {
+        double sum = 0;
+        for (int p = 0; p < n_parts; p++)
+            sum += ((const double *)parts[p])[at + j];
+        x[j] += (float)sum;
+    }
+}
+
 void plain_residual_norm(struct device *d, struct stream *s, float *x, const void *const *parts,
                          int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
                          int hidden, void *y)
@@ -22,7 +32,9 @@ void plain_residual_norm(struct device *d, struct stream *s, float *x, const voi
     for (int i = 0; i < n; i++) {
         size_t at = (size_t)i * width;
         float *row = x + at;
-        for (int p = 0; p < n_parts; p++)
+        if (part_dtype == DTYPE_F64 && n_parts > 0)
+            add_exact(row, parts, n_parts, at, width);
+        for (int p = 0; p < n_parts && part_dtype != DTYPE_F64; p++)
             add_part(row, part_dtype, parts[p], at, width);
         if (!y)
             continue;

@@ -187,6 +187,7 @@ struct weight *plain_weight_create(struct device *d, const struct weight_part *w
     (void)d;
     struct weight *kept = mem_zeroed(1, sizeof *kept);
     kept->form = weight_form(w, keep);
+    kept->row_scale = keep == WEIGHT_INT8;
     kept->n = w->n;
     kept->k = w->k;
     kept->data = mem_aligned(mem_mul(w->n, data_row_bytes(kept)), 1);

@@ -1,0 +1,37 @@
+/* exact.h - sums of an FFN that come out the same in whatever order they are made.
+ *
+ * What a row gets from a layer's FFN is the sum, over the experts it chose, of weight x expert(x), and
+ * shared(x). Ranks share out the experts, and the intermediate dimension inside them, in many ways:
+ * layout.ffn {expert: 2} adds all of one expert on one rank before another's, {tensor: 2} adds half of
+ * every expert first. No order of rounded additions can serve both: a sum of rows first and a sum of
+ * columns first differ in their last bits. So nothing is rounded until all is added:
+ *
+ *   slices  The intermediate dimension is cut at places that hang on its width alone
+ *           (schedule/placement.h), never on the layout. The product with a slice of `down` is one chain
+ *           of f32 from 0, as in linear: a rank has whole slices or none.
+ *   terms   weight x that product (weight 1 for the shared expert and dense MLPs) is rounded once, to a
+ *           multiple of EXACT_STEP. The product of two f32 is exact in double, so exact_term() is that one
+ *           rounding: adding EXACT_SHIFT leaves no bits below the step, taking it off is exact.
+ *   sums    Doubles that are multiples of the step, below 2^20: additions are exact, in any order and on
+ *           any rank. They travel as doubles when there are several FFN ranks.
+ *   result  Rounded to f32 once, when all is added; then the residual stream takes it.
+ *
+ * A term's rounding is at most 2^-33, against 2^-25 x |term| for f32: less for all terms above 1/256, and
+ * 2^-24 of a residual stream of 1/512. Sums beyond 2^20 lose nothing of their accuracy, which is that of a
+ * double, only the promise that orders agree. NaN and infinity come through.
+ *
+ * CPU backends compute this; CUDA adds in f32, experts in their order (kernels/cuda/ffn_down.cu).
+ */
+#ifndef TANDEM_KERNELS_EXACT_H
+#define TANDEM_KERNELS_EXACT_H
+
+#define EXACT_STEP 0x1p-32
+#define EXACT_SHIFT                                                                                \
+    0x1.8p+20 /* 1.5 x 2^52 steps: for terms below 2^19 its own last bit is a step */
+
+static inline double exact_term(float weight, float product)
+{
+    return (double)weight * (double)product + EXACT_SHIFT - EXACT_SHIFT;
+}
+
+#endif
