@@ -15,7 +15,7 @@
 # --ntasks is the sum of the ranks in the job's layout; with device: cuda ask for as many GPUs
 # (remove one # of the last line above). Two minutes before the time is over, Slurm signals this
 # script, Tandem seals what is finished and ends with exit status 75, and the job goes back into the
-# queue to continue where it was: at most MAX_RESTARTS times (100), and not when a restart computed nothing,
+# queue to continue where it was: at most MAX_RESTARTS times (100), and not when a restart brought no token,
 # as a model that loads longer than the warning lasts would. It can be submitted again at any time for the same effect.
 
 TANDEM=${TANDEM:-build/tandem}

@@ -45,7 +45,7 @@ static const struct option_row run_options[] = {
     {"max-restarts", "N",
      "in Slurm: an unfinished job ends with status 2 instead of 75, so that it is not requeued, "
      "when it was "
-     "restarted N times, or was restarted and computed nothing",
+     "restarted N times, or was restarted and drew no token",
      OPTION_READ, AT(job_options, max_restarts), read_count},
     {"set", "KEY=VALUE", "change one key of the job, as often as wanted (`tandem keys` names them)",
      OPTION_TEXTS, AT(job_options, overrides)},

@@ -70,13 +70,19 @@ static int import_main(const struct usage *usage, int argc, char **argv)
 struct export_command {
     struct export_options options;
     const char *to;
+    bool force;
 };
 
 static int read_export_format(void *member, const char *name, const char *value, struct err *e)
 {
-    bool *openai = member;
-    *openai = strcmp(value, "openai") == 0;
-    return *openai ? 0 : err_set(e, "--%s is openai, not '%s'", name, value);
+    static const char *const names[] = {
+        [EXPORT_JSON] = "jsonl", [EXPORT_CSV] = "csv", [EXPORT_OPENAI] = "openai"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(value, names[i]) == 0) {
+            *(enum export_format *)member = (enum export_format)i;
+            return 0;
+        }
+    return err_set(e, "--%s is jsonl, csv or openai, not '%s'", name, value);
 }
 
 static const struct option_row export_rows[] = {
@@ -84,11 +90,15 @@ static const struct option_row export_rows[] = {
      AT(export_command, options.tokens)},
     {"logprobs", NULL, "and their logarithmic probabilities", OPTION_FLAG,
      AT(export_command, options.logprobs)},
-    {"format", "FORMAT", "openai: the lines of an OpenAI batch, a choice for every sample",
-     OPTION_READ, AT(export_command, options.openai), read_export_format},
+    {"format", "FORMAT",
+     "jsonl (the default); csv: a table with a line of names; openai: the lines of an OpenAI "
+     "batch, a "
+     "choice for every sample",
+     OPTION_READ, AT(export_command, options.format), read_export_format},
     {"partial", NULL, "what is finished so far of a job that is not", OPTION_FLAG,
      AT(export_command, options.partial)},
     {"to", "FILE", "write here instead of to standard output", OPTION_TEXT, AT(export_command, to)},
+    {"force", NULL, "replace that file", OPTION_FLAG, AT(export_command, force)},
     NO_MORE,
 };
 
@@ -116,6 +126,10 @@ static int export_file(const struct export_command *o, const char *from, struct 
     if (H5Fis_hdf5(o->to) > 0)
         return err_set(
             e, "%s: is an HDF5 file, which lines of JSON would replace; name another one", o->to);
+    if (!o->force && files_exist(o->to))
+        return err_set(
+            e, "%s: exists already; name another file, or ask for it to be replaced (--force)",
+            o->to);
     size_t room = strlen(o->to) + 32;
     char *tmp = mem_new(room, 1);
     snprintf(tmp, room, "%s.%ld.tmp", o->to, (long)getpid());
@@ -138,7 +152,8 @@ static int export_main(const struct usage *usage, int argc, char **argv)
     struct export_command o = {.to = NULL};
     char **operands;
     int status = options_parse(usage, argc, argv, &o, &operands, &e);
-    if (status == 0 && o.options.openai && (o.options.tokens || o.options.logprobs))
+    if (status == 0 && o.options.format == EXPORT_OPENAI &&
+        (o.options.tokens || o.options.logprobs))
         status = err_set(&e, "--format openai has neither tokens nor logprobs");
     if (status != 0)
         return command_ended(status, &e);
@@ -155,7 +170,8 @@ const struct command command_import = {
     import_main};
 
 const struct command command_export = {
-    {"export", "OUTPUT.h5", 1, 1, "completions as JSON Lines", NULL, export_rows}, export_main};
+    {"export", "OUTPUT.h5", 1, 1, "completions as JSON Lines or CSV", NULL, export_rows},
+    export_main};
 
 /* ---- merge ---------------------------------------------------------------------------------- */
 

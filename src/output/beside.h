@@ -20,6 +20,7 @@
 
 #define BESIDE_ATTRIBUTE "prompts_file"
 #define BESIDE_ROWS      "prompts_rows" /* of it; always there */
+#define BESIDE_RANGE     "job_rows"     /* of these the job's, of all its parts: "first end" */
 
 struct beside;
 

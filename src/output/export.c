@@ -177,10 +177,104 @@ static bool wanted(const struct field *f, const struct export_options *o)
     return f->exported && (!f->ragged || (tokens ? o->tokens : o->logprobs));
 }
 
+/* ---- a line of a table ---------------------------------------------------------------------- */
+
+/* Quoted where it must be. */
+static void put_csv(FILE *out, const char *text, size_t n)
+{
+    char *valid = NULL;
+    if (utf8_check(text, n, NULL) != 0) {
+        utf8_lossy(text, n, &valid, &n);
+        text = valid;
+    }
+    bool quoted = n > 0 && (strcspn(text, ",\"\r\n") < n || *text == ' ' || text[n - 1] == ' ');
+    if (quoted)
+        putc('"', out);
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '"')
+            putc('"', out);
+        putc(text[i], out);
+    }
+    if (quoted)
+        putc('"', out);
+    free(valid);
+}
+
+/* What the lines of JSON say, as it stands in a cell: null is nothing, a text without its quotes. */
+static void put_json_cell(FILE *out, const char *json, size_t n)
+{
+    json_t *text =
+        *json == '"' ? json_loadb(json, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
+    if (text)
+        put_csv(out, json_string_value(text), json_string_length(text));
+    else if (strcmp(json, "null") != 0)
+        put_csv(out, json, n);
+    json_decref(text);
+}
+
+static void put_names(const struct line *l)
+{
+    const char *before = "";
+    for (size_t i = 0; i < completion_table.n; i++) {
+        const struct field *f = &completion_table.fields[i];
+        if (!wanted(f, l->options))
+            continue;
+        fprintf(l->out, "%s%s", before, f->name);
+        before = ",";
+    }
+    for (size_t i = 0; i < kept_count(l->columns); i++) {
+        const char *name = kept_name(l->columns, i);
+        size_t room = strlen(name) + 16;
+        char *full = mem_new(room, 1);
+        snprintf(full, room, "columns.%s", name);
+        fputs(before, l->out);
+        put_csv(l->out, full, strlen(full));
+        free(full);
+    }
+    putc('\n', l->out);
+}
+
+static int put_cells(const struct line *l, const struct completion *c, size_t row, struct err *e)
+{
+    size_t fields = completion_table.n, n = fields + kept_count(l->columns);
+    const char *before = "";
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const struct field *f = i < fields ? &completion_table.fields[i] : NULL;
+        char *json = NULL;
+        size_t bytes = 0;
+        uint32_t some = 1;
+        if (f && !wanted(f, l->options))
+            continue;
+        if (f && f->when)
+            memcpy(&some, (const char *)c + f->when, sizeof some);
+        struct line cell = *l;
+        cell.out = open_memstream(&json, &bytes);
+        if (!cell.out)
+            die("out of memory");
+        if (!f)
+            rc = put_cell(cell.out, l->columns, i - fields, row, e);
+        else if (some)
+            put_value(&cell, f, c);
+        if (fclose(cell.out) != 0)
+            die("out of memory");
+        fputs(before, l->out);
+        put_json_cell(l->out, json, bytes);
+        before = ",";
+        free(json);
+    }
+    putc('\n', l->out);
+    return rc;
+}
+
+/* ---- lines ---------------------------------------------------------------------------------- */
+
 /* row: of the columns of its own. */
 static int put_line(const struct line *l, const struct completion *c, size_t row, struct err *e)
 {
     const char *before = "{";
+    if (l->options->format == EXPORT_CSV)
+        return put_cells(l, c, row, e);
     if (l->openai) {
         openai_put(l->openai, c);
         return 0;
@@ -215,12 +309,14 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
     struct openai openai = {.out = out, .model = model};
     const struct line line = {.out = out,
                               .options = o,
-                              .openai = o->openai ? &openai : NULL,
+                              .openai = o->format == EXPORT_OPENAI ? &openai : NULL,
                               .columns = finished_kept(f),
                               .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
     free(ids);
     int rc = 0;
     size_t n = finished_rows(f);
+    if (o->format == EXPORT_CSV)
+        put_names(&line);
     for (size_t i = 0; i < n && rc == 0 && !ferror(out); i++) {
         struct completion c;
         rc = finished_row(f, i, &c, e);
@@ -255,11 +351,13 @@ static int export_partial(const char *directory, FILE *out, const struct export_
     struct openai openai = {.out = out, .model = identity_value(&attributes, "model")};
     const struct line line = {.out = out,
                               .options = o,
-                              .openai = o->openai ? &openai : NULL,
+                              .openai = o->format == EXPORT_OPENAI ? &openai : NULL,
                               .columns = prompts.columns,
                               .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
     struct best best;
     best_open(&best, &js);
+    if (rc == 0 && o->format == EXPORT_CSV)
+        put_names(&line);
     for (uint64_t row = 0; row < best_rows(&best) && rc == 0 && !ferror(out); row++) {
         struct completion c;
         int found = best_completion(&best, row, &c, e);

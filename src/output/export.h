@@ -1,4 +1,4 @@
-/* export.h - completions as JSON Lines: from the finished output, or from the journals of a job.
+/* export.h - completions as JSON Lines or CSV: from the finished output, or from the journals of a job.
  *
  * For the subcommand `export`; one process, beside a running job if wanted: it only reads.
  */
@@ -11,11 +11,17 @@
 #include <stddef.h>
 #include <stdio.h>
 
+enum export_format {
+    EXPORT_JSON,   /* lines of our own, below */
+    EXPORT_CSV,    /* a table of the same, below */
+    EXPORT_OPENAI, /* lines of an OpenAI batch (openai.h); without tokens and logprobs */
+};
+
 struct export_options {
     bool tokens, logprobs; /* write these arrays too */
-    bool openai;           /* lines of an OpenAI batch (openai.h); without these arrays */
-    bool partial;          /* read `<path>.partial/` when `path` is not there */
-    size_t *rows;          /* receives how many objects were written; NULL: nothing does */
+    enum export_format format;
+    bool partial; /* read `<path>.partial/` when `path` is not there */
+    size_t *rows; /* receives how many objects were written; NULL: nothing does */
 };
 
 /* One object a line, in the order of prompts and samples:
@@ -25,6 +31,8 @@ struct export_options {
  * when they have some: texts, numbers, and JSON as it is.
  * error is a string when finish is "error". logprobs are written so that reading them as float
  * gives the same bits; those that are no numbers are null. Text that is not UTF-8 gets U+FFFD.
+ * As CSV (RFC 4180, lines end in \n): first a line of names, own columns as columns.NAME; what has no
+ * value is empty, lists and JSON are JSON in a cell, texts are themselves.
  * -1: nothing of that name, not an output, unreadable, or
  * `out` refuses. */
 int export_completions(const char *path, FILE *out, const struct export_options *o, struct err *e);

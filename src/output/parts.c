@@ -17,7 +17,7 @@
 struct part {
     const char *path;
     uint64_t first, units, rows; /* prompt; completions it is about, and has */
-    uint64_t prompts;            /* rows of the prompts file; 0: unknown */
+    uint64_t begin, end;         /* rows of its whole job */
     int32_t ranks;
     size_t n_timings;
     struct identity identity, texts;
@@ -98,8 +98,12 @@ static int read_part(struct parts *parts, struct part *p, struct err *e)
     if (rc == 0)
         rc = count_ranks(p, f, e);
     finished_texts(f, &p->texts);
-    const char *prompts = identity_value(&p->texts, BESIDE_ROWS);
-    p->prompts = prompts ? strtoull(prompts, NULL, 10) : 0;
+    const char *range = identity_value(&p->texts, BESIDE_RANGE),
+               *prompts = identity_value(&p->texts, BESIDE_ROWS);
+    if (!range || sscanf(range, "%" SCNu64 " %" SCNu64, &p->begin, &p->end) != 2) {
+        p->begin = 0; /* of an earlier version */
+        p->end = prompts ? strtoull(prompts, NULL, 10) : 0;
+    }
     p->rows = finished_rows(f);
     parts->samples = samples;
     finished_close(f);
@@ -140,10 +144,14 @@ static int missing(uint64_t from, uint64_t to, struct err *e)
                    from, to - 1);
 }
 
-/* The parts stand in the order of prompts. */
+/* The parts stand in the order of prompts. They are whole when they have all rows of the jobs they are of. */
 static int check_rows(const struct parts *parts, bool partial, struct err *e)
 {
-    uint64_t next = 0, prompts = parts->all[0].prompts;
+    uint64_t next = UINT64_MAX, end = 0;
+    for (size_t i = 0; i < parts->n; i++) {
+        next = parts->all[i].begin < next ? parts->all[i].begin : next;
+        end = parts->all[i].end > end ? parts->all[i].end : end;
+    }
     for (size_t i = 0; i < parts->n; i++) {
         const struct part *p = &parts->all[i];
         if (i > 0 && check_same_job(&parts->all[0], p, e) != 0)
@@ -161,7 +169,7 @@ static int check_rows(const struct parts *parts, bool partial, struct err *e)
                            p->path, p->rows, p->units);
         next = p->first + p->units / parts->samples;
     }
-    return !partial && next < prompts ? missing(next, prompts, e) : 0;
+    return !partial && next < end ? missing(next, end, e) : 0;
 }
 
 /* ---- the rows ------------------------------------------------------------------------------- */

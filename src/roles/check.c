@@ -102,18 +102,28 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
                         struct err *e)
 {
     double mib = (double)host_memory_free("") / 0x1p20;
+    char *table = NULL;
+    size_t bytes = 0;
     if (!in->backend->device->count)
         fprintf(out, "memory      %.1f MiB may be used here (free, and allowed by the container)\n",
                 mib);
-    fprintf(out, "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n",
-            "rank", "role", "", "weights", "KV cache", "buffers");
     struct engine_tenant all = {0};
     if (sum_tenants(in, transport, &all, e) != 0)
         return -1;
-    for (int rank = 0; rank < layout_ranks(&in->job.layout); rank++)
-        if (print_rank(in, transport, rank, &all, out, e) != 0)
-            return -1;
-    return 0;
+    FILE *rows = open_memstream(&table, &bytes); /* all of them, or none */
+    if (!rows)
+        die("out of memory");
+    int status = 0;
+    for (int rank = 0; rank < layout_ranks(&in->job.layout) && status == 0; rank++)
+        status = print_rank(in, transport, rank, &all, rows, e);
+    if (fclose(rows) != 0)
+        die("out of memory");
+    if (status == 0)
+        fprintf(out,
+                "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n%s",
+                "rank", "role", "", "weights", "KV cache", "buffers", table);
+    free(table);
+    return status;
 }
 
 /* A token's text on one line: bytes that do not print as \xhh. */

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What auto means for this job. */
@@ -221,14 +222,26 @@ struct engine_tenant engine_tenant(const struct engine *g)
     return t;
 }
 
-static double gib(size_t bytes)
+/* "7.00 KiB": three digits in the unit that suits. */
+static const char *size_text(size_t bytes, char text[32])
 {
-    return (double)bytes / 0x1p30;
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 1024 && unit < 4; unit++)
+        value /= 1024;
+    snprintf(text, 32, "%.*f %s",
+             unit == 0 || value >= 100 ? 0
+             : value >= 10             ? 1
+                                       : 2,
+             value, units[unit]);
+    return text;
 }
 
 /* KV blocks: what all slots can use, within what the job grants, or what is left. */
 static int size_cache(struct engine *g, size_t left, struct err *e)
 {
+    char needs[32], has[32];
     const struct job *job = &g->in->job;
     size_t longest = blocks_for(g->limits.max_context);
     size_t all = mem_mul(longest, (size_t)g->limits.slots);
@@ -241,28 +254,31 @@ static int size_cache(struct engine *g, size_t left, struct err *e)
     g->memory.kv = caches_bytes(g->backend, g->device, m, pool);
     if (pool->blocks < longest)
         return err_set(e,
-                       "%s: one sequence of %zu tokens needs %.3f GiB of KV cache, but %s %.3f "
-                       "GiB; lower schedule.max_context%s",
-                       job->path, g->limits.max_context, gib(longest * block),
+                       "%s: one sequence of %zu tokens needs %s of KV cache, but %s %s; lower "
+                       "schedule.max_context%s",
+                       job->path, g->limits.max_context, size_text(longest * block, needs),
                        job->schedule.kv_memory ? "schedule.kv_memory gives" : "there are",
-                       gib(granted), job->schedule.kv_memory ? " or raise schedule.kv_memory" : "");
+                       size_text(granted, has),
+                       job->schedule.kv_memory ? " or raise schedule.kv_memory" : "");
     if (g->memory.kv > left)
-        return err_set(e,
-                       "%s: schedule.kv_memory asks for %.3f GiB of KV cache for a rank, but there "
-                       "are %.3f GiB; lower it or say auto",
-                       job->path, gib(g->memory.kv), gib(left));
+        return err_set(
+            e,
+            "%s: schedule.kv_memory asks for %s of KV cache for a rank, but there is room "
+            "for %s; lower it or say auto",
+            job->path, size_text(g->memory.kv, needs), size_text(left, has));
     return 0;
 }
 
 int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err *e)
 {
+    char needs[32], has[32];
     size_t available = g->backend->device->memory_free(g->device);
     if (all->bytes >= available)
         return err_set(e,
-                       "%s: weights and buffers of the ranks that share %s memory need %.3f GiB, "
-                       "but %.3f GiB are free; use more hosts or a narrower precision",
+                       "%s: weights and buffers of the ranks that share %s memory need %s, "
+                       "but %s are free; use more hosts or a narrower precision",
                        g->in->job.path, g->backend->device->count ? "a card's" : "this host's",
-                       gib(all->bytes), gib(available));
+                       size_text(all->bytes, needs), size_text(available, has));
     if (!g->place.attention)
         return 0;
     return size_cache(g, (size_t)(0.9 * (double)(available - all->bytes)) / (size_t)all->caches, e);

@@ -83,6 +83,11 @@ static int open_prompts(struct inputs *in, struct err *e)
         prompts_open_as(&in->prompts, job->prompts.file, job->prompts.text, e) != 0)
         return -1;
     uint64_t first;
+    struct job whole = *job;
+    whole.prompts.parts = 0;
+    if (job_rows(&whole, prompts_count(in->prompts), &in->first_of_all, &in->end_of_all, e) != 0)
+        return -1;
+    in->end_of_all += in->first_of_all;
     if (job_rows(job, prompts_count(in->prompts), &first, &in->n_prompts, e) != 0)
         return -1;
     in->job.prompts.first = first; /* of this part; it is taken */

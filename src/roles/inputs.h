@@ -23,6 +23,8 @@ struct inputs {
     struct prompting prompting;
     const struct backend *backend; /* whoever opens the inputs chooses it */
     uint64_t n_prompts, units;     /* rows of the job, and rows x samples */
+    uint64_t first_of_all;         /* the first row of all its parts, and */
+    uint64_t end_of_all;           /* the one behind the last */
     size_t max_context;
     struct stamps weights;      /* the checkpoint's files */
     struct stamps prompts_file; /* one, or none */

@@ -144,8 +144,17 @@ static int find_bos(struct prompting *p, const struct job *job, const struct mod
 static int open_tokenizer(struct tokenizer **out, const char *path, struct err *e)
 {
     struct gguf *g;
-    if (!gguf_is_path(path))
-        return tokenizer_open(out, path, e);
+    if (!gguf_is_path(path)) {
+        bool there = access(path, F_OK) == 0;
+        if (tokenizer_open(out, path, e) == 0)
+            return 0;
+        const struct err why = *e;
+        return there ? -1
+                     : err_set(e,
+                               "%s; name another by the key `tokenizer` (prompts of token ids "
+                               "need none)",
+                               why.text);
+    }
     if (gguf_open(&g, path, e) != 0)
         return -1;
     char *text = gguf_tokenizer(g, e);

@@ -330,14 +330,20 @@ static void print_header(struct run *r)
 static enum exit_status guard_restarts(const struct run *r, int most, enum exit_status status)
 {
     int restarts = stop_restarts();
-    bool nothing = r->report.steps == 0 && restarts > 0;
-    if (status != EXIT_UNFINISHED || most < 0 || (restarts < most && !nothing))
+    if (status != EXIT_UNFINISHED || most < 0)
+        return status;
+    const struct report_counts *c = &r->report.counts;
+    uint64_t gained =
+        c->drawn + c->done + c->failed; /* steps that only read prompts again gain nothing */
+    comm_sum(&r->comm->world, &gained, 1);
+    bool nothing = restarts > 0 && gained == 0;
+    if (restarts < most && !nothing)
         return status;
     if (comm_is_first(r->comm))
         fprintf(stderr,
                 "tandem: Slurm has restarted this job %d times%s; it ends with status %d, to be "
                 "submitted again by hand (--max-restarts)\n",
-                restarts, nothing ? ", and in this run nothing was computed" : "", EXIT_RUN);
+                restarts, nothing ? ", and this run brought not one token" : "", EXIT_RUN);
     return EXIT_RUN;
 }
 

@@ -15,7 +15,7 @@ struct run_options {
     size_t n_overrides;
     enum role role; /* --role */
     /* --max-restarts: what would end as unfinished ends with EXIT_RUN instead, so that nobody starts it
-     * again, when Slurm has restarted the job so often, or has restarted it and nothing was computed.
+     * again, when Slurm has restarted the job so often, or has restarted it and it drew no token.
      * -1: never. */
     int max_restarts;
     bool retry_errors;       /* --retry-errors: what failed in an earlier run is decoded again */

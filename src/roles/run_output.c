@@ -21,6 +21,9 @@ static void describe_prompts(struct run *r)
     const struct stamp *stamp = &r->in.prompts_file.stamps[0];
     snprintf(text, sizeof text, "%zu", prompts_count(r->in.prompts));
     identity_add(&r->attributes, BESIDE_ROWS, text);
+    snprintf(text, sizeof text, "%llu %llu", (unsigned long long)r->in.first_of_all,
+             (unsigned long long)r->in.end_of_all);
+    identity_add(&r->attributes, BESIDE_RANGE, text);
     snprintf(text, sizeof text, "%llu bytes of %lld.%09lld", (unsigned long long)stamp->bytes,
              (long long)stamp->seconds, (long long)stamp->nanoseconds);
     identity_add(&r->attributes, "prompts_stamp", text);

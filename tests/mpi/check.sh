@@ -46,7 +46,7 @@ check "${cuda[@]}" --for h800 || fail "--for h800: $(cat "$work/said")"
 says "a card" '^device  *as on h800, 80 GB a card'
 check "${cuda[@]}" --for auto || fail "--for auto: $(cat "$work/said")"
 says "any card" '^device  *as on [a-z0-9]*, [0-9]* GB'
-wrong "a card that is too small" "GiB of KV cache for a rank, but there" "${cuda[@]}" --for l20 --set schedule.slots=100000 --set schedule.max_context=512 --set schedule.kv_memory=900GiB
+wrong "a card that is too small" "GiB of KV cache for a rank, but there is room for" "${cuda[@]}" --for l20 --set schedule.slots=100000 --set schedule.max_context=512 --set schedule.kv_memory=900GiB
 wrong "a card for a CPU's job" "for jobs with device: cuda" --for h800
 wrong "an unknown card" "no card 'x9'" "${cuda[@]}" --for x9
 

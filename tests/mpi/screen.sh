@@ -64,7 +64,27 @@ assert not s["finished"] and s["this_run"]["done"] == done and s["of"] == 2100 a
 assert abs(sum(v for k, v in s["percent_of_time"]["ranks"].items() if k != "ranks") - 100) < 1e-6
 P
 
-# Slurm starts a job again: not for ever (--max-restarts), and not when a restart computed nothing.
+# Slurm starts a job again: not for ever (--max-restarts), and not when a restart brought no token, as one
+# that only reads a long prompt row by row.
+printf '{"text": "%s"}\n' "$(seq -s ' ' 1 50)" | "$tandem" import - "$work/slow.h5" >/dev/null || fail "import"
+(
+    export SLURM_RESTART_COUNT=1
+    for ((turn = 0; turn < 5; turn++)); do
+        rm -rf "$work"/slow.h5.partial "$work/slow.log"
+        "$tandem" run "$job" "${alone[@]}" --max-restarts 9 --set prompts.file="$work/slow.h5" --set prompts.count=all --set schedule.prefill_chunk=1 --set schedule.max_context=400 \
+            --set output.file="$work/read.h5" --set output.summary="$work/slow.json" >"$work/slow.log" 2>&1 &
+        pid=$!
+        wait_for 'completions to do' "$work/slow.log"
+        sleep 0.0$((turn * 2))
+        kill -USR1 $pid
+        wait $pid
+        status=$?
+        grep -q '"steps": 0,' "$work/slow.json" || break # else it was stopped before the first step
+    done
+    [ $status = 2 ] && grep -q 'not one token' "$work/slow.log" && grep -q '"tokens_drawn": 0,' "$work/slow.json" ||
+        fail "a restart without a token: $status $(tail -3 "$work/slow.log")"
+    ! grep -q '"steps": 0,' "$work/slow.json" || fail "no step was seen"
+) || exit 1
 (
     export SLURM_RESTART_COUNT=3
     alone+=(--max-restarts 3)
@@ -75,6 +95,7 @@ P
     grep -q 'Slurm has restarted this job 3 times' "$work/again.log" || fail "it does not say why: $(tail -3 "$work/again.log")"
     alone+=(--max-restarts 4)
     start again
+    sleep 1 # so that it draws a token
     kill -USR1 $pid
     wait $pid
     [ $? = 75 ] || fail "not restarted often enough: $(tail -3 "$work/again.log")"

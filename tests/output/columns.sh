@@ -45,6 +45,29 @@ cmp "$work/early.jsonl" "$work/far.jsonl" || fail "what is finished so far is no
 "$tandem" run "$work/job.yaml" --set prompts.file="$work/kinds.h5" --set output.file="$work/kinds.out.h5" >"$work/log" 2>&1 ||
     fail "other kinds: $(cat "$work/log")"
 "$tandem" export "$work/kinds.out.h5" >"$work/kinds.jsonl" || fail "export of other kinds"
+for name in out kinds.out; do
+    "$tandem" export "$work/$name.h5" --format csv --tokens --logprobs >"$work/$name.csv" || fail "export as CSV"
+    "$tandem" export "$work/$name.h5" --tokens --logprobs >"$work/$name.csv.jsonl" || fail "export"
+done
+"$tandem" export "$work/out.h5" --format tsv 2>"$work/errors" && fail "--format tsv"
+grep -q "is jsonl, csv or openai, not 'tsv'" "$work/errors" || fail "its message"
+"$PYTHON" - "$work" <<'P' || fail "the table is not what the lines say"
+import csv, json, sys
+csv.field_size_limit(1 << 30)
+for name in ("out", "kinds.out"):
+    table = list(csv.DictReader(open(f"{sys.argv[1]}/{name}.csv", newline="")))
+    lines = [json.loads(l) for l in open(f"{sys.argv[1]}/{name}.csv.jsonl")]
+    assert len(table) == len(lines) > 3 and None not in table[0]
+    for cells, line in zip(table, lines):
+        line |= {f"columns.{k}": v for k, v in line.pop("columns").items()}
+        for key, cell in cells.items():
+            value = line.pop(key, None)
+            if isinstance(value, str):
+                assert cell == value, (key, cell, value)
+            else:
+                assert (cell == "" if value is None else json.loads(cell) == value), (key, cell, value)
+        assert not line, line
+P
 "$PYTHON" - "$work" <<'P' || fail "what stands beside the completions is something else"
 import json, sys, h5py, numpy
 work = sys.argv[1]

@@ -16,7 +16,14 @@ for k in 1 2 3; do run --set prompts.part=$k/3 --set output.file="$work/out-$k.h
 "$tandem" merge "$work"/out-3.h5 "$work"/out-*.tokens.h5 "$work"/out-[12].h5 "$work/all.h5" || fail "merge"
 cmp <(lines "$work/whole.h5") <(lines "$work/all.h5") || fail "the parts together are not the whole"
 "$tandem" report "$work/all.h5" >"$work/log" || fail "report of the whole: $(cat "$work/log")"
-[ "$(grep -c '^ *[0-2] ' "$work/log")" = 3 ] || fail "report does not have a rank of each part: $(cat "$work/log")"
+[ "$(grep -c '^ *[0-2] .*ms$' "$work/log")" = 3 ] || fail "report does not have a rank of each part: $(cat "$work/log")"
+
+# Of a job that has not all rows of its prompts file the parts are whole when they have the job's.
+some=(--set prompts.first=2 --set prompts.count=5)
+run "${some[@]}" --set output.file="$work/some.h5"
+for k in 1 2; do run "${some[@]}" --set prompts.part=$k/2 --set output.file="$work/some-$k.h5"; done
+"$tandem" merge "$work"/some-[12].h5 "$work/some-all.h5" >/dev/null || fail "merge of some rows"
+cmp <(lines "$work/some.h5") <(lines "$work/some-all.h5") || fail "the parts of some rows are something else"
 
 refused() { # WHAT PATTERN FILE...: and nothing is made
     local what=$1 pattern=$2
@@ -26,6 +33,7 @@ refused() { # WHAT PATTERN FILE...: and nothing is made
     [ -e "$work/no.h5" ] && fail "$what: a file was made"
 }
 refused "no middle" "rows 3 to 6 of the prompts file are in none" "$work"/out-[13].h5
+refused "no end of some rows" "rows 4 to 6 of the prompts file are in none" "$work"/some-1.h5
 refused "no end" "rows 7 to 10 of the prompts file are in none" "$work"/out-[12].h5
 refused "one twice" "both have row 3" "$work"/out-?.h5 "$work"/out-2.h5
 run --set prompts.part=3/3 --set sampling.seed=5 --set output.file="$work/seed.h5"

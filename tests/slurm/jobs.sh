@@ -1,7 +1,7 @@
 #!/bin/bash
 # The job scripts of slurm/ on a real Slurm cluster: one node with mpirun, two nodes with srun, a
-# heterogeneous job with roles, and a job that is signalled, goes back into the queue and continues.
-# timeout: 240
+# heterogeneous job with roles, a job array that is merged, and a job that is signalled, goes back into the queue and continues.
+# timeout: 360
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/slurm/cluster.bash
@@ -60,6 +60,26 @@ sed '/^#SBATCH/{s/--nodes=2/--nodes=1/;s/--ntasks-per-node=8/--ntasks-per-node=1
     slurm/hetjob.sh >"$CLUSTER/hetjob.sh"
 id=$(submit "$CLUSTER/hetjob.sh" -- "${small[@]}" --set output.file="$out/het.h5")
 expect_done "$id" "$out/het.h5" 8
+
+say "a job array, one of its tasks signalled and queued again; its outputs merged"
+array=(jobs/demo.yaml --set layout.threads=1 --set prompts.count=31 --set schedule.slots=2 --set sampling.max_new_tokens=60
+    --set sampling.ignore_eos=true --set output.commit_seconds=0.2)
+id=$(sbatch --parsable --array=1-3%2 --cpus-per-task=1 --output="$CLUSTER/%x-%A_%a.log" slurm/array.sh "${array[@]}" \
+    --set output.file="$out/part-%a.h5")
+for ((i = 0; i < 300; i++)); do
+    grep -q 'completions to do' "$CLUSTER"/*-"${id}_2.log" 2>/dev/null && break
+    sleep 0.1
+done
+scancel --batch --signal=USR1 "${id}_2"
+for ((i = 0; i < 600; i++)); do
+    [ -e "$out/part-1.h5" ] && [ -e "$out/part-2.h5" ] && [ -e "$out/part-3.h5" ] && break
+    sleep 0.3
+done
+[ "$(cat "$CLUSTER"/*-"${id}_2.log" | grep -c 'completions to do')" = 2 ] || fail "task 2 was not queued again" "${id}_2"
+"$TANDEM" merge "$out"/part-[123].h5 "$out/whole.h5" || fail "the parts are not merged" "${id}_1"
+tests/mpirun 2 "$TANDEM" run "${array[@]}" --set output.file="$out/uncut.h5" >"$CLUSTER/straight" 2>&1 ||
+    fail "the job in one piece: $(cat "$CLUSTER/straight")" "${id}_1"
+cmp <("$TANDEM" export "$out/whole.h5") <("$TANDEM" export "$out/uncut.h5") || fail "the array and the job in one piece differ" "${id}_1"
 
 say "a wrong job ends with status 1 and is not queued again"
 id=$(submit slurm/one-node.sh --cpus-per-task=1 -- "${small[@]}" --set schedule.slotz=1)
