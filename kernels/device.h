@@ -65,6 +65,10 @@ struct device_ops {
     /* How many devices this process sees; NULL on the CPU. open() or usable() says why it is 0. */
     int (*count)(void);
 
+    /* What it has in common with all others of its sort: name and driver, "NVIDIA H100 80GB HBM3, driver
+     * 12.8, CUDA 12.6". NULL: nothing is known that way (CPU). */
+    void (*sort)(const struct device *d, char *text, size_t size);
+
     /* Opens device `config->index`. Returns 0, or -1 with what is missing (no driver, no such GPU).
      */
     int (*open)(const struct device_config *config, struct device **out, struct err *e);

@@ -29,15 +29,38 @@ static int device_count(void)
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+/* "driver 12.4, CUDA 12.8": what the driver can do, and what this program was built with. */
+static void versions(char *text, size_t size)
+{
+    int driver = 0, runtime = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess ||
+        cudaRuntimeGetVersion(&runtime) != cudaSuccess)
+        snprintf(text, size, "versions unknown");
+    else if (driver == 0)
+        snprintf(text, size, "no driver, CUDA %d.%d", runtime / 1000, runtime % 1000 / 10);
+    else
+        snprintf(text, size, "driver for CUDA %d.%d, CUDA %d.%d", driver / 1000, driver % 1000 / 10,
+                 runtime / 1000, runtime % 1000 / 10);
+}
+
 static int usable(struct err *e)
 {
     int count = 0;
+    char have[64];
     cudaError_t code = cudaGetDeviceCount(&count);
+    versions(have, sizeof have);
+    if (code == cudaErrorInsufficientDriver)
+        return err_set(
+            e,
+            "no NVIDIA GPU can be used on this host: %s (%s); update the driver, build with "
+            "an older CUDA Toolkit, run where there is a GPU, or say `device: cpu`",
+            cudaGetErrorString(code), have);
     if (code != cudaSuccess)
-        return err_set(e,
-                       "no NVIDIA GPU can be used on this host (CUDA says: %s); run where there is "
-                       "one, or say `device: cpu`",
-                       cudaGetErrorString(code));
+        return err_set(
+            e,
+            "no NVIDIA GPU can be used on this host (CUDA says: %s; %s); run where there is "
+            "one, or say `device: cpu`",
+            cudaGetErrorString(code), have);
     if (count == 0)
         return err_set(e, "this host has no NVIDIA GPU; run where there is one, or say "
                           "`device: cpu`");
@@ -108,6 +131,7 @@ static int check_card(const struct device_config *config, const struct cudaDevic
 static void describe_card(struct device *d, const struct cudaDeviceProp *about)
 {
     char bus[32] = "";
+    snprintf(d->sort, sizeof d->sort, "%.63s", about->name);
     cuda_check(cudaDeviceGetPCIBusId(bus, sizeof bus, d->config.index), "asking for its place");
     int at = snprintf(d->text, sizeof d->text, "%.50s %.20s ", about->name, bus);
     for (size_t i = 0; i < sizeof about->uuid.bytes; i++)
@@ -163,6 +187,13 @@ static void device_close(struct device *d)
 static void describe(const struct device *d, char *text, size_t size)
 {
     snprintf(text, size, "%s", d->text);
+}
+
+static void sort(const struct device *d, char *text, size_t size)
+{
+    char have[64];
+    versions(have, sizeof have);
+    snprintf(text, size, "%.60s, %s", d->sort, have);
 }
 
 static size_t device_scratch_bytes(const struct device *d)
@@ -294,6 +325,7 @@ static const struct device_ops cuda_device = {
     .open = device_open,
     .close = device_close,
     .describe = describe,
+    .sort = sort,
     .memory_free = memory_free,
     .scratch_bytes = device_scratch_bytes,
     .alloc = device_alloc,

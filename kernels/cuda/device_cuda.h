@@ -18,6 +18,7 @@ struct device {
     int processors; /* multiprocessors */
     size_t shared;  /* the most shared memory a block can ask for */
     char text[128]; /* for describe() */
+    char sort[64];  /* its name alone */
     size_t scratch_bytes;
     struct stream *loading; /* for weights; has no scratch */
     cublasHandle_t blas;    /* only with config.blas */

@@ -32,6 +32,8 @@ static __global__ void sum_kernel(cuda_parts parts, int n_parts, int type, int w
 extern "C" void cuda_sum(cudaStream_t stream, const struct cuda_parts *parts, int n_parts, int type,
                          int n, int width, void *out)
 {
-    launch(width % 4 == 0 ? sum4_kernel : sum_kernel, n, THREADS, 0, stream, *parts, n_parts, type,
-           width, out);
+    if (width % 4 == 0)
+        launch(sum4_kernel, n, THREADS, 0, stream, *parts, n_parts, type, width, out);
+    else
+        launch(sum_kernel, n, THREADS, 0, stream, *parts, n_parts, type, width, out);
 }

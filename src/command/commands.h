@@ -15,7 +15,8 @@ struct command {
     int (*run)(const struct usage *usage, int argc, char **argv);
 };
 
-extern const struct command command_run, command_score, command_check;     /* decode.c */
+extern const struct command command_run, command_score, command_check,
+    command_selftest;                                                      /* decode.c */
 extern const struct command command_import, command_export, command_merge; /* files.c */
 extern const struct command command_status, command_report, command_generate,
     command_plan; /* cluster.c */

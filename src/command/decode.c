@@ -5,6 +5,7 @@
 #include "plan/hardware.h"
 #include "roles/check.h"
 #include "roles/run.h"
+#include "roles/selftest.h"
 #include "roles/stop.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct job_options {
     struct texts overrides;
     enum role role;
     bool retry_errors;
+    const char *device, *only; /* of selftest */
 };
 
 static int read_role(void *member, const char *name, const char *value, struct err *e)
@@ -100,11 +102,13 @@ static int run_main(const struct usage *usage, int argc, char **argv)
     char **operands;
     if (asks_for_help(argc, argv)) /* without starting MPI */
         return command_ended(options_parse(usage, argc, argv, &o, &operands, &e), &e);
-    stop_on_signals();
-    file_cache_open();
-    struct run_options options = {.job = NULL};
+    struct run_options options = {.selftest = strcmp(usage->name, "selftest") == 0};
     struct err wrong = {{0}};
     int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status == 0 && !operands[0]) /* only selftest can do without a job */
+        return (int)selftest_alone(o.device, o.only, run_version());
+    stop_on_signals();
+    file_cache_open();
     if (status == 0) {
         options.job = operands[0];
         if (strcmp(usage->name, "score") == 0)
@@ -141,6 +145,32 @@ const struct command command_score = {
      "the logprobs of the job's prompts, or of their continuations; nothing is generated",
      "As run, with score: true; sums are in the dataset `score`, the perplexity in the summary.",
      run_options},
+    run_main};
+
+/* ---- selftest ------------------------------------------------------------------------------- */
+
+static const struct option_row selftest_rows[] = {
+    {"device", "cpu|cuda", "without a job: only devices of this kind", OPTION_TEXT,
+     AT(job_options, device)},
+    {"only", "OPERATION", "without a job: only this one (ffn, linear, attend, ...)", OPTION_TEXT,
+     AT(job_options, only)},
+    {"set", "KEY=VALUE", "with a job: change one of its keys, as often as wanted", OPTION_TEXTS,
+     AT(job_options, overrides)},
+    {"role", "attention|ffn", "with a job: as for run", OPTION_READ, AT(job_options, role),
+     read_role},
+    NO_MORE,
+};
+
+const struct command command_selftest = {
+    {"selftest", "[JOB.yaml]", 0, 1,
+     "do kernels, and with a job its exchange, give what they should on this machine?",
+     "Every operation once, on small random data, against reference code. With a job: in its "
+     "shapes, on "
+     "its devices, started by mpirun or srun like run; no weights are loaded, nothing is written "
+     "but a "
+     "note that the device has passed. A job does this by itself on a GPU whose name and driver "
+     "are new.",
+     selftest_rows},
     run_main};
 
 /* ---- check ---------------------------------------------------------------------------------- */

@@ -284,6 +284,23 @@ int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err
     return size_cache(g, (size_t)(0.9 * (double)(available - all->bytes)) / (size_t)all->caches, e);
 }
 
+struct endpoint engine_endpoint(const struct engine *g, MPI_Comm cell)
+{
+    return (struct endpoint){.place = g->place,
+                             .cell = cell,
+                             .backend = g->backend,
+                             .device = g->device,
+                             .compute = g->stream};
+}
+
+void engine_connect(struct engine *g, MPI_Comm cell)
+{
+    if (!g->stream)
+        g->stream = g->backend->device->stream_create(g->device);
+    const struct endpoint end = engine_endpoint(g, cell);
+    g->exchange = g->exchange_ops->open(&g->shape, &end);
+}
+
 void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, void *progress_context)
 {
     g->stream = g->backend->device->stream_create(g->device);
@@ -295,12 +312,7 @@ void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, voi
     }
     if (g->place.ffn)
         ffn_weights_load(&g->ffn_weights, &weights, progress, progress_context);
-    struct endpoint end = {.place = g->place,
-                           .cell = cell,
-                           .backend = g->backend,
-                           .device = g->device,
-                           .compute = g->stream};
-    g->exchange = g->exchange_ops->open(&g->shape, &end);
+    engine_connect(g, cell);
     const struct side side = side_of(g);
     const struct attention_parts own = {&g->attention_weights, &g->caches, &g->limits};
     if (g->place.attention)
@@ -318,9 +330,9 @@ void engine_close(struct engine *g)
     g->exchange_ops->close(g->exchange);
     struct weights_plan weights = weights_plan(g);
     caches_destroy(&g->caches, g->backend, g->device);
-    if (g->stream && g->place.attention)
+    if (g->attention)
         attention_weights_free(&g->attention_weights, &weights);
-    if (g->stream && g->place.ffn)
+    if (g->ffn)
         ffn_weights_free(&g->ffn_weights, &weights);
     if (g->stream)
         g->backend->device->stream_destroy(g->device, g->stream);

@@ -72,6 +72,12 @@ int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err
 void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress,
                  void *progress_context);
 
+/* The exchange alone, for a test without a model; engine_load() does it too. Collective likewise. */
+void engine_connect(struct engine *g, MPI_Comm cell);
+
+/* This rank's end of the exchange, once there is a stream. */
+struct endpoint engine_endpoint(const struct engine *g, MPI_Comm cell);
+
 /* Frees whatever plan and load have made. */
 void engine_close(struct engine *g);
 

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "roles/cores.h"
 #include "roles/ranks.h"
+#include "roles/selftest.h"
 #include "roles/stop.h"
 
 #include <stdio.h>
@@ -33,7 +34,7 @@ static int read_job(struct run *r, const struct run_options *o, struct err *e)
 static int read_inputs(struct run *r, const struct run_options *o, struct err *e)
 {
     (void)o;
-    if (comm_is_first(r->comm) && inputs_may_write(&r->in.job, e) != 0)
+    if (comm_is_first(r->comm) && !r->selftest && inputs_may_write(&r->in.job, e) != 0)
         return -1;
     return inputs_open(&r->in, r->comm->place.attention, e);
 }
@@ -78,6 +79,7 @@ static bool open_inputs(struct run *r, const struct run_options *o)
         return false;
     r->in.probe = o->probe;
     r->retry_errors = o->retry_errors;
+    r->selftest = o->selftest;
     int status = comm_split(c, &r->in.job.layout, r->in.job.cells, o->role, &e);
     if (!comm_agree(c, status == 0, &e) || !identity_agree_kernels(c, &r->in))
         return false;
@@ -254,10 +256,29 @@ static enum exit_status finish(struct run *r, enum exit_status status)
     return worthless ? EXIT_INPUT : status;
 }
 
+/* `tandem selftest JOB`: no weights, no output. */
+static enum exit_status test_alone(struct run *r)
+{
+    bool tested;
+    ranks_print(r->comm, &r->engine);
+    if (!selftest_kernels_of(r->comm, &r->engine, TANDEM_VERSION, true, &tested))
+        return EXIT_RUN;
+    engine_connect(&r->engine, r->comm->cell.mpi);
+    if (!selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, true))
+        return EXIT_RUN;
+    if (comm_is_first(r->comm))
+        printf("kernels and exchange have passed on all ranks\n");
+    return EXIT_DONE;
+}
+
 static enum exit_status run_opened(struct run *r)
 {
-    bool finished = false;
-    if (!plan_engine(r) || !run_open_output(r, &finished))
+    bool finished = false, tested = false;
+    if (!plan_engine(r))
+        return EXIT_INPUT;
+    if (r->selftest)
+        return test_alone(r);
+    if (!run_open_output(r, &finished))
         return EXIT_INPUT;
     if (finished) {
         if (comm_is_first(r->comm))
@@ -270,8 +291,14 @@ static enum exit_status run_opened(struct run *r)
         r->loaded = clock_now();
         return run_start_output(r, NULL) ? finish(r, EXIT_DONE) : EXIT_INPUT;
     }
+    if (!selftest_kernels_of(r->comm, &r->engine, TANDEM_VERSION, false, &tested))
+        return EXIT_RUN;
     if (!load(r))
         return EXIT_INPUT;
+    /* A GPU's wires are also measured: what is slow for no reason would else go unseen. */
+    if (r->engine.backend->device->sort &&
+        !selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, tested))
+        return EXIT_RUN;
     return finish(r, decode(r));
 }
 
@@ -345,6 +372,11 @@ static enum exit_status guard_restarts(const struct run *r, int most, enum exit_
                 "submitted again by hand (--max-restarts)\n",
                 restarts, nothing ? ", and this run brought not one token" : "", EXIT_RUN);
     return EXIT_RUN;
+}
+
+const char *run_version(void)
+{
+    return TANDEM_VERSION;
 }
 
 enum exit_status run_job(struct comm *c, const struct run_options *o)

@@ -19,6 +19,7 @@ struct run_options {
      * -1: never. */
     int max_restarts;
     bool retry_errors;       /* --retry-errors: what failed in an earlier run is decoded again */
+    bool selftest;           /* only test kernels and exchange (roles/selftest.h) */
     struct probe probe;      /* of the prompts, before MPI started */
     const struct err *wrong; /* what it found; NULL: nothing */
 };
@@ -26,5 +27,8 @@ struct run_options {
 /* Called by every rank, after comm_start(). Errors have been printed when it returns; the same
  * status on every rank. */
 enum exit_status run_job(struct comm *c, const struct run_options *options);
+
+/* Of this program. */
+const char *run_version(void);
 
 #endif

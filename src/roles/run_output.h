@@ -18,6 +18,7 @@ struct run {
     struct inputs in;
     struct engine engine;
     bool retry_errors;
+    bool selftest; /* and nothing else */
     struct identity identity;
     struct identity attributes; /* writer */
     struct output *out;         /* writer */

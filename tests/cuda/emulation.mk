@@ -26,15 +26,17 @@ EMU_TESTS := $(EMU_MAIN:%.c=$(EMU)/%) $(EMU)/tests/kernels/parity
 EMU_HELPERS := $(patsubst %.c,$(EMU)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
 EMU_PARITY := $(EMU)/tests/kernels/parity.o $(EMU_HELPERS)
 
-$(EMU)/%.cu.o: %.cu $(BUILD)/flags
+# Headers of -isystem are in no list of dependencies.
+EMU_HEADERS := $(wildcard tests/cuda/include/*.h)
+$(EMU)/%.cu.o: %.cu $(EMU_HEADERS) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) -x c++ -MMD -MP -c -o $@ $<
 
-$(EMU)/%.o: %.cpp $(BUILD)/flags
+$(EMU)/%.o: %.cpp $(EMU_HEADERS) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CXX) $(EMU_CXXFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
-$(EMU)/%.o: %.c $(BUILD)/flags
+$(EMU)/%.o: %.c $(EMU_HEADERS) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
@@ -50,6 +52,15 @@ $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
 $(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(EMU_HELPERS) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
+# The same kernels, compiled so that they say every access to memory (counted.cpp).
+COUNTED_CU := $(patsubst %.cu,$(EMU)/counted/%.cu.o,$(wildcard kernels/cuda/*.cu))
+$(COUNTED_CU): $(EMU)/counted/%.cu.o: %.cu $(EMU_HEADERS) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,EMU   $< (counted))$(CXX) $(EMU_CXXFLAGS) -fsanitize=thread -Wno-tsan -x c++ -MMD -MP -c -o $@ $<
+
+$(EMU)/counted/tandem: $(EMU)/src/main.o $(COUNTED_CU) $(EMU)/libtandem_emu.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
+
 # The program with one event of the exchange forgotten: tests/cuda/job.sh sees that it shows.
 EMU_PLANTED := $(addprefix $(EMU)/planted/,dispatch collect receive reply)
 $(EMU)/planted/%.c: src/exchange/nccl.c
@@ -57,7 +68,7 @@ $(EMU)/planted/%.c: src/exchange/nccl.c
 	@sed '/nccl_$*(struct/,/^}/{/stream_wait.*\(written\|received\)/d}' $< > $@
 	@! cmp -s $< $@
 
-$(EMU)/planted/%.o: $(EMU)/planted/%.c $(BUILD)/flags
+$(EMU)/planted/%.o: $(EMU)/planted/%.c $(wildcard src/exchange/*.h kernels/*.h kernels/cuda/*.h) $(BUILD)/flags
 	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -c -o $@ $<
 
 $(EMU_PLANTED): %: %.o $(EMU)/src/main.o $(EMU)/libtandem_emu.a
@@ -77,10 +88,10 @@ test-avx512: $(EMU)/avx512/parity ## the kernels of AVX-512, emulated where the 
 	@OMP_WAIT_POLICY=passive $< plain avx512
 .PHONY: test-avx512
 
-emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED)
+emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED) $(if $(SAN),,$(EMU)/counted/tandem)
 .PHONY: emu-tests
 
--include $(EMU_OBJ:.o=.d) $(EMU_PARITY:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d) $(EMU)/src/main.d
+-include $(EMU_OBJ:.o=.d) $(COUNTED_CU:.o=.d) $(EMU_PARITY:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d) $(EMU)/src/main.d
 
 # For a real GPU: parity, edges, then times; tests/cuda/gpu.sh runs them. Not part of any test run.
 ifeq ($(USE_CUDA),1)

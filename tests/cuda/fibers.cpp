@@ -295,6 +295,7 @@ void copy_later(void *to, const void *from, int bytes)
 {
     if (((uintptr_t)to | (bytes > 0 ? (uintptr_t)from : 0)) & 15)
         broken("an asynchronous copy is not aligned to 16 bytes");
+    count_copy(from, (size_t)bytes);
     self->copies.push_back({(unsigned char *)to, from, bytes});
 }
 
@@ -340,7 +341,8 @@ struct gpu_numbers {
     ~gpu_numbers() { __builtin_ia32_ldmxcsr(host); }
 };
 
-void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread)
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
+              bool without_first)
 {
     gpu_numbers numbers;
     now.block_size = block;
@@ -356,6 +358,8 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<vo
     while (std::gcd(step, blocks) != 1)
         step++;
     for (uint64_t i = 0; i < blocks; i++, at = (at + step) % blocks) {
+        if (without_first && at == 0)
+            continue;
         memset(memory.data(), 0xff, memory.size());
         now.block = {(unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y),
                      (unsigned)(at / grid.x / grid.y)};

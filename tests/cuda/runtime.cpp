@@ -53,6 +53,20 @@ cudaError_t cudaGetDeviceCount(int *count)
     return devices() < 0 ? cudaErrorInsufficientDriver : cudaSuccess;
 }
 
+/* TANDEM_EMU_DRIVER: what the driver can do, as 12040. */
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    const char *driver = getenv("TANDEM_EMU_DRIVER");
+    *version = driver ? atoi(driver) : devices() < 0 ? 0 : 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
 static int current_device;
 
 cudaError_t cudaSetDevice(int device)
@@ -115,6 +129,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     memset(base + 256, 0xff, bytes < (size_t)1 << 24 ? bytes : (size_t)1 << 24);
     bytes_taken += bytes;
     *p = base + 256;
+    emu::count_memory(*p, bytes);
     return cudaSuccess;
 }
 
@@ -129,6 +144,7 @@ cudaError_t cudaFree(void *p)
     size_t bytes;
     memcpy(&bytes, base, sizeof bytes);
     bytes_taken -= bytes;
+    emu::count_memory(p, 0);
     free(base);
     return cudaSuccess;
 }

@@ -23,7 +23,7 @@ static void test_all_are_complete(void **state)
         memcpy(device, (*all)->device, sizeof device);
         memcpy(ops, (*all)->ops, sizeof ops);
         size_t optional = offsetof(struct device_ops, capture_begin) / sizeof(void *);
-        /* count is optional too: the CPU is not counted. */
+        /* count and sort are optional too: the CPU has neither. */
         for (size_t i = offsetof(struct device_ops, open) / sizeof(void *);
              i < sizeof device / sizeof *device; i++)
             if (i < optional || device[optional]) /* of the last four, all or none */

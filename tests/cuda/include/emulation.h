@@ -94,8 +94,19 @@ void finish();
 bool capturing();
 uint64_t random();
 int device();
-void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread);
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
+              bool without_first);
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
+
+/* Global memory as kernels use it (counted.cpp). count_memory(): a piece of it; 0 bytes: no more. */
+void count_memory(void *p, size_t bytes);
+void count_copy(const void *from, size_t bytes);
+/* Lives as long as a launch runs. */
+struct counted {
+    bool skip_block, wrong_number; /* the planted fault */
+    counted(const char *file, const char *text);
+    ~counted();
+};
 } // namespace emu
 
 #define threadIdx (emu::now.thread)
@@ -103,14 +114,18 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
 #define blockDim  (emu::now.block_size)
 #define gridDim   (emu::now.grid_size)
 
+#define launch(...) launch_as(__FILE__, #__VA_ARGS__, __VA_ARGS__)
+
 template <typename... P, typename... A>
-inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                   A... args)
+inline void launch_as(const char *file, const char *text, void (*kernel)(P...), dim3 grid,
+                      dim3 block, size_t shared, cudaStream_t stream, A... args)
 {
     std::tuple<P...> values(static_cast<P>(args)...);
     emu::check_launch(grid, block, shared);
     emu::enqueue(stream, [=]() {
-        emu::run_grid(grid, block, shared, [&]() { std::apply(kernel, values); });
+        emu::counted run(file, text);
+        emu::run_grid(
+            grid, block, shared, [&]() { std::apply(kernel, values); }, run.skip_block);
     });
 }
 
