@@ -88,6 +88,9 @@ struct source {
     enum tensor_use use;
     size_t layer, expert; /* expert: of a tensor that has only this one */
     bool scale;           /* its block scales, written together with it */
+    bool packed;          /* part of a packed one */
+    struct packed_part part;
+    size_t inputs, matrix[2]; /* of the matrix that the part belongs to */
 };
 
 struct plan {
@@ -104,12 +107,45 @@ static enum dtype dtype_of(const struct generate_options *o, const struct source
     return o->dtype == DTYPE_F8E4M3 && s->use != USE_LINEAR ? DTYPE_BF16 : o->dtype;
 }
 
+/* Of the tensor that was just added. */
+static void keep_source(struct plan *p, struct source source)
+{
+    p->sources = mem_resize(p->sources, p->files.count, sizeof *p->sources);
+    p->sources[p->files.count - 1] = source;
+}
+
 static void plan_add(struct plan *p, const char *name, enum dtype dtype, int dims,
                      const size_t *shape, struct source source)
 {
     writer_add(&p->files, name, dtype, dims, shape, source.scale);
-    p->sources = mem_resize(p->sources, p->files.count, sizeof *p->sources);
-    p->sources[p->files.count - 1] = source;
+    keep_source(p, source);
+}
+
+/* The tensors that stand for a packed matrix, or for several of one size; false: it is not packed. */
+static bool plan_packed(struct plan *p, const char *name, int dims, const size_t *shape,
+                        struct source source)
+{
+    struct packed_part parts[PACKED_PARTS];
+    const size_t *matrix = shape + dims - 2;
+    size_t stem = strlen(name), tail = strlen(".weight");
+    int n =
+        source.use == USE_LINEAR ? generate_parts(p->o->packing, matrix[0], matrix[1], parts) : 0;
+    if (n == 0 || stem < tail || strcmp(name + stem - tail, ".weight") != 0)
+        return false;
+    source.packed = true;
+    source.inputs = matrix[1];
+    memcpy(source.matrix, matrix, sizeof source.matrix);
+    for (int i = 0; i < n; i++) {
+        char whole[FAMILY_NAME_MAX + 64];
+        size_t sizes[3] = {shape[0], parts[i].rows, parts[i].columns};
+        bool row = parts[i].is == PACKED_SHAPE;
+        source.part = parts[i];
+        snprintf(whole, sizeof whole, "%.*s%s", (int)(stem - tail), name, parts[i].suffix);
+        writer_add_other(&p->files, whole, parts[i].type, parts[i].width, row ? 1 : dims,
+                         dims == 3 && !row ? sizes : sizes + 1, i > 0);
+        keep_source(p, source);
+    }
+    return true;
 }
 
 static bool plan_one(struct plan *p, const struct member *member, size_t layer, size_t expert)
@@ -126,8 +162,11 @@ static bool plan_one(struct plan *p, const struct member *member, size_t layer, 
         shape++;
         dims--;
     }
-    struct source source = {member->tensor, member->use, layer, single ? expert : 0, false};
+    struct source source = {
+        .kind = member->tensor, .use = member->use, .layer = layer, .expert = single ? expert : 0};
     enum dtype dtype = dtype_of(p->o, &source);
+    if (plan_packed(p, name, dims, shape, source))
+        return single;
     plan_add(p, name, dtype, dims, shape, source);
     if (dtype == DTYPE_F8E4M3) {
         strcat(name, "_scale_inv");
@@ -148,6 +187,14 @@ static void plan_member(void *context, const struct member *member, size_t layer
         single = plan_one(p, member, layer, e);
 }
 
+static json_t *config_of(const struct generate_options *o)
+{
+    json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
+    if (o->packing)
+        json_object_set_new(config, "quantization_config", generate_quantization(o->packing));
+    return config;
+}
+
 /* The config goes the way of any other, so a shape that cannot be read again is not written. */
 static int plan_make(struct plan *p, const struct generate_options *o, struct err *e)
 {
@@ -160,7 +207,7 @@ static int plan_make(struct plan *p, const struct generate_options *o, struct er
         if (o->model.moe[l])
             return err_set(e, "%s: layer %zu is to have experts, but there are %zu layers", what, l,
                            o->model.layers);
-    json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
+    json_t *config = config_of(o);
     int status = model_read_config(p->model, config, what, NULL, e);
     json_decref(config);
     if (status != 0)
@@ -187,6 +234,15 @@ size_t generate_bytes(const struct generate_options *o)
     return bytes;
 }
 
+static size_t parameters_of(const struct plan *p, size_t tensor)
+{
+    const struct source *s = &p->sources[tensor];
+    size_t n = p->files.tensors[tensor].bytes / p->files.tensors[tensor].width;
+    if (s->scale || (s->packed && s->part.is != PACKED_CODES))
+        return 0;
+    return s->packed ? generate_codes(p->o->packing, n) : n;
+}
+
 size_t generate_parameters(const struct generate_options *o)
 {
     struct plan p;
@@ -194,8 +250,7 @@ size_t generate_parameters(const struct generate_options *o)
     size_t n = 0;
     if (plan_make(&p, o, &e) == 0)
         for (size_t i = 0; i < p.files.count; i++)
-            if (!p.sources[i].scale)
-                n += p.files.tensors[i].bytes / dtype_size(p.files.tensors[i].dtype);
+            n += parameters_of(&p, i);
     plan_free(&p);
     return n;
 }
@@ -281,12 +336,30 @@ static void strip_to_fp8(const struct plan *p, const struct strip *s, const floa
     }
 }
 
+/* Into room for as many floats, which are no smaller but for a shape. */
+static void strip_packed(const struct plan *p, const struct strip *s, void *to)
+{
+    const struct writer_tensor *t = &p->files.tensors[s->tensor];
+    const struct source *from = &p->sources[s->tensor];
+    size_t columns = columns_of(t);
+    size_t first = from->part.is == PACKED_SHAPE
+                       ? 0
+                       : ((from->expert + s->matrix) * tensor_rows(t) + s->row) * columns;
+    generate_fill(p->o->packing, &from->part, from->matrix, p->o->seed,
+                  stream_of(from->kind, from->layer),
+                  deviation_of(p->model, from->use, from->inputs), first, s->rows * columns, to);
+}
+
 static int strip_write(const struct plan *p, const struct strip *s, int fd, float *x, void *to,
                        struct err *e)
 {
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
-    size_t columns = columns_of(t), n = s->rows * columns, size = dtype_size(t->dtype);
+    size_t columns = columns_of(t), n = s->rows * columns, size = t->width;
     size_t offset = t->offset + (s->matrix * tensor_rows(t) + s->row) * columns * size;
+    if (p->sources[s->tensor].packed) {
+        strip_packed(p, s, x);
+        return writer_write(fd, x, n * size, offset, t->name, e);
+    }
     strip_values(p, s, x);
     if (t->dtype == DTYPE_F32)
         return writer_write(fd, x, n * size, offset, t->name, e);
@@ -319,7 +392,7 @@ static int file_write(struct plan *p, size_t file, struct err *e)
     int status = 0;
 #pragma omp parallel num_threads(threads)
     {
-        float *x = mem_new(widest, sizeof *x);
+        float *x = mem_new(widest + 2, sizeof *x); /* a shape's two numbers are wider */
         void *to = mem_new(widest, sizeof(bf16_t));
         struct err mine = {""};
 #pragma omp for schedule(dynamic)
@@ -405,7 +478,7 @@ int generate_checkpoint(const struct generate_options *o, struct err *e)
     if (status != 0)
         return -1;
     char *path = files_join(o->directory, "config.json");
-    json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
+    json_t *config = config_of(o);
     if (json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
         status = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     json_decref(config);

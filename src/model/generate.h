@@ -15,6 +15,7 @@
 #include "base/dtype.h"
 #include "base/err.h"
 #include "model/family.h"
+#include "model/generate_packed.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,7 +26,8 @@ struct generate_options {
     const char *tokenizer; /* directory whose tokenizer files are copied; NULL: none */
     struct family_sizes model; /* the shape, and the family it is for */
     bool moe_chosen;           /* model.moe was set, and does not follow the family */
-    enum dtype dtype; /* linears: f32, bf16, or fp8 with 128x128 block scales (the rest bf16) */
+    enum dtype dtype;     /* linears: f32, bf16, or fp8 with 128x128 block scales (the rest bf16) */
+    enum packing packing; /* linears whose sizes allow it; dtype is that of the rest */
     uint64_t seed;
     size_t file_bytes; /* a file is not made larger than this, unless by a single tensor */
     int threads;       /* 0: as many as OpenMP would take */
@@ -40,7 +42,7 @@ void generate_defaults(struct generate_options *o);
  * it is set anew, so it comes first), hidden, layers, vocab, context, heads, kv_heads, head_dim,
  * q_rank, kv_rank, nope_dim, rope_dim, value_dim, window, dense, experts, topk, expert, shared (0:
  * none), groups, topk_groups, moe_layers ("1-4,7"), renormalize, tied (true, false), limit,
- * rope_theta, rope_factor, eos, dtype (f32, bf16, fp8), seed, file_mb, threads. moe_layers that are
+ * rope_theta, rope_factor, eos, dtype (f32, bf16, fp8; awq, int4, int8: packed, the rest bf16), seed, file_mb, threads. moe_layers that are
  * not set are the family's. Returns -1 for an unknown name or a value that is none. `tokenizer` and
  * `directory` are set directly. */
 int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e);

@@ -198,8 +198,10 @@ static int set_family(struct generate_options *o, const char *name)
 static int set_value(struct generate_options *o, enum value is, void *field, const char *value)
 {
     static const char *const truth[] = {"false", "true", NULL};
-    static const char *const dtypes[] = {"f32", "bf16", "fp8", NULL};
-    static const enum dtype dtype[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F8E4M3};
+    static const char *const dtypes[] = {"f32", "bf16", "fp8", "awq", "int4", "int8", NULL};
+    static const enum dtype dtype[] = {DTYPE_F32,  DTYPE_BF16, DTYPE_F8E4M3,
+                                       DTYPE_BF16, DTYPE_BF16, DTYPE_BF16};
+    static const enum packing packing[] = {[3] = PACKING_AWQ, PACKING_INT4, PACKING_INT8};
     int word = parse_word(value, is == V_BOOL ? truth : dtypes);
     char *end;
     double number;
@@ -210,8 +212,10 @@ static int set_value(struct generate_options *o, enum value is, void *field, con
         *(bool *)field = word == 1;
         return word < 0 ? -1 : 0;
     case V_DTYPE:
-        if (word >= 0)
+        if (word >= 0) {
             *(enum dtype *)field = dtype[word];
+            o->packing = packing[word];
+        }
         return word < 0 ? -1 : 0;
     case V_NUMBER:
         number = strtod(value, &end);
@@ -233,7 +237,7 @@ int generate_set(struct generate_options *o, const char *name, const char *value
                                          [V_INT] = "a whole number",
                                          [V_BOOL] = "true or false",
                                          [V_NUMBER] = "a number",
-                                         [V_DTYPE] = "f32, bf16 or fp8",
+                                         [V_DTYPE] = "f32, bf16, fp8, awq, int4 or int8",
                                          [V_LAYERS] = "layers like 1-4,7, or none",
                                          [V_EOS] = "a token",
                                          [V_SEED] = "a whole number below 2^64",

@@ -39,6 +39,21 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
     return -1;
 }
 
+static struct weight_part half_of(struct weight_part p, int half)
+{
+    if (half >= 0) {
+        p.n /= 2;
+        p.row0 = (size_t)half * p.n;
+    }
+    return p;
+}
+
+/* What experts read, the only matrices that may stand in one tensor: packed integers do not say it. */
+static size_t inputs_of(const struct model *m, enum model_tensor kind, size_t layer)
+{
+    return kind == TENSOR_EXPERT_DOWN ? m->layer[layer].ffn.inter : m->hidden;
+}
+
 struct weight_part tensors_part(const struct model *m, const struct checkpoint *c,
                                 enum model_tensor kind, size_t layer, size_t expert)
 {
@@ -47,13 +62,13 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
     if (tensors_find(m, c, kind, layer, expert, &f, name) != 0)
         die("%s: tensor %s is gone; it was there when the checkpoint was checked",
             checkpoint_directory(c), name);
-    if (f.packed.kind)
-        return packed_part(&f.packed);
     const struct tensor *t = f.tensor;
+    size_t matrix = t->dims == 3 ? expert : 0;
+    if (f.packed.kind)
+        return half_of(packed_part(&f.packed, inputs_of(m, kind, layer), matrix), f.half);
     struct weight_part p = {.codec = t->codec, .k = t->shape[t->dims - 1]};
     p.n = t->dims > 1 ? t->shape[t->dims - 2] : 1;
     p.stride = p.k;
-    size_t matrix = t->dims == 3 ? expert : 0;
     p.data = (const char *)t->data + mem_mul(matrix, weight_data_bytes(&p, p.n));
     if (t->dtype == DTYPE_F8E4M3 && f.scale) {
         p.scale_dtype = f.scale->dtype;
@@ -62,11 +77,7 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
         size_t blocks = mem_mul(f.scale->shape[f.scale->dims - 2], p.scale_stride);
         p.scale = (const char *)f.scale->data + mem_mul(matrix, blocks * dtype_size(p.scale_dtype));
     }
-    if (f.half >= 0) {
-        p.n /= 2;
-        p.row0 = (size_t)f.half * p.n;
-    }
-    return p;
+    return half_of(p, f.half);
 }
 
 /* What tensors_granule() passes on. */
@@ -211,11 +222,12 @@ static void check_packed(struct check *k, enum tensor_use purpose, const struct 
             use(k, parts[i]);
     if (purpose != USE_LINEAR && purpose != USE_HEAD)
         problem(k, "%s (%s) is packed; only projections can be", p->data->name, p->data->file);
-    else if (dims != 2 || half >= 0)
-        problem(k, "%s (%s) is packed, with several matrices in one tensor; wanted one for each",
-                p->data->name, p->data->file);
-    else if (packed_check(p, wanted[0], wanted[1], &e) != 0)
+    else if (packed_check(p, dims == 3 ? wanted[0] : 0, wanted[dims - 2], wanted[dims - 1], &e) !=
+             0)
         problem(k, "%.400s", e.text);
+    else if (half >= 0 && !packed_halves(p))
+        problem(k, "%s (%s): a block of scales covers rows of both its halves", p->data->name,
+                p->data->file);
 }
 
 static void check_tensor(struct check *k, const struct member *member, size_t layer, size_t expert,

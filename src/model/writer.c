@@ -26,18 +26,27 @@ void writer_free(struct writer *s)
     s->count = 0;
 }
 
-void writer_add(struct writer *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
-                bool joined)
+void writer_add_other(struct writer *s, const char *name, const char *type, size_t width, int dims,
+                      const size_t *shape, bool joined)
 {
     s->tensors = mem_resize(s->tensors, s->count + 1, sizeof *s->tensors);
     struct writer_tensor *t = &s->tensors[s->count++];
-    *t = (struct writer_tensor){.dtype = dtype, .dims = dims, .joined = joined};
+    *t = (struct writer_tensor){
+        .dtype = DTYPE_COUNT, .type = type, .width = width, .dims = dims, .joined = joined};
     snprintf(t->name, sizeof t->name, "%s", name);
-    t->bytes = dtype_size(dtype);
+    t->bytes = width;
     for (int i = 0; i < dims; i++) {
         t->shape[i] = shape[i];
         t->bytes = mem_mul(t->bytes, shape[i]);
     }
+}
+
+void writer_add(struct writer *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
+                bool joined)
+{
+    static const char *const types[DTYPE_COUNT] = {"F32", "BF16", "F8_E4M3", "I8", "F16", "F64"};
+    writer_add_other(s, name, types[dtype], dtype_size(dtype), dims, shape, joined);
+    s->tensors[s->count - 1].dtype = dtype;
 }
 
 void writer_plan(struct writer *s, size_t file_bytes)
@@ -56,10 +65,10 @@ void writer_plan(struct writer *s, size_t file_bytes)
     s->files = s->count ? file + 1 : 0;
     for (file = 0; file < s->files; file++) {
         size_t at = 0;
-        for (size_t width = 4; width > 0; width /= 2)
+        for (size_t width = 8; width > 0; width /= 2)
             for (size_t i = 0; i < s->count; i++) {
                 struct writer_tensor *t = &s->tensors[i];
-                if (t->file != file || dtype_size(t->dtype) != width)
+                if (t->file != file || t->width != width)
                     continue;
                 t->offset = at;
                 at += t->bytes;
@@ -103,7 +112,6 @@ int writer_write(int fd, const void *data, size_t bytes, size_t offset, const ch
 
 static json_t *header_of(const struct writer *s, size_t file)
 {
-    static const char *const text[DTYPE_COUNT] = {"F32", "BF16", "F8_E4M3", "I8", "F16", "F64"};
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     for (size_t i = 0; i < s->count; i++) {
         const struct writer_tensor *t = &s->tensors[i];
@@ -113,8 +121,8 @@ static json_t *header_of(const struct writer *s, size_t file)
         for (int d = 0; d < t->dims; d++)
             json_array_append_new(shape, json_integer((json_int_t)t->shape[d]));
         json_t *entry =
-            json_pack("{s:s, s:o, s:[I,I]}", "dtype", text[t->dtype], "shape", shape,
-                      "data_offsets", (json_int_t)t->offset, (json_int_t)(t->offset + t->bytes));
+            json_pack("{s:s, s:o, s:[I,I]}", "dtype", t->type, "shape", shape, "data_offsets",
+                      (json_int_t)t->offset, (json_int_t)(t->offset + t->bytes));
         if (json_object_set_new(header, t->name, entry) != 0)
             die("out of memory while writing a checkpoint");
     }

@@ -16,7 +16,9 @@
 
 struct writer_tensor {
     char name[FAMILY_NAME_MAX + 32];
-    enum dtype dtype; /* f32, bf16 or f8e4m3 */
+    enum dtype dtype; /* f32, bf16 or f8e4m3; DTYPE_COUNT: another */
+    const char *type; /* as the file names it */
+    size_t width;     /* bytes of an element */
     int dims;
     size_t shape[3];
     bool joined;   /* stands in the file of the tensor before it */
@@ -37,6 +39,10 @@ void writer_free(struct writer *s);
 
 void writer_add(struct writer *s, const char *name, enum dtype dtype, int dims, const size_t *shape,
                 bool joined);
+
+/* Of elements that are no dtype: "I32", of 4 bytes. type lives as long as the list. */
+void writer_add_other(struct writer *s, const char *name, const char *type, size_t width, int dims,
+                      const size_t *shape, bool joined);
 
 /* Fills files in the order of the list, a new one when the next tensor would make it larger than
  * file_bytes (0: one file for everything). In a file wider elements come first, so that all are

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Models in packed formats (GGUF, AWQ) decode to what their numbers decode to, in every layout: bit for bit
+# Models in packed formats (GGUF, AWQ, compressed-tensors) decode to what their numbers decode to, in every layout: bit for bit
 # with f32 activations, because whoever decodes a format gets the very numbers.
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
@@ -29,10 +29,8 @@ both() {
 }
 
 gguf=("$work/model.gguf" "$work/gguf")
-awq=("$work/awq" "$work/awq-numbers")
 both gguf "${gguf[@]}" 2
 both gguf-tensor "${gguf[@]}" 3 layout.ffn.tensor=2
-both awq "${awq[@]}" 3 layout.ffn.expert=2
 both gguf-int4 "${gguf[@]}" 2 precision.weights=int4 kernels=plain
 cmp <(answers gguf | sed 's/\].*/]/') <(answers gguf-tensor | sed 's/\].*/]/') || fail "layouts differ in tokens"
 latent=("$work/latent.gguf" "$work/latent")
@@ -40,4 +38,23 @@ both latent "${latent[@]}" 2
 both latent-tensor "${latent[@]}" 4 layout.attention=2 layout.ffn.tensor=2 sampling.temperature=1
 both latent-old "$work/latent-old.gguf" "$work/latent" 2
 cmp <(answers latent) <(answers latent-old) || fail "matrices of heads differ from the joined ones"
+# packed NAME KIND FAMILY [KEY=VALUE]... - a random model, its numbers and (stacked) its experts in one tensor.
+packed() {
+    local name=$1 kind=$2 family=$3
+    shift 3
+    "$tandem" generate "$work/$name" family="$family" dtype="$kind" hidden=64 layers=2 vocab=90 context=256 heads=4 kv_heads=2 \
+        head_dim=32 experts=4 topk=2 expert=96 dense=160 shared=96 groups=2 topk_groups=1 q_rank=32 kv_rank=64 nope_dim=32 \
+        rope_dim=16 value_dim=32 "$@" >/dev/null || fail "generate $name"
+    "$PYTHON" tests/mpi/unpack.py "$work/$name" "$work/$name-numbers" "$work/$name-stacked" || fail "unpack.py $name"
+}
+packed awq awq qwen3_moe
+both awq "$work/awq" "$work/awq-numbers" 3 layout.ffn.expert=2
+packed awq-latent awq deepseek_v3
+both awq-latent "$work/awq-latent" "$work/awq-latent-numbers" 2
+packed int4 int4 qwen3_moe
+both int4 "$work/int4-stacked" "$work/int4-numbers" 3 layout.ffn.tensor=2
+decode listed 3 model="$work/int4" prompts.file="$work/prompts.h5" prompts.count=5 sampling.temperature=0 layout.ffn.tensor=2 || fail listed
+cmp <(answers int4) <(answers listed) || fail "stacked experts differ from single ones"
+packed int8 int8 step3 kv_heads=1 # experts of a layer in one tensor
+both int8 "$work/int8" "$work/int8-numbers" 3 layout.ffn.expert=2
 echo "packed formats agree with their numbers"

@@ -3,8 +3,6 @@
 
 DIRECTORY/model.gguf    GGUF: Q8_0, Q4_0, Q4_1, F16 and F32 mixed, experts stacked
 DIRECTORY/gguf          its numbers, decoded here, as F32 safetensors
-DIRECTORY/awq           safetensors with AWQ projections
-DIRECTORY/awq-numbers   its numbers
 DIRECTORY/latent.gguf   DeepSeek-V3 in GGUF, with heads' matrices of their own; latent-old.gguf: with attn_kv_b
 DIRECTORY/latent        its numbers
 DIRECTORY/prompts.h5    prompts of tokens
@@ -54,7 +52,7 @@ CONFIG = dict(model_type="qwen3_moe", hidden_size=HIDDEN, num_hidden_layers=LAYE
 
 def write_safetensors(path, tensors, **config):
     os.makedirs(path)
-    names = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.uint32): "I32"}
+    names = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
     header, data = {}, b""
     for name, t in tensors.items():
         bytes_ = np.ascontiguousarray(t).tobytes()
@@ -224,39 +222,10 @@ def write_latent(directory):
     write_safetensors(directory + "/latent", means, **fields, **{name: None for name in other})
 
 
-# ---- AWQ -------------------------------------------------------------------------------------------
-
-
-def write_awq(directory, group=32):
-    packed, means = {}, {}
-    order = [0, 4, 1, 5, 2, 6, 3, 7]
-
-    def words(q):  # [rows][outputs], eight outputs a word
-        q = q.reshape(len(q), -1, 8).astype(np.uint32)
-        return sum(q[:, :, o] << np.uint32(4 * order[o]) for o in range(8)).astype(np.uint32)
-
-    for name, shape in shapes():
-        if "_proj." not in name:
-            packed[name] = means[name] = values(shape)
-            continue
-        out, into = shape
-        q = random.integers(0, 16, (into, out))
-        z = random.integers(6, 10, (into // group, out))
-        s = (random.uniform(0.5, 1, z.shape) * 0.3 / np.sqrt(into)).astype(np.float16)
-        base = name[: -len(".weight")]
-        packed[base + ".qweight"], packed[base + ".qzeros"], packed[base + ".scales"] = words(q), words(z), s
-        wide = lambda a: np.repeat(a, group, 0).astype(np.float32)
-        means[name] = np.ascontiguousarray(((q - wide(z)) * wide(s)).T.astype(np.float32))
-    quantization = dict(quant_method="awq", bits=4, group_size=group, zero_point=True, version="gemm")
-    write_safetensors(directory + "/awq", packed, quantization_config=quantization)
-    write_safetensors(directory + "/awq-numbers", means)
-
-
 def main():
     directory = sys.argv[1]
     write_gguf(directory)
     write_latent(directory)
-    write_awq(directory)
     with h5py.File(directory + "/prompts.h5", "w") as f:
         lengths = [1, 9, 30, 4, 17]
         f["tokens"] = random.integers(0, VOCAB, sum(lengths)).astype(np.int32)

@@ -1,0 +1,100 @@
+#include "model/generate_packed.h"
+
+#include "base/dtype.h"
+#include "base/err.h"
+#include "base/philox.h"
+
+#include <string.h>
+
+#define GROUP 32
+
+enum {
+    FOR_CODES = 2,
+    FOR_SCALES,
+    FOR_ZEROS
+}; /* last word of the counter; generate.c has 0 and 1 */
+
+static size_t per_word(enum packing p)
+{
+    return p == PACKING_INT8 ? 4 : 8;
+}
+
+size_t generate_codes(enum packing p, size_t n)
+{
+    return n * per_word(p);
+}
+
+int generate_parts(enum packing p, size_t rows, size_t columns,
+                   struct packed_part part[PACKED_PARTS])
+{
+    size_t words = columns / per_word(p), groups = columns / GROUP;
+    if (p == PACKING_NONE || columns % GROUP || (p == PACKING_AWQ && rows % 8))
+        return 0;
+    if (p == PACKING_AWQ) {
+        part[0] = (struct packed_part){".qweight", "I32", 4, PACKED_CODES, columns, rows / 8};
+        part[1] = (struct packed_part){".scales", "F16", 2, PACKED_SCALES, groups, rows};
+        part[2] = (struct packed_part){".qzeros", "I32", 4, PACKED_ZEROS, groups, rows / 8};
+        return 3;
+    }
+    part[0] = (struct packed_part){".weight_packed", "I32", 4, PACKED_CODES, rows, words};
+    part[1] = (struct packed_part){".weight_scale", "BF16", 2, PACKED_SCALES, rows, groups};
+    part[2] = (struct packed_part){".weight_shape", "I64", 8, PACKED_SHAPE, 2, 0};
+    return 3;
+}
+
+static uint32_t random_word(uint64_t seed, uint32_t stream, uint32_t purpose, size_t i)
+{
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), stream, purpose};
+    uint32_t words[4];
+    philox4x32(counter, key, words);
+    return words[0];
+}
+
+/* Codes of b bits are uniform: their variance is (4^b - 1) / 12. */
+static float scale_of(enum packing p, float deviation, uint32_t random)
+{
+    float codes = p == PACKING_INT8 ? 73.9f : 4.61f;
+    return deviation / codes * (0.5f + (float)(random >> 8) * 0x1p-24f);
+}
+
+void generate_fill(enum packing p, const struct packed_part *part, const size_t matrix[2],
+                   uint64_t seed, uint32_t stream, float deviation, size_t first, size_t n,
+                   void *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t at = first + i;
+        switch (part->is) {
+        case PACKED_CODES:
+            ((uint32_t *)to)[i] = random_word(seed, stream, FOR_CODES, at);
+            break;
+        case PACKED_ZEROS: /* 7 or 8 */
+            ((uint32_t *)to)[i] =
+                0x77777777u + (random_word(seed, stream, FOR_ZEROS, at) & 0x11111111u);
+            break;
+        case PACKED_SCALES: {
+            float scale = scale_of(p, deviation, random_word(seed, stream, FOR_SCALES, at));
+            ((uint16_t *)to)[i] = p == PACKING_AWQ ? f16_from_f32(scale) : bf16_from_f32(scale);
+            break;
+        }
+        case PACKED_SHAPE:
+            ((int64_t *)to)[i] = (int64_t)matrix[at];
+        }
+    }
+}
+
+json_t *generate_quantization(enum packing p)
+{
+    if (p == PACKING_AWQ)
+        return json_pack("{s:s, s:i, s:i, s:b, s:s, s:n}", "quant_method", "awq", "bits", 4,
+                         "group_size", GROUP, "zero_point", 1, "version", "gemm",
+                         "modules_to_not_convert");
+    json_t *weights = json_pack("{s:i, s:s, s:b, s:s, s:i, s:n, s:b}", "num_bits",
+                                p == PACKING_INT8 ? 8 : 4, "type", "int", "symmetric", 1,
+                                "strategy", "group", "group_size", GROUP, "actorder", "dynamic", 0);
+    return json_pack("{s:s, s:s, s:{s:{s:[s], s:o, s:n, s:n}}, s:[s], s:n, s:s}", "quant_method",
+                     "compressed-tensors", "format", "pack-quantized", "config_groups", "group_0",
+                     "targets", "Linear", "weights", weights, "input_activations",
+                     "output_activations", "ignore", "lm_head", "kv_cache_scheme",
+                     "quantization_status", "compressed");
+}
