@@ -1,6 +1,7 @@
 #!/bin/bash
 # Every family of models: the same bits colocated, apart, and with the FFN split over experts or within
-# them; windows that bind, and prompts longer than a block of the KV cache.
+# them, stopped and killed on the way and continued; windows that bind, and prompts longer than a block of
+# the KV cache.
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
 need "$tandem"
@@ -21,17 +22,45 @@ run() { # NAME RANKS JOB [KEY=VALUE]...
     decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
         sampling.max_new_tokens=11 sampling.ignore_eos=true schedule.max_context=170 "$@" || fail "$family: $name"
 }
+# cut SIGNAL KEY=VALUE... - 1A1F as b-FAMILY, which gets the signal as soon as it decodes.
+cut() {
+    local signal=$1 pair set=()
+    shift
+    for pair in "$@" output.commit_seconds=0.01 output.file="$work/b-$family.h5" model="$work/model" tokenizer="$work/none.json" \
+        prompts.file="$work/in.h5" prompts.count=all sampling.max_new_tokens=11 sampling.ignore_eos=true schedule.max_context=170; do
+        set+=(--set "$pair")
+    done
+    setsid tests/mpirun 2 "$tandem" run tests/mpi/job.yaml "${set[@]}" >"$work/cut.log" 2>&1 &
+    local pid=$!
+    for ((try = 0; try < 600; try++)); do
+        grep -q 'completions to do' "$work/cut.log" && break
+        kill -0 $pid 2>/dev/null || break
+        sleep 0.02
+    done
+    if [ "$signal" = KILL ]; then
+        kill -KILL -- -$pid 2>/dev/null
+    else
+        kill -"$signal" $pid 2>/dev/null
+    fi
+    wait $pid 2>/dev/null
+}
+
+signals=
 for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2; do
     rm -rf "$work/model" "$work"/*.h5.partial "$work"/[a-h]-*.h5
     "$tandem" generate "$work/model" family=$family hidden=76 layers=5 vocab=1011 context=171 heads=6 kv_heads=2 head_dim=20 \
         dense=53 experts=12 topk=3 expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 \
         window=29 limit=0.4 groups=4 topk_groups=2 rope_factor=2 dtype=f32 >/dev/null || fail "generate $family"
     run "a-$family" 1 "$work/colocated.yaml"
-    run "b-$family" 2 tests/mpi/job.yaml
+    cut USR1
+    [ "$signals" ] || [ -f "$work/b-$family.h5" ] || signals=$(grep -c 'stops after this step' "$work/cut.log")
+    [ -f "$work/b-$family.h5" ] || cut KILL
+    [ -f "$work/b-$family.h5" ] || run "b-$family" 2 tests/mpi/job.yaml output.commit_seconds=0.01
     same "a-$family" "b-$family"
     run "c-$family" 4 tests/mpi/job.yaml layout.attention=2 layout.ffn.expert=2
     run "d-$family" 3 tests/mpi/job.yaml layout.ffn.tensor=2 layout.exchange=mpi schedule.slots=2 schedule.prefill_chunk=64
     same "a-$family" "c-$family"
     same "a-$family" "d-$family"
 done
+[ "${signals:-0}" != 0 ] || fail "no job was stopped on its way"
 echo "all families agree on all layouts"
