@@ -12,8 +12,8 @@
  *
  * Supported: true, false, type, properties, required, additionalProperties, items, prefixItems, minItems,
  * maxItems, minLength, maxLength, pattern (not with lengths), minimum, maximum, exclusiveMinimum,
- * exclusiveMaximum (of numbers that are no integers: whole bounds), enum, const, anyOf, allOf with one
- * schema, $ref into the schema itself, $defs, definitions. Annotations (title, description, default,
+ * exclusiveMaximum (of numbers that are no integers: whole bounds), enum, const, anyOf, oneOf of schemas
+ * that can be seen to be apart (types, const and enum, or required properties with them), allOf with one schema, $ref into the schema itself, $defs, definitions. Annotations (title, description, default,
  * examples, ...) are passed over. All else is refused by name.
  */
 #ifndef TANDEM_FORMAT_SCHEMA_H

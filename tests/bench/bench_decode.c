@@ -12,6 +12,7 @@
  *   A wait    share of the step in which an attention rank waited for the FFN ranks
  *   F wait    the same the other way round
  *   send      share of the step spent posting rows and partial sums
+ *   sample    drawing the step's tokens by temperature and top_p, measured alone, over the step's time
  */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -315,6 +316,45 @@ struct shares {
     int32_t attention, ffn;
 };
 
+/* Drawing so many tokens, apart from any step. */
+static double sample_seconds(const struct bench *b, int n)
+{
+    enum { TIMES = 5 };
+    const struct engine *g = &b->engine;
+    const struct device_ops *dev = g->backend->device;
+    size_t vocab = b->in.model.vocab, rows = (size_t)n, count = mem_mul(rows, vocab);
+    struct sample_params *params = mem_new(rows, sizeof *params);
+    float *host = mem_new(count, sizeof *host);
+    for (size_t i = 0; i < rows; i++)
+        params[i] = (struct sample_params){.temperature = 0.8f, .top_p = 0.95f, .uniform = 0.6f};
+    for (size_t i = 0; i < count; i++) {
+        float u = (float)philox_uniform(1, i, 0, 0);
+        host[i] = 16 * u * u;
+    }
+    struct stream *s = dev->stream_create(g->device);
+    float *logits = dev->alloc(g->device, count * sizeof *host);
+    float *logprobs = dev->alloc(g->device, rows * sizeof *logprobs);
+    int32_t *tokens = dev->alloc(g->device, rows * sizeof *tokens);
+    void *on_device = dev->alloc(g->device, rows * sizeof *params);
+    dev->upload(g->device, s, logits, host, count * sizeof *host);
+    dev->upload(g->device, s, on_device, params, rows * sizeof *params);
+    dev->stream_sync(g->device, s);
+    double times[TIMES];
+    for (int i = 0; i < TIMES; i++) {
+        double start = clock_now();
+        g->backend->ops->sample(g->device, s, logits, n, (int)vocab, on_device, tokens, logprobs);
+        dev->stream_sync(g->device, s);
+        times[i] = clock_now() - start;
+    }
+    void *taken[] = {logits, logprobs, tokens, on_device};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        dev->release(g->device, taken[i]);
+    dev->stream_destroy(g->device, s);
+    free(host);
+    free(params);
+    return median(times, TIMES);
+}
+
 static void print_case(struct bench *b, int batch, int context, double seconds, double roof,
                        const struct shares *all)
 {
@@ -335,17 +375,18 @@ static void print_case(struct bench *b, int batch, int context, double seconds, 
     else
         snprintf(layout, sizeof layout, "%dA%dF %dx%d", l->attention, layout_ffn_ranks(l),
                  l->expert, l->tensor);
-    printf("%-12s %2d %6d %8d %10.1f %10.1f %7.1f %% %7.1f %% %7.1f %% %6.1f %%\n", layout,
+    double sampling = sample_seconds(b, (batch + l->attention - 1) / l->attention) / seconds;
+    printf("%-12s %2d %6d %8d %10.1f %10.1f %7.1f %% %7.1f %% %7.1f %% %6.1f %% %6.2f %%\n", layout,
            b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds, 100 * roof,
-           wait[0], wait[1], 100 * send);
+           wait[0], wait[1], 100 * send, 100 * sampling);
     fflush(stdout);
     if (b->json)
         fprintf(b->json,
                 "{\"layout\": \"%s\", \"micro_batches\": %d, \"batch\": %d, \"context\": %d, "
                 "\"step_ms\": %.4f, \"tokens_per_second\": %.2f, \"roof\": %.4f, "
-                "\"attention_wait\": %.4f, \"ffn_wait\": %.4f, \"send\": %.4f}\n",
+                "\"attention_wait\": %.4f, \"ffn_wait\": %.4f, \"send\": %.4f, \"sample\": %.5f}\n",
                 layout, b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds,
-                roof, wait[0] / 100, wait[1] / 100, send);
+                roof, wait[0] / 100, wait[1] / 100, send, sampling);
 }
 
 static void run_case(struct bench *b, int batch, int context, int steps)
@@ -409,8 +450,8 @@ int main(int argc, char **argv)
         cores_mask(&mask);
         limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), (size_t)512 << 20);
         b.json = a.json ? fopen(a.json, "a") : NULL;
-        printf("%-12s %2s %6s %8s %10s %10s %9s %9s %9s %8s\n", "layout", "mb", "batch", "context",
-               "step ms", "tokens/s", "roof", "A wait", "F wait", "send");
+        printf("%-12s %2s %6s %8s %10s %10s %9s %9s %9s %8s %8s\n", "layout", "mb", "batch",
+               "context", "step ms", "tokens/s", "roof", "A wait", "F wait", "send", "sample");
     }
     for (int i = 0; i < a.cases; i++)
         run_case(&b, a.batch[i], a.context[i], a.steps);

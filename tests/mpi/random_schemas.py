@@ -25,7 +25,7 @@ def number(r, kind):
 def schema(r, depth, defs):
     kinds = ["string", "pattern", "enum", "const", "integer", "number", "boolean", "null", "any", "types"]
     if depth > 0:
-        kinds += ["object", "array", "anyOf", "map", "tuple"] * 2 + (["ref"] if defs else [])
+        kinds += ["object", "array", "anyOf", "map", "tuple", "oneOf"] * 2 + (["ref"] if defs else [])
     kind = r.choice(kinds)
     below = lambda: schema(r, depth - 1, defs)
     if kind == "string":
@@ -60,6 +60,9 @@ def schema(r, depth, defs):
         return {"type": "array", "prefixItems": [below(), below()], "minItems": 2, "items": False}
     if kind == "anyOf":
         return {"anyOf": [below() for _ in range(r.randint(1, 3))]}
+    if kind == "oneOf":
+        tagged = lambda tag: {"type": "object", "properties": {"kind": tag, "of": below()}, "required": ["kind"]}
+        return {"oneOf": [tagged({"const": "a"}), tagged({"enum": ["b", 1]}), {"type": ["integer", "null"]}], "discriminator": {"propertyName": "kind"}}
     if kind == "map":
         return {"type": "object", "additionalProperties": below()}
     if kind == "ref":

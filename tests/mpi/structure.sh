@@ -37,7 +37,8 @@ said() {
     "$tandem" check $job --set output.file="$work/none.h5" "$@" >"$work/log" 2>&1 && fail "$* is taken"
     grep -q "$want" "$work/log" || fail "$*: $(cat "$work/log")"
 }
-said '"oneOf" is not supported' --set 'sampling.format={json_schema: {properties: {a: {oneOf: [true]}}}}'
+said '"not" is not supported' --set 'sampling.format={json_schema: {properties: {a: {not: true}}}}'
+said 'oneOf/0 and oneOf/1 may both accept' --set 'sampling.format={json_schema: {oneOf: [{type: string}, {maxLength: 3}]}}'
 said '#/properties/a: ' --set 'sampling.format={json_schema: {properties: {a: {format: date}}}}'
 said "no text at all is like that" --set 'sampling.format={json_schema: {type: string, minLength: 3, maxLength: 2}}'
 said "refers to itself" --set 'sampling.format={json_schema: {anyOf: [{"$ref": "#"}, {type: "null"}]}}'
