@@ -1,5 +1,6 @@
 #include "data/h5.h"
 
+#include "base/disk.h"
 #include "base/mem.h"
 #include "data/append.h"
 
@@ -132,9 +133,12 @@ int h5_create(struct h5_output *o, const char *path, struct err *e)
 {
     h5_quiet();
     o->pool = NULL;
+    o->file = -1;
+    /* What an earlier run left, or a try on a disk that refused to remove it, or a link somewhere else. */
+    if (disk_remove(path, e) != 0)
+        return -1;
     hid_t access = driver_access(&o->state);
     use_checksums(access);
-    unlink(path); /* what an earlier run left, or a link somewhere else */
     o->file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, access);
     h5_close(access);
     if (o->file >= 0)

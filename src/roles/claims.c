@@ -1,21 +1,34 @@
 #include "roles/claims.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exchange/call.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#define PERIOD 0.2 /* seconds between two operations when nothing is wanted */
+#define PERIOD 0.2 /* seconds between two words when nothing is wanted */
 
-/* The shared numbers, and their places in memory. */
+/* The shared numbers. */
 enum { BLOCKS, STOPS, FINISHED, TOKENS, NUMBERS };
 
+/* What a writer says: added to the numbers. */
+struct word {
+    int64_t add[NUMBERS];
+    int64_t last; /* 1: this writer says nothing more */
+};
+
+enum { WORD, ANSWER }; /* tags */
+
 struct claims {
-    MPI_Win window;
-    MPI_Request request; /* MPI_REQUEST_NULL: nothing is under way */
-    int64_t add[NUMBERS], got[NUMBERS];
+    MPI_Comm mpi; /* the world's ranks */
+    bool first;
+    int64_t numbers[NUMBERS]; /* first rank */
+    int others;               /* first rank: writers that have not said their last word */
+    bool under_way;
+    MPI_Request request[2]; /* of other writers: the answer, the word */
+    struct word word;
+    int64_t got[NUMBERS]; /* the answer: what the numbers were before */
     int64_t said_finished, said_tokens;
     bool said_stop;
     double last;
@@ -27,76 +40,111 @@ struct claims *claims_open(struct comm *c)
     if (c->cells == 1)
         return NULL;
     struct claims *k = mem_zeroed(1, sizeof *k);
-    int64_t *numbers = NULL;
-    MPI_Aint bytes = comm_is_first(c) ? NUMBERS * (MPI_Aint)sizeof *numbers : 0;
-    k->request = MPI_REQUEST_NULL;
+    k->first = comm_is_first(c);
+    k->others = c->cells - 1;
     k->heard.block = -1;
-    mpi_must(
-        MPI_Win_allocate(bytes, sizeof *numbers, MPI_INFO_NULL, c->world.mpi, &numbers, &k->window),
-        "MPI_Win_allocate");
-    mpi_must(MPI_Win_lock_all(0, k->window), "MPI_Win_lock_all");
-    if (comm_is_first(c)) {
-        memset(numbers, 0, (size_t)bytes);
-        mpi_must(MPI_Win_sync(k->window), "MPI_Win_sync");
-    }
-    comm_barrier(&c->world);
+    k->request[0] = k->request[1] = MPI_REQUEST_NULL;
+    comm_barrier(&c->world); /* asleep; MPI_Comm_dup waits awake */
+    mpi_must(MPI_Comm_dup(c->world.mpi, &k->mpi), "MPI_Comm_dup");
+    mpi_must(MPI_Comm_set_errhandler(k->mpi, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     return k;
+}
+
+static void add(struct claims *k, const struct word *word, int64_t *before)
+{
+    for (int i = 0; i < NUMBERS; i++) {
+        before[i] = k->numbers[i];
+        k->numbers[i] += word->add[i];
+    }
+}
+
+/* First rank: answers everybody who has said something. Whoever says a word has made room for the answer
+ * before, and such a short one leaves at once. */
+static void serve(struct claims *k)
+{
+    struct word word;
+    int64_t before[NUMBERS];
+    MPI_Status from;
+    for (int there = 1; there;) {
+        mpi_must(MPI_Iprobe(MPI_ANY_SOURCE, WORD, k->mpi, &there, &from), "MPI_Iprobe");
+        if (!there)
+            break;
+        mpi_must(MPI_Recv(&word, sizeof word, MPI_BYTE, from.MPI_SOURCE, WORD, k->mpi, &from),
+                 "MPI_Recv");
+        add(k, &word, before);
+        k->others -= word.last != 0;
+        mpi_must(MPI_Send(before, NUMBERS, MPI_INT64_T, from.MPI_SOURCE, ANSWER, k->mpi),
+                 "MPI_Send");
+    }
 }
 
 void claims_close(struct claims *k, struct comm *c)
 {
+    struct backoff pause = {0};
     if (!k)
         return;
-    comm_barrier(&c->world); /* asleep; freeing a window waits awake */
-    mpi_must(MPI_Win_unlock_all(k->window), "MPI_Win_unlock_all");
-    mpi_must(MPI_Win_free(&k->window), "MPI_Win_free");
+    if (k->first) {
+        mpi_waiting();
+        for (serve(k); k->others > 0; serve(k))
+            backoff_pause(&pause);
+        mpi_working();
+    }
+    comm_barrier(&c->world);
+    mpi_must(MPI_Comm_free(&k->mpi), "MPI_Comm_free");
     free(k);
 }
 
-static void start(struct claims *k, const struct claims_say *say)
+static void start(struct claims *k, const struct claims_say *say, bool last)
 {
-    k->add[BLOCKS] = say->block;
-    k->add[STOPS] = say->stop && !k->said_stop;
-    k->add[FINISHED] = say->finished - k->said_finished;
-    k->add[TOKENS] = say->tokens - k->said_tokens;
+    k->word = (struct word){.last = last};
+    k->word.add[BLOCKS] = say->block;
+    k->word.add[STOPS] = say->stop && !k->said_stop;
+    k->word.add[FINISHED] = say->finished - k->said_finished;
+    k->word.add[TOKENS] = say->tokens - k->said_tokens;
     k->said_stop = k->said_stop || say->stop;
     k->said_finished = say->finished;
     k->said_tokens = say->tokens;
     k->last = clock_now();
-    mpi_must(MPI_Rget_accumulate(k->add, NUMBERS, MPI_INT64_T, k->got, NUMBERS, MPI_INT64_T, 0, 0,
-                                 NUMBERS, MPI_INT64_T, MPI_SUM, k->window, &k->request),
-             "MPI_Rget_accumulate");
+    k->under_way = true;
+    if (k->first) {
+        add(k, &k->word, k->got);
+        return;
+    }
+    mpi_must(MPI_Irecv(k->got, NUMBERS, MPI_INT64_T, 0, ANSWER, k->mpi, &k->request[0]),
+             "MPI_Irecv");
+    mpi_must(MPI_Isend(&k->word, sizeof k->word, MPI_BYTE, 0, WORD, k->mpi, &k->request[1]),
+             "MPI_Isend");
 }
 
-/* The operation has come back: what was there before it. */
 static void hear(struct claims *k)
 {
-    k->heard.block = k->add[BLOCKS] ? k->got[BLOCKS] : -1;
-    k->heard.stop = k->got[STOPS] + k->add[STOPS] > 0;
-    k->heard.finished = k->got[FINISHED] + k->add[FINISHED];
-    k->heard.tokens = k->got[TOKENS] + k->add[TOKENS];
+    k->under_way = false;
+    k->heard.block = k->word.add[BLOCKS] ? k->got[BLOCKS] : -1;
+    k->heard.stop = k->got[STOPS] + k->word.add[STOPS] > 0;
+    k->heard.finished = k->got[FINISHED] + k->word.add[FINISHED];
+    k->heard.tokens = k->got[TOKENS] + k->word.add[TOKENS];
 }
 
 struct claims_heard claims_exchange(struct claims *k, const struct claims_say *say)
 {
-    int done = 0;
     k->heard.block = -1;
-    if (k->request != MPI_REQUEST_NULL) {
-        mpi_must(MPI_Test(&k->request, &done, MPI_STATUS_IGNORE), "a claim");
-        if (done)
+    if (k->first)
+        serve(k);
+    if (k->under_way) {
+        if (mpi_done(2, k->request, "a claim"))
             hear(k);
         return k->heard;
     }
     if (say->block || (say->stop && !k->said_stop) || clock_now() - k->last >= PERIOD)
-        start(k, say);
+        start(k, say, false);
     return k->heard;
 }
 
 void claims_settle(struct claims *k, const struct claims_say *say)
 {
-    if (k->request != MPI_REQUEST_NULL)
-        mpi_wait(1, &k->request, "a claim");
-    start(k, say);
-    mpi_wait(1, &k->request, "a claim");
+    if (k->under_way)
+        mpi_wait(2, k->request, "a claim");
+    start(k, say, true);
+    mpi_wait(2, k->request, "a claim");
     hear(k);
 }

@@ -1,11 +1,14 @@
 /* claims.h - which cell decodes what: units drawn in blocks from a counter, and the cells' sums.
  *
- * Cells are not in step with each other. What they share are four numbers in the memory of the first
- * rank of the world, which a cell's writer adds to and reads at once with a one-sided operation of
- * MPI: the number of blocks drawn so far (schedule/units.h), whether the job is to stop, and how many
- * completions and tokens there are. The operation goes on while the cell decodes; its answer is in
- * the step contract of a later step. The first rank's part in it is to be inside MPI now and then,
- * which it is in every step and while it waits at the end.
+ * Cells are not in step with each other. What they share are four numbers of the first rank of the world:
+ * the number of blocks drawn so far (schedule/units.h), whether the job is to stop, and how many
+ * completions and tokens there are. A cell's writer sends what it adds to them, and is answered what
+ * they were; the first rank answers in every step of its own, and while it waits for other cells at the
+ * end. The writer's cell decodes meanwhile: the answer is in the step contract of a later step.
+ *
+ * These are messages, and no one-sided operations: between hosts on TCP, Open MPI 4.1 has no windows for a
+ * program that lets several threads call MPI, and where a window has to be served by software, its
+ * owner must be inside MPI as often as the first rank is here.
  *
  * With one cell nothing of this exists: there is one block, and it is drawn at the start.
  */
@@ -37,8 +40,8 @@ struct claims_heard {
  * call. Until then `block` is not asked for again. The sums are those heard last. */
 struct claims_heard claims_exchange(struct claims *k, const struct claims_say *say);
 
-/* Waits for what is under way: before the cell leaves. What was said last has been heard then; a
- * block that comes with it is lost, so nothing may be asked for that is wanted. */
+/* By every cell's writer, once, before the cell leaves: waits for what is under way. What was said last has
+ * been heard then; a block that comes with it is lost, so nothing may be asked for that is wanted. */
 void claims_settle(struct claims *k, const struct claims_say *say);
 
 #endif

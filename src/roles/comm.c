@@ -339,11 +339,20 @@ void comm_allgather(const struct group *g, const void *mine, size_t bytes, void 
     mpi_wait(1, &request, "hearing all ranks");
 }
 
+/* MPICH 4.0 compares MPI_UINT64_T as if it had a sign; so they go as numbers with one, in the same order. */
+static void turn_order(uint64_t *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        values[i] ^= (uint64_t)1 << 63;
+}
+
 void comm_largest(const struct group *g, uint64_t *values, size_t n)
 {
     const size_t most = 1 << 20;
+    turn_order(values, n);
     for (size_t at = 0; at < n; at += most)
-        reduce(g, values + at, (int)(n - at < most ? n - at : most), MPI_UINT64_T, MPI_MAX);
+        reduce(g, values + at, (int)(n - at < most ? n - at : most), MPI_INT64_T, MPI_MAX);
+    turn_order(values, n);
 }
 
 void comm_sum(const struct group *g, uint64_t *values, size_t n)

@@ -29,15 +29,8 @@ start() {
     done
 }
 
-# signal SIGNAL RANK - to one rank of the job that was started last.
-signal() {
-    for rank in $(pgrep -P $pid); do
-        grep -qz "^OMPI_COMM_WORLD_RANK=$2\$" /proc/$rank/environ 2>/dev/null && kill -"$1" $rank
-    done
-}
-
 start killed 4
-signal KILL 5
+kill -KILL "$(rank_of "$work/killed.h5" 5)"
 wait $pid 2>/dev/null
 [ -f "$work/killed.h5" ] && fail "the job had ended before a rank of it was killed"
 [ "$(ls "$work/killed.h5.partial"/*.journal | wc -l)" = 4 ] || fail "there are not four journals"
@@ -46,7 +39,7 @@ same one killed
 grep -q ' 63 of 63 completions to do' "$work/killed.log" && fail "what the killed cells had done was lost"
 
 start stopped 4
-signal USR1 7
+kill -USR1 "$(rank_of "$work/stopped.h5" 7)"
 wait $pid
 status=$?
 [ $status = 75 ] || fail "one rank of four cells was asked to stop: exit status $status, wanted 75"

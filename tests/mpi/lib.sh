@@ -60,3 +60,11 @@ same() {
 same_tokens() {
     cmp <(tokens "$1") <(tokens "$2") || fail "$1 and $2 differ in tokens"
 }
+
+# rank_of FILE RANK - the process that is this rank of the job with that output.
+rank_of() {
+    local pid
+    for pid in $(pgrep -f "^[^ ]*tandem run .*output.file=$1 "); do
+        grep -qz "^\(OMPI_COMM_WORLD_RANK\|PMI_RANK\)=$2\$" "/proc/$pid/environ" 2>/dev/null && echo "$pid" && return
+    done
+}

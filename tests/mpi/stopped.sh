@@ -14,14 +14,6 @@ common=(layout.attention=2 layout.threads=1 output.commit_seconds=0.1 schedule.s
 decode reference 3 "${common[@]}" || fail "the reference"
 completions reference >"$work/reference.jsonl"
 
-# The process that is rank $2 of the job with the output $1.
-rank_of() {
-    local pid
-    for pid in $(pgrep -f "^[^ ]*tandem run .*output.file=$1 "); do
-        grep -qz "^\(OMPI_COMM_WORLD_RANK\|PMI_RANK\)=$2\$" "/proc/$pid/environ" 2>/dev/null && echo "$pid" && return
-    done
-}
-
 # until_phase PHASE NAME: waits for it, at most 20 s.
 until_phase() {
     local i

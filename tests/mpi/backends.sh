@@ -1,0 +1,72 @@
+#!/bin/bash
+# Ranks whose processors can do different things use what all can, and say whose fault that is; a job goes on
+# with other kernels where those have the same bits, and is refused by name where nobody has seen that they do.
+# timeout: 120
+. "$(dirname "$0")/lib.sh"
+job=tests/mpi/job.yaml
+kinds=$BUILD/tests/mpi/backends
+need "$tandem"
+need "$kinds"
+settings=(kernels=auto layout.threads=1 prompts.count=9 sampling.samples=2 sampling.temperature=0.8 layout.attention=2)
+
+# on KINDS NAME [KEY=VALUE]... - one attention rank of each of the first two kinds, an FFN rank of the third.
+on() {
+    local BACKENDS=$1 name=$2
+    export BACKENDS
+    shift 2
+    tandem=$kinds decode "$name" 3 "${settings[@]}" "$@"
+}
+used() { "$PYTHON" -c "import h5py, sys; print(h5py.File(sys.argv[1]).attrs['kernels'])" "$work/$1.h5"; }
+
+# agree KINDS KERNELS WORDS - what is used, and what is said.
+agree() {
+    on "$1" mixed || fail "$1"
+    same whole mixed
+    [ "$(used mixed)" = "$2" ] || fail "$1: $(used mixed) were used, wanted $2"
+    grep -q "kernels: $2 on all ranks, because .* has no $3" "$work/mixed.log" || fail "$1: $(cat "$work/mixed.log")"
+    rm -f "$work"/mixed*
+}
+on avx2,avx2,avx2 whole || fail "one kind"
+[ "$(used whole)" = avx2 ] && ! grep -q 'kernels: .* on all ranks' "$work/whole.log" || fail "$(used whole) were used"
+agree avx2,avx2,plain plain avx2
+agree avx512,plain,avx2 plain avx512
+agree avx2,avx512,avx2 avx2 avx512
+
+# Kernels that the job names are those of all ranks, or none.
+on avx2,plain,avx2 named kernels=avx2 >/dev/null
+status=$?
+[ $status = 1 ] && grep -q 'rank 1 on .*kernels: avx2 cannot be used here' "$work/named.log" ||
+    fail "kernels that one rank has not: exit status $status: $(cat "$work/named.log")"
+[ -f "$work/named.h5" ] && fail "kernels that one rank has not: completions all the same"
+
+# Another processor goes on where the first was stopped.
+settings+=(sampling.max_new_tokens=120 sampling.ignore_eos=true)
+on avx2,avx2,avx2 long || fail "long"
+# stopped KIND - when it has decoded for 0.2 s
+stopped() {
+    : >"$work/from-$1.log"
+    on "$1,$1,$1" "from-$1" >/dev/null &
+    local pid=$! try status
+    for ((try = 0; try < 600; try++)); do
+        grep -q 'completions to do' "$work/from-$1.log" && break
+        sleep 0.05
+    done
+    sleep 0.2
+    pkill -USR1 -f "^[^ ]*backends run .*output.file=$work/from-$1.h5 "
+    wait $pid
+    status=$?
+    [ $status = 75 ] || fail "stopped with $1: exit status $status: $(cat "$work/from-$1.log")"
+}
+stopped avx2
+stopped avx512
+refused() { # NAME KIND NOW THEN
+    on "$2,$2,$2" "$1" >/dev/null
+    local status=$?
+    [ $status = 1 ] && grep -q "belongs to another job.*kernels $3 instead of $4" "$work/$1.log" ||
+        fail "$1 with $2: exit status $status: $(cat "$work/$1.log")"
+}
+refused from-avx2 avx512 avx512 'as the reference'
+refused from-avx512 avx2 'as the reference' avx512
+on avx2,plain,avx2 from-avx2 || fail "avx2, then plain"
+same long from-avx2
+echo "one job, one kind of arithmetic"
