@@ -6,10 +6,12 @@
 #include "base/err.h"
 #include "command/commands.h"
 #include "command/manual.h"
+#include "exchange/exchange.h"
 #include "kernels/device.h"
 #include "model/generate.h"
 
 #include <hdf5.h>
+#include <jansson.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +19,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+#include <yaml.h>
+#include <zlib.h>
+
+#ifdef __clang__
+#define COMPILER __VERSION__ /* it says clang itself */
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
 
 #ifndef TANDEM_VERSION
 #define TANDEM_VERSION "development"
@@ -93,8 +103,13 @@ static int version_main(const struct usage *usage, int argc, char **argv)
     printf("tandem %s\nkernels:", TANDEM_VERSION);
     for (const struct backend *const *b = backend_all(); *b; b++)
         printf(" %s%s", (*b)->name, (*b)->usable(&e) == 0 ? "" : " (not on this machine)");
+    printf("\nexchange:");
+    for (const struct exchange_ops *const *x = exchange_all; *x; x++)
+        printf(" %s", (*x)->name);
     printf("\nMPI:     %.*s\nHDF5:    %u.%u.%u\n", (int)strcspn(mpi, ",\n"), mpi, hdf5[0], hdf5[1],
            hdf5[2]);
+    printf("others:  libyaml %s, jansson %s, zlib %s, compiled by %s\n", yaml_get_version_string(),
+           JANSSON_VERSION, zlibVersion(), COMPILER);
     return EXIT_DONE;
 }
 

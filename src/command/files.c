@@ -62,7 +62,8 @@ static int import_main(const struct usage *usage, int argc, char **argv)
     if (result.bad)
         printf(", %zu of them will be error rows", result.bad);
     if (result.duplicates)
-        printf(", %zu ids were there before", result.duplicates);
+        printf(", %zu id%s there before", result.duplicates,
+               result.duplicates == 1 ? " was" : "s were");
     printf("\n");
     return EXIT_DONE;
 }

@@ -221,6 +221,23 @@ static int note_integers(struct import *m, struct err *e)
 }
 
 /* Closes the datasets and the file, whatever happens. */
+/* Names of --keep that no record has: more likely a slip than a wish. */
+static void name_missing(const struct import *m)
+{
+    const char *name = m->o->keep;
+    while (m->keep && name && *name) {
+        size_t n = strcspn(name, ",");
+        char *one = mem_new(n + 1, 1);
+        memcpy(one, name, n);
+        one[n] = 0;
+        if (!keep_has(m->keep, one))
+            fprintf(stderr, "tandem: --keep %s: no record has that field%s\n", one,
+                    strchr(one, '.') ? "; name the field at the top that holds it" : "");
+        free(one);
+        name += n + (name[n] == ',');
+    }
+}
+
 static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
 {
     struct append *all[] = {m->text, m->id, m->tokens, m->offsets, m->limits, m->errors};
@@ -235,6 +252,8 @@ static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
         rc = settings_close(m->settings, e);
     else
         settings_drop(m->settings);
+    if (keep && rc == 0)
+        name_missing(m);
     if (keep && rc == 0)
         rc = keep_close(m->keep, e);
     else

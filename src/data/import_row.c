@@ -287,9 +287,10 @@ static int read_text(struct import *m, json_t *record, struct row *row, struct e
     } else {
         char fields[256];
         records_names(record, fields, sizeof fields);
-        return err_set(
-            e, "wanted \"%s\" as a string, found %s; the record has %s (--text names a field)",
-            m->text_field, records_type(value), *fields ? fields : "no fields");
+        return err_set(e,
+                       "wanted \"%s\" as a string, found %s; the record has %s (--text names a "
+                       "field, --template joins several)",
+                       m->text_field, records_type(value), *fields ? fields : "no fields");
     }
     if (strlen(row->text) != n)
         return err_set(e, "a NUL character in the text");

@@ -67,6 +67,14 @@ static int new_column(struct keep *k, const char *name, bool json, struct keep_c
     return status == 0 ? fill(c, k->row, e) : -1;
 }
 
+bool keep_has(const struct keep *k, const char *name)
+{
+    for (size_t i = 0; i < k->n; i++)
+        if (strcmp(k->columns[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 int keep_put(struct keep *k, const char *name, const json_t *value, struct err *e)
 {
     struct keep_column *c = NULL;

@@ -23,6 +23,9 @@ int keep_open(struct keep **out, struct h5_output *output, hid_t string_type, st
 /* The value of column `name` in the row that is under way: JSON, borrowed. */
 int keep_put(struct keep *k, const char *name, const json_t *value, struct err *e);
 
+/* Has a row had this column yet? */
+bool keep_has(const struct keep *k, const char *name);
+
 /* The row is over: columns that were not put get their filler. */
 int keep_end_row(struct keep *k, struct err *e);
 

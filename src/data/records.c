@@ -30,7 +30,8 @@ struct records {
     enum records_format format;
     size_t line;
     struct text now, plain; /* the record; its copy with plain numbers */
-    char **columns;         /* of CSV and TSV */
+    char **columns;         /* of CSV and TSV, */
+    char separator;         /* and what stands between them */
     size_t n_columns;
     json_t *fields;
     char problem[256];
@@ -74,6 +75,8 @@ static int refuse_foreign(const char *name, const char *head, size_t n, struct e
         {"\xfd"
          "7zXZ",
          5, "compressed by xz", NULL, "xz -dc FILE > prompts.jsonl"},
+        {"\xff\xfe", 2, "UTF-16 text", NULL, "iconv -f UTF-16 -t UTF-8 FILE > prompts.jsonl"},
+        {"\xfe\xff", 2, "UTF-16 text", NULL, "iconv -f UTF-16 -t UTF-8 FILE > prompts.jsonl"},
         {"SQLite format 3", 15, "an SQLite database", NULL,
          "sqlite3 -json FILE 'select * from TABLE' | jq -c '.[]' > prompts.jsonl"},
         {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file", NULL, ""},
@@ -110,16 +113,41 @@ static enum records_format by_name(const char *name)
     return n >= 4 && strncasecmp(name + n - 4, ".tsv", 4) == 0 ? RECORDS_TSV : RECORDS_TEXT;
 }
 
+/* What separates the names of a table: commas, but in some countries' spreadsheets semicolons. */
+static char separator_of(enum records_format format, const char *head, size_t n)
+{
+    const char *end = memchr(head, '\n', n);
+    size_t line = end ? (size_t)(end - head) : n;
+    if (format == RECORDS_TSV)
+        return '\t';
+    if (memchr(head, ',', line))
+        return ',';
+    return memchr(head, ';', line) ? ';' : memchr(head, '\t', line) ? '\t' : ',';
+}
+
+/* An object's brace alone on its line. */
+static bool is_spread(const char *head, size_t n)
+{
+    size_t i = 1;
+    while (i < n && (head[i] == ' ' || head[i] == '\t' || head[i] == '\r'))
+        i++;
+    return n > 1 && *head == '{' && i < n && head[i] == '\n';
+}
+
 /* `{` begins JSON Lines, wherever it comes from. */
 static int find_format(struct records *r, const char *head, size_t n, struct err *e)
 {
     size_t i = n >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     if (refuse_foreign(r->name, head, n, e) != 0)
         return -1;
-    if (r->format != RECORDS_GUESS)
-        return 0;
+    r->separator = separator_of(r->format == RECORDS_GUESS ? by_name(r->name) : r->format, head, n);
     while (i < n && isspace((unsigned char)head[i]))
         i++;
+    if ((r->format == RECORDS_GUESS || r->format == RECORDS_JSON) && is_spread(head + i, n - i))
+        return refuse(r->name, "JSON over several lines; wanted an object a line",
+                      "jq -c . FILE > prompts.jsonl", e);
+    if (r->format != RECORDS_GUESS)
+        return 0;
     if (i < n && head[i] == '[') {
         size_t k = i + 1;
         while (k < n && isspace((unsigned char)head[k]))
@@ -277,7 +305,7 @@ static void json_record(struct records *r)
  * removed in place: a cell never grows. 1: whole; 0: an open quote, read on. */
 static int cut_cells(struct records *r, struct text *line, char ***cells, size_t *n)
 {
-    char separator = r->format == RECORDS_TSV ? '\t' : ',', *to = line->bytes;
+    char separator = r->separator, *to = line->bytes;
     const char *from = line->bytes, *end = line->bytes + line->n;
     for (*n = 0;; from++) {
         *cells = mem_resize(*cells, *n + 1, sizeof **cells);

@@ -242,7 +242,7 @@ static void names_the_line(void **state)
         {"{\"tokens\": [\"a\"]}\n", "\"tokens\"[0] is a string", true, true},
         {"{\"text\": \"a\"}\n", "found nothing", true, true},
         {"fine\nbad \xc3(\n", "in.x:2: wanted UTF-8, found byte 0xc3 in column 5", false, false},
-        {"\xff\xfe"
+        {"\xff\xfd"
          "a",
          "in.x:1: wanted UTF-8, found byte 0xff in column 1", false, false},
         {"", "no prompts", false, false},

@@ -12,7 +12,7 @@ letters = ['a', '"', ',', '\t', '\n', '\r\n', ' ', 'é', '港', '\U0001f30d', '{
 cell = lambda: "x" + "".join(r.choice(letters) for _ in range(r.randrange(12)))
 rows = [{"key": i * 2**40, "question": cell(), "own": cell()} for i in range(400)]
 json.dump(rows, open(f"{work}/rows.json", "w"))
-for name, separator in (("t.csv", ","), ("t.tsv", "\t")):
+for name, separator in (("t.csv", ","), ("t.tsv", "\t"), ("semi.csv", ";")):
     with open(f"{work}/{name}", "w", newline="", encoding="utf-8") as f:
         w = csv.DictWriter(f, rows[0], delimiter=separator, lineterminator="\n")
         w.writeheader()
@@ -24,12 +24,13 @@ P
 for kind in csv tsv gz; do
     "$tandem" import "$work/t.$kind" "$work/$kind.h5" --text question --id key || fail "$kind"
 done
+"$tandem" import "$work/semi.csv" "$work/semi.h5" --text question --id key || fail "semicolons"
 "$tandem" import - "$work/piped.h5" --text question --id key <"$work/t.gz" || fail "standard input"
 "$PYTHON" - "$work" <<'P' || fail "what came back is something else"
 import h5py, json, sys
 work = sys.argv[1]
 rows = json.load(open(f"{work}/rows.json"))
-for kind in ("csv", "tsv", "gz", "piped"):
+for kind in ("csv", "tsv", "gz", "piped", "semi"):
     with h5py.File(f"{work}/{kind}.h5") as f:
         text, ids = f["text"].asstr()[:], f["id"].asstr()[:]
         own = f["columns/own"].asstr()[:]
@@ -40,4 +41,17 @@ for kind in ("csv", "tsv", "gz", "piped"):
             assert same(text[i], row["question"]) and same(own[i], row["own"]), (kind, row, text[i], own[i])
             assert ids[i] == str(row["key"])
 P
-echo "400 rows in four ways"
+# What cannot be read is answered with the command that converts it.
+refused() { # PATTERN FILE
+    "$tandem" import "$2" "$work/no.h5" 2>"$work/errors" && fail "$2 is read"
+    grep -q "$1" "$work/errors" || fail "$2: $(cat "$work/errors")"
+}
+printf '\xff\xfe{\0"\0' >"$work/wide.jsonl"
+refused 'UTF-16 text.*iconv -f UTF-16' "$work/wide.jsonl"
+printf '{\n  "text": "a"\n}\n' >"$work/spread.json"
+refused 'over several lines.*jq -c' "$work/spread.json"
+printf '\x28\xb5\x2f\xfd\x24' >"$work/t.jsonl.zst"
+refused 'zstd -dc' "$work/t.jsonl.zst"
+"$tandem" import "$work/t.gz" "$work/kept.h5" --text question --keep own,owm 2>"$work/errors" >/dev/null || fail "--keep"
+grep -q -e '--keep owm: no record has that field' "$work/errors" || fail "a column that is not there: $(cat "$work/errors")"
+echo "400 rows in five ways"
