@@ -43,6 +43,7 @@ int cpu_device_open(const struct device_config *config, const char *name, size_t
     d->config = *config;
     d->name = name;
     d->threads = config->threads;
+    d->teams = teams_new();
     for (int code = 0; code < 256; code++)
         d->f8_value[code] = f32_from_f8e4m3((f8e4m3_t)code);
     d->scratch = mem_aligned(scratch_bytes, 1);
@@ -59,6 +60,7 @@ void cpu_device_close(struct device *d)
     if (!d)
         return;
     free(d->scratch);
+    free(d->teams);
     free(d);
 }
 

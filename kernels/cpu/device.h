@@ -9,6 +9,7 @@
 #ifndef TANDEM_KERNELS_CPU_DEVICE_H
 #define TANDEM_KERNELS_CPU_DEVICE_H
 
+#include "kernels/cpu/team.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
@@ -26,6 +27,7 @@ struct device {
     int threads;                 /* config.threads, for `#pragma omp ... num_threads(d->threads)` */
     float f8_value[256];         /* f32_from_f8e4m3() of every code */
     const struct isa *isa;       /* vector backends: their instruction set's kernels */
+    struct teams *teams;         /* team.h */
 
     /* Scratch memory: a bump arena that every operation begins empty. */
     unsigned char *scratch;

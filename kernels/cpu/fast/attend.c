@@ -54,7 +54,7 @@ struct work {
     uint8_t *out;
     size_t most_rows; /* of a task, heads counted */
     size_t slots, tasks, items;
-    size_t numbers; /* of keys and values that the items read, for fast_threads() */
+    size_t numbers; /* of keys and values that the items read, for team_begin() */
     struct item *item;
     struct task *task;
     float *state; /* [slots][slot_floats]: maxima, sums, weighted values */
@@ -255,8 +255,8 @@ static void run_wave(struct device *d, const struct work *w)
 {
     size_t pieces = (w->most_rows + MERGE_ROWS - 1) / MERGE_ROWS;
     _Atomic size_t next = 0;
-    int team = fast_threads(d, w->numbers);
-#pragma omp parallel num_threads(team)
+    struct team team = team_begin(d, TEAM_ATTEND, w->numbers);
+#pragma omp parallel num_threads(team.threads)
     {
         const struct space *space = &w->space[omp_get_thread_num()];
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < w->tasks;)
@@ -269,6 +269,7 @@ static void run_wave(struct device *d, const struct work *w)
                 finish(d, w, it, i % pieces * MERGE_ROWS);
         }
     }
+    team_end(&team);
 }
 
 static void add_item(struct device *d, struct work *w, struct item it)

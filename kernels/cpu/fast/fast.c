@@ -26,14 +26,6 @@ int fast_open(const struct isa *isa, const struct device_config *c, struct devic
     return 0;
 }
 
-/* 10 to 15 microseconds of one core; a sleeping thread takes longer to wake. */
-#define WORTH_A_TEAM ((size_t)1 << 17)
-
-int fast_threads(const struct device *d, size_t numbers)
-{
-    return numbers < WORTH_A_TEAM && !d->config.always_all_threads ? 1 : d->threads;
-}
-
 bool fast_take(struct shares *s, size_t *first, size_t *end)
 {
     size_t at = atomic_load_explicit(&s->next, memory_order_relaxed), run;
@@ -55,9 +47,11 @@ static void gather(struct device *d, struct stream *s, const float *x, const int
 {
     (void)s;
     size_t row = (size_t)width;
-#pragma omp parallel for num_threads(d->threads) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * row);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (int i = 0; i < n; i++)
         memcpy(y + (size_t)i * row, x + (size_t)index[i] * row, row * sizeof *y);
+    team_end(&team);
 }
 
 const struct ops fast_ops = {

@@ -112,10 +112,6 @@ extern const struct ops fast_ops;
 
 /* ---- sharing work out ----------------------------------------------------------------------- */
 
-/* How many threads an operation is worth: all, or 1 when it reads so few numbers that waking the
- * others would take longer. Numbers that are used by more than 16 rows count once for every 16. */
-int fast_threads(const struct device *d, size_t numbers);
-
 /* Units 0..total-1 handed out in runs: long ones first, single ones at the end, so that threads
  * that are slowed down (by others, or by colder memory) take less. */
 struct shares {

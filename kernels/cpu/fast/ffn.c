@@ -361,7 +361,7 @@ static void down_unit(const struct device *d, const struct work *w, size_t first
         store_sums(d, w, i * PANEL, sum + (i - first) * tile, c);
 }
 
-/* For fast_threads(). */
+/* For team_begin(). */
 static size_t work_of(const struct work *w)
 {
     size_t work = 0;
@@ -376,8 +376,8 @@ static void run(const struct device *d, const struct work *w)
     struct shares up = {.total = w->turns * w->groups, .threads = threads};
     size_t panels = (w->hidden + PANEL - 1) / PANEL;
     struct shares down = {.total = (panels + w->columns - 1) / w->columns, .threads = threads};
-    int team = fast_threads(d, work_of(w));
-#pragma omp parallel num_threads(team)
+    struct team team = team_begin(d, TEAM_FFN, work_of(w));
+#pragma omp parallel num_threads(team.threads)
     {
         size_t mine = (size_t)omp_get_thread_num() * w->rows * PANEL, first, end;
 #pragma omp for schedule(static)
@@ -394,6 +394,7 @@ static void run(const struct device *d, const struct work *w)
                           w->sum + mine * w->columns);
             }
     }
+    team_end(&team);
 }
 
 void fast_ffn(struct device *d, struct stream *s, const struct ffn *f, const void *x,

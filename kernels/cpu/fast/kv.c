@@ -122,8 +122,8 @@ static const int32_t *blocks_of(const struct attn_batch *batch, size_t row)
 static void clear_begun(const struct device *d, const struct kv *kv, int layer,
                         const struct attn_batch *batch)
 {
-    int team = fast_threads(d, (size_t)batch->rows * kv->dim);
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)batch->rows * kv->dim);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         if (pos % KV_BLOCK)
@@ -133,6 +133,7 @@ static void clear_begun(const struct device *d, const struct kv *kv, int layer,
             memset(kv_at(kv, (size_t)layer, block, h) + kv->key_bytes, 0, kv->value_bytes);
         }
     }
+    team_end(&team);
 }
 
 /* Turns the numbers of one head that turn. */
@@ -169,8 +170,8 @@ void fast_rope_append(struct device *d, struct stream *s, const struct attn_spec
     if (dim > CONVERT_MOST)
         die("heads of %zu dimensions are wider than %d", dim, CONVERT_MOST);
     clear_begun(d, kv, layer, batch);
-    int team = fast_threads(d, (size_t)batch->rows * q_heads * dim);
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)batch->rows * q_heads * dim);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         const float *turn = angles + pos * (size_t)spec->rope_dim;
@@ -185,4 +186,5 @@ void fast_rope_append(struct device *d, struct stream *s, const struct attn_spec
             append_head(d, kv, place, pos % KV_BLOCK, (uint8_t *)k + at, (const uint8_t *)v + at);
         }
     }
+    team_end(&team);
 }

@@ -48,8 +48,8 @@ static void run(struct device *d, const struct slab *b)
 {
     struct shares shares = {.total = b->w->panels, .threads = (size_t)d->threads};
     size_t from_bytes = b->w->k * dtype_size(d->config.act);
-    int team = fast_threads(d, b->w->n * b->w->k * (1 + b->rows / 16));
-#pragma omp parallel num_threads(team)
+    struct team team = team_begin(d, TEAM_LINEAR, b->w->n * b->w->k * (1 + b->rows / 16));
+#pragma omp parallel num_threads(team.threads)
     {
         size_t first, end;
 #pragma omp for schedule(static)
@@ -61,6 +61,7 @@ static void run(struct device *d, const struct slab *b)
             for (size_t i = first; i < end; i++)
                 multiply(d, b, i, c);
     }
+    team_end(&team);
 }
 
 void fast_linear(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,

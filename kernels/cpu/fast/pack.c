@@ -345,7 +345,9 @@ void fast_embed(struct device *d, struct stream *s, const struct weight *table, 
                 int n, float *x)
 {
     (void)s;
-#pragma omp parallel for num_threads(d->threads)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * table->k);
+#pragma omp parallel for num_threads(team.threads)
     for (int i = 0; i < n; i++)
         weight_row(&table->part, (size_t)(ids[i] > 0 ? ids[i] : 0), x + (size_t)i * table->k);
+    team_end(&team);
 }

@@ -41,8 +41,8 @@ void fast_residual_norm(struct device *d, struct stream *s, float *x, const void
     (void)s;
     size_t width = (size_t)hidden;
     enum dtype act = d->config.act;
-    int team = fast_threads(d, (size_t)n * width * (size_t)(1 + n_parts));
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * width * (size_t)(1 + n_parts));
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (int i = 0; i < n; i++) {
         size_t at = (size_t)i * width;
         if (part_dtype == DTYPE_F64 && n_parts > 0)
@@ -54,6 +54,7 @@ void fast_residual_norm(struct device *d, struct stream *s, float *x, const void
             d->isa->norm(DTYPE_F32, x + at, gain, eps, width, act,
                          (uint8_t *)y + at * dtype_size(act));
     }
+    team_end(&team);
 }
 
 void fast_norm(struct device *d, struct stream *s, const struct rows *x, const float *gain,
@@ -61,11 +62,12 @@ void fast_norm(struct device *d, struct stream *s, const struct rows *x, const f
 {
     (void)s;
     size_t from = x->stride * dtype_size(x->dtype), to = y->stride * dtype_size(y->dtype);
-    int team = fast_threads(d, (size_t)n * (size_t)width);
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * (size_t)width);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (int i = 0; i < n; i++)
         d->isa->norm(x->dtype, (const uint8_t *)x->data + (size_t)i * from, gain, eps,
                      (size_t)width, y->dtype, (uint8_t *)y->data + (size_t)i * to);
+    team_end(&team);
 }
 
 void fast_sum(struct device *d, struct stream *s, const void *const *parts, int n_parts,
@@ -73,8 +75,8 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
 {
     (void)s;
     size_t total = (size_t)n * (size_t)width, size = dtype_size(dtype);
-    int team = fast_threads(d, total * (size_t)n_parts);
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, total * (size_t)n_parts);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t at = 0; at < total; at += SUM_PIECE) {
         size_t count = total - at < SUM_PIECE ? total - at : SUM_PIECE;
         float sum[SUM_PIECE];
@@ -87,6 +89,7 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
             d->isa->residual(sum, dtype, (const uint8_t *)parts[p] + at * size, count);
         d->isa->convert(DTYPE_F32, sum, count, dtype, (uint8_t *)out + at * size);
     }
+    team_end(&team);
 }
 
 /* ---- router --------------------------------------------------------------------------------- */
@@ -129,8 +132,8 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
         together = ROUTE_ROWS;
     cpu_scratch_begin(d);
     float *scratch = cpu_scratch(d, mem_mul(threads, ROUTE_ROWS * room), sizeof(float));
-    int team = fast_threads(d, rows * width * experts / 8);
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, rows * width * experts / 8);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t first = 0; first < rows; first += together) {
         size_t count = rows - first < together ? rows - first : together;
         float *wide = scratch + (size_t)omp_get_thread_num() * ROUTE_ROWS * room;
@@ -143,6 +146,7 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
                          weights + (first + i) * topk);
         }
     }
+    team_end(&team);
 }
 
 /* ---- copies --------------------------------------------------------------------------------- */
@@ -154,8 +158,8 @@ void fast_copy(struct device *d, struct stream *s, const struct rows *from, cons
     size_t groups = ((size_t)width + ROWS_GROUP - 1) / ROWS_GROUP;
     size_t read = from->stride * dtype_size(from->dtype),
            write = to->stride * dtype_size(to->dtype);
-    int team = fast_threads(d, (size_t)n * (size_t)width);
-#pragma omp parallel for num_threads(team) schedule(static)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * (size_t)width);
+#pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t i = 0; i < (size_t)n; i++) {
         const uint8_t *x = (const uint8_t *)from->data + i * read;
         uint8_t *y = (uint8_t *)to->data + i * write;
@@ -166,4 +170,5 @@ void fast_copy(struct device *d, struct stream *s, const struct rows *from, cons
         else
             d->isa->convert(from->dtype, x, (size_t)width, to->dtype, y);
     }
+    team_end(&team);
 }

@@ -178,9 +178,10 @@ void fast_sample(struct device *d, struct stream *s, const float *logits, int n,
     size_t width = (size_t)vocab, bytes = row_scratch(width);
     cpu_scratch_begin(d);
     uint8_t *scratch = cpu_scratch(d, mem_mul((size_t)d->threads, bytes), 1);
-    int team = fast_threads(d, (size_t)n * width);
-#pragma omp parallel for num_threads(team) schedule(dynamic)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * width);
+#pragma omp parallel for num_threads(team.threads) schedule(dynamic)
     for (int i = 0; i < n; i++)
         sample_row(d->isa, logits + (size_t)i * width, width, &params[i],
                    scratch + (size_t)omp_get_thread_num() * bytes, &tokens[i], &logprobs[i]);
+    team_end(&team);
 }

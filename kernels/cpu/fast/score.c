@@ -10,8 +10,8 @@ void fast_score(struct device *d, struct stream *s, const float *logits, int n, 
 {
     (void)s;
     size_t width = (size_t)vocab;
-    int team = fast_threads(d, (size_t)n * width);
-#pragma omp parallel for num_threads(team) schedule(dynamic)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * width);
+#pragma omp parallel for num_threads(team.threads) schedule(dynamic)
     for (int i = 0; i < n; i++) {
         const float *row = logits + (size_t)i * width;
         int32_t *list = top + (size_t)i * (size_t)k;
@@ -27,4 +27,5 @@ void fast_score(struct device *d, struct stream *s, const float *logits, int n, 
             plain_score_row(row, vocab, most, d->isa->mass(row, width, most, 1.0f), targets[i],
                             &own[i], k, list, list_logprobs);
     }
+    team_end(&team);
 }

@@ -20,7 +20,8 @@ void plain_mask(struct device *d, struct stream *s, float *logits, int vocab, co
 {
     (void)s;
     size_t words = ((size_t)vocab + 31) / 32;
-#pragma omp parallel for num_threads(d->threads)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * (size_t)vocab);
+#pragma omp parallel for num_threads(team.threads)
     for (int i = 0; i < n; i++) {
         float *row = logits + (size_t)rows[i] * (size_t)vocab;
         const uint32_t *bit = bits + (size_t)i * words;
@@ -28,4 +29,5 @@ void plain_mask(struct device *d, struct stream *s, float *logits, int vocab, co
             if (!(bit[t / 32] >> (t % 32) & 1))
                 row[t] = -INFINITY;
     }
+    team_end(&team);
 }

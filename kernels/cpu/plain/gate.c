@@ -6,12 +6,14 @@ void plain_bias(struct device *d, struct stream *s, const float *bias, int n, in
 {
     (void)s;
     size_t w = (size_t)width;
-#pragma omp parallel for num_threads(d->threads)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * w);
+#pragma omp parallel for num_threads(team.threads)
     for (size_t i = 0; i < (size_t)n * w; i++) {
         float value;
         plain_load(d, d->config.act, x, i, 1, &value);
         plain_store_one(d->config.act, value + bias[i % w], x, i);
     }
+    team_end(&team);
 }
 
 void plain_gate(struct device *d, struct stream *s, const float *g, int n, int heads, int width,
@@ -19,7 +21,8 @@ void plain_gate(struct device *d, struct stream *s, const float *g, int n, int h
 {
     (void)s;
     size_t w = (size_t)width;
-#pragma omp parallel for num_threads(d->threads)
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)n * (size_t)heads * w);
+#pragma omp parallel for num_threads(team.threads)
     for (size_t h = 0; h < (size_t)n * (size_t)heads; h++) {
         float open = 1.0f / (1.0f + lane_exp(0 - g[h]));
         for (size_t i = h * w; i < (h + 1) * w; i++) {
@@ -28,4 +31,5 @@ void plain_gate(struct device *d, struct stream *s, const float *g, int n, int h
             plain_store_one(d->config.act, value * open, x, i);
         }
     }
+    team_end(&team);
 }

@@ -55,7 +55,9 @@ void plain_linear_heads(struct device *d, struct stream *s, const struct weight_
     cpu_scratch_begin(d);
     size_t room = PLAIN_BLOCK(in) + in, units = (out + PLAIN_OUTPUTS - 1) / PLAIN_OUTPUTS;
     float *rooms = cpu_scratch(d, (size_t)d->threads * room, sizeof(float));
-#pragma omp parallel for num_threads(d->threads)
+    struct team team =
+        team_begin(d, TEAM_LINEAR, (size_t)w->heads * in * out * (1 + (size_t)n / 16));
+#pragma omp parallel for num_threads(team.threads)
     for (size_t task = 0; task < (size_t)w->heads * units; task++) {
         size_t h = task / units, first = task % units * PLAIN_OUTPUTS;
         float *block = rooms + (size_t)omp_get_thread_num() * room,
@@ -70,4 +72,5 @@ void plain_linear_heads(struct device *d, struct stream *s, const struct weight_
                                 i * y->stride + h * (size_t)y_step + first + o);
         }
     }
+    team_end(&team);
 }
