@@ -567,6 +567,49 @@ static void test_step35(void **state)
     }
 }
 
+/* Heads of 6 + 4 on a latent of 8; gating 2: the router of V3. */
+static void deepseek2(struct gguf_file *f, uint32_t gating, uint32_t key_length)
+{
+    static const struct {
+        const char *name;
+        uint32_t value;
+    } numbers_of[] = {{"attention.kv_lora_rank", 8},     {"attention.key_length_mla", 10},
+                      {"attention.value_length_mla", 5}, {"attention.value_length", 8},
+                      {"rope.dimension_count", 4},       {"expert_count", 3},
+                      {"expert_used_count", 2},          {"expert_feed_forward_length", 7},
+                      {"expert_shared_count", 1},        {"expert_weights_norm", 1}};
+    char key[64];
+    common(f, "deepseek2");
+    for (size_t i = 0; i < sizeof numbers_of / sizeof *numbers_of; i++) {
+        snprintf(key, sizeof key, "deepseek2.%s", numbers_of[i].name);
+        gguf_file_u32(f, key, numbers_of[i].value);
+    }
+    gguf_file_u32(f, "deepseek2.expert_gating_func", gating);
+    gguf_file_u32(f, "deepseek2.attention.key_length", key_length);
+    gguf_file_text(f, "deepseek2.rope.scaling.type", "yarn");
+    gguf_file_f32(f, "deepseek2.rope.scaling.factor", 40);
+    gguf_file_u32(f, "deepseek2.rope.scaling.original_context_length", 32);
+    gguf_file_f32(f, "deepseek2.rope.scaling.yarn_log_multiplier", 0.1f);
+    gguf_file_write(f, scratch_path("model.gguf"));
+}
+
+static void test_deepseek2(void **state)
+{
+    (void)state;
+    struct gguf_file f = {0};
+    struct gguf_view *v;
+    struct err e;
+    deepseek2(&f, 2, 12); /* it has attn_k and attn_q, which are not this architecture's */
+    expect_error(gguf_view_open(&v, scratch_path("model.gguf"), &e), &e, "blk.0.attn_k.weight",
+                 "not a tensor", NULL);
+    deepseek2(&f, 1, 12);
+    expect_error(gguf_view_open(&v, scratch_path("model.gguf"), &e), &e, "expert_gating_func",
+                 "sigmoid", NULL);
+    deepseek2(&f, 2, 10);
+    expect_error(gguf_view_open(&v, scratch_path("model.gguf"), &e), &e, "attention.key_length",
+                 NULL);
+}
+
 static void test_view_refuses(void **state)
 {
     (void)state;
@@ -731,11 +774,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         return print_model(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads),        cmocka_unit_test(test_names_defects),
-        cmocka_unit_test(test_parts),        cmocka_unit_test(test_llama),
-        cmocka_unit_test(test_qwen3moe),     cmocka_unit_test(test_step35),
-        cmocka_unit_test(test_view_refuses), cmocka_unit_test(test_tokenizer),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_reads),     cmocka_unit_test(test_names_defects),
+        cmocka_unit_test(test_parts),     cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_qwen3moe),  cmocka_unit_test(test_step35),
+        cmocka_unit_test(test_deepseek2), cmocka_unit_test(test_view_refuses),
+        cmocka_unit_test(test_tokenizer), cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -31,6 +31,23 @@ for begin in none "' a'"; do
     "$PYTHON" $tool check "$work/forced.jsonl" "$work/in.h5" ' of' || fail "behind a reasoning that was ended"
     rm -rf "$work"/thinks.* "$work"/forced.*
 done
+# What is wrong with one row's format is that row's own error.
+cat >"$work/rows.jsonl" <<'J'
+{"text": "age, noun:", "format": {"json_schema": {"type": "string", "minLength": 3, "maxLength": 2}}}
+{"text": "age, noun:", "format": {"regex": "((a{1000}){1000}){1000}"}}
+{"text": "age, noun:", "format": "markdown"}
+{"text": "age, noun:", "format": {"json_schema": {"if": true}}}
+{"text": "age, noun:", "format": {"choice": [" yes"]}}
+J
+"$tandem" import "$work/rows.jsonl" "$work/asked.h5" >/dev/null 2>"$work/notes" || fail "import of formats"
+grep -q 'field "format" goes before' "$work/notes" || fail "import does not say what it does with a format: $(cat "$work/notes")"
+decode rows 2 prompts.file="$work/asked.h5" prompts.count=all || fail rows
+"$tandem" export "$work/rows.h5" 2>/dev/null | "$PYTHON" -c '
+import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+for row, why in zip(rows, ("no text at all", "too large", "format: wants", "\"if\" is not supported")):
+    assert row["finish"] == "error" and why in row["error"], row
+assert rows[4]["finish"] == "stop" and rows[4]["text"] == " yes", rows[4]' || fail "formats of rows"
 said() {
     local want=$1
     shift
