@@ -114,8 +114,8 @@ struct attn_batch {
     const int32_t *row_pos; /* [rows] */
     const int32_t *blocks;  /* [segments][blocks_stride] KV blocks of the sequence, in order */
     int blocks_stride;
-    /* Of a windowed cache: its blocks are used in turn, token t is in entry t / KV_BLOCK % ring; no
-     * row looks at a token that was overwritten. 0: every block has an entry of its own. */
+    /* Of a windowed cache: entries are used in turn, token t is in that of t / KV_BLOCK % ring;
+     * blocks that no row looks at have none. 0: every block has an entry of its own. */
     int ring;
 };
 

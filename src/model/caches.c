@@ -1,52 +1,55 @@
 #include "model/caches.h"
 
-#include "base/err.h"
+_Static_assert(MODEL_MAX_CACHES <= KV_POOLS_MAX, "each cache may have a pool of its own");
 
-#include <string.h>
-
-/* All of them have one pool, whatever their windows. */
-int caches_pools(const struct model *m, size_t context, struct kv_pool pool[KV_POOLS_MAX])
+/* A window that no sequence is longer than is none. */
+static int window_of(const struct kv_shape *cache, size_t context)
 {
-    (void)m;
-    (void)context;
-    pool[0] = (struct kv_pool){0};
-    return 1;
+    return (size_t)cache->window < context ? cache->window : 0;
 }
 
-static bool is_of(const struct kv_shape *cache, const struct kv_pool *pool)
+int caches_plan(struct caches *c, const struct model *m, size_t context,
+                struct kv_pool pool[KV_POOLS_MAX])
 {
-    (void)cache;
-    return pool->window == 0;
+    int n = 0;
+    *c = (struct caches){{NULL}, {0}};
+    for (int i = 0; i < m->n_caches && n == 0; i++)
+        if (window_of(&m->caches[i], context) == 0)
+            pool[n++] = (struct kv_pool){0};
+    for (int i = 0; i < m->n_caches; i++) {
+        int window = window_of(&m->caches[i], context), at = 0;
+        while (at < n && pool[at].window != window)
+            at++;
+        if (at == n)
+            pool[n++] = (struct kv_pool){.window = window};
+        c->pool[i] = at;
+    }
+    return n;
 }
 
-static struct kv_shape shape_of(const struct model *m, int cache, const struct kv_pool *pool)
+static struct kv_shape shape_of(const struct model *m, int cache, size_t blocks)
 {
     struct kv_shape shape = m->caches[cache];
-    shape.blocks = pool->blocks;
+    shape.blocks = blocks;
     return shape;
 }
 
-size_t caches_bytes(const struct backend *b, const struct device *d, const struct model *m,
-                    const struct kv_pool *pool)
+size_t caches_bytes(const struct caches *c, const struct backend *b, const struct device *d,
+                    const struct model *m, int pool, size_t blocks)
 {
     size_t bytes = 0;
     for (int i = 0; i < m->n_caches; i++) {
-        struct kv_shape shape = shape_of(m, i, pool);
-        bytes += is_of(&shape, pool) ? b->ops->kv_bytes(d, &shape) : 0;
+        struct kv_shape shape = shape_of(m, i, blocks);
+        bytes += c->pool[i] == pool ? b->ops->kv_bytes(d, &shape) : 0;
     }
     return bytes;
 }
 
 void caches_create(struct caches *c, const struct backend *b, struct device *d,
-                   const struct model *m, const struct kv_pool *pool, int pools)
+                   const struct model *m, const struct kv_pool *pool)
 {
-    *c = (struct caches){{NULL}, {0}};
     for (int i = 0; i < m->n_caches; i++) {
-        while (c->pool[i] < pools && !is_of(&m->caches[i], &pool[c->pool[i]]))
-            c->pool[i]++;
-        if (c->pool[i] == pools)
-            die("KV cache %d is of no pool", i);
-        struct kv_shape shape = shape_of(m, i, &pool[c->pool[i]]);
+        struct kv_shape shape = shape_of(m, i, pool[c->pool[i]].blocks);
         c->kv[i] = b->ops->kv_create(d, &shape);
     }
 }

@@ -16,16 +16,18 @@ struct caches {
     int pool[MODEL_MAX_CACHES];
 };
 
-/* The pools of the model's caches, without blocks, for sequences of at most `context` tokens. Returns
- * how many. */
-int caches_pools(const struct model *m, size_t context, struct kv_pool pool[KV_POOLS_MAX]);
+/* Which pools there are, without blocks, for sequences of at most `context` tokens: one for each window
+ * that is shorter, behind the one for all other caches. Returns how many. */
+int caches_plan(struct caches *c, const struct model *m, size_t context,
+                struct kv_pool pool[KV_POOLS_MAX]);
 
-/* Device bytes of a pool's blocks in its caches. */
-size_t caches_bytes(const struct backend *b, const struct device *d, const struct model *m,
-                    const struct kv_pool *pool);
+/* Device bytes of so many blocks in the caches of a pool. */
+size_t caches_bytes(const struct caches *c, const struct backend *b, const struct device *d,
+                    const struct model *m, int pool, size_t blocks);
 
+/* pool: as planned, with blocks. */
 void caches_create(struct caches *c, const struct backend *b, struct device *d,
-                   const struct model *m, const struct kv_pool *pool, int pools);
+                   const struct model *m, const struct kv_pool *pool);
 void caches_destroy(struct caches *c, const struct backend *b, struct device *d);
 
 #endif

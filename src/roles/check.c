@@ -79,9 +79,12 @@ static int sum_tenants(const struct inputs *in, const struct exchange_ops *trans
     return 0;
 }
 
-/* The plan of one rank, as it will be allocated. A card's memory is its own. */
+#define KV_TEXT 160
+
+/* The plan of one rank, as it will be allocated. A card's memory is its own. kv: about an attention rank's
+ * cache. */
 static int print_rank(const struct inputs *in, const struct exchange_ops *transport, int rank,
-                      const struct engine_tenant *all, FILE *out, struct err *e)
+                      const struct engine_tenant *all, FILE *out, char kv[KV_TEXT], struct err *e)
 {
     struct engine g;
     int status = plan_rank(&g, in, transport, rank, e);
@@ -94,6 +97,8 @@ static int print_rank(const struct inputs *in, const struct exchange_ops *transp
         fprintf(out, "%4d  %-9s %4d %12.1f %12.1f %12.1f\n", rank, place_role(&place), place.index,
                 (double)g.memory.weights / 0x1p20, (double)g.memory.kv / 0x1p20,
                 (double)g.memory.buffers / 0x1p20);
+    if (status == 0 && place.attention)
+        engine_describe_kv(&g, kv, KV_TEXT);
     engine_close(&g);
     return status;
 }
@@ -108,6 +113,7 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
         fprintf(out, "memory      %.1f MiB may be used here (free, and allowed by the container)\n",
                 mib);
     struct engine_tenant all = {0};
+    char kv[KV_TEXT] = "";
     if (sum_tenants(in, transport, &all, e) != 0)
         return -1;
     FILE *rows = open_memstream(&table, &bytes); /* all of them, or none */
@@ -115,13 +121,14 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
         die("out of memory");
     int status = 0;
     for (int rank = 0; rank < layout_ranks(&in->job.layout) && status == 0; rank++)
-        status = print_rank(in, transport, rank, &all, rows, e);
+        status = print_rank(in, transport, rank, &all, rows, kv, e);
     if (fclose(rows) != 0)
         die("out of memory");
     if (status == 0)
         fprintf(out,
-                "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n%s",
-                "rank", "role", "", "weights", "KV cache", "buffers", table);
+                "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n%s"
+                "KV cache    %s\n",
+                "rank", "role", "", "weights", "KV cache", "buffers", table, kv);
     free(table);
     return status;
 }

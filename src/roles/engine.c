@@ -98,7 +98,7 @@ static void plan_shapes(struct engine *g)
         .ahead = (int)m->drafts,
         .score = job->sampling.prompt_logprobs,
     };
-    g->limits.pools = caches_pools(m, g->in->max_context, g->limits.pool);
+    g->limits.pools = caches_plan(&g->caches, m, g->in->max_context, g->limits.pool);
     g->shape = (struct exchange_shape){
         .micro_batches = job->micro_batches,
         .layers = m->layers + m->drafts,
@@ -238,25 +238,43 @@ static const char *size_text(size_t bytes, char text[32])
     return text;
 }
 
+static struct pools_use pools_use(const struct engine *g)
+{
+    return (struct pools_use){.slots = (size_t)g->limits.slots,
+                              .context = g->limits.max_context,
+                              .chunk = (size_t)g->limits.prefill_chunk};
+}
+
+/* Bytes of the KV cache from a pool on; least: of one longest sequence. */
+static size_t cache_bytes(const struct engine *g, int from, bool least)
+{
+    const struct pools_use use = pools_use(g);
+    size_t bytes = 0;
+    for (int i = from; i < g->limits.pools; i++) {
+        const struct kv_pool *pool = &g->limits.pool[i];
+        bytes += caches_bytes(&g->caches, g->backend, g->device, &g->in->model, i,
+                              least ? pool_least(pool, &use) : pool->blocks);
+    }
+    return bytes;
+}
+
 /* KV blocks: what all slots can use, within what the job grants, or what is left. */
 static int size_cache(struct engine *g, size_t left, struct err *e)
 {
     char needs[32], has[32];
     const struct job *job = &g->in->job;
-    size_t longest = blocks_for(g->limits.max_context);
-    size_t all = mem_mul(longest, (size_t)g->limits.slots);
-    struct kv_pool *pool = g->limits.pool;
-    pool->blocks = 1;
-    const struct model *m = &g->in->model;
-    size_t block = caches_bytes(g->backend, g->device, m, pool);
+    const struct pools_use use = pools_use(g);
     size_t granted = job->schedule.kv_memory ? job->schedule.kv_memory : left;
-    pool->blocks = granted / block < all ? granted / block : all;
-    g->memory.kv = caches_bytes(g->backend, g->device, m, pool);
-    if (pool->blocks < longest)
+    size_t block[KV_POOLS_MAX];
+    for (int i = 0; i < g->limits.pools; i++)
+        block[i] = caches_bytes(&g->caches, g->backend, g->device, &g->in->model, i, 1);
+    bool fits = pools_divide(g->limits.pool, g->limits.pools, block, &use, granted);
+    g->memory.kv = cache_bytes(g, 0, false);
+    if (!fits)
         return err_set(e,
                        "%s: one sequence of %zu tokens needs %s of KV cache, but %s %s; lower "
                        "schedule.max_context%s",
-                       job->path, g->limits.max_context, size_text(longest * block, needs),
+                       job->path, g->limits.max_context, size_text(cache_bytes(g, 0, true), needs),
                        job->schedule.kv_memory ? "schedule.kv_memory gives" : "there are",
                        size_text(granted, has),
                        job->schedule.kv_memory ? " or raise schedule.kv_memory" : "");
@@ -301,14 +319,30 @@ void engine_connect(struct engine *g, MPI_Comm cell)
     g->exchange = g->exchange_ops->open(&g->shape, &end);
 }
 
+void engine_describe_kv(const struct engine *g, char *text, size_t size)
+{
+    const struct pools_use use = pools_use(g);
+    size_t at_once = use.slots;
+    for (int i = 0; i < g->limits.pools; i++) {
+        size_t fit = g->limits.pool[i].blocks / pool_least(&g->limits.pool[i], &use);
+        at_once = fit < at_once ? fit : at_once;
+    }
+    char each[32], rings[32];
+    int windowed = g->limits.pool[0].window ? 0 : 1;
+    bool any = windowed < g->limits.pools;
+    snprintf(text, size, "%zu of %zu tokens at once in a rank, %s each%s%s%s", at_once, use.context,
+             size_text(cache_bytes(g, 0, true), each), any ? " (" : "",
+             any ? size_text(cache_bytes(g, windowed, true), rings) : "",
+             any ? " of it for windows)" : "");
+}
+
 void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, void *progress_context)
 {
     g->stream = g->backend->device->stream_create(g->device);
     struct weights_plan weights = weights_plan(g);
     if (g->place.attention) {
         attention_weights_load(&g->attention_weights, &weights, progress, progress_context);
-        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.pool,
-                      g->limits.pools);
+        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.pool);
     }
     if (g->place.ffn)
         ffn_weights_load(&g->ffn_weights, &weights, progress, progress_context);

@@ -62,10 +62,13 @@ int engine_plan(struct engine *g, const struct inputs *in, const struct place *p
 /* What this rank takes. */
 struct engine_tenant engine_tenant(const struct engine *g);
 
-/* Plans the KV cache: as many blocks as all slots can use, within schedule.kv_memory, or within the
- * rank's share of nine tenths of what all tenants of its memory leave free. all: their sum, of the
+/* Plans the KV cache: of every pool as many blocks as all slots can use, within schedule.kv_memory (how
+ * that is divided: schedule/pools.h), or within the rank's share of nine tenths of what all tenants of its memory leave free. all: their sum, of the
  * same moment. -1: it does not hold one longest sequence, or the memory does not hold all. */
 int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err *e);
+
+/* After engine_plan_kv(), of an attention rank: what one longest sequence holds, how many run at once. */
+void engine_describe_kv(const struct engine *g, char *text, size_t size);
 
 /* Loads the weights and makes everything else. Collective where the transport is: all ranks of
  * `cell`, in the order of the layout. */

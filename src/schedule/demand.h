@@ -7,10 +7,13 @@
  * can be taken on without having to put one back later. Where lengths are known (every sequence
  * runs to its limit) it is the exact future; else it errs, and putting back costs only time.
  *
+ * Every pool is counted by itself (pools.h): in a windowed one a sequence holds no more than its ring.
  * Pure functions; memory of one attention rank, in blocks.
  */
 #ifndef TANDEM_SCHEDULE_DEMAND_H
 #define TANDEM_SCHEDULE_DEMAND_H
+
+#include "schedule/pools.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,28 +22,35 @@
 #define DEMAND_MOMENTS_MAX 64
 
 struct demand {
-    int moments;
-    size_t when[DEMAND_MOMENTS_MAX];   /* new tokens from now, ascending; the first is 0 */
-    double alive[DEMAND_MOMENTS_MAX];  /* share of the sequences that have not stopped by then */
-    double blocks[DEMAND_MOMENTS_MAX]; /* held then by all that were added */
+    int moments, pools;
+    struct kv_pool pool[KV_POOLS_MAX];
+    size_t when[DEMAND_MOMENTS_MAX];  /* new tokens from now, ascending; the first is 0 */
+    double alive[DEMAND_MOMENTS_MAX]; /* share of the sequences that have not stopped by then */
+    double blocks[KV_POOLS_MAX][DEMAND_MOMENTS_MAX]; /* held then by all that were added */
+};
+
+/* Blocks of every pool. */
+struct demand_limit {
+    size_t blocks[KV_POOLS_MAX];
 };
 
 /* A sequence of `tokens` that will sample at least one and at most `left` more. Its first `shared`
- * blocks are counted elsewhere. */
+ * blocks are counted elsewhere, but for windowed pools: it leaves them soon. */
 struct demand_of {
     size_t tokens, left, shared;
 };
 
-/* `held` blocks are in use at any moment. mean: new tokens after which a sequence stops, on average;
- * 0: at once. */
-void demand_start(struct demand *d, size_t longest, double mean, size_t held);
+/* `held` blocks of the first pool are in use at any moment. mean: new tokens after which a sequence
+ * stops, on average; 0: at once. */
+void demand_start(struct demand *d, const struct kv_pool *pool, int pools, size_t longest,
+                  double mean, size_t held);
 
 void demand_add(struct demand *d, struct demand_of one);
 
-/* Is there room in `capacity` blocks, at every moment, for such a sequence beside those added? */
-bool demand_fits(const struct demand *d, size_t capacity, struct demand_of one);
+/* Is there room in as many blocks, at every moment, for such a sequence beside those added? */
+bool demand_fits(const struct demand *d, struct demand_limit capacity, struct demand_of one);
 
 /* For how many alike. */
-size_t demand_room(const struct demand *d, size_t capacity, struct demand_of one);
+size_t demand_room(const struct demand *d, struct demand_limit capacity, struct demand_of one);
 
 #endif

@@ -1,3 +1,4 @@
+#include "base/mem.h"
 #include "schedule/state.h"
 
 #include <math.h>
@@ -12,24 +13,45 @@ static double mean_length(const struct past *p)
     return p->sampled / (p->stopped > 1 ? p->stopped : 1);
 }
 
-/* What sequences may be expected to need together, for another one to be given a slot. Expectation is not
+/* Of a pool without a window, what sequences may be expected to need together, for another one to be given
+ * a slot. Expectation is not
  * enough where sequences stop by themselves: every other time they grow a little more than expected,
  * and the youngest has to go. Three times the growth of one of them makes that rare (a few per cent
  * of all rows are then computed again), at the price of two or three per cent of the memory. */
-size_t schedule_capacity(const struct schedule *s)
+static size_t growing(const struct past *p, size_t total)
 {
-    const struct past *p = &s->past;
-    size_t total = s->blocks.total;
     if (p->ended == 0)
         return total;
     double growth = p->sampled / p->ended / KV_BLOCK, spare = 3 * growth * p->stopped / p->ended;
     return spare < (double)total / 4 ? total - (size_t)ceil(spare) : total - total / 4;
 }
 
-/* Can memory never be short? */
+/* Rings do not grow, but the prompts of a step are beside them. */
+struct demand_limit schedule_capacity(const struct schedule *s)
+{
+    struct demand_limit capacity;
+    for (int i = 0; i < s->limits.pools; i++) {
+        const struct kv_pool *pool = &s->limits.pool[i];
+        size_t least = pool_span(pool, 1, s->limits.max_context);
+        size_t step = blocks_for((size_t)s->limits.prefill_chunk);
+        if (pool->window == 0)
+            capacity.blocks[i] = growing(&s->past, pool->blocks);
+        else
+            capacity.blocks[i] = pool->blocks > least + step ? pool->blocks - step : least;
+    }
+    return capacity;
+}
+
 bool schedule_abounds(const struct schedule *s)
 {
-    return s->limits.pool[0].blocks / (size_t)s->limits.slots >= blocks_for(s->limits.max_context);
+    for (int i = 0; i < s->limits.pools; i++) {
+        size_t each = pool_span(&s->limits.pool[i], 1, s->limits.max_context);
+        size_t step = blocks_for((size_t)s->limits.prefill_chunk);
+        size_t beside = s->limits.pool[i].window ? step : 0;
+        if (s->limits.pool[i].blocks < mem_mul(each, (size_t)s->limits.slots) + beside)
+            return false;
+    }
+    return true;
 }
 
 /* Will it have reached its limit when the planned step has run? */
@@ -50,7 +72,9 @@ void schedule_expect(const struct schedule *s, struct demand *d, bool ended)
     size_t own = 0;
     for (int i = 0; i < s->running; i++)
         own += schedule_running(s, i)->kv[0].n - schedule_running(s, i)->n_shared;
-    demand_start(d, s->limits.max_context, mean_length(&s->past), schedule_held(s) - own);
+    size_t others = s->limits.pool[0].window ? 0 : schedule_held(s, 0) - own;
+    demand_start(d, s->limits.pool, s->limits.pools, s->limits.max_context, mean_length(&s->past),
+                 others);
     for (int i = 0; i < s->running; i++)
         if (!ended || !ends_now(s, i))
             demand_add(d, schedule_demand(schedule_running(s, i)));
@@ -64,9 +88,10 @@ static size_t memory_room(const struct schedule *s)
 {
     const struct past *p = &s->past;
     struct demand d;
-    if (p->submitted == 0)
-        return s->limits.pool[0].blocks / blocks_for(s->limits.max_context);
     schedule_expect(s, &d, true);
+    if (p->submitted == 0)
+        return demand_room(&d, schedule_capacity(s),
+                           (struct demand_of){s->limits.max_context, 1, 0});
     for (const struct sequence *q = s->first; q; q = q->next)
         demand_add(&d, schedule_demand(q));
     double known = ceil((p->known - p->shared) / p->submitted);

@@ -58,11 +58,12 @@ struct schedule *schedule_new(const struct schedule_limits *limits)
     s->order = mem_new((size_t)limits->slots, sizeof *s->order);
     for (int i = 0; i < limits->slots; i++)
         s->order[i] = i;
-    if (limits->pools != 1)
+    if (limits->pools < 1 || limits->pools > KV_POOLS_MAX)
         die("schedule: %d pools of KV blocks", limits->pools);
-    blocks_init(&s->blocks, limits->pool[0].blocks);
+    for (int i = 0; i < limits->pools; i++)
+        blocks_init(&s->blocks[i], limits->pool[i].blocks);
     if (limits->share)
-        s->prefix = prefix_new(&s->blocks);
+        s->prefix = prefix_new(s->blocks, limits->pools);
     for (int m = 0; m < limits->micro_batches; m++)
         schedule_batch_init(limits, &s->batch[m]);
     return s;
@@ -81,6 +82,7 @@ void sequence_free(struct sequence *q)
     free(q->likeliest);
     for (int i = 0; i < KV_POOLS_MAX; i++)
         free(q->kv[i].list);
+    free(q->nodes);
     grams_free(q->grams);
     if (q->free_request)
         q->free_request(q->request);
@@ -91,8 +93,11 @@ void schedule_free(struct schedule *s)
 {
     if (!s)
         return;
-    for (int i = 0; i < s->limits.slots; i++)
+    for (int i = 0; i < s->limits.slots; i++) {
+        if (s->slots[i].sequence)
+            schedule_give_blocks(s, s->slots[i].sequence);
         sequence_free(s->slots[i].sequence);
+    }
     while (s->first) {
         struct sequence *q = s->first;
         s->first = q->next;
@@ -101,7 +106,8 @@ void schedule_free(struct schedule *s)
     for (int m = 0; m < s->limits.micro_batches; m++)
         batch_free(&s->batch[m]);
     prefix_free(s->prefix);
-    blocks_free(&s->blocks);
+    for (int i = 0; i < s->limits.pools; i++)
+        blocks_free(&s->blocks[i]);
     free(s->slots);
     free(s->order);
     free(s);
@@ -114,25 +120,39 @@ bool schedule_idle(const struct schedule *s)
 
 struct schedule_usage schedule_usage(const struct schedule *s)
 {
-    return (struct schedule_usage){.running = s->running,
-                                   .waiting = s->waiting,
-                                   .blocks = schedule_held(s),
-                                   .put_back = s->put_back,
-                                   .computed_again = s->computed_again,
-                                   .shared = s->shared,
-                                   .guessed = s->guessed,
-                                   .right = s->right};
+    struct schedule_usage use = {.running = s->running,
+                                 .waiting = s->waiting,
+                                 .put_back = s->put_back,
+                                 .computed_again = s->computed_again,
+                                 .shared = s->shared,
+                                 .guessed = s->guessed,
+                                 .right = s->right};
+    for (int i = 0; i < s->limits.pools; i++)
+        use.blocks += schedule_held(s, i);
+    return use;
+}
+
+/* Can it run when it is alone? */
+static bool fits_alone(const struct schedule *s, const struct sequence *q)
+{
+    for (int i = 0; i < s->limits.pools; i++)
+        if (pool_span(&s->limits.pool[i], 1, q->limit) > s->limits.pool[i].blocks)
+            return false;
+    return q->limit <= s->limits.max_context;
 }
 
 void schedule_submit(struct schedule *s, struct sequence *q)
 {
     if (q->n_prompt == 0 || q->n_tokens < q->n_prompt || q->limit <= q->n_tokens ||
-        q->limit > s->limits.max_context || blocks_for(q->limit) > s->limits.pool[0].blocks)
+        !fits_alone(s, q))
         die("schedule: a sequence of %zu + %zu tokens does not fit (context %zu, %zu KV blocks)",
             q->n_prompt, q->limit - q->n_prompt, s->limits.max_context, s->limits.pool[0].blocks);
     q->next = NULL;
-    q->kv[0].list = mem_new(blocks_for(q->limit), sizeof(int32_t));
-    q->kv[0].n = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
+    size_t most = blocks_for(q->limit);
+    for (int i = 0; i < s->limits.pools; i++)
+        q->kv[i] = (struct held_blocks){.list = mem_new(most, sizeof(int32_t))};
+    q->nodes = s->prefix ? mem_new(most, sizeof *q->nodes) : NULL;
+    q->computed = q->n_nodes = q->n_shared = q->n_filled = 0;
     if (q->score_from && !s->limits.score)
         die("schedule: unit %llu is scored", (unsigned long long)q->unit);
     if (s->last)
@@ -148,32 +168,6 @@ void schedule_submit(struct schedule *s, struct sequence *q)
 
 /* ---- memory and slots ----------------------------------------------------------------------- */
 
-static void give_blocks(struct schedule *s, struct sequence *q)
-{
-    for (size_t i = q->n_listed; i-- > q->n_filled;)
-        prefix_withdraw(s->prefix, q->kv[0].list[i]);
-    if (s->prefix)
-        prefix_give(s->prefix, q->kv[0].n, q->kv[0].list);
-    else
-        blocks_give(&s->blocks, q->kv[0].n, q->kv[0].list);
-    q->kv[0].n = q->computed = q->n_listed = q->n_shared = q->n_filled = 0;
-}
-
-/* What it has computed of its completion goes into the tree too, for itself, when it comes back
- * before others want the memory. */
-static void keep_computed(struct schedule *s, struct sequence *q)
-{
-    bool filled;
-    for (size_t i = q->n_listed; s->prefix && (i + 1) * KV_BLOCK <= q->computed; i++) {
-        int32_t before = i ? q->kv[0].list[i - 1] : -1;
-        if (prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled) >= 0)
-            return;
-        prefix_announce(s->prefix, q->kv[0].list[i], before, q->tokens + i * KV_BLOCK);
-        prefix_filled(s->prefix, q->kv[0].list[i]);
-        q->n_listed = q->n_filled = i + 1;
-    }
-}
-
 /* The youngest running sequence goes back to the head of the queue: it is older than all there. */
 static void put_back(struct schedule *s)
 {
@@ -181,8 +175,8 @@ static void put_back(struct schedule *s)
     struct sequence *q = slot->sequence;
     s->put_back++;
     q->had = q->computed;
-    keep_computed(s, q);
-    give_blocks(s, q);
+    schedule_keep_computed(s, q);
+    schedule_give_blocks(s, q);
     q->next = s->first;
     s->first = q;
     if (!s->last)
@@ -191,118 +185,50 @@ static void put_back(struct schedule *s)
     *slot = (struct slot){0};
 }
 
-/* Full blocks before the one with the last known token. Of these, those that need not be computed
- * although others have: the rows before scored tokens are wanted. */
-static size_t shareable(const struct sequence *q)
-{
-    return (q->n_tokens - 1) / KV_BLOCK;
-}
-
-static size_t readable(const struct sequence *q)
-{
-    size_t most = shareable(q), before = q->score_from ? (q->score_from - 1) / KV_BLOCK : most;
-    return before < most ? before : most;
-}
-
-/* Reads what is there already of the sequence's beginning, while it has nothing else. True: it must
- * wait for a block that another sequence is going to fill. */
-static bool share(struct schedule *s, struct sequence *q)
-{
-    size_t i = q->kv[0].n;
-    while (s->prefix && i == q->n_shared && i < readable(q)) {
-        bool filled;
-        int32_t before = i ? q->kv[0].list[i - 1] : -1;
-        int32_t block = prefix_find(s->prefix, before, q->tokens + i * KV_BLOCK, &filled);
-        if (block < 0)
-            return false;
-        if (!filled)
-            return true;
-        prefix_read(s->prefix, block);
-        q->kv[0].list[i++] = block;
-        q->kv[0].n = q->n_listed = q->n_shared = q->n_filled = i;
-        q->computed += KV_BLOCK;
-    }
-    return false;
-}
-
-/* It is going to compute what it could not share. Others are told which blocks it will fill: nobody
- * else does, or it would share them or wait. */
-static void begin(struct schedule *s, struct sequence *q)
-{
-    size_t shared = q->n_shared * KV_BLOCK;
-    if (q->had > shared)
-        s->computed_again += q->had - shared;
-    q->had = 0;
-    s->shared += shared;
-    s->past.shared += (double)shared;
-    for (; s->prefix && q->n_listed < readable(q); q->n_listed++) {
-        size_t i = q->n_listed;
-        prefix_announce(s->prefix, q->kv[0].list[i], i ? q->kv[0].list[i - 1] : -1,
-                        q->tokens + i * KV_BLOCK);
-    }
-}
-
-/* Blocks that sequences do not hold. */
-static size_t available(const struct schedule *s)
-{
-    return s->blocks.total - schedule_held(s);
-}
-
-static size_t wanted(const struct sequence *q)
-{
-    return blocks_for(q->n_tokens) - q->kv[0].n;
-}
-
-/* The blocks for all tokens it knows. */
-static void take_blocks(struct schedule *s, struct sequence *q)
-{
-    size_t n = wanted(q);
-    bool first = q->kv[0].n == q->n_shared && n > 0;
-    if (s->prefix)
-        prefix_make_room(s->prefix, n);
-    if (!blocks_take(&s->blocks, n, q->kv[0].list + q->kv[0].n))
-        die("schedule: %zu KV blocks for unit %llu, but only %zu of %zu are free", n,
-            (unsigned long long)q->unit, s->blocks.n_free, s->blocks.total);
-    q->kv[0].n += n;
-    if (first)
-        begin(s, q);
-}
-
-/* Blocks for every token that a running sequence knows, the oldest first. One that is the youngest
+/* Blocks for what every running sequence needs to go on, the oldest first. One that is the youngest
  * itself when there are none is put back itself. */
 static void grow(struct schedule *s)
 {
     for (int i = 0; i < s->running; i++) {
         struct slot *slot = &s->slots[s->order[i]];
         struct sequence *q = slot->sequence;
-        slot->waits = share(s, q);
+        slot->waits = schedule_share(s, q);
         if (slot->waits)
             continue;
-        while (i < s->running && wanted(q) > available(s))
+        while (i < s->running && !schedule_fits(s, q))
             put_back(s);
         if (i < s->running)
-            take_blocks(s, q);
+            schedule_take_blocks(s, q);
     }
+}
+
+/* What the first of the queue will come to need. before: blocks of the first pool that were held when it
+ * had read nothing yet. */
+static struct demand_of demand_of_first(const struct schedule *s, bool waits, size_t before)
+{
+    struct demand_of need = schedule_demand(s->first);
+    if (waits)
+        need.shared = schedule_shareable(s->first); /* all of it, as far as anybody can know */
+    need.shared -= schedule_held(s, 0) - before; /* blocks that nobody read until now are its own */
+    return need;
 }
 
 /* Puts the first of the queue into a slot, if memory allows. What is alone may always run. */
 static bool seat_first(struct schedule *s, struct demand *d)
 {
     struct sequence *q = s->first;
-    size_t before = schedule_held(s);
-    bool waits = share(s, q);
-    struct demand_of need = schedule_demand(q);
-    if (waits)
-        need.shared = shareable(q);           /* all its beginning, as far as anybody can know */
-    need.shared -= schedule_held(s) - before; /* blocks that nobody read until now are its own */
-    if (d && s->running > 0 && !demand_fits(d, schedule_capacity(s), need)) {
-        give_blocks(s, q);
+    size_t before = schedule_held(s, 0);
+    bool waits = schedule_share(s, q);
+    struct demand_of need = demand_of_first(s, waits, before);
+    bool likely = !d || s->running == 0 || demand_fits(d, schedule_capacity(s), need);
+    if (!likely || (!waits && !schedule_fits(s, q))) {
+        schedule_give_blocks(s, q);
         return false;
     }
     if (d)
         demand_add(d, need);
     if (!waits)
-        take_blocks(s, q);
+        schedule_take_blocks(s, q);
     s->slots[s->order[s->running++]] = (struct slot){.sequence = q, .waits = waits};
     s->first = q->next;
     if (!s->first)
@@ -337,8 +263,11 @@ static void add_rows(struct schedule *s, int m, int slot, int n)
 static int drafts_of(const struct schedule *s, int m, const struct sequence *q)
 {
     size_t room = (size_t)(most_drafts(&s->limits) - s->batch[m].drafts);
-    size_t block = q->kv[0].n * KV_BLOCK - q->n_tokens, left = schedule_left(q) - 1;
-    room = block < room ? block : room;
+    size_t left = schedule_left(q) - 1;
+    for (int i = 0; i < s->limits.pools; i++) {
+        size_t block = q->kv[i].n * KV_BLOCK - q->n_tokens;
+        room = block < room ? block : room;
+    }
     room = left < room ? left : room;
     return (int)(q->n_drafts < room ? q->n_drafts : room);
 }
@@ -376,6 +305,8 @@ static void add_chunks(struct schedule *s, int budget, int height)
         int slot = s->order[i];
         size_t left = schedule_rows_left(s, slot);
         int n = s->slots[slot].waits ? 0 : left < (size_t)budget ? (int)left : budget;
+        if (n > 0)
+            n = (int)schedule_extend(s, schedule_running(s, i), (size_t)n);
         while (n > 0 && m < s->limits.micro_batches) {
             const struct micro_batch *b = &s->batch[m];
             int room = height - b->rows, piece = n < room ? n : room;
@@ -411,8 +342,7 @@ void schedule_advance(struct schedule *s)
         struct sequence *q = slot->sequence;
         q->computed += (size_t)slot->planned;
         slot->planned = 0;
-        while (q->n_filled < q->n_listed && (q->n_filled + 1) * KV_BLOCK <= q->computed)
-            prefix_filled(s->prefix, q->kv[0].list[q->n_filled++]);
+        schedule_computed(s, q);
     }
     for (int m = 0; m < s->limits.micro_batches; m++) {
         const struct micro_batch *b = &s->batch[m];
@@ -456,7 +386,7 @@ static void remove_from_order(struct schedule *s, int slot)
 struct sequence *schedule_finish(struct schedule *s, int slot)
 {
     struct sequence *q = s->slots[slot].sequence;
-    give_blocks(s, q);
+    schedule_give_blocks(s, q);
     s->slots[slot] = (struct slot){0};
     remove_from_order(s, slot);
     s->past.ended++;

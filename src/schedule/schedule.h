@@ -5,14 +5,16 @@
  * same step); chunks are given in the order in which sequences got their slots, until the step's
  * budget is spent, and rows are spread evenly over the micro-batches.
  *
- * A sequence holds the KV blocks of the tokens it knows and takes one more whenever it has filled
- * its last. When there is none, the youngest sequence is put back at the head of the queue; its
- * tokens are kept, so it is computed again later with the same result, because a row's bits do not
- * depend on the rows beside it. A sequence leaves the queue, in order, when a slot is free and it is
- * not expected to end that way (schedule/demand.h). The oldest always goes on.
+ * A sequence holds the KV blocks of the tokens it knows, of windowed pools those its next rows look at
+ * (schedule/pools.h), and takes one more whenever it has filled its last; a chunk is cut to the blocks
+ * that there are. When there is none for a row of each, the youngest sequence is put back at the head
+ * of the queue; its tokens are kept, so it is computed again later with the same result, because a
+ * row's bits do not depend on the rows beside it. A sequence leaves the queue, in order, when a slot is
+ * free and it is not expected to end that way (schedule/demand.h). The oldest always goes on.
  *
  * Sequences that begin alike share the full blocks of their beginning: the first computes them, the
- * others wait for it and go on behind them. The last known token is always computed, as its row is
+ * others wait for it and go on behind them. One begins behind as many full blocks as it can: all of them
+ * must be there of a pool without a window, and of a windowed one those that its first row looks at. The last known token is always computed, as its row is
  * sampled.
  *
  * A sequence that decodes may come with guesses at its next tokens (n_drafts): they are rows behind

@@ -39,9 +39,10 @@ struct sequence {
     size_t computed;  /* tokens whose K and V are in the cache */
     /* Where they are, in every pool (schedule/pools.h); the schedule's. */
     struct held_blocks kv[KV_POOLS_MAX];
-    /* Of the blocks, from the first on: read by others as well (schedule/prefix.h), those that were in the
-     * cache when it came to them, and those that are filled. */
-    size_t n_listed, n_shared, n_filled;
+    /* Of its first full blocks: what others may read, or wait for (schedule/prefix.h). Of these, from
+     * the first on: in the cache when it came to them, and computed. */
+    struct prefix_node **nodes;
+    size_t n_nodes, n_shared, n_filled;
     size_t had; /* tokens that were in the cache when it was put back */
     /* Seconds since the epoch. */
     double admitted, first_token;

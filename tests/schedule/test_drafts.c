@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-enum { PERIOD = 7, CONTEXT = 300, NEW = 200 };
+enum { PERIOD = 7, CONTEXT = 300, NEW = 200, WINDOW = 66 };
 
 /* The token that a sequence has at a position: a verse of PERIOD tokens, here and there a new one. */
 static int32_t token_at(uint64_t unit, size_t position)
@@ -31,9 +31,9 @@ static int32_t token_at(uint64_t unit, size_t position)
 struct world {
     struct schedule_limits limits;
     struct schedule *s;
-    int32_t *cache; /* [blocks][KV_BLOCK] the token whose K and V are there */
-    int guesses;    /* most of a sequence */
-    float wrong;    /* share of steps in which a sequence guesses at random */
+    int32_t *cache[2]; /* of both pools, [blocks][KV_BLOCK]: the token whose K and V are there */
+    int guesses;       /* most of a sequence */
+    float wrong;       /* share of steps in which a sequence guesses at random */
     size_t finished, steps;
 };
 
@@ -53,14 +53,24 @@ static void guess(void *context, struct sequence *q)
             break;
 }
 
-/* The row reads all before it and draws the next token; that is right if what it read is. */
+static int32_t *entry(const struct world *w, const struct micro_batch *b, int pool, int row,
+                      int pos)
+{
+    const struct block_table *t = &b->table[pool];
+    int32_t block = t->blocks[b->row_seg[row] * t->width + pos / KV_BLOCK % t->width];
+    return &w->cache[pool][block * KV_BLOCK + pos % KV_BLOCK];
+}
+
+/* The row reads all before it, or its window, and draws the next token; that is right if what it read
+ * is. */
 static int32_t draw(const struct world *w, const struct micro_batch *b, int row, uint64_t unit)
 {
-    const int32_t *blocks = b->table[0].blocks + b->row_seg[row] * b->table[0].width;
-    for (int t = 0; t <= b->row_pos[row]; t++)
-        if (w->cache[blocks[t / KV_BLOCK] * KV_BLOCK + t % KV_BLOCK] != token_at(unit, (size_t)t))
-            return -1;
-    return token_at(unit, (size_t)b->row_pos[row] + 1);
+    int pos = b->row_pos[row];
+    for (int p = 0; p < w->limits.pools; p++)
+        for (int t = p && pos >= WINDOW ? pos - WINDOW + 1 : 0; t <= pos; t++)
+            if (*entry(w, b, p, row, t) != token_at(unit, (size_t)t))
+                return -1;
+    return token_at(unit, (size_t)pos + 1);
 }
 
 static void compute(struct world *w, const struct micro_batch *b)
@@ -68,11 +78,9 @@ static void compute(struct world *w, const struct micro_batch *b)
     assert_true(b->rows <= schedule_most_rows(&w->limits));
     assert_true(b->segments <= schedule_most_segments(&w->limits));
     assert_true(b->n_sampled <= schedule_most_sampled(&w->limits));
-    for (int i = 0; i < b->rows; i++) {
-        const int32_t *blocks = b->table[0].blocks + b->row_seg[i] * b->table[0].width;
-        w->cache[blocks[b->row_pos[i] / KV_BLOCK] * KV_BLOCK + b->row_pos[i] % KV_BLOCK] =
-            b->token[i];
-    }
+    for (int i = 0; i < b->rows; i++)
+        for (int p = 0; p < w->limits.pools; p++)
+            *entry(w, b, p, i, b->row_pos[i]) = b->token[i];
 }
 
 static void take(struct world *w, const struct micro_batch *b)
@@ -116,14 +124,15 @@ static size_t run_world(int guesses, float wrong, size_t blocks, struct schedule
                                  .micro_batches = 2,
                                  .prefill_chunk = 40,
                                  .max_context = CONTEXT,
-                                 .pools = 1,
-                                 .pool[0].blocks = blocks,
+                                 .pools = 2,
+                                 .pool = {{blocks, 0}, {blocks / 2, WINDOW}},
                                  .share = true,
                                  .draft_rows = 17},
                       .guesses = guesses,
                       .wrong = wrong};
     w.s = schedule_new(&w.limits);
-    w.cache = mem_zeroed(blocks * KV_BLOCK, sizeof *w.cache);
+    for (int i = 0; i < 2; i++)
+        w.cache[i] = mem_zeroed(w.limits.pool[i].blocks * KV_BLOCK, sizeof *w.cache[i]);
     for (uint64_t unit = 1; unit <= SEQUENCES; unit++)
         schedule_submit(w.s, sequence_new(unit));
     while (w.finished < SEQUENCES) {
@@ -140,7 +149,8 @@ static size_t run_world(int guesses, float wrong, size_t blocks, struct schedule
     *usage = schedule_usage(w.s);
     assert_int_equal(usage->blocks, 0);
     schedule_free(w.s);
-    free(w.cache);
+    for (int i = 0; i < 2; i++)
+        free(w.cache[i]);
     return w.steps;
 }
 

@@ -35,32 +35,57 @@ static struct sequence *sequence_new(uint64_t unit, size_t n_prompt, size_t limi
 struct world {
     struct schedule_limits limits;
     struct schedule *s;
-    int64_t *cache; /* [blocks][KV_BLOCK] unit * 1000 + position, -1: nothing */
+    int64_t *cache[KV_POOLS_MAX]; /* [blocks][KV_BLOCK] unit * 1000 + position, -1: nothing */
     size_t steps, finished;
     float stops; /* how often a sampled token ends its sequence */
 };
 
-/* Writes a micro-batch's rows to the cache and checks that everything before them is there. */
+static int64_t *entry(struct world *w, const struct micro_batch *b, int pool, int seg, int pos)
+{
+    const struct block_table *t = &b->table[pool];
+    assert_true(t->width <= schedule_table_width(&w->limits, pool));
+    int32_t block = t->blocks[seg * t->width + pos / KV_BLOCK % t->width];
+    return &w->cache[pool][(size_t)block * KV_BLOCK + (size_t)(pos % KV_BLOCK)];
+}
+
+/* Writes a row to the caches and checks that everything it sees is there. */
+static void run_row(struct world *w, const struct micro_batch *b, int i)
+{
+    int seg = b->row_seg[i], pos = b->row_pos[i];
+    int64_t unit = b->token[i] / 1000;
+    assert_in_range(i, b->seg_row[seg], b->seg_row[seg + 1] - 1);
+    assert_int_equal(pos, b->seg_pos[seg] + i - b->seg_row[seg]);
+    assert_true(pos < b->max_context);
+    assert_int_equal(b->token[i], unit * 1000 + pos);
+    for (int p = 0; p < w->limits.pools; p++) {
+        int window = w->limits.pool[p].window;
+        *entry(w, b, p, seg, pos) = b->token[i];
+        for (int t = window && pos >= window ? pos - window + 1 : 0; t <= pos; t++)
+            assert_int_equal(*entry(w, b, p, seg, t), unit * 1000 + t);
+    }
+}
+
 static void run_rows(struct world *w, const struct micro_batch *b)
 {
-    int stride = schedule_table_width(&w->limits, 0);
     assert_true(b->rows <= schedule_most_rows(&w->limits));
     assert_true(b->segments <= schedule_most_sampled(&w->limits));
-    for (int i = 0; i < b->rows; i++) {
-        int seg = b->row_seg[i], pos = b->row_pos[i];
-        const int32_t *blocks = b->table[0].blocks + seg * stride;
-        assert_in_range(i, b->seg_row[seg], b->seg_row[seg + 1] - 1);
-        assert_int_equal(pos, b->seg_pos[seg] + i - b->seg_row[seg]);
-        assert_true(pos < b->max_context);
-        int64_t unit = b->token[i] / 1000;
-        assert_int_equal(b->token[i], unit * 1000 + pos);
-        w->cache[(size_t)blocks[pos / KV_BLOCK] * KV_BLOCK + (size_t)(pos % KV_BLOCK)] =
-            b->token[i];
-        for (int t = 0; t <= pos; t++)
-            assert_int_equal(
-                w->cache[(size_t)blocks[t / KV_BLOCK] * KV_BLOCK + (size_t)(t % KV_BLOCK)],
-                unit * 1000 + t);
+    for (int i = 0; i < b->rows; i++)
+        run_row(w, b, i);
+}
+
+static void make_caches(struct world *w)
+{
+    for (int p = 0; p < w->limits.pools; p++) {
+        size_t tokens = w->limits.pool[p].blocks * KV_BLOCK;
+        w->cache[p] = mem_new(tokens, sizeof *w->cache[p]);
+        memset(w->cache[p], 0xff, tokens * sizeof *w->cache[p]);
     }
+}
+
+static void free_caches(struct world *w)
+{
+    for (int p = 0; p < w->limits.pools; p++)
+        free(w->cache[p]);
 }
 
 static void take_samples(struct world *w, const struct micro_batch *b)
@@ -93,8 +118,7 @@ static void run_step(struct world *w)
 static uint64_t run_world(const struct schedule_limits *limits, float stops, size_t sequences)
 {
     struct world w = {.limits = *limits, .s = schedule_new(limits), .stops = stops};
-    w.cache = mem_new(limits->pool[0].blocks * KV_BLOCK, sizeof *w.cache);
-    memset(w.cache, 0xff, limits->pool[0].blocks * KV_BLOCK * sizeof *w.cache);
+    make_caches(&w);
     size_t next = 0;
     while (w.finished < sequences) {
         struct schedule_room more = schedule_room(w.s, 0);
@@ -111,7 +135,7 @@ static uint64_t run_world(const struct schedule_limits *limits, float stops, siz
     struct schedule_usage use = schedule_usage(w.s);
     assert_int_equal(use.blocks, 0);
     schedule_free(w.s);
-    free(w.cache);
+    free_caches(&w);
     return use.put_back;
 }
 
@@ -154,6 +178,32 @@ static void every_token_is_computed_once(void **state)
     for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
         put_back += run_world(&worlds[i], 0, 60);
         put_back += run_world(&worlds[i], 0.02f, 120);
+    }
+    assert_true(put_back > 10);
+}
+
+/* The same with windows: memory for one sequence and a bit, for many, for rings alone. */
+static void windows_hold_what_they_see(void **state)
+{
+    (void)state;
+    static const struct schedule_limits worlds[] = {
+        {.slots = 1, .prefill_chunk = 1, .pools = 2, .pool = {{5, 0}, {1, 1}}},
+        {.slots = 7, .prefill_chunk = 5, .pools = 2, .pool = {{9, 0}, {2, 65}}},
+        {.slots = 7, .prefill_chunk = 200, .pools = 2, .pool = {{60, 0}, {5, 66}}},
+        {.slots = 16, .prefill_chunk = 512, .pools = 3, .pool = {{80, 0}, {50, 100}, {17, 40}}},
+        {.slots = 5, .prefill_chunk = 90, .pools = 1, .pool = {{4, 130}}},
+        {.slots = 16, .prefill_chunk = 300, .pools = 2, .pool = {{20, 0}, {60, 64}}},
+    };
+    uint64_t put_back = 0;
+    for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
+        struct schedule_limits l = worlds[i];
+        l.micro_batches = 1 + (int)i % 3;
+        l.max_context = 300;
+        for (int share = 0; share < 2; share++) {
+            l.share = share;
+            put_back += run_world(&l, 0, 60);
+            put_back += run_world(&l, 0.02f, 120);
+        }
     }
     assert_true(put_back > 10);
 }
@@ -241,7 +291,7 @@ static void the_youngest_is_put_back(void **state)
                                 .pools = 1,
                                 .pool[0].blocks = 6};
     struct world w = {.limits = l, .s = schedule_new(&l), .stops = 0};
-    w.cache = mem_zeroed(l.pool[0].blocks * KV_BLOCK, sizeof *w.cache);
+    make_caches(&w);
     schedule_submit(w.s, sequence_new(1, 10, 256));
     schedule_submit(w.s, sequence_new(2, 10, 256));
     const struct sequence *old = NULL, *young = NULL;
@@ -262,7 +312,7 @@ static void the_youngest_is_put_back(void **state)
     assert_int_equal(schedule_usage(w.s).put_back, 1);
     assert_int_equal(schedule_usage(w.s).computed_again, 192);
     schedule_free(w.s);
-    free(w.cache);
+    free_caches(&w);
 }
 
 /* Runs f in a child; the status it ends with. */
@@ -350,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_token_is_computed_once),
+        cmocka_unit_test(windows_hold_what_they_see),
         cmocka_unit_test(a_plan_can_be_made_again),
         cmocka_unit_test(a_begun_sequence_goes_on),
         cmocka_unit_test(micro_batches_are_filled_evenly),
