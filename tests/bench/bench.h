@@ -1,7 +1,8 @@
 /* bench.h - measuring something against a limit of the machine, and reporting it.
  *
  * A measurement repeats: the limits, then what is measured, and so on. Each run is divided by the
- * limits right before and after it, and the median of these shares is the result. A share of 1
+ * limits right before and after it, and the median of these shares is the result; the limit of memory is
+ * raised to what the best kernel has read by then. A share of 1
  * means: as fast as memory can deliver the bytes, or as the arithmetic units can do the operations,
  * whichever takes longer. `seconds` is the median time of a run, and says little on a busy machine.
  *
@@ -28,6 +29,9 @@ struct bench {
     FILE *json;          /* or NULL */
     bool json_first;
     struct limits limits;
+    /* How much more than the read loop the best kernel so far has read: the loop is not the limit of all
+     * memories. Shares are of the larger of both. */
+    double faster_memory;
 };
 
 /* Somebody else's implementation of a task. */

@@ -2,10 +2,12 @@
  * decode step end to end, under mpirun, with the job's model and layout, and no prompts.
  *
  * BATCH sequences in all, each with CONTEXT tokens in the cache, decode one token: the plan of a
- * step is made by hand, so nothing has to be prefilled. A case is measured as limits, steps,
- * limits, steps; the limits are those of all cores together, while no rank works. What is printed:
+ * step is made by hand, so nothing has to be prefilled; the cache is full of numbers by chance. A case
+ * is measured as limits, steps, limits, steps, ROUNDS times; the limits are those of all cores together,
+ * while no rank works. A last line says how much of the cores the threads of these limits really got: less
+ * than 98 % means that others were at work, and that the figures say little. What is printed:
  *
- *   tokens/s  median over the steps
+ *   tokens/s  median over the steps, and (spread) the slowest and the fastest round's
  *   roof      what the operations of the step need at least, one after the other, on all cores
  *             together (each the larger of bytes / bandwidth and flops / peak; experts that no row
  *             chose are not read), over the step's time
@@ -27,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 3, CASES_MAX = 64, STEPS_MAX = 1000 };
+enum { ROUNDS = 5, CASES_MAX = 64, STEPS_MAX = 1000 };
 
 struct arguments {
     const char *job, *json;
@@ -98,6 +100,88 @@ static void open_engine(struct bench *b)
     if (engine_plan_kv(&b->engine, &all, &e) != 0)
         die("%s", e.text);
     engine_load(&b->engine, c->cell.mpi, NULL, NULL);
+}
+
+/* ---- the cache ------------------------------------------------------------------------------ */
+
+static void *on_device(struct bench *b, const void *from, size_t bytes)
+{
+    const struct device_ops *dev = b->engine.backend->device;
+    void *to = dev->alloc(b->engine.device, bytes);
+    dev->upload(b->engine.device, b->engine.stream, to, from, bytes);
+    return to;
+}
+
+/* n activations between -1 and 1. */
+static void *by_chance(struct bench *b, uint64_t seed, size_t n)
+{
+    enum dtype act = b->engine.config.act;
+    void *host = mem_new(n, dtype_size(act));
+    for (size_t i = 0; i < n; i++) {
+        float v = 2 * philox_uniform(seed, i, 0, 0) - 1;
+        if (act == DTYPE_F32)
+            ((float *)host)[i] = v;
+        else
+            ((bf16_t *)host)[i] = bf16_from_f32(v);
+    }
+    void *device = on_device(b, host, n * dtype_size(act));
+    b->engine.backend->device->stream_sync(b->engine.device, b->engine.stream);
+    free(host);
+    return device;
+}
+
+/* One block of one layer: its tokens as a chunk of a prompt. */
+static void fill_block(struct bench *b, int cache, int layer, int32_t block, void *k, const void *v)
+{
+    const struct kv_shape *shape = &b->in.model.caches[cache];
+    const struct device_ops *dev = b->engine.backend->device;
+    int32_t host[2 * KV_BLOCK + 4] = {0, KV_BLOCK, 0, block};
+    for (int i = 0; i < KV_BLOCK; i++)
+        host[4 + KV_BLOCK + i] = i; /* before them: the segment of each row, 0 */
+    int32_t *ints = on_device(b, host, sizeof host);
+    const struct attn_spec spec = {.kv_heads = shape->kv_heads,
+                                   .key_dim = shape->key_dim,
+                                   .value_dim = shape->value_dim,
+                                   .value_in_key = shape->value_in_key};
+    const struct attn_batch batch = {.rows = KV_BLOCK,
+                                     .segments = 1,
+                                     .max_rows = KV_BLOCK,
+                                     .max_context = KV_BLOCK,
+                                     .seg_row = ints,
+                                     .seg_pos = ints + 2,
+                                     .blocks = ints + 3,
+                                     .row_seg = ints + 4,
+                                     .row_pos = ints + 4 + KV_BLOCK,
+                                     .blocks_stride = 1};
+    b->engine.backend->ops->rope_append(b->engine.device, b->engine.stream, &spec,
+                                        b->engine.caches.kv[cache], layer, &batch, NULL, NULL, k,
+                                        shape->value_in_key ? NULL : v);
+    dev->stream_sync(b->engine.device, b->engine.stream);
+    dev->release(b->engine.device, ints);
+}
+
+/* The blocks that the largest case reads. Pages that were never written are all the one page of zeros,
+ * which stays in the nearest cache. */
+static void fill_caches(struct bench *b, const struct arguments *a)
+{
+    size_t most = 0;
+    for (int i = 0; i < a->cases; i++) {
+        size_t blocks = (size_t)a->batch[i] * blocks_for((size_t)a->context[i]);
+        most = blocks > most ? blocks : most;
+    }
+    const struct model *m = &b->in.model;
+    const struct device_ops *dev = b->engine.backend->device;
+    for (int c = 0; c < m->n_caches; c++) {
+        const struct kv_shape *s = &m->caches[c];
+        size_t blocks = b->engine.limits.pool[b->engine.caches.pool[c]].blocks;
+        void *k = by_chance(b, 1, (size_t)KV_BLOCK * (size_t)(s->kv_heads * s->key_dim));
+        void *v = by_chance(b, 2, (size_t)KV_BLOCK * (size_t)(s->kv_heads * s->value_dim));
+        for (size_t layer = 0; layer < s->layers; layer++)
+            for (size_t block = 0; block < blocks && block < most; block++)
+                fill_block(b, c, (int)layer, (int32_t)block, k, v);
+        dev->release(b->engine.device, k);
+        dev->release(b->engine.device, v);
+    }
 }
 
 /* ---- a step made by hand -------------------------------------------------------------------- */
@@ -267,8 +351,8 @@ static void add_layer(struct roof *r, const struct bench *b, size_t layer, doubl
     double k = f->router.topk, active = 0, matrix = 3 * (double)f->inter * h;
     for (size_t e = 0; e < m->most.experts; e++)
         active += b->chosen[layer * m->most.experts + e];
-    add_op(r, active * matrix * bytes, 2 * n * k * matrix);
-    add_linear(r, n, 3 * (double)f->shared_inter, h, bytes);
+    double shared = 3 * (double)f->shared_inter * h; /* one operation: one roof */
+    add_op(r, (active * matrix + shared) * bytes, 2 * n * (k * matrix + shared));
 }
 
 static double roof_seconds(const struct bench *b, double bandwidth, double peak, double n,
@@ -355,8 +439,9 @@ static double sample_seconds(const struct bench *b, int n)
     return median(times, TIMES);
 }
 
-static void print_case(struct bench *b, int batch, int context, double seconds, double roof,
-                       const struct shares *all)
+/* rounds[ROUNDS]: a step's seconds in each, sorted. */
+static void print_case(struct bench *b, int batch, int context, double seconds,
+                       const double *rounds, double roof, const struct shares *all)
 {
     double wait[2] = {0}, send = 0;
     int n[2] = {0};
@@ -376,24 +461,29 @@ static void print_case(struct bench *b, int batch, int context, double seconds, 
         snprintf(layout, sizeof layout, "%dA%dF %dx%d", l->attention, layout_ffn_ranks(l),
                  l->expert, l->tensor);
     double sampling = sample_seconds(b, (batch + l->attention - 1) / l->attention) / seconds;
-    printf("%-12s %2d %6d %8d %10.1f %10.1f %7.1f %% %7.1f %% %7.1f %% %6.1f %% %6.2f %%\n", layout,
-           b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds, 100 * roof,
-           wait[0], wait[1], 100 * send, 100 * sampling);
+    printf("%-12s %2d %6d %8d %10.1f %10.1f %8.1f-%-8.1f %7.1f %% %7.1f %% %7.1f %% %6.1f %% %6.2f "
+           "%%\n",
+           layout, b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds,
+           batch / rounds[ROUNDS - 1], batch / rounds[0], 100 * roof, wait[0], wait[1], 100 * send,
+           100 * sampling);
     fflush(stdout);
     if (b->json)
-        fprintf(b->json,
-                "{\"layout\": \"%s\", \"micro_batches\": %d, \"batch\": %d, \"context\": %d, "
-                "\"step_ms\": %.4f, \"tokens_per_second\": %.2f, \"roof\": %.4f, "
-                "\"attention_wait\": %.4f, \"ffn_wait\": %.4f, \"send\": %.4f, \"sample\": %.5f}\n",
-                layout, b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds,
-                roof, wait[0] / 100, wait[1] / 100, send, sampling);
+        fprintf(
+            b->json,
+            "{\"layout\": \"%s\", \"micro_batches\": %d, \"batch\": %d, \"context\": %d, "
+            "\"step_ms\": %.4f, \"tokens_per_second\": %.2f, \"slowest\": %.2f, \"fastest\": %.2f, "
+            "\"cores\": %.3f, \"roof\": %.4f, \"attention_wait\": %.4f, \"ffn_wait\": %.4f, "
+            "\"send\": %.4f, \"sample\": %.5f}\n",
+            layout, b->in.job.micro_batches, batch, context, 1e3 * seconds, batch / seconds,
+            batch / rounds[ROUNDS - 1], batch / rounds[0], limits_cores(&b->limits), roof,
+            wait[0] / 100, wait[1] / 100, send, sampling);
 }
 
 static void run_case(struct bench *b, int batch, int context, int steps)
 {
     size_t most = (size_t)schedule_most_rows(&b->engine.limits);
     struct sample_params *params = mem_zeroed(most, sizeof *params);
-    double times[STEPS_MAX * ROUNDS], roofs[ROUNDS], bandwidth = 0, peak = 0;
+    double times[STEPS_MAX * ROUNDS], roofs[ROUNDS], rounds[ROUNDS], bandwidth = 0, peak = 0;
     size_t choices = b->in.model.layers * b->in.model.most.experts;
     make_plan(b, batch, context);
     memset(b->chosen, 0, choices);
@@ -425,8 +515,13 @@ static void run_case(struct bench *b, int batch, int context, int steps)
     size_t total;
     comm_gather(&b->comm.cell, &mine, sizeof mine, &gathered, &total);
     all = gathered;
-    if (all)
-        print_case(b, batch, context, median(times, ROUNDS * steps), median(roofs, ROUNDS), all);
+    if (all) {
+        for (int round = 0; round < ROUNDS; round++)
+            rounds[round] = median(times + round * steps, steps);
+        median(rounds, ROUNDS); /* sorts them */
+        print_case(b, batch, context, median(times, ROUNDS * steps), rounds, median(roofs, ROUNDS),
+                   all);
+    }
     free(gathered);
     free(params);
 }
@@ -443,6 +538,8 @@ int main(int argc, char **argv)
     trace_open(&b.trace, false, 0, 0);
     open_engine(&b);
     plan_alloc(&b);
+    if (b.comm.place.attention)
+        fill_caches(&b, &a);
     b.rows = mem_new((size_t)b.in.job.layout.attention * MICRO_BATCHES_MAX, sizeof *b.rows);
     b.chosen = mem_zeroed(b.in.model.layers, b.in.model.most.experts + 1);
     if (comm_is_writer(&b.comm)) {
@@ -450,11 +547,14 @@ int main(int argc, char **argv)
         cores_mask(&mask);
         limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), (size_t)512 << 20);
         b.json = a.json ? fopen(a.json, "a") : NULL;
-        printf("%-12s %2s %6s %8s %10s %10s %9s %9s %9s %8s %8s\n", "layout", "mb", "batch",
-               "context", "step ms", "tokens/s", "roof", "A wait", "F wait", "send", "sample");
+        printf("%-12s %2s %6s %8s %10s %10s %17s %9s %9s %9s %8s %8s\n", "layout", "mb", "batch",
+               "context", "step ms", "tokens/s", "(spread)", "roof", "A wait", "F wait", "send",
+               "sample");
     }
     for (int i = 0; i < a.cases; i++)
         run_case(&b, a.batch[i], a.context[i], a.steps);
+    if (comm_is_writer(&b.comm))
+        limits_tell(&b.limits, stdout);
     if (b.json)
         fclose(b.json);
     engine_close(&b.engine);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -130,6 +131,7 @@ void limits_open(struct limits *l, const char *backend, int threads, size_t byte
     l->unit = units[l->vector];
     l->bytes = (bytes + step - 1) / step * step;
     l->at = 0;
+    l->wanted = l->got = 0;
     l->memory = mem_aligned(l->bytes, 1);
     memset(l->memory, 1, l->bytes);
 }
@@ -139,28 +141,62 @@ void limits_close(struct limits *l)
     free(l->memory);
 }
 
+static double thread_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double limits_cores(const struct limits *l)
+{
+    return l->wanted > 0 ? l->got / l->wanted : 1;
+}
+
+void limits_tell(const struct limits *l, FILE *out)
+{
+    double cores = limits_cores(l);
+    fprintf(out, "the machine was %s: threads that never wait got %.1f %% of their cores\n",
+            cores < LIMITS_QUIET ? "NOT quiet" : "quiet", 100 * cores);
+}
+
 /* Each thread works until the time is over, in one parallel region: a region for every piece would
  * time how fast threads wake up. */
 double limits_bandwidth(struct limits *l, double seconds)
 {
-    double start = clock_now(), read = 0;
+    double start = clock_now(), read = 0, wanted = 0, got = 0;
     size_t share = l->bytes / (size_t)l->threads, from = l->at;
-#pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : read)
-    for (int t = 0; t < l->threads; t++)
-        for (size_t at = from; clock_now() - start < seconds; at = (at + PIECE) % share) {
+#pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : read, wanted, got)
+    for (int t = 0; t < l->threads; t++) {
+        double begin = clock_now(), cpu = thread_seconds();
+        size_t at = from;
+        do {
             read_piece(l->vector, l->memory + (size_t)t * share + at, PIECE);
             read += (double)PIECE;
-        }
+            at = (at + PIECE) % share;
+        } while (clock_now() - start < seconds);
+        wanted += clock_now() - begin;
+        got += thread_seconds() - cpu;
+    }
+    l->wanted += wanted;
+    l->got += got;
     l->at = (from + (size_t)(read / l->threads) / PIECE * PIECE) % share;
     return read / (clock_now() - start);
 }
 
 double limits_peak(struct limits *l, double seconds)
 {
-    double start = clock_now(), done = 0;
-#pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : done)
-    for (int t = 0; t < l->threads; t++)
-        while (clock_now() - start < seconds)
+    double start = clock_now(), done = 0, wanted = 0, got = 0;
+#pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : done, wanted, got)
+    for (int t = 0; t < l->threads; t++) {
+        double begin = clock_now(), cpu = thread_seconds();
+        do /* at least once, however late the thread is */
             done += work(l->vector, 10000);
+        while (clock_now() - start < seconds);
+        wanted += clock_now() - begin;
+        got += thread_seconds() - cpu;
+    }
+    l->wanted += wanted;
+    l->got += got;
     return done / (clock_now() - start);
 }

@@ -8,13 +8,15 @@
 #define TANDEM_TESTS_BENCH_LIMITS_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 struct limits {
     int threads;
     const char *unit; /* the instruction that peak counts: "vdpbf16ps", "vfmadd" or "mul+add" */
     int vector;       /* 0: plain, 1: AVX2 FMA, 2: AVX-512 bf16 */
     unsigned char *memory;
-    size_t bytes, at; /* of memory; where the next piece is read */
+    size_t bytes, at;   /* of memory; where the next piece is read */
+    double wanted, got; /* seconds of cores: what the threads of all measurements wanted, and got */
 };
 
 /* For a backend by its name ("plain", "avx2", "avx512"). Takes `bytes` of memory, more than caches
@@ -25,5 +27,11 @@ void limits_close(struct limits *l);
 /* Bytes per second, and flops (two per multiply-add) per second, over about `seconds`. */
 double limits_bandwidth(struct limits *l, double seconds);
 double limits_peak(struct limits *l, double seconds);
+
+/* The share of their cores that the threads got so far: they never wait, so what is missing went to
+ * others, and below LIMITS_QUIET the machine was not quiet. limits_tell() prints a line that says so. */
+#define LIMITS_QUIET 0.98
+double limits_cores(const struct limits *l);
+void limits_tell(const struct limits *l, FILE *out);
 
 #endif
