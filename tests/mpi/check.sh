@@ -53,6 +53,9 @@ wrong "an unknown card" "no card 'x9'" "${cuda[@]}" --for x9
 wrong "lines of JSON" "tandem import $work/p.jsonl prompts.h5" --set prompts.file="$work/p.jsonl"
 wrong "a name on a hub" "hf download some/model" --set model=some/model
 wrong "n" "that is 'samples' here" --set sampling.n=3
+wrong "too little for a cache" "needs [0-9]* KiB of KV cache, but schedule.kv_memory gives 1.00 KiB" --set schedule.kv_memory=1KiB
+grep -q '^ *rank' "$work/said" && fail "half a table of memory: $(cat "$work/said")"
+wrong "no tokenizer" 'none.json: .*name another by the key .tokenizer.' --set tokenizer="$work/none.json"
 tests/mpirun 1 "$tandem" run "$job" --set output.file="$work/one.h5" >"$work/said" 2>&1 && fail "one rank of two"
 says "one rank" "but 1 rank was started"
 echo "the dry run says what a run would do"
