@@ -31,5 +31,5 @@ if hosts_possible; then
     hosts_up || fail "the two hosts cannot be made"
     compare "two hosts" link 2 "1 1 1" 40
 else
-    echo "two hosts: not without root and network namespaces"
+    echo "not tried: two hosts, which need root and network namespaces"
 fi

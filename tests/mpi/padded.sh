@@ -22,10 +22,13 @@ both greedy 2
 both plain 2 kernels=plain "${warm[@]}"
 both tensor 3 layout.ffn.tensor=2 "${warm[@]}"
 both experts 4 layout.attention=2 layout.ffn.expert=2 sampling.top_k=50 sampling.temperature=0.8
-if [ -x "$BUILD/emu/tandem" ]; then
-    tandem=$BUILD/emu/tandem
+emulated=$BUILD/emu/tandem
+if [ -x "$emulated" ] && [ "$("$emulated" version | head -n 1)" = "$("$tandem" version | head -n 1)" ]; then
+    tandem=$emulated
     TANDEM_EMU_DEVICES=2 both cuda 2 device=cuda prompts.count=2 sampling.max_new_tokens=4 "${warm[@]}"
     tandem=$BUILD/tandem
+else
+    echo "not tried: the CUDA kernels' emulation, which is not built, or not of this version"
 fi
 
 # Without a tokenizer nobody knows which rows are padding: then they do win.
