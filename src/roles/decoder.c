@@ -163,7 +163,7 @@ static void draft(void *context, struct sequence *q)
     const struct decoder *d = context;
     q->n_drafts = 0;
     if (d->drafts > 0 && q->computed + 1 == q->n_tokens && !q->prompt_only &&
-        !request_changes(q->request)) {
+        request_may_guess(q->request)) {
         if (d->job->speculate.draft == SPECULATE_MTP)
             q->n_drafts = q->n_guessed;
         else
@@ -184,8 +184,9 @@ void decoder_changes(const struct decoder *d, const struct micro_batch *batch,
     changes->n_edits = changes->n_masks = 0;
     for (int i = 0; d->changing && i < batch->n_sampled; i++) {
         const struct sequence *q = schedule_sequence(d->schedule, batch->sampled_slot[i]);
-        if (batch_next(batch, i) >= q->n_prompt)
-            request_change(q->request, q, i, changes);
+        size_t next = batch_next(batch, i);
+        if (next >= q->n_prompt)
+            request_change(q->request, q, next, i, changes);
     }
 }
 

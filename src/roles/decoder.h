@@ -46,8 +46,7 @@ int decoder_feed(struct decoder *d);
 void decoder_save(struct decoder *d);
 
 /* What to compute in the step: schedule_plan(), with guesses at the tokens that come next (drafts).
- * Not for sequences whose logits are changed by what was drawn: a guess's row would need the changes
- * that the guess brings. */
+ * Not for sequences whose tokens cannot be guessed (request_may_guess()). */
 const struct micro_batch *decoder_plan(struct decoder *d, bool drafts);
 
 /* What must be done to the logits of the micro-batch's sampled rows; *changes is reused. */

@@ -80,6 +80,11 @@ bool request_changes(const struct request *r)
 
 /* ---- drawing -------------------------------------------------------------------------------- */
 
+bool request_may_guess(const struct request *r)
+{
+    return !r->follow;
+}
+
 struct sample_params request_params(struct request *r, const struct sequence *q, size_t at)
 {
     if (r->by_prompt && !r->hashed) {

@@ -61,6 +61,10 @@ int request_logprobs(const struct request *r);
 /* May its logits have to be changed before they are sampled? */
 bool request_changes(const struct request *r);
 
+/* May its tokens be guessed? Not those of a format: a mask takes a while, and is worked out for the next
+ * token beside the step; it would have to wait for one behind every guess. */
+bool request_may_guess(const struct request *r);
+
 /* How the token of q with the index `at` is drawn (its next one, or one behind guesses). */
 struct sample_params request_params(struct request *r, const struct sequence *q, size_t at);
 
@@ -74,8 +78,9 @@ struct logit_changes {
     size_t words;
 };
 
-/* Adds what the next token of q, in sampled row `row`, needs. */
-void request_change(struct request *r, const struct sequence *q, int row,
+/* Adds what the token with the index n, drawn in sampled row `row`, needs. Those before it are known, or
+ * guesses (n > q->n_tokens): then it is as if they had been drawn. */
+void request_change(struct request *r, const struct sequence *q, size_t n, int row,
                     struct logit_changes *out);
 void logit_changes_free(struct logit_changes *c);
 

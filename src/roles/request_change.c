@@ -39,12 +39,27 @@ static void add_penalties(struct request *r, int row, struct logit_changes *out)
     }
 }
 
-/* Do the tokens of the run but the last stand at the end of the completion? */
-static bool comes_next(const struct token_run *run, const struct sequence *q)
+/* The same of the guesses before the row: as if they had been drawn. */
+static void add_guessed(struct request *r, const struct sequence *q, size_t n, int first, int row,
+                        struct logit_changes *out)
+{
+    for (size_t i = q->n_tokens; i < n; i++) {
+        int32_t token = q->tokens[i];
+        struct logit_edit *edit = edit_of(out, first, row, token);
+        uint32_t count = request_count(r, token);
+        for (size_t j = q->n_tokens; j < n; j++)
+            count += q->tokens[j] == token;
+        edit->repeat = r->repetition;
+        edit->less = r->frequency * (float)count + r->presence;
+    }
+}
+
+/* Do the tokens of the run but the last stand at the end of the first n tokens? */
+static bool comes_next(const struct token_run *run, const struct sequence *q, size_t n)
 {
     size_t before = run->n - 1;
-    return q->n_tokens - q->n_prompt >= before &&
-           memcmp(q->tokens + q->n_tokens - before, run->tokens, before * sizeof *run->tokens) == 0;
+    return n - q->n_prompt >= before &&
+           memcmp(q->tokens + n - before, run->tokens, before * sizeof *run->tokens) == 0;
 }
 
 static uint32_t *add_mask(struct logit_changes *out, int row, size_t words)
@@ -61,10 +76,10 @@ static uint32_t *add_mask(struct logit_changes *out, int row, size_t words)
     return bits;
 }
 
-/* The token that the reasoning's beginning or end needs now, or -1. */
-static int32_t forced(const struct request *r, const struct sequence *q)
+/* The token that the reasoning's beginning or end needs behind `known` tokens, or -1. */
+static int32_t forced(const struct request *r, const struct sequence *q, size_t known)
 {
-    size_t n = q->n_tokens - q->n_prompt, budget = (size_t)r->thinking_tokens;
+    size_t n = known - q->n_prompt, budget = (size_t)r->thinking_tokens;
     const struct token_run *end = &r->think_end;
     if (r->phase == PHASE_OPENING)
         return r->think_begin.tokens[r->opened];
@@ -78,27 +93,30 @@ static int32_t forced(const struct request *r, const struct sequence *q)
     return end->tokens[n - budget];
 }
 
-void request_change(struct request *r, const struct sequence *q, int row, struct logit_changes *out)
+void request_change(struct request *r, const struct sequence *q, size_t n, int row,
+                    struct logit_changes *out)
 {
     int first = out->n_edits;
     size_t words = ((size_t)r->context->vocab + 31) / 32;
     if (!request_changes(r))
         return;
     request_see(r, q);
-    int32_t token = forced(r, q);
+    int32_t token = forced(r, q, n);
     if (token >= 0) {
         add_mask(out, row, words)[token / 32] = 1u << (token % 32);
         return;
     }
-    if (request_has_penalties(r))
+    if (request_has_penalties(r)) {
         add_penalties(r, row, out);
+        add_guessed(r, q, n, first, row, out);
+    }
     for (int i = 0; i < r->n_biases; i++)
         edit_of(out, first, row, r->biases[i].token)->bias += r->biases[i].value;
     for (int i = 0; i < r->n_bans; i++)
-        if (comes_next(&r->bans[i], q))
+        if (comes_next(&r->bans[i], q, n))
             edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
     bool reasons = r->follow && r->phase == PHASE_REASONING;
-    if (reasons || (!r->follow && q->n_tokens - q->n_prompt < (size_t)r->min_tokens))
+    if (reasons || (!r->follow && n - q->n_prompt < (size_t)r->min_tokens))
         for (int i = 0; i < r->n_stop_ids; i++)
             edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
     if (r->follow && !reasons)

@@ -14,6 +14,12 @@ static struct token_count *find_count(const struct request *r, int32_t token)
     return &r->counts[i];
 }
 
+uint32_t request_count(const struct request *r, int32_t token)
+{
+    const struct token_count *count = r->room_counts ? find_count(r, token) : NULL;
+    return count && count->used ? count->completion : 0;
+}
+
 static struct token_count *count_of(struct request *r, int32_t token)
 {
     if (2 * r->n_counts >= r->room_counts) {

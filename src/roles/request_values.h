@@ -81,6 +81,9 @@ int request_read(struct request *r, const json_t *values, struct err *e);
 
 bool request_has_penalties(const struct request *r);
 
+/* How often the token is in the completion, as far as it was seen. */
+uint32_t request_count(const struct request *r, int32_t token);
+
 /* Takes notice of the tokens of q that are new to it. */
 void request_see(struct request *r, const struct sequence *q);
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Guesses of MTP layers change no bit of a completion: of a chain of layers and of one that is used again,
-# greedy and sampled, in every layout, beside sequences that must not guess, with short memory, after kills.
+# greedy and sampled, in every layout, beside a sequence whose logits are changed, with short memory, after kills.
 # And where the right token is sure, they are right: every layer is given the tokens it should be given.
 # timeout: 200
 . "$(dirname "$0")/lib.sh"
@@ -55,6 +55,7 @@ for family in step3p5 deepseek_v3; do
     run sure 2 "${now[@]}" speculate.draft=mtp speculate.tokens=3 layout.micro_batches=2
     same sure-off sure
     echo "$family: $(guesses sure 1) of $(guesses sure 2) came true"
-    [ $((20 * $(guesses sure 1))) -ge $((19 * $(guesses sure 2))) ] || fail "$family: sure guesses were wrong"
+    # Guesses do not know of penalties; one of the eight has some.
+    [ $((5 * $(guesses sure 1))) -ge $((4 * $(guesses sure 2))) ] || fail "$family: sure guesses were wrong"
 done
 echo "completions do not depend on guesses"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Guesses at the next tokens change no bit of a completion: greedy and sampled, in every layout, with
-# short memory, beside sequences that cannot be guessed, after a stop; and they do save steps.
+# short memory, with logits that are changed by what was drawn; and they do save steps.
 # timeout: 180
 . "$(dirname "$0")/lib.sh"
 job=tests/mpi/job.yaml
@@ -26,5 +26,12 @@ decode short 3 "${now[@]}" speculate.draft=ngram speculate.tokens=3 layout.atten
     layout.exchange=mpi schedule.kv_memory=1200KiB || fail "two ranks that are short of memory"
 grep "was short" "$work/short.log" || fail "memory was not short: nothing was tested"
 same off short
+# Logits that are changed by what was drawn, guesses among it.
+changed=(sampling.temperature=0.4 sampling.repetition_penalty=1.04 sampling.frequency_penalty=0.01
+    sampling.presence_penalty=0.02 sampling.min_tokens=50 sampling.ignore_eos=false 'sampling.ban=[" the", 17, " of a"]')
+decode changed-off 2 "${settings[@]}" "${changed[@]}" speculate.draft=off || fail "changed, off"
+decode changed 2 "${settings[@]}" "${changed[@]}" speculate.draft=ngram layout.micro_batches=2 || fail "changed"
+same changed-off changed
+[ "$(right changed)" -gt 5 ] || fail "$(right changed) guesses of changed completions came true: nothing was tested"
 [ "$(right two)" -gt 50 ] || fail "$(right two) guesses of greedy completions came true"
 echo "completions do not depend on guesses; $(right two) came true"
