@@ -13,6 +13,10 @@
 
 #include <cublas_v2.h>
 
+#if defined(CUDART_VERSION) && CUDART_VERSION < 12000
+#error "CUDA 12.0 or later is needed (cudaGraphInstantiate with flags); or say make CUDA=0"
+#endif
+
 struct device {
     struct device_config config;
     int processors; /* multiprocessors */

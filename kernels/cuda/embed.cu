@@ -6,7 +6,7 @@
 
 static __global__ void embed_kernel(cuda_matrix table, const int32_t *ids, float *x)
 {
-    int id = max(ids[blockIdx.x], 0);
+    int id = ids[blockIdx.x] > 0 ? ids[blockIdx.x] : 0;
     size_t from = (size_t)id * table.k, to = (size_t)blockIdx.x * table.k;
     size_t scale = (size_t)((table.row_lead + id) / MATRIX_BLOCK) * table.scale_stride;
     for (int i = (int)threadIdx.x; i < table.k; i += THREADS) {

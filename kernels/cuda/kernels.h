@@ -246,6 +246,28 @@ void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *spec, const 
 void cuda_attend_plain(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
                        const struct cuda_batch *batch, int act, const void *q, void *out);
 
+/* ---- rows that travel (exchange/nccl.c) -------------------------------------------------------
+ */
+
+#define RECORD_PARTS 4 /* numbers, scales, experts, weights of experts */
+
+/* Rows as arrays, part p with bytes[p] a row and no gaps (0: there is none), and as records, where it stands
+ * at[p] bytes behind the record's beginning. */
+struct cuda_record {
+    void *part[RECORD_PARTS];
+    int bytes[RECORD_PARTS], at[RECORD_PARTS];
+    int stride; /* bytes from one record to the next */
+};
+
+/* Records in pieces: rows first[i] .. first[i + 1] - 1 from record i x apart on. */
+struct cuda_pieces {
+    int apart, first[NORM_PARTS + 1];
+};
+
+void cuda_record_pack(cudaStream_t stream, const struct cuda_record *r, int n, void *records);
+void cuda_record_unpack(cudaStream_t stream, const struct cuda_record *r, const void *records,
+                        const struct cuda_pieces *pieces, int n);
+
 #ifdef __cplusplus
 }
 #endif

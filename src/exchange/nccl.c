@@ -5,7 +5,9 @@
  * and back use different communicators and streams, so both directions are under way at once.
  *
  * Out: attention sends its rows to the FFN rank of its rail in every instance. Inside an instance
- * every rank then broadcasts the rows of its rail: an all-gather of unequal parts.
+ * every rank then gets the rows of all rails: an all-gather, of parts that are as long as the longest
+ * rail's. A row is one record (kernels/cuda/record.cu) on the way, so that each of this is one call:
+ * NCCL runs the calls of a group on the same few blocks, and small ones cost as much as large ones.
  *
  * Back: inside an instance every rank sends each other rank the partial sums of that rank's rail,
  * and adds what it gets in rank order. Then it answers the attention ranks of its rail.
@@ -45,7 +47,8 @@ struct lane {
     struct event *sent;     /* out or back: that buffer has been read */
     struct event *received; /* out or back: the peer's data is in our buffer */
     bool sending;           /* `sent` was recorded in this step */
-    struct wire wire;
+    struct wire wire;       /* what compute writes or reads */
+    char *records; /* the same on the way. FFN: [tensor][rows of the longest rail] of them */
     char *partial; /* attention: [instances][rows][H]; FFN: [all rows][H], what compute writes */
     char *gather;  /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
     char *reduced; /* likewise: [rows of the rail][H] */
@@ -96,6 +99,32 @@ static size_t rail_most_rows(const struct exchange_shape *s, const struct place 
     return mem_mul(s->rows, (size_t)rails_attention(&p->layout, 0));
 }
 
+/* Where the parts of a row are in its record; those of `w`, which may be NULL. */
+static struct cuda_record record_of(const struct exchange_shape *s, const struct wire *w)
+{
+    struct wire_bytes b = wire_bytes(s, 1);
+    struct cuda_record r = {.bytes = {(int)b.rows, (int)b.scales, (int)b.ids, (int)b.weights}};
+    void *parts[RECORD_PARTS] = {NULL};
+    if (w) {
+        parts[0] = w->rows;
+        parts[1] = w->scales;
+        parts[2] = w->ids;
+        parts[3] = w->weights;
+    }
+    for (int p = 0; p < RECORD_PARTS; p++) {
+        r.part[p] = parts[p];
+        r.at[p] = r.stride;
+        r.stride += (r.bytes[p] + 15) / 16 * 16;
+    }
+    return r;
+}
+
+static size_t records_bytes(const struct exchange_shape *s, const struct place *p)
+{
+    size_t rows = p->attention ? s->rows : mem_mul(rail_most_rows(s, p), (size_t)p->layout.tensor);
+    return mem_mul(rows, (size_t)record_of(s, NULL).stride);
+}
+
 /* Bytes of the three partial buffers of one micro-batch. */
 static void partial_sizes(const struct exchange_shape *s, const struct place *p, size_t size[3])
 {
@@ -112,8 +141,8 @@ static size_t nccl_bytes(const struct exchange_shape *s, const struct place *p)
     size_t size[3];
     struct wire_bytes b = wire_bytes(s, most_rows(s, p));
     partial_sizes(s, p, size);
-    return mem_mul((size_t)s->micro_batches,
-                   b.rows + b.scales + b.ids + b.weights + size[0] + size[1] + size[2]);
+    return mem_mul((size_t)s->micro_batches, b.rows + b.scales + b.ids + b.weights +
+                                                 records_bytes(s, p) + size[0] + size[1] + size[2]);
 }
 
 static void open_lane(struct exchange *x, struct lane *l)
@@ -121,6 +150,7 @@ static void open_lane(struct exchange *x, struct lane *l)
     size_t size[3];
     partial_sizes(&x->shape, &x->end.place, size);
     l->wire = wire_alloc(&x->shape, &x->end, most_rows(&x->shape, &x->end.place));
+    l->records = dev(x)->alloc(x->end.device, records_bytes(&x->shape, &x->end.place));
     l->partial = dev(x)->alloc(x->end.device, size[0]);
     l->gather = size[1] ? dev(x)->alloc(x->end.device, size[1]) : NULL;
     l->reduced = size[2] ? dev(x)->alloc(x->end.device, size[2]) : NULL;
@@ -159,13 +189,13 @@ static void nccl_close(struct exchange *x)
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         struct event *events[] = {l->written, l->sent, l->received};
-        void *buffers[] = {l->partial, l->gather, l->reduced};
+        void *buffers[] = {l->partial, l->gather, l->reduced, l->records};
         wire_free(&x->end, &l->wire);
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 3; i++)
             dev(x)->event_destroy(x->end.device, events[i]);
+        for (int i = 0; i < 4; i++)
             if (buffers[i])
                 dev(x)->release(x->end.device, buffers[i]);
-        }
         free(l->parts);
         free(l->first);
     }
@@ -228,51 +258,36 @@ static void receive_bytes(void *p, size_t n, int peer, struct direction *d)
         nccl_must(ncclRecv(p, n, ncclUint8, peer, d->rail, d->stream->cuda), "ncclRecv");
 }
 
-/* The parts of a wire that travel in this layer. */
-struct wire_part {
-    void *data;
-    size_t bytes;
-};
-
-static int wire_parts(const struct exchange *x, int layer, const struct wire *w,
-                      struct wire_part part[4])
-{
-    struct wire_bytes b = wire_bytes(&x->shape, (size_t)w->n);
-    int n = 0;
-    part[n++] = (struct wire_part){w->rows, b.rows};
-    if (b.scales)
-        part[n++] = (struct wire_part){w->scales, b.scales};
-    if (x->shape.routed[layer]) {
-        part[n++] = (struct wire_part){w->ids, b.ids};
-        part[n++] = (struct wire_part){w->weights, b.weights};
-    }
-    return n;
-}
-
 /* ---- attention ------------------------------------------------------------------------------ */
 
 static struct wire nccl_out(struct exchange *x, int m)
 {
-    struct lane *l = &x->lane[m];
+    return wire_at(&x->shape, &x->lane[m].wire, 0, x->lane[m].rows);
+}
+
+/* On the compute stream, once what was there has been sent. */
+static void pack_rows(struct exchange *x, struct lane *l)
+{
+    const struct cuda_record r = record_of(&x->shape, &l->wire);
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
-    return wire_at(&x->shape, &l->wire, 0, l->rows);
+    cuda_record_pack(x->end.compute->cuda, &r, l->rows, l->records);
 }
 
 static void nccl_dispatch(struct exchange *x, int layer, int m)
 {
+    (void)layer;
     struct lane *l = &x->lane[m];
-    struct wire_part part[4];
-    struct wire w = wire_at(&x->shape, &l->wire, 0, l->rows);
-    int parts = wire_parts(x, layer, &w, part), instances = x->end.place.layout.expert;
+    int instances = x->end.place.layout.expert;
+    size_t records = mem_mul((size_t)l->rows, (size_t)record_of(&x->shape, NULL).stride);
     size_t answer = mem_mul((size_t)l->rows, row_bytes(&x->shape));
     size_t apart = mem_mul(x->shape.rows, row_bytes(&x->shape));
+    pack_rows(x, l);
     dev(x)->event_record(x->end.device, l->written, x->end.compute);
     dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->written);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++)
-        for (int i = 0; i < parts; i++)
-            send_bytes(part[i].data, part[i].bytes, x->rail_attention + p, &x->wire[OUT]);
+        send_bytes(l->records, records, x->rail_attention + p, &x->wire[OUT]);
     nccl_must(ncclGroupEnd(), "sending rows");
     dev(x)->event_record(x->end.device, l->sent, x->wire[OUT].stream);
     l->sending = true;
@@ -297,56 +312,50 @@ static const void *const *nccl_collect(struct exchange *x, int layer, int m)
 
 /* ---- FFN ------------------------------------------------------------------------------------ */
 
-/* From the attention ranks of this rank's rail. */
-static void receive_rail(struct exchange *x, int layer, int m)
+/* Rows between two rails' parts of the records: those of the longest. */
+static int longest_rail(const struct exchange *x, const struct lane *l)
 {
-    struct lane *l = &x->lane[m];
-    size_t first = (size_t)l->first[x->rail];
+    int most = 0;
+    for (int r = 0; r < tensor(x); r++)
+        most = rail_rows(l, r) > most ? rail_rows(l, r) : most;
+    return most;
+}
+
+/* From the attention ranks of this rank's rail. */
+static void receive_rail(struct exchange *x, int m, size_t record, char *to)
+{
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int i = 0; i < x->rail_attention; i++) {
         int n = rows_of(x, rails_attention_rank(&x->end.place.layout, x->rail, i), m);
-        struct wire w = wire_at(&x->shape, &l->wire, first, n);
-        struct wire_part part[4];
-        int parts = wire_parts(x, layer, &w, part);
-        for (int j = 0; j < parts; j++)
-            receive_bytes(part[j].data, part[j].bytes, i, &x->wire[OUT]);
-        first += (size_t)n;
+        receive_bytes(to, (size_t)n * record, i, &x->wire[OUT]);
+        to += (size_t)n * record;
     }
     nccl_must(ncclGroupEnd(), "receiving rows");
 }
 
-/* Every rank of the instance gives the others the rows of its rail. */
-static void gather_rails(struct exchange *x, int layer, int m)
-{
-    struct lane *l = &x->lane[m];
-    nccl_must(ncclGroupStart(), "ncclGroupStart");
-    for (int r = 0; r < tensor(x); r++) {
-        struct wire w = wire_at(&x->shape, &l->wire, (size_t)l->first[r], rail_rows(l, r));
-        struct wire_part part[4];
-        int parts = wire_parts(x, layer, &w, part);
-        for (int j = 0; j < parts; j++)
-            if (part[j].bytes > 0)
-                nccl_must(ncclBroadcast(part[j].data, part[j].data, part[j].bytes, ncclUint8, r,
-                                        x->wire[OUT].instance, x->wire[OUT].stream->cuda),
-                          "ncclBroadcast");
-    }
-    nccl_must(ncclGroupEnd(), "gathering the rows of an instance");
-}
-
 static struct wire nccl_receive(struct exchange *x, int layer, int m)
 {
+    (void)layer;
     struct lane *l = &x->lane[m];
     struct wire w = wire_at(&x->shape, &l->wire, 0, l->rows);
     if (l->rows == 0)
         return w;
+    const struct cuda_record r = record_of(&x->shape, &l->wire);
+    struct cuda_pieces pieces = {.apart = longest_rail(x, l)};
+    size_t apart = (size_t)pieces.apart * (size_t)r.stride;
+    memcpy(pieces.first, l->first, ((size_t)tensor(x) + 1) * sizeof *l->first);
     /* The rows of the layer before have been computed on, and answered. */
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->sent);
-    receive_rail(x, layer, m);
+    char *mine = l->records + (size_t)x->rail * apart;
+    receive_rail(x, m, (size_t)r.stride, mine);
     if (x->wire[OUT].instance)
-        gather_rails(x, layer, m);
+        nccl_must(ncclAllGather(mine, l->records, apart, ncclUint8, x->wire[OUT].instance,
+                                x->wire[OUT].stream->cuda),
+                  "ncclAllGather");
     dev(x)->event_record(x->end.device, l->received, x->wire[OUT].stream);
     dev(x)->stream_wait(x->end.device, x->end.compute, l->received);
+    cuda_record_unpack(x->end.compute->cuda, &r, l->records, &pieces, l->rows);
     return w;
 }
 

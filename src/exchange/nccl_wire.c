@@ -53,6 +53,10 @@ static void check_ranks(const struct endpoint *end)
     snprintf(mine.host, sizeof mine.host, "%.63s", host);
     end->backend->device->describe(end->device, mine.gpu, sizeof mine.gpu);
     nccl_must(ncclGetVersion(&mine.version), "ncclGetVersion");
+    if (mine.version < NCCL_LEAST)
+        die("the NCCL that was found when the program started is %d.%d.%d, 2.18 is needed: look at "
+            "LD_LIBRARY_PATH",
+            mine.version / 10000, mine.version / 100 % 100, mine.version % 100);
     all = mem_zeroed((size_t)size, sizeof *all);
     mpi_must(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, end->cell),
              "MPI_Allgather of GPUs");

@@ -12,6 +12,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#define NCCL_LEAST 21800 /* 2.18: ncclCommSplit with a configuration */
+#if defined(NCCL_VERSION_CODE) && NCCL_VERSION_CODE < NCCL_LEAST
+#error "NCCL 2.18 or later is needed; name its folder with NCCL_HOME=, or say make CUDA=0"
+#endif
+
 /* One direction, out or back: its stream and communicators. */
 struct direction {
     struct stream *stream;

@@ -122,7 +122,9 @@ static float answer(const struct name *n, int layer, size_t column, int ffn)
 
 static void write_answer(enum dtype t, void *to, size_t i, float value)
 {
-    if (t == DTYPE_F32)
+    if (t == DTYPE_F64)
+        ((double *)to)[i] = (double)value;
+    else if (t == DTYPE_F32)
         ((float *)to)[i] = value;
     else
         ((bf16_t *)to)[i] = bf16_from_f32(value);
@@ -130,6 +132,8 @@ static void write_answer(enum dtype t, void *to, size_t i, float value)
 
 static float read_answer(enum dtype t, const void *from, size_t i)
 {
+    if (t == DTYPE_F64)
+        return (float)((const double *)from)[i];
     return t == DTYPE_F32 ? ((const float *)from)[i] : f32_from_bf16(((const bf16_t *)from)[i]);
 }
 

@@ -116,6 +116,22 @@ void emu::count_copy(const void *from, size_t bytes)
     met(from, bytes, false);
 }
 
+extern "C" void emu_count_begin(void)
+{
+    known = count_wanted = true;
+    tallies.clear();
+}
+
+extern "C" void emu_count_end(uint64_t *all, uint64_t *first)
+{
+    count_wanted = false;
+    *all = *first = 0;
+    for (auto &t : tallies) {
+        *all += t.second.read + t.second.written;
+        *first += t.second.first_read + t.second.first_written;
+    }
+}
+
 /* Of a launch's text, as launch() was given it: "file.cu:name" of the first kernel in it. */
 static std::string kernel_name(const char *file, const char *text)
 {

@@ -49,8 +49,9 @@ $(EMU)/tandem: $(EMU)/src/main.o $(EMU)/libtandem_emu.a
 $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
+# Objects go in front of the library, whose kernels are then left out where counted ones are there.
 $(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(EMU_HELPERS) $(EMU)/libtandem_emu.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(EMU_LIBS)
 
 # The same kernels, compiled so that they say every access to memory (counted.cpp).
 COUNTED_CU := $(patsubst %.cu,$(EMU)/counted/%.cu.o,$(wildcard kernels/cuda/*.cu))
@@ -58,6 +59,9 @@ $(COUNTED_CU): $(EMU)/counted/%.cu.o: %.cu $(EMU_HEADERS) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $< (counted))$(CXX) $(EMU_CXXFLAGS) -fsanitize=thread -Wno-tsan -x c++ -MMD -MP -c -o $@ $<
 
+ifeq ($(SAN),)
+$(EMU)/tests/cuda/traffic: $(COUNTED_CU)
+endif
 $(EMU)/counted/tandem: $(EMU)/src/main.o $(COUNTED_CU) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 

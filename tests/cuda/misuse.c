@@ -48,19 +48,19 @@ static void from_peer(const struct rank *r, size_t bytes)
     must(ncclRecv(r->buffer, bytes, ncclUint8, 1 - r->me, r->comm, r->stream), "ncclRecv");
 }
 
-static void broadcast(const struct rank *r, int root, size_t bytes)
+static void gather(const struct rank *r, size_t bytes)
 {
-    must(ncclBroadcast(r->buffer, r->buffer, bytes, ncclUint8, root, r->comm, r->stream),
-         "ncclBroadcast");
+    must(ncclAllGather(r->buffer + (size_t)r->me * bytes, r->buffer, bytes, ncclUint8, r->comm,
+                       r->stream),
+         "ncclAllGather");
 }
 
-/* Both agree: rank 0 sends, broadcasts, and receives. */
+/* Both agree: rank 0 sends, both gather, and rank 0 receives. */
 static void agreement(const struct rank *r)
 {
     memset(r->buffer, r->me, BYTES);
     r->me == 0 ? to_peer(r, 100) : from_peer(r, 100);
-    broadcast(r, 1, 70);
-    broadcast(r, 0, 50);
+    gather(r, 60);
     r->me == 0 ? from_peer(r, BYTES) : to_peer(r, BYTES);
     must(cudaStreamSynchronize(r->stream), "waiting");
     for (int i = 0; i < BYTES; i++)
@@ -72,9 +72,9 @@ static void unequal_sends(const struct rank *r)
     r->me == 0 ? to_peer(r, 100) : from_peer(r, 99);
 }
 
-static void unequal_broadcasts(const struct rank *r)
+static void unequal_gathers(const struct rank *r)
 {
-    broadcast(r, 0, 64 + (size_t)r->me);
+    gather(r, 64 + (size_t)r->me);
 }
 
 static void sends_swapped(const struct rank *r)
@@ -85,26 +85,26 @@ static void sends_swapped(const struct rank *r)
 
 static void another_operation(const struct rank *r)
 {
-    r->me == 0 ? broadcast(r, 0, 64) : from_peer(r, 64);
+    r->me == 0 ? gather(r, 64) : from_peer(r, 64);
 }
 
-static void broadcasts_swapped(const struct rank *r)
+static void gathers_swapped(const struct rank *r)
 {
-    broadcast(r, r->me, 64);
-    broadcast(r, 1 - r->me, 64);
+    gather(r, r->me ? 64 : 32);
+    gather(r, r->me ? 32 : 64);
 }
 
-static void broadcasts_swapped_in_groups(const struct rank *r)
+static void gathers_swapped_in_groups(const struct rank *r)
 {
     ncclGroupStart();
-    broadcasts_swapped(r);
+    gathers_swapped(r);
     ncclGroupEnd();
 }
 
-static void send_and_broadcast_swapped(const struct rank *r)
+static void send_and_gather_swapped(const struct rank *r)
 {
-    r->me == 0 ? broadcast(r, 0, 64) : to_peer(r, 64);
-    r->me == 0 ? from_peer(r, 64) : broadcast(r, 0, 64);
+    r->me == 0 ? gather(r, 64) : to_peer(r, 64);
+    r->me == 0 ? from_peer(r, 64) : gather(r, 64);
 }
 
 static const struct {
@@ -114,13 +114,13 @@ static const struct {
 } cases[] = {
     {"agreement", agreement, NULL},
     {"unequal-sends", unequal_sends, "one side has another number of bytes"},
-    {"unequal-broadcasts", unequal_broadcasts, "one side has another number of bytes"},
+    {"unequal-gathers", unequal_gathers, "one side has another number of bytes"},
     {"sends-swapped", sends_swapped, "one side has another number of bytes"},
     {"another-operation", another_operation, "a peer's next operation is another one"},
-    {"broadcasts-swapped", broadcasts_swapped, "operations are in different order"},
-    {"broadcasts-swapped-in-groups", broadcasts_swapped_in_groups,
-     "operations are in different order"},
-    {"send-and-broadcast-swapped", send_and_broadcast_swapped, "operations are in different order"},
+    {"gathers-swapped", gathers_swapped, "one side has another number of bytes"},
+    {"gathers-swapped-in-groups", gathers_swapped_in_groups,
+     "one side has another number of bytes"},
+    {"send-and-gather-swapped", send_and_gather_swapped, "a peer's next operation is another one"},
 };
 
 static int be_a_rank(const char *name)

@@ -8,6 +8,9 @@
  * bytes are read. The calling process must not be in another MPI call: everything here is called,
  * and run, by the thread that drives the GPU, but for ncclCommGetAsyncError.
  *
+ * TANDEM_EMU_NCCL_COUNT=FILE appends at the end, for every rank: its number in the job, sends, receives,
+ * all-gathers, and the bytes it sent (of an all-gather: its part).
+ *
  * TANDEM_EMU_NCCL=WHAT:RANK[:OPERATIONS] makes trouble on one rank, after that many groups have
  * run: `version` has another NCCL; `hang` never finishes the group, `stop` stops the process,
  * `fail` reports an error. */
@@ -36,7 +39,7 @@ struct ncclComm {
 
 namespace
 {
-enum kind { POINT, BROADCAST };
+enum kind { POINT, GATHER };
 
 /* Travels in front of the bytes. */
 struct header {
@@ -66,7 +69,7 @@ struct call {
     const void *from;
     void *to;
     size_t bytes;
-    int peer; /* or root */
+    int peer;
     bool send;
 };
 
@@ -114,6 +117,31 @@ bool stands_still(ncclComm_t comm)
     return trouble("hang", groups) || trouble("fail", groups);
 }
 
+/* ---- counts -----------------------------------------------------------------------------------
+ */
+
+uint64_t sends, receives, gathers, sent_bytes;
+int world_rank;
+
+void write_counts()
+{
+    FILE *f = fopen(getenv("TANDEM_EMU_NCCL_COUNT"), "a");
+    if (f)
+        fprintf(f, "%d %llu %llu %llu %llu\n", world_rank, (unsigned long long)sends,
+                (unsigned long long)receives, (unsigned long long)gathers,
+                (unsigned long long)sent_bytes);
+    if (f)
+        fclose(f);
+}
+
+void count(const call &c)
+{
+    sends += c.kind == POINT && c.send;
+    receives += c.kind == POINT && !c.send;
+    gathers += c.kind == GATHER;
+    sent_bytes += c.kind == GATHER || c.send ? c.bytes : 0;
+}
+
 /* ---- transfers --------------------------------------------------------------------------------
  */
 
@@ -134,7 +162,7 @@ void start_send(ncclComm_t comm, transfer &t)
 void check(ncclComm_t comm, const transfer &t, const header &got)
 {
     if (got.kind != t.about.kind)
-        broken(comm, "a peer's next operation is another one (0: send, 1: broadcast)",
+        broken(comm, "a peer's next operation is another one (0: send, 1: all-gather)",
                (size_t)t.about.kind, (size_t)got.kind);
     if (got.number != t.about.number)
         broken(comm, "operations are in different order", t.about.number, got.number);
@@ -171,7 +199,7 @@ void look_for_strays(ncclComm_t comm, const std::vector<transfer> &transfers)
         if (!t.send && !t.done)
             awaited[(size_t)t.peer] = true;
         first = t.about.number < first ? t.about.number : first;
-        if (t.about.kind == BROADCAST && t.about.number >= behind)
+        if (t.about.kind == GATHER && t.about.number >= behind)
             behind = t.about.number + 1;
     }
     for (int peer = 0; peer < comm->size; peer++) {
@@ -181,7 +209,7 @@ void look_for_strays(ncclComm_t comm, const std::vector<transfer> &transfers)
             continue;
         MPI_Iprobe(peer, MPI_ANY_TAG, comm->mpi, &there, &status);
         uint64_t number = there ? (uint64_t)status.MPI_TAG / 2 : behind + 1;
-        if (number < behind && (number <= first || status.MPI_TAG % 2 == BROADCAST))
+        if (number < behind && (number <= first || status.MPI_TAG % 2 == GATHER))
             broken(comm, "operations are in different order", first, number);
     }
 }
@@ -212,18 +240,20 @@ bool progress(ncclComm_t comm, std::vector<transfer> &transfers)
     return all;
 }
 
-void add_broadcast(ncclComm_t comm, const call &c, std::vector<transfer> &transfers)
+/* In place: this rank's part is where it belongs. */
+void add_gather(ncclComm_t comm, const call &c, std::vector<transfer> &transfers)
 {
-    header about = {c.bytes, comm->collectives++, BROADCAST};
-    if (comm->rank != c.peer) {
-        transfers.push_back({false, c.peer, c.to, about, false, false, {}, MPI_REQUEST_NULL});
-        return;
+    header about = {c.bytes, comm->collectives++, GATHER};
+    char *parts = (char *)c.to;
+    if (c.from != parts + (size_t)comm->rank * c.bytes)
+        broken(comm, "an all-gather is not in place", 0, 0);
+    for (int i = 0; i < comm->size; i++) {
+        if (i == comm->rank)
+            continue;
+        transfers.push_back({true, i, (void *)c.from, about, false, false, {}, MPI_REQUEST_NULL});
+        transfers.push_back(
+            {false, i, parts + (size_t)i * c.bytes, about, false, false, {}, MPI_REQUEST_NULL});
     }
-    if (c.from != c.to)
-        broken(comm, "a broadcast is not in place", 0, 0);
-    for (int i = 0; i < comm->size; i++)
-        if (i != comm->rank)
-            transfers.push_back({true, i, c.to, about, false, false, {}, MPI_REQUEST_NULL});
 }
 
 /* The group's place among those of its communicator is that of its launch. */
@@ -235,12 +265,14 @@ std::function<bool()> launch_group(const group &g)
     for (const call &c : g.calls) {
         header about = {c.bytes, collectives, POINT};
         void *memory = c.send ? (void *)c.from : c.to;
-        if (c.kind == BROADCAST)
-            add_broadcast(comm, c, *transfers);
+        if (c.kind == GATHER)
+            add_gather(comm, c, *transfers);
         else
             transfers->push_back(
                 {c.send, c.peer, memory, about, false, false, {}, MPI_REQUEST_NULL});
     }
+    for (const call &c : g.calls)
+        count(c);
     uint64_t number = comm->issued++;
     auto still = std::make_shared<int>(-1);
     return [=]() {
@@ -314,6 +346,9 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int r
     *comm = make_comm(mpi);
     if ((*comm)->size != size || (*comm)->rank != rank)
         return ncclInvalidArgument;
+    MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
+    if (getenv("TANDEM_EMU_NCCL_COUNT"))
+        atexit(write_counts);
     mine.id = id;
     gethostname(mine.host, sizeof mine.host - 1);
     mine.device = emu::device();
@@ -403,8 +438,8 @@ ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncc
     return add(comm, stream, type, {POINT, NULL, to, count, peer, false});
 }
 
-ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root,
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream)
 {
-    return add(comm, stream, type, {BROADCAST, from, to, count, root, false});
+    return add(comm, stream, type, {GATHER, from, to, count, 0, false});
 }

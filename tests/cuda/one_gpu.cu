@@ -217,14 +217,15 @@ ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t, int peer, ncclComm
     return ncclSuccess;
 }
 
-ncclResult_t ncclBroadcast(const void *, void *data, size_t count, ncclDataType_t, int root,
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t,
                            ncclComm_t comm, cudaStream_t stream)
 {
     for (int i = 0; i < comm->size; i++)
-        if (comm->rank == root && i != root)
-            send(data, count, i, comm, stream);
-    if (comm->rank != root)
-        receive(data, count, root, comm, stream);
+        if (i != comm->rank)
+            send(from, count, i, comm, stream);
+    for (int i = 0; i < comm->size; i++)
+        if (i != comm->rank)
+            receive((char *)to + (size_t)i * count, count, i, comm, stream);
     return ncclSuccess;
 }
 }

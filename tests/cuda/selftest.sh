@@ -30,6 +30,7 @@ kernels=$(for file in kernels/cuda/*.cu; do
 done | sort -u)
 [ "$(wc -l <<<"$kernels")" -ge 25 ] || fail "only these kernels were found: $kernels"
 for kernel in $kernels; do
+    case $kernel in record.cu:*) continue ;; esac # below: it is the exchange's
     only=$(operation "$kernel")
     [ -n "$only" ] || only=$(operation "${kernel%:*}")
     [ -n "$only" ] || fail "$kernel: which operation is it of?"
@@ -69,11 +70,19 @@ self() { # RANKS PROGRAM [KEY=VALUE]...
     for pair in "$@"; do set+=(--set "$pair"); done
     tests/mpirun "$ranks" "$program" selftest "$job" --set output.file="$work/none.h5" "${set[@]}" >"$work/log" 2>&1
 }
-self 4 "$tandem" "${small[@]}" layout.attention=2 layout.ffn.tensor=2 precision.dispatch=fp8 ||
+TANDEM_EMU_NCCL_COUNT=$work/calls self 4 "$tandem" "${small[@]}" layout.micro_batches=1 layout.attention=2 layout.ffn.tensor=2 precision.dispatch=fp8 ||
     { cat "$work/log"; fail "2A2F"; }
 [ "$(grep -c '^rail' "$work/log")" = 2 ] || fail "two rails are not shown"
+# A layer of a micro-batch: attention sends once and receives once; FFN receives from its rail, gathers, sends and
+# receives one partial sum of the other rank, and answers.
+awk '{ n = $4 ? $4 : $2; bad += $4 ? $2 != 2 * n || $3 != 2 * n : $3 != n; layers[n]++ }
+    END { exit NR != 4 || bad || length(layers) != 1 }' "$work/calls" || { cat "$work/calls"; fail "more calls of NCCL"; }
+for fault in pack_kernel unpack_kernel/block; do
+    TANDEM_EMU_FAULT=record.cu:$fault self 2 "$counted" "${small[@]}"
+    [ $? = 2 ] && grep -q 'exchange nccl: FFN rank 0 has got' "$work/log" || { cat "$work/log"; fail "$fault"; }
+done
 [ ! -e "$work/none.h5" ] && [ ! -e "$work/none.h5.partial" ] || fail "a self-test has written an output"
-self 3 "$BUILD/tandem" layout.attention=2 layout.exchange=mpi layout.threads=1 || { cat "$work/log"; fail "mpi"; }
+self 4 "$BUILD/tandem" layout.attention=2 layout.ffn.tensor=2 layout.exchange=mpi layout.threads=1 || { cat "$work/log"; fail "mpi"; }
 self 3 "$BUILD/tandem" layout.attention=2 layout.exchange=shared layout.threads=1 || { cat "$work/log"; fail "shared"; }
 need "$BUILD/emu/planted/receive"
 found=

@@ -1,4 +1,5 @@
-/* traffic.h - bytes and operations of the CUDA kernels, from what their code loads and stores.
+/* traffic.h - bytes and operations of the CUDA kernels, from what their code loads and stores. That it is
+ * what they do is counted, at small shapes (traffic.c).
  *
  * least: weights, inputs and outputs once each. moved: what the operation's kernels must move even
  * when every repeated read inside one kernel is found in a cache: the same, and what goes through
