@@ -185,9 +185,9 @@ install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers
 	install -d $(SHARE)/tandem/jobs $(SHARE)/tandem/slurm $(SHARE)/tandem/demo
 	install -m 755 $(BUILD)/tandem $(DESTDIR)$(PREFIX)/bin/tandem
 	install -m 644 LICENSE README.md CHANGELOG.md CITATION.cff $(SHARE)/doc/tandem
-	install -m 644 input/demo/* input/prompts.h5 input/WORDNET-LICENSE $(SHARE)/tandem/demo
+	install -m 644 input/demo/* input/prompts.h5 input/questions.h5 input/WORDNET-LICENSE $(SHARE)/tandem/demo
 	@for f in jobs/*.yaml; do sed -e 's|input/demo|$(PREFIX)/share/tandem/demo|' -e 's|output/||' \
-	    -e 's|input/prompts.h5|$(PREFIX)/share/tandem/demo/prompts.h5|' $$f > $(SHARE)/tandem/jobs/$${f#jobs/} || exit 1; done
+	    -e 's|input/\([a-z]*.h5\)|$(PREFIX)/share/tandem/demo/\1|' $$f > $(SHARE)/tandem/jobs/$${f#jobs/} || exit 1; done
 	@for f in slurm/*.sh; do sed 's|:-build/tandem}|:-$(PREFIX)/bin/tandem}|' $$f > $(SHARE)/tandem/slurm/$${f#slurm/} || exit 1; done
 	$(BUILD)/tandem help man > $(SHARE)/man/man1/tandem.1
 	$(BUILD)/tandem help bash > $(SHARE)/bash-completion/completions/tandem

@@ -4,7 +4,8 @@
     ./tasks.py                  one question of every kind, with its answer
     ./tasks.py --check          the generators against other ways to the same answers
     ./tasks.py --ask 12         held-out questions as JSON Lines of `messages`, 12 of every kind, with the
-                                right answer beside them (for `tandem import`)
+                                question and right answer beside them (for `tandem import`)
+    ./tasks.py --ask 12 --define "cobbler, noun"    and a word to define behind them, as often as it is given
 
 A question is held out when a hash of its text says so (about one in 40): training never sees it, and prompts
 are made of nothing else.
@@ -135,12 +136,12 @@ def from_roman(r):
 
 
 def total(r):
-    a, b = r.randrange(1000), r.randrange(1000)
+    a, b = r.randrange(21), r.randrange(21)
     return (f"What is {a} + {b}?", str(a + b)) if r.random() < 0.6 else (f"What is {a + b} - {a}?", str(b))
 
 
 def in_order(r):
-    words = r.sample(NOUNS, r.randrange(3, 7))
+    words = r.sample(NOUNS, r.randrange(3, 6))
     return f"Sort these words: {', '.join(words)}.", ", ".join(sorted(words))
 
 
@@ -216,10 +217,16 @@ def check():
     print(f"{len(TASKS)} kinds of questions, {len(trained)} to train on, {len(asked)} held out, none in both")
 
 
+def line_of(name, question, task, answer):
+    return json.dumps({"id": name, "messages": [{"role": "user", "content": question}], "question": question,
+                       "task": task, "answer": answer})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--ask", type=int, metavar="N")
+    parser.add_argument("--define", metavar="WORD, PART", action="append", default=[])
     parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args()
     r = random.Random(args.seed)
@@ -228,10 +235,11 @@ def main():
     for task in TASKS if not args.check else ():
         for i, (question, answer) in zip(range(args.ask or 1), examples(task, r, True)):
             if args.ask:
-                print(json.dumps({"id": f"{task}-{i}", "messages": [{"role": "user", "content": question}],
-                                  "task": task, "answer": answer}))
+                print(line_of(f"{task}-{i}", question, task, answer))
             else:
                 print(f"{task:12} {question}  ->  {answer}")
+    for word in args.define:
+        print(line_of(word, f"Define {word}.", "definition", ""))
 
 
 if __name__ == "__main__":
