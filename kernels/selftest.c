@@ -261,6 +261,27 @@ static void check_route(struct pair *p, const struct router_spec *r, int hidden)
     pair_compare(p, "route", FEW, k, 1e-4);
 }
 
+/* Added to counts that are there, over ids of which some mean no expert. */
+static void check_tally(struct pair *p, const struct router_spec *r)
+{
+    size_t experts = (size_t)r->experts, n = ROWS * (size_t)r->topk;
+    int32_t *ids = pair_host(p, n, sizeof *ids);
+    uint64_t *counts = pair_host(p, experts, sizeof *counts);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (int32_t)(pair_uniform(p) * (double)(experts + 1)) - 1;
+    for (size_t e = 0; e < experts; e++)
+        counts[e] = e % 3;
+    for (int i = 0; i < 2; i++) {
+        struct pair_side *s = &p->side[i];
+        uint64_t *on = pair_put(s, counts, experts * sizeof *counts);
+        s->ops->tally(s->device, s->stream, pair_put(s, ids, n * sizeof *ids), (int)n, r->experts,
+                      on);
+        fetch_ids(s, 0, (const int32_t *)on, 2 * experts); /* halves of the counts */
+    }
+    pair_at(p, "%d experts", r->experts);
+    pair_compare(p, "tally", experts, 2, 0);
+}
+
 /* ---- logits --------------------------------------------------------------------------------- */
 
 static void check_sample(struct pair *p, int vocab)
@@ -377,6 +398,8 @@ static void check_rows(struct pair *p, const struct selftest_shapes *m)
         check_copy(p, m->hidden, m->wire);
     for (int i = 0; i < m->n_routers && pair_wants(p, "route"); i++)
         check_route(p, &m->routers[i], m->hidden);
+    for (int i = 0; i < m->n_routers && pair_wants(p, "tally"); i++)
+        check_tally(p, &m->routers[i]);
     if (pair_wants(p, "sample"))
         check_sample(p, m->vocab);
     if (pair_wants(p, "score"))

@@ -192,15 +192,15 @@ static int8_t nearest_int8(float value, float d)
     return d > 0 ? (int8_t)lrintf(value / d) : 0;
 }
 
-/* The step of a row is that of the whole matrix's row: however columns are shared out, it is the same.
- * (AWQ's parts do not know how many there are; theirs is of the part.) */
+/* The step of a row is that of the whole matrix's row: however columns are shared out, it is the same. */
 static float whole_step_int8(const struct weight_part *w, size_t row, const float *values)
 {
-    if (w->codec == &codec_awq || w->k == w->stride)
+    size_t columns = w->codec == &codec_awq ? w->inputs : w->stride;
+    if (w->k == columns)
         return step_int8(values, w->k);
     struct weight_part whole = *w;
     whole.col0 = 0;
-    whole.k = w->stride;
+    whole.k = columns;
     float *all = mem_new(whole.k, sizeof *all);
     weight_row(&whole, row, all);
     float step = step_int8(all, whole.k);

@@ -25,6 +25,7 @@ struct weight_part {
     const struct codec *codec;
     const void *data; /* the whole matrix, from its first row */
     size_t stride;    /* columns of the whole matrix; AWQ, which is stored transposed: its rows */
+    size_t inputs;    /* AWQ: columns of the whole matrix; else not read */
 
     /* Beside the matrix, NULL where the codec has none. A scale is shared by scale_rows rows and
      * scale_columns columns of the whole matrix; 0: by all. Stride: elements between its rows. */

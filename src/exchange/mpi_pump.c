@@ -84,7 +84,9 @@ void pump_add(struct pump *p, struct batch *b, const char *what, int most,
 {
     *b = (struct batch){.what = what, .most = most, .then = then, .m = m};
     b->request = mem_new((size_t)most, sizeof *b->request);
+    pthread_mutex_lock(&p->lock); /* the thread looks already */
     p->batch[p->n++] = b;
+    pthread_mutex_unlock(&p->lock);
 }
 
 void pump_begin(struct pump *p)

@@ -227,7 +227,7 @@ static struct weight_part awq_part(const struct packed *p, size_t matrix)
 {
     struct weight_part w = {.codec = &codec_awq, .data = matrix_of(p->data, matrix)};
     w.n = sizes(p->scale)[1];
-    w.k = sizes(p->data)[0];
+    w.k = w.inputs = sizes(p->data)[0];
     w.stride = sizes(p->data)[1];
     set_groups(&w, p, matrix, sizes(p->scale)[0]);
     w.zero_stride = sizes(p->zero)[1];

@@ -20,6 +20,7 @@ operation() {
     sum.cu | norm.cu) echo residual_norm ;;
     linear.cu | plain.cu:linear_kernel) echo linear ;;
     plain.cu:heads_kernel) echo linear_heads ;;
+    route.cu:tally_kernel) echo tally ;;
     route.cu | score.cu) echo "${1%.cu}" ;;
     esac
 }

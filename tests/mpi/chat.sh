@@ -80,7 +80,9 @@ shown() {
 [ "$(shown chat 2 --set prompts.special=control | grep -o "'<|begin|>'" | wc -l)" = 2 ] || fail "special: control"
 shown chat 0 --set 'chat.template_kwargs={noun: false}' | grep -q noun && fail "template_kwargs"
 [ "$(shown chat 0 --set 'chat.system=to waltz' | wc -w)" -gt "$(shown chat 0 | wc -w)" ] || fail "chat.system"
-if "$tandem" check $job --set prompts.file="$work/chat.h5" --set output.file="$work/none.h5" >"$work/log" 2>&1; then
+cp -r input/demo "$work/plain"
+sed -i '/chat_template/d; s/\("model_max_length": [0-9]*\),/\1/' "$work/plain/tokenizer_config.json"
+if "$tandem" check $job --set model="$work/plain" --set prompts.file="$work/chat.h5" --set output.file="$work/none.h5" >"$work/log" 2>&1; then
     fail "no template, and no message"
 fi
 grep -q "there is no chat template" "$work/log" || fail "no template: $(cat "$work/log")"

@@ -50,6 +50,9 @@ packed() {
 }
 packed awq awq qwen3_moe
 both awq "$work/awq" "$work/awq-numbers" 3 layout.ffn.expert=2
+both awq-int8 "$work/awq" "$work/awq-numbers" 3 layout.ffn.tensor=2 precision.weights=int8
+both awq-int8-whole "$work/awq" "$work/awq-numbers" 2 precision.weights=int8
+cmp <(answers awq-int8) <(answers awq-int8-whole) || fail "the steps of int8 made of AWQ are those of a part"
 packed awq-latent awq deepseek_v3
 both awq-latent "$work/awq-latent" "$work/awq-latent-numbers" 2
 packed int4 int4 qwen3_moe

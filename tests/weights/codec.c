@@ -175,7 +175,7 @@ static void test_apart(void **state)
         w.zero = z;
         w.zero_stride = OUT / 8;
         w.n = OUT;
-        w.k = IN;
+        w.k = w.inputs = IN;
         check_apart(&w, i);
         free(q);
         free(z);
