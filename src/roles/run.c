@@ -9,6 +9,7 @@
 #include "roles/selftest.h"
 #include "roles/stop.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,6 +272,16 @@ static enum exit_status test_alone(struct run *r)
     return EXIT_DONE;
 }
 
+static void close_model(struct run *r)
+{
+    decoder_close(&r->decoder);
+    engine_close(&r->engine);
+#ifdef __GLIBC__
+    malloc_trim(
+        0); /* what decoding has freed in small pieces would stay beside what the merge needs */
+#endif
+}
+
 static enum exit_status run_opened(struct run *r)
 {
     bool finished = false, tested = false;
@@ -299,13 +310,15 @@ static enum exit_status run_opened(struct run *r)
     if (r->engine.backend->device->sort &&
         !selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, tested))
         return EXIT_RUN;
-    return finish(r, decode(r));
+    enum exit_status status = decode(r);
+    if (status == EXIT_DONE)
+        close_model(r); /* its memory is for whoever writes the finished file, and for other jobs */
+    return finish(r, status);
 }
 
 static void close_run(struct run *r)
 {
-    decoder_close(&r->decoder);
-    engine_close(&r->engine);
+    close_model(r);
     output_close(r->out);
     identity_free(&r->identity);
     identity_free(&r->attributes);
