@@ -122,7 +122,7 @@ PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell np
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
 
-demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mpirun, show completions
+demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mpirun, say what is right
 	@tests/packages.sh build
 	@$(MAKE) $(PARALLEL) all
 	@tests/demo.sh $(BUILD)/tandem

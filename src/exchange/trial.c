@@ -1,6 +1,7 @@
 #include "exchange/trial.h"
 
 #include "base/clock.h"
+#include "base/median.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -317,12 +318,6 @@ static double play(const struct step *s, size_t layers)
     return (clock_now() - began) / (double)layers;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Rows on the clock, each time in every layer: one by itself is mostly the host's share. */
 static void measure(struct step *s, struct trial_time *time)
 {
@@ -336,11 +331,10 @@ static void measure(struct step *s, struct trial_time *time)
         seconds[i] = play(s, shape->layers);
     if (!p->attention)
         return;
-    qsort(seconds, TIMES, sizeof *seconds, by_size);
     struct wire_bytes b = wire_bytes(shape, shape->rows);
     size_t back = mem_mul(mem_mul(shape->rows, shape->hidden), dtype_size(shape->combine));
     size_t each = b.rows + b.scales + b.ids + b.weights + back;
-    *time = (struct trial_time){seconds[TIMES / 2],
+    *time = (struct trial_time){median(seconds, TIMES),
                                 mem_mul(each, (size_t)layout_instances(&p->layout))};
 }
 

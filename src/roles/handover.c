@@ -1,12 +1,12 @@
 #include "roles/handover.h"
 
 #include "base/clock.h"
+#include "base/median.h"
 
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -44,12 +44,6 @@ static void work(void)
         ;
 }
 
-static int by_value(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
-
 double handover_seconds(void)
 {
     double took[ROUNDS];
@@ -76,6 +70,5 @@ double handover_seconds(void)
     munmap(w, 2 * sizeof *w);
     if (child < 0)
         return 0;
-    qsort(took, ROUNDS, sizeof *took, by_value);
-    return took[ROUNDS / 2];
+    return median(took, ROUNDS);
 }

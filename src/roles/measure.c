@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/host_memory.h"
+#include "base/median.h"
 #include "base/mem.h"
 #include "base/philox.h"
 #include "plan/forecast.h"
@@ -95,18 +96,6 @@ static struct parts run_step(struct rig *r)
     g->exchange_ops->end(g->exchange);
     took.sample = clock_now() - t;
     return took;
-}
-
-static int by_value(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return v[n / 2];
 }
 
 /* Medians over steps; the first, which wakes threads and fills caches, does not count. */

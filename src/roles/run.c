@@ -272,13 +272,13 @@ static enum exit_status test_alone(struct run *r)
     return EXIT_DONE;
 }
 
+/* What decoding has freed in small pieces is trimmed: it would stay beside what the merge needs. */
 static void close_model(struct run *r)
 {
     decoder_close(&r->decoder);
     engine_close(&r->engine);
 #ifdef __GLIBC__
-    malloc_trim(
-        0); /* what decoding has freed in small pieces would stay beside what the merge needs */
+    malloc_trim(0);
 #endif
 }
 

@@ -38,6 +38,7 @@ part() {
     rows+=("$(printf '%-10s %6s s  %s' "$name" $((SECONDS - start)) "$said")")
 }
 
+part selftest 600 build/tandem selftest --device cuda
 part bench 1800 build/tests/cuda/gpu_bench
 part edges 900 build/tests/cuda/edges
 part experts 900 build/tests/cuda/experts

@@ -368,14 +368,18 @@ static void add_rank(struct rig *r, const struct ffn_inputs *in, int first, int 
         sum[i] += got[i];
 }
 
-/* Two ranks that share out experts, or their columns, add up to the bits of one that has all. */
+/* Two ranks that share out experts, or their columns, add up to the bits of one that has all: to those of
+ * its double, which has more of them than what comes out. */
 static void check_split(struct rig *r, const struct ffn_inputs *in)
 {
     int rows[SPLIT_ROWS];
     size_t count = SPLIT_ROWS * in->hidden;
     for (int i = 0; i < SPLIT_ROWS; i++)
         rows[i] = i;
-    const void *whole = run_ffn(r, in, rows, SPLIT_ROWS);
+    struct ffn_inputs wide = *in;
+    wide.out = DTYPE_F64;
+    const void *whole = run_ffn(r, in, rows, SPLIT_ROWS),
+               *exact = run_ffn(r, &wide, rows, SPLIT_ROWS);
     for (int by_columns = 0; by_columns < 2; by_columns++) {
         double *sum = rig_host(r, count, sizeof *sum);
         float *rounded = rig_host(r, count, sizeof *rounded);
@@ -386,6 +390,8 @@ static void check_split(struct rig *r, const struct ffn_inputs *in)
                      by_columns ? (size_t)rank : 2, sum);
         for (size_t i = 0; i < count; i++)
             rounded[i] = (float)sum[i];
+        rig_same_bytes(r, by_columns ? "sums by columns" : "sums by experts", sum, exact,
+                       count * sizeof *sum);
         rig_same_bytes(r, by_columns ? "out by columns" : "out by experts", rounded, whole,
                        count * sizeof *rounded);
     }
