@@ -7,18 +7,12 @@
 #include <string.h>
 #include <time.h>
 
-#define WARM_SECONDS  0.03 /* memory is new, threads are asleep */
-#define MOST_REPEATS  64
-#define PIECE_SECONDS 0.004 /* of a limit, and at least of what is measured */
-#define RESTED        3     /* peers that need rests before and after are measured every so often */
+#define RESTED 3 /* peers that need rests before and after are measured every so often */
 
 int bench_options(struct bench *b, int argc, char **argv)
 {
-    *b = (struct bench){.threads = omp_get_max_threads(),
-                        .backend = "auto",
-                        .peers = "some",
-                        .json_first = true,
-                        .faster_memory = 1};
+    *b = (struct bench){
+        .threads = omp_get_max_threads(), .backend = "auto", .peers = "some", .json_first = true};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--quick") == 0) {
@@ -62,7 +56,8 @@ int bench_options(struct bench *b, int argc, char **argv)
 
 void bench_begin(struct bench *b, const char *backend)
 {
-    limits_open(&b->limits, backend, b->threads, (size_t)512 << 20);
+    limits_open(&b->limits, backend, b->threads, LIMITS_BYTES);
+    b->meter = (struct meter){&b->limits, 1};
     double bandwidth = limits_bandwidth(&b->limits, 0.3), peak = limits_peak(&b->limits, 0.3);
     printf("%s, %d thread%s: reads %.1f GB/s, %s %.0f GFLOP/s\n", backend, b->threads,
            b->threads == 1 ? "" : "s", bandwidth / 1e9, b->limits.unit, peak / 1e9);
@@ -86,29 +81,28 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void report(struct bench *b, const struct bench_task *t, const double *share, size_t n,
-                   double seconds, bool memory)
+static void report(struct bench *b, const struct bench_task *t, const struct metered *m)
 {
-    double low = share[n / 4], median = share[n / 2], high = share[n - 1 - n / 4];
+    double bytes = t->task.bytes, flops = t->task.flops;
     printf("%-10s %-6s %-22s %5zu %8.1f us %9.1f %10.0f  %5.1f %5.1f %5.1f %% of %s\n", t->group,
-           t->dtype, t->shape, t->rows, seconds * 1e6, t->bytes / seconds / 1e9,
-           t->flops / seconds / 1e9, 100 * low, 100 * median, 100 * high,
-           memory ? "bandwidth" : "peak");
+           t->dtype, t->shape, t->rows, m->seconds * 1e6, bytes / m->seconds / 1e9,
+           flops / m->seconds / 1e9, 100 * m->low, 100 * m->share, 100 * m->high,
+           m->memory ? "bandwidth" : "peak");
     if (!b->json)
         return;
     fprintf(b->json,
             "%s\n  {\"group\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\", \"rows\": %zu, "
             "\"seconds\": %.4g, \"bytes\": %.6g, \"flops\": %.6g, \"limit\": \"%s\", "
             "\"share\": %.4f, \"share_low\": %.4f, \"share_high\": %.4f",
-            b->json_first ? "" : ",", t->group, t->dtype, t->shape, t->rows, seconds, t->bytes,
-            t->flops, memory ? "bandwidth" : "peak", median, low, high);
+            b->json_first ? "" : ",", t->group, t->dtype, t->shape, t->rows, m->seconds, bytes,
+            flops, m->memory ? "bandwidth" : "peak", m->share, m->low, m->high);
     b->json_first = false;
 }
 
 /* Turns of a peer. */
 struct turns {
     size_t i, runs, count; /* the next run; runs in a turn; turns so far */
-    double seconds[MOST_REPEATS], ratio[MOST_REPEATS];
+    double seconds[METER_ROUNDS], ratio[METER_ROUNDS];
 };
 
 /* Waits until no thread of this process is busy any more: threads of OpenMP and of a peer look out
@@ -136,7 +130,7 @@ static void take_turn(const struct bench_peer *p, struct turns *s, double ours)
     p->run(p->context, s->i++); /* as ours had the limits before it, to wake the threads */
     double once = clock_now() - start;
     if (s->runs == 0)
-        s->runs = once < PIECE_SECONDS ? (size_t)(PIECE_SECONDS / (once + 1e-7)) + 1 : 1;
+        s->runs = once < METER_PIECE ? (size_t)(METER_PIECE / (once + 1e-7)) + 1 : 1;
     start = clock_now();
     for (size_t j = 0; j < s->runs; j++)
         p->run(p->context, s->i++);
@@ -157,7 +151,7 @@ static void report_peer(struct bench *b, const struct bench_task *t, size_t whic
     double seconds = s->seconds[n / 2];
     printf("  %-8s %-6s %-22s %5zu %8.1f us %9.1f %10.0f  %5.2f %5.2f %5.2f times ours (%s)\n",
            p->name, p->dtype, t->shape, t->rows, seconds * 1e6, p->bytes / seconds / 1e9,
-           t->flops / seconds / 1e9, low, median, high, p->how);
+           t->task.flops / seconds / 1e9, low, median, high, p->how);
     if (b->json)
         fprintf(b->json,
                 "%s\n   {\"name\": \"%s\", \"dtype\": \"%s\", \"how\": \"%s\", "
@@ -170,63 +164,38 @@ static void report_peer(struct bench *b, const struct bench_task *t, size_t whic
 double bench_measure(struct bench *b, const struct bench_task *t)
 {
     struct turns turns[BENCH_PEERS] = {0};
-    double share[MOST_REPEATS], seconds[MOST_REPEATS], start = clock_now();
-    size_t repeats = b->quick ? 9 : 31, i = 0, by_memory = 0;
-    while (clock_now() - start < WARM_SECONDS || i == 0)
-        t->run(t->context, i++);
-    double once = (clock_now() - start) / (double)i; /* how many runs fill a piece of time? */
-    size_t runs = once < PIECE_SECONDS ? (size_t)(PIECE_SECONDS / (once + 1e-7)) + 1 : 1;
-    double bandwidth = limits_bandwidth(&b->limits, PIECE_SECONDS);
-    double peak = limits_peak(&b->limits, PIECE_SECONDS / 2);
-    for (size_t r = 0; r < repeats; r++) {
-        start = clock_now();
-        for (size_t j = 0; j < runs; j++)
-            t->run(t->context, i++);
-        seconds[r] = (clock_now() - start) / (double)runs;
-        double bandwidth_after = limits_bandwidth(&b->limits, PIECE_SECONDS);
-        double peak_after = limits_peak(&b->limits, PIECE_SECONDS / 2);
-        double read = t->bytes / (0.5 * (bandwidth + bandwidth_after) * b->faster_memory);
-        double calculate = t->flops / (0.5 * (peak + peak_after));
-        by_memory += read > calculate;
-        share[r] = (read > calculate ? read : calculate) / seconds[r];
-        bandwidth = bandwidth_after;
-        peak = peak_after;
+    struct metering g;
+    size_t rounds = b->quick ? 9 : 31;
+    meter_begin(&g, &b->meter, &t->task);
+    for (size_t r = 0; r < rounds; r++) {
+        double seconds = meter_round(&g);
         bool took = false;
         for (size_t p = 0; p < t->n_peers; p++)
             if (!t->peers[p].own_threads || r % RESTED == 0) {
-                take_turn(&t->peers[p], &turns[p], seconds[r]);
+                take_turn(&t->peers[p], &turns[p], seconds);
                 took = true;
             }
-        if (took) {
-            bandwidth = limits_bandwidth(&b->limits, PIECE_SECONDS);
-            peak = limits_peak(&b->limits, PIECE_SECONDS / 2);
-        }
+        if (took)
+            meter_again(&g);
     }
-    qsort(share, repeats, sizeof *share, by_value);
-    qsort(seconds, repeats, sizeof *seconds, by_value);
-    if (share[repeats / 2] > 1 && 2 * by_memory > repeats) {
-        double more = share[repeats / 2];
-        b->faster_memory *= more;
-        for (size_t r = 0; r < repeats; r++)
-            share[r] /= more;
-    }
-    report(b, t, share, repeats, seconds[repeats / 2], 2 * by_memory > repeats);
+    struct metered m = meter_end(&g);
+    report(b, t, &m);
     for (size_t p = 0; p < t->n_peers; p++)
         report_peer(b, t, p, &turns[p]);
     if (b->json)
         fprintf(b->json, t->n_peers ? "]}" : "}");
     fflush(stdout);
-    return share[repeats / 2];
+    return m.share;
 }
 
 void bench_end(struct bench *b)
 {
     limits_tell(&b->limits, stdout);
-    printf("the best kernel read %.2f times as fast as the read loop\n", b->faster_memory);
+    printf("the best kernel read %.2f times as fast as the read loop\n", b->meter.faster_memory);
     limits_close(&b->limits);
     if (b->json) {
         fprintf(b->json, "\n], \"cores\": %.3f, \"faster_memory\": %.3f}\n",
-                limits_cores(&b->limits), b->faster_memory);
+                limits_cores(&b->limits), b->meter.faster_memory);
         fclose(b->json);
     }
 }

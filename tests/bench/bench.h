@@ -1,10 +1,4 @@
-/* bench.h - measuring something against a limit of the machine, and reporting it.
- *
- * A measurement repeats: the limits, then what is measured, and so on. Each run is divided by the
- * limits right before and after it, and the median of these shares is the result; the limit of memory is
- * raised to what the best kernel has read by then. A share of 1
- * means: as fast as memory can deliver the bytes, or as the arithmetic units can do the operations,
- * whichever takes longer. `seconds` is the median time of a run, and says little on a busy machine.
+/* bench.h - measuring something against a limit of the machine (kernels/cpu/meter.h), and reporting it.
  *
  * Other implementations of the same operation can be measured along with it, each after every run
  * of ours. The result is the median of its times divided by ours: above 1, ours is faster.
@@ -15,7 +9,7 @@
 #ifndef TANDEM_TESTS_BENCH_BENCH_H
 #define TANDEM_TESTS_BENCH_BENCH_H
 
-#include "tests/bench/limits.h"
+#include "kernels/cpu/meter.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,9 +23,7 @@ struct bench {
     FILE *json;          /* or NULL */
     bool json_first;
     struct limits limits;
-    /* How much more than the read loop the best kernel so far has read: the loop is not the limit of all
-     * memories. Shares are of the larger of both. */
-    double faster_memory;
+    struct meter meter;
 };
 
 /* Somebody else's implementation of a task. */
@@ -52,9 +44,7 @@ struct bench_task {
     const char *dtype; /* of the weights or the cache */
     char shape[64];    /* "5120x1024" */
     size_t rows;
-    double bytes, flops;                  /* that one run has to move and make at least */
-    void (*run)(void *context, size_t i); /* the i-th run; rotates over cold data by itself */
-    void *context;
+    struct meter_task task;
     const struct bench_peer *peers; /* at most BENCH_PEERS */
     size_t n_peers;
 };

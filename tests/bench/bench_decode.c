@@ -17,13 +17,15 @@
  *   sample    drawing the step's tokens by temperature and top_p, measured alone, over the step's time
  */
 #include "base/clock.h"
+#include "base/median.h"
 #include "base/mem.h"
 #include "base/philox.h"
 #include "roles/comm.h"
 #include "roles/cores.h"
 #include "roles/engine.h"
+#include "roles/kv_fill.h"
 #include "roles/trace.h"
-#include "tests/bench/limits.h"
+#include "kernels/cpu/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,86 +104,16 @@ static void open_engine(struct bench *b)
     engine_load(&b->engine, c->cell.mpi, NULL, NULL);
 }
 
-/* ---- the cache ------------------------------------------------------------------------------ */
-
-static void *on_device(struct bench *b, const void *from, size_t bytes)
-{
-    const struct device_ops *dev = b->engine.backend->device;
-    void *to = dev->alloc(b->engine.device, bytes);
-    dev->upload(b->engine.device, b->engine.stream, to, from, bytes);
-    return to;
-}
-
-/* n activations between -1 and 1. */
-static void *by_chance(struct bench *b, uint64_t seed, size_t n)
-{
-    enum dtype act = b->engine.config.act;
-    void *host = mem_new(n, dtype_size(act));
-    for (size_t i = 0; i < n; i++) {
-        float v = 2 * philox_uniform(seed, i, 0, 0) - 1;
-        if (act == DTYPE_F32)
-            ((float *)host)[i] = v;
-        else
-            ((bf16_t *)host)[i] = bf16_from_f32(v);
-    }
-    void *device = on_device(b, host, n * dtype_size(act));
-    b->engine.backend->device->stream_sync(b->engine.device, b->engine.stream);
-    free(host);
-    return device;
-}
-
-/* One block of one layer: its tokens as a chunk of a prompt. */
-static void fill_block(struct bench *b, int cache, int layer, int32_t block, void *k, const void *v)
-{
-    const struct kv_shape *shape = &b->in.model.caches[cache];
-    const struct device_ops *dev = b->engine.backend->device;
-    int32_t host[2 * KV_BLOCK + 4] = {0, KV_BLOCK, 0, block};
-    for (int i = 0; i < KV_BLOCK; i++)
-        host[4 + KV_BLOCK + i] = i; /* before them: the segment of each row, 0 */
-    int32_t *ints = on_device(b, host, sizeof host);
-    const struct attn_spec spec = {.kv_heads = shape->kv_heads,
-                                   .key_dim = shape->key_dim,
-                                   .value_dim = shape->value_dim,
-                                   .value_in_key = shape->value_in_key};
-    const struct attn_batch batch = {.rows = KV_BLOCK,
-                                     .segments = 1,
-                                     .max_rows = KV_BLOCK,
-                                     .max_context = KV_BLOCK,
-                                     .seg_row = ints,
-                                     .seg_pos = ints + 2,
-                                     .blocks = ints + 3,
-                                     .row_seg = ints + 4,
-                                     .row_pos = ints + 4 + KV_BLOCK,
-                                     .blocks_stride = 1};
-    b->engine.backend->ops->rope_append(b->engine.device, b->engine.stream, &spec,
-                                        b->engine.caches.kv[cache], layer, &batch, NULL, NULL, k,
-                                        shape->value_in_key ? NULL : v);
-    dev->stream_sync(b->engine.device, b->engine.stream);
-    dev->release(b->engine.device, ints);
-}
-
-/* The blocks that the largest case reads. Pages that were never written are all the one page of zeros,
- * which stays in the nearest cache. */
+/* The blocks that the largest case reads. */
 static void fill_caches(struct bench *b, const struct arguments *a)
 {
+    struct kv_filled none = {0};
     size_t most = 0;
     for (int i = 0; i < a->cases; i++) {
         size_t blocks = (size_t)a->batch[i] * blocks_for((size_t)a->context[i]);
         most = blocks > most ? blocks : most;
     }
-    const struct model *m = &b->in.model;
-    const struct device_ops *dev = b->engine.backend->device;
-    for (int c = 0; c < m->n_caches; c++) {
-        const struct kv_shape *s = &m->caches[c];
-        size_t blocks = b->engine.limits.pool[b->engine.caches.pool[c]].blocks;
-        void *k = by_chance(b, 1, (size_t)KV_BLOCK * (size_t)(s->kv_heads * s->key_dim));
-        void *v = by_chance(b, 2, (size_t)KV_BLOCK * (size_t)(s->kv_heads * s->value_dim));
-        for (size_t layer = 0; layer < s->layers; layer++)
-            for (size_t block = 0; block < blocks && block < most; block++)
-                fill_block(b, c, (int)layer, (int32_t)block, k, v);
-        dev->release(b->engine.device, k);
-        dev->release(b->engine.device, v);
-    }
+    kv_fill(&b->engine, most, &none);
 }
 
 /* ---- a step made by hand -------------------------------------------------------------------- */
@@ -371,18 +303,6 @@ static double roof_seconds(const struct bench *b, double bandwidth, double peak,
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
-static int by_value(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
 /* Limits by the writer while the others wait, asleep, at the barrier. */
 static void measure_limits(struct bench *b, double *bandwidth, double *peak)
 {
@@ -545,7 +465,7 @@ int main(int argc, char **argv)
     if (comm_is_writer(&b.comm)) {
         cpu_set_t mask;
         cores_mask(&mask);
-        limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), (size_t)512 << 20);
+        limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), LIMITS_BYTES);
         b.json = a.json ? fopen(a.json, "a") : NULL;
         printf("%-12s %2s %6s %8s %10s %10s %17s %9s %9s %9s %8s %8s\n", "layout", "mb", "batch",
                "context", "step ms", "tokens/s", "(spread)", "roof", "A wait", "F wait", "send",

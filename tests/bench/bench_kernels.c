@@ -141,11 +141,9 @@ static void linear_shape(struct world *w, const char *group, const struct form *
         struct bench_task t = {.group = group,
                                .dtype = form->name,
                                .rows = rows[i],
-                               .bytes = bytes,
-                               .run = run_linear,
-                               .context = &l,
+                               .task = {.bytes = bytes, .run = run_linear, .context = &l},
                                .peers = others};
-        t.flops = 2.0 * (double)rows[i] * (double)n * (double)k;
+        t.task.flops = 2.0 * (double)rows[i] * (double)n * (double)k;
         snprintf(t.shape, sizeof t.shape, "%zux%zu", n, k);
         l.rows = (int)rows[i];
         if (peers) {
@@ -274,10 +272,12 @@ static void moe_form(struct world *w, const struct form *form, size_t hidden, si
     m.weights = mem_new((size_t)MOE_ROWS * MOE_TOPK, sizeof *m.weights);
     draw_routing(w, &m);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct bench_task t = {
-            .group = "moe", .dtype = form->name, .rows = rows[i], .run = run_moe, .context = &m};
-        t.bytes = (active(&m, rows[i]) + 1) * expert_size * form->size;
-        t.flops = 2.0 * (double)rows[i] * (MOE_TOPK + 1) * expert_size;
+        struct bench_task t = {.group = "moe",
+                               .dtype = form->name,
+                               .rows = rows[i],
+                               .task = {.run = run_moe, .context = &m}};
+        t.task.bytes = (active(&m, rows[i]) + 1) * expert_size * form->size;
+        t.task.flops = 2.0 * (double)rows[i] * (MOE_TOPK + 1) * expert_size;
         snprintf(t.shape, sizeof t.shape, "%zux%zu %dx%d+1", hidden, inter, MOE_EXPERTS, MOE_TOPK);
         m.rows = (int)rows[i];
         bench_measure(w->bench, &t);
@@ -384,10 +384,8 @@ static void attention_shape(struct world *w, enum dtype dtype, size_t sequences,
     struct bench_task t = {.group = "attention",
                            .dtype = dtype_name(dtype),
                            .rows = sequences,
-                           .bytes = bytes,
-                           .run = run_attention,
-                           .context = &a};
-    t.flops = 4.0 * HEADS * DIM * (double)(sequences * context);
+                           .task = {.bytes = bytes, .run = run_attention, .context = &a}};
+    t.task.flops = 4.0 * HEADS * DIM * (double)(sequences * context);
     snprintf(t.shape, sizeof t.shape, "%dx%d context %zu", HEADS, DIM, context);
     bench_measure(w->bench, &t);
     w->ops->kv_destroy(a.d, a.kv);
@@ -472,12 +470,12 @@ static void bench_rows(struct world *w)
     r.params = mem_new(ROWS, sizeof *r.params);
     for (size_t i = 0; i < ROWS; i++)
         r.params[i] = (struct sample_params){0.8f, 0.95f, 50, (draw(w) + 1) / 2, 0};
+    double logits = 4.0 * ROWS * VOCAB, norm = 14.0 * ROWS * HIDDEN,
+           route = 2.0 * ROWS * HIDDEN + 4.0 * 48 * HIDDEN;
     struct bench_task tasks[] = {
-        {"sample", "f32", "128815, k 50, p 0.95", ROWS, 4.0 * ROWS * VOCAB, 0, run_sample, &r, NULL,
-         0},
-        {"norm", "bf16", "7168, one part", ROWS, 14.0 * ROWS * HIDDEN, 0, run_norm, &r, NULL, 0},
-        {"route", "f32", "7168, 48 experts", ROWS, 2.0 * ROWS * HIDDEN + 4.0 * 48 * HIDDEN, 0,
-         run_route, &r, NULL, 0},
+        {"sample", "f32", "128815, k 50, p 0.95", ROWS, {logits, 0, run_sample, &r}, NULL, 0},
+        {"norm", "bf16", "7168, one part", ROWS, {norm, 0, run_norm, &r}, NULL, 0},
+        {"route", "f32", "7168, 48 experts", ROWS, {route, 0, run_route, &r}, NULL, 0},
     };
     for (size_t i = 0; i < COUNT(tasks); i++)
         bench_measure(w->bench, &tasks[i]);

@@ -4,8 +4,8 @@
  * Both are measured in small pieces, so that they can stand between the runs of a kernel: other
  * work on the machine then slows both down alike, and their ratio stays.
  */
-#ifndef TANDEM_TESTS_BENCH_LIMITS_H
-#define TANDEM_TESTS_BENCH_LIMITS_H
+#ifndef TANDEM_KERNELS_CPU_LIMITS_H
+#define TANDEM_KERNELS_CPU_LIMITS_H
 
 #include <stddef.h>
 #include <stdio.h>
@@ -18,6 +18,8 @@ struct limits {
     size_t bytes, at;   /* of memory; where the next piece is read */
     double wanted, got; /* seconds of cores: what the threads of all measurements wanted, and got */
 };
+
+#define LIMITS_BYTES ((size_t)512 << 20) /* more than any cache */
 
 /* For a backend by its name ("plain", "avx2", "avx512"). Takes `bytes` of memory, more than caches
  * hold, and touches it. */

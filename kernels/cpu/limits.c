@@ -1,4 +1,4 @@
-#include "tests/bench/limits.h"
+#include "kernels/cpu/limits.h"
 
 #include "base/clock.h"
 #include "base/mem.h"

@@ -1,0 +1,70 @@
+#include "kernels/cpu/meter.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+#define WARM_SECONDS 0.03 /* memory is new, threads are asleep */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void meter_again(struct metering *g)
+{
+    g->bandwidth = limits_bandwidth(g->meter->limits, METER_PIECE);
+    g->peak = limits_peak(g->meter->limits, METER_PIECE / 2);
+}
+
+void meter_begin(struct metering *g, struct meter *m, const struct meter_task *t)
+{
+    double start = clock_now();
+    *g = (struct metering){.meter = m, .task = t};
+    while (clock_now() - start < WARM_SECONDS || g->next == 0)
+        t->run(t->context, g->next++);
+    double once = (clock_now() - start) / (double)g->next;
+    g->runs = once < METER_PIECE ? (size_t)(METER_PIECE / (once + 1e-7)) + 1 : 1;
+    meter_again(g);
+}
+
+double meter_round(struct metering *g)
+{
+    const struct meter_task *t = g->task;
+    double before = g->bandwidth, peak_before = g->peak, start = clock_now();
+    for (size_t j = 0; j < g->runs; j++)
+        t->run(t->context, g->next++);
+    double seconds = (clock_now() - start) / (double)g->runs;
+    meter_again(g);
+    double read = t->bytes / (0.5 * (before + g->bandwidth) * g->meter->faster_memory);
+    double calculate = t->flops / (0.5 * (peak_before + g->peak));
+    g->by_memory += read > calculate;
+    g->share[g->n] = (read > calculate ? read : calculate) / seconds;
+    g->seconds[g->n++] = seconds;
+    return seconds;
+}
+
+struct metered meter_end(struct metering *g)
+{
+    size_t n = g->n;
+    bool memory = 2 * g->by_memory > n;
+    qsort(g->share, n, sizeof *g->share, by_value);
+    qsort(g->seconds, n, sizeof *g->seconds, by_value);
+    double more = memory && g->share[n / 2] > 1 ? g->share[n / 2] : 1;
+    g->meter->faster_memory *= more;
+    return (struct metered){.seconds = g->seconds[n / 2],
+                            .low = g->share[n / 4] / more,
+                            .share = g->share[n / 2] / more,
+                            .high = g->share[n - 1 - n / 4] / more,
+                            .memory = memory};
+}
+
+struct metered meter_measure(struct meter *m, const struct meter_task *t, size_t rounds)
+{
+    struct metering g;
+    meter_begin(&g, m, t);
+    for (size_t i = 0; i < rounds; i++)
+        meter_round(&g);
+    return meter_end(&g);
+}

@@ -1,0 +1,64 @@
+/* meter.h - how near something comes to a limit of the machine (limits.h).
+ *
+ * A measurement is rounds: the limits, then what is measured, and so on. Each round is divided by the
+ * limits right before and after it, so that other work on the machine slows both down alike, and the
+ * median of these shares is the result. A share of 1 means: as fast as memory can deliver the bytes, or as
+ * the arithmetic units can do the operations, whichever takes longer. `seconds` is the median time of a
+ * run, and says little on a busy machine.
+ *
+ * The limits and what the best kernel has read are the caller's, and go from one measurement to the next.
+ * One thread.
+ */
+#ifndef TANDEM_KERNELS_CPU_METER_H
+#define TANDEM_KERNELS_CPU_METER_H
+
+#include "kernels/cpu/limits.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define METER_ROUNDS 64    /* at most */
+#define METER_PIECE  0.004 /* seconds of a limit, and at least of what is measured */
+
+/* What all measurements of a machine share; limits opened by the caller. */
+struct meter {
+    struct limits *limits;
+    /* How much more than the read loop the best kernel so far has read: the loop is not the limit of all
+     * memories. Shares are of the larger of both. Begins with 1. */
+    double faster_memory;
+};
+
+struct meter_task {
+    double bytes, flops;                  /* that one run has to move and make at least */
+    void (*run)(void *context, size_t i); /* the i-th run; rotates over cold data by itself */
+    void *context;
+};
+
+/* One measurement under way; private. */
+struct metering {
+    struct meter *meter;
+    const struct meter_task *task;
+    size_t next, runs, n,
+        by_memory;          /* the next run; runs of a round; rounds; of these bound by memory */
+    double bandwidth, peak; /* before the next round */
+    double share[METER_ROUNDS], seconds[METER_ROUNDS];
+};
+
+struct metered {
+    double seconds;          /* of a run, the median */
+    double low, share, high; /* quarter, median, quarter */
+    bool memory;             /* the limit is bandwidth, not the peak */
+};
+
+/* Runs the task until memory is touched and threads are awake, and finds how many runs make a round. */
+void meter_begin(struct metering *g, struct meter *m, const struct meter_task *t);
+/* One round; its seconds of a run. At most METER_ROUNDS. */
+double meter_round(struct metering *g);
+/* Something else has run since the last round: the limits are measured anew. */
+void meter_again(struct metering *g);
+struct metered meter_end(struct metering *g);
+
+/* All of it, `rounds` times. */
+struct metered meter_measure(struct meter *m, const struct meter_task *t, size_t rounds);
+
+#endif
