@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *const overrides_names[OVERRIDES] = {
     "temperature",
@@ -18,6 +19,9 @@ const char *const overrides_names[OVERRIDES] = {
     "thinking_tokens",
     "repetition_stop",
     "logprobs",
+    "prompt_logprobs",
+    "thinking_end",
+    "truncate_prompt",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
@@ -63,6 +67,14 @@ void overrides_close(struct overrides *o)
     for (int i = 0; o && i < OVERRIDES; i++)
         column_close(o->column[i]);
     free(o);
+}
+
+bool overrides_has(const struct overrides *o, const char *name)
+{
+    for (int i = 0; o && i < OVERRIDES; i++)
+        if (o->column[i] && strcmp(overrides_names[i], name) == 0)
+            return true;
+    return false;
 }
 
 /* JSON where the text is that, as lists and mappings are written; NULL for an empty one. */

@@ -11,9 +11,10 @@
 
 #include <hdf5.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
-#define OVERRIDES 20
+#define OVERRIDES 23
 extern const char *const overrides_names[OVERRIDES];
 
 struct overrides;
@@ -23,6 +24,9 @@ struct overrides;
 int overrides_open(struct overrides **out, hid_t file, const char *path, size_t rows,
                    struct err *e);
 void overrides_close(struct overrides *o); /* NULL: nothing */
+
+/* Is there a column for the key? */
+bool overrides_has(const struct overrides *o, const char *name);
 
 /* The values of a row: an object that is the caller's until json_decref(). -1: the row cannot be read
  * (then overrides_fault() is the errno, or 0 when the value is at fault). */

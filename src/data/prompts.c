@@ -242,6 +242,11 @@ bool prompts_are_tokens(const struct prompts *p)
     return p->tokens != NULL;
 }
 
+bool prompts_override(const struct prompts *p, const char *name)
+{
+    return overrides_has(p->overrides, name);
+}
+
 bool prompts_ids_are_integers(const struct prompts *p)
 {
     uint64_t integers = 0;

@@ -53,6 +53,9 @@ size_t prompts_count(const struct prompts *p);
 bool prompts_are_tokens(const struct prompts *p);
 bool prompts_are_messages(const struct prompts *p);
 
+/* Do rows have values of their own for the key of the sampling section? */
+bool prompts_override(const struct prompts *p, const char *name);
+
 /* Ids that were integers where they came from: they are integers, or import said so. */
 bool prompts_ids_are_integers(const struct prompts *p);
 

@@ -241,7 +241,8 @@ static void resolve(struct job *job)
         job->sampling.max_new_tokens = 0;
         job->sampling.samples = 1;
         job->sampling.best_of = 0;
-        job->sampling.prompt_logprobs = true;
+        if (job->sampling.prompt_logprobs < 0)
+            job->sampling.prompt_logprobs = 0;
     }
     if (!job->tokenizer && n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
         job->tokenizer = mem_string(job->model); /* a GGUF file has its own */

@@ -154,7 +154,8 @@ struct job {
         int min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
         int repetition_stop;             /* 0: none */
         int logprobs;                    /* likeliest tokens kept at every place; default 0 */
-        bool prompt_logprobs;            /* of the prompt's tokens; default false */
+        int prompt_logprobs; /* likeliest tokens kept at places of the prompt, and the logprobs of
+                                its own; -1 (false, default): nothing of it */
         bool include_stop;
         int seed_from;                           /* 0: row, 1: prompt */
         char *logit_bias, *ban, *allow, *format; /* JSON, or NULL */

@@ -124,8 +124,12 @@ static void describe_wanted(const struct key *k, char *text, size_t size)
         else
             add(text, size, "an integer from %.0f to %.0f", k->min, k->max);
     }
+    if (k->word || (k->choices && k->kind == KEY_INT))
+        add(text, size, ", or ");
     if (k->word)
-        add(text, size, ", or %s", k->word);
+        add(text, size, "%s", k->word);
+    else if (k->choices && k->kind == KEY_INT)
+        list_choices(k, text, size);
 }
 
 static int refuse(const struct key *k, const struct node *value, const char *hint, struct err *e)
@@ -143,6 +147,15 @@ static bool in_range(const struct key *k, double value)
     return (k->min == 0 && k->max == 0) || (value >= k->min && value <= k->max);
 }
 
+/* The number that a word stands for; NULL: it is none of the key's. */
+static const struct choice *choice_of(const struct key *k, const char *text)
+{
+    for (const struct choice *c = k->choices; c && c->name; c++)
+        if (strcmp(c->name, text) == 0)
+            return c;
+    return NULL;
+}
+
 /* A value of one of the number kinds, stored in *member. False: not a number, or out of range. */
 static bool read_number(const struct key *k, const char *text, void *member)
 {
@@ -153,6 +166,8 @@ static bool read_number(const struct key *k, const char *text, void *member)
         whole = k->word_value;
         natural = (uint64_t)k->word_value;
         real = (double)k->word_value;
+    } else if (choice_of(k, text)) {
+        whole = choice_of(k, text)->value;
     } else if (k->kind == KEY_INT || k->kind == KEY_INT64) {
         if (!value_int(text, &whole) || !in_range(k, (double)whole))
             return false;
@@ -355,6 +370,9 @@ char *keys_text(const struct key *k, const struct job *job, bool *quoted)
     default: {
         char text[64];
         bool word = number_text(k, member, text, sizeof text);
+        for (const struct choice *c = k->choices; c && c->name; c++)
+            if (c->value == *(const int *)member)
+                return mem_string(c->name);
         return mem_string(word ? k->word : text);
     }
     }

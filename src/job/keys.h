@@ -41,7 +41,7 @@ struct key {
     double min, max;              /* of numbers; both 0: any the type can hold */
     const char *word;             /* a word that can stand instead of a value, or NULL: "auto" */
     int64_t word_value;           /* number it stands for; texts: NULL */
-    const struct choice *choices; /* of KEY_NAME and KEY_CHOICE, ended by a NULL name */
+    const struct choice *choices; /* ended by a NULL name; of KEY_INT: words for numbers */
     const char *about;            /* what is missing when a required key is */
     const char *help;             /* what it means: `tandem keys`, the manual, jobs/example.yaml */
     const char *example;          /* value in the commented job file where it is not the preset */

@@ -27,6 +27,7 @@ static const struct choice speculations[] = {{"auto", SPECULATE_AUTO},
                                              {"mtp", SPECULATE_MTP},
                                              {NULL, 0}};
 static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 0}};
+static const struct choice own_only[] = {{"false", -1}, {"true", 0}, {NULL, 0}};
 static const struct choice weights[] = {
     {"keep", JOB_WEIGHTS_KEEP}, {"int8", JOB_WEIGHTS_INT8}, {"int4", JOB_WEIGHTS_INT4}, {NULL, 0}};
 
@@ -247,9 +248,10 @@ const struct key keys[] = {
              "many, over and over; `finish` is then repetition"},
     {"sampling", "logprobs", KEY_INT, IN(sampling.logprobs), PRESET("0"), RANGE(0, 64),
      .help = "so many of the likeliest tokens are kept for every token of a completion"},
-    {"sampling", "prompt_logprobs", KEY_BOOL, IN(sampling.prompt_logprobs), PRESET("false"),
-     .choices = truths,
-     .help = "true: also the logprobs of the prompt's own tokens, or of its `continuation` alone"},
+    {"sampling", "prompt_logprobs", KEY_INT, IN(sampling.prompt_logprobs), PRESET("false"),
+     RANGE(0, 64), .choices = own_only,
+     .help = "true (or 0): also the logprobs of the prompt's own tokens, or of its `continuation` "
+             "alone; k: and the k likeliest tokens at each of their places"},
     {"sampling", "ignore_eos", KEY_BOOL, IN(sampling.ignore_eos), PRESET("false"),
      .choices = truths, .help = "true: nothing ends a completion early; for measurements"},
 

@@ -94,6 +94,16 @@ static bool is_integer(const char *text)
     return n > 0 && strspn(text, "0123456789") == n && (*text != '0' || n == 1);
 }
 
+/* Elements of a ragged value that belong to one token; 0: one does. */
+static uint32_t each_of(const struct field *f, const struct completion *c)
+{
+    if (f->count == offsetof(struct completion, n_top))
+        return c->n_tokens ? c->n_top / c->n_tokens : 0;
+    if (f->count == offsetof(struct completion, n_prompt_top))
+        return c->n_scored ? c->n_prompt_top / c->n_scored : 0;
+    return 0;
+}
+
 static void put_value(const struct line *l, const struct field *f, const struct completion *c)
 {
     FILE *out = l->out;
@@ -102,10 +112,7 @@ static void put_value(const struct line *l, const struct field *f, const struct 
     if (f->type == FIELD_STRING)
         text = *(char *const *)value;
     if (f->ragged)
-        put_ragged(out, f, *(void *const *)value, field_count(f, c),
-                   f->count == offsetof(struct completion, n_top) && c->n_tokens
-                       ? c->n_top / c->n_tokens
-                       : 0);
+        put_ragged(out, f, *(void *const *)value, field_count(f, c), each_of(f, c));
     else if (f->type == FIELD_FLOAT64)
         put_real(out, *(const double *)value, 17);
     else if (f->type == FIELD_INT32)

@@ -71,6 +71,11 @@ static const struct field completion_fields[] = {
      ABOUT(NULL, "its elements in top_tokens: a multiple of token_count")},
     {"top_start", FIELD_INT64, IN(top_start), .derived = true,
      ABOUT(NULL, "its first element in the ragged file's top_tokens and top_logprobs")},
+    {"prompt_top_count", FIELD_INT32, IN(n_prompt_top),
+     ABOUT(NULL, "its elements in prompt_top_tokens: a multiple of scored")},
+    {"prompt_top_start", FIELD_INT64, IN(prompt_top_start), .derived = true,
+     ABOUT(NULL,
+           "its first element in the ragged file's prompt_top_tokens and prompt_top_logprobs")},
     {"tokens", FIELD_INT32, IN(tokens), EXPORTED, RAGGED(n_tokens, token_start),
      ABOUT(NULL, "token ids of all completions, one after the other")},
     {"logprobs", FIELD_FLOAT32, IN(logprobs), EXPORTED, RAGGED(n_tokens, token_start),
@@ -81,6 +86,12 @@ static const struct field completion_fields[] = {
      WHEN(n_top), ABOUT(NULL, "as logprobs, of top_tokens")},
     {"prompt_logprobs", FIELD_FLOAT32, IN(prompt_logprobs), EXPORTED, RAGGED(n_scored, score_start),
      WHEN(n_scored), ABOUT(NULL, "as logprobs, of the last `scored` tokens of a prompt")},
+    {"prompt_top_tokens", FIELD_INT32, IN(prompt_top_tokens), EXPORTED,
+     RAGGED(n_prompt_top, prompt_top_start), WHEN(n_prompt_top),
+     ABOUT(NULL, "for each scored token of a prompt the likeliest ones at its place, best first")},
+    {"prompt_top_logprobs", FIELD_FLOAT32, IN(prompt_top_logprobs), EXPORTED,
+     RAGGED(n_prompt_top, prompt_top_start), WHEN(n_prompt_top),
+     ABOUT(NULL, "as logprobs, of prompt_top_tokens")},
 };
 
 #undef IN

@@ -59,6 +59,11 @@ struct completion {
     double score;
     int32_t greedy;
     float *prompt_logprobs;
+    /* The likeliest tokens at their places: n_prompt_top / n_scored for each. */
+    uint32_t n_prompt_top;
+    int64_t prompt_top_start;
+    int32_t *prompt_top_tokens;
+    float *prompt_top_logprobs;
 };
 
 /* The beginning of a completion that is not finished, or its continuation: tokens begin .. begin +

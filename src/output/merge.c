@@ -38,7 +38,7 @@ enum { TOKENS, STEPS, MAIN, TARGETS }; /* in the order in which they get their n
 struct merge {
     const struct merge_source *from;
     struct merge_progress *progress;
-    int64_t token_start, top_start, score_start;
+    int64_t token_start, top_start, score_start, prompt_top_start;
     hid_t string_type;
     struct target targets[TARGETS];
     struct beside *beside; /* the prompts' own columns in the main file */
@@ -247,6 +247,8 @@ static int put_completion(struct merge *m, struct merge_row *row, struct err *e)
     m->top_start += c->n_top;
     c->score_start = m->score_start;
     m->score_start += c->n_scored;
+    c->prompt_top_start = m->prompt_top_start;
+    m->prompt_top_start += c->n_prompt_top;
     c->text_crc32 = (int64_t)crc32(0, (const unsigned char *)c->text, (unsigned)strlen(c->text));
     int rc = put_row(&m->targets[MAIN], c, e);
     if (rc == 0)

@@ -96,7 +96,8 @@ static void plan_shapes(struct engine *g)
         .share = job->schedule.share,
         .draft_rows = draft_rows(job),
         .ahead = (int)m->drafts,
-        .score = job->sampling.prompt_logprobs,
+        .score = job->sampling.prompt_logprobs >= 0 ||
+                 (g->in->prompts && prompts_override(g->in->prompts, "prompt_logprobs")),
     };
     g->limits.pools = caches_plan(&g->caches, m, g->in->max_context, g->limits.pool);
     g->shape = (struct exchange_shape){

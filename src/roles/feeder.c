@@ -91,7 +91,7 @@ static enum feeder_state read_row(struct feeder *f, size_t row, struct prompt *p
 static void truncate_prompt(const struct feeder *f, size_t wanted, struct fed *fed)
 {
     size_t context = f->job.max_context, keep = context > wanted ? context - wanted : 1;
-    enum job_truncate how = f->job.job->sampling.truncate_prompt;
+    enum job_truncate how = request_truncate(fed->request);
     if (fed->n < context || how == TRUNCATE_NO)
         return;
     size_t head = how == TRUNCATE_LEFT && keep > 1 && fed->tokens[0] == f->job.prompting->bos;
@@ -114,7 +114,7 @@ static int find_limit(const struct feeder *f, int32_t max_new_tokens, struct fed
     wanted += fed->prompt_only; /* the place of a token that is drawn and not taken */
     truncate_prompt(f, wanted, fed);
     n = fed->n;
-    if (!f->job.job->sampling.prompt_logprobs || fed->score_from >= n)
+    if (request_prompt_logprobs(fed->request) < 0 || fed->score_from >= n)
         fed->score_from = 0;
     if (n >= context)
         return err_set(e, "the prompt has %zu tokens, but at most %zu fit the context of %zu", n,

@@ -57,7 +57,8 @@ static json_t *sampling_json(const struct job *job)
     char seed[32];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->sampling.seed);
     json_t *out = json_pack(
-        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s, s:i, s:i}",
+        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s, s:i, s:i, "
+        "s:i, s:s}",
         "temperature", job->sampling.temperature, "top_k", job->sampling.top_k, "top_p",
         job->sampling.top_p, "min_p", job->sampling.min_p, "seed", seed, "seed_from",
         job->sampling.seed_from ? "prompt" : "row", "max_new_tokens", job->sampling.max_new_tokens,
@@ -66,7 +67,9 @@ static json_t *sampling_json(const struct job *job)
         "frequency_penalty", job->sampling.frequency_penalty, "ignore_eos",
         job->sampling.ignore_eos, "include_stop", job->sampling.include_stop, "thinking_tokens",
         job->sampling.thinking_tokens, "thinking_end", job->sampling.thinking_end,
-        "repetition_stop", job->sampling.repetition_stop, "logprobs", job->sampling.logprobs);
+        "repetition_stop", job->sampling.repetition_stop, "logprobs", job->sampling.logprobs,
+        "prompt_logprobs", job->sampling.prompt_logprobs, "truncate_prompt",
+        request_truncations[job->sampling.truncate_prompt]);
     json_object_set_new(out, "stop", stops_json(job));
     json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
     json_object_set_new(out, "ban", parsed(job->sampling.ban));

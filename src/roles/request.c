@@ -23,7 +23,7 @@ struct request *request_new(const struct request_context *c, const json_t *overr
     r->context = c;
     r->top_p = r->repetition = 1;
     r->max_new_tokens = 1;
-    r->thinking_tokens = -1;
+    r->thinking_tokens = r->prompt_logprobs = -1;
     r->prompt = prompt;
     r->sample = sample;
     int status = request_read(r, all, e);
@@ -65,6 +65,16 @@ int request_max_new_tokens(const struct request *r)
 int request_logprobs(const struct request *r)
 {
     return r->logprobs;
+}
+
+int request_prompt_logprobs(const struct request *r)
+{
+    return r->prompt_logprobs;
+}
+
+enum job_truncate request_truncate(const struct request *r)
+{
+    return r->truncate;
 }
 
 bool request_has_penalties(const struct request *r)

@@ -26,6 +26,7 @@
 #define TANDEM_ROLES_REQUEST_H
 
 #include "base/err.h"
+#include "job/job.h"
 #include "kernels/ops.h"
 #include "schedule/sequence.h"
 #include "text/tokenizer.h"
@@ -55,8 +56,14 @@ void request_free(void *request); /* NULL is allowed */
 
 int request_max_new_tokens(const struct request *r);
 
-/* How many of the likeliest tokens are kept at every place. */
+/* How many of the likeliest tokens are kept at every place of the completion, and of the prompt, which
+ * is scored then; -1: it is not. */
 int request_logprobs(const struct request *r);
+int request_prompt_logprobs(const struct request *r);
+
+/* What becomes of a prompt that does not fit; names: by number. */
+enum job_truncate request_truncate(const struct request *r);
+extern const char *const request_truncations[3];
 
 /* May its logits have to be changed before they are sampled? */
 bool request_changes(const struct request *r);

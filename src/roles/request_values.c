@@ -308,6 +308,37 @@ static int read_format(struct request *r, const json_t *values, struct err *e)
     return r->follow ? 0 : err_prefix(e, "format");
 }
 
+/* How many likeliest tokens; of the prompt also false, and true, which is 0. */
+static int read_scores(struct request *r, const json_t *values, struct err *e)
+{
+    const json_t *prompt = json_object_get(values, "prompt_logprobs");
+    if (read_int(values, "logprobs", 0, &r->logprobs, e) != 0)
+        return -1;
+    if (r->logprobs > SCORE_MOST)
+        return wrong("logprobs", "an integer from 0 to 64", json_object_get(values, "logprobs"), e);
+    if (json_is_boolean(prompt))
+        r->prompt_logprobs = json_is_true(prompt) ? 0 : -1;
+    else if (read_int(values, "prompt_logprobs", -1, &r->prompt_logprobs, e) != 0)
+        return -1;
+    return r->prompt_logprobs <= SCORE_MOST
+               ? 0
+               : wrong("prompt_logprobs", "true, false or an integer from 0 to 64", prompt, e);
+}
+
+const char *const request_truncations[3] = {
+    [TRUNCATE_NO] = "no", [TRUNCATE_LEFT] = "left", [TRUNCATE_RIGHT] = "right"};
+
+static int read_truncate(struct request *r, const json_t *values, struct err *e)
+{
+    const json_t *v = json_object_get(values, "truncate_prompt");
+    for (int i = 0; json_is_string(v) && i < 3; i++)
+        if (strcmp(json_string_value(v), request_truncations[i]) == 0) {
+            r->truncate = (enum job_truncate)i;
+            return 0;
+        }
+    return v ? wrong("truncate_prompt", "no, left or right", v, e) : 0;
+}
+
 int request_read(struct request *r, const json_t *v, struct err *e)
 {
     if (read_real(v, "temperature", 0, 1000, &r->temperature, e) != 0 ||
@@ -315,8 +346,8 @@ int request_read(struct request *r, const json_t *v, struct err *e)
         read_real(v, "top_p", 1e-6, 1, &r->top_p, e) != 0 ||
         read_real(v, "min_p", 0, 1, &r->min_p, e) != 0 ||
         read_int(v, "max_new_tokens", 0, &r->max_new_tokens, e) != 0 ||
-        read_int(v, "min_tokens", 0, &r->min_tokens, e) != 0 ||
-        read_int(v, "logprobs", 0, &r->logprobs, e) != 0 ||
+        read_int(v, "min_tokens", 0, &r->min_tokens, e) != 0 || read_scores(r, v, e) != 0 ||
+        read_truncate(r, v, e) != 0 ||
         read_int(v, "repetition_stop", 0, &r->repetition_stop, e) != 0 ||
         read_real(v, "repetition_penalty", 0.01, 100, &r->repetition, e) != 0 ||
         read_real(v, "presence_penalty", -100, 100, &r->presence, e) != 0 ||
@@ -328,8 +359,6 @@ int request_read(struct request *r, const json_t *v, struct err *e)
     if (r->repetition_stop > 0 && (r->repetition_stop < 8 || r->repetition_stop > 65536))
         return wrong("repetition_stop", "0, or an integer from 8 to 65536",
                      json_object_get(v, "repetition_stop"), e);
-    if (r->logprobs > SCORE_MOST)
-        return wrong("logprobs", "an integer from 0 to 64", json_object_get(v, "logprobs"), e);
     r->same = mem_zeroed((size_t)r->repetition_stop / 4, sizeof *r->same);
     if (read_thinking(r, v, e) != 0)
         return -1;

@@ -46,8 +46,9 @@ struct request {
     bool by_prompt, hashed;
     int max_new_tokens, min_tokens, thinking_tokens; /* thinking_tokens -1: no limit */
     float repetition, presence, frequency;
-    int repetition_stop; /* 0: none */
-    int logprobs;
+    int repetition_stop;           /* 0: none */
+    int logprobs, prompt_logprobs; /* prompt_logprobs -1: none */
+    enum job_truncate truncate;
     int32_t *stop_ids;
     int n_stop_ids;
     struct stop_text *stops;

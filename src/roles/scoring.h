@@ -1,5 +1,5 @@
 /* scoring.h - what a sequence keeps of its steps besides its tokens: logprobs of tokens that were known
- * before (those of the prompt that are scored), and the likeliest tokens at every place of the completion.
+ * before (those of the prompt that are scored), and the likeliest tokens at every place of the completion, or of these.
  *
  * A step is asked for them (score_wanted) and gives them by sampled row (scores, roles/attention.h). For
  * the decoder alone; one thread.

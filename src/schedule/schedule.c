@@ -80,6 +80,8 @@ void sequence_free(struct sequence *q)
     free(q->top_logprobs);
     free(q->scores);
     free(q->likeliest);
+    free(q->prompt_tokens);
+    free(q->prompt_logprobs);
     for (int i = 0; i < KV_POOLS_MAX; i++)
         free(q->kv[i].list);
     free(q->nodes);

@@ -30,6 +30,10 @@ struct sequence {
     size_t score_from;
     float *scores; /* its logprob */
     bool *likeliest;
+    /* The likeliest tokens at each of their places: [n_prompt - score_from][prompt_top]. */
+    int prompt_top;
+    int32_t *prompt_tokens;
+    float *prompt_logprobs;
     size_t n_prompt;  /* > 0 */
     size_t n_tokens;  /* known so far, < limit when submitted */
     size_t limit;     /* prompt + most new tokens; at most the context */

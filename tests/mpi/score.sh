@@ -18,6 +18,9 @@ with h5py.File(f"{work}/pairs.in.h5", "w") as f:
     f["max_new_tokens"] = [7] * 6
 with h5py.File(f"{work}/own.in.h5", "w") as f:
     f["text"] = [t.rstrip() for t in texts]
+with h5py.File(f"{work}/columns.in.h5", "w") as f:
+    f["text"] = [t.rstrip() for t in texts]
+    f["prompt_logprobs"] = ["3", "", "false", "99", "true"]
 P
 all=(prompts.count=all prompts.bos=true prompts.eos=true)
 tests/mpirun 2 "$tandem" score $job --set output.file="$work/plain.h5" --set prompts.file="$work/texts.in.h5" \
@@ -27,12 +30,13 @@ same plain three
 decode apart 2 schedule.share=false schedule.prefill_chunk=256 score=true prompts.file="$work/texts.in.h5" "${all[@]}" || fail apart
 same plain apart
 decode scored 2 score=true prompts.file="$work/pairs.in.h5" "${all[@]}" || fail pairs
-top=(prompts.file="$work/own.in.h5" prompts.count=all prompts.bos=true sampling.temperature=0.9 sampling.prompt_logprobs=true
+top=(prompts.file="$work/own.in.h5" prompts.count=all prompts.bos=true sampling.temperature=0.9 sampling.prompt_logprobs=4
     sampling.max_new_tokens=20 'sampling.stop=["s of"]')
 decode top 2 "${top[@]}" sampling.logprobs=5 || fail top
 decode wide 4 layout.attention=3 schedule.slots=2 "${top[@]}" sampling.logprobs=5 || fail wide
 same top wide
 decode without 2 "${top[@]}" sampling.prompt_logprobs=false || fail without
+decode columns 4 layout.attention=3 "${top[@]}" sampling.prompt_logprobs=false prompts.file="$work/columns.in.h5" || fail columns
 for name in texts pairs own; do
     for i in 0 1 2 3 4; do
         "$tandem" check $job --set prompts.file="$work/$name.in.h5" --set prompts.first=$i --set prompts.count=1 --set prompts.bos=true \
@@ -40,7 +44,7 @@ for name in texts pairs own; do
             grep "^first prompt" >"$work/$name.$i" || fail "check of $name $i"
     done
 done
-for name in plain scored top without; do completions $name >"$work/$name.jsonl"; done
+for name in plain scored top without columns; do completions $name >"$work/$name.jsonl"; done
 "$PYTHON" - "$work" <<'P' || fail "the logprobs are not the model's"
 import json, re, subprocess, sys
 import numpy as np
@@ -84,11 +88,25 @@ for k, r in enumerate(top):
         assert len(r["top_tokens"][i]) == 5 and np.abs(row[best] - r["top_logprobs"][i]).max() <= 1e-4, (r, i)
         if (row[best[:-1]] - row[best[1:]]).min() > 1e-3:
             assert r["top_tokens"][i][:4] == best[:4].tolist(), (r, i)
+    assert len(r["prompt_top_tokens"]) == len(r["prompt_top_logprobs"]) == n - 1, r
+    for i in range(n - 1):
+        best = np.argsort(-l[i], kind="stable")[:4]
+        assert np.abs(l[i][best] - r["prompt_top_logprobs"][i]).max() <= 1e-4, (r, i)
+        if np.diff(-np.sort(-l[i])[:5]).max() < -1e-3:
+            assert r["prompt_top_tokens"][i] == best.tolist(), (r, i)
+columns = rows("columns")  # of rows: so many, as the job says, none, wrong, the own tokens'
+for c, r, k in zip(columns, top, (3, -1, -1, None, 0)):
+    if k is None:
+        assert c["finish"] == "error" and "prompt_logprobs: wants true, false or an integer" in c["error"], c
+        continue
+    assert c["tokens"] == r["tokens"] and ("prompt_logprobs" in c) == (k >= 0) and ("prompt_top_tokens" in c) == (k > 0), c
+    assert k < 0 or c["prompt_logprobs"] == r["prompt_logprobs"], c
+    assert k < 1 or c["prompt_top_tokens"] == [t[:k] for t in r["prompt_top_tokens"]], c
 assert [r["tokens"] for r in top] == [r["tokens"] for r in rows("without")]
 assert "scored" not in rows("without")[0]
 P
 # Stopped and continued: what was kept of unfinished completions comes back.
-long=(prompts.count=30 sampling.samples=2 sampling.temperature=0.8 sampling.logprobs=3 sampling.prompt_logprobs=true
+long=(prompts.count=30 sampling.samples=2 sampling.temperature=0.8 sampling.logprobs=3 sampling.prompt_logprobs=2
     sampling.max_new_tokens=50 sampling.ignore_eos=true)
 decode once 2 "${long[@]}" || fail once
 decode stopped 2 "${long[@]}" schedule.time_limit=1s >/dev/null

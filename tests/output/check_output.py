@@ -16,7 +16,7 @@ count = np.where(unit % 5 == 3, 0, unit * 37 % 61)
 count[unit % 211 == 20] = 20011
 
 with h5py.File(path) as f:
-    assert set(f) == {"scored", "score", "greedy", "score_start", "top_count", "top_start", "text", "reasoning", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
+    assert set(f) == {"scored", "score", "greedy", "score_start", "top_count", "top_start", "prompt_top_count", "prompt_top_start", "text", "reasoning", "id", "finish", "error", "prompt", "sample", "rank", "token_start",
                       "token_count", "prompt_tokens", "text_crc32", "admitted", "first_token", "last_token"}, set(f)
     for name, dataset in f.items():  # what pandas and Hugging Face datasets rely on
         assert isinstance(f.get(name, getlink=True), h5py.HardLink), name
@@ -69,6 +69,12 @@ with h5py.File(ragged) as f:
     assert (f["top_logprobs"][:] == -each(tops).astype(np.float32) / np.float32(7)).all()
     parts = np.concatenate([u + 2 * np.arange(k) for u, k in zip(unit, scored)]).astype(np.float32)
     assert (f["prompt_logprobs"][:] == -parts / np.float32(11)).all()
+    table = np.where(unit % 8 == 5, 3 * scored, 0)
+    assert (columns["prompt_top_count"] == table).all()
+    assert (columns["prompt_top_start"] == np.cumsum(table) - table).all()
+    assert (f["prompt_top_tokens"][:] == each(table) + np.repeat(unit, table)).all()
+    parts = (each(table) + 2 * np.repeat(unit, table)).astype(np.float32)
+    assert (f["prompt_top_logprobs"][:] == -parts / np.float32(13)).all()
 with h5py.File(path[:-len("h5")] + "steps.h5") as f:
     assert set(f) == {"time", "rank", "steps", "rows", "attention", "ffn", "exchange", "wait", "total",
                       "longest", "layer", "expert", "chosen"}

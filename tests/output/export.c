@@ -20,11 +20,17 @@ static void expect_scores(const json_t *o, const struct completion *wanted, bool
 {
     const json_t *top = json_object_get(o, "top_tokens"),
                  *each = json_object_get(o, "top_logprobs"),
-                 *scores = json_object_get(o, "prompt_logprobs");
+                 *scores = json_object_get(o, "prompt_logprobs"),
+                 *tops = json_object_get(o, "prompt_top_tokens");
     assert_int_equal(json_integer_value(json_object_get(o, "scored")), wanted->n_scored);
     assert_true(!wanted->n_scored || json_real_value(json_object_get(o, "score")) == wanted->score);
     assert_int_equal(json_array_size(top), wanted->n_top && logprobs ? wanted->n_tokens : 0);
     assert_int_equal(json_array_size(scores), logprobs ? wanted->n_scored : 0);
+    assert_int_equal(json_array_size(tops),
+                     wanted->n_prompt_top && logprobs ? wanted->n_scored : 0);
+    for (uint32_t i = 0; logprobs && i < wanted->n_prompt_top; i++)
+        assert_int_equal(json_integer_value(json_array_get(json_array_get(tops, i / 3), i % 3)),
+                         wanted->prompt_top_tokens[i]);
     for (size_t i = 0; i < 2 * json_array_size(top); i++) {
         const json_t *token = json_array_get(json_array_get(top, i / 2), i % 2),
                      *logprob = json_array_get(json_array_get(each, i / 2), i % 2);
@@ -72,7 +78,8 @@ static void expect_line(const char *line, size_t unit, size_t samples, bool toke
     }
     assert_int_equal(json_array_size(t), tokens ? wanted.n_tokens : 0);
     expect_scores(o, &wanted, logprobs);
-    unsigned scores = (wanted.n_scored ? 3u + logprobs : 0) + (wanted.n_top && logprobs ? 2u : 0);
+    unsigned scores = (wanted.n_scored ? 3u + logprobs : 0) + (wanted.n_top && logprobs ? 2u : 0) +
+                      (wanted.n_prompt_top && logprobs ? 2u : 0);
     assert_int_equal(json_object_size(o), 8u + tokens + logprobs + scores);
     table_free(&completion_table, &wanted);
     json_decref(o);

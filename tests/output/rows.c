@@ -68,6 +68,13 @@ struct completion rows_completion(uint64_t unit, uint64_t first, uint64_t sample
     c.prompt_logprobs = mem_new(c.n_scored, sizeof *c.prompt_logprobs);
     for (uint32_t i = 0; i < c.n_scored; i++)
         c.prompt_logprobs[i] = -(float)(unit + 2 * i) / 11;
+    c.n_prompt_top = unit % 8 == 5 ? 3 * c.n_scored : 0;
+    c.prompt_top_tokens = mem_new(c.n_prompt_top, sizeof *c.prompt_top_tokens);
+    c.prompt_top_logprobs = mem_new(c.n_prompt_top, sizeof *c.prompt_top_logprobs);
+    for (uint32_t i = 0; i < c.n_prompt_top; i++) {
+        c.prompt_top_tokens[i] = (int32_t)(2 * unit + i);
+        c.prompt_top_logprobs[i] = -(float)(3 * unit + i) / 13;
+    }
     return c;
 }
 
