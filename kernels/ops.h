@@ -33,11 +33,15 @@ struct weight_heads; /* one packed matrix for every head */
 
 /* One gated MLP: down(silu(gate(x)) * up(x)); gate and up [I][H], down [H][I]. I may be 0; gate.k
  * is H even then. limit L > 0 clamps: min(silu(gate(x)), L) * max(-L, min(up(x), L)); 0: no limit.
+ * alpha > 0: a / (1 + exp(-alpha a)) * (max(-L, min(up(x), L)) + 1) with a = min(gate(x), L) instead
+ * (gpt-oss). Biases are host f32 that live as long as the call, NULL: none; of gate and up the part's
+ * rows. That of down belongs to the first slice's product: of the ranks that share the columns one has it.
  * The inputs of down are cut into slices that are summed up apart (kernels/exact.h): slice s ends before
  * input cuts[s], all but the last at even places; none: one slice. cuts lives as long as the call. */
 struct mlp_part {
     struct weight_part gate, up, down;
-    float limit;
+    const float *gate_bias, *up_bias, *down_bias; /* [I], [I], [H] */
+    float limit, alpha;
     const size_t *cuts; /* [n_cuts], ascending, the last is I */
     size_t n_cuts;
 };
@@ -128,7 +132,8 @@ struct router_spec {
     int experts, topk;
     bool renormalize; /* divide the chosen weights by their sum + epsilon (norm_expert_weight) */
     float epsilon;
-    float factor; /* the weights are multiplied by it at the end */
+    float factor;     /* the weights are multiplied by it at the end */
+    bool bias_counts; /* the bias is added to gate x and so counts in the weights (gpt-oss) */
     /* groups > 1: experts are cut in as many runs; a run's mark is the sum of its two best scores
      * (bias included), and only experts of the topk_groups best runs can be chosen. */
     int groups, topk_groups;
@@ -211,8 +216,9 @@ struct ops {
     void (*copy)(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
                  int n, int width);
 
-    /* x[i][j] += bias[j], rounded once; x act [n][width], bias f32. */
-    void (*bias)(struct device *d, struct stream *s, const float *bias, int n, int width, void *x);
+    /* x[i][j] += bias[j], rounded once; x [n][width] of x_dtype (act or f32), bias f32. */
+    void (*bias)(struct device *d, struct stream *s, const float *bias, int n, int width, void *x,
+                 enum dtype x_dtype);
 
     /* x[i][h][:] *= 1 / (1 + exp(-g[i][h])): a gate for every head. g f32 [n][heads], x act
      * [n][heads][width]. */
@@ -246,7 +252,7 @@ struct ops {
 
     /* Router: score = softmax(gate x) or sigmoid(gate x); the K experts with the largest score +
      * bias, larger first, equal ones by lower expert first; their weights are the scores without
-     * the bias, then as spec says. ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and
+     * the bias, then as spec says. With bias_counts score is of gate x + bias, and nothing is added. ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and
      * bias f32 [experts] (NULL: none) plain device memory, x act [n][H]; logits in f32. A row with
      * a NaN chooses any experts and has a weight of NaN. Checkpoint: moe.gate, router_bias. */
     void (*route)(struct device *d, struct stream *s, const struct router_spec *spec,

@@ -105,7 +105,7 @@ static void check_norm(struct pair *p, int width)
         s->ops->norm(s->device, s->stream, &from, pair_put(s, gain, (size_t)width * 4), EPSILON,
                      ROWS, width, &to);
         s->ops->bias(s->device, s->stream, pair_put(s, bias, (size_t)width * 4), ROWS, width,
-                     biased);
+                     biased, p->act);
         s->ops->gate(s->device, s->stream, pair_put(s, gates, ROWS * 4), ROWS, 1, width, gated);
         pair_fetch(s, 0, to.data, p->act, n);
         pair_fetch(s, 1, biased, p->act, n);
@@ -187,11 +187,21 @@ static void check_heads(struct pair *p, const struct form *form, const struct se
 
 /* ---- experts -------------------------------------------------------------------------------- */
 
-static struct mlp_part pair_mlp(struct pair *p, const struct form *form, int hidden, int inter)
+/* biased: with all that gpt-oss has. */
+static struct mlp_part pair_mlp(struct pair *p, const struct form *form, int hidden, int inter,
+                                bool biased)
 {
-    return (struct mlp_part){.gate = pair_matrix(p, form->stored, inter, hidden),
-                             .up = pair_matrix(p, form->stored, inter, hidden),
-                             .down = pair_matrix(p, form->stored, hidden, inter)};
+    struct mlp_part m = {.gate = pair_matrix(p, form->stored, inter, hidden),
+                         .up = pair_matrix(p, form->stored, inter, hidden),
+                         .down = pair_matrix(p, form->stored, hidden, inter)};
+    if (biased) {
+        m.gate_bias = pair_numbers(p, f32, (size_t)inter, 1);
+        m.up_bias = pair_numbers(p, f32, (size_t)inter, 1);
+        m.down_bias = pair_numbers(p, f32, (size_t)hidden, 1);
+        m.limit = 1;
+        m.alpha = 1.702f;
+    }
+    return m;
 }
 
 /* Experts 2..6 of 9: some rows have none of these, one has many. */
@@ -201,9 +211,10 @@ static void check_ffn(struct pair *p, const struct form *form, int hidden, int i
     struct mlp_part experts[EXPERTS];
     struct ffn_part part = {.first_expert = 2, .n_experts = EXPERTS, .experts = experts};
     size_t n = (size_t)rows, numbers = n * (size_t)hidden;
+    bool biased = out_dtype == DTYPE_BF16; /* both kinds come with one of the two */
     for (int e = 0; e < EXPERTS; e++)
-        experts[e] = pair_mlp(p, form, hidden, inter);
-    part.shared = pair_mlp(p, form, hidden, (inter + 1) / 2);
+        experts[e] = pair_mlp(p, form, hidden, inter, biased);
+    part.shared = pair_mlp(p, form, hidden, (inter + 1) / 2, biased);
     void *x = pair_numbers(p, p->act, numbers, 1);
     float *weights = pair_numbers(p, f32, n * CHOSEN, 1);
     int32_t *ids = pair_host(p, n * CHOSEN, sizeof *ids);

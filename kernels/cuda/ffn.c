@@ -61,6 +61,7 @@ static void describe_mlp(const struct mlp_part *part, const struct plan *p, enum
     }
     bool tiled = p->layout == MATRIX_TILED;
     m->limit = part->limit;
+    m->alpha = part->alpha;
     pack_describe(&gate, tiled ? p->type : pack_type(&gate, keep), p->layout, &m->gate);
     pack_describe(&up, tiled ? p->type : pack_type(&up, keep), p->layout, &m->up);
     pack_describe(&down, tiled ? p->type : pack_type(&down, keep), p->layout, &m->down);
@@ -74,6 +75,37 @@ static size_t gate_bytes(const struct cuda_matrix *gate)
 static size_t up_bytes(const struct cuda_matrix *up)
 {
     return (up->layout == MATRIX_TILED ? 2 : 1) * pack_data_bytes(up);
+}
+
+/* Biases of gate, up and down, as one run of numbers; where one is missing there is nothing. */
+static size_t bias_bytes(const struct mlp_part *p)
+{
+    size_t n = (p->gate_bias ? p->gate.n : 0) + (p->up_bias ? p->up.n : 0) +
+               (p->down_bias ? p->down.n : 0);
+    return absent(p) ? 0 : scratch_round(n * sizeof(float));
+}
+
+static const float *put_bias(const float *bias, size_t n, float **host, const unsigned char **to)
+{
+    const void *place = *to;
+    if (!bias)
+        return NULL;
+    memcpy(*host, bias, n * sizeof *bias);
+    *host += n;
+    *to += n * sizeof *bias;
+    return place;
+}
+
+/* Into host memory, for the place `to` on the device. */
+static void put_biases(const struct mlp_part *p, struct cuda_mlp *m, void *host,
+                       const unsigned char *to)
+{
+    float *at = host;
+    if (absent(p))
+        return;
+    m->gate_bias = put_bias(p->gate_bias, p->gate.n, &at, &to);
+    m->up_bias = put_bias(p->up_bias, p->up.n, &at, &to);
+    m->down_bias = put_bias(p->down_bias, p->down.n, &at, &to);
 }
 
 static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
@@ -92,7 +124,7 @@ static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, en
         describe_mlp(part_of(f, i), &p, keep, m);
         p.bytes += gate_bytes(&m->gate) + up_bytes(&m->up) + pack_data_bytes(&m->down) +
                    pack_scale_bytes(&m->gate) + pack_scale_bytes(&m->up) +
-                   pack_scale_bytes(&m->down);
+                   pack_scale_bytes(&m->down) + bias_bytes(part_of(f, i));
         if (i < p.count && m->up.n > p.inter)
             p.inter = m->up.n;
     }
@@ -111,13 +143,14 @@ size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum wei
 static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weight_keep keep,
                        struct cuda_mlp *m, unsigned char *to)
 {
-    size_t size[6] = {gate_bytes(&m->gate),      up_bytes(&m->up),
+    size_t size[7] = {gate_bytes(&m->gate),      up_bytes(&m->up),
                       pack_data_bytes(&m->down), pack_scale_bytes(&m->gate),
-                      pack_scale_bytes(&m->up),  pack_scale_bytes(&m->down)};
-    size_t at[7] = {0};
-    for (int i = 0; i < 6; i++)
+                      pack_scale_bytes(&m->up),  pack_scale_bytes(&m->down),
+                      bias_bytes(part)};
+    size_t at[8] = {0};
+    for (int i = 0; i < 7; i++)
         at[i + 1] = at[i] + size[i];
-    unsigned char *host = mem_zeroed(at[6] ? at[6] : 1, 1);
+    unsigned char *host = mem_zeroed(at[7] ? at[7] : 1, 1);
     bool tiled = m->up.layout == MATRIX_TILED;
     if (!absent(part)) {
         pack_write(&part->gate, keep, &m->gate, tiled ? 2 : 1, 0, host + (tiled ? at[1] : 0),
@@ -127,7 +160,8 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weigh
         pack_write(&part->down, keep, &m->down, 1, 0, host + at[2],
                    (float *)(void *)(host + at[5]));
     }
-    cuda_check(cudaMemcpyAsync(to, host, at[6], cudaMemcpyHostToDevice, d->loading->cuda),
+    put_biases(part, m, host + at[6], to + at[6]);
+    cuda_check(cudaMemcpyAsync(to, host, at[7], cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
     cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
     free(host);
@@ -137,7 +171,7 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weigh
     m->gate.scale = (const float *)(void *)(to + at[3]);
     m->up.scale = (const float *)(void *)(to + at[4]);
     m->down.scale = (const float *)(void *)(to + at[5]);
-    return at[6];
+    return at[7];
 }
 
 struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)

@@ -122,7 +122,8 @@ template <int TYPE> struct down_work {
             if (token >= t.tokens || column >= hidden)
                 continue;
             cuda_entry e = entry(expert_of, t.b + token);
-            float share = e.weight * shares[0][i / 4][i % 4];
+            float bias = bias_at(mlp[expert_of].down_bias, column);
+            float share = e.weight * (shares[0][i / 4][i % 4] + bias);
             kept[i / 4][i % 4] = e.first ? share : *place(e, column) + share;
         }
 #pragma unroll
@@ -147,7 +148,8 @@ template <int TYPE> struct down_work {
             if (expert_of == g.experts)
                 sum = e.slot >= 0 ? *place(e, column) : 0.0f;
             store_number(out, (size_t)e.row * hidden + column, out_type,
-                         sum + shares[0][i / 4][i % 4]);
+                         sum +
+                             (shares[0][i / 4][i % 4] + bias_at(mlp[g.experts].down_bias, column)));
         }
     }
 

@@ -77,13 +77,13 @@ template <int TYPE> struct up_work {
         bool routed = t.c < g.experts;
         uint16_t *to = routed ? h + (size_t)index.rows[t.c] * h_stride : h_shared;
         int stride = routed ? h_stride : h_shared_stride;
-        float limit = mlp[t.c].limit;
 #pragma unroll
         for (int i = 0; i < 32; i++) {
             int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
             float gate = sums[0][i / 4][i % 4], up = sums[1][i / 4][i % 4];
             if (token < t.tokens && column < inter)
-                to[(size_t)(t.b + token) * stride + column] = bf16_round(swiglu(gate, up, limit));
+                to[(size_t)(t.b + token) * stride + column] =
+                    bf16_round(swiglu(mlp[t.c], column, gate, up));
         }
     }
 };

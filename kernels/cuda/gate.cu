@@ -4,11 +4,11 @@
 
 #define THREADS 256
 
-static __global__ void bias_kernel(const float *bias, size_t total, int width, void *x, int act)
+static __global__ void bias_kernel(const float *bias, size_t total, int width, void *x, int type)
 {
     size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < total)
-        store_number(x, i, act, load_number(x, i, act) + bias[i % width]);
+        store_number(x, i, type, load_number(x, i, type) + bias[i % width]);
 }
 
 static __global__ void gate_kernel(const float *g, size_t total, int width, void *x, int act)
@@ -24,10 +24,10 @@ static unsigned grid_for(size_t total)
 }
 
 extern "C" void cuda_bias(cudaStream_t stream, const float *bias, int n, int width, void *x,
-                          int act)
+                          int type)
 {
     size_t total = (size_t)n * width;
-    launch(bias_kernel, grid_for(total), THREADS, 0, stream, bias, total, width, x, act);
+    launch(bias_kernel, grid_for(total), THREADS, 0, stream, bias, total, width, x, type);
 }
 
 extern "C" void cuda_gate(cudaStream_t stream, const float *g, int n, int heads, int width, void *x,

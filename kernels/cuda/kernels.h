@@ -48,7 +48,8 @@ struct cuda_matrix {
  * turn; gate is then only its scales and shape. */
 struct cuda_mlp {
     struct cuda_matrix gate, up, down;
-    float limit; /* 0: none */
+    const float *gate_bias, *up_bias, *down_bias; /* or NULL */
+    float limit, alpha;
 };
 
 /* struct rows. */
@@ -85,12 +86,12 @@ void cuda_gather(cudaStream_t stream, const float *x, const int32_t *index, int 
                  float *y);
 void cuda_copy(cudaStream_t stream, const struct cuda_rows *from, const struct cuda_rows *to, int n,
                int width);
-void cuda_bias(cudaStream_t stream, const float *bias, int n, int width, void *x, int act);
+void cuda_bias(cudaStream_t stream, const float *bias, int n, int width, void *x, int type);
 void cuda_gate(cudaStream_t stream, const float *g, int n, int heads, int width, void *x, int act);
 
 /* struct router_spec. */
 struct cuda_router {
-    int sigmoid, experts, topk, renormalize, groups, topk_groups;
+    int sigmoid, experts, topk, renormalize, groups, topk_groups, bias_counts;
     float epsilon, factor;
 };
 

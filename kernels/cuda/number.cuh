@@ -123,15 +123,25 @@ static __device__ __forceinline__ void store_number4(void *p, size_t i, int type
     }
 }
 
-/* silu(gate) * up, clamped when limit > 0 (ops.h: struct mlp_part). */
-static __device__ __forceinline__ float swiglu(float gate, float up, float limit)
+static __device__ __forceinline__ float bias_at(const float *bias, int i)
 {
-    float open = gate / (1.0f + expf(-gate));
-    if (limit > 0.0f) {
-        open = open > limit ? limit : open;
-        up = up > limit ? limit : up < -limit ? -limit : up;
+    return bias ? bias[i] : 0.0f;
+}
+
+/* What intermediate i is made of (ops.h: struct mlp_part). */
+template <typename MLP>
+static __device__ __forceinline__ float swiglu(const MLP &m, int i, float gate, float up)
+{
+    gate += bias_at(m.gate_bias, i);
+    up += bias_at(m.up_bias, i);
+    if (m.alpha > 0.0f && m.limit > 0.0f)
+        gate = gate > m.limit ? m.limit : gate;
+    float open = gate / (1.0f + expf(m.alpha > 0.0f ? -m.alpha * gate : -gate));
+    if (m.limit > 0.0f) {
+        open = open > m.limit && m.alpha == 0.0f ? m.limit : open;
+        up = up > m.limit ? m.limit : up < -m.limit ? -m.limit : up;
     }
-    return open * up;
+    return open * (m.alpha > 0.0f ? up + 1.0f : up);
 }
 
 /* Sums of a warp, and of a block of `warps` warps through shared memory (one T a warp). The

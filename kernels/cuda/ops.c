@@ -74,6 +74,7 @@ static void route(struct device *d, struct stream *s, const struct router_spec *
                                   .renormalize = spec->renormalize,
                                   .groups = spec->groups,
                                   .topk_groups = spec->topk_groups,
+                                  .bias_counts = spec->bias_counts,
                                   .epsilon = spec->epsilon,
                                   .factor = spec->factor};
     if (spec->experts > ROUTER_MAX || spec->topk > spec->experts)
@@ -95,10 +96,12 @@ static void copy(struct device *d, struct stream *s, const struct rows *from, co
         cuda_copy(s->cuda, &x, &y, n, width);
 }
 
-static void bias(struct device *d, struct stream *s, const float *b, int n, int width, void *x)
+static void bias(struct device *d, struct stream *s, const float *b, int n, int width, void *x,
+                 enum dtype x_dtype)
 {
+    (void)d;
     if (n > 0 && width > 0)
-        cuda_bias(s->cuda, b, n, width, x, (int)d->config.act);
+        cuda_bias(s->cuda, b, n, width, x, (int)x_dtype);
 }
 
 static void gate(struct device *d, struct stream *s, const float *g, int n, int heads, int width,

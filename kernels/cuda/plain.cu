@@ -78,7 +78,7 @@ static __global__ void up_kernel(const cuda_mlp *mlp, int first, int experts, co
         return;
     float gate = plain_dot(mlp[e].gate, i, x, row * mlp[e].gate.k, act);
     float up = plain_dot(mlp[e].up, i, x, row * mlp[e].up.k, act);
-    store_number(h, (row * (topk + 1) + k) * inter + i, act, swiglu(gate, up, mlp[e].limit));
+    store_number(h, (row * (topk + 1) + k) * inter + i, act, swiglu(mlp[e], i, gate, up));
 }
 
 /* The choice with the smallest expert that is larger than `after`, or -1. */
@@ -107,9 +107,11 @@ static __global__ void down_kernel(const cuda_mlp *mlp, int first, int experts, 
     float sum = 0.0f;
     while ((k = next_choice(ids, row, topk, first, experts, expert)) >= 0) {
         expert = choice(ids, row, k, topk, first, experts);
-        sum += weights[row * topk + k] * plain_dot(mlp[expert].down, i, h, (rows + k) * inter, act);
+        float share = plain_dot(mlp[expert].down, i, h, (rows + k) * inter, act);
+        sum += weights[row * topk + k] * (share + bias_at(mlp[expert].down_bias, i));
     }
-    sum += plain_dot(mlp[experts].down, i, h, (rows + topk) * inter, act);
+    sum += plain_dot(mlp[experts].down, i, h, (rows + topk) * inter, act) +
+           bias_at(mlp[experts].down_bias, i);
     store_number(out, row * hidden + i, out_type, sum);
 }
 

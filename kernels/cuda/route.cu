@@ -112,14 +112,14 @@ static __global__ void choose_kernel(const float *logits, const float *bias, cud
     int lane = (int)threadIdx.x;
     size_t row = blockIdx.x;
     for (int e = lane; e < r.experts; e += 32) {
-        float z = logits[row * r.experts + e];
+        float z = logits[row * r.experts + e] + (bias && r.bias_counts ? bias[e] : 0.0f);
         s.p[e] = r.sigmoid ? 1.0f / (1.0f + expf(-z)) : z;
         s.taken[e] = 0;
     }
     if (!r.sigmoid)
         softmax(s.p, r.experts, lane);
     for (int e = lane; e < r.experts; e += 32)
-        s.c[e] = bias ? s.p[e] + bias[e] : s.p[e];
+        s.c[e] = bias && !r.bias_counts ? s.p[e] + bias[e] : s.p[e];
     __syncwarp();
     if (r.groups > 1)
         close_groups(r, s, lane);

@@ -87,7 +87,7 @@ static void project(const struct pass *p, const struct weight *w, const float *b
     const struct ops *op = p->backend->ops;
     op->linear(p->device, p->stream, w, x, p->batch->rows, y, p->act);
     if (bias)
-        op->bias(p->device, p->stream, bias, p->batch->rows, width, y);
+        op->bias(p->device, p->stream, bias, p->batch->rows, width, y, p->act);
 }
 
 static void normalize(const struct pass *p, const float *gain, void *x, int n, int width)

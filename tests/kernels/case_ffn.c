@@ -11,6 +11,8 @@
 
 struct mlp {
     struct rig_weight gate, up, down;
+    const float *gate_bias, *up_bias, *down_bias;
+    float limit, alpha;
 };
 
 struct ffn_inputs {
@@ -29,24 +31,42 @@ struct ffn_inputs {
 /* What a rank may hold. The router chooses among `all` experts. */
 struct shape {
     int hidden, inter, shared, first, held, all, topk;
+    float limit, alpha; /* of the experts, of the shared one twice the limit */
+    bool biases;
 };
+
+#define SHAPE(h, i, s, f, n, a, k)                                                                 \
+    .hidden = (h), .inter = (i), .shared = (s), .first = (f), .held = (n), .all = (a), .topk = (k)
 
 static const struct shape shapes[] = {
-    {77, 65, 33, 0, 4, 4, 2}, /* everything */
-    {65, 7, 0, 3, 2, 8, 3},   /* some experts, none shared */
-    {63, 0, 64, 0, 0, 0, 0},  /* dense */
-    {300, 63, 5, 5, 3, 8, 3}, /* several blocks of FP8 scales */
-    {33, 0, 17, 2, 2, 6, 2},  /* an empty slice of the experts */
-    {7, 0, 0, 0, 2, 3, 1},    /* nothing at all: zeros */
-    {1, 1, 1, 1, 1, 3, 3},    /* */
-    {64, 256, 0, 0, 1, 2, 1}, /* */
+    {SHAPE(77, 65, 33, 0, 4, 4, 2)}, /* everything */
+    {SHAPE(65, 7, 0, 3, 2, 8, 3)},   /* some experts, none shared */
+    {SHAPE(63, 0, 64, 0, 0, 0, 0)},  /* dense */
+    {SHAPE(300, 63, 5, 5, 3, 8, 3)}, /* several blocks of FP8 scales */
+    {SHAPE(33, 0, 17, 2, 2, 6, 2)},  /* an empty slice of the experts */
+    {SHAPE(7, 0, 0, 0, 2, 3, 1)},    /* nothing at all: zeros */
+    {SHAPE(1, 1, 1, 1, 1, 3, 3)},    /* */
+    {SHAPE(64, 256, 0, 0, 1, 2, 1)}, /* */
+    {SHAPE(35, 66, 47, 1, 2, 4, 2), .limit = 0.5f},
+    {SHAPE(63, 65, 33, 1, 3, 4, 3), .limit = 0.7f, .alpha = 1.702f, .biases = true},
+    {SHAPE(40, 34, 50, 0, 2, 2, 1), .alpha = 0.8f, .biases = true},
 };
 
-static struct mlp new_mlp(struct rig *r, enum dtype t, size_t hidden, size_t inter, size_t slice)
+static struct mlp new_mlp(struct rig *r, enum dtype t, const struct shape *s, size_t inter,
+                          size_t slice)
 {
-    return (struct mlp){rig_weight(r, t, inter, hidden, slice, 0),
-                        rig_weight(r, t, inter, hidden, slice, 0),
-                        rig_weight(r, t, hidden, inter, 0, slice)};
+    size_t hidden = (size_t)s->hidden;
+    struct mlp m = {.gate = rig_weight(r, t, inter, hidden, slice, 0),
+                    .up = rig_weight(r, t, inter, hidden, slice, 0),
+                    .down = rig_weight(r, t, hidden, inter, 0, slice),
+                    .limit = s->limit,
+                    .alpha = s->alpha};
+    if (s->biases) {
+        m.gate_bias = rig_values(r, DTYPE_F32, inter, 1);
+        m.up_bias = rig_values(r, DTYPE_F32, inter, 1);
+        m.down_bias = rig_values(r, DTYPE_F32, hidden, 1);
+    }
+    return m;
 }
 
 /* Slices at any even places, also within a block of FP8 scales. */
@@ -60,6 +80,11 @@ static struct mlp_part parts_of(const struct mlp *m, size_t cuts[8])
     return (struct mlp_part){.gate = m->gate.part,
                              .up = m->up.part,
                              .down = m->down.part,
+                             .gate_bias = m->gate_bias,
+                             .up_bias = m->up_bias,
+                             .down_bias = m->down_bias,
+                             .limit = m->limit,
+                             .alpha = m->alpha,
                              .cuts = cuts,
                              .n_cuts = inter ? n : 0};
 }
@@ -84,10 +109,11 @@ static void fill_inputs(struct rig *r, struct ffn_inputs *in, const struct shape
     in->hidden = (size_t)s->hidden;
     in->topk = (size_t)s->topk;
     for (int e = 0; e < s->held; e++) {
-        in->experts[e] = new_mlp(r, t, in->hidden, (size_t)s->inter, (size_t)e * 50);
+        in->experts[e] = new_mlp(r, t, s, (size_t)s->inter, (size_t)e * 50);
         in->parts[e] = parts_of(&in->experts[e], in->cuts[0]);
     }
-    in->shared = new_mlp(r, t, in->hidden, (size_t)s->shared, 100);
+    in->shared = new_mlp(r, t, s, (size_t)s->shared, 100);
+    in->shared.limit *= 2;
     in->part = (struct ffn_part){s->first, s->held, in->parts, parts_of(&in->shared, in->cuts[1])};
     in->x = rig_values(r, r->act, (size_t)n * in->hidden, 1);
     choose(r, in, s, n);
@@ -118,6 +144,16 @@ static unsigned char *run_ffn(struct rig *r, const void *inputs, const int *rows
     return got;
 }
 
+static double reference_glu(const struct mlp *m, double gate, double up)
+{
+    double limit = m->limit > 0 ? (double)m->limit : INFINITY, alpha = (double)m->alpha;
+    up = fmax(-limit, fmin(up, limit));
+    if (alpha == 0)
+        return fmin(gate / (1 + exp(-gate)), limit) * up;
+    gate = fmin(gate, limit);
+    return gate / (1 + exp(-alpha * gate)) * (up + 1);
+}
+
 /* sum += factor x mlp(x); squares: of the terms, as large as they are before anything cancels. */
 static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep keep, const float *x,
                           double factor, double *sum, double *squares)
@@ -125,8 +161,11 @@ static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep k
     size_t inter = m->gate.part.n, hidden = m->gate.part.k;
     const double *gate = rig_kept(r, &m->gate, keep), *up = rig_kept(r, &m->up, keep);
     const double *down = rig_kept(r, &m->down, keep);
+    for (size_t h = 0; m->down_bias && inter && h < hidden; h++)
+        sum[h] += factor * (double)m->down_bias[h];
     for (size_t i = 0; i < inter; i++) {
-        double g = 0, u = 0, g2 = 0, u2 = 0;
+        double g = m->gate_bias ? (double)m->gate_bias[i] : 0, g2 = g * g;
+        double u = m->up_bias ? (double)m->up_bias[i] : 0, u2 = u * u;
         for (size_t j = 0; j < hidden; j++) {
             double a = gate[i * hidden + j] * (double)x[j], b = up[i * hidden + j] * (double)x[j];
             g += a;
@@ -134,7 +173,7 @@ static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep k
             g2 += a * a;
             u2 += b * b;
         }
-        double mid = g / (1 + exp(-g)) * u, size = fmax(fabs(mid), sqrt(g2 * u2));
+        double mid = reference_glu(m, g, u), size = fmax(fabs(mid), sqrt(g2 * (u2 + 1)));
         for (size_t h = 0; h < hidden; h++) {
             double weight = factor * down[h * inter + i];
             sum[h] += weight * mid;
@@ -258,7 +297,7 @@ static void check_order(struct rig *r, struct ffn_inputs *in, const int32_t *ord
  * is that number itself, and must be one that bf16 can hold. */
 static int check_intermediate(const struct backend *b)
 {
-    static const struct shape shape = {7, 1, 0, 0, 1, 1, 1};
+    static const struct shape shape = {SHAPE(7, 1, 0, 0, 1, 1, 1)};
     struct rig r;
     struct device_limits limits = limits_of(&shape, 17);
     rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 2, &limits);
@@ -287,7 +326,7 @@ static int check_intermediate(const struct backend *b)
 int case_ffn_order(const struct backend *b)
 {
     static const int32_t orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}};
-    static const struct shape shape = {77, 65, 0, 0, 4, 4, 3};
+    static const struct shape shape = {SHAPE(77, 65, 0, 0, 4, 4, 3)};
     int failures = check_intermediate(b);
     for (size_t a = 0; a < COUNT(shape_acts); a++) {
         struct rig r;
@@ -335,6 +374,9 @@ static struct mlp_part columns_of(const struct mlp_part *all, size_t first, size
     p.gate.row0 += first;
     p.up.row0 += first;
     p.down.col0 += first;
+    p.gate_bias = all->gate_bias ? all->gate_bias + first : NULL;
+    p.up_bias = all->up_bias ? all->up_bias + first : NULL;
+    p.down_bias = first ? NULL : all->down_bias; /* the first slice's */
     p.gate.n = p.up.n = p.down.k = end - first;
     p.cuts = cuts;
     p.n_cuts = 0;
@@ -399,11 +441,13 @@ static void check_split(struct rig *r, const struct ffn_inputs *in)
 
 int case_ffn_split(const struct backend *b)
 {
-    static const struct shape shape = {77, 365, 177, 1, 4, 6, 3};
+    static const struct shape split = {SHAPE(77, 365, 177, 1, 4, 6, 3)};
     int failures = 0;
     for (size_t a = 0; a < COUNT(shape_acts) && strcmp(b->device->name, "cpu") == 0; a++)
         for (size_t f = 0; f < COUNT(forms); f++) {
             struct rig r;
+            struct shape shape = split;
+            shape.biases = f % 2 == 1;
             struct device_limits limits = limits_of(&shape, SPLIT_ROWS);
             rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &limits);
             struct ffn_inputs in = {.keep = forms[f].keep, .out = DTYPE_F32};
@@ -419,7 +463,7 @@ int case_ffn_split(const struct backend *b)
  * inputs of both products beyond one chunk of a row. */
 int case_ffn_large(const struct backend *b)
 {
-    static const struct shape shape = {1100, 544, 40, 1, 2, 4, 2};
+    static const struct shape shape = {SHAPE(1100, 544, 40, 1, 2, 4, 2)};
     static const size_t acts[] = {0, 1, 1}, kept[] = {1, 1, 2}; /* of shape_acts, of forms */
     int failures = 0, n = rig_slow(b) ? 70 : 515;
     for (size_t i = rig_slow(b) ? 2 : 0; i < COUNT(acts); i++) {

@@ -9,7 +9,7 @@
 struct route_inputs {
     struct router_spec spec;
     int hidden;
-    const float *gate, *x;
+    const float *gate, *x, *bias; /* bias: where it counts */
 };
 
 /* Experts come in pairs with the same gate, so that equal probabilities occur; row 1 is all zero,
@@ -23,7 +23,8 @@ static struct route_inputs route_inputs(struct rig *r, struct router_spec spec, 
         memcpy(gate + e * width, gate + (e - pairs) * width, width * sizeof *gate);
     if (n > 1)
         memset(x + width, 0, width * sizeof *x);
-    return (struct route_inputs){spec, hidden, gate, x};
+    float *bias = spec.bias_counts ? rig_values(r, DTYPE_F32, experts, 0.5) : NULL;
+    return (struct route_inputs){spec, hidden, gate, x, bias};
 }
 
 /* Per row: K ids, then K weights. */
@@ -33,9 +34,11 @@ static unsigned char *run_route(struct rig *r, const void *inputs, const int *ro
     size_t width = (size_t)in->hidden, topk = (size_t)in->spec.topk, bytes = (size_t)n * topk * 4;
     void *x = rig_put_values(r, r->act, rig_pick(r, in->x, width, rows, n), (size_t)n * width);
     float *gate = rig_put_values(r, DTYPE_F32, in->gate, (size_t)in->spec.experts * width);
+    float *bias =
+        in->bias ? rig_put_values(r, DTYPE_F32, in->bias, (size_t)in->spec.experts) : NULL;
     int32_t *ids = rig_room(r, bytes);
     float *weights = rig_room(r, bytes);
-    r->ops->route(r->d, r->s, &in->spec, gate, NULL, x, n, in->hidden, ids, weights);
+    r->ops->route(r->d, r->s, &in->spec, gate, bias, x, n, in->hidden, ids, weights);
     const unsigned char *a = rig_get(r, ids, bytes), *b = rig_get(r, weights, bytes);
     unsigned char *out = rig_host(r, bytes, 2);
     for (size_t i = 0; i < (size_t)n; i++) {
@@ -50,7 +53,7 @@ static void reference_softmax(const struct route_inputs *in, const float *x, dou
     size_t width = (size_t)in->hidden;
     double most = -INFINITY, total = 0;
     for (int e = 0; e < in->spec.experts; e++) {
-        p[e] = 0;
+        p[e] = in->bias ? (double)in->bias[e] : 0;
         for (size_t j = 0; j < width; j++)
             p[e] += (double)in->gate[(size_t)e * width + j] * (double)x[j];
         most = fmax(most, p[e]);
@@ -94,6 +97,7 @@ static const struct router_spec specs[] = {
     {.experts = 48, .topk = 3, .renormalize = true, .factor = 1},
     {.experts = 65, .topk = 8, .renormalize = true, .factor = 1},
     {.experts = 128, .topk = 1, .factor = 1},
+    {.experts = 33, .topk = 4, .renormalize = true, .factor = 1, .bias_counts = true},
 };
 
 /* Twice into the same counts, beside a guard; ids of no expert do not count. */

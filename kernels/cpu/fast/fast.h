@@ -57,10 +57,10 @@ struct isa {
 
     /* ---- what happens to the 32 results of each row: c is [rows][32] ---- */
 
-    /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), clamped when limit > 0,
-     * rounded to act, to element `at` of packed rows. */
-    void (*swiglu)(const float *c, size_t rows, float limit, enum dtype act, enum x_format format,
-                   size_t at, uint8_t *to, size_t chunk);
+    /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), as limit and alpha of ops.h's
+     * struct mlp_part say, rounded to act, to element `at` of packed rows. */
+    void (*swiglu)(const float *c, size_t rows, float limit, float alpha, enum dtype act,
+                   enum x_format format, size_t at, uint8_t *to, size_t chunk);
     /* sum[row[i]][32] += exact_term(weight[i], c[i][32]) (kernels/exact.h); row NULL: i itself, weight
      * NULL: 1. */
     void (*add)(const float *c, size_t rows, const int32_t *row, const float *weight, double *sum);

@@ -23,11 +23,13 @@
 
 struct mlp {
     size_t inter; /* 0: nothing here */
-    float limit;  /* 0: none */
+    float limit, alpha;
     struct weight gate_up, down;
     size_t *cuts; /* [n_cuts] ends of the slices of down, among its packed inputs */
     size_t n_cuts;
-    uint8_t *memory; /* of both matrices */
+    uint8_t *memory;  /* of both matrices */
+    float *up_bias;   /* [panels of gate_up][PANEL], as a panel's results stand, or NULL */
+    float *down_bias; /* [panels of down][PANEL] or NULL */
 };
 
 struct ffn {
@@ -44,6 +46,7 @@ static void plan(struct mlp *m, const struct mlp_part *p, enum weight_keep keep)
     memset(m, 0, sizeof *m);
     m->inter = p->gate.n;
     m->limit = p->limit;
+    m->alpha = p->alpha;
     if (m->inter == 0)
         return;
     packed_plan(&m->gate_up, &(struct source){&p->gate, &p->up}, keep);
@@ -54,7 +57,10 @@ static size_t mlp_bytes(const struct mlp_part *p, enum weight_keep keep)
 {
     struct mlp m;
     plan(&m, p, keep);
-    return m.inter ? packed_bytes(&m.gate_up) + packed_bytes(&m.down) : 0;
+    size_t biases = (p->gate_bias ? m.gate_up.panels : 0) + (p->down_bias ? m.down.panels : 0);
+    return m.inter
+               ? packed_bytes(&m.gate_up) + packed_bytes(&m.down) + biases * PANEL * sizeof(float)
+               : 0;
 }
 
 size_t fast_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
@@ -64,6 +70,23 @@ size_t fast_ffn_bytes(const struct device *d, const struct ffn_part *f, enum wei
     for (int e = 0; e < f->n_experts; e++)
         bytes += mlp_bytes(&f->experts[e], keep);
     return bytes;
+}
+
+static void biases_create(struct mlp *m, const struct mlp_part *p)
+{
+    const size_t half = PANEL / 2;
+    if (p->gate_bias) {
+        m->up_bias = mem_zeroed(m->gate_up.panels * PANEL, sizeof *m->up_bias);
+        for (size_t i = 0; i < m->inter; i++) {
+            float *to = m->up_bias + i / half * PANEL + i % half;
+            to[0] = p->gate_bias[i];
+            to[half] = p->up_bias[i];
+        }
+    }
+    if (p->down_bias) {
+        m->down_bias = mem_zeroed(m->down.panels * PANEL, sizeof *m->down_bias);
+        memcpy(m->down_bias, p->down_bias, p->down.n * sizeof *m->down_bias);
+    }
 }
 
 static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_part *p,
@@ -81,6 +104,7 @@ static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_p
     packed_fill(d, &m->gate_up, &(struct source){&p->gate, &p->up}, m->memory);
     packed_fill(d, &m->down, &(struct source){&p->down, NULL},
                 m->memory + packed_bytes(&m->gate_up));
+    biases_create(m, p);
 }
 
 struct ffn *fast_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep)
@@ -104,6 +128,8 @@ void fast_ffn_destroy(struct device *d, struct ffn *f)
     for (int e = -1; e < f->n_experts; e++) {
         struct mlp *m = e < 0 ? &f->shared : &f->experts[e];
         free(m->memory);
+        free(m->up_bias);
+        free(m->down_bias);
         free(m->cuts);
     }
     free(f->experts);
@@ -290,6 +316,14 @@ static const uint8_t *unit_address(const struct work *w, size_t unit)
     return in->data + turn_panel(w, g, unit / w->groups) * in->panel_bytes;
 }
 
+/* c [rows][PANEL] += bias [PANEL]. */
+static void add_bias(float *c, size_t rows, const float *bias)
+{
+    for (size_t i = 0; i < rows; i++, c += PANEL)
+        for (size_t j = 0; j < PANEL; j++)
+            c[j] += bias[j];
+}
+
 /* Pass 1, unit (turn, group). */
 static void up_unit(const struct device *d, const struct work *w, size_t unit, float *c)
 {
@@ -303,9 +337,11 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
             i + 1 < end ? in->data + (i + 1) * in->panel_bytes : unit_address(w, unit + 1);
         struct panel p = group_panel(w, g, in, i, next, w->x, c);
         d->isa->panel[in->format][x](&p);
+        if (g->m->up_bias)
+            add_bias(c, g->rows, g->m->up_bias + i * PANEL);
         size_t at = out->k_before + i * (PANEL / 2);
-        d->isa->swiglu(c, g->rows, g->m->limit, d->config.act, mid, at, w->mid + g->first * X_ROW,
-                       w->chunk);
+        d->isa->swiglu(c, g->rows, g->m->limit, g->m->alpha, d->config.act, mid, at,
+                       w->mid + g->first * X_ROW, w->chunk);
     }
 }
 
@@ -319,6 +355,8 @@ static void down_panel(const struct device *d, const struct work *w, const struc
         p.k = g->m->cuts[s];
         p.next = p.k < out->k_padded ? p.w + p.k * w_input(out->format) : next;
         d->isa->panel[out->format][packed_x_format(d, out)](&p);
+        if (s == 0 && g->m->down_bias)
+            add_bias(c, g->rows, g->m->down_bias + i * PANEL);
         d->isa->add(c, g->rows, g->row, g->weights, sum);
     }
 }

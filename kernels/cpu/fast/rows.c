@@ -141,7 +141,7 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
         score(d, gate, experts, (const uint8_t *)x + first * width * dtype_size(d->config.act),
               count, width, wide, p);
         for (size_t i = 0; i < count; i++) {
-            plain_scores(spec, p + i * experts);
+            plain_scores(spec, bias, p + i * experts);
             plain_choose(spec, p + i * experts, bias, ids + (first + i) * topk,
                          weights + (first + i) * topk);
         }

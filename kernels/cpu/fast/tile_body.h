@@ -110,19 +110,27 @@ static void pack_row(enum dtype act, const void *from, size_t k, size_t before, 
 
 /* ---- results -------------------------------------------------------------------------------- */
 
-static void swiglu(const float *c, size_t rows, float limit, enum dtype act, enum x_format format,
-                   size_t at, uint8_t *to, size_t chunk)
+/* gate, up -> what they make together. */
+static v16 glu(v16 gate, v16 up, float limit, float alpha)
+{
+    const v16 one = v_set(1.0f);
+    if (alpha > 0 && limit > 0)
+        gate = v_min(v_set(limit), gate); /* a NaN as the second one stays */
+    v16 slope = alpha > 0 ? v_mul(v_set(alpha), gate) : gate;
+    v16 open = v_div(gate, v_add(one, v_exp(v_sub(v_set(0), slope))));
+    if (limit > 0) {
+        open = alpha > 0 ? open : v_min(v_set(limit), open);
+        up = v_max(v_set(-limit), v_min(v_set(limit), up));
+    }
+    return v_mul(open, alpha > 0 ? v_add(up, one) : up);
+}
+
+static void swiglu(const float *c, size_t rows, float limit, float alpha, enum dtype act,
+                   enum x_format format, size_t at, uint8_t *to, size_t chunk)
 {
     uint8_t *place = x_at(to, chunk, format, at);
     for (size_t i = 0; i < rows; i++, c += PANEL, place += X_ROW) {
-        v16 gate = v_load(c), up = v_load(c + 16);
-        v16 below = v_add(v_set(1.0f), v_exp(v_sub(v_set(0), gate)));
-        v16 open = v_div(gate, below);
-        if (limit > 0) {
-            open = v_min(v_set(limit), open); /* a NaN as the second one stays */
-            up = v_max(v_set(-limit), v_min(v_set(limit), up));
-        }
-        v16 mid = v_mul(open, up);
+        v16 mid = glu(v_load(c), v_load(c + 16), limit, alpha);
         bf16_t rounded[16];
         if (act == DTYPE_BF16) {
             v_store_bf16(rounded, 16, mid);

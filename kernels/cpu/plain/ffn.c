@@ -14,18 +14,28 @@ static size_t mlp_bytes(const struct device *d, const struct mlp_part *m, enum w
 {
     if (m->gate.n == 0)
         return 0;
-    return plain_weight_bytes(d, &m->gate, keep) + plain_weight_bytes(d, &m->up, keep) +
-           plain_weight_bytes(d, &m->down, keep);
+    size_t biases = (m->gate_bias ? m->gate.n : 0) + (m->up_bias ? m->up.n : 0) +
+                    (m->down_bias ? m->down.n : 0);
+    return biases * sizeof(float) + plain_weight_bytes(d, &m->gate, keep) +
+           plain_weight_bytes(d, &m->up, keep) + plain_weight_bytes(d, &m->down, keep);
+}
+
+static float *bias_copy(const float *bias, size_t n)
+{
+    return bias ? memcpy(mem_new(n, sizeof *bias), bias, n * sizeof *bias) : NULL;
 }
 
 static struct mlp mlp_create(struct device *d, const struct mlp_part *m, enum weight_keep keep)
 {
-    struct mlp packed = {.inter = m->gate.n, .limit = m->limit};
+    struct mlp packed = {.inter = m->gate.n, .limit = m->limit, .alpha = m->alpha};
     if (packed.inter == 0)
         return packed;
     packed.gate = plain_weight_create(d, &m->gate, keep);
     packed.up = plain_weight_create(d, &m->up, keep);
     packed.down = plain_weight_create(d, &m->down, keep);
+    packed.gate_bias = bias_copy(m->gate_bias, m->gate.n);
+    packed.up_bias = bias_copy(m->up_bias, m->up.n);
+    packed.down_bias = bias_copy(m->down_bias, m->down.n);
     packed.n_cuts = m->n_cuts ? m->n_cuts : 1;
     packed.cuts = mem_new(packed.n_cuts, sizeof *packed.cuts);
     for (size_t i = 0; i < packed.n_cuts; i++)
@@ -38,6 +48,9 @@ static void mlp_destroy(struct device *d, struct mlp *m)
     plain_weight_destroy(d, m->gate);
     plain_weight_destroy(d, m->up);
     plain_weight_destroy(d, m->down);
+    free(m->gate_bias);
+    free(m->up_bias);
+    free(m->down_bias);
     free(m->cuts);
 }
 
@@ -88,9 +101,16 @@ struct work {
     float *factors; /* [count] weights of the expert for these rows */
 };
 
-float plain_swiglu(float gate, float up, float limit)
+float plain_swiglu(float gate, float up, float limit, float alpha)
 {
-    float open = gate / (1.0f + lane_exp(0 - gate));
+    float open;
+    if (alpha > 0) {
+        gate = limit > 0 && gate > limit ? limit : gate;
+        open = gate / (1.0f + lane_exp(0 - alpha * gate));
+        up = limit > 0 ? up > limit ? limit : up < -limit ? -limit : up : up;
+        return open * (up + 1.0f);
+    }
+    open = gate / (1.0f + lane_exp(0 - gate));
     if (limit > 0) {
         open = open > limit ? limit : open;
         up = up > limit ? limit : up < -limit ? -limit : up;
@@ -101,6 +121,11 @@ float plain_swiglu(float gate, float up, float limit)
 static float *room_of(const struct work *w)
 {
     return w->rooms + (size_t)omp_get_thread_num() * 2 * PLAIN_BLOCK(w->width);
+}
+
+static float bias_at(const float *bias, size_t i)
+{
+    return bias ? bias[i] : 0;
 }
 
 /* mids = silu(gate x) * up x, rounded to the activation dtype. */
@@ -118,7 +143,9 @@ static void gate_up(const struct device *d, const struct mlp *m, const struct wo
             plain_products(m->gate, first, gates, x, 0, w->hidden, gate);
             plain_products(m->up, first, ups, x, 0, w->hidden, up);
             for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < m->inter; o++) {
-                float mid = plain_swiglu(gate[o], up[o], m->limit);
+                float g = gate[o] + bias_at(m->gate_bias, first + o);
+                float u = up[o] + bias_at(m->up_bias, first + o);
+                float mid = plain_swiglu(g, u, m->limit, m->alpha);
                 if (d->config.act == DTYPE_BF16)
                     mid = f32_from_bf16(bf16_from_f32(mid));
                 mids[o] = mid;
@@ -138,9 +165,10 @@ static void down(const struct device *d, const struct mlp *m, const struct work 
             double *sums = w->sums + (size_t)w->rows[i] * w->hidden + first;
             const float *mids = w->mids + (size_t)i * m->inter;
             for (size_t c = 0, begin = 0; c < m->n_cuts; begin = m->cuts[c++]) {
+                const float *bias = c == 0 ? m->down_bias : NULL;
                 plain_products(m->down, first, block, mids, begin, m->cuts[c], out);
                 for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->hidden; o++)
-                    sums[o] += exact_term(w->factors[i], out[o]);
+                    sums[o] += exact_term(w->factors[i], out[o] + bias_at(bias, first + o));
             }
         }
     }

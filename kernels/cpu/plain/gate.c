@@ -2,7 +2,8 @@
 #include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/plain.h"
 
-void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x)
+void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x,
+                enum dtype x_dtype)
 {
     (void)s;
     size_t w = (size_t)width;
@@ -10,8 +11,8 @@ void plain_bias(struct device *d, struct stream *s, const float *bias, int n, in
 #pragma omp parallel for num_threads(team.threads)
     for (size_t i = 0; i < (size_t)n * w; i++) {
         float value;
-        plain_load(d, d->config.act, x, i, 1, &value);
-        plain_store_one(d->config.act, value + bias[i % w], x, i);
+        plain_load(d, x_dtype, x, i, 1, &value);
+        plain_store_one(x_dtype, value + bias[i % w], x, i);
     }
     team_end(&team);
 }

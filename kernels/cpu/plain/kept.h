@@ -20,7 +20,8 @@ struct weight {
 
 struct mlp {
     size_t inter; /* 0: nothing here, the weights are NULL */
-    float limit;  /* 0: none */
+    float limit, alpha;
+    float *gate_bias, *up_bias, *down_bias; /* [inter], [inter], [hidden] or NULL */
     size_t *cuts; /* [n_cuts] of the inputs of down (ops.h: struct mlp_part) */
     size_t n_cuts;
     struct weight *gate, *up, *down;

@@ -64,13 +64,13 @@ size_t plain_kv_token(const struct kv *kv, int layer, const struct attn_batch *b
                       int pos);
 
 /* The two halves of the router, for one row: logits become scores in place; scores become the
- * choice. A fast backend that makes the logits its own way takes both. */
-void plain_scores(const struct router_spec *spec, float *p);
+ * choice. A fast backend that makes the logits its own way takes both. bias as in route(). */
+void plain_scores(const struct router_spec *spec, const float *bias, float *p);
 void plain_choose(const struct router_spec *spec, const float *score, const float *bias,
                   int32_t *ids, float *weights);
 
-/* silu(gate) * up within its limit (ops.h: struct mlp_part). */
-float plain_swiglu(float gate, float up, float limit);
+/* What gate and up make together (ops.h: struct mlp_part). */
+float plain_swiglu(float gate, float up, float limit, float alpha);
 
 /* Scratch memory of single operations, for backends that take them over. */
 size_t plain_attend_scratch(const struct device_config *config);
@@ -108,7 +108,8 @@ void plain_norm(struct device *d, struct stream *s, const struct rows *x, const 
                 float eps, int n, int width, const struct rows *y);
 void plain_copy(struct device *d, struct stream *s, const struct rows *from, const struct rows *to,
                 int n, int width);
-void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x);
+void plain_bias(struct device *d, struct stream *s, const float *bias, int n, int width, void *x,
+                enum dtype x_dtype);
 void plain_gate(struct device *d, struct stream *s, const float *g, int n, int heads, int width,
                 void *x);
 void plain_linear(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,

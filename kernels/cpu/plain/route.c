@@ -4,9 +4,11 @@
 #include <math.h>
 #include <omp.h>
 
-void plain_scores(const struct router_spec *spec, float *p)
+void plain_scores(const struct router_spec *spec, const float *bias, float *p)
 {
     float most = -INFINITY, total = 0;
+    for (int e = 0; spec->bias_counts && bias && e < spec->experts; e++)
+        p[e] += bias[e];
     if (spec->score == ROUTER_SIGMOID) {
         for (int e = 0; e < spec->experts; e++)
             p[e] = 1.0f / (1.0f + lane_exp(0 - p[e]));
@@ -62,7 +64,7 @@ void plain_choose(const struct router_spec *spec, const float *score, const floa
     float c[PLAIN_MAX_EXPERTS], total = 0;
     bool taken[PLAIN_MAX_EXPERTS] = {false};
     for (int e = 0; e < spec->experts; e++)
-        c[e] = bias ? score[e] + bias[e] : score[e];
+        c[e] = bias && !spec->bias_counts ? score[e] + bias[e] : score[e];
     if (spec->groups > 1)
         close_groups(spec, c, taken);
     for (int k = 0; k < spec->topk; k++) {
@@ -97,7 +99,7 @@ void plain_route(struct device *d, struct stream *s, const struct router_spec *s
         plain_load(d, d->config.act, x, (size_t)i * width, width, row);
         for (int e = 0; e < spec->experts; e++)
             p[e] = plain_dot(gate + (size_t)e * width, row, width);
-        plain_scores(spec, p);
+        plain_scores(spec, bias, p);
         plain_choose(spec, p, bias, ids + (size_t)i * topk, weights + (size_t)i * topk);
     }
 }
