@@ -58,7 +58,7 @@ static int import_main(const struct usage *usage, int argc, char **argv)
         status = import_prompts(operands[0], operands[1], &o, &result, &e);
     if (status != 0)
         return command_ended(status, &e);
-    printf("%s: %zu prompts", operands[1], result.rows);
+    printf("%s: %zu prompt%s", operands[1], result.rows, result.rows == 1 ? "" : "s");
     if (result.bad)
         printf(", %zu of them will be error rows", result.bad);
     if (result.duplicates)

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "data/unpack.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -25,6 +26,7 @@ struct text {
 struct records {
     char *name;
     gzFile in; /* reads gzip and anything else alike */
+    struct unpack unpack;
     dev_t device;
     ino_t inode;
     enum records_format format;
@@ -70,11 +72,6 @@ static int refuse_foreign(const char *name, const char *head, size_t n, struct e
         {"PAR1", 4, "a Parquet file", "parquet", NULL},
         {"ARROW1", 6, "an Arrow (Feather) file", "feather", NULL},
         {"PK\3\4", 4, "a zip archive (or a spreadsheet)", NULL, "unzip -p FILE > prompts.jsonl"},
-        {"\x28\xb5\x2f\xfd", 4, "compressed by zstd", NULL, "zstd -dc FILE > prompts.jsonl"},
-        {"BZh", 3, "compressed by bzip2", NULL, "bzip2 -dc FILE > prompts.jsonl"},
-        {"\xfd"
-         "7zXZ",
-         5, "compressed by xz", NULL, "xz -dc FILE > prompts.jsonl"},
         {"\xff\xfe", 2, "UTF-16 text", NULL, "iconv -f UTF-16 -t UTF-8 FILE > prompts.jsonl"},
         {"\xfe\xff", 2, "UTF-16 text", NULL, "iconv -f UTF-16 -t UTF-8 FILE > prompts.jsonl"},
         {"SQLite format 3", 15, "an SQLite database", NULL,
@@ -107,7 +104,13 @@ static bool ends_with(const char *s, const char *tail)
 
 static enum records_format by_name(const char *name)
 {
-    size_t n = strlen(name) - (ends_with(name, ".gz") ? 3 : 0);
+    static const char *const packed[] = {".gz", ".zst", ".xz", ".bz2"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
+        if (ends_with(name, packed[i])) {
+            n -= strlen(packed[i]);
+            break;
+        }
     if (n >= 4 && strncasecmp(name + n - 4, ".csv", 4) == 0)
         return RECORDS_CSV;
     return n >= 4 && strncasecmp(name + n - 4, ".tsv", 4) == 0 ? RECORDS_TSV : RECORDS_TEXT;
@@ -244,7 +247,7 @@ static int read_line(struct records *r, struct err *e)
         return err_set(e, "%s:%zu: cannot be read on: %s", r->name, r->line + 1,
                        error == Z_ERRNO ? strerror(errno) : why);
     if (c < 0 && r->now.n == 0)
-        return 0;
+        return unpack_ended(&r->unpack, r->name, e);
     r->line++;
     if (r->line == 1 && r->now.n >= 3 && memcmp(r->now.bytes, "\xef\xbb\xbf", 3) == 0) {
         memmove(r->now.bytes, r->now.bytes + 3, r->now.n - 3);
@@ -416,23 +419,43 @@ static gzFile open_stream(struct records *r, const char *path, struct err *e)
     return in;
 }
 
+/* The first bytes, to look at; they are put back, since pipes cannot be read twice. -1. */
+static int peek(struct records *r, char *head, size_t size, struct err *e)
+{
+    int n = gzread(r->in, head, (unsigned)size), ignored;
+    if (n < 0)
+        return err_set(e, "%s: cannot be read: %s", r->name, gzerror(r->in, &ignored));
+    for (int i = n; i > 0; i--)
+        if (gzungetc((unsigned char)head[i - 1], r->in) < 0)
+            die("%s: %d bytes could not be put back", r->name, i);
+    return n;
+}
+
+/* Opened, unpacked, and its first bytes. */
+static int open_head(struct records *r, const char *path, char *head, size_t size, struct err *e)
+{
+    if ((r->in = open_stream(r, path, e)) == NULL)
+        return -1;
+    int n = peek(r, head, size, e);
+    const char *program = n > 0 ? unpack_program(head, (size_t)n) : NULL;
+    if (!program)
+        return n;
+    gzFile plain = unpack_open(&r->unpack, program, r->in, r->name, e);
+    if (!plain)
+        return -1;
+    r->in = plain;
+    return peek(r, head, size, e);
+}
+
 int records_open(struct records **out, const char *path, enum records_format format, struct err *e)
 {
     char head[HEAD];
     struct records *r = mem_zeroed(1, sizeof *r);
-    int n = 0, status = -1;
     *out = r;
     r->format = format;
     r->name = mem_string(strcmp(path, "-") == 0 ? "standard input" : path);
-    if ((r->in = open_stream(r, path, e)) != NULL) {
-        /* What was read to look at is put back: pipes cannot be read twice. */
-        n = gzread(r->in, head, sizeof head);
-        status = n < 0 ? err_set(e, "%s: cannot be read: %s", r->name, gzerror(r->in, &n))
-                       : find_format(r, head, (size_t)n, e);
-    }
-    for (int i = n; status == 0 && i > 0; i--)
-        if (gzungetc((unsigned char)head[i - 1], r->in) < 0)
-            die("%s: %d bytes could not be put back", r->name, i);
+    int n = open_head(r, path, head, sizeof head, e);
+    int status = n < 0 ? -1 : find_format(r, head, (size_t)n, e);
     if (status == 0 && (r->format == RECORDS_CSV || r->format == RECORDS_TSV))
         status = read_header(r, e);
     if (status != 0) {
@@ -470,6 +493,7 @@ void records_close(struct records *r)
         return;
     if (r->in)
         gzclose(r->in);
+    unpack_close(&r->unpack);
     for (size_t i = 0; r->columns && i < r->n_columns; i++)
         free(r->columns[i]);
     free(r->columns);

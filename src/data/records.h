@@ -1,10 +1,11 @@
-/* records.h - other people's files, one record at a time: JSON Lines, CSV, TSV, plain text; gzip.
+/* records.h - other people's files, one record at a time: JSON Lines, CSV, TSV, plain text; gzip, and
+ * zstd, xz and bzip2 by their own programs (unpack.h).
  *
  * Whatever the format, a record is a JSON object: a line of JSON Lines is one already, a line of CSV
  * or TSV has a string for every column of the header, a line of text is {"text": the line, "id": its
  * number}. The format is told from the first bytes, not from the name; only CSV and TSV, which look
  * like text, need a name that says so or the caller's word. Files that cannot be read here (Parquet,
- * Arrow, HDF5, zip, zstd, ...) are named, with the command that converts them.
+ * Arrow, HDF5, zip, ...) are named, with the command that converts them.
  *
  * A record that is wrong is no error of the file: it comes with its problem, and the next one
  * follows. Numbers that JSON libraries refuse (NaN, Infinity, 1e400, 30 digits) matter only to who

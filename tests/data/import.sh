@@ -50,8 +50,19 @@ printf '\xff\xfe{\0"\0' >"$work/wide.jsonl"
 refused 'UTF-16 text.*iconv -f UTF-16' "$work/wide.jsonl"
 printf '{\n  "text": "a"\n}\n' >"$work/spread.json"
 refused 'over several lines.*jq -c' "$work/spread.json"
-printf '\x28\xb5\x2f\xfd\x24' >"$work/t.jsonl.zst"
-refused 'zstd -dc' "$work/t.jsonl.zst"
+# What other programs compressed is read through them, from files and pipes; one that is cut off is no prompts file.
+for program in zstd xz bzip2; do
+    command -v "$program" >/dev/null || continue
+    "$program" -qc <"$work/t.csv" >"$work/t.csv.$program" || fail "$program"
+    "$tandem" import "$work/t.csv.$program" "$work/packed.h5" --force --format csv --text question --id key || fail "$program is read"
+    h5diff "$work/packed.h5" "$work/csv.h5" || fail "$program: other prompts"
+    "$tandem" import - "$work/packed.h5" --force --format csv --text question --id key <"$work/t.csv.$program" || fail "$program from a pipe"
+    h5diff "$work/packed.h5" "$work/csv.h5" || fail "$program from a pipe: other prompts"
+    head -c 3000 "$work/t.csv.$program" >"$work/t.cut"
+    refused "$program could not read it to its end" "$work/t.cut"
+    (PATH=$work; "$tandem" import "$work/t.csv.$program" "$work/no.h5" 2>"$work/errors") && fail "$program is missed by nobody"
+    grep -q "the program $program, which unpacks it, is not installed" "$work/errors" || fail "without $program: $(cat "$work/errors")"
+done
 "$tandem" import "$work/t.gz" "$work/kept.h5" --text question --keep own,owm 2>"$work/errors" >/dev/null || fail "--keep"
 grep -q -e '--keep owm: no record has that field' "$work/errors" || fail "a column that is not there: $(cat "$work/errors")"
-echo "400 rows in five ways"
+echo "400 rows, with and without compression"
