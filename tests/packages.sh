@@ -9,7 +9,7 @@ for group in "${@:-build}"; do
     case $group in
     build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev"
         packages+=" libyaml-dev libjansson-dev libpcre2-dev zlib1g-dev" ;;
-    test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2 python3-jsonschema python3-pandas procps iproute2" ;;
+    test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2 python3-jsonschema python3-pandas procps iproute2 zstd xz-utils bzip2" ;;
     slurm) packages+=" slurm-wlm munge" ;;
     *) echo "packages.sh: groups are build, test and slurm, not '$group'" >&2; exit 1 ;;
     esac

@@ -165,7 +165,8 @@ static int export_main(const struct usage *usage, int argc, char **argv)
 const struct command command_import = {
     {"import", "IN OUT.h5", 2, 2,
      "prompts from JSON Lines, CSV, TSV or plain text into an HDF5 file",
-     "IN may be compressed (gzip; zstd, xz, bzip2 where their programs are); - is standard input. Paths lead through objects and arrays: "
+     "IN may be compressed (gzip; zstd, xz, bzip2 where their programs are); - is standard input. "
+     "Paths lead through objects and arrays: "
      "body.messages.0.content.",
      import_rows},
     import_main};

@@ -51,13 +51,18 @@ refused 'UTF-16 text.*iconv -f UTF-16' "$work/wide.jsonl"
 printf '{\n  "text": "a"\n}\n' >"$work/spread.json"
 refused 'over several lines.*jq -c' "$work/spread.json"
 # What other programs compressed is read through them, from files and pipes; one that is cut off is no prompts file.
+same() { # FILE FILE
+    "$PYTHON" -c 'import h5py, sys
+a, b = (h5py.File(f) for f in sys.argv[1:])
+assert all((a[k][:] == b[k][:]).all() for k in ("text", "id", "columns/own"))' "$1" "$2"
+}
 for program in zstd xz bzip2; do
     command -v "$program" >/dev/null || continue
     "$program" -qc <"$work/t.csv" >"$work/t.csv.$program" || fail "$program"
     "$tandem" import "$work/t.csv.$program" "$work/packed.h5" --force --format csv --text question --id key || fail "$program is read"
-    h5diff "$work/packed.h5" "$work/csv.h5" || fail "$program: other prompts"
+    same "$work/packed.h5" "$work/csv.h5" || fail "$program: other prompts"
     "$tandem" import - "$work/packed.h5" --force --format csv --text question --id key <"$work/t.csv.$program" || fail "$program from a pipe"
-    h5diff "$work/packed.h5" "$work/csv.h5" || fail "$program from a pipe: other prompts"
+    same "$work/packed.h5" "$work/csv.h5" || fail "$program from a pipe: other prompts"
     head -c 3000 "$work/t.csv.$program" >"$work/t.cut"
     refused "$program could not read it to its end" "$work/t.cut"
     (PATH=$work; "$tandem" import "$work/t.csv.$program" "$work/no.h5" 2>"$work/errors") && fail "$program is missed by nobody"
