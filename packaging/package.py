@@ -2,6 +2,12 @@
 # the place of the source as `git`.
 from spack.package import *
 
+try:  # Spack 1.0 and later
+    from spack_repo.builtin.build_systems.cuda import CudaPackage
+    from spack_repo.builtin.build_systems.makefile import MakefilePackage
+except ImportError:
+    pass
+
 
 class Tandem(MakefilePackage, CudaPackage):
     """Batch decoder for large mixture-of-experts language models with attention-FFN disaggregation."""

@@ -357,11 +357,11 @@ static void foreign_files_are_named(void **state)
     } files[] = {{"PAR1....", "read_parquet"},
                  {"ARROW1..", "read_feather"},
                  {"PK\3\4....", "zip"},
-                 {"\x28\xb5\x2f\xfd....", "zstd -dc"},
-                 {"BZh9....", "bzip2 -dc"},
+                 {"\x28\xb5\x2f\xfd....", "zstd"},
+                 {"BZh9....", "bzip2"},
                  {"\xfd"
                   "7zXZ...",
-                  "xz -dc"},
+                  "xz"},
                  {"SQLite format 3", "sqlite3"},
                  {"\x89HDF\r\n\x1a\n", "prompts.file"},
                  {" [\n {\"text\": 1}]", "jq -c"}};
