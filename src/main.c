@@ -63,9 +63,9 @@ static const struct command command_help = {
     help_main};
 
 static const struct command *const commands[] = {
-    &command_run,      &command_score, &command_check,   &command_selftest, &command_import,
-    &command_export,   &command_merge, &command_status,  &command_report,   &command_plan,
-    &command_generate, &command_keys,  &command_version, &command_help,
+    &command_run,    &command_score,    &command_check,  &command_selftest, &command_import,
+    &command_export, &command_merge,    &command_status, &command_report,   &command_plan,
+    &command_bench,  &command_generate, &command_keys,   &command_version,  &command_help,
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

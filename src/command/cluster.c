@@ -5,6 +5,7 @@
 #include "plan/tables.h"
 #include "report/report.h"
 #include "report/status.h"
+#include "roles/bench.h"
 #include "roles/measure.h"
 
 #include <stdlib.h>
@@ -188,3 +189,58 @@ const struct command command_plan = {
      "qwen3-32b.",
      plan_rows},
     plan_main};
+
+/* ---- bench ---------------------------------------------------------------------------------- */
+
+struct bench_command {
+    struct texts overrides;
+    double seconds;
+    bool json;
+};
+
+static int read_seconds(void *member, const char *name, const char *value, struct err *e)
+{
+    char *end;
+    double seconds = strtod(value, &end);
+    if (end == value || *end || !(seconds >= 1 && seconds <= 3600))
+        return err_set(e, "--%s wants 1 to 3600 seconds, found '%s'", name, value);
+    *(double *)member = seconds;
+    return 0;
+}
+
+static const struct option_row bench_table[] = {
+    {"seconds", "N", "for all measurements; loading the model comes on top. Default: 50",
+     OPTION_READ, AT(bench_command, seconds), read_seconds},
+    {"json", NULL, "one JSON object instead of tables", OPTION_FLAG, AT(bench_command, json)},
+    {"set", "KEY=VALUE", "change one key of the job, as often as wanted", OPTION_TEXTS,
+     AT(bench_command, overrides)},
+    NO_MORE,
+};
+
+static int bench_main(const struct usage *usage, int argc, char **argv)
+{
+    struct bench_command o = {.seconds = 50};
+    struct err e = {{0}};
+    char **operands;
+    int status = options_parse(usage, argc, argv, &o, &operands, &e);
+    if (status != 0)
+        return command_ended(status, &e);
+    const struct bench_options b = {operands[0], o.overrides.items, o.overrides.n, o.seconds,
+                                    o.json};
+    status = bench_run(&b, stdout, &e);
+    free(o.overrides.items);
+    return status == 0 ? EXIT_DONE : command_complain(&e, EXIT_INPUT);
+}
+
+const struct command command_bench = {
+    {"bench", "MODEL|JOB.yaml", 1, 1,
+     "how fast this machine decodes a model: shares of its limits, tokens/s, the layout to use",
+     "MODEL is a checkpoint's directory or a GGUF file. Every operation of a decode step is held "
+     "against "
+     "what this machine can read and multiply, then whole steps are over batch and context; "
+     "layouts are "
+     "forecast as by `tandem plan --measure`, for the prompts of a job or for made-up ones. On a "
+     "machine "
+     "that does nothing else: whether it was quiet is said.",
+     bench_table},
+    bench_main};

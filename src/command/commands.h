@@ -18,8 +18,8 @@ struct command {
 extern const struct command command_run, command_score, command_check,
     command_selftest;                                                      /* decode.c */
 extern const struct command command_import, command_export, command_merge; /* files.c */
-extern const struct command command_status, command_report, command_generate,
-    command_plan; /* cluster.c */
+extern const struct command command_status, command_report, command_generate, command_plan,
+    command_bench; /* cluster.c */
 
 /* Says what is wrong; returns status. */
 int command_complain(const struct err *e, int status);

@@ -26,6 +26,7 @@ struct given {
 
 struct reader {
     const char *path;
+    const char *text; /* NULL: that of the file */
     struct node file;
     struct node *sets; /* one tree for each override */
     size_t n_sets;
@@ -374,7 +375,9 @@ static int check_files(struct reader *r, const struct job *job)
 static int read_all(struct reader *r, struct job *job, const char *const *overrides, size_t n)
 {
     char found[96];
-    if (document_read_file(&r->file, r->path, r->e) != 0)
+    int status = r->text ? document_read_text(&r->file, r->path, r->text, strlen(r->text), r->e)
+                         : document_read_file(&r->file, r->path, r->e);
+    if (status != 0)
         return -1;
     if (document_is_null(&r->file))
         return err_set(r->e, "%s: is empty; jobs/example.yaml names every key", r->path);
@@ -397,13 +400,13 @@ static int read_all(struct reader *r, struct job *job, const char *const *overri
     return check_files(r, job);
 }
 
-int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
-             struct err *e)
+int job_read_text(struct job *job, const char *name, const char *text, const char *const *overrides,
+                  size_t n, struct err *e)
 {
-    struct reader r = {.path = path, .e = e, .sets = mem_zeroed(n, sizeof *r.sets)};
+    struct reader r = {.path = name, .text = text, .e = e, .sets = mem_zeroed(n, sizeof *r.sets)};
     if (keys_count > KEYS_MAX)
         die("job: %zu keys, but room for %d", keys_count, KEYS_MAX);
-    *job = (struct job){.path = mem_string(path)};
+    *job = (struct job){.path = mem_string(name)};
     int status = read_all(&r, job, overrides, n);
     document_free(&r.file);
     for (size_t i = 0; i < r.n_sets; i++)
@@ -412,6 +415,12 @@ int job_read(struct job *job, const char *path, const char *const *overrides, si
     if (status != 0)
         job_free(job);
     return status == 0 ? 0 : err_clean(e);
+}
+
+int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
+             struct err *e)
+{
+    return job_read_text(job, path, NULL, overrides, n, e);
 }
 
 void job_free(struct job *job)

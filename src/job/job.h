@@ -175,6 +175,9 @@ struct job {
  * line. */
 int job_read(struct job *job, const char *path, const char *const *overrides, size_t n,
              struct err *e);
+/* The same of a job that is no file; messages call it `name`. */
+int job_read_text(struct job *job, const char *name, const char *text, const char *const *overrides,
+                  size_t n, struct err *e);
 void job_free(struct job *job);
 
 /* Completions that are decoded for a prompt: sampling.best_of, or sampling.samples. */

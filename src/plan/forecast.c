@@ -25,8 +25,8 @@ double forecast_step(const struct forecast_times *t, const struct layout *l, dou
     double ranks = l->attention, mine = rows / ranks;
     if (mine < 1) /* some ranks have nothing to do */
         ranks = rows, mine = 1;
-    double attention =
-        ranks * at(t, t->attention, mine) + rows * t->row_context * (context - t->context);
+    double more = rows * t->row_context * (context - t->context);
+    double attention = fmax(ranks * at(t, t->attention, mine) + more, 0);
     double sample = ranks * at(t, t->sample, sampled / ranks);
     double ffn = l->colocated ? ranks * at(t, t->ffn, mine) : at(t, t->ffn, rows);
     int all = layout_ranks(l);

@@ -4,6 +4,7 @@
 #include "base/files.h"
 #include "model/tensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,6 +151,42 @@ int inputs_open_alone(struct inputs *in, const char *job_path, const char *const
     }
     if (status != 0)
         inputs_close(in);
+    return status;
+}
+
+/* A YAML scalar in single quotes; malloc'd. */
+static char *quoted(const char *text)
+{
+    char *to = mem_new(2 * strlen(text) + 3, 1), *at = to;
+    *at++ = '\'';
+    for (; *text; *at++ = *text++)
+        if (*text == '\'')
+            *at++ = '\'';
+    *at++ = '\'';
+    *at = 0;
+    return to;
+}
+
+int inputs_open_model(struct inputs *in, const char *model, const char *const *overrides, size_t n,
+                      struct err *e)
+{
+    static const char form[] =
+        "model: %s\ntokenizer: none\nprompts: {file: none.h5}\n"
+        "output: {file: never.h5}\nlayout: {attention: 1, colocated: true}\n";
+    char *name = quoted(model);
+    size_t room = sizeof form + strlen(name);
+    char *text = mem_new(room, 1);
+    snprintf(text, room, form, name);
+    *in = (struct inputs){0};
+    int status = job_read_text(&in->job, model, text, overrides, n, e);
+    if (status == 0) {
+        in->backend = backend_find(in->job.device, in->job.kernels, e);
+        status = in->backend ? open_model(in, e) : -1;
+    }
+    if (status != 0)
+        inputs_close(in);
+    free(name);
+    free(text);
     return status;
 }
 

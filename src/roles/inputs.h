@@ -51,6 +51,11 @@ enum weight_keep inputs_keep(const struct job *job);
 int inputs_open_alone(struct inputs *in, const char *job_path, const char *const *overrides,
                       size_t n, const struct backend *backend, struct err *e);
 
+/* A model alone, for measuring: the job of defaults for it, one colocated rank, without prompts and
+ * tokenizer. -1: nothing is open. */
+int inputs_open_model(struct inputs *in, const char *model, const char *const *overrides, size_t n,
+                      struct err *e);
+
 /* -1: the file is not any more what it was when it was opened; which, and what to do. The weights are
  * looked at when they have been loaded, the prompts with every row (roles/feeder.h) and at the end. */
 int inputs_same_weights(const struct inputs *in, struct err *e);

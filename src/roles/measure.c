@@ -4,6 +4,8 @@
 #include "roles/lengths.h"
 #include "roles/stepper.h"
 
+#include <math.h>
+
 #define MOST_SLOTS    256
 #define POINT_SECONDS 0.6
 #define SHOWN         5
@@ -60,7 +62,7 @@ int measure_job(const struct measure_options *o, FILE *out, struct err *e)
         played.prompt = l.prompt;
         played.completion = l.completion;
         played.n = l.n;
-        stepper_times(&s, l.context, POINT_SECONDS, &times);
+        stepper_times(&s, l.context, POINT_SECONDS, INFINITY, &times);
         print_times(&times, s.threads, out);
         print_layouts(&s.in, &own, &times, &played, s.threads, out);
     }

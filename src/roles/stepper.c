@@ -107,7 +107,15 @@ struct step_times stepper_measure(struct stepper *s, int rows, int context, doub
     return (struct step_times){median(a, n), median(f, n), median(d, n)};
 }
 
-void stepper_times(struct stepper *s, double mean_context, double seconds, struct forecast_times *t)
+/* Whether a point of twice the rows, 4 steps at least, can be measured by then; two are needed. */
+static bool has_time(const struct step_times *last, int points, double seconds, double end)
+{
+    double next = 8 * (last->attention + last->ffn + last->sample);
+    return points < 2 || clock_now() + (next > seconds ? next : seconds) < end;
+}
+
+void stepper_times(struct stepper *s, double mean_context, double seconds, double end,
+                   struct forecast_times *t)
 {
     int most = schedule_most_rows(&s->engine.limits);
     size_t longest = s->in.max_context;
@@ -123,10 +131,10 @@ void stepper_times(struct stepper *s, double mean_context, double seconds, struc
         /* Of a long step only as many rows are sampled as there are sequences. */
         t->sample[t->n] = p.sample * rows / s->batch.n_sampled;
         t->n++;
-        if (rows == most)
+        if (rows == most || !has_time(&p, t->n, seconds, end))
             break;
     }
-    int rows = most < 16 ? most : 16, far = context * 2 + 256;
+    int rows = t->rows[t->n < 5 ? t->n - 1 : 4], far = context * 2 + 256;
     far = (size_t)far < longest ? far : (int)longest;
     if (far > context) {
         double more = stepper_measure(s, rows, far, seconds).attention -

@@ -24,6 +24,7 @@
 #include "roles/cores.h"
 #include "roles/engine.h"
 #include "roles/kv_fill.h"
+#include "roles/roofs.h"
 #include "roles/trace.h"
 #include "kernels/cpu/limits.h"
 
@@ -45,7 +46,8 @@ struct bench {
     struct inputs in;
     struct engine engine;
     struct trace trace;
-    struct limits limits; /* of the writer */
+    struct limits limits; /* of the writer, like roofs */
+    struct roofs roofs;
     struct micro_batch plan[MICRO_BATCHES_MAX];
     FILE *json;
     int *rows;    /* [attention][micro_batches] */
@@ -237,68 +239,12 @@ static void step(struct bench *b, const struct sample_params *params)
     g->exchange_ops->end(g->exchange);
 }
 
-/* ---- what the step has to do at least ------------------------------------------------------- */
-
-struct roof {
-    double bandwidth, peak, seconds;
-};
-
-static void add_op(struct roof *r, double bytes, double flops)
+/* Experts of each layer that some row of the last step has chosen; active [layers]. */
+static void count_chosen(const struct bench *b, double *active)
 {
-    double memory = bytes / r->bandwidth, arithmetic = flops / r->peak;
-    r->seconds += memory > arithmetic ? memory : arithmetic;
-}
-
-/* y = W x for n rows; bytes of a weight as the checkpoint has them. */
-static void add_linear(struct roof *r, double n, double outputs, double inputs, double bytes)
-{
-    add_op(r, outputs * inputs * bytes, 2 * n * outputs * inputs);
-}
-
-static void add_attention(struct roof *r, const struct attention_spec *a, double n, double h,
-                          double context, double bytes, double kv)
-{
-    double q = a->attn.heads * a->attn.key_dim, keys = a->attn.kv_heads * a->attn.key_dim;
-    double values = a->attn.kv_heads * a->attn.value_dim, out = a->attn.heads * a->attn.value_dim;
-    double seen = a->attn.window && a->attn.window < context ? a->attn.window : context;
-    double rank = (double)a->q_rank;
-    add_linear(r, n, rank + keys + values, h, bytes);
-    add_linear(r, n, q, rank > 0 ? rank : h, bytes);
-    add_op(r, n * seen * (keys + values) * kv, 2 * n * seen * (q + out));
-    add_linear(r, n, h, out, bytes);
-}
-
-static void add_layer(struct roof *r, const struct bench *b, size_t layer, double n, double context,
-                      double bytes)
-{
-    const struct model *m = &b->in.model;
-    const struct ffn_spec *f = &m->layer[layer].ffn;
-    double h = (double)m->hidden;
-    add_attention(r, &m->layer[layer].attention, n, h, context, bytes,
-                  (double)dtype_size(b->engine.config.kv));
-    if (!m->moe[layer]) {
-        add_linear(r, n, 3 * (double)f->inter, h, bytes);
-        return;
-    }
-    double k = f->router.topk, active = 0, matrix = 3 * (double)f->inter * h;
-    for (size_t e = 0; e < m->most.experts; e++)
-        active += b->chosen[layer * m->most.experts + e];
-    double shared = 3 * (double)f->shared_inter * h; /* one operation: one roof */
-    add_op(r, (active * matrix + shared) * bytes, 2 * n * (k * matrix + shared));
-}
-
-static double roof_seconds(const struct bench *b, double bandwidth, double peak, double n,
-                           double context)
-{
-    struct roof r = {bandwidth, peak, 0};
-    double bytes = b->in.job.precision.weights == JOB_WEIGHTS_INT4   ? 0.625
-                   : b->in.job.precision.weights == JOB_WEIGHTS_INT8 ? 1
-                   : b->in.model.fp8_blocks                          ? 1
-                                                                     : 2;
-    for (size_t l = 0; l < b->in.model.layers; l++)
-        add_layer(&r, b, l, n, context, bytes);
-    add_linear(&r, n, (double)b->in.model.vocab, (double)b->in.model.hidden, 2);
-    return r.seconds;
+    size_t most = b->in.model.most.experts;
+    for (size_t i = 0; i < b->in.model.layers * most; i++)
+        active[i / most] += b->chosen[i];
 }
 
 /* ---- measuring ------------------------------------------------------------------------------ */
@@ -410,6 +356,8 @@ static void run_case(struct bench *b, int batch, int context, int steps)
     step(b, params);
     const struct layout *l = &b->in.job.layout;
     comm_broadcast(&b->comm.cell, l->colocated ? 0 : l->attention, b->chosen, choices);
+    double *active = mem_zeroed(b->in.model.layers, sizeof *active);
+    count_chosen(b, active);
     trace_reset(&b->trace);
     struct shares mine = {.attention = b->comm.place.attention, .ffn = b->comm.place.ffn}, *all;
     for (int round = 0; round < ROUNDS; round++) {
@@ -426,8 +374,10 @@ static void run_case(struct bench *b, int batch, int context, int steps)
         peak = (before[1] + after[1]) / 2;
         double copy[STEPS_MAX];
         memcpy(copy, times + round * steps, (size_t)steps * sizeof *copy);
-        if (comm_is_writer(&b->comm))
-            roofs[round] = roof_seconds(b, bandwidth, peak, batch, context) / median(copy, steps);
+        if (comm_is_writer(&b->comm)) {
+            struct roof r = roofs_step(&b->roofs, bandwidth, peak, batch, context, active);
+            roofs[round] = (r.attention + r.ffn + r.head) / median(copy, steps);
+        }
     }
     mine.wait = b->trace.total[TRACE_WAIT];
     mine.send = b->trace.total[TRACE_SEND];
@@ -443,6 +393,7 @@ static void run_case(struct bench *b, int batch, int context, int steps)
                    all);
     }
     free(gathered);
+    free(active);
     free(params);
 }
 
@@ -465,6 +416,7 @@ int main(int argc, char **argv)
     if (comm_is_writer(&b.comm)) {
         cpu_set_t mask;
         cores_mask(&mask);
+        roofs_open(&b.roofs, &b.engine);
         limits_open(&b.limits, b.engine.backend->name, cores_count(&mask), LIMITS_BYTES);
         b.json = a.json ? fopen(a.json, "a") : NULL;
         printf("%-12s %2s %6s %8s %10s %10s %17s %9s %9s %9s %8s %8s\n", "layout", "mb", "batch",
