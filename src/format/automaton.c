@@ -369,6 +369,24 @@ bool automaton_accepts(const struct automaton *a, int32_t state)
     return a->states[state].accepts;
 }
 
+int automaton_forced(const struct automaton *a, int32_t state)
+{
+    const struct state *s = &a->states[state];
+    int only = -1;
+    for (size_t i = 0; i < s->n && !s->accepts; i++) {
+        int32_t node = (int32_t)(uint32_t)s->places[i];
+        for (int32_t k = a->g->edges_of[node]; k >= 0; k = a->g->edges[k].next) {
+            const struct grammar_edge *edge = &a->g->edges[k];
+            if (edge->kind != EDGE_BYTES)
+                continue;
+            if (edge->low != edge->high || (only >= 0 && edge->low != only))
+                return -1;
+            only = edge->low;
+        }
+    }
+    return only;
+}
+
 static void walk(struct automaton *a, int32_t state, uint32_t *mask)
 {
     const struct trie *t = a->trie;

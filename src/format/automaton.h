@@ -26,6 +26,9 @@ void automaton_free(struct automaton *a); /* NULL is allowed */
 
 int32_t automaton_next(struct automaton *a, int32_t state, uint8_t byte);
 
+/* The only byte that may come, where the text may not end; -1: there is a choice. */
+int automaton_forced(const struct automaton *a, int32_t state);
+
 /* May the text end here? */
 bool automaton_accepts(const struct automaton *a, int32_t state);
 

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define KEPT_MOST 64 /* formats that nobody uses */
 
@@ -20,19 +21,30 @@ struct format {
     struct format *next;
 };
 
+/* What may come behind so much of the text. */
+struct ahead {
+    bool may_end, may_go_on;
+    uint32_t *mask;
+};
+
 struct follow {
     struct formats *all;
     struct format *format;
-    char *bytes; /* of the completion */
+    char *bytes; /* of the completion, and of the guesses behind it */
     size_t n, room;
-    bool waits; /* for the thread */
+    size_t *ends; /* [guesses] in bytes */
+    int guesses, room_guesses;
+    uint64_t asked, answered; /* counts what was fed and guessed */
+    bool waits;               /* for the thread */
     struct follow *next;
     /* The thread's, while it waits. */
     size_t done;
-    int32_t state;
+    int32_t state; /* behind `done` bytes of the completion */
     uint64_t generation;
-    bool may_end, may_go_on;
-    uint32_t *mask;
+    struct ahead *ahead;     /* [room_ahead] behind 0, 1, ... guesses; */
+    int reached, room_ahead; /* so many are there */
+    int32_t forced[FOLLOW_FORCED];
+    int n_forced, n_sure;
 };
 
 struct formats {
@@ -50,28 +62,126 @@ struct formats {
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
-/* Steps over the bytes that are new, all of them when the states were forgotten. */
-static void go_along(struct follow *f, const char *bytes, size_t from, size_t n)
+static size_t words_of(const struct formats *all)
 {
-    struct automaton *a = f->format->automaton;
-    size_t words = ((size_t)f->all->vocab + 31) / 32;
-    for (size_t i = from; i < n; i++)
-        f->state = automaton_next(a, f->state, (uint8_t)bytes[i]);
-    memcpy(f->mask, automaton_mask(a, f->state), words * sizeof *f->mask);
-    f->may_end = automaton_accepts(a, f->state);
-    f->may_go_on = false;
-    for (size_t i = 0; i < words && !f->may_go_on; i++)
-        f->may_go_on = f->mask[i] != 0;
-    f->done = n;
+    return ((size_t)all->vocab + 31) / 32;
 }
 
-static void serve(struct follow *f, char **copy)
+/* The number of tokens, up to 2. */
+static int count_tokens(const uint32_t *mask, size_t words)
+{
+    int n = 0;
+    for (size_t i = 0; i < words && n < 2; i++)
+        n += __builtin_popcount(mask[i]);
+    return n;
+}
+
+/* Keeps what may come in `state`, behind what was kept before. */
+static void keep(struct follow *f, int32_t state)
+{
+    struct automaton *a = f->format->automaton;
+    size_t words = words_of(f->all);
+    if (f->reached == f->room_ahead) {
+        f->ahead = mem_resize(f->ahead, (size_t)f->room_ahead + 1, sizeof *f->ahead);
+        f->ahead[f->room_ahead++].mask = mem_new(words, sizeof(uint32_t));
+    }
+    struct ahead *now = &f->ahead[f->reached++];
+    memcpy(now->mask, automaton_mask(a, state), words * sizeof *now->mask);
+    now->may_end = automaton_accepts(a, state);
+    now->may_go_on = count_tokens(now->mask, words) > 0;
+}
+
+static int32_t go(struct automaton *a, int32_t state, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        state = automaton_next(a, state, (uint8_t)bytes[i]);
+    return state;
+}
+
+#define FORCED_BYTES 96
+
+/* The tokens of a text that is the only one that can come. One that the text does not end with may be
+ * another: it is a guess like the others. */
+static void find_forced(struct follow *f)
+{
+    struct automaton *a = f->format->automaton;
+    char text[FORCED_BYTES], *said;
+    int32_t state = f->state, *tokens;
+    size_t n = 0, count, bytes;
+    struct err e;
+    f->n_forced = f->n_sure = 0;
+    for (int byte; n < FORCED_BYTES && (byte = automaton_forced(a, state)) >= 0; n++) {
+        text[n] = (char)byte;
+        state = automaton_next(a, state, (uint8_t)byte);
+    }
+    if (n == 0 || tokenizer_encode(f->all->tokenizer, text, n, &tokens, &count, &e) != 0)
+        return;
+    count = count < FOLLOW_FORCED ? count : FOLLOW_FORCED;
+    state = f->state;
+    bool sure = true;
+    for (size_t i = 0, at = 0; i < count; i++, at += bytes) {
+        tokenizer_decode(f->all->tokenizer, &tokens[i], 1, true, &said, &bytes);
+        bool same = bytes > 0 && at + bytes <= n && memcmp(text + at, said, bytes) == 0;
+        free(said);
+        if (!same) /* tokenizers may put a space before a text */
+            break;
+        sure = sure && count_tokens(automaton_mask(a, state), words_of(f->all)) == 1;
+        f->forced[f->n_forced++] = tokens[i];
+        f->n_sure += sure;
+        state = go(a, state, text + at, bytes);
+    }
+    free(tokens);
+}
+
+/* What was asked, in the thread's hands. */
+struct question {
+    char *bytes;
+    size_t n, *ends;
+    int guesses;
+};
+
+/* Steps over the bytes that are new, all of them when the states were forgotten, then over the guesses as
+ * far as they may come. */
+static void answer(struct follow *f, const struct question *q)
+{
+    struct automaton *a = f->format->automaton;
+    bool fresh = f->done != q->n || f->reached == 0;
+    f->state = go(a, f->state, q->bytes + f->done, q->n - f->done);
+    f->done = q->n;
+    if (fresh) {
+        f->reached = 0;
+        keep(f, f->state);
+        find_forced(f);
+    }
+    f->reached = 1;
+    int32_t state = f->state;
+    for (int i = 0; i < q->guesses; i++) {
+        size_t from = i ? q->ends[i - 1] : q->n;
+        state = go(a, state, q->bytes + from, q->ends[i] - from);
+        if (state == AUTOMATON_DEAD)
+            return;
+        keep(f, state);
+    }
+}
+
+static void take_question(const struct follow *f, struct question *q)
+{
+    size_t bytes = f->guesses ? f->ends[f->guesses - 1] : f->n;
+    q->n = f->n;
+    q->guesses = f->guesses;
+    q->bytes = mem_resize(q->bytes, bytes + 1, 1);
+    q->ends = mem_resize(q->ends, (size_t)f->guesses + 1, sizeof *q->ends);
+    if (bytes)
+        memcpy(q->bytes, f->bytes, bytes);
+    if (f->guesses)
+        memcpy(q->ends, f->ends, (size_t)f->guesses * sizeof *q->ends);
+}
+
+static void serve(struct follow *f, struct question *q)
 {
     struct format *format = f->format;
-    size_t n = f->n;
-    *copy = mem_resize(*copy, n + 1, 1);
-    if (n)
-        memcpy(*copy, f->bytes, n);
+    uint64_t asked = f->asked;
+    take_question(f, q);
     pthread_mutex_unlock(&f->all->lock);
     if (automaton_tidy(format->automaton))
         format->generation++;
@@ -79,15 +189,17 @@ static void serve(struct follow *f, char **copy)
         f->generation = format->generation;
         f->state = AUTOMATON_START;
         f->done = 0;
+        f->reached = 0;
     }
-    go_along(f, *copy, f->done, n);
+    answer(f, q);
     pthread_mutex_lock(&f->all->lock);
+    f->answered = asked;
 }
 
 static void *run(void *context)
 {
     struct formats *all = context;
-    char *copy = NULL;
+    struct question question = {0};
     pthread_mutex_lock(&all->lock);
     while (!all->closing) {
         struct follow *f = all->head;
@@ -95,8 +207,8 @@ static void *run(void *context)
             pthread_cond_wait(&all->work, &all->lock);
             continue;
         }
-        serve(f, &copy);
-        if (f->done < f->n) /* it was fed meanwhile */
+        serve(f, &question);
+        if (f->answered < f->asked) /* more has come meanwhile */
             continue;
         all->head = f->next;
         if (!all->head)
@@ -105,7 +217,8 @@ static void *run(void *context)
         pthread_cond_broadcast(&all->done);
     }
     pthread_mutex_unlock(&all->lock);
-    free(copy);
+    free(question.bytes);
+    free(question.ends);
     return NULL;
 }
 
@@ -130,12 +243,16 @@ static void start(struct formats *all)
 struct formats *formats_new(const struct tokenizer *t, int32_t vocab)
 {
     struct formats *all = mem_zeroed(1, sizeof *all);
+    pthread_condattr_t attributes;
     all->tokenizer = t;
     all->vocab = vocab;
     pthread_mutex_init(&all->making, NULL);
     pthread_mutex_init(&all->lock, NULL);
     pthread_cond_init(&all->work, NULL);
-    pthread_cond_init(&all->done, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&all->done, &attributes);
+    pthread_condattr_destroy(&attributes);
     return all;
 }
 
@@ -262,6 +379,7 @@ static struct format *make_format(struct formats *all, const json_t *format, con
 static void enqueue(struct follow *f)
 {
     struct formats *all = f->all;
+    f->asked++;
     if (f->waits)
         return;
     f->waits = true;
@@ -289,7 +407,6 @@ struct follow *follow_new(struct formats *all, const json_t *format, struct err 
     f->all = all;
     f->format = shared;
     f->generation = UINT64_MAX; /* it begins at the start */
-    f->mask = mem_zeroed(((size_t)all->vocab + 31) / 32, sizeof *f->mask);
     pthread_mutex_lock(&all->lock);
     enqueue(f);
     pthread_mutex_unlock(&all->lock);
@@ -311,29 +428,80 @@ void follow_free(struct follow *f)
     wait_for(f);
     f->format->users--;
     pthread_mutex_unlock(&f->all->lock);
+    for (int i = 0; i < f->room_ahead; i++)
+        free(f->ahead[i].mask);
+    free(f->ahead);
     free(f->bytes);
-    free(f->mask);
+    free(f->ends);
     free(f);
 }
 
-void follow_feed(struct follow *f, const char *bytes, size_t n)
+/* Behind the completion's bytes. */
+static void put(struct follow *f, const char *bytes, size_t n)
 {
-    pthread_mutex_lock(&f->all->lock);
     if (f->n + n > f->room) {
         f->room = 2 * (f->n + n) + 64;
         f->bytes = mem_resize(f->bytes, f->room, 1);
     }
     if (n)
         memcpy(f->bytes + f->n, bytes, n);
+}
+
+void follow_feed(struct follow *f, const char *bytes, size_t n)
+{
+    pthread_mutex_lock(&f->all->lock);
+    put(f, bytes, n);
     f->n += n;
+    f->guesses = 0;
     enqueue(f);
     pthread_mutex_unlock(&f->all->lock);
 }
 
-struct follow_state follow_state(struct follow *f)
+void follow_guess(struct follow *f, const char *bytes, const size_t *ends, int n)
+{
+    pthread_mutex_lock(&f->all->lock);
+    if (n > f->room_guesses) {
+        f->room_guesses = n;
+        f->ends = mem_resize(f->ends, (size_t)n, sizeof *f->ends);
+    }
+    f->guesses = n;
+    put(f, bytes, n ? ends[n - 1] : 0);
+    for (int i = 0; i < n; i++)
+        f->ends[i] = f->n + ends[i];
+    enqueue(f);
+    pthread_mutex_unlock(&f->all->lock);
+}
+
+struct follow_state follow_state(struct follow *f, int guesses)
 {
     pthread_mutex_lock(&f->all->lock);
     wait_for(f);
     pthread_mutex_unlock(&f->all->lock);
-    return (struct follow_state){f->mask, f->may_end, f->may_go_on};
+    if (guesses >= f->reached)
+        return (struct follow_state){0};
+    const struct ahead *at = &f->ahead[guesses];
+    return (struct follow_state){at->mask, at->may_end, at->may_go_on};
+}
+
+void formats_wait(struct formats *all, double seconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    long long nanoseconds = until.tv_nsec + (long long)(seconds * 1e9);
+    until.tv_sec += nanoseconds / 1000000000;
+    until.tv_nsec = nanoseconds % 1000000000;
+    pthread_mutex_lock(&all->lock);
+    while (all->head && pthread_cond_timedwait(&all->done, &all->lock, &until) == 0)
+        ;
+    pthread_mutex_unlock(&all->lock);
+}
+
+int follow_forced(struct follow *f, int32_t tokens[FOLLOW_FORCED], int *sure)
+{
+    pthread_mutex_lock(&f->all->lock);
+    int n = f->waits ? 0 : f->n_forced;
+    *sure = n ? f->n_sure : 0;
+    memcpy(tokens, f->forced, (size_t)n * sizeof *tokens);
+    pthread_mutex_unlock(&f->all->lock);
+    return n;
 }

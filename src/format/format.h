@@ -29,12 +29,27 @@ void follow_free(struct follow *f); /* NULL: nothing */
 /* The completion goes on by n bytes. */
 void follow_feed(struct follow *f, const char *bytes, size_t n);
 
+/* Behind it these tokens are guessed, until the next feed: n of them, with bytes[ends[i - 1]] to
+ * bytes[ends[i]], which are copied. */
+void follow_guess(struct follow *f, const char *bytes, const size_t *ends, int n);
+
 struct follow_state {
-    const uint32_t *mask; /* [(vocab + 31) / 32] tokens that may come; until the next feed */
+    const uint32_t *mask; /* [(vocab + 31) / 32] tokens that may come; until the next feed or guess.
+                             NULL: one of the guesses before may not come */
     bool may_end;         /* what is there is whole */
     bool may_go_on;       /* the mask has a token */
 };
 
-struct follow_state follow_state(struct follow *f);
+/* Behind `guesses` of the guesses. */
+struct follow_state follow_state(struct follow *f, int guesses);
+
+/* Waits until nothing is being worked out, but not longer than so many seconds. */
+void formats_wait(struct formats *f, double seconds);
+
+/* Where the text has no choice (a key, the rest of a name that has begun): its tokens, as the tokenizer cuts
+ * it, until the next feed; *sure: so many can be no others. Returns how many; 0 also while that is still
+ * being worked out. */
+#define FOLLOW_FORCED 16
+int follow_forced(struct follow *f, int32_t tokens[FOLLOW_FORCED], int *sure);
 
 #endif

@@ -26,6 +26,8 @@ void decoder_open(struct decoder *d, const struct inputs *in, const struct sched
         .schedule = schedule_new(limits),
         .rank = rank,
         .finished = finished,
+        .drafts = limits->draft_rows > 0 ? in->job.speculate.tokens : 0,
+        .planned = clock_now(),
     };
 }
 
@@ -158,24 +160,54 @@ void decoder_save(struct decoder *d)
     schedule_visit(d->schedule, save, d);
 }
 
+/* Tokens that can be no others go before what was guessed, and are guessed behind. */
 static void draft(void *context, struct sequence *q)
 {
     const struct decoder *d = context;
+    int32_t list[FOLLOW_FORCED], *next = q->tokens + q->n_tokens;
     q->n_drafts = 0;
-    if (d->drafts > 0 && q->computed + 1 == q->n_tokens && !q->prompt_only &&
-        request_may_guess(q->request)) {
-        if (d->job->speculate.draft == SPECULATE_MTP)
-            q->n_drafts = q->n_guessed;
-        else
-            draft_from_grams(q, d->drafts);
+    if (d->drafts == 0 || q->computed + 1 != q->n_tokens || q->prompt_only)
+        return;
+    int most = draft_room(q, d->drafts), sure;
+    int n = request_forced(q->request, q, list, most < FOLLOW_FORCED ? most : FOLLOW_FORCED, &sure);
+    size_t forced = (size_t)(d->guesses ? n : sure);
+    bool agree =
+        memcmp(next, list, (forced < q->n_guessed ? forced : q->n_guessed) * sizeof *next) == 0;
+    bool mtp = d->guesses && d->job->speculate.draft == SPECULATE_MTP;
+    memcpy(next, list, forced * sizeof *next);
+    q->n_drafts = mtp && agree && q->n_guessed > forced ? q->n_guessed : forced;
+    if (d->guesses && !mtp)
+        draft_from_grams(q, most);
+}
+
+/* Masks behind the guesses that are in the step are worked out beside it. */
+static void tell_guesses(struct decoder *d, const struct micro_batch *batch)
+{
+    for (int i = 0, end; i < batch->n_sampled; i = end) {
+        int slot = batch->sampled_slot[i], guesses = -1;
+        struct sequence *q = schedule_sequence(d->schedule, slot);
+        for (end = i; end < batch->n_sampled && batch->sampled_slot[end] == slot; end++)
+            guesses += batch_next(batch, end) >= q->n_prompt;
+        if (guesses > 0)
+            request_guess(q->request, q, guesses);
     }
 }
 
-const struct micro_batch *decoder_plan(struct decoder *d, bool drafts)
+/* Of the time of a step, for what formats leave no choice for. */
+#define WAIT_SHARE 0.05
+
+const struct micro_batch *decoder_plan(struct decoder *d, bool guesses)
 {
-    d->drafts = drafts ? d->job->speculate.tokens : 0;
+    double before = d->planned;
+    d->planned = clock_now();
+    d->guesses = guesses;
+    if (d->drafts > 0 && guesses && d->prompting->formats && d->changing > 0)
+        formats_wait(d->prompting->formats, WAIT_SHARE * (d->planned - before));
     schedule_visit(d->schedule, draft, d);
-    return schedule_plan(d->schedule);
+    const struct micro_batch *plan = schedule_plan(d->schedule);
+    for (int m = 0; d->drafts > 0 && d->changing > 0 && m < d->job->micro_batches; m++)
+        tell_guesses(d, &plan[m]);
+    return plan;
 }
 
 void decoder_changes(const struct decoder *d, const struct micro_batch *batch,

@@ -25,7 +25,9 @@ struct decoder {
     int changing;                 /* sequences whose logits may be changed, or are scored */
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
     int64_t drawn;                /* tokens so far, of unfinished completions too */
-    int drafts;                   /* most guesses of a sequence in this step */
+    int drafts;                   /* most guesses of a sequence; 0: none are made, */
+    bool guesses;                 /* in this step also those that can be wrong */
+    double planned;               /* clock_now() of the step before */
 };
 
 /* Everything given outlives the decoder; feeder and schedule are made here. */
@@ -45,9 +47,10 @@ int decoder_feed(struct decoder *d);
 /* Files what the unfinished sequences have that no journal has. */
 void decoder_save(struct decoder *d);
 
-/* What to compute in the step: schedule_plan(), with guesses at the tokens that come next (drafts).
- * Not for sequences whose tokens cannot be guessed (request_may_guess()). */
-const struct micro_batch *decoder_plan(struct decoder *d, bool drafts);
+/* What to compute in the step: schedule_plan(), where the engine has rows for them with guesses at the tokens
+ * that come next: those that can be no others, which cost no row more in the end, and (guesses) those that may
+ * be wrong. */
+const struct micro_batch *decoder_plan(struct decoder *d, bool guesses);
 
 /* What must be done to the logits of the micro-batch's sampled rows; *changes is reused. */
 void decoder_changes(const struct decoder *d, const struct micro_batch *batch,

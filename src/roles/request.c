@@ -51,6 +51,7 @@ void request_free(void *request)
     free(r->think_begin.tokens);
     free(r->think_end.tokens);
     follow_free(r->follow);
+    free(r->ahead);
     free(r->counts);
     free(r->same);
     free(r->text);
@@ -89,11 +90,6 @@ bool request_changes(const struct request *r)
 }
 
 /* ---- drawing -------------------------------------------------------------------------------- */
-
-bool request_may_guess(const struct request *r)
-{
-    return !r->follow;
-}
 
 struct sample_params request_params(struct request *r, const struct sequence *q, size_t at)
 {

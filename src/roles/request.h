@@ -68,9 +68,15 @@ extern const char *const request_truncations[3];
 /* May its logits have to be changed before they are sampled? */
 bool request_changes(const struct request *r);
 
-/* May its tokens be guessed? Not those of a format: a mask takes a while, and is worked out for the next
- * token beside the step; it would have to wait for one behind every guess. */
-bool request_may_guess(const struct request *r);
+/* What the tokens behind those of q have to be, as far as that is known without waiting: the end of a
+ * reasoning that is too long, what a format leaves no choice for. Writes up to `most` of them; *sure: so
+ * many of them can be no others. Returns how many. */
+int request_forced(struct request *r, const struct sequence *q, int32_t *tokens, int most,
+                   int *sure);
+
+/* Before request_change() for rows of guesses: the first n of q->tokens + q->n_tokens are in the step. What a
+ * format says behind each of them is worked out beside it. */
+void request_guess(struct request *r, const struct sequence *q, int n);
 
 /* How the token of q with the index `at` is drawn (its next one, or one behind guesses). */
 struct sample_params request_params(struct request *r, const struct sequence *q, size_t at);
@@ -86,7 +92,7 @@ struct logit_changes {
 };
 
 /* Adds what the token with the index n, drawn in sampled row `row`, needs. Those before it are known, or
- * guesses (n > q->n_tokens): then it is as if they had been drawn. */
+ * guesses (n > q->n_tokens), of which request_guess() was told: then it is as if they had been drawn. */
 void request_change(struct request *r, const struct sequence *q, size_t n, int row,
                     struct logit_changes *out);
 void logit_changes_free(struct logit_changes *c);

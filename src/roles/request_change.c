@@ -76,21 +76,51 @@ static uint32_t *add_mask(struct logit_changes *out, int row, size_t words)
     return bits;
 }
 
-/* The token that the reasoning's beginning or end needs behind `known` tokens, or -1. */
-static int32_t forced(const struct request *r, const struct sequence *q, size_t known)
+/* The token that the reasoning's beginning or end needs behind `known` tokens, whose place is `at`, or -1. */
+static int32_t forced(const struct request *r, const struct sequence *q, size_t known,
+                      const struct format_place *at)
 {
     size_t n = known - q->n_prompt, budget = (size_t)r->thinking_tokens;
     const struct token_run *end = &r->think_end;
-    if (r->phase == PHASE_OPENING)
-        return r->think_begin.tokens[r->opened];
+    if (r->follow && at->phase == PHASE_OPENING)
+        return r->think_begin.tokens[at->opened];
     if (r->thinking_tokens < 0 || n < budget || n - budget >= end->n ||
-        (r->follow && r->phase != PHASE_REASONING))
+        (r->follow && at->phase != PHASE_REASONING))
         return -1;
     const int32_t *completion = q->tokens + q->n_prompt;
     for (size_t i = 0; i + end->n <= budget; i++)
         if (memcmp(completion + i, end->tokens, end->n * sizeof *completion) == 0)
             return -1; /* it has ended */
     return end->tokens[n - budget];
+}
+
+int request_forced(struct request *r, const struct sequence *q, int32_t *tokens, int most,
+                   int *sure)
+{
+    int32_t list[FOLLOW_FORCED];
+    int n = 0;
+    *sure = 0;
+    if (!r->follow && r->thinking_tokens < 0)
+        return 0;
+    request_see(r, q);
+    if (r->follow && r->place.phase == PHASE_FORMAT) {
+        n = follow_forced(r->follow, list, sure);
+        n = n < most ? n : most;
+        memcpy(tokens, list, (size_t)n * sizeof *tokens);
+        *sure = *sure < n ? *sure : n;
+        return n;
+    }
+    struct format_place at = r->place;
+    for (int32_t token; n < most; n++) {
+        if ((token = forced(r, q, q->n_tokens + (size_t)n, &at)) < 0)
+            break;
+        tokens[n] = token;
+        at.opened++;
+        if (at.phase == PHASE_OPENING && at.opened == r->think_begin.n)
+            break;
+    }
+    *sure = n;
+    return n;
 }
 
 void request_change(struct request *r, const struct sequence *q, size_t n, int row,
@@ -101,7 +131,7 @@ void request_change(struct request *r, const struct sequence *q, size_t n, int r
     if (!request_changes(r))
         return;
     request_see(r, q);
-    int32_t token = forced(r, q, n);
+    int32_t token = forced(r, q, n, request_format_place(r, q, n));
     if (token >= 0) {
         add_mask(out, row, words)[token / 32] = 1u << (token % 32);
         return;
@@ -115,12 +145,12 @@ void request_change(struct request *r, const struct sequence *q, size_t n, int r
     for (int i = 0; i < r->n_bans; i++)
         if (comes_next(&r->bans[i], q, n))
             edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
-    bool reasons = r->follow && r->phase == PHASE_REASONING;
+    bool reasons = r->follow && request_format_place(r, q, n)->phase == PHASE_REASONING;
     if (reasons || (!r->follow && n - q->n_prompt < (size_t)r->min_tokens))
         for (int i = 0; i < r->n_stop_ids; i++)
             edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
     if (r->follow && !reasons)
-        request_format_mask(r, q, add_mask(out, row, words), words);
+        request_format_mask(r, q, n, add_mask(out, row, words), words);
     else if (r->allow)
         memcpy(add_mask(out, row, words), r->allow, words * sizeof *r->allow);
 }

@@ -49,7 +49,7 @@ static bool is_marker(const struct request_context *c, int32_t token)
             (c->reasoning_begin && strcmp(text, c->reasoning_begin) == 0));
 }
 
-static void add_text(struct request *r, int32_t token)
+void request_add_text(struct request *r, int32_t token)
 {
     char *text = NULL;
     size_t n = 0;
@@ -75,7 +75,7 @@ static void count_same(struct request *r, const struct sequence *q, size_t at)
 
 void request_see(struct request *r, const struct sequence *q)
 {
-    if (r->follow && r->phase == PHASE_UNKNOWN)
+    if (r->follow && r->place.phase == PHASE_UNKNOWN)
         request_format_begin(r, q);
     for (; r->seen < q->n_tokens; r->seen++) {
         bool completion = r->seen >= q->n_prompt;
@@ -86,7 +86,7 @@ void request_see(struct request *r, const struct sequence *q)
             count->completion += completion;
         }
         if (completion && r->context->tokenizer)
-            add_text(r, token);
+            request_add_text(r, token);
         if (completion && r->follow)
             request_format_see(r, token, before);
         if (completion)

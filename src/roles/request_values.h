@@ -37,6 +37,12 @@ enum format_phase {
     PHASE_FORMAT,
 };
 
+struct format_place {
+    enum format_phase phase;
+    size_t opened; /* tokens of think_begin that have come */
+    int fed;       /* guesses that the format was told */
+};
+
 struct request {
     const struct request_context *context;
     float temperature, top_p, min_p;
@@ -68,8 +74,9 @@ struct request {
     size_t n_counts, room_counts;
     int *same; /* [repetition_stop / 4] so many tokens at the end equal those i + 1 before them */
     bool repeats; /* at the last token */
-    enum format_phase phase;
-    size_t opened;      /* tokens of think_begin that have come */
+    struct format_place place;
+    struct format_place *ahead; /* [room_ahead] behind 1, 2, ... guesses */
+    int room_ahead;
     size_t format_from; /* in the text: where the format's part begins */
     char *text;
     size_t n_text, text_from; /* no stop begins before text_from */
@@ -96,8 +103,16 @@ void request_format_begin(struct request *r, const struct sequence *q);
 /* Takes notice of one token of the completion; r->text has it, from `before` on. */
 void request_format_see(struct request *r, int32_t token, size_t before);
 
-/* Not in the reasoning: bits of the tokens that may come next. */
-void request_format_mask(struct request *r, const struct sequence *q, uint32_t *bits, size_t words);
+/* The place of the token with the index n, which is q's next one, or behind guesses. */
+const struct format_place *request_format_place(const struct request *r, const struct sequence *q,
+                                                size_t n);
+
+/* Not in the reasoning: bits of the tokens that may come there. */
+void request_format_mask(struct request *r, const struct sequence *q, size_t n, uint32_t *bits,
+                         size_t words);
+
+/* Appends what the token says to r->text (request_seen.c). */
+void request_add_text(struct request *r, int32_t token);
 
 bool request_is_eos(const struct request_context *c, int32_t token);
 

@@ -45,23 +45,26 @@ static uint32_t *place_of(const struct grams *g, const int32_t *tokens, size_t e
     return &g->follower[(hash >> 32) & g->mask];
 }
 
+int draft_room(const struct sequence *q, int most)
+{
+    size_t room = q->limit - 1 - q->n_tokens;
+    return room < (size_t)most ? (int)room : most;
+}
+
 void draft_from_grams(struct sequence *q, int most)
 {
-    size_t n = q->n_tokens, room = q->limit - 1 - n;
-    q->n_drafts = 0;
+    size_t n = q->n_tokens + q->n_drafts;
     if (n < GRAM)
         return;
     if (!q->grams)
         q->grams = grams_new(q->limit);
-    for (; q->grams->seen < n; q->grams->seen++) /* those with a token behind them */
+    for (; q->grams->seen < q->n_tokens; q->grams->seen++) /* those with a token behind them */
         *place_of(q->grams, q->tokens, q->grams->seen) = (uint32_t)q->grams->seen;
     size_t from = *place_of(q->grams, q->tokens, n);
     if (from == 0 ||
         memcmp(q->tokens + from - GRAM, q->tokens + n - GRAM, GRAM * sizeof *q->tokens) != 0)
         return;
-    while (q->n_drafts < (size_t)most && q->n_drafts < room) {
-        /* What repeats itself within fewer tokens than are guessed goes on from its own guesses. */
-        q->tokens[n + q->n_drafts] = q->tokens[from + q->n_drafts];
-        q->n_drafts++;
-    }
+    /* What repeats itself within fewer tokens than are guessed goes on from its own guesses. */
+    for (; q->n_drafts < (size_t)most; from++, n++, q->n_drafts++)
+        q->tokens[n] = q->tokens[from];
 }

@@ -15,9 +15,13 @@
 /* Where the grams of a sequence ended last. A table by hash: what collides is forgotten. */
 struct grams;
 
-/* Writes up to `most` guesses behind the tokens of q that are known (q->n_drafts of them, so that the
- * token drawn after the last is still within its limit). q->grams is made at the first call and grows
- * with the tokens: a call costs what is new since the one before. */
+/* How many guesses q can have, so that the token drawn after the last is still within its limit: at most
+ * `most`. */
+int draft_room(const struct sequence *q, int most);
+
+/* Adds guesses behind the tokens of q that are known and the q->n_drafts that are guessed already, until
+ * there are `most` (at most draft_room()). q->grams is made at the first call and grows with the tokens: a
+ * call costs what is new since the one before. */
 void draft_from_grams(struct sequence *q, int most);
 
 void grams_free(struct grams *g); /* NULL is nothing */

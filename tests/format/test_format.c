@@ -231,6 +231,80 @@ static void nesting_is_followed(void **state)
     automaton_free(a);
 }
 
+static void say(const struct tokenizer *t, int32_t token, char *text, size_t *n)
+{
+    char *said;
+    size_t bytes;
+    tokenizer_decode(t, &token, 1, true, &said, &bytes);
+    memcpy(text + *n, said, bytes);
+    *n += bytes;
+    free(said);
+}
+
+static int32_t any_of(const uint32_t *mask, int32_t vocab)
+{
+    int32_t token = (int32_t)roll((size_t)vocab);
+    while (!(mask[token / 32] >> (token % 32) & 1))
+        token = (token + 1) % vocab;
+    return token;
+}
+
+/* What comes behind guesses is what comes when they are fed; a text without a choice is found, and no other
+ * token can come where it is sure. */
+static void guesses_are_looked_past(void **state)
+{
+    (void)state;
+    struct tokenizer *t;
+    struct err e;
+    if (tokenizer_open(&t, "input/demo/tokenizer.json", &e) != 0)
+        fail_msg("%s", e.text);
+    int32_t vocab = (int32_t)tokenizer_size(t);
+    size_t words = ((size_t)vocab + 31) / 32;
+    struct formats *all = formats_new(t, vocab);
+    json_t *format =
+        json_loads("{\"json_schema\": {\"type\": \"object\", \"properties\": {\"sheltered\":"
+                   "{\"enum\": [\"harbor\", \"haven\"]}, \"number\": {\"type\": \"integer\"}},"
+                   "\"required\": [\"sheltered\", \"number\"]}}",
+                   0, &(json_error_t){0});
+    int forced = 0, certain = 0, wrong = 0;
+    for (int round = 0; round < 40; round++) {
+        struct follow *f = follow_new(all, format, &e), *plain = follow_new(all, format, &e);
+        struct follow_state now = follow_state(f, 0);
+        assert_false(follow_state(f, 1).mask);
+        for (int step = 0; step < 60 && now.may_go_on; step++) {
+            int32_t list[FOLLOW_FORCED], token = any_of(now.mask, vocab);
+            int sure, n = follow_forced(f, list, &sure);
+            char text[4096];
+            size_t bytes = 0, ends[4], count = (size_t)__builtin_popcount(now.mask[0]);
+            for (size_t i = 1; i < words; i++)
+                count += (size_t)__builtin_popcount(now.mask[i]);
+            assert_true(count == 1 ? sure > 0 && list[0] == token : sure == 0);
+            forced += n;
+            certain += sure;
+            if (n > 0 && step % 2)
+                token = list[0];
+            say(t, token, text, &bytes);
+            ends[0] = bytes;
+            say(t, (int32_t)roll((size_t)vocab), text, &bytes);
+            ends[1] = bytes;
+            follow_guess(f, text, ends, 2);
+            follow_feed(plain, text, ends[0]);
+            struct follow_state ahead = follow_state(f, 1), behind = follow_state(plain, 0);
+            assert_memory_equal(ahead.mask, behind.mask, words * sizeof *ahead.mask);
+            assert_true(ahead.may_end == behind.may_end && ahead.may_go_on == behind.may_go_on);
+            wrong += !follow_state(f, 2).mask;
+            follow_feed(f, text, ends[0]);
+            now = follow_state(f, 0);
+        }
+        follow_free(f);
+        follow_free(plain);
+    }
+    assert_true(forced > 100 && certain > 20 && wrong > 100);
+    json_decref(format);
+    formats_free(all);
+    tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +312,7 @@ int main(void)
         cmocka_unit_test(what_is_not_supported_is_refused),
         cmocka_unit_test(masks_are_those_of_every_token),
         cmocka_unit_test(nesting_is_followed),
+        cmocka_unit_test(guesses_are_looked_past),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,13 @@ decode two 2 "${form[@]}" || fail two
 "$tandem" export "$work/two.h5" >"$work/two.jsonl" || fail export
 "$PYTHON" $tool check "$work/two.jsonl" "$work/in.h5" || fail "completions are not what was asked for"
 [ "$schemas" -gt 100 ] && exit 0
+# Guesses change nothing, and tokens without a choice are among them.
+guessed() { sed -n "s/^speculation *\([0-9]*\) of \([0-9]*\) .*/\\$2/p" "$work/$1.log"; }
+decode off 2 "${form[@]}" speculate.draft=off || fail off
+same two off
+decode ngram 2 "${form[@]}" speculate.draft=ngram layout.micro_batches=2 || fail ngram
+same two ngram
+[ "$(guessed ngram 1)" -gt 150 ] || fail "$(guessed ngram 1) of $(guessed ngram 2) guesses came true: nothing was tested"
 # Short memory puts sequences back; a stop continues them.
 decode three 4 "${form[@]}" layout.attention=3 schedule.slots=5 schedule.kv_memory="2 MiB" || fail three
 same two three
@@ -29,7 +36,11 @@ for begin in none "' a'"; do
     decode forced 4 "${thinks[@]}" layout.attention=3 schedule.slots=5 sampling.thinking_tokens=4 sampling.thinking_end="' of'" || fail "forced $begin"
     "$tandem" export "$work/forced.h5" >"$work/forced.jsonl" || fail export
     "$PYTHON" $tool check "$work/forced.jsonl" "$work/in.h5" ' of' || fail "behind a reasoning that was ended"
-    rm -rf "$work"/thinks.* "$work"/forced.*
+    decode thought 2 "${thinks[@]}" sampling.temperature=0.7 speculate.draft=ngram || fail "guesses behind a reasoning from $begin"
+    same thinks thought
+    decode pressed 2 "${thinks[@]}" speculate.draft=ngram sampling.thinking_tokens=4 sampling.thinking_end="' of'" || fail "guesses, forced $begin"
+    same forced pressed
+    rm -rf "$work"/thought.* "$work"/pressed.* "$work"/thinks.* "$work"/forced.*
 done
 # What is wrong with one row's format is that row's own error.
 cat >"$work/rows.jsonl" <<'J'

@@ -43,7 +43,7 @@ static void guess(void *context, struct sequence *q)
     q->n_drafts = 0;
     if (w->guesses == 0 || q->computed + 1 != q->n_tokens)
         return;
-    draft_from_grams(q, w->guesses);
+    draft_from_grams(q, draft_room(q, w->guesses));
     if (philox_uniform(4, q->unit, 2, (uint32_t)q->n_tokens) >= w->wrong)
         return;
     for (q->n_drafts = 0; q->n_drafts < (size_t)w->guesses; q->n_drafts++)
@@ -182,14 +182,26 @@ static void a_guess_is_what_followed_before(void **state)
     assert_int_equal(q.n_drafts, 4);
     const int32_t follows[] = {4, 5, 1, 2};
     assert_memory_equal(tokens + 8, follows, sizeof follows);
-    draft_from_grams(&q,
-                     100); /* and on from its own guesses; the last token drawn is within limit */
+    /* And on from its own guesses; the last token drawn is within limit. */
+    draft_from_grams(&q, draft_room(&q, 100));
     assert_int_equal(q.n_drafts, 7);
     assert_int_equal(tokens[14], 5);
     tokens[8] = 9; /* a draw that was not guessed: no gram has ended like this */
     q.n_tokens = 9;
+    q.n_drafts = 0;
     draft_from_grams(&q, 4);
     assert_int_equal(q.n_drafts, 0);
+    memcpy(tokens + 9, follows,
+           3 * sizeof *tokens); /* tokens that are known to come, and on from these */
+    tokens[9] = 3;
+    q.n_drafts = 3;
+    draft_from_grams(&q, 6);
+    assert_int_equal(q.n_drafts, 3);
+    tokens[10] = 4;
+    tokens[11] = 5;
+    draft_from_grams(&q, 6);
+    assert_int_equal(q.n_drafts, 6);
+    assert_true(tokens[12] == 1 && tokens[13] == 2 && tokens[14] == 3);
     grams_free(q.grams);
 }
 
