@@ -1,9 +1,10 @@
-/* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are widened in registers.
+/* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are widened first.
  *
- * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; the
- * second time it is in the cache. One or two rows take all 32 outputs at once: then memory sets the
- * pace, and it likes to be read in one go. See panel_avx512.c for what both have in common. Of each
- * pair of inputs the second is added first, as panel.h says.
+ * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half. One or
+ * two rows (of codes: three) take all 32 outputs at once: then memory sets the pace, and it likes to
+ * be read in one go. Codes for more rows are widened into the first cache, 128 inputs at a time, and
+ * all rows are multiplied with that; bf16 costs too little for it. See panel_avx512.c for what both
+ * have in common. Of each pair of inputs the second is added first, as panel.h says.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
@@ -16,7 +17,7 @@
 TARGET_BEGIN(TARGET_AVX2)
 
 #define EACH_ROW(DO)  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
-#define EACH_WIDE(DO) DO(0) DO(1)
+#define EACH_WIDE(DO) DO(0) DO(1) DO(2)
 
 /* Sums of row r: a, b for eight outputs each; c, d for the other half of the panel where a tile
  * takes all of it. */
@@ -43,24 +44,19 @@ TARGET_BEGIN(TARGET_AVX2)
         _mm256_storeu_ps(sums + r * PANEL + 24, d##r);                                             \
     }
 
-/* One input (`at` bytes into the rows) times the weights w0, w1 (and w2, w3). */
-#define MULTIPLY_AT(r, at)                                                                         \
+/* One input (`at` bytes into the rows) times the weights w0, w1 of a half. */
+#define MULTIPLY(r)                                                                                \
     if (m > r) {                                                                                   \
         __m256 v = _mm256_set1_ps(loadf(x + (at) + r * X_ROW));                                    \
         a##r = _mm256_fmadd_ps(w0, v, a##r);                                                       \
         b##r = _mm256_fmadd_ps(w1, v, b##r);                                                       \
     }
-#define MULTIPLY_WIDE_AT(r, at)                                                                    \
+#define MULTIPLY_WIDE(r)                                                                           \
     if (wide && m > r) {                                                                           \
         __m256 v = _mm256_set1_ps(loadf(x + (at) + r * X_ROW));                                    \
-        c##r = _mm256_fmadd_ps(w2, v, c##r);                                                       \
-        d##r = _mm256_fmadd_ps(w3, v, d##r);                                                       \
+        c##r = _mm256_fmadd_ps(w0, v, c##r);                                                       \
+        d##r = _mm256_fmadd_ps(w1, v, d##r);                                                       \
     }
-#define MULTIPLY(r)             MULTIPLY_AT(r, 0)
-#define MULTIPLY_SECOND(r)      MULTIPLY_AT(r, 4)
-#define MULTIPLY_WIDE(r)        MULTIPLY_WIDE_AT(r, 0)
-#define MULTIPLY_WIDE_SECOND(r) MULTIPLY_WIDE_AT(r, 4)
-
 INLINE float loadf(const uint8_t *p)
 {
     float v;
@@ -90,218 +86,137 @@ INLINE __m256 second_of(__m256i pairs)
     return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000)));
 }
 
-/* Eight codes of sign and magnitude. */
-INLINE __m256 i8_wide(__m256i code)
+/* Sign and magnitude to the pairs of outputs 0..7 of a half: 16 of 32 codes, each in the upper half
+ * of its 16 bits. */
+INLINE __m256i i8_pairs(const uint8_t *w, const int half)
 {
-    __m256i low = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
-    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
-    return _mm256_or_ps(_mm256_cvtepi32_ps(low), _mm256_castsi256_ps(sign));
+    __m256i code = load8(w), zero = _mm256_setzero_si256();
+    code = _mm256_sign_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x7f)), code);
+    return half ? _mm256_unpackhi_epi8(zero, code) : _mm256_unpacklo_epi8(zero, code);
 }
 
-/* The pairs of outputs 8 v .. 8 v + 7: eight bytes from each of two lanes (code_place). */
-INLINE __m256i code_pairs(const uint8_t *w, int v)
-{
-    const uint8_t *p = w + v % 2 * 32 + v / 2 * 8;
-    __m128i low = _mm_loadl_epi64((const __m128i *)p);
-    __m128i high = _mm_loadl_epi64((const __m128i *)(p + 16));
-    return _mm256_cvtepu16_epi32(_mm_unpacklo_epi64(low, high));
-}
-
-INLINE __m256 i8_first(const uint8_t *w, int v)
-{
-    return i8_wide(code_pairs(w, v));
-}
-
-INLINE __m256 i8_second(const uint8_t *w, int v)
-{
-    return i8_wide(_mm256_srli_epi32(code_pairs(w, v), 8));
-}
-
-/* 32 codes of FP8 to the two bytes of their bf16, exactly. The exponent is 120 too small, and bf16
- * has it half a byte to the left; codes below 8 have none, so those below 16 are looked up. */
-INLINE void f8_bytes(const uint8_t *w, __m256i *low, __m256i *high)
+/* FP8 to the pairs of outputs 0..7 of a half: 16 of 32 codes, to bf16, exactly. The exponent is 120
+ * too small, and bf16 has it half a byte to the left; codes below 8 have none, so those below 16 are
+ * looked up (saturation makes the places of all others negative, which gives 0). */
+INLINE __m256i f8_pairs(const uint8_t *w, const int half)
 {
     __m256i code = load8(w), size = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
-    __m256i normal = _mm256_cmpgt_epi8(size, _mm256_set1_epi8(15));
+    __m256i few = _mm256_adds_epu8(size, _mm256_set1_epi8(0x70));
     __m256i few_high = _mm256_shuffle_epi8(
         _mm256_setr_epi8(0, 59, 59, 59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 0, 59, 59,
                          59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60),
-        size);
-    __m256i few_low = _mm256_shuffle_epi8(
-        _mm256_setr_epi8(0, 0, -128, -64, 0, 32, 64, 96, -128, -112, -96, -80, -64, -48, -32, -16,
-                         0, 0, -128, -64, 0, 32, 64, 96, -128, -112, -96, -80, -64, -48, -32, -16),
-        size);
-    __m256i up = _mm256_and_si256(_mm256_srli_epi16(size, 4), _mm256_set1_epi8(7));
-    __m256i down = _mm256_and_si256(_mm256_slli_epi16(size, 4), _mm256_set1_epi8(-16));
+        few);
+    /* what differs from the code's own low bits */
+    __m256i few_low = _mm256_shuffle_epi8(_mm256_setr_epi8(0, 16, -96, -16, 64, 112, 32, 16, 0, 0,
+                                                           0, 0, 0, 0, 0, 0, 0, 16, -96, -16, 64,
+                                                           112, 32, 16, 0, 0, 0, 0, 0, 0, 0, 0),
+                                          few);
+    __m256i up = _mm256_and_si256(_mm256_srli_epi16(code, 4), _mm256_set1_epi8(15));
+    __m256i down = _mm256_and_si256(_mm256_slli_epi16(code, 4), _mm256_set1_epi8(-16));
     __m256i nan = _mm256_cmpeq_epi8(size, _mm256_set1_epi8(0x7f));
-    *high = _mm256_blendv_epi8(few_high, _mm256_add_epi8(up, _mm256_set1_epi8(60)), normal);
-    *low = _mm256_blendv_epi8(few_low, down, normal);
-    *high = _mm256_or_si256(_mm256_or_si256(*high, nan), _mm256_andnot_si256(size, code));
+    __m256i low = _mm256_xor_si256(down, few_low);
+    __m256i high = _mm256_shuffle_epi8(
+        _mm256_setr_epi8(0, 61, 62, 63, 64, 65, 66, 67, -128, -67, -66, -65, -64, -63, -62, -61, 0,
+                         61, 62, 63, 64, 65, 66, 67, -128, -67, -66, -65, -64, -63, -62, -61),
+        up);
+    high = _mm256_or_si256(_mm256_or_si256(high, few_high), nan);
+    return half ? _mm256_unpackhi_epi8(low, high) : _mm256_unpacklo_epi8(low, high);
+}
+
+/* Outputs 8 v .. 8 v + 7 of sixteen codes of a grouped form: (scale * code) - min, each rounded, as
+ * form_value() does. */
+INLINE __m256 group_wide(__m128i code, int v, const float *scale, const bool mins)
+{
+    __m128i eight = v ? _mm_unpackhi_epi64(code, code) : code;
+    __m256 w = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+    w = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), w);
+    return mins ? _mm256_sub_ps(w, _mm256_loadu_ps(scale + PANEL + 8 * v)) : w;
+}
+
+/* How weights lie, and what becomes of their sums: scaled ones are made afresh for each block of
+ * 128 inputs, then c += scale x sum. */
+enum kind { F32, F32_SCALED, BF16, F8, F8_SCALED, I8, G8, G8_MINS, G4, G4_MINS };
+
+INLINE bool is_scaled(const enum kind kind)
+{
+    return kind == F32_SCALED || kind == F8_SCALED;
+}
+
+INLINE bool has_mins(const enum kind kind)
+{
+    return kind == G8_MINS || kind == G4_MINS;
+}
+
+/* Bytes of one pair of inputs of a panel. */
+INLINE size_t pair_bytes(const enum kind kind)
+{
+    return kind <= F32_SCALED ? 256 : kind == BF16 ? 128 : kind >= G4 ? 32 : 64;
+}
+
+/* A pair of inputs of outputs 16 half .. 16 half + 15, not yet widened. Grouped: the first input,
+ * the second; else outputs 0..7, 8..15 of both. */
+struct codes {
+    __m256i v[2];
+};
+
+INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const int half, __m128i values)
+{
+    __m256i a = _mm256_setzero_si256(), b = a;
+    if (kind == BF16) {
+        a = load8(w + 64 * half);
+        b = load8(w + 64 * half + 32);
+    } else if (kind == I8) {
+        a = i8_pairs(w, half);
+        b = i8_pairs(w + 32, half);
+    } else if (kind >= G4) {
+        __m128i pair = _mm_loadu_si128((const __m128i *)(w + 16 * half)), low = _mm_set1_epi8(15);
+        a = _mm256_castsi128_si256(_mm_shuffle_epi8(values, _mm_and_si128(pair, low)));
+        pair = _mm_and_si128(_mm_srli_epi16(pair, 4), low);
+        b = _mm256_castsi128_si256(_mm_shuffle_epi8(values, pair));
+    } else if (kind >= G8) {
+        a = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(w + 16 * half)));
+        b = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(w + PANEL + 16 * half)));
+    } else if (kind > F32_SCALED) {
+        a = f8_pairs(w, half);
+        b = f8_pairs(w + 32, half);
+    }
+    return (struct codes){{a, b}};
+}
+
+/* Input 0 or 1 (second) of the pair, its outputs 8 v .. 8 v + 7, as f32. scale: of a grouped form. */
+INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint8_t *w,
+                         const int half, const bool second, const int v, const float *scale)
+{
+    if (kind <= F32_SCALED)
+        return _mm256_loadu_ps((const float *)(const void *)w + PANEL * second + 16 * half + 8 * v);
+    if (kind == I8) {
+        __m256i code = second ? c->v[v] : _mm256_slli_epi32(c->v[v], 16);
+        return _mm256_cvtepi32_ps(_mm256_srai_epi32(code, 24));
+    }
+    if (kind >= G8)
+        return group_wide(_mm256_castsi256_si128(c->v[second]), v, scale + 16 * half,
+                          has_mins(kind));
+    return second ? second_of(c->v[v]) : first_of(c->v[v]);
 }
 
 /* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
 
-#define BEGIN_TILE                                                                                 \
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *const *more = t->more;              \
-    size_t left = t->k;                                                                            \
-    float *sums = t->c + 16 * half;                                                                \
-    EACH_ROW(DECLARE)                                                                              \
-    EACH_WIDE(DECLARE_WIDE)                                                                        \
-    if (!t->first) {                                                                               \
-        EACH_ROW(TAKE_UP)                                                                          \
-        EACH_WIDE(TAKE_UP_WIDE)                                                                    \
+/* A pair of inputs of the rows times its weights in `half`: the second first. */
+#define TIMES(EACH, MULTIPLY_IT, half)                                                             \
+    {                                                                                              \
+        const struct codes codes = codes_at(kind, w, half, values);                                \
+        TIMES_INPUT(EACH, MULTIPLY_IT, half, 1)                                                    \
+        TIMES_INPUT(EACH, MULTIPLY_IT, half, 0)                                                    \
+    }
+#define TIMES_INPUT(EACH, MULTIPLY_IT, half, second)                                               \
+    {                                                                                              \
+        const int at = 4 * (second);                                                               \
+        __m256 w0 = weights_of(kind, &codes, w, half, second, 0, scale);                           \
+        __m256 w1 = weights_of(kind, &codes, w, half, second, 1, scale);                           \
+        EACH(MULTIPLY_IT)                                                                          \
     }
 
-#define END_TILE                                                                                   \
-    EACH_ROW(PUT_BACK)                                                                             \
-    EACH_WIDE(PUT_BACK_WIDE)
-
-/* The first time through a panel the memory behind it is fetched. */
-#define FETCH(lines)                                                                               \
-    if (half == 0) {                                                                               \
-        prefetch(fetch);                                                                           \
-        if ((lines) == 2)                                                                          \
-            prefetch(fetch + 64);                                                                  \
-        fetch += t->prefetch_step;                                                                 \
-    }
-
-/* Input `at` (0, 1) of a pair. */
-#define F32_STEP(at, MULTIPLY_IT, MULTIPLY_IT_WIDE)                                                \
-    {                                                                                              \
-        const float *f = (const float *)(const void *)(w + 128 * (at)) + 16 * half;                \
-        __m256 w0 = _mm256_loadu_ps(f), w1 = _mm256_loadu_ps(f + 8);                               \
-        FETCH(2)                                                                                   \
-        EACH_ROW(MULTIPLY_IT)                                                                      \
-        if (wide) {                                                                                \
-            __m256 w2 = _mm256_loadu_ps(f + 16), w3 = _mm256_loadu_ps(f + 24);                     \
-            EACH_WIDE(MULTIPLY_IT_WIDE)                                                            \
-        }                                                                                          \
-    }
-
-INLINE void tile_f32(const struct tile *t, const int m, const bool wide, const int half)
-{
-    BEGIN_TILE
-    EACH_STEP(2, F32_STEP(1, MULTIPLY_SECOND, MULTIPLY_WIDE_SECOND)
-                     F32_STEP(0, MULTIPLY, MULTIPLY_WIDE) w += 256;
-              x += 8;);
-    END_TILE
-}
-
-/* bf16 pairs of eight outputs and of eight more. */
-#define PAIRS_STEP(p0, p1)                                                                         \
-    {                                                                                              \
-        __m256 w0 = second_of(p0), w1 = second_of(p1);                                             \
-        EACH_ROW(MULTIPLY_SECOND)                                                                  \
-    }                                                                                              \
-    {                                                                                              \
-        __m256 w0 = first_of(p0), w1 = first_of(p1);                                               \
-        EACH_ROW(MULTIPLY)                                                                         \
-    }
-
-INLINE void tile_bf16(const struct tile *t, const int m, const bool wide, const int half)
-{
-    BEGIN_TILE
-    EACH_STEP(
-        2, const uint8_t *p = w + 64 * half;
-        FETCH(2) PAIRS_STEP(load8(p), load8(p + 32)) if (wide) {
-            {
-                __m256 w2 = second_of(load8(p + 64)), w3 = second_of(load8(p + 96));
-                EACH_WIDE(MULTIPLY_WIDE_SECOND)
-            }
-            {
-                __m256 w2 = first_of(load8(p + 64)), w3 = first_of(load8(p + 96));
-                EACH_WIDE(MULTIPLY_WIDE)
-            }
-        } w += 128;
-        x += 8;);
-    END_TILE
-}
-
-/* One pair of inputs in 8 bits: whole numbers, or FP8. */
-#define I8_STEP                                                                                    \
-    {                                                                                              \
-        __m256 w0 = i8_second(w, 2 * half), w1 = i8_second(w, 2 * half + 1);                       \
-        EACH_ROW(MULTIPLY_SECOND)                                                                  \
-    }                                                                                              \
-    {                                                                                              \
-        __m256 w0 = i8_first(w, 2 * half), w1 = i8_first(w, 2 * half + 1);                         \
-        EACH_ROW(MULTIPLY)                                                                         \
-    }                                                                                              \
-    if (wide) {                                                                                    \
-        {                                                                                          \
-            __m256 w2 = i8_second(w, 2), w3 = i8_second(w, 3);                                     \
-            EACH_WIDE(MULTIPLY_WIDE_SECOND)                                                        \
-        }                                                                                          \
-        {                                                                                          \
-            __m256 w2 = i8_first(w, 2), w3 = i8_first(w, 3);                                       \
-            EACH_WIDE(MULTIPLY_WIDE)                                                               \
-        }                                                                                          \
-    }                                                                                              \
-    w += 64;                                                                                       \
-    x += 8;
-
-/* Unpacking gives the pairs of eight outputs: of the first half, then of the second. */
-#define F8_STEP                                                                                    \
-    {                                                                                              \
-        __m256i low0, high0, low1, high1;                                                          \
-        f8_bytes(w, &low0, &high0);                                                                \
-        f8_bytes(w + 32, &low1, &high1);                                                           \
-        if (half == 0) {                                                                           \
-            __m256i p0 = _mm256_unpacklo_epi8(low0, high0);                                        \
-            __m256i p1 = _mm256_unpacklo_epi8(low1, high1);                                        \
-            PAIRS_STEP(p0, p1)                                                                     \
-        } else {                                                                                   \
-            __m256i p0 = _mm256_unpackhi_epi8(low0, high0);                                        \
-            __m256i p1 = _mm256_unpackhi_epi8(low1, high1);                                        \
-            PAIRS_STEP(p0, p1)                                                                     \
-        }                                                                                          \
-        if (wide) {                                                                                \
-            __m256i p2 = _mm256_unpackhi_epi8(low0, high0);                                        \
-            __m256i p3 = _mm256_unpackhi_epi8(low1, high1);                                        \
-            {                                                                                      \
-                __m256 w2 = second_of(p2), w3 = second_of(p3);                                     \
-                EACH_WIDE(MULTIPLY_WIDE_SECOND)                                                    \
-            }                                                                                      \
-            {                                                                                      \
-                __m256 w2 = first_of(p2), w3 = first_of(p3);                                       \
-                EACH_WIDE(MULTIPLY_WIDE)                                                           \
-            }                                                                                      \
-        }                                                                                          \
-    }                                                                                              \
-    w += 64;                                                                                       \
-    x += 8;
-
-INLINE void tile_f8(const struct tile *t, const int m, const bool wide, const int half)
-{
-    BEGIN_TILE
-    EACH_STEP(2, FETCH(1) F8_STEP);
-    END_TILE
-}
-
-INLINE void tile_i8(const struct tile *t, const int m, const bool wide, const int half)
-{
-    BEGIN_TILE
-    EACH_STEP(2, FETCH(1) I8_STEP);
-    END_TILE
-}
-
-/* Fresh sums for each block of 128 inputs, then c += scale x sum. */
-INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, const int half)
-{
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
-    const float *scale = t->scale;
-    float *sums = t->c + 16 * half;
-    bool first = t->first;
-    size_t passed = t->passed; /* of a block, where a slice begins within it */
-    for (size_t left = t->k, run; left; left -= run, scale += 2, passed = 0) {
-        run = left < F8_BLOCK - passed ? left : F8_BLOCK - passed;
-        EACH_ROW(DECLARE)
-        EACH_WIDE(DECLARE_WIDE)
-        for (size_t i = 0; i < run; i += 2) {
-            FETCH(1)
-            F8_STEP
-        }
-        __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
+/* The sums of a block so far, and of all before it. */
 #define SCALE(sum, at) _mm256_fmadd_ps(s, sum, first ? zero : _mm256_loadu_ps(sums + (at)))
 #define SCALE_ROW(r)                                                                               \
     if (m > r) {                                                                                   \
@@ -313,125 +228,246 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m, const bool wide, c
         c##r = SCALE(c##r, r * PANEL + 16);                                                        \
         d##r = SCALE(d##r, r * PANEL + 24);                                                        \
     }
-        EACH_ROW(SCALE_ROW)
-        s = _mm256_set1_ps(scale[1]);
-        EACH_WIDE(SCALE_WIDE)
-        END_TILE
-        first = false;
-    }
+#define CLEAR(r)                                                                                   \
+    if (m > r)                                                                                     \
+        a##r = b##r = _mm256_setzero_ps();
+#define CLEAR_WIDE(r)                                                                              \
+    if (wide && m > r)                                                                             \
+        c##r = d##r = _mm256_setzero_ps();
+
+/* Inputs up to the next group or block of scales, or the end of the piece. */
+INLINE size_t run_of(const enum kind kind, const struct tile *t, size_t passed, size_t left)
+{
+    size_t most = is_scaled(kind) ? F8_BLOCK - passed
+                  : kind >= G8    ? t->grouped->inputs - passed
+                  : t->more       ? t->piece
+                                  : left;
+    return left < most ? left : most;
 }
 
-/* Grouped forms: (scale * code) - min, each rounded, as form_value() does; then as f32 weights. */
-
-/* Codes of inputs 0 and 1 of a pair, outputs 16 half .. 16 half + 15. */
-INLINE void group_codes(const uint8_t *w, int half, const bool four, __m128i values,
-                        __m128i code[2])
+/* fetch: memory behind the panel is asked for on the way; it pays where memory sets the pace. */
+INLINE void tile(const struct tile *t, const enum kind kind, const int m, const bool wide,
+                 const int half)
 {
-    if (four) {
-        __m128i pair = _mm_loadu_si128((const __m128i *)(w + 16 * half));
-        __m128i low = _mm_set1_epi8(15);
-        code[0] = _mm_shuffle_epi8(values, _mm_and_si128(pair, low));
-        code[1] = _mm_shuffle_epi8(values, _mm_and_si128(_mm_srli_epi16(pair, 4), low));
-    } else {
-        code[0] = _mm_loadu_si128((const __m128i *)(w + 16 * half));
-        code[1] = _mm_loadu_si128((const __m128i *)(w + PANEL + 16 * half));
-    }
-}
-
-/* Outputs 8 v .. 8 v + 7 of the sixteen. */
-INLINE __m256 group_wide(__m128i code, int v, const float *scale, const bool mins)
-{
-    __m128i eight = v ? _mm_unpackhi_epi64(code, code) : code;
-    __m256 w = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
-    w = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), w);
-    return mins ? _mm256_sub_ps(w, _mm256_loadu_ps(scale + PANEL + 8 * v)) : w;
-}
-
-#define GROUP_STEP(input, MULTIPLY_IT, MULTIPLY_IT_WIDE)                                           \
-    {                                                                                              \
-        __m256 w0 = group_wide(near[input], 0, s, mins);                                           \
-        __m256 w1 = group_wide(near[input], 1, s, mins);                                           \
-        EACH_ROW(MULTIPLY_IT)                                                                      \
-        if (wide) {                                                                                \
-            __m256 w2 = group_wide(far[input], 0, s + 16, mins);                                   \
-            __m256 w3 = group_wide(far[input], 1, s + 16, mins);                                   \
-            EACH_WIDE(MULTIPLY_IT_WIDE)                                                            \
-        }                                                                                          \
-    }
-
-INLINE void tile_grouped(const struct tile *t, const int m, const bool wide, const int half,
-                         const bool four, const bool mins)
-{
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *const *more = t->more;
     const float *scale = t->scale;
-    size_t passed = t->passed, inputs = t->grouped->inputs;
-    __m128i values =
-        four ? _mm_loadu_si128((const __m128i *)t->grouped->values) : _mm_setzero_si128();
-    BEGIN_TILE(void) more;
-    while (left) {
-        size_t run = left < inputs - passed ? left : inputs - passed;
-        const float *s = scale + 16 * half;
+    float *sums = t->c + 16 * half;
+    bool first = t->first;
+    __m128i values = _mm_setzero_si128();
+    if (kind >= G4)
+        values = _mm_loadu_si128((const __m128i *)t->grouped->values);
+    EACH_ROW(DECLARE)
+    EACH_WIDE(DECLARE_WIDE)
+    if (!first && !is_scaled(kind)) {
+        EACH_ROW(TAKE_UP)
+        EACH_WIDE(TAKE_UP_WIDE)
+    }
+    for (size_t left = t->k, passed = t->passed, run; left; left -= run, passed = 0) {
+        run = run_of(kind, t, passed, left);
         for (size_t i = 0; i < run; i += 2) {
-            __m128i near[2], far[2] = {_mm_setzero_si128(), _mm_setzero_si128()};
-            group_codes(w, half, four, values, near);
+            if (kind > F32_SCALED && half == 0) {
+                prefetch(fetch);
+                if (kind == BF16)
+                    prefetch(fetch + 64);
+                fetch += t->prefetch_step;
+            }
+            TIMES(EACH_ROW, MULTIPLY, half)
             if (wide)
-                group_codes(w, 1, four, values, far);
-            FETCH(1)
-            GROUP_STEP(1, MULTIPLY_SECOND, MULTIPLY_WIDE_SECOND)
-            GROUP_STEP(0, MULTIPLY, MULTIPLY_WIDE)
-            w += four ? PANEL : 2 * PANEL;
+                TIMES(EACH_WIDE, MULTIPLY_WIDE, 1)
+            w += pair_bytes(kind);
             x += 8;
         }
-        left -= run;
-        passed = 0;
-        scale += mins ? 2 * PANEL : PANEL;
+        if (is_scaled(kind)) {
+            __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
+            EACH_ROW(SCALE_ROW)
+            s = _mm256_set1_ps(scale[1]);
+            EACH_WIDE(SCALE_WIDE)
+            EACH_ROW(PUT_BACK)
+            EACH_WIDE(PUT_BACK_WIDE)
+            EACH_ROW(CLEAR)
+            EACH_WIDE(CLEAR_WIDE)
+            first = false;
+            scale += 2;
+        } else if (kind >= G8) {
+            scale += has_mins(kind) ? 2 * PANEL : PANEL;
+        } else if (more && left > run) {
+            w = *more++ + t->offset;
+        }
     }
-    END_TILE
+    if (!is_scaled(kind)) {
+        EACH_ROW(PUT_BACK)
+        EACH_WIDE(PUT_BACK_WIDE)
+    }
 }
-
-#define GROUPED(name, four, mins)                                                                  \
-    INLINE void name(const struct tile *t, const int m, const bool wide, const int half)           \
-    {                                                                                              \
-        tile_grouped(t, m, wide, half, four, mins);                                                \
-    }
-
-GROUPED(tile_g8, false, false)
-GROUPED(tile_g8_mins, false, true)
-GROUPED(tile_g4, true, false)
-GROUPED(tile_g4_mins, true, true)
 
 /* ---- one function per number of rows -------------------------------------------------------- */
 
-#define TILE_WIDE(name, m)                                                                         \
+#define TILE_WIDE(name, kind, m)                                                                   \
     static void name##_##m(const struct tile *t)                                                   \
     {                                                                                              \
-        name(t, m, true, 0);                                                                       \
+        tile(t, kind, m, true, 0);                                                                 \
     }
-#define TILE_HALVES(name, m)                                                                       \
+#define TILE_HALVES(name, kind, m)                                                                 \
     static void name##_##m(const struct tile *t)                                                   \
     {                                                                                              \
-        name(t, m, false, 0);                                                                      \
-        name(t, m, false, 1);                                                                      \
+        tile(t, kind, m, false, 0);                                                                \
+        tile(t, kind, m, false, 1);                                                                \
     }
-#define FAMILY(name, rows, w_format, x_format)                                                     \
-    TILE_WIDE(name, 1)                                                                             \
-    TILE_WIDE(name, 2)                                                                             \
-    TILE_HALVES(name, 3)                                                                           \
-    TILE_HALVES(name, 4)                                                                           \
-    TILE_HALVES(name, 5)                                                                           \
-    TILE_HALVES(name, 6)                                                                           \
+
+#define FAMILY(name, kind, w_format)                                                               \
+    TILE_WIDE(name, kind, 1)                                                                       \
+    TILE_WIDE(name, kind, 2)                                                                       \
+    TILE_HALVES(name, kind, 3)                                                                     \
+    TILE_HALVES(name, kind, 4)                                                                     \
+    TILE_HALVES(name, kind, 5)                                                                     \
+    TILE_HALVES(name, kind, 6)                                                                     \
     static tile_fn *const name##_fn[] = {NULL,     name##_1, name##_2, name##_3,                   \
                                          name##_4, name##_5, name##_6};                            \
-    static const struct tiles name##_set = {name##_fn, rows, w_format, x_format};
+    static const struct tiles name##_set = {name##_fn, 6, w_format, X_F32};
 
-FAMILY(tile_f32, 6, W_F32, X_F32)
-FAMILY(tile_bf16, 6, W_BF16, X_F32)
-FAMILY(tile_f8, 6, W_F8, X_F32)
-FAMILY(tile_f8_scaled, 6, W_F8, X_F32)
-FAMILY(tile_i8, 6, W_I8, X_F32)
-FAMILY(tile_g8, 6, W_G8, X_F32)
-FAMILY(tile_g8_mins, 6, W_G8, X_F32)
-FAMILY(tile_g4, 6, W_G4, X_F32)
-FAMILY(tile_g4_mins, 6, W_G4, X_F32)
+/* Inputs of a panel, k of them, to f32: [k][32]. */
+typedef void widen_fn(const struct tile *t, float *restrict to);
+
+#define WIDEN_HALF(half)                                                                           \
+    {                                                                                              \
+        const struct codes codes = codes_at(kind, w, half, values);                                \
+        WIDEN(half, 0, 0)                                                                          \
+        WIDEN(half, 0, 1)                                                                          \
+        WIDEN(half, 1, 0)                                                                          \
+        WIDEN(half, 1, 1)                                                                          \
+    }
+#define WIDEN(half, second, v)                                                                     \
+    _mm256_store_ps(to + PANEL * (second) + 16 * (half) + 8 * (v),                                 \
+                    weights_of(kind, &codes, w, half, second, v, scale));
+
+INLINE void widen(const enum kind kind, const struct tile *t, float *restrict to)
+{
+    const uint8_t *w = t->w;
+    const float *scale = t->scale;
+    size_t passed = t->passed;
+    __m128i values = _mm_setzero_si128();
+    if (kind >= G4)
+        values = _mm_loadu_si128((const __m128i *)t->grouped->values);
+    for (size_t left = t->k, run; left; left -= run, passed = 0) {
+        run = kind >= G8 ? run_of(kind, t, passed, left) : left;
+        for (size_t i = 0; i < run; i += 2) {
+            WIDEN_HALF(0)
+            WIDEN_HALF(1)
+            w += pair_bytes(kind);
+            to += 2 * PANEL;
+        }
+        if (kind >= G8)
+            scale += has_mins(kind) ? 2 * PANEL : PANEL;
+    }
+}
+
+/* Codes: up to three rows widen them in registers, more rows take them as f32. */
+struct way {
+    const struct tiles *few, *many;
+    widen_fn *widen;
+};
+
+#define WAY(name, kind, w_format, many)                                                            \
+    TILE_WIDE(name, kind, 1)                                                                       \
+    TILE_WIDE(name, kind, 2)                                                                       \
+    TILE_WIDE(name, kind, 3)                                                                       \
+    static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2, name##_3};                      \
+    static const struct tiles name##_set = {name##_fn, 3, w_format, X_F32};                        \
+    static void name##_widen(const struct tile *t, float *restrict to)                             \
+    {                                                                                              \
+        widen(kind, t, to);                                                                        \
+    }                                                                                              \
+    static const struct way name##_way = {&name##_set, many, name##_widen};
+
+FAMILY(tile_f32, F32, W_F32)
+FAMILY(tile_f32_scaled, F32_SCALED, W_F32)
+FAMILY(tile_bf16, BF16, W_BF16)
+WAY(tile_f8, F8, W_F8, &tile_f32_set)
+WAY(tile_f8_scaled, F8_SCALED, W_F8, &tile_f32_scaled_set)
+WAY(tile_i8, I8, W_I8, &tile_f32_set)
+WAY(tile_g8, G8, W_G8, &tile_f32_set)
+WAY(tile_g8_mins, G8_MINS, W_G8, &tile_f32_set)
+WAY(tile_g4, G4, W_G4, &tile_f32_set)
+WAY(tile_g4_mins, G4_MINS, W_G4, &tile_f32_set)
+
+/* ---- many rows ------------------------------------------------------------------------------ */
+
+/* Memory that will be read soon: one or two pieces of so many lines. */
+struct ahead {
+    const uint8_t *piece[2];
+    size_t lines;
+};
+
+/* All rows x the widened inputs of t. What lies ahead is brought to the second cache meanwhile. */
+static void all_rows(const struct tiles *set, struct tile t, size_t rows, const struct ahead *ahead)
+{
+    size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
+    size_t line = 0, lines = 2 * ahead->lines;
+    for (size_t b = 0, m; b < blocks; b++, rows -= m) {
+        m = (rows + blocks - b - 1) / (blocks - b); /* even blocks: tile.h says why */
+        for (size_t end = (b + 1) * lines / blocks; line < end; line++)
+            _mm_prefetch((const char *)ahead->piece[line % 2] + line / 2 * 64, _MM_HINT_T1);
+        set->fn[m](&t);
+        t.x += m * X_ROW;
+        t.c += m * PANEL;
+    }
+}
+
+static void panel(const struct panel *p, const struct way *way)
+{
+    if (p->rows <= way->few->most_rows) {
+        tile_panel(p, way->few);
+        return;
+    }
+    _Alignas(64) float widened[F8_BLOCK * PANEL];
+    size_t input = w_input(way->few->w), whole = X_CHUNK / sizeof(float), end;
+    for (size_t k = p->from; k < p->k; k = end) {
+        end = k / F8_BLOCK * F8_BLOCK + F8_BLOCK; /* of a chunk, and of a block of scales */
+        end = end < p->k ? end : p->k;
+        struct tile t = {
+            .w = p->w + k * input,
+            .x = p->x + k / whole * p->chunk + k % whole * sizeof(float),
+            .k = end - k,
+            .scale = p->scale ? p->scale + scale_at(p, k) : NULL,
+            .grouped = p->grouped,
+            .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
+            .c = p->c,
+            .first = k == p->from,
+        };
+        size_t left = p->k - end, next = left && left < t.k ? left : t.k;
+        const uint8_t *at = left ? p->w + end * input : p->next;
+        struct ahead ahead = {{at, at + next * input / 2}, (next * input / 2 + 63) / 64};
+        way->widen(&t, widened);
+        t.w = (const uint8_t *)widened;
+        all_rows(way->many, t, p->rows, &ahead);
+    }
+}
+
+static void parts(const struct parts *p, const struct way *way)
+{
+    if (p->rows <= way->few->most_rows || p->part_k * 2 > F8_BLOCK) {
+        tile_parts(p, way->few);
+        return;
+    }
+    _Alignas(64) float widened[F8_BLOCK * PANEL];
+    size_t step = 2 * p->part_k, run;
+    struct ahead ahead = {.lines = p->part_k * w_input(way->few->w) / 64};
+    for (size_t k = 0; k < p->k; k += run) {
+        run = p->k - k < step ? p->k - k : step;
+        for (size_t i = 0; i < run; i += p->part_k) {
+            struct tile piece = {.w = p->w[(k + i) / p->part_k] + p->offset};
+            piece.k = run - i < p->part_k ? run - i : p->part_k;
+            way->widen(&piece, widened + i * PANEL);
+        }
+        struct tile t = {
+            .w = (const uint8_t *)widened, .x = p->x + k * sizeof(float), .k = run, .c = p->c};
+        for (size_t i = 0; i < 2; i++) {
+            size_t at = k + run + i * p->part_k;
+            ahead.piece[i] = at < p->k ? p->w[at / p->part_k] + p->offset : p->next;
+        }
+        all_rows(way->many, t, p->rows, &ahead);
+    }
+}
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
@@ -447,12 +483,12 @@ void avx2_panel_bf16(const struct panel *p)
 
 void avx2_panel_f8(const struct panel *p)
 {
-    tile_panel(p, p->scale ? &tile_f8_scaled_set : &tile_f8_set);
+    panel(p, p->scale ? &tile_f8_scaled_way : &tile_f8_way);
 }
 
 void avx2_panel_i8(const struct panel *p)
 {
-    tile_panel(p, &tile_i8_set);
+    panel(p, &tile_i8_way);
     for (size_t i = 0; i < p->rows; i++)
         for (size_t j = 0; j < PANEL; j += 8) {
             float *c = p->c + i * PANEL + j;
@@ -462,12 +498,12 @@ void avx2_panel_i8(const struct panel *p)
 
 void avx2_panel_g8(const struct panel *p)
 {
-    tile_panel(p, p->grouped->mins ? &tile_g8_mins_set : &tile_g8_set);
+    panel(p, p->grouped->mins ? &tile_g8_mins_way : &tile_g8_way);
 }
 
 void avx2_panel_g4(const struct panel *p)
 {
-    tile_panel(p, p->grouped->mins ? &tile_g4_mins_set : &tile_g4_set);
+    panel(p, p->grouped->mins ? &tile_g4_mins_way : &tile_g4_way);
 }
 
 void avx2_parts_f32(const struct parts *p)
@@ -482,7 +518,7 @@ void avx2_parts_bf16(const struct parts *p)
 
 void avx2_parts_f8(const struct parts *p)
 {
-    tile_parts(p, &tile_f8_set);
+    parts(p, &tile_f8_way);
 }
 
 TARGET_END
