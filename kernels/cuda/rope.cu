@@ -1,8 +1,10 @@
-/* rope.cu - rope_append (ops.h): q and k turned by their positions, k and v into the cache. One
- * block a row; a thread turns pairs. The cache gets k as it was rounded to the activation type. */
+/* rope.cu - rope_append (ops.h): q and k turned by their positions, k and v into the cache. A thread
+ * turns pairs; a row's pairs of q are shared by up to 16 blocks, the first of which does the rest.
+ * The cache gets k as it was rounded to the activation type. */
 #include "kernels/cuda/kv.cuh"
 
 #define THREADS 256
+#define SPREAD  16
 
 /* Turns pair i of all pairs of the row's heads. */
 static __device__ __forceinline__ void turn(const cuda_attn &spec, void *x, size_t first, int dim,
@@ -32,8 +34,12 @@ static __global__ void rope_kernel(cuda_attn spec, cuda_kv kv, cuda_batch batch,
 {
     int row = (int)blockIdx.x, half = spec.rope_dim / 2, pos = batch.row_pos[row];
     const float *angle = angles + (size_t)pos * spec.rope_dim;
-    for (int i = (int)threadIdx.x; i < spec.heads * half; i += THREADS)
+#pragma unroll 4
+    for (int i = (int)(blockIdx.y * THREADS + threadIdx.x); i < spec.heads * half;
+         i += (int)gridDim.y * THREADS)
         turn(spec, q, (size_t)row * spec.heads, kv.key_dim, i, act, angle);
+    if (blockIdx.y > 0)
+        return;
     for (int i = (int)threadIdx.x; i < kv.kv_heads * half; i += THREADS)
         turn(spec, k, (size_t)row * kv.kv_heads, kv.key_dim, i, act, angle);
     __syncthreads();
@@ -47,5 +53,7 @@ extern "C" void cuda_rope_append(cudaStream_t stream, const struct cuda_attn *sp
                                  const struct cuda_kv *kv, const struct cuda_batch *batch,
                                  const float *angles, int act, void *q, void *k, const void *v)
 {
-    launch(rope_kernel, batch->rows, THREADS, 0, stream, *spec, *kv, *batch, angles, act, q, k, v);
+    int pairs = spec->heads * spec->rope_dim / 2, spread = (pairs + THREADS - 1) / THREADS;
+    dim3 grid(batch->rows, spread < 1 ? 1 : spread < SPREAD ? spread : SPREAD);
+    launch(rope_kernel, grid, THREADS, 0, stream, *spec, *kv, *batch, angles, act, q, k, v);
 }

@@ -1,34 +1,73 @@
-/* route.cu - the router (ops.h: route, tally). First the logits: a block makes 4 experts for 8 rows, each
- * warp one row, so that the gate is read once for 8 rows. Then one warp a row: softmax, and K times
- * the best that is left. */
+/* route.cu - the router (ops.h: route, tally). First the logits: a block makes 4 experts for 8 rows; its
+ * warps share the columns, so that much is on its way at a time, and their sums are added in their
+ * order. Then one warp a row: softmax, and K times the best that is left. */
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/number.cuh"
 
 #define WARPS   8
 #define THREADS (WARPS * 32)
 #define EXPERTS 4
+#define ROWS    8
+
+/* Four columns of a row from `i` on, 0 behind its end. */
+static __device__ __forceinline__ float4 columns(const void *p, size_t base, int i, int hidden,
+                                                 int type, bool aligned)
+{
+    if (aligned)
+        return load_number4(p, base + i, type);
+    float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+    v.x = load_number(p, base + i, type);
+    if (i + 1 < hidden)
+        v.y = load_number(p, base + i + 1, type);
+    if (i + 2 < hidden)
+        v.z = load_number(p, base + i + 2, type);
+    if (i + 3 < hidden)
+        v.w = load_number(p, base + i + 3, type);
+    return v;
+}
 
 static __global__ void logits_kernel(const float *gate, const void *x, int act, int n, int hidden,
-                                     int experts, float *logits)
+                                     int experts, bool aligned, float *logits)
 {
-    int row = (int)(blockIdx.x * WARPS + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
-    int first = (int)blockIdx.y * EXPERTS;
-    if (row >= n)
+    float *shares = (float *)shared_memory(); /* [warp][row x expert] */
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    int row = (int)blockIdx.x * ROWS, expert = (int)blockIdx.y * EXPERTS;
+    float sum[ROWS][EXPERTS] = {{0.0f}};
+    for (int i = (int)threadIdx.x * 4; i < hidden; i += THREADS * 4) {
+        float4 g[EXPERTS], v[ROWS];
+#pragma unroll
+        for (int e = 0; e < EXPERTS; e++) {
+            int from = expert + e < experts ? expert + e : expert;
+            g[e] = columns(gate, (size_t)from * hidden, i, hidden, NUMBER_F32, aligned);
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            int from = row + r < n ? row + r : row;
+            v[r] = columns(x, (size_t)from * hidden, i, hidden, act, aligned);
+        }
+#pragma unroll
+        for (int at = 0; at < ROWS * EXPERTS; at++) {
+            float4 a = v[at / EXPERTS], b = g[at % EXPERTS];
+            float s = sum[at / EXPERTS][at % EXPERTS];
+            sum[at / EXPERTS][at % EXPERTS] =
+                fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, s))));
+        }
+    }
+#pragma unroll
+    for (int at = 0; at < ROWS * EXPERTS; at++) {
+        float share = warp_sum(sum[at / EXPERTS][at % EXPERTS]);
+        if (lane == 0)
+            shares[warp * ROWS * EXPERTS + at] = share;
+    }
+    __syncthreads();
+    row += lane / EXPERTS;
+    expert += lane % EXPERTS;
+    if (warp > 0 || row >= n || expert >= experts)
         return;
-    float sum[EXPERTS] = {0.0f};
-    for (int i = lane; i < hidden; i += 32) {
-        float v = load_number(x, (size_t)row * hidden + i, act);
-#pragma unroll
-        for (int e = 0; e < EXPERTS; e++)
-            if (first + e < experts)
-                sum[e] = fmaf(gate[(size_t)(first + e) * hidden + i], v, sum[e]);
-    }
-#pragma unroll
-    for (int e = 0; e < EXPERTS; e++) {
-        float total = warp_sum(sum[e]);
-        if (lane == 0 && first + e < experts)
-            logits[(size_t)row * experts + first + e] = total;
-    }
+    float total = shares[lane];
+    for (int w = 1; w < WARPS; w++)
+        total += shares[w * ROWS * EXPERTS + lane];
+    logits[(size_t)row * experts + expert] = total;
 }
 
 /* The best of n not yet taken: larger c, then lower number; -1 when none is left. A NaN is never
@@ -146,28 +185,28 @@ extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, con
                            const float *bias, const void *x, int act, int n, int hidden,
                            float *logits, int32_t *ids, float *weights)
 {
-    dim3 grid((n + WARPS - 1) / WARPS, (r->experts + EXPERTS - 1) / EXPERTS);
+    dim3 grid((n + ROWS - 1) / ROWS, (r->experts + EXPERTS - 1) / EXPERTS);
+    bool aligned = hidden % 4 == 0 && (((uintptr_t)gate | (uintptr_t)x) & 15) == 0;
     size_t numbers = 3 * (size_t)r->experts + r->topk + 2 * (size_t)r->groups;
-    launch(logits_kernel, grid, THREADS, 0, stream, gate, x, act, n, hidden, r->experts, logits);
+    launch(logits_kernel, grid, THREADS, WARPS * ROWS * EXPERTS * sizeof(float), stream, gate, x,
+           act, n, hidden, r->experts, aligned, logits);
     launch(choose_kernel, n, 32, numbers * 4, stream, (const float *)logits, bias, *r, ids,
            weights);
 }
 
-/* An expert a thread. */
-static __global__ void tally_kernel(const int32_t *ids, int n, int experts, uint64_t *counts)
+/* An expert a block. */
+static __global__ void tally_kernel(const int32_t *ids, int n, uint64_t *counts)
 {
-    int e = (int)(blockIdx.x * THREADS + threadIdx.x);
-    uint64_t sum = 0;
-    if (e >= experts)
-        return;
-    for (int i = 0; i < n; i++)
-        sum += ids[i] == e;
-    counts[e] += sum;
+    int32_t mine = 0;
+    for (int i = (int)threadIdx.x; i < n; i += THREADS)
+        mine += ids[i] == (int)blockIdx.x;
+    mine = block_sum(mine, (int32_t *)shared_memory(), WARPS);
+    if (threadIdx.x == 0)
+        counts[blockIdx.x] += (uint64_t)mine;
 }
 
 extern "C" void cuda_tally(cudaStream_t stream, const int32_t *ids, int n, int experts,
                            uint64_t *counts)
 {
-    launch(tally_kernel, (experts + THREADS - 1) / THREADS, THREADS, 0, stream, ids, n, experts,
-           counts);
+    launch(tally_kernel, experts, THREADS, WARPS * sizeof(int32_t), stream, ids, n, counts);
 }

@@ -2,24 +2,23 @@
  *
  * Candidates have a total order: larger logit, then lower token. "The first candidate whose running
  * count (or sum of probabilities) exceeds a bound" is found digit by digit: 256 bins, and the bin in
- * which the bound is passed. The first digit is the distance to the largest logit in eighths, which
- * spreads a vocabulary over many bins; then come the 8 bytes of a key that has the total order,
- * among the candidates of that one bin only. top_k, top_p and the draw are such searches, each among
- * what the search before has left.
+ * which the bound is passed, until that bin has one candidate. The first digit is the distance to the
+ * largest logit, in steps that spread the row over the bins; then come the 8 bytes of a key that has
+ * the total order. top_k, top_p and the draw are such searches, each among what the search before
+ * has left. So once the first digit is found, the candidates up to its bin are put into a list in
+ * shared memory, if they are few enough, and no later search looks at the row again; if they are too
+ * many, those of this one bin are, for this search.
  * Probabilities relative to the largest are integers, multiples of 2^-40: their sums do not depend
  * on the order of additions, so atomics give the same bits every time. A bin adds them in three
  * parts of 14 bits, since shared memory has no 64-bit addition of its own: a loop of compare and swap
  * would take its place. */
 #include "kernels/cuda/kernels.h"
-#include "kernels/cuda/number.cuh"
+#include "kernels/cuda/vocab.cuh"
 
-#define THREADS 512
-#define WARPS   (THREADS / 32)
 #define BINS    256
 #define PARTS   3
-#define LISTED  4096 /* candidates of one bin that are kept in shared memory */
-
-typedef unsigned long long u64;
+#define LISTED  4096
+#define FARTHEST 32.0f /* below the largest logit: from here on all fall into the last bin */
 
 struct sample_row { /* struct sample_params of ops.h */
     float temperature, top_p;
@@ -27,77 +26,87 @@ struct sample_row { /* struct sample_params of ops.h */
     float uniform, within;
 };
 
-struct sample_space {
-    uint32_t mass[PARTS][BINS], count[BINS];
-    u64 found[3]; /* bin, mass before, count before */
-    u64 each[WARPS];
-    double scratch[WARPS];
-    uint32_t near, listed;
-    int32_t list[LISTED];
+struct sample_candidate {
+    int32_t token;
+    float logit;
 };
 
-/* Ascending keys are descending logits, then ascending tokens. */
-static __device__ __forceinline__ u64 key_of(float logit, int token)
-{
-    uint32_t bits = f32_to_bits(logit == 0.0f ? 0.0f : logit); /* -0 equals 0 */
-    uint32_t rising = (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
-    return (u64)~rising << 32 | (uint32_t)token;
-}
-
-static __device__ __forceinline__ u64 mass_of(float logit, float most, float temperature)
-{
-    return (u64)(expf((logit - most) / temperature) * 0x1p40f + 0.5f);
-}
+struct sample_space {
+    uint32_t mass[PARTS][BINS], count[BINS];
+    u64 found[4]; /* bin, mass before, count before, count in it; at the end: key */
+    u64 each[VOCAB_WARPS];
+    double scratch[VOCAB_WARPS];
+    uint32_t near, places;
+    sample_candidate list[LISTED];
+};
 
 struct sample_query {
     const float *logits;
     int vocab;
-    float most, temperature;
+    float most, temperature, grain; /* grain: bins for 1 of the first digit */
+    int listed;                     /* candidates in the list, -1: all of the row are looked at */
 };
 
 /* Where a search has come to: the bin of the first digit, then `digits` bytes of the key. */
 struct sample_path {
     int coarse; /* -1: not yet found */
     int digits;
-    u64 key;         /* its first `digits` bytes */
-    u64 mass, count; /* of the candidates before */
+    u64 key;                 /* its first `digits` bytes */
+    u64 mass, count, inside; /* of the candidates before it; candidates on it */
 };
+
+static __device__ __forceinline__ u64 mass_of(const sample_query &q, float logit)
+{
+    return (u64)(expf((logit - q.most) / q.temperature) * 0x1p40f + 0.5f);
+}
 
 static __device__ __forceinline__ int coarse_bin(const sample_query &q, float logit)
 {
-    return (int)fminf((q.most - logit) * 8.0f, (float)(BINS - 1));
+    return (int)fminf((q.most - logit) * q.grain, (float)(BINS - 1));
 }
 
-/* The candidate's next digit, or -1 when it is not on the path. */
+/* The candidate's next digit, or -1 when it is not on the path. At the end of the path all have
+ * digit 0. */
 static __device__ __forceinline__ int digit_of(const sample_query &q, const sample_path &path,
-                                               int token)
+                                               int token, float logit)
 {
-    float logit = q.logits[token];
+    int coarse = coarse_bin(q, logit);
     if (path.coarse < 0)
-        return coarse_bin(q, logit);
-    u64 key = key_of(logit, token);
-    int shift = 56 - 8 * path.digits;
-    bool on =
-        coarse_bin(q, logit) == path.coarse && (path.digits == 0 || key >> (shift + 8) == path.key);
-    return on ? (int)(key >> shift & 255) : -1;
+        return coarse;
+    u64 key = vocab_key(logit, token);
+    bool on = coarse == path.coarse &&
+              (path.digits == 0 || key >> (64 - 8 * path.digits) == path.key);
+    if (!on)
+        return -1;
+    return path.digits < 8 ? (int)(key >> (56 - 8 * path.digits) & 255) : 0;
 }
 
-static __device__ void count_bins(const sample_query &q, sample_space *s, const sample_path &path)
+/* f(token, logit) for every candidate that is left to look at. */
+template <typename F>
+static __device__ __forceinline__ void each_candidate(const sample_query &q, const sample_space *s,
+                                                      F f)
 {
-    bool listed = path.coarse >= 0 && s->listed <= LISTED;
-    int n = listed ? (int)s->listed : q.vocab;
-    for (int i = (int)threadIdx.x; i < BINS; i += THREADS)
+    if (q.listed < 0)
+        vocab_each(q.logits, q.vocab, f);
+    for (int i = (int)threadIdx.x; i < q.listed; i += VOCAB_THREADS)
+        f(s->list[i].token, s->list[i].logit);
+}
+
+static __device__ void count_bins(const sample_query &q, sample_space *s, const sample_path &path,
+                                  bool masses)
+{
+    for (int i = (int)threadIdx.x; i < BINS; i += VOCAB_THREADS)
         s->mass[0][i] = s->mass[1][i] = s->mass[2][i] = s->count[i] = 0;
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < n; i += THREADS) {
-        int token = listed ? s->list[i] : i, bin = digit_of(q, path, token);
+    each_candidate(q, s, [&](int token, float logit) {
+        int bin = digit_of(q, path, token, logit);
         if (bin < 0)
-            continue;
+            return;
         block_add(&s->count[bin], 1u);
-        u64 mass = mass_of(q.logits[token], q.most, q.temperature);
+        u64 mass = masses ? mass_of(q, logit) : 0;
         for (int part = 0; part < PARTS && mass > 0; part++, mass >>= 14)
             block_add(&s->mass[part][bin], (uint32_t)(mass & 0x3fff));
-    }
+    });
     __syncthreads();
 }
 
@@ -106,187 +115,195 @@ static __device__ __forceinline__ u64 bin_mass(const sample_space *s, int bin)
     return (u64)s->mass[0][bin] + ((u64)s->mass[1][bin] << 14) + ((u64)s->mass[2][bin] << 28);
 }
 
-/* The bin in which `bound` is passed, or the last one that has candidates. One thread. */
+/* The sum of v of the lanes before this one. */
+static __device__ __forceinline__ u64 before_lane(u64 v, int lane)
+{
+    u64 before = 0;
+    for (int mask = 1; mask < 32; mask <<= 1) {
+        u64 other = warp_xor(v, mask);
+        before += lane & mask ? other : 0;
+        v += other;
+    }
+    return before;
+}
+
+/* The bin in which `bound` is passed, or the last one that has candidates. One warp, whose lanes
+ * have 8 bins each. */
 static __device__ void choose_bin(sample_space *s, const sample_path &path, bool by_count,
                                   u64 bound)
 {
-    int last = 0;
-    u64 m = path.mass, c = path.count, last_m = m, last_c = c;
-    for (int bin = 0; bin < BINS; bin++) {
+    const int own = BINS / 32;
+    int lane = (int)threadIdx.x, best = -1;
+    u64 mass = 0, count = 0, found[3] = {0, 0, 0};
+    for (int bin = lane * own; bin < (lane + 1) * own; bin++) {
+        mass += bin_mass(s, bin);
+        count += s->count[bin];
+    }
+    u64 m = path.mass + before_lane(mass, lane), c = path.count + before_lane(count, lane);
+    bool passed = false;
+    for (int bin = lane * own; bin < (lane + 1) * own && !passed; bin++) {
         if (s->count[bin] == 0)
             continue;
-        last = bin, last_m = m, last_c = c;
+        best = bin, found[0] = m, found[1] = c, found[2] = s->count[bin];
         m += bin_mass(s, bin);
         c += s->count[bin];
-        if ((by_count ? c : m) > bound)
-            break;
+        passed = (by_count ? c : m) > bound;
     }
-    s->found[0] = (u64)last;
-    s->found[1] = last_m;
-    s->found[2] = last_c;
-    s->listed = 0;
+    uint32_t any = warp_ballot(passed), some = warp_ballot(best >= 0);
+    bool first = passed && (any & ((1u << lane) - 1)) == 0, last = any == 0 && some >> lane == 1;
+    if (first || last) {
+        s->found[0] = (u64)best;
+        for (int i = 0; i < 3; i++)
+            s->found[1 + i] = found[i];
+    }
 }
 
-/* Puts the candidates of the path's bin into the list, as many as have room; counts all. */
-static __device__ void list_bin(const sample_query &q, sample_space *s, const sample_path &path)
+/* Puts the candidates of bins `from` to `to` into the list. */
+static __device__ void list_bins(sample_query &q, sample_space *s, int from, int to)
 {
-    for (int i = (int)threadIdx.x; i < q.vocab; i += THREADS)
-        if (coarse_bin(q, q.logits[i]) == path.coarse) {
-            uint32_t place = block_add(&s->listed, 1u);
-            if (place < LISTED)
-                s->list[place] = i;
-        }
+    if (threadIdx.x == 0)
+        s->places = 0;
     __syncthreads();
+    each_candidate(q, s, [&](int token, float logit) {
+        int bin = coarse_bin(q, logit);
+        if (bin < from || bin > to)
+            return;
+        sample_candidate *place = &s->list[block_add(&s->places, 1u)];
+        place->token = token;
+        place->logit = logit;
+    });
+    __syncthreads();
+    q.listed = (int)s->places;
 }
 
 /* The first candidate with which the running count (by_count) or mass exceeds `bound`; the last one
- * when none does. Both totals up to and including it come back in *mass and *count. */
-static __device__ int search(const sample_query &q, sample_space *s, bool by_count, u64 bound,
-                             u64 *mass, u64 *count)
+ * when none does. */
+static __device__ u64 search(sample_query &q, sample_space *s, bool by_count, u64 bound, u64 *count)
 {
-    sample_path path = {-1, 0, 0, 0, 0};
-    uint32_t listed = 0;
-    while (path.digits < 8) {
-        count_bins(q, s, path);
-        if (threadIdx.x == 0)
+    sample_path path = {-1, 0, 0, 0, 0, 0};
+    bool lasting = true; /* the list has all candidates up to the bin */
+    do {
+        count_bins(q, s, path, !by_count);
+        if (threadIdx.x < 32)
             choose_bin(s, path, by_count, bound);
         __syncthreads();
         path.mass = s->found[1];
         path.count = s->found[2];
-        if (path.coarse < 0) {
-            path.coarse = (int)s->found[0];
-            list_bin(q, s, path);
-            listed = s->listed;
-        } else {
+        path.inside = s->found[3];
+        if (path.coarse >= 0) {
             path.key = path.key << 8 | s->found[0];
             path.digits++;
+            continue;
         }
-        __syncthreads();
-        if (threadIdx.x == 0)
-            s->listed = listed;
-        __syncthreads();
-    }
-    int token = (int)(path.key & 0xffffffffu);
-    *mass = path.mass + mass_of(q.logits[token], q.most, q.temperature);
+        path.coarse = (int)s->found[0];
+        if (q.listed < 0 && path.inside <= LISTED) {
+            lasting = path.count + path.inside <= LISTED;
+            list_bins(q, s, lasting ? 0 : path.coarse, path.coarse);
+        }
+    } while (path.inside > 1 && path.digits < 8);
+    __syncthreads();
+    each_candidate(q, s, [&](int token, float logit) {
+        if (digit_of(q, path, token, logit) >= 0)
+            s->found[0] = vocab_key(logit, token);
+    });
+    __syncthreads();
+    u64 key = s->found[0];
+    __syncthreads();
+    if (!lasting)
+        q.listed = -1;
     *count = path.count + 1;
-    return token;
+    return key;
 }
 
-/* The mass of all. */
-static __device__ u64 mass_of_all(const sample_query &q, sample_space *s)
+/* The mass of the candidates up to `key`. */
+static __device__ u64 mass_up_to(const sample_query &q, sample_space *s, u64 key)
 {
     u64 mass = 0;
-    for (int i = (int)threadIdx.x; i < q.vocab; i += THREADS)
-        mass += mass_of(q.logits[i], q.most, q.temperature);
-    for (int mask = 16; mask > 0; mask >>= 1)
-        mass += warp_xor(mass, mask);
-    if (threadIdx.x % 32 == 0)
-        s->each[threadIdx.x / 32] = mass;
-    __syncthreads();
-    mass = 0;
-    for (int i = 0; i < WARPS; i++)
-        mass += s->each[i];
-    __syncthreads();
-    return mass;
+    each_candidate(q, s, [&](int token, float logit) {
+        mass += vocab_key(logit, token) <= key ? mass_of(q, logit) : 0;
+    });
+    return block_sum(mass, s->each, VOCAB_WARPS);
 }
 
 /* How many logits are at most `within` below the largest. */
 static __device__ int count_within(const sample_query &q, sample_space *s, float within)
 {
+    uint32_t mine = 0;
     if (threadIdx.x == 0)
         s->near = 0;
     __syncthreads();
-    uint32_t mine = 0;
-    for (int i = (int)threadIdx.x; i < q.vocab; i += THREADS)
-        mine += q.logits[i] - q.most >= -within;
+    vocab_each(q.logits, q.vocab, [&](int, float logit) { mine += logit - q.most >= -within; });
     block_add(&s->near, mine);
     __syncthreads();
-    int n = (int)s->near;
-    __syncthreads();
-    return n;
+    return (int)s->near;
 }
 
-static __device__ int draw(const sample_query &q, sample_space *s, sample_row p)
+/* Spreads the finite logits, or those that are not too far, over the bins. */
+static __device__ float grain_of(const sample_query &q, sample_space *s)
 {
-    u64 total, count, ignored;
+    u64 most = 0; /* the bits of a float that is not negative have its order */
+    vocab_each(q.logits, q.vocab, [&](int, float logit) {
+        float far = q.most - logit;
+        u64 bits = far < FARTHEST ? f32_to_bits(far) : f32_to_bits(FARTHEST);
+        most = bits > most && far < INFINITY ? bits : most;
+    });
+    float range = bits_to_f32((uint32_t)~vocab_least(~most, s->each));
+    return range > 0.0f ? (float)(BINS - 1) / range : 0.0f;
+}
+
+static __device__ int draw(sample_query &q, sample_space *s, sample_row p)
+{
+    u64 key = ~(u64)0, count;
+    q.grain = grain_of(q, s);
     if (p.within > 0.0f) { /* keeps the first candidates, as top_k does */
         int near = count_within(q, s, p.within);
         p.top_k = p.top_k > 0 && p.top_k < near ? p.top_k : near;
     }
     u64 kept = p.top_k > 0 && p.top_k < q.vocab ? (u64)p.top_k : (u64)q.vocab;
     if (kept < (u64)q.vocab)
-        search(q, s, true, kept - 1, &total, &count);
-    else
-        total = mass_of_all(q, s);
+        key = search(q, s, true, kept - 1, &count);
+    u64 total = mass_up_to(q, s, key);
     if (p.top_p < 1.0f) {
-        u64 enough = (u64)ceil((double)p.top_p * (double)total), set, tokens;
-        search(q, s, false, enough > 0 ? enough - 1 : 0, &set, &tokens);
-        if (tokens < kept)
-            total = set;
+        u64 enough = (u64)ceil((double)p.top_p * (double)total);
+        key = search(q, s, false, enough > 0 ? enough - 1 : 0, &count);
+        if (count < kept)
+            total = mass_up_to(q, s, key);
     }
     u64 uniform = (u64)(p.uniform * 0x1p24f); /* a multiple of 2^-24: exact */
     u64 bound = (total >> 24) * uniform + (((total & 0xffffffu) * uniform) >> 24);
-    return search(q, s, false, bound, &ignored, &ignored);
+    return vocab_token(search(q, s, false, bound, &count));
 }
 
-/* The first of the largest logits, and whether there is a NaN. */
-static __device__ int first_of(const sample_query &q, sample_space *s)
-{
-    u64 best = ~(u64)0;
-    bool nan = false;
-    for (int i = (int)threadIdx.x; i < q.vocab; i += THREADS) {
-        u64 key = key_of(q.logits[i], i);
-        nan = nan || q.logits[i] != q.logits[i];
-        best = key < best ? key : best;
-    }
-    if (nan)
-        best = 0; /* before every number */
-    for (int mask = 16; mask > 0; mask >>= 1) {
-        u64 other = warp_xor(best, mask);
-        best = other < best ? other : best;
-    }
-    if (threadIdx.x % 32 == 0)
-        s->each[threadIdx.x / 32] = best;
-    __syncthreads();
-    for (int i = 0; i < WARPS; i++)
-        best = s->each[i] < best ? s->each[i] : best;
-    __syncthreads();
-    int token = (int)(best & 0xffffffffu);
-    float value = q.logits[best == 0 ? 0 : token];
-    return best == 0 || !(fabsf(value) < INFINITY) ? -1 : token;
-}
-
-static __global__ void sample_kernel(const float *logits, int vocab, const sample_row *params,
-                                     int32_t *tokens, float *logprobs)
+static __global__ void __launch_bounds__(VOCAB_THREADS, 1)
+    sample_kernel(const float *logits, int vocab, const sample_row *params, int32_t *tokens,
+                  float *logprobs)
 {
     sample_space *s = (sample_space *)shared_memory();
     size_t row = blockIdx.x;
     sample_row p = params[row];
-    sample_query q = {logits + row * vocab, vocab, 0.0f, p.temperature};
-    int token = first_of(q, s);
-    if (token < 0) {
+    sample_query q = {logits + row * vocab, vocab, 0.0f, p.temperature, 0.0f, -1};
+    u64 first = vocab_next(q.logits, vocab, 0, s->each);
+    int token = vocab_token(first);
+    q.most = q.logits[first == 0 ? 0 : token];
+    if (first == 0 || !(fabsf(q.most) < INFINITY)) {
         if (threadIdx.x == 0) {
             tokens[row] = -1;
             logprobs[row] = bits_to_f32(0x7fc00000u);
         }
         return;
     }
-    q.most = q.logits[token];
     if (p.temperature > 0.0f)
         token = draw(q, s, p);
-    double total = 0.0;
-    for (int i = (int)threadIdx.x; i < vocab; i += THREADS)
-        total += (double)expf(q.logits[i] - q.most);
-    total = block_sum(total, s->scratch, WARPS);
+    double total = vocab_log_total(q.logits, vocab, q.most, s->scratch);
     if (threadIdx.x == 0) {
         tokens[row] = token;
-        logprobs[row] = (float)((double)(q.logits[token] - q.most) - log(total));
+        logprobs[row] = vocab_logprob(q.logits[token], q.most, total);
     }
 }
 
 extern "C" void cuda_sample(cudaStream_t stream, const float *logits, int n, int vocab,
                             const void *params, int32_t *tokens, float *logprobs)
 {
-    launch(sample_kernel, n, THREADS, sizeof(sample_space), stream, logits, vocab,
+    launch(sample_kernel, n, VOCAB_THREADS, sizeof(sample_space), stream, logits, vocab,
            (const sample_row *)params, tokens, logprobs);
 }
