@@ -3,34 +3,52 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/number.cuh"
 
-#define THREADS 256
+#define THREADS 512
 #define WARPS   (THREADS / 32)
 
-/* Elements i, i + 1, ... of step V are handled together; V is 4 where width allows it. */
+/* V elements from the i-th on are handled together; V is 4 where width and places allow it. */
+template <int V>
+static __device__ __forceinline__ void load_some(const void *p, size_t i, int type, float v[V])
+{
+    if (V == 4) {
+        float4 four = load_number4(p, i, type);
+        memcpy(v, &four, V * sizeof *v);
+    } else {
+        v[0] = load_number(p, i, type);
+    }
+}
+
+template <int V>
+static __device__ __forceinline__ void store_some(void *p, size_t i, int type, const float v[V])
+{
+    if (V == 4) {
+        float4 four;
+        memcpy(&four, v, V * sizeof *v);
+        store_number4(p, i, type, four);
+    } else {
+        store_number(p, i, type, v[0]);
+    }
+}
+
 template <int V>
 static __device__ float add_parts(float *x, float *row, struct cuda_parts parts, int n_parts,
                                   int part_type, size_t base, int width)
 {
     float squares = 0.0f;
+#pragma unroll 4
     for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
-        float v[V];
-        for (int c = 0; c < V; c++)
-            v[c] = x[base + i + c];
+        float v[V], add[V];
+        load_some<V>(x, base + i, NUMBER_F32, v);
         for (int p = 0; p < n_parts; p++) {
-            if (V == 4) {
-                float4 add = load_number4(parts.part[p], base + i, part_type);
-                v[0] += add.x, v[V > 1 ? 1 : 0] += add.y;
-                v[V > 2 ? 2 : 0] += add.z, v[V > 3 ? 3 : 0] += add.w;
-            } else {
-                v[0] += load_number(parts.part[p], base + i, part_type);
-            }
+            load_some<V>(parts.part[p], base + i, part_type, add);
+            for (int c = 0; c < V; c++)
+                v[c] += add[c];
         }
-        for (int c = 0; c < V; c++) {
-            if (n_parts > 0)
-                x[base + i + c] = v[c];
-            row[i + c] = v[c];
+        if (n_parts > 0)
+            store_some<V>(x, base + i, NUMBER_F32, v);
+        store_some<V>(row, i, NUMBER_F32, v);
+        for (int c = 0; c < V; c++)
             squares = fmaf(v[c], v[c], squares);
-        }
     }
     return squares;
 }
@@ -40,11 +58,11 @@ static __device__ float load_row(const void *x, float *row, size_t base, int wid
 {
     float squares = 0.0f;
     for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
-        for (int c = 0; c < V; c++) {
-            float v = load_number(x, base + i + c, act);
-            row[i + c] = v;
-            squares = fmaf(v, v, squares);
-        }
+        float v[V];
+        load_some<V>(x, base + i, act, v);
+        store_some<V>(row, i, NUMBER_F32, v);
+        for (int c = 0; c < V; c++)
+            squares = fmaf(v[c], v[c], squares);
     }
     return squares;
 }
@@ -54,14 +72,12 @@ static __device__ void scale_row(const float *row, const float *gain, float fact
                                  size_t base, int width, int act)
 {
     for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
-        if (V == 4) {
-            float4 v = *(const float4 *)(row + i), g = *(const float4 *)(gain + i);
-            float4 r = {v.x * factor * g.x, v.y * factor * g.y, v.z * factor * g.z,
-                        v.w * factor * g.w};
-            store_number4(y, base + i, act, r);
-        } else {
-            store_number(y, base + i, act, row[i] * factor * gain[i]);
-        }
+        float v[V], g[V];
+        load_some<V>(row, i, NUMBER_F32, v);
+        load_some<V>(gain, i, NUMBER_F32, g);
+        for (int c = 0; c < V; c++)
+            v[c] = v[c] * factor * g[c];
+        store_some<V>(y, base + i, act, v);
     }
 }
 

@@ -15,9 +15,9 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/vocab.cuh"
 
-#define BINS    256
-#define PARTS   3
-#define LISTED  4096
+#define BINS     256
+#define PARTS    3
+#define LISTED   4096
 #define FARTHEST 32.0f /* below the largest logit: from here on all fall into the last bin */
 
 struct sample_row { /* struct sample_params of ops.h */
@@ -74,8 +74,8 @@ static __device__ __forceinline__ int digit_of(const sample_query &q, const samp
     if (path.coarse < 0)
         return coarse;
     u64 key = vocab_key(logit, token);
-    bool on = coarse == path.coarse &&
-              (path.digits == 0 || key >> (64 - 8 * path.digits) == path.key);
+    bool on =
+        coarse == path.coarse && (path.digits == 0 || key >> (64 - 8 * path.digits) == path.key);
     if (!on)
         return -1;
     return path.digits < 8 ? (int)(key >> (56 - 8 * path.digits) & 255) : 0;

@@ -19,7 +19,8 @@ static __global__ void score_kernel(const float *all, int vocab, const int32_t *
     bool fine = key != 0 && fabsf(most) < INFINITY;
     double total = fine ? vocab_log_total(logits, vocab, most, s->scratch) : 0.0;
     if (threadIdx.x == 0)
-        own[row] = fine && targets[row] >= 0 ? vocab_logprob(logits[targets[row]], most, total) : nan;
+        own[row] =
+            fine && targets[row] >= 0 ? vocab_logprob(logits[targets[row]], most, total) : nan;
     for (int j = 0; j < k; j++) {
         bool some = fine && key != ~(u64)0;
         if (threadIdx.x == 0) {

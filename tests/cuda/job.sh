@@ -21,11 +21,12 @@ sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 
 # gpu NAME ATTENTION EXPERT TENSOR [KEY=VALUE]... - on emulated GPUs; EXPERT 0: colocated.
 gpu() {
-    local name=$1 ranks=$(($2 + $3 * $4)) layout=(layout.attention="$2") file=$job
+    local name=$1 ranks=$(($2 + $3 * $4)) layout=(layout.attention="$2") file=$job start=$SECONDS
     [ "$3" = 0 ] && file=$work/colocated.yaml
     [ "$3" = 0 ] || layout+=(layout.ffn.expert="$3" layout.ffn.tensor="$4")
     shift 4
     job=$file decode "$name" "$ranks" device=cuda "${layout[@]}" "${short[@]}" "$@" || fail "$name"
+    [ -z "${REAL:-}" ] || echo "$name: $ranks ranks, $((SECONDS - start)) s"
 }
 
 # near NAME NAME TOLERANCE
