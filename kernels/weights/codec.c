@@ -20,10 +20,11 @@ const int8_t codec_curve[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
 const struct codec *const *codec_all(void)
 {
     static const struct codec *const all[] = {
-        &codec_f32,  &codec_bf16,    &codec_f16,     &codec_fp8,    &codec_int8,   &codec_q8_0,
-        &codec_q4_0, &codec_q4_1,    &codec_q5_0,    &codec_q5_1,   &codec_q2_k,   &codec_q3_k,
-        &codec_q4_k, &codec_q5_k,    &codec_q6_k,    &codec_iq4_nl, &codec_iq4_xs, &codec_mxfp4,
-        &codec_awq,  &codec_packed4, &codec_packed8, NULL,
+        &codec_f32,     &codec_bf16,        &codec_f16,   &codec_fp8,  &codec_int8,
+        &codec_q8_0,    &codec_q4_0,        &codec_q4_1,  &codec_q5_0, &codec_q5_1,
+        &codec_q2_k,    &codec_q3_k,        &codec_q4_k,  &codec_q5_k, &codec_q6_k,
+        &codec_iq4_nl,  &codec_iq4_xs,      &codec_mxfp4, &codec_awq,  &codec_packed4,
+        &codec_packed8, &codec_mxfp4_apart, NULL,
     };
     return all;
 }

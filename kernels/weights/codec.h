@@ -61,7 +61,7 @@ struct codec {
 extern const struct codec codec_f32, codec_bf16, codec_f16, codec_fp8, codec_int8;
 extern const struct codec codec_q8_0, codec_q4_0, codec_q4_1, codec_q5_0, codec_q5_1;
 extern const struct codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k;
-extern const struct codec codec_iq4_nl, codec_iq4_xs, codec_mxfp4;
+extern const struct codec codec_iq4_nl, codec_iq4_xs, codec_mxfp4, codec_mxfp4_apart;
 extern const struct codec codec_awq, codec_packed4, codec_packed8;
 
 /* All of them, NULL at the end. */

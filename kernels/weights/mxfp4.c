@@ -28,3 +28,27 @@ static void group(const struct weight_part *w, size_t row, size_t first, struct 
 
 const struct codec codec_mxfp4 = {
     .name = "MXFP4", .block = 32, .block_bytes = 17, .form = form, .codes = codes, .group = group};
+
+/* As gpt-oss's own files have it: neighbours share a byte, the exponents are a tensor of their own. */
+static void apart_codes(const struct weight_part *w, size_t row, size_t first, size_t n, int8_t *to)
+{
+    const uint8_t *b = codec_block(w, row, first);
+    for (size_t i = 0; i < n; i += 2) {
+        to[i] = (int8_t)(b[i / 2] & 15);
+        to[i + 1] = (int8_t)(b[i / 2] >> 4);
+    }
+}
+
+static void apart_group(const struct weight_part *w, size_t row, size_t first, struct form_group *g)
+{
+    const uint8_t *scale = w->scale;
+    *g = (struct form_group){.d = ldexpf(1.0f, scale[row * w->scale_stride + first / 32] - 128),
+                             .scale = 1};
+}
+
+const struct codec codec_mxfp4_apart = {.name = "MXFP4 with scales apart",
+                                        .block = 32,
+                                        .block_bytes = 16,
+                                        .form = form,
+                                        .codes = apart_codes,
+                                        .group = apart_group};

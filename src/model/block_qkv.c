@@ -1,5 +1,5 @@
 /* block_qkv.c - attention with keys and values of its own: MFA, GQA, MHA; with or without a low
- * rank for the queries, norms of queries and keys, biases, a gate for every head. Windows, partial
+ * rank for the queries, norms of queries and keys, biases, a gate or a sink for every head. Windows, partial
  * rotation and the number of KV heads are the kernels' (struct attn_spec).
  *
  *   q = Wq x, or Wq norm(Wqd x) (MFA, paper section 4); k = Wk x; v = Wv x; each + its bias
@@ -34,6 +34,18 @@ static bool has_bias(const struct model *m, const struct layer_spec *l)
     return l->attention.bias;
 }
 
+static bool has_out_bias(const struct model *m, const struct layer_spec *l)
+{
+    (void)m;
+    return l->attention.out_bias;
+}
+
+static bool has_sinks(const struct model *m, const struct layer_spec *l)
+{
+    (void)m;
+    return l->attention.sinks;
+}
+
 #define AT(member) offsetof(struct qkv_weights, member)
 #define MATRIX(tensor, member, when, ...)                                                          \
     {                                                                                              \
@@ -63,6 +75,8 @@ static const struct member members[] = {
     NUMBERS(TENSOR_Q_BIAS, USE_BIAS, q_bias, has_bias, DIM_Q_WIDTH),
     NUMBERS(TENSOR_K_BIAS, USE_BIAS, k_bias, has_bias, DIM_K_WIDTH),
     NUMBERS(TENSOR_V_BIAS, USE_BIAS, v_bias, has_bias, DIM_V_WIDTH),
+    NUMBERS(TENSOR_O_BIAS, USE_BIAS, o_bias, has_out_bias, DIM_HIDDEN),
+    NUMBERS(TENSOR_SINKS, USE_BIAS, sinks, has_sinks, DIM_HEADS),
 };
 
 /* The buffers. */
@@ -112,9 +126,10 @@ static void run(const struct pass *p)
 {
     const struct ops *op = p->backend->ops;
     const struct qkv_weights *w = p->weights;
-    const struct attn_spec *a = &p->layer->attention.attn;
+    struct attn_spec spec = p->layer->attention.attn, *a = &spec;
     const void *x = p->h;
     int n = p->batch->rows;
+    spec.sinks = w->sinks;
     if (w->q_down) {
         int rank = (int)p->layer->attention.q_rank;
         project(p, w->q_down, NULL, p->h, rank, p->buffer[LOW]);
@@ -136,6 +151,8 @@ static void run(const struct pass *p)
                  p->buffer[HEADS]);
     }
     op->linear(p->device, p->stream, w->o, p->buffer[HEADS], n, p->out, DTYPE_F32);
+    if (w->o_bias)
+        op->bias(p->device, p->stream, w->o_bias, n, (int)p->model->hidden, p->out, DTYPE_F32);
 }
 
 const struct block block_qkv = {

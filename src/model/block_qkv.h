@@ -11,7 +11,8 @@ struct qkv_weights {
     struct weight *gate;          /* [heads][H] */
     float *inter_norm;            /* [q_rank] */
     float *q_norm, *k_norm;       /* of a head, or of all */
-    float *q_bias, *k_bias, *v_bias;
+    float *q_bias, *k_bias, *v_bias, *o_bias;
+    float *sinks; /* [heads] */
 };
 
 #endif

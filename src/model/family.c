@@ -5,8 +5,8 @@
 #include <string.h>
 
 static const struct family *const all[] = {
-    &family_step3,     &family_step3p5,  &family_qwen3_moe,  &family_qwen3, &family_llama,
-    &family_deepseek3, &family_glm4_moe, &family_minimax_m2, NULL,
+    &family_step3,     &family_step3p5,  &family_qwen3_moe,  &family_qwen3,   &family_llama,
+    &family_deepseek3, &family_glm4_moe, &family_minimax_m2, &family_gpt_oss, NULL,
 };
 
 const struct family *const *family_all(void)
@@ -46,8 +46,17 @@ static const char *alternative(const char *names, int way, size_t *length)
     return names;
 }
 
+static enum family_rows rows_of(const char *mark)
+{
+    bool second = mark && mark[1] == '1';
+    if (!mark)
+        return ROWS_ALL;
+    return *mark == '@' ? (second ? ROWS_SECOND_HALF : ROWS_FIRST_HALF)
+                        : (second ? ROWS_ODD : ROWS_EVEN);
+}
+
 int family_name(const struct model *m, enum model_tensor kind, size_t layer, size_t expert, int way,
-                char name[FAMILY_NAME_MAX], int *half, bool *single)
+                char name[FAMILY_NAME_MAX], enum family_rows *rows, bool *single)
 {
     const struct family *f = family_of(m);
     size_t length;
@@ -55,7 +64,8 @@ int family_name(const struct model *m, enum model_tensor kind, size_t layer, siz
     if (!text)
         return -1;
     const char *number = memchr(text, '#', length), *at = memchr(text, '@', length);
-    *half = at ? at[1] - '0' : -1;
+    at = at ? at : memchr(text, '~', length);
+    *rows = rows_of(at);
     *single = number != NULL;
     length = at ? (size_t)(at - text) : length;
     char prefix[64] = "";

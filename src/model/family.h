@@ -42,10 +42,12 @@ struct family {
     /* Of every tensor: its whole name, or what follows "<layer_prefix>N."; NULL: the family has none.
      * # stands for the number of an expert, without it all experts are in one tensor. Several
      * names, separated by |, are ways in which it is found in files; "NAME@0" and "NAME@1" are the
-     * first and the second half of a tensor's rows. */
+     * first and the second half of a tensor's rows, "NAME~0" and "NAME~1" its even and its odd ones. */
     const char *const *names; /* [TENSOR_KINDS] */
     const char *const
         *skipped; /* prefixes of tensors that are not the decoder's; NULL-terminated */
+
+    bool mxfp4; /* experts are stored so (model/packed.h) */
 
     /* What MTP layers may have besides, behind "<layer_prefix>N.": copies of what the model has once,
      * which are not read; NULL-terminated, NULL: nothing. */
@@ -64,7 +66,7 @@ struct family {
 };
 
 extern const struct family family_step3, family_step3p5, family_qwen3_moe, family_qwen3,
-    family_llama, family_deepseek3, family_glm4_moe, family_minimax_m2;
+    family_llama, family_deepseek3, family_glm4_moe, family_minimax_m2, family_gpt_oss;
 
 /* All families, NULL at the end. */
 const struct family *const *family_all(void);
@@ -75,9 +77,12 @@ const struct family *family_find(const char *name);
 /* The family of a model that was read; die() when there is none. */
 const struct family *family_of(const struct model *m);
 
-/* Name `way` (0, 1, ...) of a tensor; expert is looked at when `#` stands in it. -1: no such way. *half
- * is 0 or 1 for half of a tensor, else -1; *single: one expert in a tensor. */
+/* Which rows of a tensor are meant. */
+enum family_rows { ROWS_ALL, ROWS_FIRST_HALF, ROWS_SECOND_HALF, ROWS_EVEN, ROWS_ODD };
+
+/* Name `way` (0, 1, ...) of a tensor; expert is looked at when `#` stands in it. -1: no such way.
+ * *single: one expert in a tensor. */
 int family_name(const struct model *m, enum model_tensor kind, size_t layer, size_t expert, int way,
-                char name[FAMILY_NAME_MAX], int *half, bool *single);
+                char name[FAMILY_NAME_MAX], enum family_rows *rows, bool *single);
 
 #endif

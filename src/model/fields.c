@@ -118,7 +118,7 @@ static void read_yarn(struct rope_spec *r, struct config *c)
     r->beta_slow = config_number_or(c, "beta_slow", 0, 1e6, 1);
     if (!(r->original > 0))
         config_wrong(c, "original_max_position_embeddings", "is missing: yarn needs it");
-    config_must_be(c, "truncate", "true null", "only true");
+    r->between = !fields_bool(c, "truncate", true);
     double one = config_number_or(c, "mscale", 0, 1e6, 0);
     double all = config_number_or(c, "mscale_all_dim", 0, 1e6, 0);
     r->magnitude = one > 0 && all > 0

@@ -88,7 +88,7 @@ struct source {
     enum tensor_use use;
     size_t layer, expert; /* expert: of a tensor that has only this one */
     bool scale;           /* its block scales, written together with it */
-    bool packed;          /* part of a packed one */
+    enum packing packing; /* part of a packed one */
     struct packed_part part;
     size_t inputs, matrix[2]; /* of the matrix that the part belongs to */
 };
@@ -128,11 +128,14 @@ static bool plan_packed(struct plan *p, const char *name, int dims, const size_t
     struct packed_part parts[PACKED_PARTS];
     const size_t *matrix = shape + dims - 2;
     size_t stem = strlen(name), tail = strlen(".weight");
-    int n =
-        source.use == USE_LINEAR ? generate_parts(p->o->packing, matrix[0], matrix[1], parts) : 0;
-    if (n == 0 || stem < tail || strcmp(name + stem - tail, ".weight") != 0)
+    bool named = stem > tail && strcmp(name + stem - tail, ".weight") == 0;
+    if (source.use != USE_LINEAR)
         return false;
-    source.packed = true;
+    source.packing = named ? p->o->packing : PACKING_MXFP4;
+    int n = generate_parts(source.packing, matrix[0], matrix[1], parts);
+    if (n == 0)
+        return false;
+    tail = named ? tail : 0;
     source.inputs = matrix[1];
     memcpy(source.matrix, matrix, sizeof source.matrix);
     for (int i = 0; i < n; i++) {
@@ -143,6 +146,7 @@ static bool plan_packed(struct plan *p, const char *name, int dims, const size_t
         snprintf(whole, sizeof whole, "%.*s%s", (int)(stem - tail), name, parts[i].suffix);
         writer_add_other(&p->files, whole, parts[i].type, parts[i].width, row ? 1 : dims,
                          dims == 3 && !row ? sizes : sizes + 1, i > 0);
+        p->files.tensors[p->files.count - 1].inner = parts[i].inner;
         keep_source(p, source);
     }
     return true;
@@ -152,12 +156,17 @@ static bool plan_one(struct plan *p, const struct member *member, size_t layer, 
 {
     char name[FAMILY_NAME_MAX + 32];
     size_t all[3], *shape = all;
-    int half, dims = member_shape(p->model, member, layer, all);
+    int dims = member_shape(p->model, member, layer, all);
+    enum family_rows rows;
     bool single;
     /* Queries that come straight from x have a name of their own where both kinds are possible. */
     int way = member->tensor == TENSOR_Q_UP && p->model->layer[layer].attention.q_rank == 0;
-    if (family_name(p->model, member->tensor, layer, expert, way, name, &half, &single) != 0)
-        family_name(p->model, member->tensor, layer, expert, 0, name, &half, &single);
+    if (family_name(p->model, member->tensor, layer, expert, way, name, &rows, &single) != 0)
+        family_name(p->model, member->tensor, layer, expert, 0, name, &rows, &single);
+    if (rows == ROWS_SECOND_HALF || rows == ROWS_ODD) /* stand in the tensor of the others */
+        return single;
+    if (rows != ROWS_ALL)
+        shape[dims - (member->use == USE_BIAS ? 1 : 2)] *= 2;
     if (single && dims == 3) {
         shape++;
         dims--;
@@ -203,6 +212,10 @@ static int plan_make(struct plan *p, const struct generate_options *o, struct er
     writer_init(&p->files, o->directory);
     if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F8E4M3)
         return err_set(e, "%s: dtype can be f32, bf16 or fp8, not %s", what, dtype_name(o->dtype));
+    if (family_find(o->model.family)->mxfp4 && (o->packing || o->dtype == DTYPE_F8E4M3))
+        return err_set(e,
+                       "%s: experts of %s are MXFP4; dtype, that of the rest, can be f32 or bf16",
+                       what, o->model.family);
     for (size_t l = o->model.layers; l < MODEL_MAX_LAYERS; l++)
         if (o->model.moe[l])
             return err_set(e, "%s: layer %zu is to have experts, but there are %zu layers", what, l,
@@ -238,9 +251,9 @@ static size_t parameters_of(const struct plan *p, size_t tensor)
 {
     const struct source *s = &p->sources[tensor];
     size_t n = p->files.tensors[tensor].bytes / p->files.tensors[tensor].width;
-    if (s->scale || (s->packed && s->part.is != PACKED_CODES))
+    if (s->scale || (s->packing && s->part.is != PACKED_CODES))
         return 0;
-    return s->packed ? generate_codes(p->o->packing, n) : n;
+    return s->packing ? generate_codes(s->packing, n) : n;
 }
 
 size_t generate_parameters(const struct generate_options *o)
@@ -345,7 +358,7 @@ static void strip_packed(const struct plan *p, const struct strip *s, void *to)
     size_t first = from->part.is == PACKED_SHAPE
                        ? 0
                        : ((from->expert + s->matrix) * tensor_rows(t) + s->row) * columns;
-    generate_fill(p->o->packing, &from->part, from->matrix, p->o->seed,
+    generate_fill(from->packing, &from->part, from->matrix, p->o->seed,
                   stream_of(from->kind, from->layer),
                   deviation_of(p->model, from->use, from->inputs), first, s->rows * columns, to);
 }
@@ -356,7 +369,7 @@ static int strip_write(const struct plan *p, const struct strip *s, int fd, floa
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
     size_t columns = columns_of(t), n = s->rows * columns, size = t->width;
     size_t offset = t->offset + (s->matrix * tensor_rows(t) + s->row) * columns * size;
-    if (p->sources[s->tensor].packed) {
+    if (p->sources[s->tensor].packing) {
         strip_packed(p, s, x);
         return writer_write(fd, x, n * size, offset, t->name, e);
     }

@@ -232,7 +232,7 @@ int generate_set(struct generate_options *o, const char *name, const char *value
 {
     static const char *const wanted[] = {[V_FAMILY] = "a family of models: step3, step3p5, "
                                                       "qwen3_moe, qwen3, llama, deepseek_v3, "
-                                                      "glm4_moe or minimax_m2",
+                                                      "glm4_moe, minimax_m2 or gpt_oss",
                                          [V_SIZE] = "a whole number",
                                          [V_INT] = "a whole number",
                                          [V_BOOL] = "true or false",

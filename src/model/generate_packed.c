@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/philox.h"
 
+#include <math.h>
 #include <string.h>
 
 #define GROUP 32
@@ -16,7 +17,7 @@ enum {
 
 static size_t per_word(enum packing p)
 {
-    return p == PACKING_INT8 ? 4 : 8;
+    return p == PACKING_MXFP4 ? 2 : p == PACKING_INT8 ? 4 : 8;
 }
 
 size_t generate_codes(enum packing p, size_t n)
@@ -31,14 +32,19 @@ int generate_parts(enum packing p, size_t rows, size_t columns,
     if (p == PACKING_NONE || columns % GROUP || (p == PACKING_AWQ && rows % 8))
         return 0;
     if (p == PACKING_AWQ) {
-        part[0] = (struct packed_part){".qweight", "I32", 4, PACKED_CODES, columns, rows / 8};
-        part[1] = (struct packed_part){".scales", "F16", 2, PACKED_SCALES, groups, rows};
-        part[2] = (struct packed_part){".qzeros", "I32", 4, PACKED_ZEROS, groups, rows / 8};
+        part[0] = (struct packed_part){".qweight", "I32", 4, PACKED_CODES, columns, rows / 8, 0};
+        part[1] = (struct packed_part){".scales", "F16", 2, PACKED_SCALES, groups, rows, 0};
+        part[2] = (struct packed_part){".qzeros", "I32", 4, PACKED_ZEROS, groups, rows / 8, 0};
         return 3;
     }
-    part[0] = (struct packed_part){".weight_packed", "I32", 4, PACKED_CODES, rows, words};
-    part[1] = (struct packed_part){".weight_scale", "BF16", 2, PACKED_SCALES, rows, groups};
-    part[2] = (struct packed_part){".weight_shape", "I64", 8, PACKED_SHAPE, 2, 0};
+    if (p == PACKING_MXFP4) {
+        part[0] = (struct packed_part){"_blocks", "U8", 1, PACKED_CODES, rows, words, GROUP / 2};
+        part[1] = (struct packed_part){"_scales", "U8", 1, PACKED_SCALES, rows, groups, 0};
+        return 2;
+    }
+    part[0] = (struct packed_part){".weight_packed", "I32", 4, PACKED_CODES, rows, words, 0};
+    part[1] = (struct packed_part){".weight_scale", "BF16", 2, PACKED_SCALES, rows, groups, 0};
+    part[2] = (struct packed_part){".weight_shape", "I64", 8, PACKED_SHAPE, 2, 0, 0};
     return 3;
 }
 
@@ -58,10 +64,36 @@ static float scale_of(enum packing p, float deviation, uint32_t random)
     return deviation / codes * (0.5f + (float)(random >> 8) * 0x1p-24f);
 }
 
+/* MXFP4's: codes are uniform too, the root of their mean square is 2.93; half or all of the power of two
+ * below. */
+static uint8_t exponent_of(float deviation, uint32_t random)
+{
+    int exponent;
+    frexpf(deviation / 2.93f, &exponent);
+    return (uint8_t)(127 + exponent - 1 - (int)(random & 1));
+}
+
+/* The same in bytes. */
+static void fill_mxfp4(const struct packed_part *part, uint64_t seed, uint32_t stream,
+                       float deviation, size_t first, size_t n, uint8_t *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t at = first + i;
+        if (part->is == PACKED_CODES)
+            to[i] = (uint8_t)(random_word(seed, stream, FOR_CODES, at / 4) >> at % 4 * 8);
+        else
+            to[i] = exponent_of(deviation, random_word(seed, stream, FOR_SCALES, at));
+    }
+}
+
 void generate_fill(enum packing p, const struct packed_part *part, const size_t matrix[2],
                    uint64_t seed, uint32_t stream, float deviation, size_t first, size_t n,
                    void *to)
 {
+    if (p == PACKING_MXFP4) {
+        fill_mxfp4(part, seed, stream, deviation, first, n, to);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         size_t at = first + i;
         switch (part->is) {

@@ -13,18 +13,20 @@
 
 enum packing {
     PACKING_NONE,
-    PACKING_AWQ,  /* 4 bits, groups of 32 inputs with zero points */
-    PACKING_INT4, /* compressed-tensors "pack-quantized": 4 bits, groups of 32, symmetric */
-    PACKING_INT8, /* the same with 8 bits */
+    PACKING_AWQ,   /* 4 bits, groups of 32 inputs with zero points */
+    PACKING_INT4,  /* compressed-tensors "pack-quantized": 4 bits, groups of 32, symmetric */
+    PACKING_INT8,  /* the same with 8 bits */
+    PACKING_MXFP4, /* gpt-oss's experts: blocks and scales, the only form of them */
 };
 
 /* One of the tensors that stand for a matrix. */
 struct packed_part {
-    const char *suffix; /* in the place of ".weight" */
+    const char *suffix; /* in the place of ".weight", or behind a name without it */
     const char *type;   /* as safetensors names it */
     size_t width;       /* bytes of an element */
     enum { PACKED_CODES, PACKED_SCALES, PACKED_ZEROS, PACKED_SHAPE } is;
     size_t rows, columns; /* columns 0: a row */
+    size_t inner; /* columns are written as two dimensions, the second this long; 0: as one */
 };
 
 #define PACKED_PARTS 3

@@ -21,6 +21,11 @@ static bool has_shared(const struct model *m, const struct layer_spec *l)
     return has_router(m, l) && l->ffn.shared_inter > 0;
 }
 
+static bool has_expert_bias(const struct model *m, const struct layer_spec *l)
+{
+    return has_router(m, l) && l->ffn.expert_bias;
+}
+
 static bool is_untied(const struct model *m, const struct layer_spec *l)
 {
     (void)l;
@@ -63,6 +68,9 @@ static const struct member in_ffn[] = {
     FFN(TENSOR_EXPERT_GATE, has_router, 3, {DIM_EXPERTS, DIM_INTER, DIM_HIDDEN}),
     FFN(TENSOR_EXPERT_UP, has_router, 3, {DIM_EXPERTS, DIM_INTER, DIM_HIDDEN}),
     FFN(TENSOR_EXPERT_DOWN, has_router, 3, {DIM_EXPERTS, DIM_HIDDEN, DIM_INTER}),
+    {TENSOR_EXPERT_GATE_BIAS, USE_BIAS, AS_FFN, 0, has_expert_bias, 2, {DIM_EXPERTS, DIM_INTER}},
+    {TENSOR_EXPERT_UP_BIAS, USE_BIAS, AS_FFN, 0, has_expert_bias, 2, {DIM_EXPERTS, DIM_INTER}},
+    {TENSOR_EXPERT_DOWN_BIAS, USE_BIAS, AS_FFN, 0, has_expert_bias, 2, {DIM_EXPERTS, DIM_HIDDEN}},
     FFN(TENSOR_SHARED_GATE, has_shared, 2, {DIM_SHARED, DIM_HIDDEN}),
     FFN(TENSOR_SHARED_UP, has_shared, 2, {DIM_SHARED, DIM_HIDDEN}),
     FFN(TENSOR_SHARED_DOWN, has_shared, 2, {DIM_HIDDEN, DIM_SHARED}),

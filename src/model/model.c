@@ -19,8 +19,6 @@ static const char *lacking(const char *type)
     static const struct {
         const char *type, *what;
     } table[] = {
-        {"gpt_oss",
-         "biases of experts and their own clamped SwiGLU; sinks are read by no family yet"},
         {"deepseek_v32", "attention to the tokens that an indexer picks"},
         {"glm_moe_dsa", "attention to the tokens that an indexer picks"},
         {"qwen3_next", "layers of linear attention"},

@@ -27,14 +27,16 @@ enum head_norm { HEAD_NORM_NONE, HEAD_NORM_EACH, HEAD_NORM_ALL };
 
 struct attention_spec {
     const struct block *block; /* which mechanism computes it (model/block.h) */
-    struct attn_spec attn;     /* heads, widths, window, scale, what turns; sinks NULL */
-    size_t q_rank;             /* width of the q down-projection; 0: q comes straight from x */
-    size_t kv_rank;            /* MLA: width of the latent keys and values */
+    struct attn_spec attn; /* heads, widths, window, scale, what turns; sinks NULL (block_qkv.c) */
+    size_t q_rank;         /* width of the q down-projection; 0: q comes straight from x */
+    size_t kv_rank;        /* MLA: width of the latent keys and values */
     size_t nope_dim, head_value_dim; /* MLA: a head's part that does not turn; its value */
     bool kv_split; /* MLA: the checkpoint has KEY_UP and VALUE_UP in the place of KV_UP */
     enum head_norm norm;
     bool head_gate; /* a head's result x sigmoid(g x) */
     bool bias;      /* of q, k and v */
+    bool out_bias;  /* of o */
+    bool sinks;     /* one a head (struct attn_spec) */
     int rope;       /* the table of angles in model.ropes */
     int cache;      /* by model_finish(): the KV cache in model.caches, and the place in it */
     int cache_layer;
@@ -44,8 +46,10 @@ struct ffn_spec {
     size_t inter;              /* intermediate size of a routed expert, or of the dense MLP */
     size_t shared_inter;       /* of the shared expert; 0: none */
     struct router_spec router; /* experts 0: a dense layer */
-    bool router_bias;          /* a bias that is for the choice only */
+    bool router_bias;          /* a bias that is for the choice only, or as router says */
+    bool expert_bias;          /* of gate, up and down of the routed experts */
     float limit, shared_limit; /* of the experts (or the dense MLP), of the shared one; 0: none */
+    float alpha;               /* of the experts (struct mlp_part) */
 };
 
 struct layer_spec {
@@ -140,6 +144,11 @@ enum model_tensor {
     TENSOR_MTP_HEAD,
     TENSOR_KEY_UP, /* MLA, for every head a matrix: from what does not turn of a query to the latent */
     TENSOR_VALUE_UP, /* and from the latent to the head's value */
+    TENSOR_O_BIAS,
+    TENSOR_SINKS,
+    TENSOR_EXPERT_GATE_BIAS, /* [experts][..], as the next two */
+    TENSOR_EXPERT_UP_BIAS,
+    TENSOR_EXPERT_DOWN_BIAS,
     TENSOR_KINDS,
 };
 

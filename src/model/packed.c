@@ -19,6 +19,16 @@ static const char *const suffixes[] = {".weight_packed", ".weight_scale", ".weig
                                        ".weight_shape"};
 static const char *const stacked_suffixes[] = {"_packed", "_scale", "_zero_point", "_shape"};
 
+static bool find_mxfp4(const struct checkpoint *c, const char *base, struct packed *p)
+{
+    p->data = find(c, base, "_blocks");
+    if (!p->data)
+        return false;
+    p->kind = PACKED_MXFP4;
+    p->scale = find(c, base, "_scales");
+    return true;
+}
+
 static bool find_integers(const struct checkpoint *c, const char *base, const char *const suffix[4],
                           struct packed *p)
 {
@@ -47,8 +57,7 @@ bool packed_find(const struct checkpoint *c, const char *name, struct packed *p)
     if (n >= sizeof base)
         return false;
     if (n < tail || strcmp(name + n - tail, ".weight") != 0) { /* all experts in one */
-        find_integers(c, name, stacked_suffixes, p);
-        return p->kind != PACKED_NONE;
+        return find_integers(c, name, stacked_suffixes, p) || find_mxfp4(c, name, p);
     }
     snprintf(base, sizeof base, "%.*s", (int)(n - tail), name);
     if ((p->data = find(c, base, ".qweight"))) {
@@ -185,6 +194,25 @@ static int check_scaled(const struct packed *p, struct wanted w, struct err *e)
                : check_groups(p->scale, w.columns, groups, e);
 }
 
+#define MXFP4_INPUTS 32 /* of a group */
+#define MXFP4_BYTES  16
+
+static int check_mxfp4(const struct packed *p, struct wanted w, struct err *e)
+{
+    const struct tensor *t = p->data;
+    size_t groups = w.columns / MXFP4_INPUTS;
+    if (w.columns % MXFP4_INPUTS)
+        return err_set(e, "%s (%s): %zu inputs are no whole groups of %d", t->name, t->file,
+                       w.columns, MXFP4_INPUTS);
+    if (strcmp(t->dtype_text, "U8") != 0)
+        return err_set(e, "%s (%s) is %s; wanted U8", t->name, t->file, t->dtype_text);
+    if (t->dims != 4 || t->shape[0] != w.matrices || t->shape[1] != w.rows ||
+        t->shape[2] != groups || t->shape[3] != MXFP4_BYTES)
+        return err_set(e, "%s (%s) does not have the shape [%zu,%zu,%zu,%d]", t->name, t->file,
+                       w.matrices, w.rows, groups, MXFP4_BYTES);
+    return check(p->scale, " U8 ", (struct wanted){w.matrices, w.rows, groups}, e);
+}
+
 int packed_check(const struct packed *p, size_t matrices, size_t rows, size_t columns,
                  struct err *e)
 {
@@ -198,6 +226,8 @@ int packed_check(const struct packed *p, size_t matrices, size_t rows, size_t co
         return check_integers(p, w, e);
     case PACKED_SCALED:
         return check_scaled(p, w, e);
+    case PACKED_MXFP4:
+        return check_mxfp4(p, w, e);
     case PACKED_NONE:
         break;
     }
@@ -209,7 +239,7 @@ int packed_check(const struct packed *p, size_t matrices, size_t rows, size_t co
 /* Where a matrix of several begins; of one, its data. */
 static const void *matrix_of(const struct tensor *t, size_t matrix)
 {
-    return (const char *)t->data + (t->dims == 3 ? matrix * (t->bytes / t->shape[0]) : 0);
+    return (const char *)t->data + (t->dims > 2 ? matrix * (t->bytes / t->shape[0]) : 0);
 }
 
 /* Of one row and columns / groups columns each; a group that is the whole row is 0. */
@@ -260,15 +290,31 @@ static struct weight_part scaled_part(const struct packed *p, size_t matrix)
     return w;
 }
 
+static struct weight_part mxfp4_part(const struct packed *p, size_t matrix)
+{
+    struct weight_part w = {.codec = &codec_mxfp4_apart, .data = matrix_of(p->data, matrix)};
+    w.n = p->data->shape[1];
+    w.k = w.stride = p->data->shape[2] * MXFP4_INPUTS;
+    w.scale = matrix_of(p->scale, matrix);
+    w.scale_dtype = DTYPE_I8; /* bytes, which the codec reads */
+    w.scale_rows = 1;
+    w.scale_columns = MXFP4_INPUTS;
+    w.scale_stride = p->data->shape[2];
+    return w;
+}
+
 struct weight_part packed_part(const struct packed *p, size_t columns, size_t matrix)
 {
     return p->kind == PACKED_AWQ        ? awq_part(p, matrix)
            : p->kind == PACKED_INTEGERS ? integers_part(p, columns, matrix)
+           : p->kind == PACKED_MXFP4    ? mxfp4_part(p, matrix)
                                         : scaled_part(p, matrix);
 }
 
 bool packed_halves(const struct packed *p)
 {
+    if (p->kind == PACKED_MXFP4)
+        return true;
     size_t rows = p->kind == PACKED_AWQ ? sizes(p->scale)[1] : sizes(p->data)[0];
     return p->kind != PACKED_SCALED || sizes(p->scale)[0] == rows || rows / 2 % BLOCK == 0;
 }

@@ -6,7 +6,8 @@
  *     X.weight of I8 or F8_E4M3, X.weight_scale                   compressed-tensors, quantized
  *
  * in place of X.weight, or the same for all experts, with a dimension more in front; of a tensor X
- * whose name has no .weight: X_packed, X_scale, X_zero_point, X_shape. Bits and groups follow from
+ * whose name has no .weight: X_packed, X_scale, X_zero_point, X_shape; or gpt-oss's MXFP4: X_blocks of
+ * U8 [experts][rows][groups of 32][16 bytes] and X_scales of U8 [experts][rows][groups]. Bits and groups follow from
  * the shapes. Pure functions of the checkpoint.
  */
 #ifndef TANDEM_MODEL_PACKED_H
@@ -15,7 +16,7 @@
 #include "data/checkpoint.h"
 #include "kernels/weights/codec.h"
 
-enum packed_kind { PACKED_NONE, PACKED_AWQ, PACKED_INTEGERS, PACKED_SCALED };
+enum packed_kind { PACKED_NONE, PACKED_AWQ, PACKED_INTEGERS, PACKED_SCALED, PACKED_MXFP4 };
 
 struct packed {
     enum packed_kind kind;

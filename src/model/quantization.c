@@ -30,6 +30,14 @@ static void read_awq(struct config *q)
     config_ignore(q, harmless);
 }
 
+/* Where it is read (gpt_oss.c) all experts have it, and nothing else. */
+static void read_mxfp4(struct config *q)
+{
+    static const char *const harmless[] = {"modules_to_not_convert", NULL};
+    config_must_be(q, "dequantize", "false null", "only false");
+    config_ignore(q, harmless);
+}
+
 /* An object inside the config; opened only when it is one. */
 static bool open_object(struct config *inner, struct config *c, const char *field, char path[96])
 {
@@ -118,10 +126,12 @@ void fields_quantization(struct model *m, struct config *c)
         read_awq(&q);
     else if (method && strcmp(method, "compressed-tensors") == 0)
         read_compressed(&q);
+    else if (method && strcmp(method, "mxfp4") == 0)
+        read_mxfp4(&q);
     else
         config_wrong(&q, "quant_method",
-                     "is %.40s; only \"fp8\" with blocks of 128x128, \"awq\" and "
-                     "\"compressed-tensors\" are supported",
+                     "is %.40s; only \"fp8\" with blocks of 128x128, \"awq\", "
+                     "\"compressed-tensors\" and \"mxfp4\" are supported",
                      method ? method : "missing");
     close_object(&q);
 }

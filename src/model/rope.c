@@ -22,7 +22,9 @@ static double yarn_pair(const struct rope_spec *r, double turns)
 
 static double yarn(const struct rope_spec *r, double frequency, size_t pair)
 {
-    double low = floor(yarn_pair(r, r->beta_fast)), high = ceil(yarn_pair(r, r->beta_slow));
+    double low = yarn_pair(r, r->beta_fast), high = yarn_pair(r, r->beta_slow);
+    low = r->between ? low : floor(low);
+    high = r->between ? high : ceil(high);
     low = low > 0 ? low : 0;
     high = high < (double)r->dim - 1 ? high : (double)r->dim - 1;
     double wide = high - low > 0.001 ? high - low : 0.001;

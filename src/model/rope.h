@@ -5,6 +5,7 @@
 #ifndef TANDEM_MODEL_ROPE_H
 #define TANDEM_MODEL_ROPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define ROPE_MOST_PAIRS 256 /* with factors of their own */
@@ -18,6 +19,7 @@ struct rope_spec {
     double factor, original;        /* how much longer than the context of training */
     double low_freq, high_freq;     /* llama3 */
     double beta_fast, beta_slow;    /* yarn */
+    bool between;                   /* yarn: it stretches from and to places between two pairs */
     float factors[ROPE_MOST_PAIRS]; /* factors: frequency j is divided by factors[j] */
     double magnitude;               /* cos and sin are multiplied by it; 1 but for yarn */
 };
@@ -27,7 +29,8 @@ struct rope_spec {
  *   llama3  wave lengths above original / low_freq are multiplied by factor, those below original /
  *           high_freq stay, between them the two mix evenly in the frequency
  *   yarn    frequencies that turn less than beta_slow times within original are divided by factor,
- *           those that turn more than beta_fast times stay, between them the two mix evenly in j
+ *           those that turn more than beta_fast times stay, between them the two mix evenly in j; both
+ *           ends are widened to whole pairs, unless `between`
  *   factors each is divided by a number of its own (what GGUF keeps of llama3)
  * Made in double and rounded once, so that the angle of a far position is as good as that of a near
  * one. Source: rope_type "llama3" and "yarn" of the public models' code. */

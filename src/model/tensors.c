@@ -26,7 +26,7 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
     char scale[FAMILY_NAME_MAX + 32];
     if (kind == TENSOR_LM_HEAD && m->tied)
         kind = TENSOR_EMBED;
-    for (int way = 0; family_name(m, kind, layer, expert, way, name, &f->half, &f->single) == 0;
+    for (int way = 0; family_name(m, kind, layer, expert, way, name, &f->rows, &f->single) == 0;
          way++) {
         f->tensor = packed_find(c, name, &f->packed) ? f->packed.data : checkpoint_find(c, name);
         if (!f->tensor)
@@ -34,17 +34,45 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
         f->scale = f->packed.kind ? NULL : scale_of(c, f->tensor, scale);
         return 0;
     }
-    if (family_name(m, kind, layer, expert, 0, name, &f->half, &f->single) != 0)
+    if (family_name(m, kind, layer, expert, 0, name, &f->rows, &f->single) != 0)
         die("family %s has no name for tensor %d", m->family, (int)kind);
     return -1;
 }
 
-static struct weight_part half_of(struct weight_part p, int half)
+/* The rows that are meant. Of a matrix without gaps whose rows are taken as pairs the even ones are the
+ * first halves. */
+static struct weight_part rows_of(struct weight_part p, enum family_rows rows)
 {
-    if (half >= 0) {
-        p.n /= 2;
-        p.row0 = (size_t)half * p.n;
+    if (rows == ROWS_ALL)
+        return p;
+    p.n /= 2;
+    if (rows == ROWS_SECOND_HALF)
+        p.row0 = p.n;
+    if (rows == ROWS_ODD)
+        p.col0 = p.stride;
+    if (rows == ROWS_EVEN || rows == ROWS_ODD) {
+        p.stride *= 2;
+        p.scale_stride *= 2;
     }
+    return p;
+}
+
+static bool is_expert_bias(enum model_tensor kind)
+{
+    return kind == TENSOR_EXPERT_GATE_BIAS || kind == TENSOR_EXPERT_UP_BIAS ||
+           kind == TENSOR_EXPERT_DOWN_BIAS;
+}
+
+/* One expert's of [experts][..], as a matrix of one column. */
+static struct weight_part bias_part(const struct tensor *t, enum family_rows rows, size_t expert)
+{
+    size_t each = t->shape[1];
+    struct weight_part p = {.codec = t->codec, .data = t->data, .k = 1, .stride = 1};
+    p.n = t->shape[0] * each;
+    p = rows_of(p, rows);
+    each = rows == ROWS_ALL ? each : each / 2;
+    p.row0 = expert * each;
+    p.n = each;
     return p;
 }
 
@@ -63,9 +91,11 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
         die("%s: tensor %s is gone; it was there when the checkpoint was checked",
             checkpoint_directory(c), name);
     const struct tensor *t = f.tensor;
-    size_t matrix = t->dims == 3 ? expert : 0;
+    size_t matrix = t->dims > 2 ? expert : 0;
     if (f.packed.kind)
-        return half_of(packed_part(&f.packed, inputs_of(m, kind, layer), matrix), f.half);
+        return rows_of(packed_part(&f.packed, inputs_of(m, kind, layer), matrix), f.rows);
+    if (is_expert_bias(kind))
+        return bias_part(t, f.rows, expert);
     struct weight_part p = {.codec = t->codec, .k = t->shape[t->dims - 1]};
     p.n = t->dims > 1 ? t->shape[t->dims - 2] : 1;
     p.stride = p.k;
@@ -77,7 +107,7 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
         size_t blocks = mem_mul(f.scale->shape[f.scale->dims - 2], p.scale_stride);
         p.scale = (const char *)f.scale->data + mem_mul(matrix, blocks * dtype_size(p.scale_dtype));
     }
-    return half_of(p, f.half);
+    return rows_of(p, f.rows);
 }
 
 /* What tensors_granule() passes on. */
@@ -212,8 +242,8 @@ static void check_format(struct check *k, enum tensor_use purpose, const struct 
 }
 
 /* Rows and columns are the last two of the shape wanted. */
-static void check_packed(struct check *k, enum tensor_use purpose, const struct packed *p, int half,
-                         int dims, const size_t *wanted)
+static void check_packed(struct check *k, enum tensor_use purpose, const struct packed *p,
+                         enum family_rows rows, int dims, const size_t *wanted)
 {
     const struct tensor *parts[] = {p->data, p->scale, p->zero, p->shape};
     struct err e = {""};
@@ -225,7 +255,7 @@ static void check_packed(struct check *k, enum tensor_use purpose, const struct 
     else if (packed_check(p, dims == 3 ? wanted[0] : 0, wanted[dims - 2], wanted[dims - 1], &e) !=
              0)
         problem(k, "%.400s", e.text);
-    else if (half >= 0 && !packed_halves(p))
+    else if (rows != ROWS_ALL && !packed_halves(p))
         problem(k, "%s (%s): a block of scales covers rows of both its halves", p->data->name,
                 p->data->file);
 }
@@ -243,19 +273,27 @@ static void check_tensor(struct check *k, const struct member *member, size_t la
         wanted++;
         dims--;
     }
-    if (f.half >= 0)
-        wanted[dims - 2] *= 2;
+    if (f.rows != ROWS_ALL)
+        wanted[dims - (member->use == USE_BIAS ? 1 : 2)] *= 2;
     if (status != 0) {
         problem(k, "%s %s is missing", name, shape_text(text, dims, wanted));
         return;
     }
     if (f.packed.kind) {
-        check_packed(k, member->use, &f.packed, f.half, dims, wanted);
+        check_packed(k, member->use, &f.packed, f.rows, dims, wanted);
         return;
     }
     use(k, f.tensor);
-    if (check_shape(k, f.tensor, dims, wanted) && f.half >= 0 && f.tensor->dtype == DTYPE_F8E4M3 &&
-        wanted[dims - 2] / 2 % FAMILY_BLOCK)
+    if (f.rows >= ROWS_EVEN && dims == 3) {
+        problem(k,
+                "%s (%s) has experts of %s with inputs as rows; they are read as MXFP4 only "
+                "(%s_blocks, %s_scales), as they were published",
+                f.tensor->name, f.tensor->file, f.tensor->dtype_text, f.tensor->name,
+                f.tensor->name);
+        return;
+    }
+    if (check_shape(k, f.tensor, dims, wanted) && f.rows != ROWS_ALL &&
+        f.tensor->dtype == DTYPE_F8E4M3 && wanted[dims - 2] / 2 % FAMILY_BLOCK)
         problem(k, "%s (%s): a block of scales covers rows of both its halves", name,
                 f.tensor->file);
     check_format(k, member->use, f.tensor);

@@ -406,8 +406,35 @@ static struct mlp_part no_mlp(const struct model *m)
 /* What an FFN rank's part of a layer points to. */
 struct layer_room {
     struct mlp_part *experts; /* for all of the rank's */
+    float *biases;            /* theirs, one behind the other */
+    size_t used;
+    bool filled; /* the biases are read; for a plan only that they are there counts */
     struct share routed, shared;
 };
+
+static const float *bias_of(const struct weights_plan *p, struct layer_room *room,
+                            enum model_tensor kind, size_t layer, size_t expert, struct span rows)
+{
+    float *to = room->biases + room->used;
+    room->used += rows.count;
+    if (!room->filled)
+        return to;
+    struct weight_part part = cut_rows(part_of(p, kind, layer, expert), rows);
+    for (size_t i = 0; i < part.n; i++)
+        weight_row(&part, i, to + i);
+    return to;
+}
+
+/* The bias of down is added by whoever has its first column. */
+static void add_biases(const struct weights_plan *p, struct layer_room *room, size_t layer,
+                       size_t expert, struct mlp_part *m)
+{
+    struct span mine = room->routed.mine, outputs = {0, p->model->hidden};
+    m->gate_bias = bias_of(p, room, TENSOR_EXPERT_GATE_BIAS, layer, expert, mine);
+    m->up_bias = bias_of(p, room, TENSOR_EXPERT_UP_BIAS, layer, expert, mine);
+    if (mine.first == 0)
+        m->down_bias = bias_of(p, room, TENSOR_EXPERT_DOWN_BIAS, layer, expert, outputs);
+}
 
 static struct ffn_part layer_part(const struct weights_plan *p, size_t layer,
                                   struct layer_room *room)
@@ -427,8 +454,13 @@ static struct ffn_part layer_part(const struct weights_plan *p, size_t layer,
         p, spec->inter, placement_expert_inter(spec->inter, p->layout, p->ffn_rank), spec->limit);
     f.first_expert = (int)mine.first;
     f.n_experts = (int)mine.count;
-    for (size_t i = 0; i < mine.count; i++)
+    room->used = 0;
+    for (size_t i = 0; i < mine.count; i++) {
         room->experts[i] = mlp_slice(p, TENSOR_EXPERT_GATE, layer, mine.first + i, &room->routed);
+        room->experts[i].alpha = spec->alpha;
+        if (spec->expert_bias)
+            add_biases(p, room, layer, mine.first + i, &room->experts[i]);
+    }
     if (spec->shared_inter)
         f.shared = mlp_slice(p, TENSOR_SHARED_GATE, layer, 0, &room->shared);
     return f;
@@ -454,20 +486,32 @@ static void take_all(struct fingerprint *to, const struct ffn_part *f)
     }
 }
 
-static struct layer_room layer_room(const struct model *m)
+static struct layer_room layer_room(const struct model *m, bool filled)
 {
-    return (struct layer_room){.experts = mem_new(m->most.experts, sizeof(struct mlp_part))};
+    size_t each = 0;
+    for (size_t l = 0; l < m->layers; l++)
+        if (m->layer[l].ffn.expert_bias)
+            each = 2 * m->most.inter + m->hidden;
+    return (struct layer_room){.experts = mem_new(m->most.experts, sizeof(struct mlp_part)),
+                               .biases = mem_new(mem_mul(m->most.experts, each), sizeof(float)),
+                               .filled = filled};
+}
+
+static void layer_room_free(struct layer_room *room)
+{
+    free(room->experts);
+    free(room->biases);
 }
 
 size_t ffn_weights_bytes(const struct weights_plan *p)
 {
-    struct layer_room room = layer_room(p->model);
+    struct layer_room room = layer_room(p->model, false);
     size_t bytes = 0;
     for (size_t i = 0; i < loaded_layers(p->model); i++) {
         struct ffn_part f = layer_part(p, i, &room);
         bytes += p->backend->ops->ffn_bytes(p->device, &f, p->keep);
     }
-    free(room.experts);
+    layer_room_free(&room);
     return bytes;
 }
 
@@ -476,7 +520,7 @@ void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
 {
     struct loader l = {p, progress, progress_context, 0, ffn_weights_bytes(p)};
     w->layers = mem_zeroed(loaded_layers(p->model), sizeof *w->layers);
-    struct layer_room room = layer_room(p->model);
+    struct layer_room room = layer_room(p->model, true);
     for (size_t i = 0; i < loaded_layers(p->model); i++) {
         struct ffn_part f = layer_part(p, i, &room);
         for_each_part(&f, checkpoint_prefetch);
@@ -485,7 +529,7 @@ void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
         for_each_part(&f, checkpoint_release);
         report(&l, p->backend->ops->ffn_bytes(p->device, &f, p->keep));
     }
-    free(room.experts);
+    layer_room_free(&room);
 }
 
 void ffn_weights_free(struct ffn_weights *w, const struct weights_plan *p)

@@ -120,6 +120,11 @@ static json_t *header_of(const struct writer *s, size_t file)
         json_t *shape = json_array();
         for (int d = 0; d < t->dims; d++)
             json_array_append_new(shape, json_integer((json_int_t)t->shape[d]));
+        if (t->inner) {
+            size_t last = (size_t)t->dims - 1;
+            json_array_set_new(shape, last, json_integer((json_int_t)(t->shape[last] / t->inner)));
+            json_array_append_new(shape, json_integer((json_int_t)t->inner));
+        }
         json_t *entry =
             json_pack("{s:s, s:o, s:[I,I]}", "dtype", t->type, "shape", shape, "data_offsets",
                       (json_int_t)t->offset, (json_int_t)(t->offset + t->bytes));

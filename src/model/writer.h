@@ -21,6 +21,7 @@ struct writer_tensor {
     size_t width;     /* bytes of an element */
     int dims;
     size_t shape[3];
+    size_t inner;  /* above 0: the last dimension stands in the file as two, the second this long */
     bool joined;   /* stands in the file of the tensor before it */
     size_t bytes;  /* by writer_add() */
     size_t file;   /* by writer_plan() */

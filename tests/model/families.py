@@ -54,8 +54,10 @@ def frequencies(dim, theta, scaling):
         def pair(turns):
             return dim * np.log(long / (turns * 2 * np.pi)) / (2 * np.log(theta))
 
-        low = max(np.floor(pair(scaling.get("beta_fast", 32))), 0)
-        high = min(np.ceil(pair(scaling.get("beta_slow", 1))), dim - 1)
+        low, high = pair(scaling.get("beta_fast", 32)), pair(scaling.get("beta_slow", 1))
+        if scaling.get("truncate", True):
+            low, high = np.floor(low), np.ceil(high)
+        low, high = max(low, 0), min(high, dim - 1)
         ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 1e-3), 0, 1)
         g = f / factor * ramp + f * (1 - ramp)
 
@@ -80,8 +82,8 @@ def turn(x, freq, magnitude, neighbors=False):
     return y
 
 
-def attend(q, k, v, scale, window=None):
-    """q [T][h][D], k [T][g][D], v [T][g][Dv]; head h uses group h / (heads / groups)."""
+def attend(q, k, v, scale, window=None, sinks=None):
+    """q [T][h][D], k [T][g][D], v [T][g][Dv]; head h uses group h / (heads / groups); sinks [h]: scores of nothing."""
     t, heads = q.shape[:2]
     each = heads // k.shape[1]
     i, j = np.arange(t)[:, None], np.arange(t)[None, :]
@@ -89,8 +91,20 @@ def attend(q, k, v, scale, window=None):
     out = np.empty((t, heads, v.shape[2]))
     for h in range(heads):
         s = np.where(seen, q[:, h] @ k[:, h // each].T * scale, -np.inf)
-        out[:, h] = softmax(s) @ v[:, h // each]
+        if sinks is not None:
+            s = np.concatenate([s, np.full((t, 1), sinks[h])], axis=1)
+        out[:, h] = softmax(s)[:, :t] @ v[:, h // each]
     return out.reshape(t, -1)
+
+
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+
+def mxfp4(blocks, scales):
+    """[..][groups][16 bytes], [..][groups] -> [..][32 groups]: the low half of a byte comes first."""
+    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*blocks.shape[:-1], 32)
+    values = np.where(codes & 8, -1, 1) * E2M1[codes & 7]
+    return (values * 2.0 ** (scales.astype(float)[..., None] - 127)).reshape(*blocks.shape[:-2], -1)
 
 
 class Model:
@@ -128,6 +142,8 @@ class Model:
             stretched = "yarn_only_types" not in c or full
             return (heads, groups, dim, None if full else c["sliding_window"], part, c["rope_theta"][l],
                     c.get("rope_scaling") if stretched else None)
+        if self.kind == "gpt_oss" and c["layer_types"][l] == "sliding_attention":
+            return heads, groups, dim, c["sliding_window"], dim, c["rope_theta"], c.get("rope_scaling")
         part = c.get("rotary_dim", int(dim * c.get("partial_rotary_factor", 1)))
         return heads, groups, dim, None, part, c["rope_theta"], c.get("rope_scaling")
 
@@ -147,11 +163,13 @@ class Model:
         if self.kind != "minimax_m2" and p + "q_norm.weight" in self.w.tensors:
             q, k = self.norm(q, p + "q_norm.weight"), self.norm(k, p + "k_norm.weight")
         freq, magnitude = frequencies(part, theta, scaling)
-        o = attend(turn(q, freq, magnitude), turn(k, freq, magnitude), v, dim**-0.5, window)
+        sinks = self.get(p + "sinks") if self.kind == "gpt_oss" else None
+        o = attend(turn(q, freq, magnitude), turn(k, freq, magnitude), v, dim**-0.5, window, sinks)
         if self.kind == "step3p5":
             gate = sigmoid(h @ self.get(p + "g_proj.weight").T)
             o = (o.reshape(t, heads, dim) * gate[:, :, None]).reshape(t, -1)
-        return o @ self.get(p + "o_proj.weight").T
+        o = o @ self.get(p + "o_proj.weight").T
+        return o + self.get(p + "o_proj.bias") if self.kind == "gpt_oss" else o
 
     def mla(self, h, l):
         c, p, t = self.c, f"model.layers.{l}.self_attn.", len(h)
@@ -190,8 +208,22 @@ class Model:
     def mlp(self, h, prefix, limit=None):
         return self.swiglu(h, *(self.get(f"{prefix}{n}_proj.weight") for n in ("gate", "up", "down")), limit)
 
+    def clamped(self, h, p, e):
+        """An expert of gpt-oss: gate and up are rows in turn."""
+        def get(name):
+            w = mxfp4(np.array(self.w.raw(f"{p}{name}_blocks")[1][e]), np.array(self.w.raw(f"{p}{name}_scales")[1][e]))
+            return w, self.get(f"{p}{name}_bias")[e]
+
+        limit, alpha = self.c.get("swiglu_limit", 7.0), self.c.get("swiglu_alpha", 1.702)
+        (both, bias), (down, down_bias) = get("gate_up_proj"), get("down_proj")
+        y = h @ both.T + bias
+        a, b = np.minimum(y[:, ::2], limit), np.clip(y[:, 1::2], -limit, limit)
+        return (a * sigmoid(alpha * a) * (b + 1)) @ down.T + down_bias
+
     def expert(self, h, l, e, limit):
         p = f"model.layers.{l}."
+        if self.kind == "gpt_oss":
+            return self.clamped(h, p + "mlp.experts.", e)
         if self.kind == "step3p5":
             return self.swiglu(h, *(self.w(f"{p}moe.{n}_proj.weight", e) for n in ("gate", "up", "down")), limit)
         if self.kind == "minimax_m2":
@@ -202,11 +234,14 @@ class Model:
     def route(self, h, l):
         """Chosen experts [T][K] and their weights."""
         c, p = self.c, f"model.layers.{l}."
-        name = {"step3p5": "moe.gate.weight", "minimax_m2": "block_sparse_moe.gate.weight"}.get(
-            self.kind, "mlp.gate.weight")
+        name = {"step3p5": "moe.gate.weight", "minimax_m2": "block_sparse_moe.gate.weight",
+                "gpt_oss": "mlp.router.weight"}.get(self.kind, "mlp.gate.weight")
         k = c.get("moe_top_k", c.get("num_experts_per_tok"))
         z = h @ self.get(p + name).T
-        if self.kind == "qwen3_moe":
+        if self.kind == "gpt_oss":
+            s = choice = softmax(z + self.get(p + "mlp.router.bias"))
+            factor, renormalize = 1.0, True
+        elif self.kind == "qwen3_moe":
             s = choice = softmax(z)
             factor, renormalize = 1.0, c["norm_topk_prob"]
         else:

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from families import mxfp4  # noqa: E402
 from reference import Checkpoint  # noqa: E402  (reading safetensors, nothing of a model)
 
 
@@ -26,9 +27,17 @@ def write_plain(source, directory, config):
     import torch
     from safetensors.torch import save_file
     w = Checkpoint(source)
-    save_file({name: torch.from_numpy(np.ascontiguousarray(read(w, name)))
-               for name in w.tensors if not name.endswith("_scale_inv")}, f"{directory}/model.safetensors",
-              metadata={"format": "pt"})
+    tensors = {}
+    for name in w.tensors:
+        if name.endswith("_blocks"):  # gpt-oss: the class itself has inputs as rows
+            name = name.removesuffix("_blocks")
+            value = mxfp4(w.raw(name + "_blocks")[1], w.raw(name + "_scales")[1]).swapaxes(1, 2)
+        elif name.endswith("_scale_inv") or w.raw(name)[0] == "U8":
+            continue
+        else:
+            value = read(w, name)
+        tensors[name] = torch.from_numpy(np.ascontiguousarray(value))
+    save_file(tensors, f"{directory}/model.safetensors", metadata={"format": "pt"})
     (Path(directory) / "config.json").write_text(json.dumps(config))
 
 

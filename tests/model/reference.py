@@ -68,7 +68,7 @@ class Checkpoint:
 
     def raw(self, name):
         path, dtype, shape, offset = self.tensors[name]
-        stored = {"F32": np.float32, "BF16": np.uint16, "F8_E4M3": np.uint8}[dtype]
+        stored = {"F32": np.float32, "BF16": np.uint16, "F8_E4M3": np.uint8, "U8": np.uint8}[dtype]
         if 0 in shape:
             return dtype, np.zeros(shape, stored)
         return dtype, np.memmap(path, stored, "r", offset, tuple(shape))

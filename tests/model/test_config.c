@@ -292,8 +292,8 @@ static void test_other_files(void **state)
     expect_error("[1]", "must be a JSON object");
     expect_error("{}", "model_type is missing");
     expect_error("{\"model_type\": \"step9\"}", "model_type is \"step9\"");
-    expect_error("{\"model_type\": \"gpt_oss\"}",
-                 "\"gpt_oss\", which is not supported: it needs biases");
+    expect_error("{\"model_type\": \"qwen3_next\"}",
+                 "\"qwen3_next\", which is not supported: it needs layers");
     expect_error("{\"model_type\": \"deepseek_v32\"}",
                  "needs attention to the tokens that an indexer");
     expect_error("{\"model_type\": \"step3_vl\"}", "text_config must be an object");

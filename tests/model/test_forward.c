@@ -344,6 +344,17 @@ static void test_others(void **state)
     LONG_FAMILY("family", "minimax_m2", ODD, "dtype", "f32");
 }
 
+/* Windows of half the layers, sinks, biases everywhere, MXFP4 experts, clamps that bind, yarn that ends
+ * between two pairs. */
+static void test_gpt_oss(void **state)
+{
+    (void)state;
+    LONG_FAMILY("family", "gpt_oss", ODD, "hidden", "96", "expert", "64", "window", "13", "limit",
+                "0.5", "rope_factor", "4", "dtype", "f32");
+    FAMILY("family", "gpt_oss", ODD, "hidden", "160", "expert", "32", "window", "65", "tied",
+           "true");
+}
+
 /* The logits of drafts: three layers in a chain, of which the last is used again, and one that is. */
 static void test_mtp(void **state)
 {
@@ -385,7 +396,9 @@ int main(void)
         cmocka_unit_test(test_bf16),    cmocka_unit_test(test_fp8),
         cmocka_unit_test(test_step3p5), cmocka_unit_test(test_qwen3),
         cmocka_unit_test(test_llama),   cmocka_unit_test(test_deepseek3),
-        cmocka_unit_test(test_others),
+        cmocka_unit_test(test_others),  cmocka_unit_test(test_gpt_oss),
     };
+    if (getenv("CASE")) /* one of them: CASE=test_llama */
+        cmocka_set_test_filter(getenv("CASE"));
     return cmocka_run_group_tests(tests, make, clean);
 }

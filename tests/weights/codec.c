@@ -84,6 +84,44 @@ static void test_blocks(void **state)
     }
 }
 
+/* gpt-oss's own arrangement of MXFP4, whole and as even and odd rows, is what GGUF's is. */
+static void test_mxfp4_apart(void **state)
+{
+    (void)state;
+    enum { GROUPS = COUNT / 4 }; /* of each of four rows */
+    uint8_t *ggml = random_bytes(7, COUNT * 17), codes[COUNT][16], exponents[COUNT];
+    for (size_t b = 0; b < COUNT; b++) {
+        const uint8_t *from = ggml + b * 17;
+        exponents[b] = from[0];
+        for (size_t v = 0; v < 32; v += 2) {
+            uint8_t low = (uint8_t)(v < 16 ? from[1 + v] & 15 : from[1 + v - 16] >> 4);
+            uint8_t high = (uint8_t)(v < 16 ? from[2 + v] & 15 : from[2 + v - 16] >> 4);
+            codes[b][v / 2] = (uint8_t)(low | high << 4);
+        }
+    }
+    struct weight_part w = {
+        .codec = &codec_mxfp4, .data = ggml, .n = 4, .k = 32 * GROUPS, .stride = 32 * GROUPS};
+    struct weight_part split = w, odd;
+    split.codec = &codec_mxfp4_apart;
+    split.data = codes;
+    split.scale = exponents;
+    split.scale_stride = GROUPS;
+    odd = split;
+    odd.stride = 2 * w.stride;
+    odd.scale_stride = 2 * GROUPS;
+    odd.col0 = w.k;
+    float wanted[32 * GROUPS], found[32 * GROUPS];
+    for (size_t r = 0; r < 4; r++) {
+        weight_row(&w, r, wanted);
+        weight_row(&split, r, found);
+        assert_memory_equal(found, wanted, sizeof wanted);
+        if (r % 2 == 1)
+            weight_row(&odd, r / 2, found);
+        assert_memory_equal(found, wanted, sizeof wanted);
+    }
+    free(ggml);
+}
+
 /* Parts that begin and end anywhere are the same bits; so is the grouped form, computed by hand. */
 static void check_parts(const struct weight_part *whole)
 {
@@ -303,6 +341,7 @@ int main(int argc, char **argv)
     if (argc > 1)
         return decode_stdin(argv[1]);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mxfp4_apart),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_parts_of_blocks),
         cmocka_unit_test(test_apart),
