@@ -30,9 +30,9 @@ static __device__ __forceinline__ void store_some(void *p, size_t i, int type, c
     }
 }
 
-template <int V>
+template <int V, int PART>
 static __device__ float add_parts(float *x, float *row, struct cuda_parts parts, int n_parts,
-                                  int part_type, size_t base, int width)
+                                  size_t base, int width)
 {
     float squares = 0.0f;
 #pragma unroll 4
@@ -40,7 +40,7 @@ static __device__ float add_parts(float *x, float *row, struct cuda_parts parts,
         float v[V], add[V];
         load_some<V>(x, base + i, NUMBER_F32, v);
         for (int p = 0; p < n_parts; p++) {
-            load_some<V>(parts.part[p], base + i, part_type, add);
+            load_some<V>(parts.part[p], base + i, PART, add);
             for (int c = 0; c < V; c++)
                 v[c] += add[c];
         }
@@ -81,14 +81,13 @@ static __device__ void scale_row(const float *row, const float *gain, float fact
     }
 }
 
-template <int V>
+template <int V, int PART>
 static __global__ void residual_kernel(float *x, struct cuda_parts parts, int n_parts,
-                                       int part_type, const float *gain, float eps, int width,
-                                       void *y, int act)
+                                       const float *gain, float eps, int width, void *y, int act)
 {
     float *row = (float *)shared_memory() + WARPS, *scratch = (float *)shared_memory();
     size_t base = (size_t)blockIdx.x * width;
-    float squares = add_parts<V>(x, row, parts, n_parts, part_type, base, width);
+    float squares = add_parts<V, PART>(x, row, parts, n_parts, base, width);
     if (y == NULL)
         return;
     squares = block_sum(squares, scratch, WARPS);
@@ -123,12 +122,12 @@ extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct c
     bool four = by_four(width, x, gain, y);
     for (int i = 0; i < n_parts; i++)
         four = four && by_four(width, parts->part[i], NULL, NULL);
-    if (four)
-        launch(residual_kernel<4>, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts,
-               part_type, gain, eps, width, y, act);
-    else
-        launch(residual_kernel<1>, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts,
-               part_type, gain, eps, width, y, act);
+    void (*kernel)(float *, struct cuda_parts, int, const float *, float, int, void *, int) =
+        part_type == NUMBER_F32
+            ? (four ? residual_kernel<4, NUMBER_F32> : residual_kernel<1, NUMBER_F32>)
+            : (four ? residual_kernel<4, NUMBER_BF16> : residual_kernel<1, NUMBER_BF16>);
+    launch(kernel, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps,
+           width, y, act);
 }
 
 extern "C" void cuda_norm(cudaStream_t stream, const struct cuda_rows *x, const float *gain,

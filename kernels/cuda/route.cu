@@ -9,25 +9,27 @@
 #define EXPERTS 4
 #define ROWS    8
 
-/* Four columns of a row from `i` on, 0 behind its end. */
-static __device__ __forceinline__ float4 columns(const void *p, size_t base, int i, int hidden,
-                                                 int type, bool aligned)
+/* Four columns of a row from `i` on, 0 behind its end. What is known at compile time lets the loads
+ * of several rows be on their way together. */
+template <int TYPE, bool ALIGNED>
+static __device__ __forceinline__ float4 columns(const void *p, size_t base, int i, int hidden)
 {
-    if (aligned)
-        return load_number4(p, base + i, type);
+    if (ALIGNED)
+        return load_number4(p, base + i, TYPE);
     float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
-    v.x = load_number(p, base + i, type);
+    v.x = load_number(p, base + i, TYPE);
     if (i + 1 < hidden)
-        v.y = load_number(p, base + i + 1, type);
+        v.y = load_number(p, base + i + 1, TYPE);
     if (i + 2 < hidden)
-        v.z = load_number(p, base + i + 2, type);
+        v.z = load_number(p, base + i + 2, TYPE);
     if (i + 3 < hidden)
-        v.w = load_number(p, base + i + 3, type);
+        v.w = load_number(p, base + i + 3, TYPE);
     return v;
 }
 
-static __global__ void logits_kernel(const float *gate, const void *x, int act, int n, int hidden,
-                                     int experts, bool aligned, float *logits)
+template <int TYPE, bool ALIGNED>
+static __global__ void logits_kernel(const float *gate, const void *x, int n, int hidden,
+                                     int experts, float *logits)
 {
     float *shares = (float *)shared_memory(); /* [warp][row x expert] */
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
@@ -38,12 +40,12 @@ static __global__ void logits_kernel(const float *gate, const void *x, int act, 
 #pragma unroll
         for (int e = 0; e < EXPERTS; e++) {
             int from = expert + e < experts ? expert + e : expert;
-            g[e] = columns(gate, (size_t)from * hidden, i, hidden, NUMBER_F32, aligned);
+            g[e] = columns<NUMBER_F32, ALIGNED>(gate, (size_t)from * hidden, i, hidden);
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             int from = row + r < n ? row + r : row;
-            v[r] = columns(x, (size_t)from * hidden, i, hidden, act, aligned);
+            v[r] = columns<TYPE, ALIGNED>(x, (size_t)from * hidden, i, hidden);
         }
 #pragma unroll
         for (int at = 0; at < ROWS * EXPERTS; at++) {
@@ -181,15 +183,23 @@ static __global__ void choose_kernel(const float *logits, const float *bias, cud
         }
 }
 
+template <int TYPE>
+static void start_logits(cudaStream_t stream, const float *gate, const void *x, int n, int hidden,
+                         int experts, float *logits)
+{
+    dim3 grid((n + ROWS - 1) / ROWS, (experts + EXPERTS - 1) / EXPERTS);
+    bool aligned = hidden % 4 == 0 && (((uintptr_t)gate | (uintptr_t)x) & 15) == 0;
+    launch(aligned ? logits_kernel<TYPE, true> : logits_kernel<TYPE, false>, grid, THREADS,
+           WARPS * ROWS * EXPERTS * sizeof(float), stream, gate, x, n, hidden, experts, logits);
+}
+
 extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *gate,
                            const float *bias, const void *x, int act, int n, int hidden,
                            float *logits, int32_t *ids, float *weights)
 {
-    dim3 grid((n + ROWS - 1) / ROWS, (r->experts + EXPERTS - 1) / EXPERTS);
-    bool aligned = hidden % 4 == 0 && (((uintptr_t)gate | (uintptr_t)x) & 15) == 0;
+    (act == NUMBER_F32 ? start_logits<NUMBER_F32>
+                       : start_logits<NUMBER_BF16>)(stream, gate, x, n, hidden, r->experts, logits);
     size_t numbers = 3 * (size_t)r->experts + r->topk + 2 * (size_t)r->groups;
-    launch(logits_kernel, grid, THREADS, WARPS * ROWS * EXPERTS * sizeof(float), stream, gate, x,
-           act, n, hidden, r->experts, aligned, logits);
     launch(choose_kernel, n, 32, numbers * 4, stream, (const float *)logits, bias, *r, ids,
            weights);
 }
