@@ -14,12 +14,19 @@
 /* ---- report --------------------------------------------------------------------------------- */
 
 struct report_command {
-    const char *html;
+    const char *html, *card;
+    bool measure;
 };
 
 static const struct option_row report_rows[] = {
     {"html", "FILE.html", "one page with charts instead, for a browser; replaces the file",
      OPTION_TEXT, AT(report_command, html)},
+    {"measure", NULL,
+     "hold the time of every role against the roofs of this machine, which are measured (a second)",
+     OPTION_FLAG, AT(report_command, measure)},
+    {"card", "CARD",
+     "against those of a card (tandem plan --cards). Default: the job's own, if known", OPTION_TEXT,
+     AT(report_command, card)},
     NO_MORE,
 };
 
@@ -28,16 +35,18 @@ static int report_main(const struct usage *usage, int argc, char **argv)
     struct err e = {{0}};
     struct report_command o = {.html = NULL};
     struct stats s;
+    struct roofline r;
     char **operands;
     int status = options_parse(usage, argc, argv, &o, &operands, &e);
     if (status == 0)
         status = stats_read(&s, operands[0], &e);
     if (status != 0)
         return command_ended(status, &e);
-    if (o.html)
-        status = report_file(&s, o.html, &e);
-    else
-        report_text(&s, stdout);
+    status = roofline_read(&r, &s, o.measure, o.card, &e);
+    if (status == 0 && o.html)
+        status = report_file(&s, &r, o.html, &e);
+    else if (status == 0)
+        report_text(&s, &r, stdout);
     stats_free(&s);
     return status == 0 ? EXIT_DONE : command_complain(&e, EXIT_INPUT);
 }

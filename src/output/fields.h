@@ -87,6 +87,7 @@ struct timing {
     int32_t rank, steps;
     int64_t rows;
     float attention, ffn, exchange, wait, total, longest;
+    double bytes, operations; /* that it had to read and to make at least (roles/work.h) */
     int32_t layer, expert;
     int64_t chosen;
 };

@@ -346,6 +346,12 @@ static int settle_weights(struct output *o, const char *weights, struct err *e)
     return rc;
 }
 
+void output_describe(struct output *o, const struct identity *attributes)
+{
+    free(o->attributes);
+    o->attributes = identity_json(attributes);
+}
+
 int output_start(struct output *o, const char *weights, struct err *e)
 {
     /* A job that only merges makes a journal too: its attributes are those of the last run. */

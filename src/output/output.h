@@ -87,6 +87,9 @@ uint64_t output_errors(const struct output *o);
 /* Appends a RECORD_PIECE for every unit that was begun and is not done. */
 int output_begun(struct output *o, struct bytes *batch, struct err *e);
 
+/* Attributes that were found out since output_open(); before output_start(). */
+void output_describe(struct output *o, const struct identity *attributes);
+
 /* Makes this run's journal and the thread. weights: the value of OUTPUT_WEIGHTS, which journals that are
  * there must have too (else -1); NULL when the model was not loaded, because nothing is left to decode:
  * then their value stays. */

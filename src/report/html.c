@@ -213,7 +213,26 @@ static void reasons(FILE *out, const struct stats *s)
     fputs("</table>\n", out);
 }
 
-void report_html(const struct stats *s, FILE *out)
+/* The same lines as in the text. */
+static void roofline(FILE *out, const struct stats *s, const struct roofline *r)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *plain = open_memstream(&text, &bytes);
+    if (!plain)
+        die("out of memory");
+    roofline_text(r, s, plain);
+    if (fclose(plain) != 0)
+        die("out of memory");
+    if (*text) {
+        fputs("<h2>Layout, and a step against the roofline</h2>\n<pre>", out);
+        escaped(out, text);
+        fputs("</pre>\n", out);
+    }
+    free(text);
+}
+
+void report_html(const struct stats *s, const struct roofline *r, FILE *out)
 {
     double seconds = stats_seconds(s);
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -228,6 +247,7 @@ void report_html(const struct stats *s, FILE *out)
     curve(out, "Completion tokens a second", s->rate, seconds, "--a");
     curve(out, "Sequences under way", s->running, seconds, "--e");
     rank_bars(out, s);
+    roofline(out, s, r);
     experts_html(s, out);
     fputs("<h2>Lengths and latencies</h2>\n<table><tr><th><th>mean<th>median<th>90 %<th>99 "
           "%<th>most</tr>\n",
@@ -250,14 +270,14 @@ void report_html(const struct stats *s, FILE *out)
     fputs("</p>\n</body></html>\n", out);
 }
 
-int report_file(const struct stats *s, const char *path, struct err *e)
+int report_file(const struct stats *s, const struct roofline *r, const char *path, struct err *e)
 {
     char *text = NULL, *directory = files_directory(path);
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
     if (!out)
         die("out of memory");
-    report_html(s, out);
+    report_html(s, r, out);
     if (fclose(out) != 0)
         die("out of memory");
     int status = files_write(directory, files_name(path), text, bytes, e);

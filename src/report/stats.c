@@ -177,6 +177,7 @@ static const struct {
     {"wait", COLUMN_REALS},      {"total", COLUMN_REALS},    {"longest", COLUMN_REALS}};
 #define STEP_COLUMNS  (sizeof step_columns / sizeof *step_columns)
 #define STEP_INTEGERS 3
+static const char *const work_columns[] = {"bytes", "operations"};
 static const char *const load_columns[] = {"layer", "expert", "chosen"};
 #define LOAD_COLUMNS 3
 /* More than any model has; a file may say anything. */
@@ -248,7 +249,39 @@ static int read_load(struct stats *s, struct column *const *c, size_t rows, stru
     return 0;
 }
 
+static int read_work(struct stats *s, struct column *const *c, size_t rows, struct err *e)
+{
+    for (size_t row = 0; row < rows; row++) {
+        int64_t rank;
+        double bytes, operations;
+        if (column_integers(c[0], row, 1, &rank, e) != 0 ||
+            column_reals(c[1], row, 1, &bytes, e) != 0 ||
+            column_reals(c[2], row, 1, &operations, e) != 0)
+            return -1;
+        struct stats_rank *r = find_rank(s, (int32_t)rank);
+        r->bytes += bytes;
+        r->operations += operations;
+    }
+    return 0;
+}
+
 /* Outputs of earlier versions have none. */
+static int open_work(struct stats *s, struct table_file *t, struct column *rank, struct err *e)
+{
+    struct column *c[3] = {rank};
+    int status = 0;
+    if (H5Lexists(t->file, work_columns[0], H5P_DEFAULT) <= 0)
+        return 0;
+    for (size_t i = 0; status == 0 && i < 2; i++)
+        status = open_column(t, &c[i + 1], work_columns[i], COLUMN_REALS, e);
+    if (status == 0)
+        status = read_work(s, c, t->rows, e);
+    column_close(c[1]);
+    column_close(c[2]);
+    return status;
+}
+
+/* Nor have they. */
 static int open_load(struct stats *s, struct table_file *t, struct err *e)
 {
     struct column *c[LOAD_COLUMNS] = {NULL};
@@ -277,6 +310,8 @@ static int open_steps(struct stats *s, const char *main_path, struct err *e)
         if (status == 0)
             status = read_steps(s, c, t.rows, e);
         if (status == 0)
+            status = open_work(s, &t, c[0], e);
+        if (status == 0)
             status = open_load(s, &t, e);
     }
     for (size_t i = 0; i < STEP_COLUMNS; i++)
@@ -284,6 +319,28 @@ static int open_steps(struct stats *s, const char *main_path, struct err *e)
     close_table(&t);
     free(path);
     return status;
+}
+
+/* A line of the table of ranks (roles/ranks.h) for every rank that worked. */
+static void read_ranks(struct stats *s)
+{
+    for (const char *line = s->ranks_text; *line; line += strcspn(line, "\n"), line += *line != 0) {
+        int rank, threads, at = 0;
+        char host[64], role[16];
+        if (sscanf(line, "%d %63s %15s %*d %d %*s %*f %*f %*f %n", &rank, host, role, &threads,
+                   &at) < 4 ||
+            at == 0)
+            continue;
+        for (size_t i = 0; i < s->n_ranks; i++) {
+            struct stats_rank *r = &s->ranks[i];
+            if (r->rank != rank)
+                continue;
+            r->threads = threads;
+            snprintf(r->host, sizeof r->host, "%s", host);
+            snprintf(r->role, sizeof r->role, "%s", role);
+            snprintf(r->device, sizeof r->device, "%.*s", (int)strcspn(line + at, "\n"), line + at);
+        }
+    }
 }
 
 /* ---- all of it ------------------------------------------------------------------------------ */
@@ -306,12 +363,17 @@ int stats_read(struct stats *s, const char *path, struct err *e)
         s->job = attribute(t.file, "job");
         s->version = attribute(t.file, "tandem_version");
         s->ranks_text = attribute(t.file, "ranks");
+        s->kernels = attribute(t.file, "kernels");
+        s->exchange = attribute(t.file, "exchange");
+        s->exchange_measured = attribute(t.file, "exchange_measured");
         status = first_pass(s, &t, c, e);
     }
     if (status == 0)
         status = second_pass(s, &t, c, e);
     if (status == 0)
         status = open_steps(s, path, e);
+    if (status == 0)
+        read_ranks(s);
     close_table(&t);
     free(c);
     if (status != 0)
@@ -325,6 +387,9 @@ void stats_free(struct stats *s)
     free(s->job);
     free(s->version);
     free(s->ranks_text);
+    free(s->kernels);
+    free(s->exchange);
+    free(s->exchange_measured);
     free(s->ranks);
     free(s->chosen);
     *s = (struct stats){0};

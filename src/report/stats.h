@@ -15,15 +15,19 @@
 
 #define STATS_TIMES 120 /* points of a curve over the job's time */
 
-/* Seconds of one rank, summed over its steps. */
+/* Seconds of one rank, summed over its steps; and what the table of ranks says of it, as far as it does. */
 struct stats_rank {
     int32_t rank;
     uint64_t steps, rows;
     double attention, ffn, exchange, wait, total, longest;
+    double bytes, operations; /* at least; 0 in outputs of earlier versions */
+    int threads;
+    char host[64], role[16], device[96];
 };
 
 struct stats {
-    char *path, *job, *version, *ranks_text;    /* attributes; "" when there are none */
+    /* Attributes; "" when there are none. */
+    char *path, *job, *version, *ranks_text, *kernels, *exchange, *exchange_measured;
     uint64_t rows, stop, length, errors, other; /* other: ended by repetition */
     uint64_t prompt_tokens, tokens;
     double begin, end; /* first admission, last token; seconds since the epoch */

@@ -40,22 +40,21 @@ static void ranks(const struct stats *s, FILE *out)
 {
     if (s->n_ranks == 0)
         return;
-    fprintf(
-        out,
-        "\n  rank     steps   attention       ffn  exchange      wait     other   longest step\n");
+    fprintf(out,
+            "\n  rank     steps   attention       ffn  exchange      wait     other    longest\n");
     for (size_t i = 0; i < s->n_ranks; i++) {
         const struct stats_rank *r = &s->ranks[i];
         double all = r->total > 0 ? r->total / 100 : 1,
                known = r->attention + r->ffn + r->exchange + r->wait;
         fprintf(out,
                 "  %4" PRId32 " %9" PRIu64
-                " %9.1f %% %7.1f %% %7.1f %% %7.1f %% %7.1f %% %11.1f ms\n",
+                " %9.1f %% %7.1f %% %7.1f %% %7.1f %% %7.1f %% %7.1f ms\n",
                 r->rank, r->steps, r->attention / all, r->ffn / all, r->exchange / all,
                 r->wait / all, (r->total - known) / all, r->longest * 1e3);
     }
 }
 
-void report_text(const struct stats *s, FILE *out)
+void report_text(const struct stats *s, const struct roofline *r, FILE *out)
 {
     double seconds = stats_seconds(s);
     fprintf(out, "%s (tandem %s)\n", s->path, s->version);
@@ -70,8 +69,7 @@ void report_text(const struct stats *s, FILE *out)
         fprintf(out, "    %8" PRIu64 "  %.66s\n", s->reasons.all[i].count, s->reasons.all[i].text);
     fprintf(out, "  tokens              %" PRIu64 " of prompts, %" PRIu64 " of completions\n",
             s->prompt_tokens, s->tokens);
-    fprintf(out, "  time                %.1f s from the first admission to the last token",
-            seconds);
+    fprintf(out, "  time                %.1f s, first admission to last token", seconds);
     fprintf(out, seconds > 0 ? ", %.1f tokens/s\n" : "\n", (double)s->tokens / seconds);
     fprintf(out, "\n  %-19s %9s %9s %9s %9s %9s\n", "", "mean", "median", "90 %", "99 %", "most");
     distribution(out, "prompt", &s->prompt_length, 1, "tokens");
@@ -82,5 +80,6 @@ void report_text(const struct stats *s, FILE *out)
     curve(out, "tokens/s", s->rate, "");
     curve(out, "sequences", s->running, "");
     ranks(s, out);
+    roofline_text(r, s, out);
     experts_text(s, out);
 }

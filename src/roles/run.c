@@ -137,7 +137,21 @@ static void show_loading(void *context, size_t done, size_t total)
     *l = (struct loading){now, true};
 }
 
-static bool load(struct run *r)
+/* A GPU's wires are measured: what is slow for no reason would else go unseen. */
+static bool measure_exchange(struct run *r, bool tested)
+{
+    char *said = NULL;
+    if (!r->engine.backend->device->sort)
+        return true;
+    bool good = selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, tested, &said);
+    if (said)
+        identity_add(&r->attributes, "exchange_measured", said);
+    free(said);
+    return good;
+}
+
+/* tested: the kernels were, just now. */
+static enum exit_status load(struct run *r, bool tested)
 {
     struct comm *c = r->comm;
     struct loading loading = {.last = clock_now()};
@@ -149,8 +163,10 @@ static bool load(struct run *r)
                 identity_agree_weights(c, f, &r->identity);
     r->engine.fingerprint = NULL;
     fingerprint_free(f);
+    if (same && !measure_exchange(r, tested))
+        return EXIT_RUN;
     if (!same || !run_start_output(r, identity_value(&r->identity, OUTPUT_WEIGHTS)))
-        return false;
+        return EXIT_INPUT;
     if (comm_is_first(c))
         stop_aloud();
     stop_gently();
@@ -161,7 +177,7 @@ static bool load(struct run *r)
                (unsigned long long)r->units.undone, (unsigned long long)r->units.total);
         fflush(stdout);
     }
-    return true;
+    return EXIT_DONE;
 }
 
 /* ---- decoding ------------------------------------------------------------------------------- */
@@ -261,11 +277,14 @@ static enum exit_status finish(struct run *r, enum exit_status status)
 static enum exit_status test_alone(struct run *r)
 {
     bool tested;
+    char *said = NULL;
     ranks_print(r->comm, &r->engine);
     if (!selftest_kernels_of(r->comm, &r->engine, TANDEM_VERSION, true, &tested))
         return EXIT_RUN;
     engine_connect(&r->engine, r->comm->cell.mpi);
-    if (!selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, true))
+    bool good = selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, true, &said);
+    free(said);
+    if (!good)
         return EXIT_RUN;
     if (comm_is_first(r->comm))
         printf("kernels and exchange have passed on all ranks\n");
@@ -304,13 +323,10 @@ static enum exit_status run_opened(struct run *r)
     }
     if (!selftest_kernels_of(r->comm, &r->engine, TANDEM_VERSION, false, &tested))
         return EXIT_RUN;
-    if (!load(r))
-        return EXIT_INPUT;
-    /* A GPU's wires are also measured: what is slow for no reason would else go unseen. */
-    if (r->engine.backend->device->sort &&
-        !selftest_exchange_of(r->comm, &r->engine, TANDEM_VERSION, tested))
-        return EXIT_RUN;
-    enum exit_status status = decode(r);
+    enum exit_status status = load(r, tested);
+    if (status != EXIT_DONE)
+        return status;
+    status = decode(r);
     if (status == EXIT_DONE)
         close_model(r); /* its memory is for whoever writes the finished file, and for other jobs */
     return finish(r, status);

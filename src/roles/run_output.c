@@ -102,6 +102,8 @@ bool run_start_output(struct run *r, const char *weights)
 {
     struct err e = {{0}};
     struct comm *c = r->comm;
+    if (comm_is_first(c))
+        output_describe(r->out, &r->attributes);
     int status = comm_is_first(c) ? output_start(r->out, weights, &e) : 0;
     if (!comm_agree(c, status == 0, &e))
         return false;

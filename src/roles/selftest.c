@@ -218,8 +218,13 @@ bool selftest_kernels_of(struct comm *c, const struct engine *g, const char *ver
 /* ---- the exchange --------------------------------------------------------------------------- */
 
 /* Of each rail the slowest attention rank: it is what a layer waits for. */
-static void show_times(const struct comm *c, const struct engine *g, const struct trial_time *all)
+static char *list_times(const struct comm *c, const struct engine *g, const struct trial_time *all)
 {
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out)
+        die("out of memory");
     const struct layout *l = &g->in->job.layout;
     for (int r = 0; r < (l->colocated ? 1 : l->tensor); r++) {
         struct trial_time slowest = {0};
@@ -230,14 +235,16 @@ static void show_times(const struct comm *c, const struct engine *g, const struc
                 slowest = all[i];
         }
         if (slowest.seconds > 0)
-            printf("rail %-2d     %s: %zu rows out and back in %.0f us, %.2f GB/s\n", r,
-                   g->exchange_ops->name, g->shape.rows, slowest.seconds * 1e6,
-                   (double)slowest.bytes / slowest.seconds / 1e9);
+            fprintf(out, "rail %-2d     %s: %zu rows out and back in %.0f us, %.2f GB/s\n", r,
+                    g->exchange_ops->name, g->shape.rows, slowest.seconds * 1e6,
+                    (double)slowest.bytes / slowest.seconds / 1e9);
     }
-    fflush(stdout);
+    fclose(out);
+    return text;
 }
 
-bool selftest_exchange_of(struct comm *c, const struct engine *g, const char *version, bool note)
+bool selftest_exchange_of(struct comm *c, const struct engine *g, const char *version, bool note,
+                          char **said)
 {
     struct err e = {{0}};
     const struct endpoint end = engine_endpoint(g, c->cell.mpi);
@@ -246,8 +253,11 @@ bool selftest_exchange_of(struct comm *c, const struct engine *g, const char *ve
     int status = trial_run(&trial, &mine, &e);
     comm_allgather(&c->world, &mine, sizeof mine, all);
     bool good = comm_agree(c, status == 0, &e);
-    if (good && comm_is_first(c))
-        show_times(c, g, all);
+    *said = good && comm_is_first(c) ? list_times(c, g, all) : NULL;
+    if (*said) {
+        fputs(*said, stdout);
+        fflush(stdout);
+    }
     free(all);
     if (good && note && first_of_host(c) && g->backend->device->sort) {
         char line[512];

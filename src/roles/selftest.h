@@ -20,9 +20,11 @@
 bool selftest_kernels_of(struct comm *c, const struct engine *g, const char *version, bool always,
                          bool *tested);
 
-/* The exchange, and how long it takes, which is shown; the engine's exchange is open. note: what
- * selftest_kernels_of() tested has passed. Collective over the world; false: said. */
-bool selftest_exchange_of(struct comm *c, const struct engine *g, const char *version, bool note);
+/* The exchange, and how long it takes: a line a rail, shown, and in *said, malloc'd, at the first rank, else
+ * NULL. The engine's exchange is open. note: what selftest_kernels_of() tested has passed. Collective over
+ * the world; false: said why. */
+bool selftest_exchange_of(struct comm *c, const struct engine *g, const char *version, bool note,
+                          char **said);
 
 /* Without a job: every device of this host that is asked for ("cpu", "cuda", NULL: all), one operation or
  * all (NULL), shapes of the test's own. Returns the exit status. */

@@ -222,6 +222,8 @@ static void run_ffn(struct steps *s, int layer, int m)
     trace_rows(s, true, s->all_rows[m], layer);
     if (!ffn_receive(f, m, layer))
         return;
+    if (!s->engine->backend->device->count)
+        work_ffn(&s->work, layer, ffn_received(f, m));
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
     ffn_layer(f, m, layer);
     t = trace_add(s->trace, TRACE_FFN, s->step, layer, m, t);
@@ -311,7 +313,7 @@ static void record_step(struct steps *s, const double *before, double start, int
 {
     const double *now = s->trace->total;
     double took = clock_now() - start;
-    const struct timing t = {
+    struct timing t = {
         .rows = rows,
         .attention = (float)(now[TRACE_ATTENTION] - before[TRACE_ATTENTION] + now[TRACE_SAMPLE] -
                              before[TRACE_SAMPLE]),
@@ -320,6 +322,7 @@ static void record_step(struct steps *s, const double *before, double start, int
         .wait = (float)(now[TRACE_WAIT] - before[TRACE_WAIT]),
         .total = (float)took,
     };
+    work_take(&s->work, &t.bytes, &t.operations);
     timing_add(s->timings, clock_wall() - took, &t);
 }
 
@@ -332,6 +335,20 @@ static int own_rows(const struct steps *s, int total)
     for (int m = 0; m < s->in->job.micro_batches; m++)
         n += s->plan[m].rows;
     return n;
+}
+
+/* Of a GPU all of it, since a step that is launched as a graph passes no layers here. */
+static void count_work(struct steps *s)
+{
+    for (int m = 0; m < s->in->job.micro_batches; m++) {
+        const struct wire in = {.n = s->all_rows[m]};
+        if (s->decoder)
+            work_attention(&s->work, &s->plan[m]);
+        for (int layer = 0; s->engine->place.ffn && s->engine->backend->device->count &&
+                            layer < (int)s->in->model.layers;
+             layer++)
+            work_ffn(&s->work, layer, &in);
+    }
 }
 
 /* Everything a device does in a step, from the embeddings to the tokens. */
@@ -411,6 +428,7 @@ static void decode(struct steps *s, const int *rows)
         attention_score(g->attention, m, &s->scores);
         plan_drafts(s, m);
     }
+    count_work(s);
     if (replay_begin(s->replay, launch_key(s))) {
         enqueue_step(s);
         replay_end(s->replay);
@@ -560,7 +578,9 @@ enum exit_status steps_run(struct steps *s)
     s->all_claimed = !s->claims;
     s->pace.always =
         job->speculate.draft == SPECULATE_NGRAM || job->speculate.draft == SPECULATE_MTP;
+    work_open(&s->work, g);
     enum exit_status status = loop(s, rows);
+    work_close(&s->work);
     die_context_step(-1);
     s->replayed = replay_launches(s->replay);
     replay_close(s->replay);

@@ -19,6 +19,7 @@
 #include "roles/report.h"
 #include "roles/timing.h"
 #include "roles/trace.h"
+#include "roles/work.h"
 #include "schedule/pace.h"
 #include "schedule/units.h"
 
@@ -62,6 +63,7 @@ struct steps {
     struct replay *replay;
     long step;
     struct chosen chosen; /* of experts */
+    struct work work;     /* what this rank has to do at least */
     double last_commit, last_save;
     uint64_t committed;        /* completions, and */
     int64_t committed_tokens;  /* their tokens, handed to the writer's thread (writer) */

@@ -47,6 +47,8 @@ void timing_add(struct timings *t, double began, const struct timing *step)
     o->exchange += step->exchange;
     o->wait += step->wait;
     o->total += step->total;
+    o->bytes += step->bytes;
+    o->operations += step->operations;
     if (step->total > o->longest)
         o->longest = step->total;
 }

@@ -123,7 +123,7 @@ enum output_state rows_push(struct output *o, uint64_t begin, uint64_t stride, u
         table_free(&completion_table, &c);
     }
     const struct timing t = {
-        (double)begin, (int32_t)(begin % 5), 3, 9, 1, 2, 3, 4, 10.5f, 5, -1, -1, 0};
+        (double)begin, (int32_t)(begin % 5), 3, 9, 1, 2, 3, 4, 10.5f, 5, 6, 7, -1, -1, 0};
     journal_put(&batch, RECORD_TIMING, 0, &timing_table, &t, 1);
     free(done);
     output_push(o, &batch);

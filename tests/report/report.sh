@@ -12,6 +12,11 @@ job=tests/mpi/job.yaml
 decode out 2 prompts.file="$work/<b>p&.h5" prompts.count=all sampling.max_new_tokens=20 sampling.samples=3 || fail decode
 "$tandem" report "$work/out.h5" >"$work/text" || fail report
 "$tandem" report "$work/out.h5" --html "$work/page.html" || fail "report --html"
+"$tandem" report "$work/out.h5" --card h100 >"$work/card" || fail "report --card"
+"$tandem" report "$work/out.h5" --measure >"$work/measured" || fail "report --measure"
+"$PYTHON" -c 'import sys; sys.exit(any(len(l) > 81 for l in open(sys.argv[1], encoding="utf-8")))' "$work/measured" || fail "wider than 80 columns"
+"$tandem" report "$work/out.h5" --card h101 2>"$work/errors" && fail "a card that nobody makes"
+grep -q -e "--card wants" "$work/errors" || fail "its message: $(cat "$work/errors")"
 "$tandem" report "$work/p.jsonl" 2>"$work/errors" && fail "a file that is no output is reported"
 "$PYTHON" - "$work" <<'P' || fail "the report is not what the files say"
 import h5py, html.parser, re, sys, xml.dom.minidom
@@ -49,6 +54,32 @@ with h5py.File(f"{work}/out.steps.h5") as f:
         assert max(each.values()) <= computed
         line = re.search(rf"\n +{l} +{total} +(\d+) +([0-9.]+) +(\d+)  .*", text)
         assert line and each[int(line[1])] == max(each.values()), (l, text)
+# What every rank had to read and to make at least, counted anew from the shapes in config.json; and what the
+# report makes of it: floors over roofs, shares of the time.
+import json
+config = json.load(open("input/demo/config.json"))
+H, I, E = config["hidden_size"], config["moe_intermediate_size"], config["moe_num_experts"]
+moe = [int(l) for l in config["moe_layers_enum"].split(",")]
+dense = config["num_hidden_layers"] - len(moe)
+every = 3 * H * (dense * config["intermediate_size"] + len(moe) * config["share_expert_dim"])
+each = 3 * H * I * len(moe)
+with h5py.File(f"{work}/out.steps.h5") as f:
+    column = {k: f[k][:][f["layer"][:] < 0] for k in ("rank", "rows", "steps", "bytes", "operations", "attention", "ffn")}
+    of = lambda k, rank: column[k][column["rank"] == rank].sum()
+    rows, steps = of("rows", 1), of("steps", 1)
+    assert of("operations", 1) == 2 * rows * (every + config["moe_top_k"] * each), (of("operations", 1), rows)
+    size = of("bytes", 1) / steps / (every + E * each)     # bytes a parameter, if all experts were met in every step
+    assert 0.3 * 2 < size <= 2, size
+    assert of("bytes", 0) > 0 and of("operations", 0) > 0
+    for name, rank in (("attention", 0), ("ffn", 1)):
+        floor = 1e3 * max(of("bytes", rank) / 3350e9, of("operations", rank) / 989e12) / of("steps", rank)
+        works = 1e3 * (of("attention", rank) + of("ffn", rank)) / of("steps", rank)
+        line = re.search(rf"\n  1 {name} +([0-9.]+) +[0-9.]+ +([0-9.]+) .* ([0-9.]+) +(\d+) %  memory", open(f"{work}/card").read())
+        assert abs(float(line[1]) - of("rows", rank) / of("steps", rank)) < 0.06, line[0]
+        assert abs(float(line[2]) - works) < 0.006 and abs(float(line[3]) - floor) < 0.006, (line[0], works, floor)
+assert "roofs               not known: --measure" in text and "1A1F over " in text
+assert re.search(r"roofs +[0-9.]+ GB/s, \d+ GFLOP/s", open(f"{work}/measured").read())
+assert "a step against the roofline" in page
 charts = re.findall(r"<svg.*?</svg>", page, re.S)
 assert len(charts) == 8, len(charts)
 for chart in charts:
