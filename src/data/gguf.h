@@ -83,4 +83,7 @@ bool gguf_number(const struct gguf_value *v, size_t i, double *out);
 /* "u32", "array of string" and so on, for messages. text holds 32 bytes. */
 const char *gguf_type_text(const struct gguf_value *v, char text[32]);
 
+/* The number by which tensors name a format; it is one of GGUF. */
+uint32_t gguf_type_id(const struct codec *c);
+
 #endif

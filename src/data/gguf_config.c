@@ -252,6 +252,19 @@ static void put_qwen3moe(struct builder *b)
     put(b, "mlp_only_layers", json_array());
 }
 
+/* Layers take turns, a window first; its yarn ends between two pairs. */
+static void put_gpt_oss(struct builder *b)
+{
+    put_llama_like(b);
+    put_integer(b, "intermediate_size", integer(b, "expert_feed_forward_length", -1));
+    put_integer(b, "num_local_experts", integer(b, "expert_count", -1));
+    put_integer(b, "num_experts_per_tok", integer(b, "expert_used_count", -1));
+    put_integer(b, "sliding_window", integer(b, "attention.sliding_window", -1));
+    json_t *yarn = json_object_get(b->out, "rope_scaling");
+    if (yarn)
+        json_object_set_new(yarn, "truncate", json_false());
+}
+
 /* ---- step35 ----------------------------------------------------------------------------------- */
 
 /* Blocks with experts or a dense MLP that are there, MTP blocks included. */
@@ -464,11 +477,10 @@ static void put_deepseek2(struct builder *b)
 static const struct {
     const char *arch, *model_type;
     enum gguf_arch bit;
-} archs[] = {{"llama", "llama", GGUF_LLAMA},
-             {"qwen3", "qwen3", GGUF_QWEN3},
-             {"qwen3moe", "qwen3_moe", GGUF_QWEN3MOE},
-             {"step35", "step3p5", GGUF_STEP35},
-             {"deepseek2", "deepseek_v3", GGUF_DEEPSEEK2}};
+} archs[] = {
+    {"llama", "llama", GGUF_LLAMA},           {"qwen3", "qwen3", GGUF_QWEN3},
+    {"qwen3moe", "qwen3_moe", GGUF_QWEN3MOE}, {"step35", "step3p5", GGUF_STEP35},
+    {"gpt-oss", "gpt_oss", GGUF_GPT_OSS},     {"deepseek2", "deepseek_v3", GGUF_DEEPSEEK2}};
 
 #define ARCHS (sizeof archs / sizeof *archs)
 
@@ -480,11 +492,11 @@ enum gguf_arch gguf_arch_of(const struct gguf *g, struct err *e)
             return archs[i].bit;
     bool text = v && v->type == GGUF_STRING && v->count == 1;
     size_t n = text && v->strings[0].bytes < 40 ? v->strings[0].bytes : text ? 40 : 0;
-    err_set(
-        e,
-        "%s: general.architecture is \"%.*s\"; GGUF files of llama, qwen3, qwen3moe, step35 and "
-        "deepseek2 are supported",
-        gguf_path(g), (int)n, text ? v->strings[0].text : "");
+    err_set(e,
+            "%s: general.architecture is \"%.*s\"; GGUF files of llama, qwen3, qwen3moe, step35, "
+            "gpt-oss "
+            "and deepseek2 are supported",
+            gguf_path(g), (int)n, text ? v->strings[0].text : "");
     return 0;
 }
 
@@ -502,6 +514,8 @@ int gguf_view_config(struct gguf_view *v, enum gguf_arch arch, struct err *e)
         put_step35(&b, v->note);
     else if (arch == GGUF_DEEPSEEK2)
         put_deepseek2(&b);
+    else if (arch == GGUF_GPT_OSS)
+        put_gpt_oss(&b);
     else if (arch == GGUF_QWEN3MOE)
         put_qwen3moe(&b);
     else

@@ -9,7 +9,8 @@
 #include <string.h>
 
 #define PLAIN                                                                                      \
-    (GGUF_LLAMA | GGUF_QWEN3 | GGUF_QWEN3MOE | GGUF_STEP35) /* keys and values of their own */
+    (GGUF_LLAMA | GGUF_QWEN3 | GGUF_QWEN3MOE | GGUF_STEP35 |                                       \
+     GGUF_GPT_OSS) /* keys and values of their own */
 #define ALL    (PLAIN | GGUF_DEEPSEEK2)
 #define QWEN   (GGUF_QWEN3 | GGUF_QWEN3MOE)
 #define LISTED (GGUF_QWEN3MOE | GGUF_DEEPSEEK2) /* experts one by one */
@@ -75,6 +76,20 @@ static const struct rule {
       {"ffn_gate_shexp.weight", "mlp.shared_experts.gate_proj.weight", GGUF_DEEPSEEK2, AS_IS},
       {"ffn_up_shexp.weight", "mlp.shared_experts.up_proj.weight", GGUF_DEEPSEEK2, AS_IS},
       {"ffn_down_shexp.weight", "mlp.shared_experts.down_proj.weight", GGUF_DEEPSEEK2, AS_IS},
+      {"post_attention_norm.weight", "post_attention_layernorm.weight", GGUF_GPT_OSS, AS_IS},
+      {"attn_q.bias", "self_attn.q_proj.bias", GGUF_GPT_OSS, AS_IS},
+      {"attn_k.bias", "self_attn.k_proj.bias", GGUF_GPT_OSS, AS_IS},
+      {"attn_v.bias", "self_attn.v_proj.bias", GGUF_GPT_OSS, AS_IS},
+      {"attn_output.bias", "self_attn.o_proj.bias", GGUF_GPT_OSS, AS_IS},
+      {"attn_sinks.weight", "self_attn.sinks", GGUF_GPT_OSS, AS_IS},
+      {"ffn_gate_inp.weight", "mlp.router.weight", GGUF_GPT_OSS, AS_IS},
+      {"ffn_gate_inp.bias", "mlp.router.bias", GGUF_GPT_OSS, AS_IS},
+      {"ffn_gate_exps.weight", "mlp.experts.gate_proj", GGUF_GPT_OSS, AS_IS},
+      {"ffn_up_exps.weight", "mlp.experts.up_proj", GGUF_GPT_OSS, AS_IS},
+      {"ffn_down_exps.weight", "mlp.experts.down_proj", GGUF_GPT_OSS, AS_IS},
+      {"ffn_gate_exps.bias", "mlp.experts.gate_proj_bias", GGUF_GPT_OSS, AS_IS},
+      {"ffn_up_exps.bias", "mlp.experts.up_proj_bias", GGUF_GPT_OSS, AS_IS},
+      {"ffn_down_exps.bias", "mlp.experts.down_proj_bias", GGUF_GPT_OSS, AS_IS},
       {"nextn.enorm.weight", "enorm.weight", GGUF_STEP35, AS_IS},
       {"nextn.hnorm.weight", "hnorm.weight", GGUF_STEP35, AS_IS},
       {"nextn.eh_proj.weight", "eh_proj.weight", GGUF_STEP35, AS_IS},

@@ -55,6 +55,14 @@ static const struct {
 
 #define TYPES (sizeof types / sizeof *types)
 
+uint32_t gguf_type_id(const struct codec *c)
+{
+    for (size_t i = 0; i < TYPES; i++)
+        if (types[i].codec == c)
+            return types[i].id;
+    die("%s is no format of GGUF", c->name);
+}
+
 /* What is left to read. */
 struct part_reader {
     const struct gguf_part *part;

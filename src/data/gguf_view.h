@@ -7,7 +7,7 @@
  * config: llama's q and k have their rows in pairs (rope_interleaved), step35's norms hold the 1
  * that is elsewhere added to them (norm_gains_stored_whole), llama3's scaling is a list of factors.
  *
- * Architectures: llama, qwen3, qwen3moe, step35, deepseek2 (V3 and what has its router; kv_b_proj is
+ * Architectures: llama, qwen3, qwen3moe, step35, gpt-oss, deepseek2 (V3 and what has its router; kv_b_proj is
  * cut in k_b_proj and v_b_proj there, kv_b_split). Tensors or keys of them that would change the
  * result and are not known are refused by name.
  *
@@ -47,6 +47,7 @@ enum gguf_arch {
     GGUF_QWEN3MOE = 4,
     GGUF_STEP35 = 8,
     GGUF_DEEPSEEK2 = 16,
+    GGUF_GPT_OSS = 32,
 };
 
 /* Of general.architecture; 0 after the error. */

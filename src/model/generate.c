@@ -2,9 +2,11 @@
 
 #include "base/files.h"
 #include "base/mem.h"
-#include "base/philox.h"
+#include "data/gguf.h"
 #include "model/block.h"
 #include "model/family.h"
+#include "model/generate_gguf.h"
+#include "model/generate_values.h"
 #include "model/writer.h"
 
 #include <errno.h>
@@ -18,67 +20,6 @@
 #include <unistd.h>
 
 #define STRIP_ROWS FAMILY_BLOCK /* rows made at once: a row of blocks */
-
-/* ---- random weights ------------------------------------------------------------------------- */
-
-enum purpose { FOR_WEIGHT, FOR_BLOCK }; /* last word of the counter */
-
-/* The tensor's number in the counter, so that every tensor has random numbers of its own. */
-static uint32_t stream_of(enum model_tensor kind, size_t layer)
-{
-    return (uint32_t)kind << 16 | (uint32_t)layer;
-}
-
-/* to[i] = about normal, mean 0 and variance 1, for the elements first .. first + n - 1 of a tensor.
- * The sum of four bytes: integers only, so that every machine makes the same numbers; no more
- * than 3.5 in magnitude. */
-static void fill_normal(uint64_t seed, uint32_t stream, size_t first, size_t n, float *to)
-{
-    const float mean = 510.0f, deviation = 147.80054f; /* sqrt(4 (256^2 - 1) / 12) */
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    for (size_t i = 0; i < n;) {
-        size_t block = (first + i) / 4, lane = (first + i) % 4;
-        uint32_t words[4];
-        const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), stream, FOR_WEIGHT};
-        philox4x32(counter, key, words);
-        for (; lane < 4 && i < n; lane++, i++) {
-            uint32_t w = words[lane];
-            uint32_t sum = (w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24);
-            to[i] = ((float)sum - mean) / deviation;
-        }
-    }
-}
-
-/* Blocks of real checkpoints differ in magnitude, and a wrong scale must show: 0.5 to 1.5 times. */
-static float block_gain(uint64_t seed, uint32_t stream, size_t block)
-{
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), stream, FOR_BLOCK};
-    uint32_t words[4];
-    philox4x32(counter, key, words);
-    return 0.5f + (float)(words[0] >> 8) * 0x1p-24f;
-}
-
-/* Standard deviation: projections keep the magnitude of what goes in; the router and the head make
- * a softmax that is neither flat nor a single one. A tied table is a head. */
-static float deviation_of(const struct model *m, enum tensor_use use, size_t inputs)
-{
-    float unit = 1.0f / sqrtf((float)inputs);
-    switch (use) {
-    case USE_GAIN: /* around 1 */
-    case USE_BIAS:
-        return 0.1f;
-    case USE_TABLE:
-        return m->tied ? 3.0f * unit : 1.0f;
-    case USE_ROUTER:
-        return 2.0f * unit;
-    case USE_HEAD:
-        return 3.0f * unit;
-    case USE_LINEAR:
-        return unit;
-    }
-    die("tensor use %d", (int)use);
-}
 
 /* ---- the tensors ---------------------------------------------------------------------------- */
 
@@ -210,6 +151,9 @@ static int plan_make(struct plan *p, const struct generate_options *o, struct er
     static const char *const what = "the model to generate";
     *p = (struct plan){.o = o, .model = mem_zeroed(1, sizeof *p->model)};
     writer_init(&p->files, o->directory);
+    if (o->blocks)
+        return err_set(e, "%s: dtype %s is for GGUF; name a file, like MODEL.gguf", what,
+                       o->blocks->name);
     if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F8E4M3)
         return err_set(e, "%s: dtype can be f32, bf16 or fp8, not %s", what, dtype_name(o->dtype));
     if (family_find(o->model.family)->mxfp4 && (o->packing || o->dtype == DTYPE_F8E4M3))
@@ -238,8 +182,16 @@ static void plan_free(struct plan *p)
     free(p->model);
 }
 
+static bool is_gguf(const struct generate_options *o)
+{
+    return o->directory && gguf_is_path(o->directory);
+}
+
 size_t generate_bytes(const struct generate_options *o)
 {
+    size_t parameters;
+    if (is_gguf(o))
+        return generate_gguf_bytes(o, &parameters);
     struct plan p;
     struct err e;
     size_t bytes = plan_make(&p, o, &e) == 0 ? writer_bytes(&p.files) : 0;
@@ -261,6 +213,10 @@ size_t generate_parameters(const struct generate_options *o)
     struct plan p;
     struct err e;
     size_t n = 0;
+    if (is_gguf(o)) {
+        generate_gguf_bytes(o, &n);
+        return n;
+    }
     if (plan_make(&p, o, &e) == 0)
         for (size_t i = 0; i < p.files.count; i++)
             n += parameters_of(&p, i);
@@ -309,18 +265,15 @@ static struct strip *strips_of(const struct plan *p, size_t file, size_t *count,
     return strips;
 }
 
-/* Makes the strip's numbers: x[rows][columns] = normal x deviation (+ 1 for gains). */
+/* Makes the strip's numbers: x[rows][columns]. */
 static void strip_values(const struct plan *p, const struct strip *s, float *x)
 {
     const struct writer_tensor *t = &p->files.tensors[s->tensor];
     const struct source *from = &p->sources[s->tensor];
-    size_t columns = columns_of(t), n = s->rows * columns;
+    size_t columns = columns_of(t);
     size_t first = ((from->expert + s->matrix) * tensor_rows(t) + s->row) * columns;
-    float deviation = deviation_of(p->model, from->use, columns);
-    float mean = from->use == USE_GAIN ? 1.0f - p->model->gain_offset : 0.0f;
-    fill_normal(p->o->seed, stream_of(from->kind, from->layer), first, n, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = x[i] * deviation + mean;
+    generate_numbers(p->model, p->o->seed, from->kind, from->use, from->layer, columns, first,
+                     s->rows * columns, x);
 }
 
 /* To FP8: one scale for every FAMILY_BLOCK columns, since a strip is one row of blocks. */
@@ -341,7 +294,8 @@ static void strip_to_fp8(const struct plan *p, const struct strip *s, const floa
         float unscale = most > 0 ? 448.0f / most : 1.0f;
         size_t block =
             ((from->expert + s->matrix) * block_rows + s->row / FAMILY_BLOCK) * blocks + b;
-        float gain = block_gain(p->o->seed, stream_of(from->kind, from->layer), block);
+        float gain =
+            generate_block_gain(p->o->seed, generate_stream(from->kind, from->layer), block);
         scales[b] = gain / unscale;
         for (size_t r = 0; r < s->rows; r++)
             for (size_t i = begin; i < end; i++)
@@ -359,8 +313,9 @@ static void strip_packed(const struct plan *p, const struct strip *s, void *to)
                        ? 0
                        : ((from->expert + s->matrix) * tensor_rows(t) + s->row) * columns;
     generate_fill(from->packing, &from->part, from->matrix, p->o->seed,
-                  stream_of(from->kind, from->layer),
-                  deviation_of(p->model, from->use, from->inputs), first, s->rows * columns, to);
+                  generate_stream(from->kind, from->layer),
+                  generate_deviation(p->model, from->use, from->inputs), first, s->rows * columns,
+                  to);
 }
 
 static int strip_write(const struct plan *p, const struct strip *s, int fd, float *x, void *to,
@@ -480,6 +435,8 @@ static int write_files(struct plan *p, struct err *e)
 int generate_checkpoint(const struct generate_options *o, struct err *e)
 {
     struct plan p;
+    if (is_gguf(o))
+        return generate_gguf(o, e);
     int status = plan_make(&p, o, e);
     if (status == 0)
         status = prepare_directory(o, e);

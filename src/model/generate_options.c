@@ -2,6 +2,7 @@
 #include "model/generate.h"
 
 #include "model/family.h"
+#include "model/generate_blocks.h"
 
 #include <errno.h>
 #include <math.h>
@@ -216,7 +217,8 @@ static int set_value(struct generate_options *o, enum value is, void *field, con
             *(enum dtype *)field = dtype[word];
             o->packing = packing[word];
         }
-        return word < 0 ? -1 : 0;
+        o->blocks = word < 0 ? generate_blocks_named(value) : NULL;
+        return word < 0 && !o->blocks ? -1 : 0;
     case V_NUMBER:
         number = strtod(value, &end);
         *(double *)field = number;
@@ -237,7 +239,8 @@ int generate_set(struct generate_options *o, const char *name, const char *value
                                          [V_INT] = "a whole number",
                                          [V_BOOL] = "true or false",
                                          [V_NUMBER] = "a number",
-                                         [V_DTYPE] = "f32, bf16, fp8, awq, int4 or int8",
+                                         [V_DTYPE] = "f32, bf16, fp8, awq, int4 or int8, or for "
+                                                     "GGUF f16 or one like q4_0 or q6_k",
                                          [V_LAYERS] = "layers like 1-4,7, or none",
                                          [V_EOS] = "a token",
                                          [V_SEED] = "a whole number below 2^64",

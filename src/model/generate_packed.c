@@ -2,18 +2,12 @@
 
 #include "base/dtype.h"
 #include "base/err.h"
-#include "base/philox.h"
+#include "model/generate_values.h"
 
 #include <math.h>
 #include <string.h>
 
 #define GROUP 32
-
-enum {
-    FOR_CODES = 2,
-    FOR_SCALES,
-    FOR_ZEROS
-}; /* last word of the counter; generate.c has 0 and 1 */
 
 static size_t per_word(enum packing p)
 {
@@ -50,10 +44,8 @@ int generate_parts(enum packing p, size_t rows, size_t columns,
 
 static uint32_t random_word(uint64_t seed, uint32_t stream, uint32_t purpose, size_t i)
 {
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    const uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), stream, purpose};
     uint32_t words[4];
-    philox4x32(counter, key, words);
+    generate_words(seed, stream, purpose, i, words);
     return words[0];
 }
 
@@ -64,13 +56,13 @@ static float scale_of(enum packing p, float deviation, uint32_t random)
     return deviation / codes * (0.5f + (float)(random >> 8) * 0x1p-24f);
 }
 
-/* MXFP4's: codes are uniform too, the root of their mean square is 2.93; half or all of the power of two
+/* MXFP4's: codes are uniform too, the root of their mean square is 2.93; the power of two above or
  * below. */
-static uint8_t exponent_of(float deviation, uint32_t random)
+uint8_t generate_exponent(float deviation, uint32_t random)
 {
     int exponent;
     frexpf(deviation / 2.93f, &exponent);
-    return (uint8_t)(127 + exponent - 1 - (int)(random & 1));
+    return (uint8_t)(127 + exponent - (int)(random & 1));
 }
 
 /* The same in bytes. */
@@ -82,7 +74,7 @@ static void fill_mxfp4(const struct packed_part *part, uint64_t seed, uint32_t s
         if (part->is == PACKED_CODES)
             to[i] = (uint8_t)(random_word(seed, stream, FOR_CODES, at / 4) >> at % 4 * 8);
         else
-            to[i] = exponent_of(deviation, random_word(seed, stream, FOR_SCALES, at));
+            to[i] = generate_exponent(deviation, random_word(seed, stream, FOR_SCALES, at));
     }
 }
 

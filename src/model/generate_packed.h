@@ -40,6 +40,9 @@ void generate_fill(enum packing p, const struct packed_part *part, const size_t 
                    uint64_t seed, uint32_t stream, float deviation, size_t first, size_t n,
                    void *to);
 
+/* The exponent of a block of MXFP4 with random codes. */
+uint8_t generate_exponent(float deviation, uint32_t random);
+
 /* Parameters in n elements of codes. */
 size_t generate_codes(enum packing p, size_t n);
 

@@ -14,6 +14,17 @@ static double llama3(const struct rope_spec *r, double frequency)
     return frequency * ((1 - keep) / r->factor + keep);
 }
 
+static double frequency_of(const struct rope_spec *r, size_t pair)
+{
+    return pow(r->theta, -2.0 * (double)pair / (double)r->dim);
+}
+
+double rope_stretch(const struct rope_spec *r, size_t pair)
+{
+    double frequency = frequency_of(r, pair);
+    return frequency / llama3(r, frequency);
+}
+
 /* The pair that turns `turns` times within the context of training. */
 static double yarn_pair(const struct rope_spec *r, double turns)
 {
@@ -40,7 +51,7 @@ double rope_yarn_magnitude(double factor, double scale)
 void rope_angles(float *angles, size_t positions, const struct rope_spec *rope)
 {
     for (size_t j = 0; j < rope->dim / 2; j++) {
-        double frequency = pow(rope->theta, -2.0 * (double)j / (double)rope->dim);
+        double frequency = frequency_of(rope, j);
         if (rope->scaling == ROPE_LLAMA3)
             frequency = llama3(rope, frequency);
         if (rope->scaling == ROPE_YARN)

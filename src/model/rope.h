@@ -36,6 +36,9 @@ struct rope_spec {
  * one. Source: rope_type "llama3" and "yarn" of the public models' code. */
 void rope_angles(float *angles, size_t positions, const struct rope_spec *rope);
 
+/* By what llama3 divides the frequency of pair j. */
+double rope_stretch(const struct rope_spec *r, size_t pair);
+
 /* yarn's magnitude of attention: 0.1 x scale x ln(factor) + 1, or 1 when nothing is stretched. */
 double rope_yarn_magnitude(double factor, double scale);
 

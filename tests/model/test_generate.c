@@ -310,7 +310,7 @@ static void test_settings(void **state)
         {"hidden", "-1", "not \"-1\""},
         {"hidden", "99999999999", "whole number"},
         {"tied", "yes", "tied must be true or false"},
-        {"dtype", "f16", "dtype must be f32, bf16, fp8, awq, int4 or int8"},
+        {"dtype", "f17", "dtype must be f32, bf16, fp8, awq, int4 or int8, or for GGUF f16"},
         {"rope_theta", "x", "rope_theta must be a number"},
         {"moe_layers", "1-", "moe_layers must be layers like"},
         {"moe_layers", "1,,2", "moe_layers must be"},

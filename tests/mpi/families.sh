@@ -49,9 +49,10 @@ signals=
 for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2 gpt_oss; do
     [ $family = gpt_oss ] && sizes="hidden=96 expert=64" || sizes= # MXFP4 has blocks of 32
     rm -rf "$work/model" "$work"/*.h5.partial "$work"/[a-h]-*.h5
-    "$tandem" generate "$work/model" family=$family hidden=76 layers=5 vocab=1011 context=171 heads=6 kv_heads=2 head_dim=20 \
-        dense=53 experts=12 topk=3 expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 \
-        window=29 limit=0.4 groups=4 topk_groups=2 rope_factor=2 dtype=f32 $sizes >/dev/null || fail "generate $family"
+    shape=(family=$family hidden=76 layers=5 vocab=1011 context=171 heads=6 kv_heads=2 head_dim=20 dense=53 experts=12 topk=3
+        expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 window=29 limit=0.4 groups=4 topk_groups=2
+        rope_factor=2 dtype=f32 $sizes)
+    "$tandem" generate "$work/model" "${shape[@]}" >/dev/null || fail "generate $family"
     run "a-$family" 1 "$work/colocated.yaml"
     cut USR1
     [ "$signals" ] || [ -f "$work/b-$family.h5" ] || signals=$(grep -c 'stops after this step' "$work/cut.log")
@@ -60,6 +61,14 @@ for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2 gpt_
     same "a-$family" "b-$family"
     run "c-$family" 4 tests/mpi/job.yaml layout.attention=2 layout.ffn.expert=2
     run "d-$family" 3 tests/mpi/job.yaml layout.ffn.tensor=2 layout.exchange=mpi schedule.slots=2 schedule.prefill_chunk=64
+    case $family in
+    qwen3_moe | qwen3 | deepseek_v3) # the same numbers as GGUF
+        rm -f "$work/model.gguf"
+        "$tandem" generate "$work/model.gguf" "${shape[@]}" >/dev/null || fail "generate $family as GGUF"
+        run "g-$family" 2 tests/mpi/job.yaml model="$work/model.gguf"
+        same "a-$family" "g-$family"
+        ;;
+    esac
     same "a-$family" "c-$family"
     same "a-$family" "d-$family"
 done
