@@ -120,6 +120,18 @@ size_t weight_granule(const struct weight_part *w)
     return grouped(f.kind) && f.outer ? f.inner : 1;
 }
 
+struct weight_stored weight_stored(const struct weight_part *w)
+{
+    const struct codec *c = w->codec;
+    if (c == &codec_awq)
+        return (struct weight_stored){w->stride * 4, 8, 4, true};
+    struct weight_stored s = {.unit = c->block, .unit_bytes = c->block_bytes};
+    if (c == &codec_packed4 || c == &codec_packed8)
+        s = (struct weight_stored){.unit = c == &codec_packed4 ? 8 : 4, .unit_bytes = 4};
+    s.row_bytes = mem_mul((w->stride + s.unit - 1) / s.unit, s.unit_bytes);
+    return s;
+}
+
 size_t weight_data_bytes(const struct weight_part *w, size_t rows)
 {
     const struct codec *c = w->codec;
@@ -197,6 +209,8 @@ static int8_t nearest_int8(float value, float d)
 static float whole_step_int8(const struct weight_part *w, size_t row, const float *values)
 {
     size_t columns = w->codec == &codec_awq ? w->inputs : w->stride;
+    if (w->most)
+        return w->most[row] / 127.0f;
     if (w->k == columns)
         return step_int8(values, w->k);
     struct weight_part whole = *w;

@@ -35,6 +35,10 @@ struct weight_part {
     const void *zero; /* packed zero points; NULL: symmetric */
     size_t zero_stride;
 
+    /* Of each of the part's rows, the largest |value| of the whole matrix's row; NULL: `data` has whole
+     * rows to find it in. Only looked at for WEIGHT_INT8. */
+    const float *most;
+
     /* The part: outputs and inputs (either may be 0), and where it begins in the whole. */
     size_t n, k, row0, col0;
 };
@@ -96,6 +100,16 @@ float weight_scale(const struct weight_part *w, size_t row, size_t column);
 
 /* Rows and columns that a part may be cut at without leaving its form: a multiple of it. */
 size_t weight_granule(const struct weight_part *w);
+
+/* How a matrix lies in `data`: stored rows, one after the other, of units of whole bytes. Of AWQ stored rows
+ * are inputs (turned), of all others outputs. */
+struct weight_stored {
+    size_t row_bytes;
+    size_t unit, unit_bytes; /* a unit's columns (outputs when turned), and its bytes */
+    bool turned;
+};
+
+struct weight_stored weight_stored(const struct weight_part *w);
 
 /* Bytes of `data` that `rows` whole rows of the matrix take. */
 size_t weight_data_bytes(const struct weight_part *w, size_t rows);

@@ -63,16 +63,14 @@ void fingerprint_free(struct fingerprint *f)
 }
 
 /* Blocks first .. first + n - 1 of tensor i. One that is known is not read again. */
-static void hash_blocks(struct fingerprint *f, size_t i, size_t first, size_t n,
-                        const struct fingerprint_share *share)
+static void hash_blocks(struct fingerprint *f, size_t i, size_t first, size_t n)
 {
     const struct tensor *t = f->tensors[i];
 #pragma omp parallel for schedule(dynamic) num_threads(f->threads) if (n > 1)
     for (size_t k = 0; k < n; k++) {
         size_t at = (first + k) * f->block, left = t->bytes - at;
-        size_t column = share ? k * share->of / n : 0;
         uint64_t *to = &f->blocks[f->first[i] + first + k];
-        if (*to || (share && (column < share->from || column >= share->to)))
+        if (*to)
             continue;
         uint64_t h =
             hash_wide(HASH_START, (const char *)t->data + at, left < f->block ? left : f->block);
@@ -96,28 +94,27 @@ static size_t tensor_at(const struct fingerprint *f, const char *data)
     return low - 1;
 }
 
-void fingerprint_add(struct fingerprint *f, const void *data, size_t bytes,
-                     const struct fingerprint_share *share)
+void fingerprint_add(struct fingerprint *f, const void *data, size_t bytes)
 {
     size_t i = tensor_at(f, data);
     if (i == f->n || bytes == 0)
         return;
     size_t at = (size_t)((const char *)data - (const char *)f->tensors[i]->data);
     size_t first = at / f->block, last = (at + bytes - 1) / f->block;
-    hash_blocks(f, i, first, last - first + 1, share);
+    hash_blocks(f, i, first, last - first + 1);
 }
 
 void fingerprint_add_tensor(struct fingerprint *f, const void *data)
 {
     size_t i = tensor_at(f, data);
     if (i < f->n)
-        hash_blocks(f, i, 0, blocks_of(f, f->tensors[i]), NULL);
+        hash_blocks(f, i, 0, blocks_of(f, f->tensors[i]));
 }
 
 void fingerprint_rest(struct fingerprint *f)
 {
     for (size_t i = 0; i < f->n; i++)
-        hash_blocks(f, i, 0, blocks_of(f, f->tensors[i]), NULL);
+        hash_blocks(f, i, 0, blocks_of(f, f->tensors[i]));
 }
 
 uint64_t *fingerprint_blocks(struct fingerprint *f, size_t *n)

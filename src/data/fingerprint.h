@@ -22,16 +22,8 @@ struct fingerprint *fingerprint_new(const struct tensor **tensors, size_t n, siz
                                     int threads);
 void fingerprint_free(struct fingerprint *f); /* NULL: nothing */
 
-/* Which share of the blocks: those of columns from .. to - 1, when each of `of` columns had as many. */
-struct fingerprint_share {
-    size_t from, to, of;
-};
-
-/* Hashes the blocks that touch the bytes, which are of one of the tensors (of another: nothing). Ranks
- * that split the columns of a matrix read all of its rows, so each hashes its share of the blocks;
- * share NULL: all. */
-void fingerprint_add(struct fingerprint *f, const void *data, size_t bytes,
-                     const struct fingerprint_share *share);
+/* Hashes the blocks that touch the bytes, which are of one of the tensors (of another: nothing). */
+void fingerprint_add(struct fingerprint *f, const void *data, size_t bytes);
 
 /* The same for all of the tensor that `data` is in. */
 void fingerprint_add_tensor(struct fingerprint *f, const void *data);

@@ -3,7 +3,7 @@
  * An attention rank holds embeddings, all attention weights, norms, routers and lm_head; an FFN
  * rank its share of experts, shared expert and dense MLPs (schedule/placement.h). A rank that has
  * both roles holds both. Loaded once, tensor by tensor: peak host memory is the packed weights plus
- * one tensor. Freed before the device is closed.
+ * one tensor, and on FFN ranks the slices of one layer (model/slices.h). Freed before the device is closed.
  */
 #ifndef TANDEM_MODEL_WEIGHTS_H
 #define TANDEM_MODEL_WEIGHTS_H
@@ -12,6 +12,7 @@
 #include "data/fingerprint.h"
 #include "kernels/ops.h"
 #include "model/block.h"
+#include "model/slices.h"
 #include "schedule/placement.h"
 
 struct attention_weights {
@@ -35,8 +36,13 @@ struct weights_plan {
     size_t context;              /* attention: positions the angles are made for */
     const struct layout *layout; /* ffn: the rank's share */
     int ffn_rank;
+    const struct slices_way *way;    /* ffn: how ranks hand each other slices; NULL: they do not */
+    int threads;                     /* ffn: that make slices */
     struct fingerprint *fingerprint; /* takes what is loaded but MTP layers; NULL: nothing does */
 };
+
+/* Layers that are loaded: the model's, and those of MTP. */
+size_t weights_layers(const struct model *m);
 
 /* Called after every tensor with the bytes packed so far and in all; may be NULL. */
 typedef void (*weights_progress)(void *context, size_t done, size_t total);
@@ -45,7 +51,8 @@ typedef void (*weights_progress)(void *context, size_t done, size_t total);
 size_t attention_weights_bytes(const struct weights_plan *p);
 size_t ffn_weights_bytes(const struct weights_plan *p);
 
-/* Never fail: model_check() has passed. */
+/* Never fail: model_check() has passed. The second is collective over all FFN ranks of the layout when
+ * there is a way. */
 void attention_weights_load(struct attention_weights *w, const struct weights_plan *p,
                             weights_progress progress, void *progress_context);
 void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,

@@ -328,6 +328,22 @@ void comm_gather(const struct group *g, const void *data, size_t bytes, void **o
     free(sizes);
 }
 
+void comm_swap(const struct group *g, int first, size_t n, const struct slices_bytes *give,
+               const struct slices_bytes *take)
+{
+    size_t pieces = 0;
+    int posted = 0;
+    for (size_t i = 0; i < n; i++)
+        pieces += pieces_of(give[i].bytes) + pieces_of(take[i].bytes);
+    MPI_Request *requests = mem_new(pieces, sizeof(MPI_Request));
+    for (size_t i = 0; i < n; i++)
+        posted += post(g, false, first + (int)i, take[i].at, take[i].bytes, requests + posted);
+    for (size_t i = 0; i < n; i++)
+        posted += post(g, true, first + (int)i, give[i].at, give[i].bytes, requests + posted);
+    mpi_wait(posted, requests, "handing over weights");
+    free(requests);
+}
+
 void comm_allgather(const struct group *g, const void *mine, size_t bytes, void *all)
 {
     MPI_Request request;

@@ -19,6 +19,7 @@
 #define TANDEM_ROLES_COMM_H
 
 #include "base/err.h"
+#include "model/slices.h"
 #include "schedule/placement.h"
 
 #include <mpi.h>
@@ -118,6 +119,10 @@ void comm_largest(const struct group *g, uint64_t *values, size_t n);
 
 /* Each value becomes the sum of all ranks'. */
 void comm_sum(const struct group *g, uint64_t *values, size_t n);
+
+/* Ranks first .. first + n - 1 of the group: give[i] to rank first + i, take[i] from it. */
+void comm_swap(const struct group *g, int first, size_t n, const struct slices_bytes *give,
+               const struct slices_bytes *take);
 
 /* root's bytes to all. */
 void comm_broadcast(const struct group *g, int root, void *data, size_t bytes);

@@ -178,6 +178,7 @@ static struct weights_plan weights_plan(const struct engine *g)
         .layout = &g->in->job.layout,
         .ffn_rank = g->place.index,
         .fingerprint = g->fingerprint,
+        .threads = g->config.threads,
     };
 }
 
@@ -337,17 +338,34 @@ void engine_describe_kv(const struct engine *g, char *text, size_t size)
              any ? " of it for windows)" : "");
 }
 
-void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress, void *progress_context)
+/* Slices of weights, between FFN ranks of the cell. */
+struct swap {
+    const struct group *cell;
+    int first; /* FFN rank */
+};
+
+static void swap(void *context, struct span ranks, const struct slices_bytes *give,
+                 const struct slices_bytes *take)
 {
+    const struct swap *w = context;
+    comm_swap(w->cell, w->first + (int)ranks.first, ranks.count, give, take);
+}
+
+void engine_load(struct engine *g, const struct group *cell, weights_progress progress,
+                 void *progress_context)
+{
+    struct swap between = {cell, g->in->job.layout.attention};
+    const struct slices_way way = {swap, &between};
     g->stream = g->backend->device->stream_create(g->device);
     struct weights_plan weights = weights_plan(g);
+    weights.way = &way;
     if (g->place.attention) {
         attention_weights_load(&g->attention_weights, &weights, progress, progress_context);
         caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.pool);
     }
     if (g->place.ffn)
         ffn_weights_load(&g->ffn_weights, &weights, progress, progress_context);
-    engine_connect(g, cell);
+    engine_connect(g, cell->mpi);
     const struct side side = side_of(g);
     const struct attention_parts own = {&g->attention_weights, &g->caches, &g->limits};
     if (g->place.attention)

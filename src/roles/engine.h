@@ -10,6 +10,7 @@
 
 #include "exchange/exchange.h"
 #include "roles/attention.h"
+#include "roles/comm.h"
 #include "roles/ffn.h"
 #include "roles/inputs.h"
 
@@ -72,7 +73,7 @@ void engine_describe_kv(const struct engine *g, char *text, size_t size);
 
 /* Loads the weights and makes everything else. Collective where the transport is: all ranks of
  * `cell`, in the order of the layout. */
-void engine_load(struct engine *g, MPI_Comm cell, weights_progress progress,
+void engine_load(struct engine *g, const struct group *cell, weights_progress progress,
                  void *progress_context);
 
 /* The exchange alone, for a test without a model; engine_load() does it too. Collective likewise. */

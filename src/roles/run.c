@@ -157,7 +157,7 @@ static enum exit_status load(struct run *r, bool tested)
     struct loading loading = {.last = clock_now()};
     struct fingerprint *f = identity_fingerprint(&r->in, r->engine.config.threads);
     r->engine.fingerprint = f;
-    engine_load(&r->engine, c->cell.mpi, comm_is_first(c) ? show_loading : NULL, &loading);
+    engine_load(&r->engine, &c->cell, comm_is_first(c) ? show_loading : NULL, &loading);
     struct err e = {{0}};
     bool same = comm_agree(c, inputs_same_weights(&r->in, &e) == 0, &e) &&
                 identity_agree_weights(c, f, &r->identity);

@@ -167,7 +167,7 @@ int stepper_open(struct stepper *s, int slots, struct err *e)
     struct engine_tenant alone = engine_tenant(&s->engine);
     if (engine_plan_kv(&s->engine, &alone, e) != 0)
         return -1;
-    engine_load(&s->engine, MPI_COMM_NULL, NULL, NULL);
+    engine_load(&s->engine, &(const struct group){.mpi = MPI_COMM_NULL}, NULL, NULL);
     const struct schedule_limits *l = &s->engine.limits;
     int sampled = schedule_most_sampled(l);
     schedule_batch_init(l, &s->batch);

@@ -103,7 +103,7 @@ static void open_engine(struct bench *b)
     all.caches = c->place.host_ranks;
     if (engine_plan_kv(&b->engine, &all, &e) != 0)
         die("%s", e.text);
-    engine_load(&b->engine, c->cell.mpi, NULL, NULL);
+    engine_load(&b->engine, &c->cell, NULL, NULL);
 }
 
 /* The blocks that the largest case reads. */
