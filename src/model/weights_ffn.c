@@ -57,9 +57,11 @@ static struct mlp_part mlp_slice(const struct weights_plan *p, enum model_tensor
 {
     const enum model_tensor up = gate + 1, down = gate + 2;
     return (struct mlp_part){
-        .gate = reading_rows(tensors_part(p->model, p->checkpoint, gate, layer, expert), share->mine),
+        .gate =
+            reading_rows(tensors_part(p->model, p->checkpoint, gate, layer, expert), share->mine),
         .up = reading_rows(tensors_part(p->model, p->checkpoint, up, layer, expert), share->mine),
-        .down = reading_columns(tensors_part(p->model, p->checkpoint, down, layer, expert), share->mine),
+        .down = reading_columns(tensors_part(p->model, p->checkpoint, down, layer, expert),
+                                share->mine),
         .limit = share->limit,
         .cuts = share->cuts,
         .n_cuts = share->n_cuts,
@@ -90,7 +92,8 @@ static const float *bias_of(const struct weights_plan *p, struct layer_room *roo
     room->used += rows.count;
     if (!room->filled)
         return to;
-    struct weight_part part = reading_rows(tensors_part(p->model, p->checkpoint, kind, layer, expert), rows);
+    struct weight_part part =
+        reading_rows(tensors_part(p->model, p->checkpoint, kind, layer, expert), rows);
     for (size_t i = 0; i < part.n; i++)
         weight_row(&part, i, to + i);
     return to;

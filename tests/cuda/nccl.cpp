@@ -342,7 +342,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int r
         int device;
     } mine = {};
     MPI_Comm mpi;
-    MPI_Comm_split(MPI_COMM_WORLD, 0, rank, &mpi);
+    MPI_Comm_split(MPI_COMM_WORLD, atoi(id.internal), rank, &mpi); /* those of one cell */
     *comm = make_comm(mpi);
     if ((*comm)->size != size || (*comm)->rank != rank)
         return ncclInvalidArgument;

@@ -90,8 +90,15 @@ static void make_rows(void)
 static struct weights_plan plan_of(const struct backend *b, const struct layout *l, int rank,
                                    enum weight_keep keep)
 {
-    return (struct weights_plan){b,       device, &model, checkpoint, keep,
-                                 CONTEXT, l,      rank,   fingerprint};
+    return (struct weights_plan){.backend = b,
+                                 .device = device,
+                                 .model = &model,
+                                 .checkpoint = checkpoint,
+                                 .keep = keep,
+                                 .context = CONTEXT,
+                                 .layout = l,
+                                 .ffn_rank = rank,
+                                 .fingerprint = fingerprint};
 }
 
 /* out[layer][ROWS][133] += this rank's partial sums */
