@@ -20,6 +20,8 @@ struct ranks {
     size_t total, at; /* of the next head */
     struct timeline_head head;
     const char *events;
+    double
+        base; /* of all times, the same for all ranks: seconds since the epoch leave no nanoseconds */
 };
 
 static bool next_rank(struct ranks *r)
@@ -27,6 +29,8 @@ static bool next_rank(struct ranks *r)
     if (r->at >= r->total)
         return false;
     memcpy(&r->head, r->data + r->at, sizeof r->head);
+    if (r->at == 0)
+        r->base = r->head.wall_minus_clock;
     r->events = r->data + r->at + sizeof r->head;
     r->at += sizeof r->head + r->head.n * sizeof(struct trace_event);
     return true;
@@ -36,8 +40,8 @@ static struct trace_event event(const struct ranks *r, uint64_t i)
 {
     struct trace_event v;
     memcpy(&v, r->events + i * sizeof v, sizeof v);
-    v.start += r->head.wall_minus_clock;
-    v.end += r->head.wall_minus_clock;
+    v.start += r->head.wall_minus_clock - r->base;
+    v.end += r->head.wall_minus_clock - r->base;
     return v;
 }
 
@@ -51,7 +55,7 @@ struct rows_key {
 struct sent {
     struct rows_key key;
     int32_t rank;
-    double start;
+    double start, took;
 };
 
 static int compare_keys(const void *a, const void *b)
@@ -89,8 +93,11 @@ static void find_sends(struct flows *f, const char *data, size_t total)
                 room = room * 2 + 1024;
                 f->sent = mem_resize(f->sent, room, sizeof *f->sent);
             }
-            f->sent[f->n++] = (struct sent){
-                {r.head.cell, v.step, v.layer, v.micro_batch, r.head.ffn}, r.head.rank, v.start};
+            f->sent[f->n++] =
+                (struct sent){{r.head.cell, v.step, v.layer, v.micro_batch, r.head.ffn},
+                              r.head.rank,
+                              v.start,
+                              v.end - v.start};
         }
     if (f->n)
         qsort(f->sent, f->n, sizeof *f->sent, compare_sent);
@@ -113,6 +120,12 @@ static const struct sent *sender(const struct flows *f, const struct timeline_he
 
 /* ---- the file ------------------------------------------------------------------------------- */
 
+/* Microseconds. Events that follow each other are apart by more than viewers lose by rounding: what begins
+ * before another's end would be shown inside it. Arrows are drawn between the events around their ends, so
+ * both are well inside. */
+#define APART  0.002
+#define INSIDE 0.005
+
 static void write_flow(FILE *f, const char *phase, uint64_t id, int rank, double time)
 {
     fprintf(f,
@@ -127,7 +140,7 @@ static void write_event(FILE *f, const struct timeline_head *head, const struct 
     double start = (v->start - origin) * 1e6, took = (v->end - v->start) * 1e6;
     const struct sent *from = sender(flows, head, v);
     fprintf(f, ",\n{\"name\":\"%s\",\"ph\":\"X\",\"pid\":%d,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f",
-            kind_name[v->kind], head->rank, start, took);
+            kind_name[v->kind], head->rank, start, fmax(took - APART, 0));
     fprintf(f, ",\"args\":{\"step\":%d", v->step);
     if (v->layer >= 0 && v->layer < head->layers)
         fprintf(f, ",\"layer\":%d", v->layer);
@@ -136,11 +149,10 @@ static void write_event(FILE *f, const struct timeline_head *head, const struct 
     if (v->bytes)
         fprintf(f, ",\"bytes\":%" PRIu32, v->bytes);
     fprintf(f, "}}");
-    if (!from)
+    if (!from || took < 2 * INSIDE || from->took * 1e6 < 2 * INSIDE)
         return;
-    /* Both ends inside their events: an arrow is drawn between the events around its ends. */
-    write_flow(f, "s", ++flows->used, from->rank, (from->start - origin) * 1e6);
-    write_flow(f, "f", flows->used, head->rank, start + took - fmin(took / 2, 0.002));
+    write_flow(f, "s", ++flows->used, from->rank, (from->start - origin) * 1e6 + INSIDE);
+    write_flow(f, "f", flows->used, head->rank, start + took - INSIDE);
 }
 
 /* When the first event of all began. */
@@ -159,7 +171,7 @@ static void write_ranks(FILE *f, const char *data, size_t total)
     struct flows flows = {0};
     const char *before = "";
     find_sends(&flows, data, total);
-    fprintf(f, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[");
+    fprintf(f, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[");
     for (struct ranks r = {.data = data, .total = total}; next_rank(&r);) {
         fprintf(f,
                 "%s\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"name\":\"rank "

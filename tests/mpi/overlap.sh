@@ -25,3 +25,30 @@ print(f"{len(steps)} steps; in step {best} attention worked on one micro-batch d
       f"{100 * share:.0f} % of the FFN's work on the other")
 assert len(steps) > 5 and share > 0.02
 P
+# What viewers go by: to the nanosecond no event of a rank begins inside another, and an arrow begins in a send and
+# ends in a wait that ends later. (A viewer that is told milliseconds shows short events inside their neighbours.)
+"$PYTHON" - "$work/trace.json" <<'P' || fail "the trace cannot be shown as it is"
+import bisect, collections, json, sys
+file = json.load(open(sys.argv[1]))
+assert file["displayTimeUnit"] == "ns"
+ns = lambda us: round(us * 1000)
+events, arrows = collections.defaultdict(list), collections.defaultdict(dict)
+for e in file["traceEvents"]:
+    assert e["ph"] in "XMsf", e
+    if e["ph"] == "X":
+        assert e["dur"] >= 0 and e["ts"] >= 0
+        events[e["pid"]].append((ns(e["ts"]), ns(e["ts"]) + ns(e["dur"]), e["name"]))
+    elif e["ph"] in "sf":
+        assert e["ph"] not in arrows[e["id"]], e
+        arrows[e["id"]][e["ph"]] = e
+for rank in events.values():
+    rank.sort()
+    assert all(a[1] < b[0] for a, b in zip(rank, rank[1:]))
+assert len(arrows) > 100
+for a in arrows.values():
+    assert ns(a["s"]["ts"]) < ns(a["f"]["ts"]), a
+    for end, name in (("s", "send"), ("f", "wait")):
+        rank, at = events[a[end]["pid"]], ns(a[end]["ts"])
+        i = bisect.bisect(rank, (at, 0)) - 1
+        assert i >= 0 and rank[i][0] < at < rank[i][1] and rank[i][2] == name, (a[end], rank[i])
+P
