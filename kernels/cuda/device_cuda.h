@@ -137,9 +137,9 @@ void pack_describe(const struct weight_part *w, enum dtype type, int layout, str
 size_t pack_data_bytes(const struct cuda_matrix *m);
 size_t pack_scale_bytes(const struct cuda_matrix *m);
 
-/* Writes the part in m's layout to `data` (zeroed before) and its scales to `scale`. TILED: tile i
- * becomes tile i * step + offset of `data`. */
-void pack_write(const struct weight_part *w, enum weight_keep keep, const struct cuda_matrix *m,
-                int step, int offset, void *data, float *scale);
+/* Writes the part in m's layout to `data` (zeroed before) and its scales to `scale`, with the threads
+ * of the rank. TILED: tile i becomes tile i * step + offset of `data`. */
+void pack_write(const struct device *d, const struct weight_part *w, enum weight_keep keep,
+                const struct cuda_matrix *m, int step, int offset, void *data, float *scale);
 
 #endif

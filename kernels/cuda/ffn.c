@@ -153,11 +153,11 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weigh
     unsigned char *host = mem_zeroed(at[7] ? at[7] : 1, 1);
     bool tiled = m->up.layout == MATRIX_TILED;
     if (!absent(part)) {
-        pack_write(&part->gate, keep, &m->gate, tiled ? 2 : 1, 0, host + (tiled ? at[1] : 0),
+        pack_write(d, &part->gate, keep, &m->gate, tiled ? 2 : 1, 0, host + (tiled ? at[1] : 0),
                    (float *)(void *)(host + at[3]));
-        pack_write(&part->up, keep, &m->up, tiled ? 2 : 1, tiled ? 1 : 0, host + at[1],
+        pack_write(d, &part->up, keep, &m->up, tiled ? 2 : 1, tiled ? 1 : 0, host + at[1],
                    (float *)(void *)(host + at[4]));
-        pack_write(&part->down, keep, &m->down, 1, 0, host + at[2],
+        pack_write(d, &part->down, keep, &m->down, 1, 0, host + at[2],
                    (float *)(void *)(host + at[5]));
     }
     put_biases(part, m, host + at[6], to + at[6]);

@@ -39,7 +39,7 @@ struct weight_heads *cuda_heads_create(struct device *d, const struct weight_par
         struct cuda_matrix *m = &table[h];
         pack_describe(&w[h], pack_type(&w[h], keep), MATRIX_PLAIN, m);
         size_t scales = at + pack_data_bytes(m);
-        pack_write(&w[h], keep, m, 1, 0, host + at, (float *)(void *)(host + scales));
+        pack_write(d, &w[h], keep, m, 1, 0, host + at, (float *)(void *)(host + scales));
         m->data = (unsigned char *)all->memory + at;
         m->scale = (const float *)(void *)((unsigned char *)all->memory + scales);
         at += matrix_bytes(m);

@@ -39,7 +39,7 @@ static struct weight *create(struct device *d, const struct weight_part *w, enum
     pack_describe(w, type, layout, m);
     size_t data = pack_data_bytes(m), bytes = data + pack_scale_bytes(m);
     unsigned char *host = mem_zeroed(bytes ? bytes : 1, 1);
-    pack_write(w, keep, m, 1, 0, host, (float *)(void *)(host + data));
+    pack_write(d, w, keep, m, 1, 0, host, (float *)(void *)(host + data));
     cuda_check(cudaMalloc(&packed->memory, bytes ? bytes : 1), "taking memory for weights");
     cuda_check(
         cudaMemcpyAsync(packed->memory, host, bytes, cudaMemcpyHostToDevice, d->loading->cuda),

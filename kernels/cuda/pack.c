@@ -85,14 +85,17 @@ static void tile_row(const struct cuda_matrix *m, size_t tile, int r, const void
     size_t size = dtype_size((enum dtype)m->type), chunk = MATRIX_TILE * MATRIX_CHUNK;
     uint16_t place[MATRIX_CHUNK];
     chunk_places(r, size, place);
-    for (int i = 0; i < m->k; i++) {
-        int column = m->lead + i;
-        size_t at = (tile * (size_t)m->chunks + (size_t)(column / MATRIX_CHUNK)) * chunk +
-                    place[column % MATRIX_CHUNK];
-        if (size == 2)
-            ((uint16_t *)data)[at] = ((const uint16_t *)row)[i];
-        else
-            ((uint8_t *)data)[at] = ((const uint8_t *)row)[i];
+    for (int i = 0, column = m->lead; i < m->k;) {
+        int in = column % MATRIX_CHUNK, left = m->k - i;
+        int count = MATRIX_CHUNK - in < left ? MATRIX_CHUNK - in : left;
+        size_t at = (tile * (size_t)m->chunks + (size_t)(column / MATRIX_CHUNK)) * chunk;
+        for (int c = 0; c < count; c++)
+            if (size == 2)
+                ((uint16_t *)data)[at + place[in + c]] = ((const uint16_t *)row)[i + c];
+            else
+                ((uint8_t *)data)[at + place[in + c]] = ((const uint8_t *)row)[i + c];
+        i += count;
+        column += count;
     }
 }
 
@@ -153,15 +156,14 @@ static const void *read_row(const struct weight_part *w, enum weight_keep keep, 
     return values;
 }
 
-void pack_write(const struct weight_part *w, enum weight_keep keep, const struct cuda_matrix *m,
-                int step, int offset, void *data, float *scale)
+static void write_rows(const struct weight_part *w, enum weight_keep keep,
+                       const struct cuda_matrix *m, size_t from, size_t to, int step, int offset,
+                       void *data, float *scale)
 {
     enum dtype type = (enum dtype)m->type;
     float *values = mem_new(w->k, sizeof *values);
     int8_t *codes = mem_new(w->k, sizeof *codes);
-    if (type == DTYPE_F8E4M3 && w->k > 0)
-        copy_scales(w, m, scale);
-    for (size_t j = 0; j < w->n && w->k > 0; j++) {
+    for (size_t j = from; j < to; j++) {
         const void *row = read_row(w, keep, type, j, values, codes, scale);
         if (type == DTYPE_F8E4M3 && m->layout == MATRIX_TILED)
             refuse_nan(row, w->k);
@@ -169,4 +171,20 @@ void pack_write(const struct weight_part *w, enum weight_keep keep, const struct
     }
     free(values);
     free(codes);
+}
+
+/* Rows of a tile lie together in `data`, so each is one thread's. */
+void pack_write(const struct device *d, const struct weight_part *w, enum weight_keep keep,
+                const struct cuda_matrix *m, int step, int offset, void *data, float *scale)
+{
+    if (w->k == 0)
+        return;
+    if (m->type == DTYPE_F8E4M3)
+        copy_scales(w, m, scale);
+#pragma omp parallel for num_threads(d->config.threads) schedule(dynamic)
+    for (size_t tile = 0; tile < (w->n + MATRIX_TILE - 1) / MATRIX_TILE; tile++) {
+        size_t from = tile * MATRIX_TILE, left = w->n - from;
+        write_rows(w, keep, m, from, from + (left < MATRIX_TILE ? left : MATRIX_TILE), step, offset,
+                   data, scale);
+    }
 }
