@@ -87,6 +87,8 @@ ifneq ($(X86),)
 ALL_CFLAGS += -DTANDEM_X86
 endif
 
+ARM := $(filter aarch64%,$(shell $(CC) -dumpmachine 2>/dev/null))
+
 SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/weights/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
 ifeq ($(USE_CUDA),1)
 SRC += $(wildcard kernels/cuda/*.c)
@@ -168,7 +170,7 @@ info: ## what was found, and what was decided
 	@echo "python3     $(or $(PYTHON),none with h5py: some tests will be skipped)"
 	@echo "CUDA        CUDA=$(CUDA), $(if $(NVCC),$$($(NVCC) --version | sed -n 's/.*release/nvcc/p'),no nvcc)$(if $(CUDA_MISSING),; not found: $(CUDA_MISSING))"
 	@echo "peers       PEERS=$(PEERS), for make bench to compare with$(if $(PEERS_WANTED),: oneDNN $(if $(ONEDNN_LIBS),found,NOT FOUND (install libdnnl-dev)); OpenBLAS $(or $(call pkg,openblas,modversion),NOT FOUND (install libopenblas-dev)))"
-	@echo "builds      $(BUILD)/tandem: backends $(strip plain $(if $(X86),avx2 avx512) $(if $(filter 1,$(USE_CUDA)),cuda (sm: $(CUDA_ARCHS)))); exchanges $(strip local mpi $(if $(filter 1,$(USE_CUDA)),nccl))"
+	@echo "builds      $(BUILD)/tandem: backends $(strip plain $(if $(X86),avx2 avx512) $(if $(ARM),neon) $(if $(filter 1,$(USE_CUDA)),cuda (sm: $(CUDA_ARCHS)))); exchanges $(strip local mpi $(if $(filter 1,$(USE_CUDA)),nccl))"
 	@echo "flags       $(ALL_CFLAGS)"
 	@$(if $(strip $(MISSING)),echo "missing     $(strip $(MISSING)); tests/packages.sh says how to install",true)
 

@@ -8,6 +8,9 @@ extern const struct backend backend_plain;
 #ifdef TANDEM_X86
 extern const struct backend backend_avx2, backend_avx512;
 #endif
+#ifdef __aarch64__
+extern const struct backend backend_neon;
+#endif
 #ifdef TANDEM_CUDA
 extern const struct backend backend_cuda;
 #endif
@@ -16,6 +19,9 @@ static const struct backend *const all[] = {
     &backend_plain,
 #ifdef TANDEM_X86
     &backend_avx2,  &backend_avx512,
+#endif
+#ifdef __aarch64__
+    &backend_neon,
 #endif
 #ifdef TANDEM_CUDA
     &backend_cuda,

@@ -1,5 +1,5 @@
 #!/bin/bash
-# packages.sh [--print] build|test ... - the Debian and Ubuntu packages Tandem is built from.
+# packages.sh [--print] build|test|arm|slurm ... - the Debian and Ubuntu packages Tandem is built from.
 # Does nothing when all are there. Else installs them (as root), or prints the command and fails.
 set -u
 print=
@@ -10,8 +10,9 @@ for group in "${@:-build}"; do
     build) packages+=" gcc make libc6-dev pkg-config openmpi-bin libopenmpi-dev libhdf5-dev"
         packages+=" libyaml-dev libjansson-dev libpcre2-dev zlib1g-dev" ;;
     test) packages+=" g++ libcmocka-dev python3 python3-h5py python3-numpy python3-jinja2 python3-jsonschema python3-pandas procps iproute2 zstd xz-utils bzip2" ;;
+    arm) packages+=" gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
     slurm) packages+=" slurm-wlm munge" ;;
-    *) echo "packages.sh: groups are build, test and slurm, not '$group'" >&2; exit 1 ;;
+    *) echo "packages.sh: groups are build, test, arm and slurm, not '$group'" >&2; exit 1 ;;
     esac
 done
 
@@ -29,6 +30,7 @@ found() {
     test)
         pkg-config --exists cmocka && command -v g++ >/dev/null && command -v pgrep >/dev/null || ok=1
         /usr/bin/python3 -c 'import h5py, numpy, jinja2, jsonschema, pandas' || python3 -c 'import h5py, numpy, jinja2, jsonschema, pandas' || ok=1 ;;
+    arm) command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null || ok=1 ;;
     slurm) command -v slurmctld >/dev/null && command -v slurmd >/dev/null &&
         command -v munged >/dev/null || ok=1 ;;
     esac

@@ -76,6 +76,40 @@ AVX2 static double work_avx2(size_t rounds)
 }
 #endif
 
+#ifdef __aarch64__
+#include <arm_neon.h>
+
+static void read_neon(const unsigned char *p, size_t bytes)
+{
+    uint8x16_t a = vdupq_n_u8(0), b = a;
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(p + i + 4096);
+        a = vorrq_u8(a, vorrq_u8(vld1q_u8(p + i), vld1q_u8(p + i + 16)));
+        b = vorrq_u8(b, vorrq_u8(vld1q_u8(p + i + 32), vld1q_u8(p + i + 48)));
+    }
+    __asm__ volatile("" : : "w"(a), "w"(b));
+}
+
+/* Sixteen chains: four units, latency of four. */
+static double work_neon(size_t rounds)
+{
+    float32x4_t x = vdupq_n_f32(1.0f);
+    __asm__ volatile("" : "+w"(x));
+#define SIXTEEN(DO)                                                                                \
+    DO(0)                                                                                          \
+    DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
+#define ZERO128(i) float32x4_t s##i = vdupq_n_f32(0);
+#define FMA128(i)  s##i = vfmaq_f32(s##i, x, x);
+#define USE128(i)  __asm__ volatile("" : : "w"(s##i));
+    SIXTEEN(ZERO128)
+    for (size_t i = 0; i < rounds; i++) {
+        SIXTEEN(FMA128)
+    }
+    SIXTEEN(USE128)
+    return (double)rounds * 16 * 8;
+}
+#endif
+
 static void read_plain(const unsigned char *p, size_t bytes)
 {
     uint64_t sum = 0, v;
@@ -105,6 +139,10 @@ static void read_piece(int vector, const unsigned char *p, size_t bytes)
     else if (vector == 1)
         read_avx2(p, bytes);
     else
+#elif defined(__aarch64__)
+    if (vector == 3)
+        read_neon(p, bytes);
+    else
 #endif
         read_plain(p, bytes);
 }
@@ -116,6 +154,9 @@ static double work(int vector, size_t rounds)
         return work_avx512(rounds);
     if (vector == 1)
         return work_avx2(rounds);
+#elif defined(__aarch64__)
+    if (vector == 3)
+        return work_neon(rounds);
 #endif
     return work_plain(rounds);
 }
@@ -124,10 +165,12 @@ static double work(int vector, size_t rounds)
 
 void limits_open(struct limits *l, const char *backend, int threads, size_t bytes)
 {
-    static const char *const units[] = {"mul+add", "vfmadd", "vdpbf16ps"};
+    static const char *const units[] = {"mul+add", "vfmadd", "vdpbf16ps", "fmla"};
     size_t step = PIECE * (size_t)threads;
     l->threads = threads;
-    l->vector = strcmp(backend, "avx512") == 0 ? 2 : strcmp(backend, "avx2") == 0;
+    l->vector = strcmp(backend, "neon") == 0     ? 3
+                : strcmp(backend, "avx512") == 0 ? 2
+                                                 : strcmp(backend, "avx2") == 0;
     l->unit = units[l->vector];
     l->bytes = (bytes + step - 1) / step * step;
     l->at = 0;

@@ -12,8 +12,9 @@
 
 struct limits {
     int threads;
-    const char *unit; /* the instruction that peak counts: "vdpbf16ps", "vfmadd" or "mul+add" */
-    int vector;       /* 0: plain, 1: AVX2 FMA, 2: AVX-512 bf16 */
+    const char
+        *unit;  /* the instruction that peak counts: "vdpbf16ps", "vfmadd", "fmla", "mul+add" */
+    int vector; /* 0: plain, 1: AVX2 FMA, 2: AVX-512 bf16, 3: NEON */
     unsigned char *memory;
     size_t bytes, at;   /* of memory; where the next piece is read */
     double wanted, got; /* seconds of cores: what the threads of all measurements wanted, and got */
@@ -21,7 +22,7 @@ struct limits {
 
 #define LIMITS_BYTES ((size_t)512 << 20) /* more than any cache */
 
-/* For a backend by its name ("plain", "avx2", "avx512"). Takes `bytes` of memory, more than caches
+/* For a backend by its name ("plain", "avx2", "avx512", "neon"). Takes `bytes` of memory, more than caches
  * hold, and touches it. */
 void limits_open(struct limits *l, const char *backend, int threads, size_t bytes);
 void limits_close(struct limits *l);

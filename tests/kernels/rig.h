@@ -51,6 +51,10 @@ void rig_keep(struct rig *r);
  * many times as long as any processor. */
 bool rig_slow(const struct backend *b);
 
+/* Whether shape i is left out, because the processor is emulated (EMULATED is set, tests/aarch64): then
+ * every fourth is tried. */
+bool rig_skips(size_t i);
+
 /* Processors give the same bits: what a case downloads from the first of them is kept, and everything
  * downloaded from another must be equal to it. Between rig_trace_begin(name) and the next one only
  * one case runs; a GPU, or a case that has not run on the first processor, is not compared. */

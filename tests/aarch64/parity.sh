@@ -1,0 +1,22 @@
+#!/bin/bash
+# The kernels of 64-bit ARM, compiled by a cross compiler and run by an emulator: NEON against the plain ones, bit by
+# bit, and both against references in double. Every fourth shape, since an emulator takes its time.
+# timeout: 400
+set -u
+BUILD=${BUILD:-build}
+for program in aarch64-linux-gnu-gcc qemu-aarch64; do
+    command -v "$program" >/dev/null || { echo "no $program: tests/packages.sh --print arm"; exit 77; }
+done
+cc=aarch64-linux-gnu-gcc
+command -v ccache >/dev/null && cc="ccache $cc"
+make -s -j2 -f tests/aarch64/parity.mk BUILD="$BUILD" CC="$cc" 2>"$BUILD/aarch64.log" || { grep -E 'error|undefined' "$BUILD/aarch64.log"; exit 1; }
+export EMULATED=1 QUICK=1 OMP_WAIT_POLICY=passive
+run() {
+    qemu-aarch64 "$BUILD/aarch64/parity" plain neon "$@" >"$BUILD/aarch64.$1.log" 2>&1 && return
+    tail -n 20 "$BUILD/aarch64.$1.log"
+    exit 1
+}
+run linear attend linear_grouped residual_norm sum gather embed sample_ties &
+run ffn route wire norm greedy edit score sample ffn_order || exit 1
+wait $! || exit 1
+echo "$(cat "$BUILD"/aarch64.{linear,ffn}.log | grep -c '^parity neon') operations of NEON give the bits of the plain ones"
