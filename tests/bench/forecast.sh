@@ -1,8 +1,8 @@
 #!/bin/bash
 # forecast.sh - what `tandem plan --measure` says of a job against the job itself: tokens per second of three
-# layouts on a random checkpoint of 1.7 GB, far more than caches hold. Three turns, each of one forecast and a run
-# of every layout, since the memory of shared machines changes its speed; the error is that of the medians. About
-# four minutes on two quiet cores. Lines of JSON: build/bench/forecast.jsonl.
+# layouts on a random checkpoint of 1.9 GB, far more than caches hold. Three turns, each of one forecast and a run
+# of every layout, since the memory of shared machines changes its speed; the error is that of the medians. Three
+# to four minutes on two quiet cores. Lines of JSON: build/bench/forecast.jsonl.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=${BUILD:-build}
@@ -10,9 +10,7 @@ folder=$BUILD/bench
 model=$folder/forecast.model
 mkdir -p "$folder"
 [ -f "$model/config.json" ] || { rm -rf "$model" && "$BUILD/tandem" generate "$model" experts=24; } || exit 1
-for i in $(seq 96); do
-    echo "{\"tokens\": [$(seq -s , "$i" $((i + 20 + i % 7)))]}"
-done | "$BUILD/tandem" import - "$folder/forecast.prompts.h5" --force --format jsonl --tokens tokens >/dev/null || exit 1
+awk 'BEGIN { srand(7); for (i = 0; i < 48; i++) { printf "{\"tokens\": [%d", 4000 * rand(); for (k = 0; k < 20 + i % 7; k++) printf ", %d", 4000 * rand(); print "]}" } }' | "$BUILD/tandem" import - "$folder/forecast.prompts.h5" --force --format jsonl --tokens tokens >/dev/null || exit 1
 # The layout of the file is the slowest: its own line and the five best are all that two cores have.
 cat >"$folder/forecast.yaml" <<Y
 model: $model
@@ -21,7 +19,7 @@ prompts: {file: $folder/forecast.prompts.h5}
 output: {file: $folder/forecast.h5}
 layout: {attention: 2, ffn: {expert: 2}}
 schedule: {slots: 16, max_context: 256}
-sampling: {max_new_tokens: 32, ignore_eos: true}
+sampling: {max_new_tokens: 24, ignore_eos: true}
 speculate: {draft: "off"}
 Y
 # NAME as the forecast prints it, ranks, settings.
