@@ -107,8 +107,11 @@ static int generate_main(const struct usage *usage, int argc, char **argv)
     }
     if (status != 0)
         return command_ended(status, &e);
-    printf("%s: %zu parameters, %.2f GB\n", o.directory, generate_parameters(&o),
-           (double)generate_bytes(&o) / 1e9);
+    size_t moe = 0;
+    for (size_t l = 0; l < o.model.layers; l++)
+        moe += o.model.moe[l];
+    printf("%s: %zu parameters, %.2f GB, %zu layers (%zu MoE)\n", o.directory,
+           generate_parameters(&o), (double)generate_bytes(&o) / 1e9, o.model.layers, moe);
     return EXIT_DONE;
 }
 

@@ -27,6 +27,9 @@ says "empty ones" '^  *2 x .*empty'
 says "output" 'nothing is there yet'
 says "disk" '^disk  *less than [0-9.]* MB, for at most 950 tokens'
 [ -e "$work/out.h5.partial" ] && fail "a dry run made something"
+check "${own[@]}" && grep -q 'HDF5 file, whatever its name' "$work/said" && fail "a note about out.h5"
+"$tandem" check "$job" --set output.file="$work/out.jsonl" >"$work/said" 2>&1
+says "an output that looks like lines" 'out.jsonl will be an HDF5 file, whatever its name'
 check "${own[@]}" --quick && grep -q '^lengths' "$work/said" && fail "--quick looks at all prompts"
 decode out 2 prompts.file="$work/p.h5" prompts.count=all || fail "run"
 check "${own[@]}" || fail "check of a finished job: $(cat "$work/said")"
