@@ -10,6 +10,8 @@
 #define KEY_MAX 128
 #define EOS_MAX 8
 
+#define BLOCKS_MAX 4096
+
 /* What every function here passes on. The first thing that is wrong is kept. */
 struct builder {
     const struct gguf *g;
@@ -378,6 +380,10 @@ static void put_step35(struct builder *b, char note[256])
     int64_t blocks = integer(b, "block_count", -1), mtp = integer(b, "nextn_predict_layers", 0);
     int64_t trunk = blocks - mtp;
     put_head_dim(b);
+    if (blocks > BLOCKS_MAX) { /* there is a list of them to come */
+        wrong(b, "step35.block_count", "wanted at most 4096");
+        return;
+    }
     if (trunk < 1) {
         wrong(b, "step35.block_count", "is not more than nextn_predict_layers");
         return;

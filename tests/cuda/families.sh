@@ -1,0 +1,43 @@
+#!/bin/bash
+# Every kind of family on emulated GPUs: the tokens of the CPU, logprobs near them, apart and with the FFN
+# split within its experts. Windows and rings, MLA, sinks, biases, clamps and MXFP4 in the kernels.
+# timeout: 300
+. "$(dirname "$0")/../mpi/lib.sh"
+cpu=$tandem gpu=$BUILD/emu/tandem
+need "$cpu"
+need "$gpu"
+export TANDEM_EMU_DEVICES=4
+for length in 70 3 19; do
+    echo -n '{"tokens": ['
+    for ((i = 0; i < length; i++)); do
+        echo -n "$((i ? 1 : 0))$(((i * i * 7 + i * length) % 90 + 10))$((i + 1 < length ? 0 : 1))" | sed 's/^0*//'
+        ((i + 1 < length)) && echo -n ', '
+    done
+    echo ']}'
+done >"$work/prompts.jsonl"
+"$cpu" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
+job=tests/mpi/job.yaml
+
+run() { # NAME RANKS [KEY=VALUE]...
+    local name=$1 ranks=$2
+    shift 2
+    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
+        sampling.max_new_tokens=4 sampling.ignore_eos=true schedule.max_context=96 layout.threads=1 "$@" || fail "$family: $name"
+}
+
+for family in step3p5 qwen3_moe deepseek_v3 llama gpt_oss; do
+    rm -rf "$work"/model "$work"/[a-c].*
+    "$cpu" generate "$work/model" family=$family hidden=96 layers=2 vocab=1011 context=128 heads=6 kv_heads=2 head_dim=20 dense=53 \
+        experts=6 topk=2 expert=64 shared=64 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 window=13 limit=0.4 \
+        groups=3 topk_groups=2 rope_factor=2 dtype=f32 >/dev/null || fail "generate $family"
+    tandem=$cpu run a 2
+    tandem=$gpu run b 2 device=cuda
+    tandem=$gpu run c 3 device=cuda layout.ffn.tensor=2
+    for split in b c; do
+        same_tokens a $split
+        completions a >"$work/a.jsonl"
+        completions $split >"$work/$split.jsonl"
+        "$PYTHON" tests/cuda/near.py "$work/a.jsonl" "$work/$split.jsonl" 1e-3 || fail "$family: a and $split"
+    done
+    echo "$family: as on the CPU"
+done
