@@ -9,6 +9,7 @@
 #include "tests/kernels/shapes.h"
 
 #include <math.h>
+#include <string.h>
 
 #define STRIDE 256 /* tokens over which scores and values keep their size */
 #define LAST   3   /* rows of each sequence that are looked at */
@@ -22,6 +23,8 @@ static const int contexts[] = {4200, 1, 700, 257, 2048, 2049};
 struct shape {
     int heads, kv_heads, dim;
     enum dtype act, kv;
+    int window;
+    int within; /* numbers of a value that is part of its key; 0: it is not */
 };
 
 /* One sequence's numbers, [tokens][heads][D]; q of its last rows alone. */
@@ -103,6 +106,20 @@ static struct attn_batch batch_of(struct rig *r, const struct scene *scene, int 
     return b;
 }
 
+static size_t values_of(const struct shape *shape)
+{
+    return (size_t)(shape->within ? shape->within : shape->dim);
+}
+
+static struct attn_spec spec_of(const struct shape *shape, int heads)
+{
+    struct attn_spec spec = rig_attention(heads, shape->kv_heads, shape->dim);
+    spec.window = shape->window;
+    spec.value_dim = (int)values_of(shape);
+    spec.value_in_key = shape->within > 0;
+    return spec;
+}
+
 /* All tokens of a sequence enter the cache; k becomes what was rotated. */
 static void fill(struct rig *r, struct scene *scene, int s)
 {
@@ -111,57 +128,63 @@ static void fill(struct rig *r, struct scene *scene, int s)
     static const int zero[SEQUENCES];
     struct attn_batch b = batch_of(r, scene, s, s + 1, zero, contexts);
     void *k = rig_put_values(r, r->act, q->k, numbers), *none = rig_room(r, 4);
-    void *v = rig_put_values(r, r->act, q->v, numbers);
-    struct attn_spec spec = rig_attention(0, scene->shape.kv_heads, scene->shape.dim);
+    void *v = scene->shape.within ? NULL : rig_put_values(r, r->act, q->v, numbers);
+    struct attn_spec spec = spec_of(&scene->shape, 0);
     r->ops->rope_append(r->d, r->s, &spec, scene->kv, 0, &b, scene->angles, none, k, v);
     q->k = rig_get_values(r, r->act, k, numbers);
 }
 
 /* One head of one row over the tokens it sees, from what the cache holds. */
-static double reference(const float *q, const float *k, const float *v, size_t tokens, size_t step,
-                        size_t dim, double *want)
+static double reference(const struct shape *shape, const float *q, const float *k, const float *v,
+                        size_t tokens, double *want)
 {
+    size_t dim = (size_t)shape->dim, step = dim * (size_t)shape->kv_heads;
+    size_t window = (size_t)shape->window, first = window && tokens > window ? tokens - window : 0;
     static double p[LONGEST];
     double most = -INFINITY, total = 0, size = 0;
-    for (size_t t = 0; t < tokens; t++) {
+    for (size_t t = first; t < tokens; t++) {
         p[t] = 0;
         for (size_t j = 0; j < dim; j++)
             p[t] += (double)q[j] * (double)k[t * step + j];
         p[t] /= sqrt((double)dim);
         most = fmax(most, p[t]);
     }
-    for (size_t t = 0; t < tokens; t++)
+    for (size_t t = first; t < tokens; t++)
         total += p[t] = exp(p[t] - most);
-    for (size_t j = 0; j < dim; j++) {
-        double sum = 0;
-        for (size_t t = 0; t < tokens; t++)
-            sum += p[t] / total * (double)v[t * step + j];
-        want[j] = sum;
-        size = fmax(size, fabs(sum));
-    }
+    size_t values = values_of(shape);
+    memset(want, 0, values * sizeof *want);
+    for (size_t t = first; t < tokens; t++)
+        for (size_t j = 0; j < values; j++)
+            want[j] += p[t] / total * (double)v[t * step + j];
+    for (size_t j = 0; j < values; j++)
+        size = fmax(size, fabs(want[j]));
     return fmax(size, 0.1);
 }
 
 static void check(struct rig *r, const struct scene *scene, const float *got)
 {
     size_t dim = (size_t)scene->shape.dim, heads = (size_t)scene->shape.heads;
-    size_t kv_heads = (size_t)scene->shape.kv_heads, step = kv_heads * dim;
+    size_t values = values_of(&scene->shape), kv_heads = (size_t)scene->shape.kv_heads,
+           step = kv_heads * dim;
     for (int s = 0; s < SEQUENCES; s++) {
         const struct sequence *q = &scene->seq[s];
         size_t n = (size_t)q->rows * heads, numbers = (size_t)q->tokens * step;
         const float *k = rig_decode(r, r->kv, rig_encode(r, r->kv, q->k, numbers), numbers);
-        const float *v = rig_decode(r, r->kv, rig_encode(r, r->kv, q->v, numbers), numbers);
-        double *want = rig_host(r, n * dim, sizeof *want), *size = rig_host(r, n, sizeof *size);
+        const float *v = k;
+        if (!scene->shape.within)
+            v = rig_decode(r, r->kv, rig_encode(r, r->kv, q->v, numbers), numbers);
+        double *want = rig_host(r, n * values, sizeof *want), *size = rig_host(r, n, sizeof *size);
         for (size_t i = 0; i < n; i++) {
             size_t tokens = (size_t)(q->tokens - q->rows) + i / heads + 1;
             size_t at = i % heads / (heads / kv_heads) * dim;
-            size[i] = reference(q->q + i * dim, k + at, v + at, tokens, step, dim, want + i * dim);
+            size[i] =
+                reference(&scene->shape, q->q + i * dim, k + at, v + at, tokens, want + i * values);
         }
-        rig_at(r, "attend: %d heads on %d of %d, kv %s, the last %d of %d tokens",
-               scene->shape.heads, scene->shape.kv_heads, scene->shape.dim, dtype_name(r->kv),
-               q->rows, q->tokens);
-        rig_compare(r, "out", got, want, n, dim, size, rig_tolerance(r->act));
-        got += n * dim;
+        rig_at(r, "attend: %d heads on %d of %d, window %d, kv %s, the last %d of %d tokens",
+               scene->shape.heads, scene->shape.kv_heads, scene->shape.dim, scene->shape.window,
+               dtype_name(r->kv), q->rows, q->tokens);
+        rig_compare(r, "out", got, want, n, values, size, rig_tolerance(r->act));
+        got += n * values;
     }
 }
 
@@ -178,7 +201,7 @@ static int run(const struct backend *b, const struct shape *shape)
                                    .context = LONGEST};
     int pos[SEQUENCES], count[SEQUENCES];
     rig_open(&r, b, shape->act, shape->kv, 2, &limits);
-    struct attn_spec spec = rig_attention(shape->heads, shape->kv_heads, shape->dim);
+    struct attn_spec spec = spec_of(shape, shape->heads);
     struct kv_shape kv_shape = rig_cache(&spec, 1, ALL);
     scene.kv = r.ops->kv_create(r.d, &kv_shape);
     make_scene(&r, &scene);
@@ -194,9 +217,10 @@ static int run(const struct backend *b, const struct shape *shape)
         for (size_t i = 0; i < (size_t)count[s] * width; i++)
             *to++ = scene.seq[s].q[i];
     void *in = rig_put_values(&r, r.act, q, rows * width);
-    void *out = rig_room(&r, rows * width * dtype_size(r.act));
+    size_t outs = rows * (size_t)shape->heads * values_of(shape);
+    void *out = rig_room(&r, outs * dtype_size(r.act));
     r.ops->attend(r.d, r.s, &spec, scene.kv, 0, &batch, in, out);
-    check(&r, &scene, rig_get_values(&r, r.act, out, rows * width));
+    check(&r, &scene, rig_get_values(&r, r.act, out, outs));
     r.ops->kv_destroy(r.d, scene.kv);
     return rig_close(&r);
 }
@@ -204,9 +228,13 @@ static int run(const struct backend *b, const struct shape *shape)
 int case_attend_long(const struct backend *b)
 {
     static const struct shape shapes[] = {
-        {3, 1, 64, DTYPE_F32, DTYPE_F32},
-        {4, 2, 40, DTYPE_BF16, DTYPE_BF16},
-        {3, 1, 64, DTYPE_BF16, DTYPE_F8E4M3},
+        {3, 1, 64, DTYPE_F32, DTYPE_F32, .window = 0},
+        {4, 2, 40, DTYPE_BF16, DTYPE_BF16, .window = 0},
+        {3, 1, 64, DTYPE_BF16, DTYPE_F8E4M3, .window = 0},
+        {4, 2, 40, DTYPE_BF16, DTYPE_BF16, .window = 128},
+        {3, 1, 64, DTYPE_F32, DTYPE_F32, .window = 2100},
+        {2, 1, 576, DTYPE_BF16, DTYPE_BF16, .within = 512},
+        {2, 1, 72, DTYPE_BF16, DTYPE_F8E4M3, .window = 300, .within = 50},
     };
     int failures = 0;
     for (size_t i = 0; i < COUNT(shapes); i++)

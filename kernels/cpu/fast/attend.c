@@ -6,13 +6,12 @@
  * values (online softmax). The stretches of a row are then merged from first to last. Where the
  * cuts are depends on positions alone, so a row's bits do not depend on threads, on the batch, or
  * on whether it is decoded or part of a prompt's chunk: tokens a row does not see have probability
- * exactly 0, and adding 0 changes nothing.
+ * exactly 0, and adding 0 changes nothing. What lies before the windows of all rows is left out.
  */
 #include "kernels/cpu/fast/kv.h"
 
 #include "base/mem.h"
 #include "kernels/cpu/lane.h"
-#include "kernels/cpu/plain/plain.h"
 
 #include <math.h>
 #include <omp.h>
@@ -27,7 +26,8 @@
 /* Rows row .. row + rows - 1 (of one segment) of one KV head. */
 struct item {
     size_t segment, row, rows, kv_head;
-    size_t tokens; /* that the last row sees */
+    size_t first;  /* token that the first row sees */
+    size_t tokens; /* behind the last one that the last row sees */
     size_t slot;   /* of its first stretch */
     size_t stretches;
 };
@@ -39,9 +39,10 @@ struct task {
 
 /* What one thread works in. */
 struct space {
-    uint8_t *q, *p; /* packed rows */
-    float *scores;  /* [TILE_PANELS][rows][32] */
-    size_t *seen;   /* [rows] */
+    uint8_t *q, *p;      /* packed rows */
+    float *scores;       /* [TILE_PANELS][rows][32] */
+    size_t *from, *seen; /* [rows] */
+    uint8_t *values;     /* [TILE_BLOCKS] made of keys */
 };
 
 struct work {
@@ -94,7 +95,8 @@ size_t fast_attend_scratch(const struct device_config *c)
     size_t space = cpu_scratch_size(x_chunks(X_F32, l->head_dim + K_ALIGN) * rows, X_ROW) +
                    cpu_scratch_size(rows, X_ROW) +
                    cpu_scratch_size(CPU_TILE * rows, sizeof(float)) +
-                   cpu_scratch_size(rows, sizeof(size_t));
+                   2 * cpu_scratch_size(rows, sizeof(size_t)) +
+                   cpu_scratch_size(CPU_TILE * round_up(l->head_dim, PANEL), sizeof(float));
     return cpu_scratch_size(slots, sizeof(struct item)) +
            cpu_scratch_size(slots, sizeof(struct task)) +
            cpu_scratch_size(mem_mul(slots, slot_floats(rows, l->head_dim)), sizeof(float)) +
@@ -103,9 +105,10 @@ size_t fast_attend_scratch(const struct device_config *c)
 
 static void take_memory(struct device *d, struct work *w)
 {
-    size_t threads = (size_t)d->threads, dim = w->kv->dim, rows = w->most_rows;
+    size_t threads = (size_t)d->threads, rows = w->most_rows;
+    size_t turned = w->kv->value_bytes ? 0 : w->kv->turned_bytes;
     w->slots = slot_count(threads, (size_t)w->batch->max_context);
-    w->slot_floats = slot_floats(rows, dim);
+    w->slot_floats = slot_floats(rows, w->kv->value_dim);
     cpu_scratch_begin(d);
     w->item = cpu_scratch(d, w->slots, sizeof *w->item);
     w->task = cpu_scratch(d, w->slots, sizeof *w->task);
@@ -116,7 +119,9 @@ static void take_memory(struct device *d, struct work *w)
             .q = cpu_scratch(d, x_chunks(w->format, w->kv->key_width) * rows, X_ROW),
             .p = cpu_scratch(d, rows, X_ROW),
             .scores = cpu_scratch(d, CPU_TILE * rows, sizeof(float)),
+            .from = cpu_scratch(d, rows, sizeof(size_t)),
             .seen = cpu_scratch(d, rows, sizeof(size_t)),
+            .values = cpu_scratch(d, TILE_BLOCKS, turned),
         };
 }
 
@@ -130,19 +135,37 @@ static struct partial slot(const struct work *w, size_t i)
 
 static uint8_t *block_of(const struct work *w, const struct item *it, size_t token)
 {
-    const int32_t *blocks = w->batch->blocks + it->segment * (size_t)w->batch->blocks_stride;
-    return kv_at(w->kv, w->layer, (size_t)blocks[token / KV_BLOCK], it->kv_head);
+    return kv_at(w->kv, w->layer, kv_block(w->batch, it->segment, token), it->kv_head);
 }
 
 static void pack_queries(const struct device *d, const struct work *w, const struct item *it,
                          const struct space *space)
 {
-    size_t dim = w->kv->dim, rows = it->rows * w->group;
+    size_t dim = w->kv->key_dim, rows = it->rows * w->group;
     size_t head_bytes = dim * dtype_size(d->config.act);
     for (size_t m = 0; m < rows; m++) {
         size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
         d->isa->pack_row(d->config.act, w->q + head * head_bytes, dim, 0, w->kv->key_width,
                          w->format, space->q + m * X_ROW, rows * X_ROW);
+    }
+}
+
+/* The first token that a row sees. */
+static size_t first_seen(const struct work *w, size_t row)
+{
+    size_t end = (size_t)w->batch->row_pos[row] + 1, window = (size_t)w->spec->window;
+    return window && end > window ? end - window : 0;
+}
+
+/* Tokens first .. first + tokens - 1 of the sequence: which of them each row sees. */
+static void look(const struct work *w, const struct item *it, const struct space *space,
+                 size_t first, size_t tokens)
+{
+    for (size_t m = 0; m < it->rows * w->group; m++) {
+        size_t row = it->row + m / w->group, from = first_seen(w, row);
+        size_t sees = (size_t)w->batch->row_pos[row] + 1;
+        space->from[m] = from <= first ? 0 : from - first < tokens ? from - first : tokens;
+        space->seen[m] = sees <= first ? 0 : sees - first < tokens ? sees - first : tokens;
     }
 }
 
@@ -158,11 +181,15 @@ static void tile(const struct device *d, const struct work *w, const struct item
     for (size_t b = 0; b * KV_BLOCK < tokens; b++) {
         block[b] = block_of(w, it, first + b * KV_BLOCK);
         values[b] = block[b] + kv->key_bytes;
+        if (!kv->value_bytes) {
+            kv_turn(kv, block[b], space->values + b * kv->turned_bytes);
+            values[b] = space->values + b * kv->turned_bytes;
+        }
     }
     for (size_t j = 0; j < tokens / PANEL; j++) {
         struct panel p = {
             .w = block[j / 2] + j % 2 * panel_bytes,
-            .next = values[j / 2] + j % 2 * (kv->value_bytes / 2),
+            .next = values[j / 2] + j % 2 * (kv->turned_bytes / 2),
             .x = space->q,
             .chunk = rows * X_ROW,
             .rows = rows,
@@ -171,14 +198,12 @@ static void tile(const struct device *d, const struct work *w, const struct item
         };
         d->isa->panel[kv->format][w->format](&p);
     }
-    for (size_t m = 0; m < rows; m++) {
-        size_t sees = (size_t)w->batch->row_pos[it->row + m / w->group] + 1;
-        space->seen[m] = sees <= first ? 0 : sees - first < tokens ? sees - first : tokens;
-    }
+    look(w, it, space, first, tokens);
     struct softmax s = {
         .scores = space->scores,
         .rows = rows,
         .tokens = tokens,
+        .from = space->from,
         .seen = space->seen,
         .scale = 1.4426950408889634f * w->spec->scale,
         .most = state->most,
@@ -213,8 +238,11 @@ static void run_task(const struct device *d, const struct work *w, const struct 
                      const struct space *space)
 {
     const struct item *it = &w->item[t->item];
-    size_t rows = it->rows * w->group, first = t->stretch * CPU_STRETCH;
+    size_t rows = it->rows * w->group;
+    size_t first = (it->first / CPU_STRETCH + t->stretch) * CPU_STRETCH;
     size_t end = first + CPU_STRETCH < it->tokens ? first + CPU_STRETCH : it->tokens;
+    if (first < it->first)
+        first = it->first / KV_BLOCK * KV_BLOCK; /* blocks that no row sees would add zeros */
     struct partial state = slot(w, it->slot + t->stretch);
     for (size_t m = 0; m < rows; m++) {
         state.most[m] = -INFINITY;
@@ -222,8 +250,9 @@ static void run_task(const struct device *d, const struct work *w, const struct 
     }
     memset(state.sum, 0, w->kv->value_panels * rows * PANEL * sizeof(float));
     pack_queries(d, w, it, space);
-    for (; first < end; first += CPU_TILE) {
-        size_t n = end - first < CPU_TILE ? end - first : CPU_TILE;
+    for (size_t n; first < end; first += n) {
+        n = CPU_TILE - first % CPU_TILE;
+        n = end - first < n ? end - first : n;
         tile(d, w, it, space, &state, first, n, first + n < end ? first + n : 0);
     }
 }
@@ -232,7 +261,7 @@ static void run_task(const struct device *d, const struct work *w, const struct 
 static void finish(const struct device *d, const struct work *w, const struct item *it,
                    size_t first)
 {
-    size_t rows = it->rows * w->group, dim = w->kv->dim;
+    size_t rows = it->rows * w->group, dim = w->kv->value_dim;
     size_t end = first + MERGE_ROWS < rows ? first + MERGE_ROWS : rows;
     struct partial state = slot(w, it->slot);
     for (size_t i = 1; i < it->stretches; i++) {
@@ -274,13 +303,14 @@ static void run_wave(struct device *d, const struct work *w)
 
 static void add_item(struct device *d, struct work *w, struct item it)
 {
-    it.stretches = stretches(it.tokens);
+    it.stretches = stretches(it.tokens) - it.first / CPU_STRETCH;
     if (w->tasks + it.stretches > w->slots) {
         run_wave(d, w);
         w->tasks = w->items = w->numbers = 0;
     }
     it.slot = w->tasks;
-    w->numbers += 2 * it.tokens * w->kv->dim * (1 + it.rows * w->group / 16);
+    w->numbers += (it.tokens - it.first) * (w->kv->key_dim + w->kv->value_dim) *
+                  (1 + it.rows * w->group / 16);
     for (size_t i = 0; i < it.stretches; i++)
         w->task[w->tasks++] = (struct task){w->items, i};
     w->item[w->items++] = it;
@@ -290,10 +320,7 @@ void fast_attend(struct device *d, struct stream *s, const struct attn_spec *spe
                  const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
                  void *out)
 {
-    if (kv->plain) {
-        plain_attend(d, s, spec, kv->plain, layer, batch, q, out);
-        return;
-    }
+    (void)s;
     struct work w = {.spec = spec,
                      .kv = kv,
                      .layer = (size_t)layer,
@@ -312,7 +339,7 @@ void fast_attend(struct device *d, struct stream *s, const struct attn_spec *spe
             n = end - row < together ? end - row : together;
             size_t tokens = (size_t)batch->row_pos[row + n - 1] + 1;
             for (size_t h = 0; h < kv->kv_heads; h++)
-                add_item(d, &w, (struct item){seg, row, n, h, tokens, 0, 0});
+                add_item(d, &w, (struct item){seg, row, n, h, first_seen(&w, row), tokens, 0, 0});
         }
     }
     run_wave(d, &w);

@@ -19,7 +19,7 @@ int fast_open(const struct isa *isa, const struct device_config *c, struct devic
     size_t scratch = larger(larger(fast_linear_scratch(c), fast_ffn_scratch(c)),
                             larger(fast_attend_scratch(c), fast_sample_scratch(c)));
     scratch = larger(scratch, fast_rows_scratch(c));
-    scratch = larger(scratch, larger(plain_attend_scratch(c), plain_heads_scratch(c)));
+    scratch = larger(scratch, plain_heads_scratch(c));
     if (cpu_device_open(c, isa->name, scratch, out, e) != 0)
         return -1;
     (*out)->isa = isa;

@@ -24,7 +24,8 @@
 struct softmax {
     const float *scores; /* [tokens / 32][rows][32] */
     size_t rows, tokens; /* tokens of the tile that any row sees, rounded up to 32 */
-    const size_t *seen;  /* [rows] tokens of the tile this row sees; the first ones */
+    const size_t *from,
+        *seen;           /* [rows] the tokens of the tile that this row sees: from .. seen - 1 */
     float scale;         /* of the scores, times log2(e) */
     float *most, *total; /* [rows] running maximum (of scaled scores) and sum */
     float *sum;          /* [panels][rows][32] weighted values so far; rescaled when most grows */

@@ -2,21 +2,22 @@
 #include "kernels/cpu/fast/kv.h"
 
 #include "base/mem.h"
-#include "kernels/cpu/plain/plain.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static void plan(const struct device *d, const struct kv_shape *shape, struct kv *kv)
 {
-    size_t dim = (size_t)shape->key_dim;
-    *kv = (struct kv){.shape = *shape, .dtype = d->config.kv, .dim = dim};
+    *kv = (struct kv){.shape = *shape, .dtype = d->config.kv};
     kv->kv_heads = (size_t)shape->kv_heads;
+    kv->key_dim = (size_t)shape->key_dim;
+    kv->value_dim = (size_t)shape->value_dim;
     kv->format = kv->dtype == DTYPE_F32 ? W_F32 : kv->dtype == DTYPE_BF16 ? W_BF16 : W_F8;
-    kv->key_width = round_up(dim, K_ALIGN);
-    kv->value_panels = (dim + PANEL - 1) / PANEL;
+    kv->key_width = round_up(kv->key_dim, K_ALIGN);
+    kv->value_panels = (kv->value_dim + PANEL - 1) / PANEL;
     kv->key_bytes = KV_BLOCK * kv->key_width * w_size(kv->format);
-    kv->value_bytes = KV_BLOCK * kv->value_panels * PANEL * w_size(kv->format);
+    kv->turned_bytes = KV_BLOCK * kv->value_panels * PANEL * w_size(kv->format);
+    kv->value_bytes = shape->value_in_key ? 0 : kv->turned_bytes;
 }
 
 static size_t bytes(const struct kv *kv)
@@ -25,16 +26,9 @@ static size_t bytes(const struct kv *kv)
     return mem_mul(places, kv->key_bytes + kv->value_bytes) + MEM_ALIGN;
 }
 
-static bool is_plain(const struct kv_shape *s)
-{
-    return s->window || s->value_in_key || s->key_dim != s->value_dim;
-}
-
 size_t fast_kv_bytes(const struct device *d, const struct kv_shape *shape)
 {
     struct kv kv;
-    if (is_plain(shape))
-        return plain_kv_bytes(d, shape);
     plan(d, shape, &kv);
     return bytes(&kv);
 }
@@ -43,11 +37,6 @@ struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape)
 {
     struct kv *kv = mem_new(1, sizeof *kv);
     plan(d, shape, kv);
-    if (is_plain(shape)) {
-        kv->plain = plain_kv_create(d, shape);
-        kv->memory = NULL;
-        return kv;
-    }
     kv->memory = mem_zeroed(bytes(kv), 1);
     kv->data = (uint8_t *)round_up((uintptr_t)kv->memory, MEM_ALIGN);
     return kv;
@@ -57,7 +46,7 @@ void fast_kv_destroy(struct device *d, struct kv *kv)
 {
     if (!kv)
         return;
-    plain_kv_destroy(d, kv->plain);
+    (void)d;
     free(kv->memory);
     free(kv);
 }
@@ -80,23 +69,50 @@ static inline void scatter_value(enum w_format format, size_t size, const uint8_
     }
 }
 
-/* key and value: D numbers in the cache's dtype. */
+static inline void turn(const struct kv *kv, enum w_format format, size_t size, const uint8_t *keys,
+                        uint8_t *values)
+{
+    for (size_t token = 0; token < KV_BLOCK; token++) {
+        const uint8_t *panel = keys + token / PANEL * (kv->key_bytes / 2);
+        for (size_t i = 0; i < kv->value_dim; i++) {
+            size_t place = i / PANEL * KV_BLOCK * PANEL + panel_place(format, i % PANEL, token);
+            memcpy(values + place * size, panel + panel_place(format, token % PANEL, i) * size,
+                   size);
+        }
+    }
+}
+
+void kv_turn(const struct kv *kv, const uint8_t *keys, uint8_t *values)
+{
+    switch (kv->format) { /* as in enter() */
+    case W_F32:
+        turn(kv, W_F32, 4, keys, values);
+        break;
+    case W_BF16:
+        turn(kv, W_BF16, 2, keys, values);
+        break;
+    default:
+        turn(kv, W_F8, 1, keys, values);
+    }
+}
+
+/* key and value: numbers in the cache's dtype; no value: it is part of the key. */
 static void enter(const struct kv *kv, uint8_t *place, size_t token, const uint8_t *key,
                   const uint8_t *value)
 {
-    size_t dim = kv->dim, half = kv->key_bytes / 2;
+    size_t keys = kv->key_dim, dim = value ? kv->value_dim : 0, half = kv->key_bytes / 2;
     uint8_t *panel = place + token / PANEL * half, *values = place + kv->key_bytes;
     switch (kv->format) { /* a constant format in each case: the places become simple steps */
     case W_F32:
-        scatter_key(W_F32, 4, key, dim, token % PANEL, panel);
+        scatter_key(W_F32, 4, key, keys, token % PANEL, panel);
         scatter_value(W_F32, 4, value, dim, token, values);
         break;
     case W_BF16:
-        scatter_key(W_BF16, 2, key, dim, token % PANEL, panel);
+        scatter_key(W_BF16, 2, key, keys, token % PANEL, panel);
         scatter_value(W_BF16, 2, value, dim, token, values);
         break;
     default:
-        scatter_key(W_F8, 1, key, dim, token % PANEL, panel);
+        scatter_key(W_F8, 1, key, keys, token % PANEL, panel);
         scatter_value(W_F8, 1, value, dim, token, values);
     }
 }
@@ -107,30 +123,31 @@ static void append_head(const struct device *d, const struct kv *kv, uint8_t *pl
                         const void *k, const void *v)
 {
     uint8_t key[CONVERT_MOST * 4], value[CONVERT_MOST * 4];
-    d->isa->convert(d->config.act, k, kv->dim, kv->dtype, key);
-    d->isa->convert(d->config.act, v, kv->dim, kv->dtype, value);
-    enter(kv, place, token, key, value);
-}
-
-static const int32_t *blocks_of(const struct attn_batch *batch, size_t row)
-{
-    return batch->blocks + (size_t)batch->row_seg[row] * (size_t)batch->blocks_stride;
+    d->isa->convert(d->config.act, k, kv->key_dim, kv->dtype, key);
+    if (kv->value_bytes)
+        d->isa->convert(d->config.act, v, kv->value_dim, kv->dtype, value);
+    enter(kv, place, token, key, kv->value_bytes ? value : NULL);
 }
 
 /* Zeros for the values of every block that gets its first token: what the sequence before left
- * there may be anything, and 0 x NaN is not 0. (Scores of tokens that are not there are masked.) */
+ * there may be anything, and 0 x NaN is not 0. (Scores of tokens that are not there are masked.)
+ * Keys that values are made of are cleared likewise. */
 static void clear_begun(const struct device *d, const struct kv *kv, int layer,
                         const struct attn_batch *batch)
 {
-    struct team team = team_begin(d, TEAM_ROWS, (size_t)batch->rows * kv->dim);
+    struct team team = team_begin(d, TEAM_ROWS, (size_t)batch->rows * kv->key_dim);
 #pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         if (pos % KV_BLOCK)
             continue;
         for (size_t h = 0; h < kv->kv_heads; h++) {
-            size_t block = (size_t)blocks_of(batch, i)[pos / KV_BLOCK];
-            memset(kv_at(kv, (size_t)layer, block, h) + kv->key_bytes, 0, kv->value_bytes);
+            size_t block = kv_block(batch, (size_t)batch->row_seg[i], pos);
+            uint8_t *at = kv_at(kv, (size_t)layer, block, h);
+            if (kv->value_bytes)
+                memset(at + kv->key_bytes, 0, kv->value_bytes);
+            else
+                memset(at, 0, kv->key_bytes);
         }
     }
     team_end(&team);
@@ -161,29 +178,27 @@ void fast_rope_append(struct device *d, struct stream *s, const struct attn_spec
                       struct kv *kv, int layer, const struct attn_batch *batch, const float *angles,
                       void *q, void *k, const void *v)
 {
-    if (kv->plain) {
-        plain_rope_append(d, s, spec, kv->plain, layer, batch, angles, q, k, v);
-        return;
-    }
-    size_t dim = kv->dim, kv_heads = kv->kv_heads;
-    size_t head_bytes = dim * dtype_size(d->config.act), q_heads = (size_t)spec->heads;
-    if (dim > CONVERT_MOST)
-        die("heads of %zu dimensions are wider than %d", dim, CONVERT_MOST);
+    (void)s;
+    size_t dim = kv->key_dim, kv_heads = kv->kv_heads, number = dtype_size(d->config.act);
+    size_t key_bytes = dim * number, q_heads = (size_t)spec->heads;
+    if (dim > CONVERT_MOST || kv->value_dim > CONVERT_MOST)
+        die("heads of more than %d dimensions", CONVERT_MOST);
     clear_begun(d, kv, layer, batch);
     struct team team = team_begin(d, TEAM_ROWS, (size_t)batch->rows * q_heads * dim);
 #pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
         size_t pos = (size_t)batch->row_pos[i];
         const float *turn = angles + pos * (size_t)spec->rope_dim;
-        const int32_t *blocks = blocks_of(batch, i);
+        size_t block = kv_block(batch, (size_t)batch->row_seg[i], pos);
         for (size_t h = i * q_heads; h < (i + 1) * q_heads && spec->rope_dim; h++)
-            rotate(d, spec, (uint8_t *)q + h * head_bytes, turn);
+            rotate(d, spec, (uint8_t *)q + h * key_bytes, turn);
         for (size_t h = 0; h < kv_heads; h++) {
-            size_t at = (i * kv_heads + h) * head_bytes;
-            uint8_t *place = kv_at(kv, (size_t)layer, (size_t)blocks[pos / KV_BLOCK], h);
+            size_t head = i * kv_heads + h;
+            uint8_t *key = (uint8_t *)k + head * key_bytes;
+            const uint8_t *value = v ? (const uint8_t *)v + head * kv->value_dim * number : NULL;
             if (spec->rope_dim)
-                rotate(d, spec, (uint8_t *)k + at, turn);
-            append_head(d, kv, place, pos % KV_BLOCK, (uint8_t *)k + at, (const uint8_t *)v + at);
+                rotate(d, spec, key, turn);
+            append_head(d, kv, kv_at(kv, (size_t)layer, block, h), pos % KV_BLOCK, key, value);
         }
     }
     team_end(&team);

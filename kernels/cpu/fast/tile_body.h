@@ -168,10 +168,17 @@ static void store(const float *c, size_t rows, size_t n, enum dtype dtype, void 
 INLINE v16 scores_of(const struct softmax *s, size_t row, size_t v, const bool whole)
 {
     v16 x = v_load(s->scores + (v / 2 * s->rows + row) * PANEL + v % 2 * 16);
-    size_t seen = s->seen[row];
-    if (whole || 16 * (v + 1) <= seen)
-        return x;
-    return v_keep(x, seen > 16 * v ? seen - 16 * v : 0, -INFINITY);
+    size_t from = s->from[row], seen = s->seen[row];
+    if (!whole && 16 * (v + 1) > seen)
+        x = v_keep(x, seen > 16 * v ? seen - 16 * v : 0, -INFINITY);
+    if (!whole && 16 * v < from) {
+        float behind[16];
+        v_store(behind, x);
+        for (size_t i = 0; i < 16 && 16 * v + i < from; i++)
+            behind[i] = -INFINITY;
+        x = v_load(behind);
+    }
+    return x;
 }
 
 /* A larger maximum was found: what was summed up so far shrinks. */
@@ -208,7 +215,7 @@ INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole)
             rescale(s, r, exp2_of(old - most));
         s->most[r] = most;
     }
-    v16 shift = v_set(s->seen[r] ? -s->most[r] : 0);
+    v16 shift = v_set(s->from[r] < s->seen[r] ? -s->most[r] : 0);
     for (size_t v = 0; v < vectors; v++) {
         v16 p = v_exp2(v_fma(scores_of(s, r, v, whole), scale, shift));
         total = v_add(total, p);
@@ -223,7 +230,7 @@ INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole)
 static void softmax(const struct softmax *s)
 {
     for (size_t r = 0; r < s->rows; r++)
-        if (s->seen[r] >= s->tokens)
+        if (s->from[r] == 0 && s->seen[r] >= s->tokens)
             softmax_row(s, r, true);
         else
             softmax_row(s, r, false);
