@@ -25,6 +25,9 @@
 #ifndef TANDEM_KERNELS_EXACT_H
 #define TANDEM_KERNELS_EXACT_H
 
+#include <stddef.h>
+#include <string.h>
+
 #define EXACT_STEP 0x1p-32
 #define EXACT_SHIFT                                                                                \
     0x1.8p+20 /* 1.5 x 2^52 steps: for terms below 2^19 its own last bit is a step */
@@ -32,6 +35,16 @@
 static inline double exact_term(float weight, float product)
 {
     return (double)weight * (double)product + EXACT_SHIFT - EXACT_SHIFT;
+}
+
+/* sum[0 .. n - 1] = the terms of all parts, n_parts of them and at least one, from `at` on. */
+static inline void exact_sum(const void *const *parts, int n_parts, size_t at, size_t n,
+                             double *sum)
+{
+    memcpy(sum, (const double *)parts[0] + at, n * sizeof *sum);
+    for (int p = 1; p < n_parts; p++)
+        for (size_t i = 0; i < n; i++)
+            sum[i] += ((const double *)parts[p])[at + i];
 }
 
 #endif

@@ -1,8 +1,7 @@
 /* wire.c - the memory of rows on the wire, the same for every transport. */
 #include "base/mem.h"
 #include "exchange/exchange.h"
-
-#include <string.h>
+#include "kernels/exact.h"
 
 struct wire_bytes wire_bytes(const struct exchange_shape *shape, size_t n)
 {
@@ -68,20 +67,11 @@ static void add_piece(enum dtype dtype, const void *part, size_t at, size_t n, f
         sum[i] += f32_from_bf16(narrow[i]);
 }
 
-/* Multiples of one step (kernels/exact.h): nothing is rounded. */
-static void add_exact(const void *const *parts, int n_parts, size_t count, double *out)
-{
-    memcpy(out, parts[0], count * sizeof *out);
-    for (int p = 1; p < n_parts; p++)
-        for (size_t i = 0; i < count; i++)
-            out[i] += ((const double *)parts[p])[i];
-}
-
 void wire_sum(enum dtype dtype, const void *const *parts, int n_parts, size_t count, void *out)
 {
     float sum[PIECE];
     if (dtype == DTYPE_F64) {
-        add_exact(parts, n_parts, count, out);
+        exact_sum(parts, n_parts, 0, count, out);
         return;
     }
     for (size_t at = 0; at < count; at += PIECE) {

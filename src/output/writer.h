@@ -10,7 +10,7 @@
 #include "output/fields.h"
 #include "output/output.h"
 
-#define WRITER_WAITING_MAX ((size_t)1 << 30) /* bytes */
+#define WRITER_WAITING_MAX ((size_t)128 << 20) /* bytes */
 
 struct writer;
 

@@ -138,15 +138,18 @@ static void measure_steps(struct run *r, double seconds)
 
 /* ---- the layout ----------------------------------------------------------------------------- */
 
-static void choose_layout(struct run *r, struct forecast_job *job, double seconds)
+static int choose_layout(struct run *r, struct forecast_job *job, double seconds, struct err *e)
 {
     struct forecast_times times;
     double start = clock_now(), points = 12;
     job->prompt = r->lengths.prompt;
     job->completion = r->lengths.completion;
     job->n = r->lengths.n;
-    stepper_times(&r->s, r->lengths.context, seconds / points, start + seconds * 0.8, &times);
+    if (stepper_times(&r->s, r->lengths.context, seconds / points, start + seconds * 0.8, &times,
+                      e) != 0)
+        return -1;
     r->result.layouts = layouts_forecast(&r->s.in, &times, job, r->s.threads, r->result.layout);
+    return 0;
 }
 
 /* ---- open and close ------------------------------------------------------------------------- */
@@ -198,7 +201,8 @@ static void describe(struct run *r, const struct bench_options *o)
     b->peak = limits_peak(&r->limits, MACHINE_TIME);
 }
 
-static void measure_all(struct run *r, struct forecast_job *job, const struct bench_options *o)
+static int measure_all(struct run *r, struct forecast_job *job, const struct bench_options *o,
+                       struct err *e)
 {
     limits_open(&r->limits, r->s.engine.backend->name, r->s.threads, LIMITS_BYTES);
     r->meter = (struct meter){&r->limits, 1};
@@ -207,12 +211,13 @@ static void measure_all(struct run *r, struct forecast_job *job, const struct be
     describe(r, o);
     bench_operations(&r->s, &r->meter, 0.3 * o->seconds, &r->result);
     measure_steps(r, 0.4 * o->seconds);
-    choose_layout(r, job, 0.25 * o->seconds);
+    int status = choose_layout(r, job, 0.25 * o->seconds, e);
     r->result.cores = limits_cores(&r->limits);
     r->result.faster_memory = r->meter.faster_memory;
     limits_close(&r->limits);
     roofs_close(&r->roofs);
     free(r->active);
+    return status;
 }
 
 int bench_run(const struct bench_options *o, FILE *out, struct err *e)
@@ -224,10 +229,10 @@ int bench_run(const struct bench_options *o, FILE *out, struct err *e)
                                .chunk = r->s.in.job.schedule.prefill_chunk};
     if (status == 0)
         status = stepper_open(&r->s, SLOTS, e);
-    if (status == 0) {
-        measure_all(r, &job, o);
+    if (status == 0)
+        status = measure_all(r, &job, o, e);
+    if (status == 0)
         (o->json ? bench_print_json : bench_print)(&r->result, out);
-    }
     lengths_free(&r->lengths);
     stepper_close(&r->s);
     free(r);

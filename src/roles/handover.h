@@ -6,7 +6,10 @@
 #ifndef TANDEM_ROLES_HANDOVER_H
 #define TANDEM_ROLES_HANDOVER_H
 
-/* Seconds; forks a process that ends before it returns. 0: it cannot be measured. */
-double handover_seconds(void);
+#include "base/err.h"
+
+/* *seconds of it; forks a process that ends before it returns, as it does when this one ends. -1: there is
+ * no such process, or it was ended; what ended it. */
+int handover_measure(double *seconds, struct err *e);
 
 #endif

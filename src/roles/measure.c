@@ -52,17 +52,18 @@ int measure_job(const struct measure_options *o, FILE *out, struct err *e)
     if (inputs_open_alone(&s.in, o->job, o->overrides, o->n_overrides, NULL, e) != 0)
         return -1;
     const struct layout own = s.in.job.layout;
-    const struct forecast_job asked = {.slots = s.in.job.schedule.slots,
-                                       .chunk = s.in.job.schedule.prefill_chunk};
+    struct forecast_job played = {.slots = s.in.job.schedule.slots,
+                                  .chunk = s.in.job.schedule.prefill_chunk};
     int status = lengths_read(&l, &s.in, o->tokens, e);
     if (status == 0)
-        status = stepper_open(&s, asked.slots < MOST_SLOTS / 4 ? asked.slots * 4 : MOST_SLOTS, e);
+        status = stepper_open(&s, played.slots < MOST_SLOTS / 4 ? played.slots * 4 : MOST_SLOTS, e);
     if (status == 0) {
-        struct forecast_job played = asked;
         played.prompt = l.prompt;
         played.completion = l.completion;
         played.n = l.n;
-        stepper_times(&s, l.context, POINT_SECONDS, INFINITY, &times);
+        status = stepper_times(&s, l.context, POINT_SECONDS, INFINITY, &times, e);
+    }
+    if (status == 0) {
         print_times(&times, s.threads, out);
         print_layouts(&s.in, &own, &times, &played, s.threads, out);
     }

@@ -114,8 +114,8 @@ static bool has_time(const struct step_times *last, int points, double seconds, 
     return points < 2 || clock_now() + (next > seconds ? next : seconds) < end;
 }
 
-void stepper_times(struct stepper *s, double mean_context, double seconds, double end,
-                   struct forecast_times *t)
+int stepper_times(struct stepper *s, double mean_context, double seconds, double end,
+                  struct forecast_times *t, struct err *e)
 {
     int most = schedule_most_rows(&s->engine.limits);
     size_t longest = s->in.max_context;
@@ -141,7 +141,7 @@ void stepper_times(struct stepper *s, double mean_context, double seconds, doubl
                       stepper_measure(s, rows, context, seconds).attention;
         t->row_context = more > 0 ? more / rows / (far - context) : 0;
     }
-    t->handover = handover_seconds();
+    return handover_measure(&t->handover, e);
 }
 
 /* ---- open and close ------------------------------------------------------------------------- */

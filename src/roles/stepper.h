@@ -43,8 +43,8 @@ struct step_times stepper_run(struct stepper *s);
 struct step_times stepper_measure(struct stepper *s, int rows, int context, double seconds);
 
 /* Times for rows 1, 2, 4, ..., for plan/forecast.h, at this mean context, about so many seconds for each.
- * Only as far as the last will be done at clock_now() = `end`; INFINITY: all. */
-void stepper_times(struct stepper *s, double context, double seconds, double end,
-                   struct forecast_times *t);
+ * Only as far as the last will be done at clock_now() = `end`; INFINITY: all. -1: as handover_measure(). */
+int stepper_times(struct stepper *s, double context, double seconds, double end,
+                  struct forecast_times *t, struct err *e);
 
 #endif

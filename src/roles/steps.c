@@ -469,7 +469,9 @@ static void commit(struct steps *s, enum commit what, bool leaving)
         all.data = gathered;
         all.room = all.used;
         report_completions(s->report, &all);
+        mpi_waiting(); /* for its disk, when that is slower than the job */
         output_push(s->out, &all);
+        mpi_working();
         s->committed = finished_everywhere(s);
         s->committed_tokens = tokens_everywhere(s);
         s->last_commit = clock_now();

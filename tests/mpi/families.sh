@@ -15,13 +15,7 @@ for length in 1 3 70 9 150; do
 done >"$work/prompts.jsonl"
 "$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
 
-run() { # NAME RANKS JOB [KEY=VALUE]...
-    local name=$1 ranks=$2
-    job=$3
-    shift 3
-    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
-        sampling.max_new_tokens=11 sampling.ignore_eos=true schedule.max_context=170 "$@" || fail "$family: $name"
-}
+usual=(sampling.max_new_tokens=11 schedule.max_context=170)
 # cut SIGNAL KEY=VALUE... - 1A1F as b-FAMILY, which gets the signal as soon as it decodes.
 cut() {
     local signal=$1 pair set=()

@@ -41,6 +41,16 @@ decode() {
     return $status
 }
 
+# run NAME RANKS JOB [KEY=VALUE]... - decodes all prompts of $work/in.h5, which are tokens, by $work/model, with
+# the settings of the array `usual`.
+run() {
+    local name=$1 ranks=$2
+    job=$3
+    shift 3
+    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
+        sampling.ignore_eos=true "${usual[@]}" "$@" || fail "${family:-}: $name"
+}
+
 # completions NAME - what was decoded, one JSON line a completion: everything but times and ranks.
 completions() {
     "$tandem" export "$work/$1.h5" --tokens --logprobs || fail "export of $1"

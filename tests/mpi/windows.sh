@@ -18,14 +18,7 @@ for tokens in (system + draw(50), draw(5), system + draw(200), system + draw(90)
 EOF
 "$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
 
-run() { # NAME RANKS JOB [KEY=VALUE]...
-    local name=$1 ranks=$2
-    job=$3
-    shift 3
-    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
-        sampling.max_new_tokens=100 sampling.ignore_eos=true schedule.max_context=2200 schedule.slots=7 \
-        schedule.prefill_chunk=2200 "$@" || fail "$name"
-}
+usual=(sampling.max_new_tokens=100 schedule.max_context=2200 schedule.slots=7 schedule.prefill_chunk=2200)
 run whole 1 "$work/colocated.yaml" schedule.share=false
 run chunks 1 "$work/colocated.yaml" schedule.prefill_chunk=45
 same whole chunks

@@ -3,22 +3,13 @@
 
 #include "base/mem.h"
 #include "kernels/cpu/plain/plain.h"
+#include "kernels/exact.h"
 
 #include <math.h>
 #include <omp.h>
-#include <string.h>
 
 /* Columns that are added up at a time. */
 #define SUM_PIECE 512
-
-/* sum[0..n-1] = the doubles of all parts from `at` on. */
-static void sum_exact(const void *const *parts, int n_parts, size_t at, size_t n, double *sum)
-{
-    memcpy(sum, (const double *)parts[0] + at, n * sizeof *sum);
-    for (int p = 1; p < n_parts; p++)
-        for (size_t i = 0; i < n; i++)
-            sum[i] += ((const double *)parts[p])[at + i];
-}
 
 static void add_exact(const struct device *d, float *x, const void *const *parts, int n_parts,
                       size_t at, size_t width)
@@ -27,7 +18,7 @@ static void add_exact(const struct device *d, float *x, const void *const *parts
     float rounded[SUM_PIECE];
     for (size_t j = 0; j < width; j += SUM_PIECE) {
         size_t n = width - j < SUM_PIECE ? width - j : SUM_PIECE;
-        sum_exact(parts, n_parts, at + j, n, sum);
+        exact_sum(parts, n_parts, at + j, n, sum);
         for (size_t i = 0; i < n; i++)
             rounded[i] = (float)sum[i];
         d->isa->residual(x + j, DTYPE_F32, rounded, n);
@@ -81,7 +72,7 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
         size_t count = total - at < SUM_PIECE ? total - at : SUM_PIECE;
         float sum[SUM_PIECE];
         if (dtype == DTYPE_F64) {
-            sum_exact(parts, n_parts, at, count, (double *)out + at);
+            exact_sum(parts, n_parts, at, count, (double *)out + at);
             continue;
         }
         d->isa->convert(dtype, (const uint8_t *)parts[0] + at * size, count, DTYPE_F32, sum);
