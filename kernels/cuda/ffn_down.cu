@@ -18,16 +18,18 @@
 
 #define MAX_WARPS 8 /* of a block; gemm.cuh wants at least 4 */
 
-template <int TYPE> struct down_work {
+template <int TYPE, int OUT> struct down_work {
     const cuda_mlp *mlp;
     cuda_groups g;
     const uint16_t *h, *h_shared;
     int h_stride, h_shared_stride, hidden, n;
     float *acc, *sums; /* [row][hidden], [slot][columns of the block] */
     int slots;
-    void *out;
-    int out_type;
+    void *out;               /* of type OUT: f32 or bf16 */
+    cuda_entry *entries;     /* [2][GEMM_TOKENS] of two items in turn; NULL: not wanted */
+    const float *bias;       /* of the item's matrix, or NULL */
     int expert, row, before; /* the item's rows: in list `expert` from `row`; rows listed before */
+    int turn;                /* which of the entries */
     bool finishing;          /* the item is the shared expert's share of them */
     float kept[8][4];        /* sums of the tile's rows that finish, as gemm.cuh has them */
 
@@ -72,7 +74,9 @@ template <int TYPE> struct down_work {
         if (expert > g.experts)
             return false;
         finishing = finishing || expert == g.experts;
-        const cuda_matrix &w = mlp[finishing ? g.experts : expert].down;
+        const cuda_mlp &m = mlp[finishing ? g.experts : expert];
+        const cuda_matrix &w = m.down;
+        bias = m.down_bias;
         int left = (finishing ? finish_of(expert) : listed(expert)) - row;
         t.a = ((int)(blockIdx.x * blockDim.x) + (int)threadIdx.x) / 32 * MATRIX_TILE;
         t.b = row;
@@ -84,7 +88,6 @@ template <int TYPE> struct down_work {
         t.k = w.k;
         t.lead = w.lead;
         t.end = w.chunks;
-        t.x_any = (const uint16_t *)w.data;
         t.scale[0][0] = scale_row<TYPE>(w, t.a + (int)threadIdx.x % 32 / 4);
         t.scale[0][1] = scale_row<TYPE>(w, t.a + (int)threadIdx.x % 32 / 4 + 8);
 #pragma unroll
@@ -96,6 +99,8 @@ template <int TYPE> struct down_work {
                              ? h_shared + (size_t)entry(expert, row + token).row * h_shared_stride
                              : h + (size_t)(before + row + token) * h_stride;
         }
+        if (entries)
+            keep_entries(t);
         return true;
     }
 
@@ -109,67 +114,74 @@ template <int TYPE> struct down_work {
                               : acc + (size_t)e.row * hidden + column;
     }
 
-    /* Makes sums of the expert's share and what stands in the slots, and puts those back that are
-     * not finished. First all is read, then all is written: so the reads do not wait for each
-     * other. */
-    __device__ __forceinline__ void store_routed(const gemm_tile<1> &t, const float (*shares)[8][4])
+    /* The item's entries, for the epilogue: there is a barrier of the block before it. What it does
+     * not have is a row that needs nothing. */
+    __device__ __forceinline__ void keep_entries(const gemm_tile<1> &t)
     {
-        int lane = opaque((int)threadIdx.x % 32), expert_of = t.c / 2;
-        int unfinished = finish_of(expert_of) - t.b;
-#pragma unroll
-        for (int i = 0; i < 32; i++) {
-            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
-            if (token >= t.tokens || column >= hidden)
-                continue;
-            cuda_entry e = entry(expert_of, t.b + token);
-            float bias = bias_at(mlp[expert_of].down_bias, column);
-            float share = e.weight * (shares[0][i / 4][i % 4] + bias);
-            kept[i / 4][i % 4] = e.first ? share : *place(e, column) + share;
-        }
-#pragma unroll
-        for (int i = 0; i < 32; i++) {
-            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
-            if (token >= unfinished && token < t.tokens && column < hidden)
-                *place(entry(expert_of, t.b + token), column) = kept[i / 4][i % 4];
-        }
+        int token = (int)threadIdx.x;
+        turn = 1 - turn;
+        if (token >= GEMM_TOKENS)
+            return;
+        cuda_entry none = {0, -1, 0.0f, 1};
+        entries[turn * GEMM_TOKENS + token] = token < t.tokens ? entry(expert, row + token) : none;
     }
 
-    __device__ __forceinline__ void store_finished(const gemm_tile<1> &t,
-                                                   const float (*shares)[8][4])
+    /* 32 tokens of an item. All is read before anything is written, so that no read waits for
+     * another. */
+    template <int HALF>
+    __device__ __forceinline__ void store_half(const gemm_tile<1> &t, const float (*shares)[8][4])
     {
-        int lane = opaque((int)threadIdx.x % 32), expert_of = t.c / 2;
+        const cuda_entry *tile = entries + turn * GEMM_TOKENS;
+        int lane = opaque((int)threadIdx.x % 32), column = t.a + lane / 4;
+        bool routed = t.c % 2 == 0, last = t.c / 2 == g.experts;
+        int unfinished = routed ? finish_of(t.c / 2) - t.b : 0;
+        bool there[2] = {column < hidden, column + 8 < hidden};
+        float add[2] = {there[0] ? bias_at(bias, column) : 0.0f,
+                        there[1] ? bias_at(bias, column + 8) : 0.0f};
 #pragma unroll
-        for (int i = 0; i < 32; i++) {
-            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
-            if (token >= t.tokens || column >= hidden)
+        for (int i = HALF * 16; i < HALF * 16 + 16; i++) {
+            const cuda_entry &e = tile[i / 4 * 8 + lane % 4 * 2 + i % 2];
+            int right = i / 2 % 2;
+            float *sum = &kept[i / 4][i % 4], share = shares[0][i / 4][i % 4] + add[right];
+            if (routed || last)
+                *sum = (routed ? !e.first : e.slot >= 0) && there[right]
+                           ? *place(e, column + 8 * right)
+                           : 0.0f;
+            *sum =
+                routed && e.first ? e.weight * share : *sum + (routed ? e.weight * share : share);
+        }
+#pragma unroll
+        for (int i = HALF * 16; i < HALF * 16 + 16; i++) {
+            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, right = i / 2 % 2;
+            const cuda_entry &e = tile[token];
+            if (token >= t.tokens || !there[right] || (routed && token < unfinished))
                 continue;
-            cuda_entry e = entry(expert_of, t.b + token);
-            float sum = kept[i / 4][i % 4];
-            if (expert_of == g.experts)
-                sum = e.slot >= 0 ? *place(e, column) : 0.0f;
-            store_number(out, (size_t)e.row * hidden + column, out_type,
-                         sum +
-                             (shares[0][i / 4][i % 4] + bias_at(mlp[g.experts].down_bias, column)));
+            size_t at = (size_t)e.row * hidden + column + 8 * right;
+            if (routed)
+                *place(e, column + 8 * right) = kept[i / 4][i % 4];
+            else if (OUT == NUMBER_BF16)
+                ((uint16_t *)out)[at] = bf16_round(kept[i / 4][i % 4]);
+            else
+                ((float *)out)[at] = kept[i / 4][i % 4];
         }
     }
 
     __device__ __forceinline__ void store(const gemm_tile<1> &t, const float (*shares)[8][4])
     {
-        if (t.c % 2 == 0)
-            store_routed(t, shares);
-        else
-            store_finished(t, shares);
+        store_half<0>(t, shares);
+        if (t.tokens > 32)
+            store_half<1>(t, shares);
     }
 };
 
-template <int TYPE>
+template <int TYPE, int OUT>
 static __global__ void __launch_bounds__(MAX_WARPS * 32, 1)
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
                 const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *acc,
-                int slots, void *out, int out_type)
+                int slots, void *out)
 {
     typedef gemm_shape<TYPE, 1> shape;
-    down_work<TYPE> work;
+    down_work<TYPE, OUT> work;
     work.mlp = mlp;
     work.g = g;
     work.h = h;
@@ -179,18 +191,22 @@ static __global__ void __launch_bounds__(MAX_WARPS * 32, 1)
     work.hidden = hidden;
     work.n = n;
     work.acc = acc;
-    work.sums = (float *)(shared_memory() + shape::queue((int)blockDim.x / 32));
+    work.entries = (cuda_entry *)(shared_memory() + shape::queue((int)blockDim.x / 32));
+    work.turn = 0;
+    work.sums = (float *)(work.entries + 2 * GEMM_TOKENS);
     work.slots = slots;
     work.out = out;
-    work.out_type = out_type;
-    down_work<TYPE> load = work;
+    down_work<TYPE, OUT> load = work;
+    load.entries = NULL;
     gemm_run<TYPE, 1, true, 0>(load, work);
 }
 
+/* Of the queue and the entries. */
 static size_t queue_bytes(int type, int warps)
 {
-    return type == NUMBER_BF16 ? gemm_shape<NUMBER_BF16, 1>::queue(warps)
-                               : gemm_shape<NUMBER_I8, 1>::queue(warps);
+    return 2 * GEMM_TOKENS * (int)sizeof(cuda_entry) +
+           (type == NUMBER_BF16 ? gemm_shape<NUMBER_BF16, 1>::queue(warps)
+                                : gemm_shape<NUMBER_I8, 1>::queue(warps));
 }
 
 static int slot_bytes(int warps)
@@ -228,18 +244,17 @@ extern "C" int cuda_down_early(int type, int n, int experts, int shared, int slo
     return sums > weights;
 }
 
-template <int TYPE>
+template <int TYPE, int OUT>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *h, int h_stride, const void *h_shared, int h_shared_stride,
-                  int hidden, int n, struct cuda_down_place place, float *acc, void *out,
-                  int out_type)
+                  int hidden, int n, struct cuda_down_place place, float *acc, void *out)
 {
     int slots = g->experts == 0 ? 0 : place.slots < n ? place.slots : n;
     int columns = place.warps * MATRIX_TILE;
-    launch(down_kernel<TYPE>, (hidden + columns - 1) / columns, place.warps * 32,
+    launch(down_kernel<TYPE, OUT>, (hidden + columns - 1) / columns, place.warps * 32,
            queue_bytes(TYPE, place.warps) + (size_t)slots * slot_bytes(place.warps), stream, mlp,
            *g, (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden,
-           n, acc, slots, out, out_type);
+           n, acc, slots, out);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -248,13 +263,12 @@ extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *
                                     int hidden, int n, struct cuda_down_place place, float *acc,
                                     void *out, int out_type)
 {
-    if (type == NUMBER_BF16)
-        start<NUMBER_BF16>(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, place,
-                           acc, out, out_type);
-    else if (type == NUMBER_F8E4M3)
-        start<NUMBER_F8E4M3>(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n,
-                             place, acc, out, out_type);
-    else
-        start<NUMBER_I8>(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, place,
-                         acc, out, out_type);
+    bool half = out_type == NUMBER_BF16;
+    auto run = type == NUMBER_BF16
+                   ? half ? start<NUMBER_BF16, NUMBER_BF16> : start<NUMBER_BF16, NUMBER_F32>
+               : type == NUMBER_F8E4M3
+                   ? half ? start<NUMBER_F8E4M3, NUMBER_BF16> : start<NUMBER_F8E4M3, NUMBER_F32>
+               : half ? start<NUMBER_I8, NUMBER_BF16>
+                      : start<NUMBER_I8, NUMBER_F32>;
+    run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, place, acc, out);
 }

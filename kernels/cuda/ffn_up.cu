@@ -59,7 +59,6 @@ template <int TYPE> struct up_work {
         t.k = hidden;
         t.lead = m.up.lead;
         t.end = m.up.chunks;
-        t.x_any = x;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int token = t.b + (int)threadIdx.x / 8 + 16 * i, row = token;

@@ -43,7 +43,6 @@ template <int MT> struct gemm_tile {
     int w_tiles;               /* of its MT tiles, how many exist */
     const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
     const uint16_t *x[4];      /* first 128 threads: rows of tokens thread / 8 + 16 i, or NULL */
-    const uint16_t *x_any;     /* some valid address */
     int k, lead;               /* columns of x, and where they begin among the packed columns */
     int begin, end;            /* chunks */
     int tokens;                /* 1..64 */
@@ -66,6 +65,8 @@ static __device__ __forceinline__ const float *scale_row(const cuda_matrix &w, i
     return TYPE == NUMBER_I8 ? w.scale + n : NULL;
 }
 
+/* Starts the copies of one chunk. What does not exist is 0: of 0 bytes nothing is read, whatever
+ * the address. */
 template <int TYPE, int MT, bool ALIGNED, int WARPS>
 static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const gemm_tile<MT> &t,
                                                   int chunk)
@@ -73,26 +74,26 @@ static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const ge
     typedef gemm_shape<TYPE, MT> shape;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     unsigned char *to = stage + GEMM_X_BYTES + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
+    const uint8_t *w = t.w + (size_t)(unsigned)(chunk * shape::pieces * GEMM_PIECE + lane * 16);
 #pragma unroll
     for (int m = 0; m < MT; m++) {
-        const uint8_t *from = m < t.w_tiles ? t.w + m * t.w_step : t.w;
-        from += (size_t)chunk * shape::pieces * GEMM_PIECE + lane * 16;
 #pragma unroll
         for (int p = 0; p < shape::pieces; p++)
-            cp_async16(to + (m * shape::pieces + p) * GEMM_PIECE, from + p * GEMM_PIECE,
+            cp_async16(to + (m * shape::pieces + p) * GEMM_PIECE, w + p * GEMM_PIECE,
                        m < t.w_tiles ? 16 : 0);
+        w += t.w_step;
     }
     if (WARPS != GEMM_WARPS && warp >= GEMM_WARPS)
         return;
-    int part = (int)threadIdx.x % 8, first = chunk * MATRIX_CHUNK + part * 8 - t.lead;
+    /* The swizzle is one for all tokens of a thread: 16 apart. */
+    int part = (int)threadIdx.x % 8, token = (int)threadIdx.x / 8;
+    int first = chunk * MATRIX_CHUNK + part * 8 - t.lead;
+    unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
+    int left = first < 0 || first >= t.k ? 0 : t.k - first < 8 ? (t.k - first) * 2 : 16;
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int token = (int)threadIdx.x / 8 + 16 * i;
-        unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
+    for (int i = 0; i < 4; i++, place += 16 * MATRIX_CHUNK * 2) {
         if (ALIGNED) {
-            int left = t.x[i] != NULL && first >= 0 ? (t.k - first) * 2 : 0;
-            left = left < 0 ? 0 : left > 16 ? 16 : left;
-            cp_async16(place, left > 0 ? t.x[i] + first : t.x_any, left);
+            cp_async16(place, t.x[i] + first, t.x[i] != NULL ? left : 0);
         } else {
             uint32_t v[4] = {0, 0, 0, 0};
             for (int c = 0; c < 8; c++)
@@ -103,49 +104,67 @@ static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const ge
     }
 }
 
-/* acc += W x of one chunk. Element: acc[tile][token group][c], row g + 8 (c / 2), token
- * 8 group + 2t + c % 2, for lane 4g + t. */
+/* The weights of 16 columns as bf16: a step of gemm_multiply. */
+template <int TYPE, int MT>
+static __device__ __forceinline__ void gemm_weights(const unsigned char *ws, int kk,
+                                                    uint32_t a[MT][4])
+{
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+        /* An 8-bit piece serves two steps; unrolled, it is read once. */
+        int piece = TYPE == NUMBER_BF16 ? m * 4 + kk : m * 2 + kk / 2;
+        uint4 v = *(const uint4 *)(ws + piece * GEMM_PIECE);
+        uint32_t left = kk % 2 ? v.z : v.x, right = kk % 2 ? v.w : v.y;
+        if (TYPE == NUMBER_BF16) {
+            a[m][0] = v.x, a[m][1] = v.y, a[m][2] = v.z, a[m][3] = v.w;
+        } else if (TYPE == NUMBER_F8E4M3) {
+            e4m3x4_bf16(left, &a[m][0], &a[m][1]);
+            e4m3x4_bf16(right, &a[m][2], &a[m][3]);
+        } else {
+            i8x4_bf16(left, &a[m][0], &a[m][1]);
+            i8x4_bf16(right, &a[m][2], &a[m][3]);
+        }
+    }
+}
+
+/* acc += W x of one chunk, for the first PAIRS x 16 tokens: a number that is known when this is
+ * compiled, or the loads of one pair would wait for the products of the one before. Element:
+ * acc[tile][token group][c], row g + 8 (c / 2), token 8 group + 2t + c % 2, for lane 4g + t. */
+template <int TYPE, int MT, int PAIRS>
+static __device__ __forceinline__ void gemm_multiply_pairs(const unsigned char *stage,
+                                                           float acc[MT][8][4])
+{
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    const unsigned char *ws =
+        stage + GEMM_X_BYTES + warp * MT * gemm_shape<TYPE, MT>::pieces * GEMM_PIECE + lane * 16;
+    const unsigned char *xs = stage + (lane / 16 * 8 + lane % 8) * (MATRIX_CHUNK * 2);
+#pragma unroll
+    for (int kk = 0; kk < 4; kk++) {
+        uint32_t a[MT][4], b[PAIRS][4];
+        int part = (kk * 2 + lane / 8 % 2) ^ (lane & 7); /* token % 8 is lane % 8 */
+#pragma unroll
+        for (int pair = 0; pair < PAIRS; pair++)
+            ldmatrix_x4(b[pair], xs + pair * 16 * (MATRIX_CHUNK * 2) + part * 16);
+        gemm_weights<TYPE, MT>(ws, kk, a);
+#pragma unroll
+        for (int i = 0; i < PAIRS * 2 * MT; i++) {
+            int m = i % MT, group = i / MT;
+            mma_bf16(acc[m][group], a[m], b[group / 2][group % 2 * 2],
+                     b[group / 2][group % 2 * 2 + 1]);
+        }
+    }
+}
+
 template <int TYPE, int MT>
 static __device__ __forceinline__ void gemm_multiply(const unsigned char *stage, int tokens,
                                                      float acc[MT][8][4])
 {
-    typedef gemm_shape<TYPE, MT> shape;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    const unsigned char *ws =
-        stage + GEMM_X_BYTES + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
-#pragma unroll
-    for (int kk = 0; kk < 4; kk++) {
-        uint32_t a[MT][4];
-#pragma unroll
-        for (int m = 0; m < MT; m++) {
-            /* An 8-bit piece serves two steps; unrolled, it is read once. */
-            int piece = TYPE == NUMBER_BF16 ? m * 4 + kk : m * 2 + kk / 2;
-            uint4 v = *(const uint4 *)(ws + piece * GEMM_PIECE);
-            uint32_t left = kk % 2 ? v.z : v.x, right = kk % 2 ? v.w : v.y;
-            if (TYPE == NUMBER_BF16) {
-                a[m][0] = v.x, a[m][1] = v.y, a[m][2] = v.z, a[m][3] = v.w;
-            } else if (TYPE == NUMBER_F8E4M3) {
-                e4m3x4_bf16(left, &a[m][0], &a[m][1]);
-                e4m3x4_bf16(right, &a[m][2], &a[m][3]);
-            } else {
-                i8x4_bf16(left, &a[m][0], &a[m][1]);
-                i8x4_bf16(right, &a[m][2], &a[m][3]);
-            }
-        }
-#pragma unroll
-        for (int pair = 0; pair < 4; pair++) {
-            if (pair * 16 >= tokens)
-                break;
-            int token = pair * 16 + lane / 16 * 8 + lane % 8, part = kk * 2 + lane / 8 % 2;
-            uint32_t b[4];
-            ldmatrix_x4(b, stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16));
-#pragma unroll
-            for (int m = 0; m < MT; m++) {
-                mma_bf16(acc[m][2 * pair], a[m], b[0], b[1]);
-                mma_bf16(acc[m][2 * pair + 1], a[m], b[2], b[3]);
-            }
-        }
-    }
+    if (tokens > 32)
+        gemm_multiply_pairs<TYPE, MT, 4>(stage, acc);
+    else if (tokens > 16)
+        gemm_multiply_pairs<TYPE, MT, 2>(stage, acc);
+    else
+        gemm_multiply_pairs<TYPE, MT, 1>(stage, acc);
 }
 
 template <int MT> static __device__ __forceinline__ void gemm_clear(float acc[MT][8][4])
@@ -155,20 +174,29 @@ template <int MT> static __device__ __forceinline__ void gemm_clear(float acc[MT
         acc[i / 32][i / 4 % 8][i % 4] = 0.0f;
 }
 
-/* total += scale x acc, and acc = 0. */
+/* e4m3: the scales of a block of 128 columns. */
 template <int MT>
-static __device__ __forceinline__ void gemm_flush(const gemm_tile<MT> &t, int block,
-                                                  float acc[MT][8][4], float total[MT][8][4])
+static __device__ __forceinline__ void gemm_scales(const gemm_tile<MT> &t, int block,
+                                                   float scale[MT][2])
 {
 #pragma unroll
     for (int m = 0; m < MT; m++) {
-        float s0 = t.scale[m][0][block], s1 = t.scale[m][1][block];
+        scale[m][0] = t.scale[m][0][block];
+        scale[m][1] = t.scale[m][1][block];
+    }
+}
+
+/* total += scale x acc, and acc = 0. */
+template <int MT>
+static __device__ __forceinline__ void gemm_flush(const float scale[MT][2], float acc[MT][8][4],
+                                                  float total[MT][8][4])
+{
 #pragma unroll
-        for (int i = 0; i < 32; i++) {
-            total[m][i / 4][i % 4] =
-                fmaf(i % 4 < 2 ? s0 : s1, acc[m][i / 4][i % 4], total[m][i / 4][i % 4]);
-            acc[m][i / 4][i % 4] = 0.0f;
-        }
+    for (int i = 0; i < MT * 32; i++) {
+        total[i / 32][i / 4 % 8][i % 4] =
+            fmaf(scale[i / 32][i % 4 / 2], acc[i / 32][i / 4 % 8][i % 4],
+                 total[i / 32][i / 4 % 8][i % 4]);
+        acc[i / 32][i / 4 % 8][i % 4] = 0.0f;
     }
 }
 
@@ -183,13 +211,15 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
     const int stage_bytes = shape::stage(WARPS > 0 ? WARPS : (int)blockDim.x / 32);
     unsigned char *memory = shared_memory();
     gemm_tile<MT> load, use;
-    float acc[MT][8][4], total[MT][8][4]; /* total: e4m3 only */
+    float acc[MT][8][4], total[MT][8][4], scale[MT][2]; /* total and scale: e4m3 only */
     bool more = load_work.first(load), live = work.first(use);
     int load_chunk = load.begin, chunk = use.begin, slot = 0;
 
     gemm_clear<MT>(acc);
     gemm_clear<MT>(total);
     for (int stage = -(shape::stages - 1); live; stage++) {
+        if (TYPE == NUMBER_F8E4M3 && stage >= 0)
+            gemm_scales<MT>(use, chunk / 2, scale); /* they are here when they are needed */
         if (stage >= 0) {
             cp_async_wait<shape::stages - 2>();
             __syncthreads();
@@ -211,7 +241,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         slot = (slot + 1) % shape::stages;
         bool last = chunk + 1 == use.end;
         if (TYPE == NUMBER_F8E4M3 && (last || chunk % 2 == 1))
-            gemm_flush<MT>(use, chunk / 2, acc, total);
+            gemm_flush<MT>(scale, acc, total);
         chunk++;
         if (!last)
             continue;

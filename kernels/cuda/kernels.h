@@ -120,7 +120,7 @@ void cuda_score(cudaStream_t stream, const float *logits, int n, int vocab, cons
  * row's additions is one too. partial: scratch f32 [splits][n][matrix.n], unused when splits is 1.
  */
 int cuda_linear_splits(int n, int k);
-#define LINEAR_TARGET 132 /* blocks a launch aims at: one on each processor of an H100 */
+#define LINEAR_TARGET 264 /* blocks a launch aims at: two on each processor of an H100 */
 
 void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
                        float *partial, void *y, int y_type);

@@ -86,7 +86,7 @@ static __device__ __forceinline__ void ldmatrix_x4(uint32_t r[4], const void *ro
 }
 
 /* 16 bytes to shared memory behind the thread's back; the first `bytes` come from `from`, the rest
- * are 0 (`from` must be a valid address even when bytes is 0). */
+ * are 0; when `bytes` is 0, `from` is not looked at. */
 static __device__ __forceinline__ void cp_async16(void *shared, const void *from, int bytes)
 {
     uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);

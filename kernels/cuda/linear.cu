@@ -29,7 +29,6 @@ template <int TYPE> struct linear_work {
         t.a = row;
         t.b = (int)blockIdx.x * GEMM_TOKENS;
         t.tokens = n - t.b < GEMM_TOKENS ? n - t.b : GEMM_TOKENS;
-        t.x_any = x;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int token = (int)threadIdx.x / 8 + 16 * i;

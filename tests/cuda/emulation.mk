@@ -50,6 +50,7 @@ $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
 # Objects go in front of the library, whose kernels are then left out where counted ones are there.
+$(EMU)/tests/cuda/gpu_bench: $(EMU)/tests/cuda/gpu_peak.cu.o
 $(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(EMU_HELPERS) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(EMU_LIBS)
 
@@ -107,6 +108,7 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
 	$(call say,NVCC  $<)$(NVCC) -std=c++17 -O2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<
 GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
+$(GPU_BENCH): $(BUILD)/tests/cuda/gpu_peak.cu.o
 $(GPU_BENCH) $(GPU_TESTS): %: %.o $(GPU_HELPERS) $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 gpu-tests: all $(GPU_BENCH) $(GPU_TESTS) $(BUILD)/tests/cuda/one_gpu.so

@@ -123,6 +123,9 @@ static int many_rows(const struct rig *r, const struct layer *l)
     int slots = cuda_down_place(type, HIDDEN, r->d->processors, r->d->shared).slots, n = slots + 21;
     while (l->finish == EARLY && !cuda_down_early(type, n, l->held, l->shared, slots))
         n++;
+    /* Where a block has much memory, rows finish late only when all of them have a slot. */
+    while (l->finish == LATE && cuda_down_early(type, n, l->held, l->shared, slots))
+        n--;
     if (l->finish == EARLY && l->choice == RANDOM)
         n = 2 * n + 100; /* not all of them have two experts here */
     if (l->held > 0)
