@@ -119,7 +119,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf bench info ptxas sass install uninstall format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf bench bench-peers info ptxas sass install uninstall format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -159,6 +159,9 @@ bench: all tests ## measure kernels, then whole decode steps (on a random model 
 	@$(BUILD)/tests/bench/bench_kernels --json $(BUILD)/bench/kernels.json
 	@BUILD=$(BUILD) tests/bench/decode.sh
 	@BUILD=$(BUILD) tests/bench/forecast.sh
+
+bench-peers: all ## beside llama.cpp, installed by pip into build/bench-peers (15 minutes; QUICK=1: 5)
+	@BUILD=$(BUILD) tests/bench/peers.sh $(if $(QUICK),quick)
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>
 
