@@ -243,3 +243,22 @@ double limits_peak(struct limits *l, double seconds)
     l->got += got;
     return done / (clock_now() - start);
 }
+
+#define ROOF_PIECES  5
+#define ROOF_SECONDS 0.1
+
+struct limits_roofs limits_roofs(const char *backend, int threads)
+{
+    struct limits_roofs r = {.threads = threads};
+    struct limits l;
+    limits_open(&l, backend, threads, LIMITS_BYTES);
+    for (int i = 0; i < ROOF_PIECES; i++) {
+        double bandwidth = limits_bandwidth(&l, ROOF_SECONDS), peak = limits_peak(&l, ROOF_SECONDS);
+        r.bandwidth = bandwidth > r.bandwidth ? bandwidth : r.bandwidth;
+        r.peak = peak > r.peak ? peak : r.peak;
+    }
+    r.unit = l.unit;
+    r.cores = limits_cores(&l);
+    limits_close(&l);
+    return r;
+}

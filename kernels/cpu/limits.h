@@ -31,6 +31,14 @@ void limits_close(struct limits *l);
 double limits_bandwidth(struct limits *l, double seconds);
 double limits_peak(struct limits *l, double seconds);
 
+/* Both, the best of some pieces in about a second: a roof is what can be reached. cores: see limits_cores(). */
+struct limits_roofs {
+    int threads;
+    double bandwidth, peak, cores;
+    const char *unit;
+};
+struct limits_roofs limits_roofs(const char *backend, int threads);
+
 /* The share of their cores that the threads got so far: they never wait, so what is missing went to
  * others, and below LIMITS_QUIET the machine was not quiet. limits_tell() prints a line that says so. */
 #define LIMITS_QUIET 0.98

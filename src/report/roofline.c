@@ -11,36 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-struct roofs_of_threads {
-    int threads;
-    double bandwidth, peak, cores; /* cores: see limits.h */
-};
 #define KINDS 8 /* numbers of threads that ranks have */
 
 /* ---- roofs ---------------------------------------------------------------------------------- */
 
-#define PIECES  5
-#define SECONDS 0.1
-
-/* The best of some pieces: a roof is what can be reached. */
-static struct roofs_of_threads measure_roofs(const char *kernels, int threads, const char **unit)
+static int measure_all(struct roofline *r, const struct stats *s, struct limits_roofs *all)
 {
-    struct roofs_of_threads r = {.threads = threads};
-    struct limits l;
-    limits_open(&l, kernels, threads, LIMITS_BYTES);
-    for (int i = 0; i < PIECES; i++) {
-        r.bandwidth = fmax(r.bandwidth, limits_bandwidth(&l, SECONDS));
-        r.peak = fmax(r.peak, limits_peak(&l, SECONDS));
-    }
-    *unit = l.unit;
-    r.cores = limits_cores(&l);
-    limits_close(&l);
-    return r;
-}
-
-static int measure_all(struct roofline *r, const struct stats *s, struct roofs_of_threads *all)
-{
-    const char *unit = "";
     char host[64] = "";
     bool elsewhere = false;
     int n = 0;
@@ -50,13 +26,13 @@ static int measure_all(struct roofline *r, const struct stats *s, struct roofs_o
         while (k < n && all[k].threads != threads)
             k++;
         if (k == n && n < KINDS && threads > 0)
-            all[n++] = measure_roofs(s->kernels, threads, &unit);
+            all[n++] = limits_roofs(s->kernels, threads);
         elsewhere |= strncmp(s->ranks[i].host, host, strlen(s->ranks[i].host)) != 0;
     }
     if (n > 0)
         snprintf(r->source, sizeof r->source,
                  "%.1f GB/s, %.0f GFLOP/s (%s, %d thread%s), measured now on\n%22s%.40s%s%s",
-                 all[0].bandwidth / 1e9, all[0].peak / 1e9, unit, all[0].threads,
+                 all[0].bandwidth / 1e9, all[0].peak / 1e9, all[0].unit, all[0].threads,
                  all[0].threads == 1 ? "" : "s", "", host,
                  elsewhere ? ", which is NOT where the job ran" : "",
                  all[0].cores < LIMITS_QUIET ? ", which was not quiet" : "");
@@ -89,7 +65,7 @@ static bool on_cpus(const struct stats *s)
 
 /* Returns how many kinds of ranks have roofs; one of 0 threads is for all. -1. */
 static int find_roofs(struct roofline *r, const struct stats *s, bool measure, const char *card,
-                      struct roofs_of_threads *all, struct err *e)
+                      struct limits_roofs *all, struct err *e)
 {
     struct card c;
     if (measure && on_cpus(s))
@@ -104,7 +80,7 @@ static int find_roofs(struct roofline *r, const struct stats *s, bool measure, c
     }
     if (card_find(&c, card) != 0)
         return err_set(e, "--card wants one of `tandem plan --cards`, found '%s'", card);
-    all[0] = (struct roofs_of_threads){0, c.bandwidth, c.bf16, 1};
+    all[0] = (struct limits_roofs){0, c.bandwidth, c.bf16, 1, ""};
     snprintf(r->source, sizeof r->source, "%s, as its maker says: %.0f GB/s, %.0f TFLOP/s in bf16",
              c.name, c.bandwidth / 1e9, c.bf16 / 1e12);
     return 1;
@@ -124,7 +100,7 @@ static struct roofline_role *role_of(struct roofline *r, const char *role)
 }
 
 static void add_rank(struct roofline *r, const struct stats_rank *k,
-                     const struct roofs_of_threads *roofs, int n)
+                     const struct limits_roofs *roofs, int n)
 {
     struct roofline_role *role = role_of(r, k->role);
     double steps = (double)k->steps;
@@ -180,7 +156,7 @@ static void name_layout(struct roofline *r, const struct stats *s)
 int roofline_read(struct roofline *r, const struct stats *s, bool measure, const char *card,
                   struct err *e)
 {
-    struct roofs_of_threads roofs[KINDS];
+    struct limits_roofs roofs[KINDS];
     *r = (struct roofline){.n = 0};
     int n = find_roofs(r, s, measure, card, roofs, e);
     if (n < 0)

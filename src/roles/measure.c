@@ -1,5 +1,6 @@
 #include "roles/measure.h"
 
+#include "kernels/cpu/limits.h"
 #include "roles/layouts.h"
 #include "roles/lengths.h"
 #include "roles/stepper.h"
@@ -9,6 +10,12 @@
 #define MOST_SLOTS    256
 #define POINT_SECONDS 0.6
 #define SHOWN         5
+
+static void print_roofs(const struct limits_roofs *r, FILE *out)
+{
+    fprintf(out, "\nThis machine reads %.1f GB/s and makes %.0f GFLOP/s (%s); it was %squiet\n",
+            r->bandwidth / 1e9, r->peak / 1e9, r->unit, r->cores < LIMITS_QUIET ? "NOT " : "");
+}
 
 static void print_times(const struct forecast_times *t, int cores, FILE *out)
 {
@@ -64,6 +71,8 @@ int measure_job(const struct measure_options *o, FILE *out, struct err *e)
         status = stepper_times(&s, l.context, POINT_SECONDS, INFINITY, &times, e);
     }
     if (status == 0) {
+        const struct limits_roofs roofs = limits_roofs(s.in.backend->name, s.threads);
+        print_roofs(&roofs, out);
         print_times(&times, s.threads, out);
         print_layouts(&s.in, &own, &times, &played, s.threads, out);
     }

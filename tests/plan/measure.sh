@@ -8,6 +8,7 @@ job=tests/mpi/job.yaml
 "$tandem" plan "$job" --measure --tokens 9 --set prompts.count=20 --set schedule.slots=4 --set schedule.prefill_chunk=8 \
     --set layout.ffn.expert=2 >"$work/said" 2>"$work/errors" || fail "measure: $(cat "$work/errors")"
 awk 'length > 80 { exit 1 }' "$work/said" || fail "wider than 80 columns"
+grep -q '^This machine reads [0-9.]* GB/s and makes [0-9]* GFLOP/s' "$work/said" || fail "its roofs: $(cat "$work/said")"
 grep -q '^  1A2F  *3 .*  this job$' "$work/said" || fail "its own layout: $(cat "$work/said")"
 awk '/^ +[0-9]+ / && NF == 5 { n++; if (!($2 > 0 && $3 > 0 && $4 > 0)) bad = 1; ms = $2 + $3 + $4; if ($5 / ($1 / ms * 1e3) > 1.01 || $5 / ($1 / ms * 1e3) < 0.99) bad = 1 }
     END { exit bad || n < 5 }' "$work/said" || fail "the times: $(cat "$work/said")"
