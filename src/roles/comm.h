@@ -97,7 +97,8 @@ struct contract {
     int32_t busy;                    /* running or waiting sequences */
     int32_t stop;             /* 1: wants the job to end after this step (signal, time limit) */
     int32_t commit;           /* writer only: enum commit */
-    int32_t drafts;           /* first rank: the next step has guesses (schedule/pace.h) */
+    int32_t drafts;           /* first rank: guesses of the next step (enum draft_kind), and */
+    int32_t mtp;              /* whether MTP layers run in this one (schedule/pace.h) */
     int32_t fail;             /* the status all leave with, after a commit; 0: go on */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
     int64_t claimed;          /* writer only: 1 + the block of units it has drawn; 0: none */

@@ -160,23 +160,29 @@ void decoder_save(struct decoder *d)
     schedule_visit(d->schedule, save, d);
 }
 
+/* Of a sequence's tokens, those that MTP layers need not have seen. */
+#define HOLES 8
+
 /* Tokens that can be no others go before what was guessed, and are guessed behind. */
 static void draft(void *context, struct sequence *q)
 {
-    const struct decoder *d = context;
+    struct decoder *d = context;
     int32_t list[FOLLOW_FORCED], *next = q->tokens + q->n_tokens;
     q->n_drafts = 0;
     if (d->drafts == 0 || q->computed + 1 != q->n_tokens || q->prompt_only)
         return;
     int most = draft_room(q, d->drafts), sure;
     int n = request_forced(q->request, q, list, most < FOLLOW_FORCED ? most : FOLLOW_FORCED, &sure);
-    size_t forced = (size_t)(d->guesses ? n : sure);
-    bool agree =
-        memcmp(next, list, (forced < q->n_guessed ? forced : q->n_guessed) * sizeof *next) == 0;
-    bool mtp = d->guesses && d->job->speculate.draft == SPECULATE_MTP;
+    size_t forced = (size_t)(d->guesses != DRAFT_NONE ? n : sure), guessed = 0;
+    if (d->guesses == DRAFT_MTP && HOLES * q->holes <= q->n_tokens) {
+        guessed = q->n_guessed;
+        d->filled++;
+    }
+    if (memcmp(next, list, (forced < guessed ? forced : guessed) * sizeof *next) != 0)
+        guessed = 0;
     memcpy(next, list, forced * sizeof *next);
-    q->n_drafts = mtp && agree && q->n_guessed > forced ? q->n_guessed : forced;
-    if (d->guesses && !mtp)
+    q->n_drafts = guessed > forced ? guessed : forced;
+    if (d->guesses == DRAFT_GRAM)
         draft_from_grams(q, most);
 }
 
@@ -196,12 +202,13 @@ static void tell_guesses(struct decoder *d, const struct micro_batch *batch)
 /* Of the time of a step, for what formats leave no choice for. */
 #define WAIT_SHARE 0.05
 
-const struct micro_batch *decoder_plan(struct decoder *d, bool guesses)
+const struct micro_batch *decoder_plan(struct decoder *d, enum draft_kind guesses)
 {
     double before = d->planned;
     d->planned = clock_now();
     d->guesses = guesses;
-    if (d->drafts > 0 && guesses && d->prompting->formats && d->changing > 0)
+    d->filled = 0;
+    if (d->drafts > 0 && guesses != DRAFT_NONE && d->prompting->formats && d->changing > 0)
         formats_wait(d->prompting->formats, WAIT_SHARE * (d->planned - before));
     schedule_visit(d->schedule, draft, d);
     const struct micro_batch *plan = schedule_plan(d->schedule);

@@ -13,6 +13,7 @@
 #include "roles/attention.h"
 #include "roles/feeder.h"
 #include "roles/inputs.h"
+#include "schedule/pace.h"
 #include "schedule/schedule.h"
 
 struct decoder {
@@ -26,7 +27,8 @@ struct decoder {
     int64_t n_finished, n_tokens; /* completions and completion tokens so far */
     int64_t drawn;                /* tokens so far, of unfinished completions too */
     int drafts;                   /* most guesses of a sequence; 0: none are made, */
-    bool guesses;                 /* in this step also those that can be wrong */
+    enum draft_kind guesses;      /* in this step, those that can be wrong, */
+    int filled;                   /* and sequences for which MTP layers make them */
     double planned;               /* clock_now() of the step before */
 };
 
@@ -48,9 +50,9 @@ int decoder_feed(struct decoder *d);
 void decoder_save(struct decoder *d);
 
 /* What to compute in the step: schedule_plan(), where the engine has rows for them with guesses at the tokens
- * that come next: those that can be no others, which cost no row more in the end, and (guesses) those that may
- * be wrong. */
-const struct micro_batch *decoder_plan(struct decoder *d, bool guesses);
+ * that come next: those that can be no others, which cost no row more in the end, and those of a kind that may be
+ * wrong. */
+const struct micro_batch *decoder_plan(struct decoder *d, enum draft_kind guesses);
 
 /* What must be done to the logits of the micro-batch's sampled rows; *changes is reused. */
 void decoder_changes(const struct decoder *d, const struct micro_batch *batch,

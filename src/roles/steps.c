@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "exchange/call.h"
+#include "roles/pacing.h"
 #include "roles/stop.h"
 #include "schedule/admission.h"
 
@@ -95,7 +96,10 @@ static void agree_on_step(struct steps *s)
     double start = clock_now();
     if (s->decoder) {
         int coming = decoder_feed(s->decoder);
-        s->plan = decoder_plan(s->decoder, s->all[0].drafts);
+        double before = clock_now();
+        s->taken = (struct pace_step){.kind = (enum draft_kind)s->all[0].drafts};
+        s->plan = decoder_plan(s->decoder, s->taken.kind);
+        s->taken.seconds = clock_now() - before;
         for (int m = 0; m < s->in->job.micro_batches; m++) {
             mine.rows[m] = s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
@@ -109,7 +113,8 @@ static void agree_on_step(struct steps *s)
         mine.finished = s->decoder->n_finished;
         mine.tokens = s->decoder->n_tokens;
     }
-    mine.drafts = s->engine->limits.draft_rows > 0 && pace_wants_drafts(&s->pace);
+    mine.drafts = pace_kind(&s->pace);
+    mine.mtp = pace_runs_mtp(&s->pace);
     mine.stop = stop_wanted() || steps_over_time(&s->in->job, s->started);
     mine.commit = wants_commit(s);
     if (s->out)
@@ -363,7 +368,10 @@ static void enqueue_step(struct steps *s)
     all_layers(s);
     for (int m = 0; s->decoder && m < micro_batches; m++)
         sample(s, m);
-    all_drafts(s);
+    double start = clock_now();
+    if (s->all[0].mtp)
+        all_drafts(s);
+    s->taken.layers = clock_now() - start;
     if (g->exchange_ops->join)
         g->exchange_ops->join(g->exchange);
 }
@@ -374,7 +382,7 @@ static const void *launch_key(struct steps *s)
     for (int i = 0; i < s->comm->cell.size; i++) {
         struct launches *l = &s->key[i];
         memcpy(l->rows, s->all[i].rows, sizeof l->rows);
-        l->shape = s->all[i].shape;
+        l->shape = hash_u64(s->all[i].shape, (uint64_t)s->all[0].mtp);
     }
     return s->key;
 }
@@ -392,23 +400,10 @@ static void wait_for_device(struct steps *s)
     trace_add(s->trace, s->decoder ? TRACE_ATTENTION : TRACE_FFN, s->step, -1, -1, t);
 }
 
-/* What the step has brought, for the choice of steps with or without guesses. */
-static void look_at_pace(struct steps *s, double start, int64_t drawn)
-{
-    int rows = 0, sampled = 0, drafts = 0;
-    for (int m = 0; m < s->in->job.micro_batches; m++) {
-        rows += s->plan[m].rows;
-        sampled += s->plan[m].n_sampled - s->plan[m].scored;
-        drafts += s->plan[m].drafts;
-    }
-    if (rows == sampled)
-        pace_took(&s->pace, clock_now() - start, sampled - drafts, (int)drawn, drafts);
-}
-
 /* How the guesses of a micro-batch's sampled rows are drawn. */
 static void plan_drafts(struct steps *s, int m)
 {
-    int drafts = (int)s->in->model.drafts;
+    int drafts = s->all[0].mtp ? (int)s->in->model.drafts : 0;
     for (int i = 0; i < drafts; i++)
         decoder_guess_params(s->decoder, &s->plan[m], i, s->params + i * s->plan[m].n_sampled);
     if (drafts > 0)
@@ -437,15 +432,20 @@ static void decode(struct steps *s, const int *rows)
     if (!s->decoder)
         return;
     int64_t before = s->decoder->drawn;
+    if (!s->all[0].mtp)
+        schedule_leave_out_mtp(s->decoder->schedule);
     schedule_advance(s->decoder->schedule);
     for (int m = 0; m < micro_batches; m++) {
         struct scores scores = attention_scores(g->attention, m);
         if (s->plan[m].rows > 0)
             decoder_take(s->decoder, &s->plan[m], attention_tokens(g->attention, m),
                          attention_logprobs(g->attention, m), &scores,
-                         attention_guesses(g->attention, m));
+                         s->all[0].mtp ? attention_guesses(g->attention, m) : NULL);
     }
-    look_at_pace(s, start, s->decoder->drawn - before);
+    s->taken.seconds += clock_now() - start;
+    s->taken.filled = s->decoder->filled;
+    s->taken.tokens = (int)(s->decoder->drawn - before);
+    pacing_took(&s->pace, &s->taken, s->plan, micro_batches);
 }
 
 /* ---- commit --------------------------------------------------------------------------------- */
@@ -578,8 +578,7 @@ enum exit_status steps_run(struct steps *s)
     s->scores.targets = mem_new(sampled, sizeof *s->scores.targets);
     s->last_commit = s->last_save = s->chosen.last = clock_now();
     s->all_claimed = !s->claims;
-    s->pace.always =
-        job->speculate.draft == SPECULATE_NGRAM || job->speculate.draft == SPECULATE_MTP;
+    s->pace = pacing_open(job->speculate.draft, s->in->model.drafts, &g->limits);
     work_open(&s->work, g);
     enum exit_status status = loop(s, rows);
     work_close(&s->work);

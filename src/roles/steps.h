@@ -52,7 +52,8 @@ struct steps {
     struct sample_params *params;    /* of one micro-batch */
     struct logit_changes changes;    /* likewise, */
     struct score_wanted scores;      /* likewise */
-    struct pace pace;                /* of the first rank: what drafts bring */
+    struct pace pace;                /* of the first rank: what drafts bring, */
+    struct pace_step taken;          /* and this step's part of it */
     struct admission *admission;
     int *room;          /* [attention ranks] */
     uint64_t *unit;     /* [attention ranks x slots] units under way to an owner, */

@@ -52,7 +52,7 @@ void schedule_give_blocks(struct schedule *s, struct sequence *q)
     }
     while (q->n_nodes > 0)
         prefix_leave(s->prefix, q->nodes[--q->n_nodes]);
-    q->computed = q->n_shared = q->n_filled = 0;
+    q->computed = q->holes = q->n_shared = q->n_filled = 0;
 }
 
 /* ---- sharing -------------------------------------------------------------------------------- */

@@ -154,7 +154,7 @@ void schedule_submit(struct schedule *s, struct sequence *q)
     for (int i = 0; i < s->limits.pools; i++)
         q->kv[i] = (struct held_blocks){.list = mem_new(most, sizeof(int32_t))};
     q->nodes = s->prefix ? mem_new(most, sizeof *q->nodes) : NULL;
-    q->computed = q->n_nodes = q->n_shared = q->n_filled = 0;
+    q->computed = q->holes = q->n_nodes = q->n_shared = q->n_filled = 0;
     if (q->score_from && !s->limits.score)
         die("schedule: unit %llu is scored", (unsigned long long)q->unit);
     if (s->last)
@@ -335,6 +335,12 @@ const struct micro_batch *schedule_plan(struct schedule *s)
         budget = (int)chunks;
     add_chunks(s, budget, per_micro_batch(decoding + budget, s->limits.micro_batches));
     return s->batch;
+}
+
+void schedule_leave_out_mtp(struct schedule *s)
+{
+    for (int i = 0; i < s->running; i++)
+        schedule_running(s, i)->holes += (size_t)s->slots[s->order[i]].planned;
 }
 
 void schedule_advance(struct schedule *s)

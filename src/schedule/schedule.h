@@ -94,6 +94,9 @@ void schedule_submit(struct schedule *s, struct sequence *q);
  * Without a schedule_advance() in between it gives the same plan again. */
 const struct micro_batch *schedule_plan(struct schedule *s);
 
+/* Before schedule_advance(): MTP layers have not seen the planned rows (sequence.h: holes). */
+void schedule_leave_out_mtp(struct schedule *s);
+
 /* The step has run: all planned rows are in the cache. */
 void schedule_advance(struct schedule *s);
 

@@ -39,6 +39,7 @@ struct sequence {
     size_t limit;     /* prompt + most new tokens; at most the context */
     size_t n_drafts;  /* guesses at what follows, at tokens + n_tokens (schedule/draft.h), */
     size_t n_guessed; /* those that are there to be used */
+    size_t holes;     /* of those computed, tokens that MTP layers have not seen */
     bool prompt_only; /* it ends when its prompt is computed; not looked at here */
     size_t computed;  /* tokens whose K and V are in the cache */
     /* Where they are, in every pool (schedule/pools.h); the schedule's. */

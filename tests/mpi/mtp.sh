@@ -55,6 +55,12 @@ for family in step3p5 deepseek_v3; do
     run sure 2 "${now[@]}" speculate.draft=mtp speculate.tokens=3 layout.micro_batches=2
     same sure-off sure
     echo "$family: $(guesses sure 1) of $(guesses sure 2) came true"
+    # Long enough for auto to try the layers, at random moments of the sequences.
+    long=("${now[@]}" sampling.samples=$([ $family = step3p5 ] && echo 1 || echo 36) schedule.slots=4)
+    run long-off 2 "${long[@]}" speculate.draft=off
+    run auto 2 "${long[@]}" layout.micro_batches=2
+    same long-off auto
+    echo "$family: auto made $(guesses auto 2) guesses"
     # Guesses do not know of penalties; one of the eight has some.
     [ $((5 * $(guesses sure 1))) -ge $((4 * $(guesses sure 2))) ] || fail "$family: sure guesses were wrong"
 done

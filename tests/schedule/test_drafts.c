@@ -212,12 +212,17 @@ static double run_pace(double luck, double cost, long tokens, double *trials)
     struct pace p = {0};
     double total = 0, steps = 0, with = 0;
     for (uint32_t i = 0; tokens > 0; i++) {
-        int drafts = pace_wants_drafts(&p) ? 4 : 0, right = 0;
+        int drafts = pace_kind(&p) == DRAFT_GRAM ? 4 : 0, right = 0;
         while (right < drafts && philox_uniform(9, i, 1, (uint32_t)right) < (float)luck)
             right++;
         double noise = 0.9 + 0.2 * philox_uniform(9, i, 2, 0);
         double seconds = 0.01 * noise * (drafts ? 1 + cost : 1);
-        pace_took(&p, seconds, 1, 1 + right, drafts);
+        const struct pace_step step = {.kind = pace_kind(&p),
+                                       .seconds = seconds,
+                                       .sequences = 1,
+                                       .tokens = 1 + right,
+                                       .drafts = drafts};
+        pace_took(&p, &step);
         total += seconds;
         tokens -= 1 + right;
         steps++;
@@ -232,10 +237,12 @@ static void a_trial_ends_with_the_sequences(void **state)
 {
     (void)state;
     struct pace p = {0};
-    while (!pace_wants_drafts(&p))
-        pace_took(&p, 0.01, 3, 3, 0);
-    pace_took(&p, 0.01, 0, 0, 0);
-    assert_false(pace_wants_drafts(&p));
+    const struct pace_step plain = {.seconds = 0.01, .sequences = 3, .tokens = 3},
+                           none = {.seconds = 0.01};
+    while (pace_kind(&p) == DRAFT_NONE)
+        pace_took(&p, &plain);
+    pace_took(&p, &none);
+    assert_int_equal(pace_kind(&p), DRAFT_NONE);
 }
 
 static void drafts_are_made_while_they_pay(void **state)
@@ -262,6 +269,88 @@ static void drafts_are_made_while_they_pay(void **state)
     }
 }
 
+/* A job of many sequences: each is a prompt that takes a step of its own, of `prompt` seconds, then 100 tokens.
+ * MTP layers make every step longer by the part `layers`, rows of guesses (three a sequence) by `rows` when all
+ * have them; a guess of a sequence that was computed with the layers comes true with `luck`. Seconds. */
+struct job {
+    double luck, layers, rows, prompt;
+    long tokens;
+    bool never; /* no drafts at all */
+};
+
+static double run_job(const struct job *job, double *share)
+{
+    enum { SEQUENCES = 16, LENGTH = 100 };
+    struct pace p = {.mtp = true, .always = job->never};
+    int left[SEQUENCES], holes[SEQUENCES] = {0};
+    double total = 0, with = 0;
+    for (int i = 0; i < SEQUENCES; i++)
+        left[i] = 1 + i * LENGTH / SEQUENCES;
+    for (uint32_t k = 0, brought = 0; brought < job->tokens; k++) {
+        enum draft_kind kind = pace_kind(&p);
+        struct pace_step s = {.kind = kind, .sequences = SEQUENCES};
+        bool ran = pace_runs_mtp(&p);
+        for (int i = 0; i < SEQUENCES; i++) {
+            bool filled = kind == DRAFT_MTP && holes[i] <= LENGTH / 8;
+            int right = 0;
+            s.filled += filled;
+            while (filled && right < 3 &&
+                   philox_uniform(8, k, (uint32_t)i, (uint32_t)right) < (float)job->luck)
+                right++;
+            s.tokens += 1 + right;
+            left[i] -= 1 + right;
+            holes[i] += !ran;
+            s.prompts = s.prompts || left[i] <= 0;
+            if (left[i] > 0)
+                continue;
+            left[i] = LENGTH;
+            holes[i] = ran ? 0 : LENGTH;
+        }
+        s.drafts = 3 * s.filled;
+        double noise = 0.9 + 0.2 * philox_uniform(8, k, 99, 0);
+        s.seconds =
+            0.01 * noise * (1 + job->rows * s.filled / SEQUENCES) + (s.prompts ? job->prompt : 0);
+        s.layers = ran ? job->layers * s.seconds : 0;
+        s.seconds += s.layers;
+        pace_took(&p, &s);
+        total += s.seconds;
+        with += ran ? s.seconds : 0;
+        brought += (uint32_t)s.tokens;
+    }
+    *share = with / total;
+    return total;
+}
+
+/* Layers that bring less than they cost are not run for long, whatever they cost, also in prompts; those that
+ * bring more are found. */
+static void mtp_layers_run_while_they_pay(void **state)
+{
+    (void)state;
+    const struct job jobs[] = {
+        {.luck = 0, .layers = 0.02, .rows = 0.02, .prompt = 0.01},
+        {.luck = 0, .layers = 0.06, .rows = 2, .prompt = 0.02},
+        {.luck = 0.5, .layers = 0.06, .rows = 2.5, .prompt = 0.01},
+        {.luck = 0.05, .layers = 0.06, .rows = 0.01, .prompt = 0.1}, /* prompts tell */
+        {.luck = 0.7, .layers = 0.06, .rows = 0.2, .prompt = 0.01},
+        {.luck = 0.8, .layers = 0.15, .rows = 0.5, .prompt = 0.02},
+    };
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+        for (long tokens = 2000; tokens <= 2000000; tokens *= 10) {
+            struct job job = jobs[i];
+            double share;
+            job.tokens = tokens;
+            double took = run_job(&job, &share);
+            job.never = true;
+            double none;
+            double without = run_job(&job, &none);
+            printf("luck %.2f, layers %.2f, rows %.2f, %7ld tokens: %.3f of the time without, "
+                   "layers ran in %.0f %%\n",
+                   job.luck, job.layers, job.rows, tokens, took / without, 100 * share);
+            assert_true(none == 0 && took <= 1.02 * without);
+            assert_true(tokens < 2000000 || (took < 0.8 * without) == (job.luck >= 0.7));
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +358,7 @@ int main(void)
         cmocka_unit_test(a_guess_is_what_followed_before),
         cmocka_unit_test(drafts_are_made_while_they_pay),
         cmocka_unit_test(a_trial_ends_with_the_sequences),
+        cmocka_unit_test(mtp_layers_run_while_they_pay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
