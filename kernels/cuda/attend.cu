@@ -3,19 +3,19 @@
  *
  * A warp works for one row and 16 of its query heads; the warps of a row share the keys and values
  * that pass through shared memory, 32 tokens at a time. Scores are q k^T, probabilities stay in
- * registers as the left operand of p v (rounded to bf16; their sum is f32). Softmax is online.
+ * registers as the left operand of p v (rounded to 16 bits; their sum is f32). Softmax is online.
  *
  * A row's context is cut into chunks of ATTEND_CHUNK tokens from its beginning, one block each, and
- * chunks are put together in order by combine_kernel. Where the cuts lie, the order inside a chunk,
- * and so every bit of the result, is a function of the row's own context: not of the batch, and not
- * of the second row that shares a block with it when a prompt is read in.
+ * chunks are put together in order by combine_kernel. A window leaves out the tiles and chunks before
+ * it. Where the cuts lie, the order inside a chunk, and so every bit of the result, is a function of the
+ * row's own context: not of the batch, and not of the second row that shares a block with it when a
+ * prompt is read in.
  *
- * Tokens after the row's own are masked as scores, and as values too: what stands there may be
- * anything, and 0 x NaN is not 0. */
-#include "kernels/cuda/kv.cuh"
+ * Tokens after the row's own, and before its window, are masked as scores, and as values too: what
+ * stands there may be anything, and 0 x NaN is not 0. */
+#include "kernels/cuda/attend.cuh"
 
 #define WARPS_ROW 4 /* 64 heads */
-#define LOG2_E    1.4426950408889634f
 
 template <int D, int TYPE> struct attend_shape {
     static const int half_bytes = KV_HALF * D * (TYPE == NUMBER_BF16 ? 2 : 1);
@@ -25,48 +25,12 @@ template <int D, int TYPE> struct attend_shape {
     static const int query_bytes = D / 16 * 512; /* of one warp */
 };
 
-struct attend_args {
-    cuda_kv kv;
-    cuda_batch batch;
-    int row, rows, heads, tiles; /* tiles: warps of a row in this launch */
-    int chunks;                  /* of max_context: stride of partial */
-    int apart;   /* rows of segments with one row, and the others, have launches of their own */
-    float scale; /* of the scores, over ln 2 */
-    const float *sinks;
-    const uint16_t *q;
-    uint16_t *out;
-    float *partial;
-};
-
-/* What a warp keeps of its 16 heads: lane 4g + t has heads g and g + 8. */
-template <int D> struct attend_state {
-    float o[D / 8][4]; /* dimensions 8i + 2t, + 1 of head g, then of head g + 8 */
-    float most[2], total[2];
-};
-
-/* The warp's queries, in the order of mma's left operand; each lane keeps its own. */
-template <int D>
-static __device__ __forceinline__ void load_query(const attend_args &a, int row, int head, int left,
-                                                  unsigned char *to)
-{
-    int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const uint32_t *q = (const uint32_t *)(a.q + ((size_t)row * a.heads + head) * D);
-#pragma unroll 4
-    for (int k = 0; k < D / 16; k++) {
-        const uint32_t *low = q + g * (D / 2) + k * 8 + t, *high = low + 8 * (D / 2);
-        bool has_low = g < left, has_high = g + 8 < left;
-        *(uint4 *)(to + k * 512 + lane * 16) =
-            make_uint4(has_low ? low[0] : 0, has_high ? high[0] : 0, has_low ? low[4] : 0,
-                       has_high ? high[4] : 0);
-    }
-}
-
 template <int D, int TYPE>
 static __device__ __forceinline__ void stage_tokens(const attend_args &a, int seg, int kv_head,
                                                     int token, unsigned char *to)
 {
     typedef attend_shape<D, TYPE> shape;
-    int block = a.batch.blocks[(size_t)seg * a.batch.blocks_stride + token / KV_TOKENS];
+    int block = kv_block(a.batch, seg, token);
     const unsigned char *keys =
         (const unsigned char *)a.kv.data +
         kv_base(a.kv, block, kv_head, false) * (TYPE == NUMBER_BF16 ? 2 : 1) +
@@ -102,32 +66,36 @@ static __device__ __forceinline__ void scores(const unsigned char *query, const 
                     b0 = j == 0 ? b[n].x : b[n].z;
                     b1 = j == 0 ? b[n].y : b[n].w;
                 } else {
-                    e4m3x4_bf16(j == 0   ? b[n].x
-                                : j == 1 ? b[n].y
-                                : j == 2 ? b[n].z
-                                         : b[n].w,
-                                &b0, &b1);
+                    e4m3x4_f16(j == 0   ? b[n].x
+                               : j == 1 ? b[n].y
+                               : j == 2 ? b[n].z
+                                        : b[n].w,
+                               &b0, &b1);
                 }
-                mma_bf16(s[n], q, b0, b1);
+                mma<TYPE>(s[n], q, b0, b1);
             }
         }
     }
 }
 
-/* o += p v for 32 tokens, of which the first `left` count. */
-template <int D, int TYPE>
+/* o += p v for 32 tokens; MASKED: of which begin .. left - 1 count. */
+template <int D, int TYPE, bool MASKED>
 static __device__ __forceinline__ void add_values(const unsigned char *values, const float p[4][4],
-                                                  int left, float o[D / 8][4])
+                                                  int begin, int left, float o[D / 8][4])
 {
     int lane = (int)threadIdx.x % 32;
     uint32_t a[2][4], keep[4];
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        a[i / 4][i % 4] = pack_bf16(p[i / 2][i % 2 * 2], p[i / 2][i % 2 * 2 + 1]);
+    for (int i = 0; i < 8; i++) {
+        const float *pair = &p[i / 2][i % 2 * 2];
+        a[i / 4][i % 4] =
+            TYPE == NUMBER_BF16 ? pack_bf16(pair[0], pair[1]) : pack_f16(pair[0], pair[1]);
+    }
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; MASKED && i < 4; i++) {
         int token = i * 8 + lane % 4 * 2;
-        keep[i] = (token < left ? 0xffffu : 0u) | (token + 1 < left ? 0xffff0000u : 0u);
+        keep[i] = (token >= begin && token < left ? 0xffffu : 0u) |
+                  (token + 1 >= begin && token + 1 < left ? 0xffff0000u : 0u);
     }
     const int dims = TYPE == NUMBER_BF16 ? 1 : 2; /* groups of 8 in 16 bytes of a lane */
 #pragma unroll
@@ -139,91 +107,42 @@ static __device__ __forceinline__ void add_values(const unsigned char *values, c
         for (int j = 0; j < dims; j++) {
             uint32_t b[4] = {v.x, v.y, v.z, v.w};
             if (TYPE == NUMBER_F8E4M3) {
-                e4m3x4_bf16(j ? v.z : v.x, &b[0], &b[1]);
-                e4m3x4_bf16(j ? v.w : v.y, &b[2], &b[3]);
+                e4m3x4_f16(j ? v.z : v.x, &b[0], &b[1]);
+                e4m3x4_f16(j ? v.w : v.y, &b[2], &b[3]);
             }
-            if (left < KV_HALF) {
 #pragma unroll
-                for (int c = 0; c < 4; c++)
-                    b[c] &= keep[c];
-            }
-            mma_bf16(o[i + j], a[0], b[0], b[1]);
-            mma_bf16(o[i + j], a[1], b[2], b[3]);
+            for (int c = 0; MASKED && c < 4; c++)
+                b[c] &= keep[c];
+            mma<TYPE>(o[i + j], a[0], b[0], b[1]);
+            mma<TYPE>(o[i + j], a[1], b[2], b[3]);
         }
     }
 }
 
-/* 32 tokens of which the first `left` count. scale: of the scores, over ln 2. */
+/* 32 tokens of which begin .. left - 1 count, at least one. */
 template <int D, int TYPE>
 static __device__ __forceinline__ void step(const unsigned char *query, const unsigned char *stage,
-                                            int left, float scale, attend_state<D> &w)
+                                            int begin, int left, attend_state<D> &w)
 {
-    float s[4][4] = {{0.0f}}, most[2] = {w.most[0], w.most[1]}, keep[2];
+    const unsigned char *values = stage + attend_shape<D, TYPE>::half_bytes;
+    float s[4][4] = {{0.0f}}, most[2];
     int lane = (int)threadIdx.x % 32;
+    bool masked = begin > 0 || left < KV_HALF;
     scores<D, TYPE>(query, stage, s);
+    if (masked) {
 #pragma unroll
-    for (int i = 0; i < 16; i++) {
-        if (i / 4 * 8 + lane % 4 * 2 + i % 2 >= left)
-            s[i / 4][i % 4] = -INFINITY;
-        most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i / 4][i % 4]);
-    }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        most[h] = fmaxf(most[h], warp_xor(most[h], 1));
-        most[h] = fmaxf(most[h], warp_xor(most[h], 2));
-        keep[h] = exp2f((w.most[h] - most[h]) * scale);
-        w.most[h] = most[h];
-        w.total[h] = w.total[h] * keep[h];
-    }
-#pragma unroll
-    for (int i = 0; i < 16; i++) {
-        float p = exp2f((s[i / 4][i % 4] - most[i / 2 % 2]) * scale);
-        s[i / 4][i % 4] = p;
-        w.total[i / 2 % 2] += p;
-    }
-    /* Times 1 changes nothing and may be left out. */
-    if (warp_ballot(keep[0] != 1.0f || keep[1] != 1.0f) != 0) {
-#pragma unroll
-        for (int i = 0; i < D / 2; i++)
-            w.o[i / 4][i % 4] *= keep[i / 2 % 2];
-    }
-    add_values<D, TYPE>(stage + attend_shape<D, TYPE>::half_bytes, s, left, w.o);
-}
-
-/* The row's result, when one chunk was all, or the chunk's part of it. */
-template <int D>
-static __device__ __forceinline__ void finish(const attend_args &a, int row, int head, int left,
-                                              bool whole, float scale, attend_state<D> &w)
-{
-    int lane = (int)threadIdx.x % 32;
-    size_t parts = (size_t)a.rows * a.chunks * a.heads;
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        w.total[h] += warp_xor(w.total[h], 1);
-        w.total[h] += warp_xor(w.total[h], 2);
-        int mine = lane / 4 + 8 * h;
-        if (mine >= left)
-            continue;
-        if (whole) {
-            if (a.sinks)
-                w.total[h] += exp2f(a.sinks[head + mine] * LOG2_E - w.most[h] * scale);
-            float inverse = 1.0f / w.total[h];
-            uint32_t *out = (uint32_t *)(a.out + ((size_t)row * a.heads + head + mine) * D);
-#pragma unroll
-            for (int i = 0; i < D / 8; i++)
-                out[i * 4 + lane % 4] =
-                    pack_bf16(w.o[i][2 * h] * inverse, w.o[i][2 * h + 1] * inverse);
-            continue;
+        for (int i = 0; i < 16; i++) {
+            int token = i / 4 * 8 + lane % 4 * 2 + i % 2;
+            if (token < begin || token >= left)
+                s[i / 4][i % 4] = -INFINITY;
         }
-        size_t part = ((size_t)(row - a.row) * a.chunks + blockIdx.y) * a.heads + head + mine;
-#pragma unroll
-        for (int i = 0; i < D / 8; i++)
-            *(float2 *)(a.partial + part * D + i * 8 + lane % 4 * 2) =
-                make_float2(w.o[i][2 * h], w.o[i][2 * h + 1]);
-        if (lane % 4 == 0)
-            *(float2 *)(a.partial + parts * D + part * 2) =
-                make_float2(w.most[h] * scale, w.total[h]);
     }
+    largest<4>(s, most);
+    softmax<4, D>(s, most, w);
+    if (masked)
+        add_values<D, TYPE, true>(values, s, begin, left, w.o);
+    else
+        add_values<D, TYPE, false>(values, s, 0, KV_HALF, w.o);
 }
 
 /* One chunk of `shared` rows of one segment, beginning with `row`. */
@@ -236,23 +155,22 @@ static __device__ __forceinline__ void run_chunk(const attend_args &a, int row, 
     unsigned char *stages = shared_memory();
     unsigned char *query =
         stages + shape::stages * shape::stage_bytes + (int)threadIdx.x / 32 * shape::query_bytes;
-    int start = (int)blockIdx.y * chunk, seg = a.batch.row_seg[row];
+    int first = first_token(a, row), seg = a.batch.row_seg[row]; /* of the first row: the lowest */
+    int start = (first / chunk + (int)blockIdx.y) * chunk;
     int end = a.batch.row_pos[row + shared - 1] + 1; /* of the last row: the longest */
-    bool mine = local >= 0 && local < shared && left > 0;
-    int context = mine ? a.batch.row_pos[row + local] + 1 : 0;
-    bool whole = context <= chunk;
     if (start >= end)
         return;
-    int tiles = ((end < start + chunk ? end : start + chunk) - start + KV_HALF - 1) / KV_HALF;
-    float scale = a.scale;
+    bool mine = local >= 0 && local < shared && left > 0;
+    int context = mine ? a.batch.row_pos[row + local] + 1 : 0;
+    int seen =
+        mine ? first_token(a, row + local) : 0; /* the first token that this warp's row sees */
+    bool here = start < context && seen < start + chunk;
+    int begin = first > start ? first / KV_HALF * KV_HALF : start;
+    int tiles = ((end < start + chunk ? end : start + chunk) - begin + KV_HALF - 1) / KV_HALF;
     attend_state<D> w;
-#pragma unroll
-    for (int i = 0; i < D / 2; i++)
-        w.o[i / 4][i % 4] = 0.0f;
-    w.most[0] = w.most[1] = -INFINITY;
-    w.total[0] = w.total[1] = 0.0f;
-    if (start < context)
-        load_query<D>(a, row + local, head, left, query);
+    begin_state<D>(w);
+    if (here)
+        load_query<D, TYPE>(a, row + local, head, left, query, w.scale);
 
     for (int i = -(shape::stages - 1); i < tiles; i++) {
         if (i >= 0) {
@@ -261,17 +179,19 @@ static __device__ __forceinline__ void run_chunk(const attend_args &a, int row, 
         }
         int next = i + shape::stages - 1;
         if (next < tiles)
-            stage_tokens<D, TYPE>(a, seg, kv_head, start + next * KV_HALF,
+            stage_tokens<D, TYPE>(a, seg, kv_head, begin + next * KV_HALF,
                                   stages + next % shape::stages * shape::stage_bytes);
         cp_async_commit();
-        int count = context - start - i * KV_HALF;
-        if (i < 0 || count <= 0)
+        int token = begin + i * KV_HALF, count = context - token;
+        if (i < 0 || count <= 0 || seen >= token + KV_HALF)
             continue;
         const unsigned char *stage = stages + i % shape::stages * shape::stage_bytes;
-        step<D, TYPE>(query, stage, count < KV_HALF ? count : KV_HALF, scale, w);
+        step<D, TYPE>(query, stage, seen - token, count < KV_HALF ? count : KV_HALF, w);
     }
-    if (start < context)
-        finish<D>(a, row + local, head, left, whole, scale, w);
+    add_totals(w.total);
+    if (here)
+        finish<D, D>(a, row + local, head, left, 0, seen / chunk == (context - 1) / chunk,
+                     start / chunk - seen / chunk, w);
     __syncthreads();
 }
 
@@ -303,29 +223,6 @@ static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1
                                kv_head * group + in_group, group - in_group);
         row += shared;
     }
-}
-
-/* Chunks of rows that have more than one, in order. */
-template <int D> static __global__ void combine_kernel(attend_args a, int chunk)
-{
-    int row = a.row + (int)blockIdx.x, head = (int)blockIdx.y, d = (int)threadIdx.x;
-    int chunks = a.batch.row_pos[row] / chunk + 1;
-    if (chunks == 1)
-        return;
-    size_t first = (size_t)blockIdx.x * a.chunks * a.heads + head;
-    const float *sums = a.partial + (size_t)a.rows * a.chunks * a.heads * D;
-    float most = -INFINITY, total = 0.0f, o = 0.0f;
-    for (int c = 0; c < chunks; c++)
-        most = fmaxf(most, sums[(first + (size_t)c * a.heads) * 2]);
-    for (int c = 0; c < chunks; c++) {
-        size_t part = first + (size_t)c * a.heads;
-        float factor = exp2f(sums[part * 2] - most);
-        total = fmaf(sums[part * 2 + 1], factor, total);
-        o = fmaf(a.partial[part * D + d], factor, o);
-    }
-    if (a.sinks)
-        total += exp2f(a.sinks[head] * LOG2_E - most);
-    a.out[((size_t)row * a.heads + head) * D + d] = bf16_round(o / total);
 }
 
 template <int D, int TYPE> static size_t shared_bytes(int rows, int tiles)
@@ -369,21 +266,9 @@ extern "C" void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *s
                                   const struct cuda_kv *kv, const struct cuda_batch *batch, int row,
                                   int rows, size_t memory, const void *q, void *out, float *partial)
 {
-    int group = spec->heads / kv->kv_heads, chunk = ATTEND_CHUNK(kv->type);
-    int tiles = (group + 15) / 16 < WARPS_ROW ? (group + 15) / 16 : WARPS_ROW;
-    attend_args a = {*kv,
-                     *batch,
-                     row,
-                     rows,
-                     spec->heads,
-                     tiles,
-                     (batch->max_context + chunk - 1) / chunk,
-                     0,
-                     LOG2_E * spec->scale,
-                     spec->sinks,
-                     (const uint16_t *)q,
-                     (uint16_t *)out,
-                     partial};
+    int group = spec->heads / kv->kv_heads;
+    attend_args a = attend_args_of(spec, kv, batch, row, rows, q, out, partial);
+    a.tiles = (group + 15) / 16 < WARPS_ROW ? (group + 15) / 16 : WARPS_ROW;
     if (kv->key_dim == 64)
         start_type<64>(stream, a, memory);
     else if (kv->key_dim == 128)

@@ -8,8 +8,14 @@
 static bool tiled(const struct device *d, const struct kv_shape *s)
 {
     int dim = s->key_dim;
-    return d->config.act == DTYPE_BF16 && d->config.kv != DTYPE_F32 && !s->window &&
-           !s->value_in_key && s->value_dim == dim && (dim == 64 || dim == 128 || dim == 256);
+    return d->config.act == DTYPE_BF16 && d->config.kv != DTYPE_F32 && !s->value_in_key &&
+           s->value_dim == dim && (dim == 64 || dim == 128 || dim == 256);
+}
+
+static bool latent(const struct device *d, const struct attn_spec *spec, const struct kv_shape *s)
+{
+    return d->config.act == DTYPE_BF16 && d->config.kv != DTYPE_F32 && s->value_in_key &&
+           cuda_attend_latent_can(spec->heads, s->kv_heads, s->key_dim, s->value_dim, s->window);
 }
 
 static size_t layer_bytes(const struct device *d, const struct kv_shape *s)
@@ -94,11 +100,12 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *
     struct cuda_batch rows = batch_of(batch);
     if (batch->rows == 0 || spec->heads == 0)
         return;
-    if (!cuda.tiled) {
+    bool in_keys = latent(d, spec, &kv->shape);
+    if (!cuda.tiled && !in_keys) {
         cuda_attend_plain(s->cuda, &attn, &cuda, &rows, (int)d->config.act, q, out);
         return;
     }
-    int chunk = ATTEND_CHUNK(cuda.type), chunks = (batch->max_context + chunk - 1) / chunk;
+    int chunks = cuda_attend_chunks(cuda.type, spec->window, batch->max_context);
     int panel = chunks > 1 ? ATTEND_PAIRS / chunks : batch->rows;
     panel = panel > 0 ? panel : 1;
     for (int row = 0; row < batch->rows; row += panel) {
@@ -108,6 +115,10 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *
         if (chunks > 1)
             partial = scratch_take(s, (size_t)count * (size_t)chunks,
                                    ATTEND_PARTIAL(spec->heads, cuda.key_dim) * sizeof(float));
-        cuda_attend_tiled(s->cuda, &attn, &cuda, &rows, row, count, d->shared, q, out, partial);
+        if (in_keys)
+            cuda_attend_latent(s->cuda, &attn, &cuda, &rows, row, count, d->shared, q, out,
+                               partial);
+        else
+            cuda_attend_tiled(s->cuda, &attn, &cuda, &rows, row, count, d->shared, q, out, partial);
     }
 }

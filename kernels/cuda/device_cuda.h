@@ -49,7 +49,8 @@ struct weight {
 };
 
 struct weight_heads {
-    int heads, outputs;
+    int heads, outputs, inputs;
+    int layout;            /* TILED: all are bf16 */
     struct cuda_matrix *m; /* device: [heads] */
     void *memory;          /* the matrices, then m */
 };

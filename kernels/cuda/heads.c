@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,14 +13,24 @@ static size_t matrix_bytes(const struct cuda_matrix *m)
     return pack_data_bytes(m) + pack_scale_bytes(m);
 }
 
+/* On tensor cores all matrices are bf16, whatever the checkpoint has: a matrix has a few scales only. */
+static void describe_head(const struct device *d, const struct weight_part *w,
+                          enum weight_keep keep, struct cuda_matrix *m)
+{
+    if (d->config.act == DTYPE_BF16 && w->k < INT_MAX &&
+        cuda_linear_heads_can((int)w->k, d->shared))
+        pack_describe(w, DTYPE_BF16, MATRIX_TILED, m);
+    else
+        pack_describe(w, pack_type(w, keep), MATRIX_PLAIN, m);
+}
+
 size_t cuda_heads_bytes(const struct device *d, const struct weight_part *w, int heads,
                         enum weight_keep keep)
 {
     size_t bytes = scratch_round((size_t)heads * sizeof(struct cuda_matrix));
-    (void)d;
     for (int h = 0; h < heads; h++) {
         struct cuda_matrix m;
-        pack_describe(&w[h], pack_type(&w[h], keep), MATRIX_PLAIN, &m);
+        describe_head(d, &w[h], keep, &m);
         bytes += matrix_bytes(&m);
     }
     return bytes;
@@ -34,16 +45,18 @@ struct weight_heads *cuda_heads_create(struct device *d, const struct weight_par
     unsigned char *host = mem_zeroed(bytes, 1);
     all->heads = heads;
     all->outputs = (int)w[0].n;
+    all->inputs = (int)w[0].k;
     cuda_check(cudaMalloc(&all->memory, bytes), "taking memory for weights");
     for (int h = 0; h < heads; h++) {
         struct cuda_matrix *m = &table[h];
-        pack_describe(&w[h], pack_type(&w[h], keep), MATRIX_PLAIN, m);
+        describe_head(d, &w[h], keep, m);
         size_t scales = at + pack_data_bytes(m);
         pack_write(d, &w[h], keep, m, 1, 0, host + at, (float *)(void *)(host + scales));
         m->data = (unsigned char *)all->memory + at;
         m->scale = (const float *)(void *)((unsigned char *)all->memory + scales);
         at += matrix_bytes(m);
     }
+    all->layout = table[0].layout;
     memcpy(host + at, table, (size_t)heads * sizeof *table);
     all->m = (struct cuda_matrix *)(void *)((unsigned char *)all->memory + at);
     cuda_check(cudaMemcpyAsync(all->memory, host, bytes, cudaMemcpyHostToDevice, d->loading->cuda),
@@ -68,6 +81,9 @@ void cuda_heads_op(struct device *d, struct stream *s, const struct weight_heads
 {
     struct cuda_rows from = cuda_rows_of(x), to = cuda_rows_of(y);
     (void)d;
-    if (n > 0)
+    if (n > 0 && w->layout == MATRIX_TILED)
+        cuda_linear_heads_tiled(s->cuda, w->m, w->heads, w->outputs, w->inputs, &from, x_step, n,
+                                &to, y_step);
+    else if (n > 0)
         cuda_linear_heads(s->cuda, w->m, w->heads, w->outputs, &from, x_step, n, &to, y_step);
 }

@@ -132,6 +132,12 @@ void cuda_linear_heads(cudaStream_t stream, const struct cuda_matrix *w, int hea
                        const struct cuda_rows *x, int x_step, int n, const struct cuda_rows *y,
                        int y_step);
 
+/* TILED bf16 matrices, and bf16 rows; cuda_linear_heads_can(): whether rows of k fit a block's memory. */
+int cuda_linear_heads_can(int k, size_t memory);
+void cuda_linear_heads_tiled(cudaStream_t stream, const struct cuda_matrix *w, int heads,
+                             int outputs, int k, const struct cuda_rows *x, int x_step, int n,
+                             const struct cuda_rows *y, int y_step);
+
 /* ---- experts ----------------------------------------------------------------------------------
  */
 
@@ -204,7 +210,7 @@ void cuda_ffn_down_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int fi
 
 /* The cache of one layer: for every block and kv head KV_BLOCK keys and then KV_BLOCK values, none
  * when they are part of the keys. TILED (keys and values of 64, 128 or 256; bf16 or e4m3; bf16
- * activations; no window): each half block of 32 tokens in the order of mma fragments, see kv.cuh.
+ * activations): each half block of 32 tokens in the order of mma fragments, see kv.cuh.
  * Otherwise [token][key_dim] and [token][value_dim]. */
 struct cuda_kv {
     void *data;
@@ -236,6 +242,15 @@ void cuda_rope_append(cudaStream_t stream, const struct cuda_attn *spec, const s
  * of one segment may share a block: each warp works for one row, in the same order as alone. */
 #define ATTEND_CHUNK(type) ((type) == 1 ? 1024 : 2048)
 
+/* Chunks that a row with at most `context` tokens can have, when it sees `window` of them (0: all); one
+ * more than its own where the next row's are counted in. */
+static inline int cuda_attend_chunks(int type, int window, int context)
+{
+    int chunk = ATTEND_CHUNK(type), all = (context + chunk - 1) / chunk;
+    int seen = (window + chunk - 1) / chunk + 1;
+    return window > 0 && seen < all ? seen : all;
+}
+
 /* Floats of scratch for one row and one chunk. */
 #define ATTEND_PARTIAL(heads, head_dim) ((size_t)(heads) * ((size_t)(head_dim) + 2))
 
@@ -244,6 +259,11 @@ void cuda_rope_append(cudaStream_t stream, const struct cuda_attn *spec, const s
 void cuda_attend_tiled(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
                        const struct cuda_batch *batch, int row, int rows, size_t memory,
                        const void *q, void *out, float *partial);
+/* The same for a cache whose values are part of the keys; cuda_attend_latent_can(): whether of this shape. */
+int cuda_attend_latent_can(int heads, int kv_heads, int key_dim, int value_dim, int window);
+void cuda_attend_latent(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
+                        const struct cuda_batch *batch, int row, int rows, size_t memory,
+                        const void *q, void *out, float *partial);
 void cuda_attend_plain(cudaStream_t stream, const struct cuda_attn *spec, const struct cuda_kv *kv,
                        const struct cuda_batch *batch, int act, const void *q, void *out);
 

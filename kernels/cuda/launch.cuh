@@ -75,11 +75,31 @@ static __device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4],
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* The same for f16. */
+static __device__ __forceinline__ void mma_f16(float c[4], const uint32_t a[4], uint32_t b0,
+                                               uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* Four 8x8 tiles of 16-bit elements; lane i names row i % 8 of tile i / 8 (16 bytes). */
 static __device__ __forceinline__ void ldmatrix_x4(uint32_t r[4], const void *row)
 {
     uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+/* The same, each tile transposed. */
+static __device__ __forceinline__ void ldmatrix_x4_turned(uint32_t r[4], const void *row)
+{
+    uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address)
                  : "memory");
@@ -111,6 +131,46 @@ static __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
 {
     uint32_t r;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+
+/* Two f32 to f16, nearest even: lo in the lower half. */
+static __device__ __forceinline__ uint32_t pack_f16(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+
+/* Four e4m3 to four f16, exact. Where the processor has no instruction for it: 4 exponent bits with
+ * bias 7 stand where f16 has the lowest of 5 with bias 15, so 2^8 is missing; a NaN is 480 then. */
+static __device__ __forceinline__ void e4m3x4_f16(uint32_t v, uint32_t *lo, uint32_t *hi)
+{
+#if __CUDA_ARCH__ >= 890
+    asm("{.reg .b16 l, h;\n"
+        "mov.b32 {l, h}, %2;\n"
+        "cvt.rn.f16x2.e4m3x2 %0, l;\n"
+        "cvt.rn.f16x2.e4m3x2 %1, h;}\n"
+        : "=r"(*lo), "=r"(*hi)
+        : "r"(v));
+#else
+    uint32_t pair[2] = {__byte_perm(v, 0, 0x1404), __byte_perm(v, 0, 0x3424)};
+    uint32_t *to[2] = {lo, hi};
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t small = (pair[i] & 0x80008000u) | (pair[i] & 0x7f007f00u) >> 1;
+        asm("fma.rn.f16x2 %0, %1, %2, %3;\n"
+            : "=r"(*to[i])
+            : "r"(small), "r"(0x5c005c00u), "r"(0x80008000u));
+    }
+#endif
+}
+
+/* 2^x to about 22 bits; 0 below 2^-126. */
+static __device__ __forceinline__ float exp2_fast(float x)
+{
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(r) : "f"(x));
     return r;
 }
 

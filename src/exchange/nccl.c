@@ -99,10 +99,14 @@ static size_t rail_most_rows(const struct exchange_shape *s, const struct place 
     return mem_mul(s->rows, (size_t)rails_attention(&p->layout, 0));
 }
 
-/* Where the parts of a row are in its record; those of `w`, which may be NULL. */
-static struct cuda_record record_of(const struct exchange_shape *s, const struct wire *w)
+/* Where the parts of a row are in its record; those of `w`, which may be NULL. Rows of a layer without
+ * routed experts travel without the choice of some. */
+static struct cuda_record record_of(const struct exchange_shape *s, const struct wire *w,
+                                    bool routed)
 {
     struct wire_bytes b = wire_bytes(s, 1);
+    if (!routed)
+        b.ids = b.weights = 0;
     struct cuda_record r = {.bytes = {(int)b.rows, (int)b.scales, (int)b.ids, (int)b.weights}};
     void *parts[RECORD_PARTS] = {NULL};
     if (w) {
@@ -122,7 +126,7 @@ static struct cuda_record record_of(const struct exchange_shape *s, const struct
 static size_t records_bytes(const struct exchange_shape *s, const struct place *p)
 {
     size_t rows = p->attention ? s->rows : mem_mul(rail_most_rows(s, p), (size_t)p->layout.tensor);
-    return mem_mul(rows, (size_t)record_of(s, NULL).stride);
+    return mem_mul(rows, (size_t)record_of(s, NULL, true).stride);
 }
 
 /* Bytes of the three partial buffers of one micro-batch. */
@@ -136,12 +140,24 @@ static void partial_sizes(const struct exchange_shape *s, const struct place *p,
     size[2] = reduces ? mem_mul(rail_most_rows(s, p), row) : 0;
 }
 
+/* What NCCL takes itself, at most: its buffers for every peer and block (NCCL_BUFFSIZE, 4 MiB, and a quarter
+ * of that for its other protocols) of the two communicators of the rail and of the instance. */
+static size_t communicator_bytes(const struct exchange_shape *s, const struct place *p)
+{
+    size_t buffer = (size_t)5 << 20, blocks = s->nccl_blocks > 0 ? (size_t)s->nccl_blocks : 16;
+    size_t peers = p->attention ? (size_t)p->layout.expert : (size_t)rails_attention(&p->layout, 0);
+    if (p->ffn)
+        peers += (size_t)p->layout.tensor - 1;
+    return mem_mul(2 * peers * blocks, buffer);
+}
+
 static size_t nccl_bytes(const struct exchange_shape *s, const struct place *p)
 {
     size_t size[3];
     struct wire_bytes b = wire_bytes(s, most_rows(s, p));
     partial_sizes(s, p, size);
-    return mem_mul((size_t)s->micro_batches, b.rows + b.scales + b.ids + b.weights +
+    return communicator_bytes(s, p) +
+           mem_mul((size_t)s->micro_batches, b.rows + b.scales + b.ids + b.weights +
                                                  records_bytes(s, p) + size[0] + size[1] + size[2]);
 }
 
@@ -266,23 +282,22 @@ static struct wire nccl_out(struct exchange *x, int m)
 }
 
 /* On the compute stream, once what was there has been sent. */
-static void pack_rows(struct exchange *x, struct lane *l)
+static void pack_rows(struct exchange *x, struct lane *l, const struct cuda_record *r)
 {
-    const struct cuda_record r = record_of(&x->shape, &l->wire);
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
-    cuda_record_pack(x->end.compute->cuda, &r, l->rows, l->records);
+    cuda_record_pack(x->end.compute->cuda, r, l->rows, l->records);
 }
 
 static void nccl_dispatch(struct exchange *x, int layer, int m)
 {
-    (void)layer;
     struct lane *l = &x->lane[m];
     int instances = x->end.place.layout.expert;
-    size_t records = mem_mul((size_t)l->rows, (size_t)record_of(&x->shape, NULL).stride);
+    const struct cuda_record r = record_of(&x->shape, &l->wire, x->shape.routed[layer]);
+    size_t records = mem_mul((size_t)l->rows, (size_t)r.stride);
     size_t answer = mem_mul((size_t)l->rows, row_bytes(&x->shape));
     size_t apart = mem_mul(x->shape.rows, row_bytes(&x->shape));
-    pack_rows(x, l);
+    pack_rows(x, l, &r);
     dev(x)->event_record(x->end.device, l->written, x->end.compute);
     dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->written);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
@@ -335,12 +350,11 @@ static void receive_rail(struct exchange *x, int m, size_t record, char *to)
 
 static struct wire nccl_receive(struct exchange *x, int layer, int m)
 {
-    (void)layer;
     struct lane *l = &x->lane[m];
     struct wire w = wire_at(&x->shape, &l->wire, 0, l->rows);
     if (l->rows == 0)
         return w;
-    const struct cuda_record r = record_of(&x->shape, &l->wire);
+    const struct cuda_record r = record_of(&x->shape, &l->wire, x->shape.routed[layer]);
     struct cuda_pieces pieces = {.apart = longest_rail(x, l)};
     size_t apart = (size_t)pieces.apart * (size_t)r.stride;
     memcpy(pieces.first, l->first, ((size_t)tensor(x) + 1) * sizeof *l->first);

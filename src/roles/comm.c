@@ -55,9 +55,23 @@ static void find_peers(struct comm *c)
     comm_allgather(&c->world, &mine, sizeof mine, c->peers);
 }
 
+/* MPI is given host memory only; one that knows GPUs would look at every buffer, and some make a context
+ * on the host's first GPU for every rank. Names of Open MPI 4 and 5, MPICH, MVAPICH2 and Cray. */
+static void without_gpus(void)
+{
+    static const char *const settings[][2] = {{"OMPI_MCA_opal_cuda_support", "0"},
+                                              {"OMPI_MCA_accelerator", "null"},
+                                              {"MPIR_CVAR_ENABLE_GPU", "0"},
+                                              {"MV2_USE_CUDA", "0"},
+                                              {"MPICH_GPU_SUPPORT_ENABLED", "0"}};
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
+        setenv(settings[i][0], settings[i][1], 0);
+}
+
 void comm_start(struct comm *c, int *argc, char ***argv)
 {
     int provided;
+    without_gpus();
     *c = (struct comm){0};
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS)
         die("MPI_Init_thread failed");

@@ -21,7 +21,7 @@ static const struct device_limits limits = {
     .hidden = 512,
     .q_width = 1024,
     .heads = 96,
-    .head_dim = 256,
+    .head_dim = 576,
     .context = 8192,
     .vocab = 1000,
     .logit_rows = 300,
@@ -67,7 +67,8 @@ static const int contexts[] = {1, 63, 64, 65, 1024, 1025, 4097, 2048, 2049};
 #define QUERIES   97
 
 struct attention {
-    int heads, kv_heads, head_dim;
+    int heads, kv_heads, head_dim, value_dim; /* fewer than head_dim: values are part of keys */
+    int window;
     const float *q;     /* [QUERIES]: token i of all has query i % QUERIES */
     const float *k, *v; /* of every token of every sequence, one after another */
     const float *angles;
@@ -120,7 +121,9 @@ static struct attn_spec spec_of(const struct attention *a)
     return (struct attn_spec){.heads = a->heads,
                               .kv_heads = a->kv_heads,
                               .key_dim = a->head_dim,
-                              .value_dim = a->head_dim,
+                              .value_dim = a->value_dim,
+                              .value_in_key = a->value_dim < a->head_dim,
+                              .window = a->window,
                               .rope_dim = a->head_dim,
                               .scale = 1.0f / sqrtf((float)a->head_dim)};
 }
@@ -132,7 +135,9 @@ static void fill(struct rig *r, struct attention *a)
                              .blocks = 256,
                              .kv_heads = a->kv_heads,
                              .key_dim = a->head_dim,
-                             .value_dim = a->head_dim};
+                             .value_dim = a->value_dim,
+                             .value_in_key = a->value_dim < a->head_dim,
+                             .window = a->window};
     struct attn_spec spec = spec_of(a);
     spec.heads = 0;
     size_t kv = (size_t)a->kv_heads * (size_t)a->head_dim;
@@ -143,7 +148,8 @@ static void fill(struct rig *r, struct attention *a)
         struct attn_batch b = batch_of(r, a, s, s + 1, contexts[s], tokens);
         void *q = rig_room(r, (size_t)b.rows * 4);
         void *k = put_rows(r, a->k, kv, tokens, b.rows), *v = put_rows(r, a->v, kv, tokens, b.rows);
-        r->ops->rope_append(r->d, r->s, &spec, a->kv, 1, &b, angles, q, k, v);
+        r->ops->rope_append(r->d, r->s, &spec, a->kv, 1, &b, angles, q, k,
+                            spec.value_in_key ? NULL : v);
         r->dev->stream_sync(r->d, r->s);
         rig_clear(r);
         angles = rig_put_values(r, DTYPE_F32, a->angles, 4200 * (size_t)a->head_dim);
@@ -153,16 +159,17 @@ static void fill(struct rig *r, struct attention *a)
 static float *attend(struct rig *r, const struct attention *a, int from, int to, int count, int *n)
 {
     size_t width = (size_t)a->heads * (size_t)a->head_dim;
+    size_t out_width = (size_t)a->heads * (size_t)a->value_dim;
     int *tokens = rig_host(r, 8192, sizeof *tokens);
     struct attn_batch b = batch_of(r, a, from, to, count, tokens);
     for (int i = 0; i < b.rows; i++)
         tokens[i] %= QUERIES;
     void *q = put_rows(r, a->q, width, tokens, b.rows);
-    void *out = rig_room(r, (size_t)b.rows * width * dtype_size(r->act));
+    void *out = rig_room(r, (size_t)b.rows * out_width * dtype_size(r->act));
     struct attn_spec spec = spec_of(a);
     r->ops->attend(r->d, r->s, &spec, a->kv, 1, &b, q, out);
     *n = b.rows;
-    return settle(r, rig_get_values(r, r->act, out, (size_t)b.rows * width));
+    return settle(r, rig_get_values(r, r->act, out, (size_t)b.rows * out_width));
 }
 
 static void make_inputs(struct rig *r, struct attention *a)
@@ -186,18 +193,19 @@ static void make_inputs(struct rig *r, struct attention *a)
     rig_keep(r);
 }
 
-static void check_attention(int heads, int kv_heads, int head_dim, enum dtype act, enum dtype kv)
+static void check_kind(const struct attention *kind, enum dtype act, enum dtype kv)
 {
     struct rig r[2];
     struct attention a[2];
-    size_t width = (size_t)heads * (size_t)head_dim;
+    size_t width = (size_t)kind->heads * (size_t)kind->value_dim;
     const struct backend *backends[] = {&backend_plain, &backend_cuda};
     float *got[2];
     int n = 0, alone, many;
     for (int i = 0; i < 2; i++) {
         rig_open(&r[i], backends[i], act, kv, 1, &limits);
-        rig_at(&r[i], "%d heads on %d of %d, cache %s", heads, kv_heads, head_dim, dtype_name(kv));
-        a[i] = (struct attention){.heads = heads, .kv_heads = kv_heads, .head_dim = head_dim};
+        rig_at(&r[i], "%d heads on %d of %d and %d, window %d, cache %s", kind->heads,
+               kind->kv_heads, kind->head_dim, kind->value_dim, kind->window, dtype_name(kv));
+        a[i] = *kind;
         make_inputs(&r[i], &a[i]);
         fill(&r[i], &a[i]);
         got[i] = attend(&r[i], &a[i], 0, SEQUENCES, 1, &n);
@@ -220,6 +228,13 @@ static void check_attention(int heads, int kv_heads, int head_dim, enum dtype ac
     }
 }
 
+static void check_attention(int heads, int kv_heads, int head_dim, enum dtype act, enum dtype kv)
+{
+    struct attention kind = {
+        .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .value_dim = head_dim};
+    check_kind(&kind, act, kv);
+}
+
 static void attention_of_step3(void **state)
 {
     (void)state;
@@ -235,6 +250,30 @@ static void attention_of_other_shapes(void **state)
     check_attention(72, 1, 64, DTYPE_BF16, DTYPE_F8E4M3);
     check_attention(2, 2, 128, DTYPE_BF16, DTYPE_BF16);
     check_attention(3, 1, 10, DTYPE_F32, DTYPE_F32);
+}
+
+/* Windows that end within a block, a chunk and a tile, and are longer than some contexts. */
+static void attention_in_windows(void **state)
+{
+    static const int windows[] = {1, 33, 128, 1000, 1025};
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        struct attention kind = {
+            .heads = 16, .kv_heads = 2, .head_dim = 64, .value_dim = 64, .window = windows[i]};
+        check_kind(&kind, DTYPE_BF16, i % 2 ? DTYPE_F8E4M3 : DTYPE_BF16);
+    }
+}
+
+/* One KV head of 576 whose first 512 numbers are the values. */
+static void attention_in_keys(void **state)
+{
+    static const int heads[] = {40, 16, 3};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct attention kind = {
+            .heads = heads[i], .kv_heads = 1, .head_dim = 576, .value_dim = 512};
+        check_kind(&kind, DTYPE_BF16, i == 1 ? DTYPE_F8E4M3 : DTYPE_BF16);
+    }
 }
 
 /* ---- matrices ---------------------------------------------------------------------------------
@@ -448,6 +487,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_of_step3),           cmocka_unit_test(attention_of_other_shapes),
+        cmocka_unit_test(attention_in_windows),         cmocka_unit_test(attention_in_keys),
         cmocka_unit_test(matrices_with_split_columns),  cmocka_unit_test(matrices_through_cublas),
         cmocka_unit_test(one_expert_gets_all),          cmocka_unit_test(other_cards),
         cmocka_unit_test(what_does_not_fit_is_refused),

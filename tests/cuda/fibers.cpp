@@ -370,9 +370,8 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<vo
 
 /* Rows of a fragment: 8 numbers, added side by side in the same order as one by one. */
 typedef float row8 __attribute__((vector_size(32)));
-typedef uint32_t pairs8 __attribute__((vector_size(32))); /* of bf16: two rows, or two columns */
 
-void emu_mma::run(void **args)
+template <float VALUE(uint32_t)> static void multiply(void **args)
 {
     uint32_t a[16][8]; /* [row][pair of columns] */
     uint32_t b[8][8];  /* [pair of rows][column] */
@@ -387,18 +386,17 @@ void emu_mma::run(void **args)
         memcpy(&c[g + 8][2 * t], m.c + 2, 8);
     }
     for (int k = 0; k < 8; k++) {
-        pairs8 pair, low, high;
-        memcpy(&pair, b[k], sizeof pair);
-        low = pair << 16, high = pair & 0xffff0000u;
-        memcpy(&rows[2 * k], &low, sizeof low);
-        memcpy(&rows[2 * k + 1], &high, sizeof high);
+        for (int g = 0; g < 8; g++) {
+            rows[2 * k][g] = VALUE(b[k][g] & 0xffffu);
+            rows[2 * k + 1][g] = VALUE(b[k][g] >> 16);
+        }
     }
     for (int i = 0; i < 16; i++) {
         row8 sum;
         memcpy(&sum, c[i], sizeof sum);
         for (int k = 0; k < 8; k++) {
-            sum += bits_to_f32(a[i][k] << 16) * rows[2 * k];
-            sum += bits_to_f32(a[i][k] & 0xffff0000u) * rows[2 * k + 1];
+            sum += VALUE(a[i][k] & 0xffffu) * rows[2 * k];
+            sum += VALUE(a[i][k] >> 16) * rows[2 * k + 1];
         }
         memcpy(c[i], &sum, sizeof sum);
     }
@@ -409,6 +407,21 @@ void emu_mma::run(void **args)
     }
 }
 
+static inline float bf16_as_f32(uint32_t bits)
+{
+    return bits_to_f32(bits << 16);
+}
+
+void emu_mma::run(void **args)
+{
+    multiply<bf16_as_f32>(args);
+}
+
+void emu_mma::run_f16(void **args)
+{
+    multiply<f16_value>(args);
+}
+
 void emu_ldmatrix::run(void **args)
 {
     for (int lane = 0; lane < 32; lane++)
@@ -416,4 +429,15 @@ void emu_ldmatrix::run(void **args)
             const emu_ldmatrix &row = *(const emu_ldmatrix *)args[i * 8 + lane / 4];
             memcpy(&((emu_ldmatrix *)args[lane])->r[i], row.row + lane % 4 * 4, 4);
         }
+}
+
+void emu_ldmatrix::run_turned(void **args)
+{
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < 2; j++) {
+                int row = i * 8 + lane % 4 * 2 + j;
+                unsigned char *to = (unsigned char *)&((emu_ldmatrix *)args[lane])->r[i];
+                memcpy(to + 2 * j, ((const emu_ldmatrix *)args[row])->row + lane / 4 * 2, 2);
+            }
 }

@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 SM = "90"
-FILES = ("linear", "ffn_up", "ffn_down", "attend")
+FILES = ("linear", "ffn_up", "ffn_down", "attend", "attend_latent", "heads")
 KNOWN = "tests/cuda/sass.txt"
 PIPES = (  # the first that begins the opcode
     ("hmma", ("HMMA",)),

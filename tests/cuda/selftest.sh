@@ -19,15 +19,15 @@ operation() {
     gate.cu | norm.cu:norm_kernel) echo norm ;;
     sum.cu | norm.cu) echo residual_norm ;;
     linear.cu | plain.cu:linear_kernel) echo linear ;;
-    plain.cu:heads_kernel) echo linear_heads ;;
+    heads.cu | plain.cu:heads_kernel) echo linear_heads ;;
     route.cu:tally_kernel) echo tally ;;
     route.cu | score.cu) echo "${1%.cu}" ;;
     esac
 }
 
 # ---- a fault in each kernel ---------------------------------------------------------------------
-kernels=$(for file in kernels/cuda/*.cu; do
-    tr '\n' ' ' <"$file" | grep -o '__global__ void [^;{]*_kernel(' | grep -o '[a-z0-9_]*_kernel' | sed "s|^|$(basename "$file"):|"
+kernels=$(for file in kernels/cuda/*.cu*; do
+    tr '\n' ' ' <"$file" | grep -o '__global__ void [^;{]*_kernel(' | grep -o '[a-z0-9_]*_kernel' | sed "s|^|$(basename "${file%h}"):|"
 done | sort -u)
 [ "$(wc -l <<<"$kernels")" -ge 25 ] || fail "only these kernels were found: $kernels"
 for kernel in $kernels; do

@@ -171,6 +171,53 @@ static inline uint32_t mul_bf16x2(uint32_t a, uint32_t b)
                      bits_to_f32(a & 0xffff0000u) * bits_to_f32(b & 0xffff0000u));
 }
 
+/* f16 of binary16: exact wherever the number has one. */
+static inline float f16_value(uint32_t bits)
+{
+    uint32_t sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
+    if (magnitude >= 0x7c00u)
+        return bits_to_f32(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
+    float value = bits_to_f32(magnitude << 13) * 0x1p112f;
+    return sign ? -value : value;
+}
+
+static inline uint32_t round_to_f16(float f)
+{
+    uint32_t sign = f32_to_bits(f) >> 16 & 0x8000u, bits = f32_to_bits(f) & 0x7fffffffu;
+    if (bits > 0x7f800000u)
+        return 0x7fff;
+    if (bits >= 0x477ff000u) /* 65520 */
+        return sign | 0x7c00u;
+    if (bits < 0x38800000u) /* 2^-14: units of 2^-24, which are the last bits of 2^-1 and above */
+        return sign | (f32_to_bits(bits_to_f32(bits) + 0.5f) - f32_to_bits(0.5f));
+    return sign | (bits + 0xfffu + (bits >> 13 & 1u) - (112u << 23)) >> 13;
+}
+
+static inline uint32_t pack_f16(float lo, float hi)
+{
+    return round_to_f16(lo) | round_to_f16(hi) << 16;
+}
+
+static inline uint32_t e4m3_as_f16(uint32_t code)
+{
+    if ((code & 0x7fu) == 0x7fu)
+        return 0x7fff;
+    float magnitude = bits_to_f32((code & 0x7fu) << 20) * 0x1p120f;
+    return round_to_f16(code & 0x80u ? -magnitude : magnitude);
+}
+
+static inline void e4m3x4_f16(uint32_t v, uint32_t *lo, uint32_t *hi)
+{
+    *lo = e4m3_as_f16(v & 255u) | e4m3_as_f16(v >> 8 & 255u) << 16;
+    *hi = e4m3_as_f16(v >> 16 & 255u) | e4m3_as_f16(v >> 24) << 16;
+}
+
+static inline float exp2_fast(float x)
+{
+    float r = exp2f(x);
+    return r < 0x1p-126f ? 0.0f : r;
+}
+
 static inline uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector)
 {
     uint64_t both = (uint64_t)b << 32 | a;
@@ -244,6 +291,7 @@ struct emu_mma {
     const uint32_t *a;
     uint32_t b[2];
     static void run(void **args);
+    static void run_f16(void **args);
 };
 
 static inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
@@ -252,16 +300,29 @@ static inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32
     emu::collective(emu_mma::run, &m);
 }
 
+static inline void mma_f16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    emu_mma m = {c, a, {b0, b1}};
+    emu::collective(emu_mma::run_f16, &m);
+}
+
 struct emu_ldmatrix {
     uint32_t *r;
     const unsigned char *row;
     static void run(void **args);
+    static void run_turned(void **args);
 };
 
 static inline void ldmatrix_x4(uint32_t r[4], const void *row)
 {
     emu_ldmatrix l = {r, (const unsigned char *)row};
     emu::collective(emu_ldmatrix::run, &l);
+}
+
+static inline void ldmatrix_x4_turned(uint32_t r[4], const void *row)
+{
+    emu_ldmatrix l = {r, (const unsigned char *)row};
+    emu::collective(emu_ldmatrix::run_turned, &l);
 }
 
 /* ---- memory -----------------------------------------------------------------------------------
