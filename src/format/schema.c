@@ -78,6 +78,7 @@ static const struct {
     {"properties", 1u << OBJECT},
     {"required", 1u << OBJECT},
     {"additionalProperties", 1u << OBJECT},
+    {"patternProperties", 1u << OBJECT},
     {"items", 1u << ARRAY},
     {"prefixItems", 1u << ARRAY},
     {"minItems", 1u << ARRAY},
@@ -85,6 +86,7 @@ static const struct {
     {"minLength", 1u << STRING},
     {"maxLength", 1u << STRING},
     {"pattern", 1u << STRING},
+    {"format", 1u << STRING},
     {"minimum", 1u << NUMBER | 1u << INTEGER},
     {"maximum", 1u << NUMBER | 1u << INTEGER},
     {"exclusiveMinimum", 1u << NUMBER | 1u << INTEGER},
@@ -276,6 +278,8 @@ static int add_schema(struct schema_compiler *c, const json_t *s, int32_t from, 
     size_t i;
     if (read_keywords(c, s, &about, &validates) != 0 || read_types(c, s, about, &types) != 0)
         return -1;
+    if (all && (json_array_size(all) != 1 || about != 0))
+        return schema_add_all(c, s, from, to);
     bool alone = ref || any || one || all || list || is;
     if (alone && (validates > 1 || ((ref || any || one || all) && json_object_get(s, "type"))))
         return schema_refuse(
@@ -283,8 +287,6 @@ static int add_schema(struct schema_compiler *c, const json_t *s, int32_t from, 
                "them");
     if (ref)
         return add_ref(c, ref, from, to);
-    if (all && json_array_size(all) != 1)
-        return schema_refuse(c, "allOf is supported with one schema only");
     if (one && check_apart(c, one) != 0)
         return -1;
     if (any || one || all)

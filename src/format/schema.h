@@ -8,12 +8,15 @@
  *   integers   of up to 15 digits; numbers of up to 15, with up to 9 behind the point (fewer where bounds
  *              are large) and, where there are no bounds, exponents of up to two digits
  *   strings    characters as they are, or escaped: \" \\ \/ \b \f \n \r \t \uHHHH
+ *   format     date (with the days that there are), time, date-time, duration, uuid, email, hostname, ipv4, uri
+ *              (http and https); in ASCII, shorter than the standards allow
  *   nesting    as deep as AUTOMATON_DEPTH
  *
  * Supported: true, false, type, properties, required, additionalProperties, items, prefixItems, minItems,
- * maxItems, minLength, maxLength, pattern (not with lengths), minimum, maximum, exclusiveMinimum,
+ * maxItems, minLength, maxLength, pattern and format (neither with the others), minimum, maximum, exclusiveMinimum,
  * exclusiveMaximum (of numbers that are no integers: whole bounds), enum, const, anyOf, oneOf of schemas
- * that can be seen to be apart (types, const and enum, or required properties with them), allOf with one schema, $ref into the schema itself, $defs, definitions. Annotations (title, description, default,
+ * that can be seen to be apart (types, const and enum, or required properties with them), allOf with one schema or with objects that
+ * have properties and required alone, patternProperties with one pattern and no properties, $ref into the schema itself, $defs, definitions. Annotations (title, description, default,
  * examples, ...) are passed over. All else is refused by name.
  */
 #ifndef TANDEM_FORMAT_SCHEMA_H

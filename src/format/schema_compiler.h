@@ -37,6 +37,12 @@ int schema_add_number(struct schema_compiler *c, const json_t *s, bool integer, 
 int schema_add_array(struct schema_compiler *c, const json_t *s, int32_t from, int32_t to);
 int schema_add_object(struct schema_compiler *c, const json_t *s, int32_t from, int32_t to);
 
+/* What stands between the quotes of a string of that format. */
+int schema_add_format(struct schema_compiler *c, const char *name, int32_t from, int32_t to);
+
+/* allOf of several schemas, and what stands beside it: the object that all of them are about. */
+int schema_add_all(struct schema_compiler *c, const json_t *s, int32_t from, int32_t to);
+
 /* Is there no value that both accept, as far as types, const, enum and required properties with them tell?
  * (schema_apart.c) */
 bool schema_apart(const json_t *root, const json_t *a, const json_t *b);

@@ -1,4 +1,5 @@
 /* schema_nested.c - arrays and objects of a schema. */
+#include "format/regex.h"
 #include "format/schema_compiler.h"
 
 #include <stdio.h>
@@ -148,11 +149,42 @@ static int add_members(struct schema_compiler *c, const json_t *s, const json_t 
     return 0;
 }
 
+/* Keys like the pattern, and their values. */
+static int add_pattern(struct schema_compiler *c, const json_t *s, int32_t from, int32_t to)
+{
+    json_t *patterns = json_object_get(s, "patternProperties"), *value;
+    const char *pattern;
+    if (json_object_size(patterns) != 1 || json_object_get(s, "properties") ||
+        json_object_get(s, "required"))
+        return schema_refuse(c, "patternProperties is supported with one pattern, without "
+                                "properties and required");
+    json_object_foreach(patterns, pattern, value)
+    {
+        int32_t rule = schema_rule_below(c, value, "patternProperties");
+        if (rule < 0)
+            return -1;
+        struct grammar *g = c->g;
+        int32_t item = grammar_rule(g), open = grammar_node(g), end = grammar_node(g),
+                key = grammar_node(g), at = grammar_node(g);
+        struct grammar_rule r = g->rules[item];
+        grammar_bytes(g, r.first, open, '"', '"');
+        if (regex_add(g, REGEX_JSON, pattern, open, end, c->e) != 0)
+            return err_prefix(c->e, "%s: patternProperties", c->where);
+        grammar_bytes(g, end, key, '"', '"');
+        grammar_call(g, key, at, schema_colon(&c->rules));
+        grammar_call(g, at, r.last, rule);
+        schema_list(&c->rules, from, to, '{', '}', item);
+    }
+    return 0;
+}
+
 int schema_add_object(struct schema_compiler *c, const json_t *s, int32_t from, int32_t to)
 {
     const json_t *more = json_object_get(s, "additionalProperties"),
                  *properties = json_object_get(s, "properties"),
                  *required = json_object_get(s, "required");
+    if (json_object_get(s, "patternProperties"))
+        return add_pattern(c, s, from, to);
     if (properties && !json_is_object(properties))
         return schema_refuse(c, "properties is not an object");
     if (required && !json_is_array(required))

@@ -23,7 +23,7 @@ int schema_read_count(struct schema_compiler *c, const json_t *s, const char *na
 
 int schema_add_string(struct schema_compiler *c, const json_t *s, int32_t from, int32_t to)
 {
-    const json_t *pattern = json_object_get(s, "pattern");
+    const json_t *pattern = json_object_get(s, "pattern"), *format = json_object_get(s, "format");
     long least = 0, most = -1;
     int32_t open = grammar_node(c->g), end = grammar_node(c->g);
     if (schema_read_count(c, s, "minLength", &least) != 0 ||
@@ -31,12 +31,16 @@ int schema_add_string(struct schema_compiler *c, const json_t *s, int32_t from, 
         return -1;
     if (pattern && (least > 0 || most >= 0))
         return schema_refuse(c, "pattern together with minLength or maxLength is not supported");
+    if (format && (pattern || least > 0 || most >= 0))
+        return schema_refuse(c, "format together with pattern or lengths is not supported");
     if (pattern && !json_is_string(pattern))
         return schema_refuse(c, "pattern is not a string");
     grammar_bytes(c->g, from, open, '"', '"');
     grammar_bytes(c->g, end, to, '"', '"');
     if (pattern && regex_add(c->g, REGEX_JSON, json_string_value(pattern), open, end, c->e) != 0)
         return err_prefix(c->e, "%s: pattern", c->where);
+    if (format)
+        return schema_add_format(c, json_string_value(format), open, end);
     if (!pattern && (most < 0 || least <= most))
         schema_letters(&c->rules, open, end, least, most);
     return 0;

@@ -1,13 +1,24 @@
 #!/usr/bin/python3
 """random_schemas.py make N OUT.h5: prompts with a random format each. check OUT.jsonl IN.h5 [END]: completions that
 ended by "stop" parse and are valid, as the library jsonschema says. END ends the reasoning before some of them."""
+import datetime
+import email.headerregistry
+import ipaddress
 import json
 import random
 import re
 import sys
+import urllib.parse
+import uuid
 
 import h5py
 
+LABEL = "[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+FORMATS = {"date": datetime.date.fromisoformat, "time": datetime.time.fromisoformat, "date-time": datetime.datetime.fromisoformat,
+           "uuid": uuid.UUID, "ipv4": ipaddress.IPv4Address,
+           "email": lambda t: email.headerregistry.Address(addr_spec=t), "uri": lambda t: urllib.parse.urlsplit(t).hostname or 1 / 0,
+           "hostname": lambda t: all(re.fullmatch(LABEL, p) for p in t.split(".")) or 1 / 0,
+           "duration": lambda t: re.fullmatch(r"P(?=[^P]*\d)(\d+W|(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+S)?)?)", t) or 1 / 0}
 NAMES = ["name", "age", "a b", "quote\"d", "caf\u00e9", "x", "tags", "next"]
 PATTERNS = ["^[a-z]+$", "^\\d{2,4}-\\w+$", "[A-Z]", "^(ab|c)*d?$", "\\\"|\u00e9", "^.{3}$", "^[^a-m]{1,5}x", "^\\S+ \\S+$"]
 
@@ -23,9 +34,9 @@ def number(r, kind):
 
 
 def schema(r, depth, defs):
-    kinds = ["string", "pattern", "enum", "const", "integer", "number", "boolean", "null", "any", "types"]
+    kinds = ["string", "pattern", "format", "enum", "const", "integer", "number", "boolean", "null", "any", "types"]
     if depth > 0:
-        kinds += ["object", "array", "anyOf", "map", "tuple", "oneOf"] * 2 + (["ref"] if defs else [])
+        kinds += ["object", "array", "anyOf", "map", "tuple", "oneOf", "merged", "keys"] * 2 + (["ref"] if defs else [])
     kind = r.choice(kinds)
     below = lambda: schema(r, depth - 1, defs)
     if kind == "string":
@@ -37,6 +48,13 @@ def schema(r, depth, defs):
         return s
     if kind == "pattern":
         return {"type": "string", "pattern": r.choice(PATTERNS)}
+    if kind == "format":
+        return {"type": "string", "format": r.choice(list(FORMATS))}
+    if kind == "merged":
+        part = lambda names: {"properties": {n: below() for n in names}, "required": [n for n in names if r.random() < 0.6]}
+        return {"allOf": [{"$ref": "#/$defs/node"}, {"type": "object", **part(["a", "b"])}], **part(["c"]), "title": "merged"}
+    if kind == "keys":
+        return {"type": "object", "patternProperties": {r.choice(["^[a-z]{1,6}$", "^x_"]): below()}, "additionalProperties": False}
     if kind == "enum":
         return {"enum": r.sample(["red", "gr\u00fcn", 5, -1.5, True, None, {"a": [1]}, "x\ny"], r.randint(1, 4))}
     if kind == "const":
@@ -102,6 +120,9 @@ def check(lines, path, end=None):
     import jsonschema
     with h5py.File(path) as f:
         formats = [json.loads(x) for x in f["format"].asstr()]
+    checker = jsonschema.FormatChecker(formats=())
+    for name, parse in FORMATS.items():
+        checker.checks(name, raises=Exception)(lambda t, parse=parse: not isinstance(t, str) or bool(parse(t)) or parse is datetime.time.fromisoformat)
     ended = reasoned = 0
     for line in open(lines, encoding="utf-8"):
         row = json.loads(line)
@@ -120,7 +141,7 @@ def check(lines, path, end=None):
             value = json.loads(text)
             jsonschema.Draft202012Validator.check_schema(form["json_schema"])
             try:
-                jsonschema.validate(value, form["json_schema"], cls=jsonschema.Draft202012Validator)
+                jsonschema.validate(value, form["json_schema"], cls=jsonschema.Draft202012Validator, format_checker=checker)
             except jsonschema.ValidationError as e:
                 raise AssertionError((form, text)) from e
     assert reasoned > 5 if end else ended > len(formats) * 0.5 and not reasoned, (ended, reasoned, len(formats))

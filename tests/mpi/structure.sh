@@ -67,7 +67,11 @@ said() {
 }
 said '"not" is not supported' --set 'sampling.format={json_schema: {properties: {a: {not: true}}}}'
 said 'oneOf/0 and oneOf/1 may both accept' --set 'sampling.format={json_schema: {oneOf: [{type: string}, {maxLength: 3}]}}'
-said '#/properties/a: ' --set 'sampling.format={json_schema: {properties: {a: {format: date}}}}'
+said '#/properties/a: format "iri" is not supported' --set 'sampling.format={json_schema: {properties: {a: {format: iri}}}}'
+said 'differ in property "a"' --set 'sampling.format={json_schema: {allOf: [{properties: {a: {type: string}}}, {properties: {a: {type: integer}}}]}}'
+said 'allOf is supported with one schema, or with objects' --set 'sampling.format={json_schema: {allOf: [{type: string}, {type: integer}]}}'
+said 'patternProperties is supported with one pattern' --set 'sampling.format={json_schema: {patternProperties: {a: true}, properties: {b: true}}}'
+said '"multipleOf" is not supported' --set 'sampling.format={json_schema: {type: integer, multipleOf: 3}}'
 said "no text at all is like that" --set 'sampling.format={json_schema: {type: string, minLength: 3, maxLength: 2}}'
 said "refers to itself" --set 'sampling.format={json_schema: {anyOf: [{"$ref": "#"}, {type: "null"}]}}'
 said "is too large\|too large, with its repetitions" --set 'sampling.format={regex: "((a{1000}){1000}){1000}"}'
