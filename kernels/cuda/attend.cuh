@@ -206,7 +206,7 @@ template <int D, int N>
 static __device__ __forceinline__ void finish(const attend_args &a, int row, int head, int left,
                                               int first, bool whole, int chunk, attend_state<N> &w)
 {
-    int lane = opaque((int)threadIdx.x % 32);
+    int lane = (int)threadIdx.x % 32;
     size_t parts = (size_t)a.rows * a.chunks * a.heads;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
