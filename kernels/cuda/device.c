@@ -114,7 +114,7 @@ static int check_card(const struct device_config *config, const struct cudaDevic
     if (cuda_norm_shared((int)l->hidden) > shared)
         return err_set(e, "GPU %d (%s): rows of %zu do not fit into a block's %zu KB of memory",
                        config->index, about->name, l->hidden, shared / 1024);
-    if (cuda_ffn_up_shared((int)l->experts) > shared)
+    if (cuda_ffn_shared((int)l->experts) > shared)
         return err_set(e,
                        "GPU %d (%s): %zu experts on one rank need more than a block's %zu KB of "
                        "memory; use more FFN ranks (layout.ffn.expert)",

@@ -86,6 +86,9 @@ size_t scratch_round(size_t bytes);
 
 /* The scratch every operation needs at most (scratch.c). */
 size_t scratch_bytes(const struct device_config *config);
+/* Rows that ffn takes at once, so that what they add stays below FFN_SHARES bytes. */
+size_t ffn_slice(const struct device_limits *l);
+#define FFN_SHARES     ((size_t)512 << 20)
 #define ROUTER_MAX     1024               /* experts of a router */
 #define LINEAR_PANEL   256                /* rows whose partial sums are in scratch at once */
 #define BLAS_PANEL     128                /* rows of every cuBLAS call */

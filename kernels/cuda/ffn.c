@@ -219,23 +219,25 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     size_t rows = (size_t)n, experts = (size_t)f->n_experts;
     size_t held = (size_t)(topk < f->n_experts ? topk : f->n_experts);
     int stride = round8(f->inter), shared_stride = round8(f->inter_shared);
+    int grid = 2 * d->processors;
     struct cuda_groups g = {.experts = f->n_experts, .capacity = n};
-    struct cuda_down_place place = cuda_down_place(f->type, f->hidden, d->processors, d->shared);
     scratch_begin(s);
-    g.count = scratch_take(s, experts + 1, sizeof *g.count);
-    g.finish = scratch_take(s, experts + 1, sizeof *g.finish);
-    g.entry = scratch_take(s, (experts + 1) * rows, sizeof *g.entry);
+    g.count = scratch_take(s, experts, sizeof *g.count);
+    g.start = scratch_take(s, experts, sizeof *g.start);
+    g.entry = scratch_take(s, experts * rows, sizeof *g.entry);
+    g.place = scratch_take(s, rows * (size_t)topk, sizeof *g.place);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
-    float *acc =
-        out_dtype == DTYPE_F32 ? out : scratch_take(s, rows, (size_t)f->hidden * sizeof(float));
+    float *shares = scratch_take(s, rows * held, (size_t)f->hidden * sizeof *shares);
+    float *shared =
+        f->inter_shared > 0 ? scratch_take(s, rows, (size_t)f->hidden * sizeof *shared) : NULL;
     if (f->n_experts > 0)
-        cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert,
-                   cuda_down_early(f->type, n, f->n_experts, f->inter_shared, place.slots));
+        cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
     cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, h, stride, h_shared,
-                      shared_stride, 2 * d->processors);
+                      shared_stride, grid);
     cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->type, h, stride, h_shared, shared_stride, f->hidden,
-                        n, place, acc, out, (int)out_dtype);
+                        n, shares, shared, grid);
+    cuda_ffn_add(s->cuda, &g, topk, shares, shared, f->hidden, n, out, (int)out_dtype);
 }
 
 static void ffn_plain(struct device *d, struct stream *s, const struct ffn *f, const void *x,
@@ -261,8 +263,15 @@ void cuda_ffn_op(struct device *d, struct stream *s, const struct ffn *f, const 
         return;
     if (f->n_experts == 0)
         topk = 0; /* a dense layer has no ids */
-    if (f->layout == MATRIX_TILED)
-        ffn_tiled(d, s, f, x, ids, weights, topk, n, out, out_dtype);
-    else
+    if (f->layout != MATRIX_TILED) {
         ffn_plain(d, s, f, x, ids, weights, topk, n, out, out_dtype);
+        return;
+    }
+    int most = (int)ffn_slice(&d->config.limits);
+    for (int row = 0; row < n; row += most) {
+        size_t at = (size_t)row * (size_t)f->hidden, choice = (size_t)row * (size_t)topk;
+        ffn_tiled(d, s, f, (const unsigned char *)x + at * 2, topk > 0 ? ids + choice : NULL,
+                  topk > 0 ? weights + choice : NULL, topk, n - row < most ? n - row : most,
+                  (unsigned char *)out + at * dtype_size(out_dtype), out_dtype);
+    }
 }

@@ -1,4 +1,4 @@
-/* group.cu - which rows go to which expert (kernels.h: struct cuda_groups). One block a list looks
+/* group.cu - which rows go to which expert (kernels.h: struct cuda_groups). One block an expert looks
  * through all choices, once to count and once to write; places come from counting, so the order
  * never varies. A thread looks after neighbouring rows. */
 #include "kernels/cuda/kernels.h"
@@ -7,50 +7,29 @@
 #define THREADS 256
 #define WARPS   (THREADS / 32)
 
-/* One row as seen from one list. */
+/* One row as seen from one expert. */
 struct look {
-    int choice;   /* the row's choice that is this expert, or -1 */
-    int held;     /* its choices held here */
-    bool lower;   /* one of them is a smaller expert, */
-    bool higher;  /* or a larger one */
-    bool listed;  /* the row belongs on the list, */
-    bool finish;  /* to be finished there */
-    bool slotted; /* it needs a slot */
+    int choice; /* the row's choice that is this expert, or -1 */
+    int held;   /* experts held here that it chose; an expert chosen twice counts once, */
+    int before; /* and how many of them are smaller than this one */
 };
 
-/* Rows of each kind: in a thread's rows, then in front of them. */
-struct tally {
-    int finish, other;   /* on this list */
-    int three, two, one; /* rows that need a slot: of three or more experts here, of two, of one */
-};
-
-static __device__ look look_at(const int32_t *ids, int topk, int first_expert, int experts, int e,
-                               bool early)
+static __device__ look look_at(const int32_t *ids, int topk, int first_expert, int experts, int e)
 {
-    look l = {-1, 0, false, false, false, false, false};
+    look l = {-1, 0, 0};
     for (int k = 0; k < topk; k++) {
         int local = ids[k] - first_expert;
-        if (local < 0 || local >= experts)
+        bool again = local < 0 || local >= experts;
+        for (int j = 0; j < k && !again; j++)
+            again = ids[j] == ids[k];
+        if (again)
             continue;
         l.held++;
-        if (local == e && l.choice < 0)
+        l.before += local < e;
+        if (local == e)
             l.choice = k;
-        l.lower = l.lower || local < e;
-        l.higher = l.higher || local > e;
     }
-    l.slotted = l.held > (early ? 1 : 0);
-    l.listed = e < experts ? l.choice >= 0 : !early || l.held == 0;
-    l.finish = l.listed && (e == experts || (early && !l.higher));
     return l;
-}
-
-static __device__ void count(tally *t, const look &l)
-{
-    t->finish += l.finish;
-    t->other += l.listed && !l.finish;
-    t->three += l.slotted && l.held > 2;
-    t->two += l.slotted && l.held == 2;
-    t->one += l.slotted && l.held == 1;
 }
 
 /* The sum of `value` over the threads before this one, and over all of the block. */
@@ -75,41 +54,39 @@ static __device__ int sum_before(int value, int *scratch, int *total)
 }
 
 static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const float *weights,
-                                    int topk, int n, int first_expert, int early)
+                                    int topk, int n, int first_expert)
 {
-    int *scratch = (int *)shared_memory(), e = (int)blockIdx.x;
+    int *scratch = (int *)shared_memory(), e = (int)blockIdx.x, own = 0, before = 0, count, start;
     int each = (n + THREADS - 1) / THREADS, from = (int)threadIdx.x * each;
     int to = from + each < n ? from + each : n;
-    tally t = {0, 0, 0, 0, 0}, all;
-    for (int row = from; row < to; row++)
-        count(&t, look_at(ids + (size_t)row * topk, topk, first_expert, g.experts, e, early));
-    t.finish = sum_before(t.finish, scratch, &all.finish);
-    t.other = sum_before(t.other, scratch, &all.other);
-    t.three = sum_before(t.three, scratch, &all.three);
-    t.two = sum_before(t.two, scratch, &all.two);
-    t.one = sum_before(t.one, scratch, &all.one);
-    cuda_entry *list = g.entry + (size_t)e * g.capacity;
     for (int row = from; row < to; row++) {
-        look l = look_at(ids + (size_t)row * topk, topk, first_expert, g.experts, e, early);
-        int slot = l.held > 2    ? t.three
-                   : l.held == 2 ? all.three + t.two
-                                 : all.three + all.two + t.one;
-        cuda_entry entry = {row, l.slotted ? slot : -1,
-                            l.choice >= 0 ? weights[(size_t)row * topk + l.choice] : 0.0f,
-                            !l.lower};
-        if (l.listed)
-            list[l.finish ? t.finish : all.finish + t.other] = entry;
-        count(&t, l);
+        look l = look_at(ids + (size_t)row * topk, topk, first_expert, g.experts, e);
+        own += l.choice >= 0;
+        before += l.before;
+    }
+    own = sum_before(own, scratch, &count);
+    sum_before(before, scratch, &start);
+    for (int row = from; row < to; row++) {
+        look l = look_at(ids + (size_t)row * topk, topk, first_expert, g.experts, e);
+        int32_t *place = g.place + (size_t)row * topk;
+        for (int k = l.held; k < topk && e == 0; k++)
+            place[k] = -1;
+        if (l.choice < 0)
+            continue;
+        cuda_entry entry = {row, weights[(size_t)row * topk + l.choice]};
+        g.entry[(size_t)e * g.capacity + own] = entry;
+        place[l.before] = start + own;
+        own++;
     }
     if (threadIdx.x == 0) {
-        g.count[e] = all.finish + all.other;
-        g.finish[e] = all.finish;
+        g.count[e] = count;
+        g.start[e] = start;
     }
 }
 
 extern "C" void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
-                           const float *weights, int topk, int n, int first_expert, int early)
+                           const float *weights, int topk, int n, int first_expert)
 {
-    launch(group_kernel, g->experts + 1, THREADS, WARPS * sizeof(int), stream, *g, ids, weights,
-           topk, n, first_expert, early);
+    launch(group_kernel, g->experts, THREADS, WARPS * sizeof(int), stream, *g, ids, weights, topk,
+           n, first_expert);
 }

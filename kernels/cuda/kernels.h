@@ -144,57 +144,42 @@ void cuda_linear_heads_tiled(cudaStream_t stream, const struct cuda_matrix *w, i
 /* One row of an expert. */
 struct cuda_entry {
     int32_t row;
-    int32_t slot;  /* where its running sum is (cuda_down_place); -1: it never needs one */
-    float weight;  /* unused in the last list */
-    int32_t first; /* the expert is the row's first here: nothing is in the slot yet */
+    float weight;
 };
 
 /* Who goes where, made by cuda_group from ids on the device; the host never sees it. List e is of
- * expert e; in front stand the rows that finish there, then the others, both in row order. A row
- * finishes at its last expert here, where the shared expert is added at once; or, when rows do not
- * finish early (cuda_down_early), after all experts. The last list is of the rows that no expert
- * finishes. Without experts there are no lists: nothing is stored, and all rows finish at the end.
- */
+ * expert e, in row order; the lists one after the other number the rows of all experts, of h and of
+ * the shares. Every row is on the list of the shared expert, which is not stored. */
 struct cuda_groups {
     int experts;              /* held here */
     int capacity;             /* entries of one list: rows of the largest call */
-    int32_t *count;           /* [experts + 1] rows of each list */
-    int32_t *finish;          /* [experts + 1] how many of them finish there */
-    struct cuda_entry *entry; /* [experts + 1][capacity] */
+    int32_t *count;           /* [experts] rows of each list */
+    int32_t *start;           /* [experts] rows of the lists before it */
+    struct cuda_entry *entry; /* [experts][capacity] */
+    int32_t *place; /* [row][topk] the numbers of a row, in the order of the experts; then -1 */
 };
 
-/* Slots are numbered so that rows with more experts come first: when there are fewer places in fast
- * memory than rows, the sums that are read and written most often have them. */
 void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
-                const float *weights, int topk, int n, int first_expert, int early);
+                const float *weights, int topk, int n, int first_expert);
 
-/* h = silu(gate x) * up x, bf16. Rows of expert e stand at h + (sum of the counts before e) *
- * h_stride, in list order; rows of the shared expert at h_shared. mlp: device array, experts and
- * then the shared one. Every matrix TILED and of weight type `type`. grid: blocks to start. */
-size_t cuda_ffn_up_shared(int experts); /* bytes of shared memory it needs at most */
+/* h = silu(gate x) * up x, bf16. Rows of the experts stand at h, in the order of the lists, h_stride
+ * apart; rows of the shared expert at h_shared. mlp: device array, experts and then the shared one.
+ * Every matrix TILED and of weight type `type`. grid: blocks to start, of up and of down. */
+size_t cuda_ffn_shared(int experts); /* bytes of shared memory either needs at most */
 void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                        int type, const void *x, int hidden, int n, void *h, int h_stride,
                        void *h_shared, int h_shared_stride, int grid);
 
-/* How down is laid over a device. */
-struct cuda_down_place {
-    int warps; /* of a block, each for 16 columns of the output */
-    int slots; /* running sums that fit into a block's shared memory, behind its queue */
-};
-/* processors: of the device; shared: the most bytes of shared memory one block may ask for. */
-struct cuda_down_place cuda_down_place(int type, int hidden, int processors, size_t shared);
-
-/* Whether rows finish at their last expert rather than at the end. That spares them the memory
- * traffic of a running sum, but every expert's rows then read the shared expert's weights from the
- * cache again. shared: its columns. */
-int cuda_down_early(int type, int n, int experts, int shared, int slots);
-
-/* out (and acc, f32 [n][hidden], running sums of slots that do not fit; may be out itself when that
- * is f32). */
+/* shares, f32 [rows of the experts][hidden]: weight x down h; shared_shares [n][hidden]: down
+ * h_shared, not written when the shared expert has no columns. */
 void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                          const struct cuda_groups *g, int type, const void *h, int h_stride,
                          const void *h_shared, int h_shared_stride, int hidden, int n,
-                         struct cuda_down_place place, float *acc, void *out, int out_type);
+                         float *shares, float *shared_shares, int grid);
+
+/* out = the shares of a row in the order of the experts, then the shared one's; NULL: there is none. */
+void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk, const float *shares,
+                  const float *shared_shares, int hidden, int n, void *out, int out_type);
 
 /* h [n][topk + 1][inter] of type act: one place for each choice, the shared expert last. */
 void cuda_ffn_up_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int first_expert,

@@ -50,7 +50,8 @@ $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
 # Objects go in front of the library, whose kernels are then left out where counted ones are there.
-$(EMU)/tests/cuda/gpu_bench: $(EMU)/tests/cuda/gpu_peak.cu.o
+GPU_BENCH_PARTS := tests/cuda/gpu_peak.cu.o tests/cuda/gpu_bench_attention.o tests/cuda/gpu_bench_experts.o
+$(EMU)/tests/cuda/gpu_bench: $(addprefix $(EMU)/,$(GPU_BENCH_PARTS))
 $(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(EMU_HELPERS) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(EMU_LIBS)
 
@@ -108,7 +109,7 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
 	$(call say,NVCC  $<)$(NVCC) -std=c++17 -O2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<
 GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
-$(GPU_BENCH): $(BUILD)/tests/cuda/gpu_peak.cu.o
+$(GPU_BENCH): $(addprefix $(BUILD)/,$(GPU_BENCH_PARTS))
 $(GPU_BENCH) $(GPU_TESTS): %: %.o $(GPU_HELPERS) $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 gpu-tests: all $(GPU_BENCH) $(GPU_TESTS) $(BUILD)/tests/cuda/one_gpu.so

@@ -1,10 +1,8 @@
 /* traffic.c - bytes and operations at Step-3's shapes as a table, and the bounds that the design
- * promises: attention and the experts within 1.15 of the least bytes, the experts for every number
- * of rows from 64 to 2048. Assumed of the experts: one of two instances of 8 GPUs, 24 of 48
+ * promises: attention and the experts within 1.15 of the least bytes, the experts for 64 to 256 rows;
+ * the shares of more rows cost up to 1.85 (ffn_down.cu says what for). Assumed of the experts: one of two instances of 8 GPUs, 24 of 48
  * experts, each row choosing 3 of the 48 with equal chances; that the L2 cache keeps nothing from
- * one kernel to the next, nor a running sum from one expert to the next. The device with the
- * smallest shared memory of those the kernels are built for (A100) decides; others are shown with
- * it.
+ * one kernel to the next.
  *
  * What traffic.h says is then held against the kernels themselves, which are compiled here so that every
  * access to memory is counted (counted.cpp): the bytes of sectors that a launch meets for the first time.
@@ -47,32 +45,15 @@ static void table(void **state)
 
 static void experts(void **state)
 {
-    static const struct {
-        const char *name;
-        int processors, kilobytes; /* of shared memory for a block */
-    } devices[] = {{"A100", 108, 163}, {"H800", 132, 227}, {"H20", 78, 227}, {"B200", 148, 227}};
+    static const struct traffic_experts x = {7168, 24, 48, 3, 640, 320};
     (void)state;
-    for (size_t d = 0; d < sizeof devices / sizeof *devices; d++) {
-        double worst = 0;
-        struct traffic_experts x = {
-            7168, 24, 48, 3, 640, 320, devices[d].processors, (size_t)devices[d].kilobytes * 1024};
-        struct cuda_down_place place = cuda_down_place(2, x.hidden, x.processors, x.memory);
-        printf("%s: %d columns a block, %d slots\n", devices[d].name, place.warps * 16,
-               place.slots);
-        assert_true((7168 + place.warps * 16 - 1) / (place.warps * 16) <= x.processors);
-        for (int rows = 64; rows <= 2048; rows++) {
-            char name[64];
-            struct traffic t = traffic_ffn(rows, &x);
-            snprintf(name, sizeof name, "experts 24 x 640 + 320, %d rows, %s", rows,
-                     cuda_down_early(2, rows, 24, 320, place.slots) ? "early" : "late");
-            if ((rows & (rows - 1)) == 0)
-                show(name, t);
-            if (t.moved / t.least > BOUND)
-                show(name, t);
-            assert_true(t.moved / t.least <= BOUND);
-            worst = t.moved / t.least > worst ? t.moved / t.least : worst;
-        }
-        printf("  the most of 64 to 2048 rows: %.3f\n", worst);
+    for (int rows = 64; rows <= 2048; rows++) {
+        char name[64];
+        struct traffic t = traffic_ffn(rows, &x);
+        snprintf(name, sizeof name, "experts 24 x 640 + 320, %d rows", rows);
+        if ((rows & (rows - 1)) == 0)
+            show(name, t);
+        assert_true(t.moved / t.least <= (rows <= 256 ? BOUND : 1.85));
     }
 }
 
@@ -189,7 +170,7 @@ static void count_ffn(struct rig *r, int n)
     r->dev->stream_sync(r->d, r->s);
     emu_count_begin();
     r->ops->ffn(r->d, r->s, f, x, chosen, w, 2, n, out, DTYPE_BF16);
-    struct traffic_experts about = {512, 4, 4, 2, 128, 64, 3, (size_t)163 * 1024};
+    struct traffic_experts about = {512, 4, 4, 2, 128, 64};
     snprintf(name, sizeof name, "experts 4 x 128 + 64 x 512, %d rows", n);
     compare(r, name, traffic_ffn(n, &about));
     r->ops->ffn_destroy(r->d, f);

@@ -3,8 +3,8 @@
  *
  * least: weights, inputs and outputs once each. moved: what the operation's kernels must move even
  * when every repeated read inside one kernel is found in a cache: the same, and what goes through
- * memory between kernels or between experts (partial sums, chunks of attention, running sums of the
- * experts), written and read. Where that fits into the L2 cache less reaches memory.
+ * memory between kernels (partial sums, chunks of attention, shares of the experts), written and
+ * read. Where that fits into the L2 cache less reaches memory.
  */
 #ifndef TANDEM_TESTS_CUDA_TRAFFIC_H
 #define TANDEM_TESTS_CUDA_TRAFFIC_H
@@ -39,53 +39,24 @@ static inline struct traffic traffic_attend(double n, double context, double hea
     return t;
 }
 
-/* What one device holds of a layer of e4m3 experts, and where. A row chooses `topk` of `all`
- * experts, every choice as likely as any other, and `here` of them are held, cut to `inter`
- * columns; `shared` columns of the shared one. */
+/* What one device holds of a layer of e4m3 experts. A row chooses `topk` of `all` experts, every choice
+ * as likely as any other, and `here` of them are held, cut to `inter` columns; `shared` columns of
+ * the shared one. */
 struct traffic_experts {
     int hidden, here, all, topk, inter, shared;
-    int processors; /* of the device */
-    size_t memory;  /* the most shared memory of one block */
 };
 
-static inline double traffic_choose(int n, int k)
-{
-    double ways = k < 0 || k > n ? 0 : 1;
-    for (int i = 0; i < k; i++)
-        ways = ways * (n - i) / (i + 1);
-    return ways;
-}
-
-/* The share of rows with j experts here. */
-static inline double traffic_share(const struct traffic_experts *x, int j)
-{
-    return traffic_choose(x->here, j) * traffic_choose(x->all - x->here, x->topk - j) /
-           traffic_choose(x->all, x->topk);
-}
-
-/* bf16 in and out; the numbers of rows are the expected ones, all experts have some. Running sums
- * are counted where they go through global memory: those of the rows that have no slot in shared
- * memory, and slots go to rows with many experts first. Such a row writes its sum after each expert
- * here and reads it after that, once each less when rows finish early. Lists of rows are written
- * and read once. */
+/* bf16 in and out; the numbers of rows are the expected ones, all experts have some. What lies between
+ * the kernels is written and read once: h, the shares of all rows of experts, and the lists. */
 static inline struct traffic traffic_ffn(int n, const struct traffic_experts *x)
 {
-    struct cuda_down_place place = cuda_down_place(2, x->hidden, x->processors, x->memory);
-    int early = cuda_down_early(2, n, x->here, x->shared, place.slots);
-    double held = (double)x->topk * x->here / x->all, slots = place.slots, passes = 0;
-    for (int j = x->topk; j > 0; j--) {
-        int times = early ? j - 1 : j;
-        double rows = times > 0 ? n * traffic_share(x, j) : 0, in = rows < slots ? rows : slots;
-        slots -= in;
-        passes += times * (rows - in);
-    }
+    double held = (double)x->topk * x->here / x->all, pairs = n * (held + (x->shared > 0));
     double weights = 3.0 * x->hidden * (x->here * x->inter + x->shared) * (1 + 4.0 / 128 / 128);
     double middle = n * (held * x->inter + x->shared) * 2;
-    double listed = n * (held + (early ? traffic_share(x, 0) : 1));
     struct traffic t = {.flops = 6.0 * n * x->hidden * (held * x->inter + x->shared)};
     t.least = weights + 2.0 * n * x->hidden * 2;
-    t.moved = t.least + 2 * middle + 2 * passes * x->hidden * 4 +
-              2 * listed * (double)sizeof(struct cuda_entry);
+    t.moved = t.least + 2 * middle + 2 * pairs * x->hidden * 4 +
+              n * (3 * held * (double)sizeof(struct cuda_entry) + 4.0 * x->topk * 4);
     return t;
 }
 
