@@ -219,7 +219,6 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     size_t rows = (size_t)n, experts = (size_t)f->n_experts;
     size_t held = (size_t)(topk < f->n_experts ? topk : f->n_experts);
     int stride = round8(f->inter), shared_stride = round8(f->inter_shared);
-    int grid = 2 * d->processors;
     struct cuda_groups g = {.experts = f->n_experts, .capacity = n};
     scratch_begin(s);
     g.count = scratch_take(s, experts, sizeof *g.count);
@@ -233,10 +232,10 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
         f->inter_shared > 0 ? scratch_take(s, rows, (size_t)f->hidden * sizeof *shared) : NULL;
     if (f->n_experts > 0)
         cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
-    cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, h, stride, h_shared,
-                      shared_stride, grid);
+    cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, topk, h, stride, h_shared,
+                      shared_stride, d->processors);
     cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->type, h, stride, h_shared, shared_stride, f->hidden,
-                        n, shares, shared, grid);
+                        n, topk, shares, shared, d->processors);
     cuda_ffn_add(s->cuda, &g, topk, shares, shared, f->hidden, n, out, (int)out_dtype);
 }
 

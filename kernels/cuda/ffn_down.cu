@@ -12,21 +12,21 @@
 #define COLUMNS     (GEMM_WARPS * 2 * MATRIX_TILE) /* of the result, one item */
 #define ADD_THREADS 256
 
-template <int TYPE> struct down_work {
-    grouped all;
+template <int TYPE, int TOKENS> struct down_work {
+    grouped<TOKENS> all;
     const uint16_t *h, *h_shared;
     int h_stride, h_shared_stride, hidden;
     float *shares, *shared_shares;
 
-    __device__ bool first(gemm_tile<2> &t) { return describe(t); }
+    __device__ bool first(gemm_tile<2, TOKENS> &t) { return describe(t); }
 
-    __device__ bool next(gemm_tile<2> &t)
+    __device__ bool next(gemm_tile<2, TOKENS> &t)
     {
         all.item += (int)gridDim.x;
         return describe(t);
     }
 
-    __device__ __forceinline__ bool describe(gemm_tile<2> &t)
+    __device__ __forceinline__ bool describe(gemm_tile<2, TOKENS> &t)
     {
         int piece;
         t.begin = t.end = 0;
@@ -39,7 +39,7 @@ template <int TYPE> struct down_work {
         int left = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - tile;
         t.a = tile * MATRIX_TILE;
         t.c = all.expert;
-        t.tokens = rows - t.b < GEMM_TOKENS ? rows - t.b : GEMM_TOKENS;
+        t.tokens = rows - t.b < TOKENS ? rows - t.b : TOKENS;
         t.w_step = tile_bytes<TYPE>(w);
         t.w_tiles = left < 0 ? 0 : left > 2 ? 2 : left;
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
@@ -47,26 +47,29 @@ template <int TYPE> struct down_work {
         t.lead = w.lead;
         t.end = w.chunks;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < TOKENS / 16; i++) {
             int token = (int)threadIdx.x / 8 + 16 * i;
             const uint16_t *from = routed ? h + (size_t)(start + token) * h_stride
                                           : h_shared + (size_t)(start + token) * h_shared_stride;
             t.x[i] = token < t.tokens ? from : NULL;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
             t.scale[i / 2][i % 2] = scale_row<TYPE>(w, t.a + i / 2 * MATRIX_TILE + i % 2 * 8 +
                                                            (int)threadIdx.x % 32 / 4);
-        }
         return true;
     }
 
-    __device__ __forceinline__ void store(const gemm_tile<2> &t, const float (*sums)[8][4])
+    __device__ __forceinline__ void store(const gemm_tile<2, TOKENS> &t,
+                                          const float (*sums)[TOKENS / 8][4])
     {
         int lane = opaque((int)threadIdx.x % 32);
         bool routed = t.c < all.g.experts;
-        float *to = routed ? shares : shared_shares, weight[8][2], bias[2][2];
+        float *to = routed ? shares : shared_shares, weight[TOKENS / 8][2], bias[2][2];
         const float *biases = all.mlp[t.c].down_bias;
         to += (size_t)(all.start_of(t.c) + t.b) * hidden;
 #pragma unroll
-        for (int i = 0; i < 16; i++) {
+        for (int i = 0; i < TOKENS / 4; i++) {
             int token = i / 2 * 8 + lane % 4 * 2 + i % 2;
             token = t.b + (token < t.tokens ? token : 0);
             weight[i / 2][i % 2] =
@@ -78,8 +81,9 @@ template <int TYPE> struct down_work {
             bias[i / 2][i % 2] = column < hidden ? bias_at(biases, column) : 0.0f;
         }
 #pragma unroll
-        for (int i = 0; i < 64; i++) {
-            int m = i / 32, group = i / 4 % 8, token = group * 8 + lane % 4 * 2 + i % 2;
+        for (int i = 0; i < TOKENS; i++) {
+            int m = i / (TOKENS / 2), group = i / 4 % (TOKENS / 8),
+                token = group * 8 + lane % 4 * 2 + i % 2;
             int column = t.a + m * MATRIX_TILE + i / 2 % 2 * 8 + lane / 4;
             if (token < t.tokens && column < hidden)
                 to[(size_t)token * hidden + column] =
@@ -88,22 +92,22 @@ template <int TYPE> struct down_work {
     }
 };
 
-template <int TYPE>
-static __global__ void __launch_bounds__(GEMM_THREADS, 2)
+template <int TYPE, int TOKENS>
+static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
                 const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *shares,
                 float *shared_shares)
 {
-    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2>::queue(GEMM_WARPS));
-    grouped all = {mlp, g, n, items, 0, 0};
+    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS));
+    grouped<TOKENS> all = {mlp, g, n, items, 0, 0};
     /* A shared expert without columns has nothing to add. */
     all.count([=](int e) {
         return e == g.experts && mlp[e].up.n == 0 ? 0 : (hidden + COLUMNS - 1) / COLUMNS;
     });
-    down_work<TYPE> work = {all,    h,      h_shared,     h_stride, h_shared_stride,
-                            hidden, shares, shared_shares},
-                    load = work;
-    gemm_run<TYPE, 2, true, GEMM_WARPS>(load, work);
+    down_work<TYPE, TOKENS> work = {all,    h,      h_shared,     h_stride, h_shared_stride,
+                                    hidden, shares, shared_shares},
+                            load = work;
+    gemm_run<TYPE, 2, TOKENS, true, GEMM_WARPS>(load, work);
 }
 
 /* shared_shares: NULL when there is no shared expert. */
@@ -148,28 +152,30 @@ static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
         store_number(out, row * hidden + column + i, out_type, sum[i]);
 }
 
-template <int TYPE>
+template <int TYPE, int TOKENS>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *h, int h_stride, const void *h_shared, int h_shared_stride,
-                  int hidden, int n, float *shares, float *shared_shares, int grid)
+                  int hidden, int n, float *shares, float *shared_shares, int processors)
 {
-    launch(down_kernel<TYPE>, grid, GEMM_THREADS,
-           gemm_shape<TYPE, 2>::queue(GEMM_WARPS) + grouped_bytes(g->experts), stream, mlp, *g,
-           (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden, n,
-           shares, shared_shares);
+    launch(down_kernel<TYPE, TOKENS>, processors * (TOKENS > 32 ? 2 : 3), GEMM_THREADS,
+           gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS) + grouped_bytes(g->experts), stream, mlp,
+           *g, (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden,
+           n, shares, shared_shares);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                                     const struct cuda_groups *g, int type, const void *h,
                                     int h_stride, const void *h_shared, int h_shared_stride,
-                                    int hidden, int n, float *shares, float *shared_shares,
-                                    int grid)
+                                    int hidden, int n, int topk, float *shares,
+                                    float *shared_shares, int processors)
 {
-    auto run = type == NUMBER_BF16     ? start<NUMBER_BF16>
-               : type == NUMBER_F8E4M3 ? start<NUMBER_F8E4M3>
-                                       : start<NUMBER_I8>;
+    bool few = grouped_narrow(g->experts, n * topk);
+    auto run = type == NUMBER_BF16     ? few ? start<NUMBER_BF16, 32> : start<NUMBER_BF16, 64>
+                   : type == NUMBER_F8E4M3 ? few ? start<NUMBER_F8E4M3, 32> : start<NUMBER_F8E4M3, 64>
+                   : few ? start<NUMBER_I8, 32>
+                                       : start<NUMBER_I8, 64>;
     run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, shares, shared_shares,
-        grid);
+        processors);
 }
 
 extern "C" void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk,

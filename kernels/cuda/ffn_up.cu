@@ -4,21 +4,21 @@
 
 #define COLUMNS (GEMM_WARPS * MATRIX_TILE) /* of I, one item */
 
-template <int TYPE> struct up_work {
-    grouped all;
+template <int TYPE, int TOKENS> struct up_work {
+    grouped<TOKENS> all;
     const uint16_t *x;
     int hidden, h_stride, h_shared_stride;
     uint16_t *h, *h_shared;
 
-    __device__ bool first(gemm_tile<2> &t) { return describe(t); }
+    __device__ bool first(gemm_tile<2, TOKENS> &t) { return describe(t); }
 
-    __device__ bool next(gemm_tile<2> &t)
+    __device__ bool next(gemm_tile<2, TOKENS> &t)
     {
         all.item += (int)gridDim.x;
         return describe(t);
     }
 
-    __device__ __forceinline__ bool describe(gemm_tile<2> &t)
+    __device__ __forceinline__ bool describe(gemm_tile<2, TOKENS> &t)
     {
         int piece;
         t.begin = t.end = 0;
@@ -28,7 +28,7 @@ template <int TYPE> struct up_work {
         const cuda_mlp &m = all.mlp[expert];
         t.a = piece * COLUMNS + (int)threadIdx.x / 32 * MATRIX_TILE;
         t.c = expert;
-        t.tokens = rows - t.b < GEMM_TOKENS ? rows - t.b : GEMM_TOKENS;
+        t.tokens = rows - t.b < TOKENS ? rows - t.b : TOKENS;
         t.w_step = tile_bytes<TYPE>(m.up);
         t.w_tiles = t.a < m.up.n ? 2 : 0;
         t.w = (const uint8_t *)m.up.data +
@@ -37,24 +37,27 @@ template <int TYPE> struct up_work {
         t.lead = m.up.lead;
         t.end = m.up.chunks;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < TOKENS / 16; i++) {
             int token = t.b + (int)threadIdx.x / 8 + 16 * i, row = token;
             if (token < rows && expert < all.g.experts)
                 row = all.g.entry[(size_t)expert * all.g.capacity + token].row;
             t.x[i] = token < rows ? x + (size_t)row * hidden : NULL;
-            t.scale[i / 2][i % 2] = scale_row<TYPE>(i < 2 ? m.gate : m.up, t.a + i % 2 * 8 + g8);
         }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            t.scale[i / 2][i % 2] = scale_row<TYPE>(i < 2 ? m.gate : m.up, t.a + i % 2 * 8 + g8);
         return true;
     }
 
-    __device__ __forceinline__ void store(const gemm_tile<2> &t, const float (*sums)[8][4])
+    __device__ __forceinline__ void store(const gemm_tile<2, TOKENS> &t,
+                                          const float (*sums)[TOKENS / 8][4])
     {
         int lane = (int)threadIdx.x % 32, inter = all.mlp[t.c].up.n;
         bool routed = t.c < all.g.experts;
         uint16_t *to = routed ? h + (size_t)all.start_of(t.c) * h_stride : h_shared;
         int stride = routed ? h_stride : h_shared_stride;
 #pragma unroll
-        for (int i = 0; i < 32; i++) {
+        for (int i = 0; i < TOKENS / 2; i++) {
             int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
             float gate = sums[0][i / 4][i % 4], up = sums[1][i / 4][i % 4];
             if (token < t.tokens && column < inter)
@@ -64,47 +67,52 @@ template <int TYPE> struct up_work {
     }
 };
 
-template <int TYPE, bool ALIGNED>
-static __global__ void __launch_bounds__(GEMM_THREADS, 2)
+template <int TYPE, int TOKENS, bool ALIGNED>
+static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
     up_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *x, int hidden, int n, uint16_t *h,
               int h_stride, uint16_t *h_shared, int h_shared_stride)
 {
-    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2>::queue(GEMM_WARPS));
-    grouped all = {mlp, g, n, items, 0, 0};
+    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS));
+    grouped<TOKENS> all = {mlp, g, n, items, 0, 0};
     all.count([=](int e) { return (mlp[e].up.n + COLUMNS - 1) / COLUMNS; });
-    up_work<TYPE> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared}, load = work;
-    gemm_run<TYPE, 2, ALIGNED, GEMM_WARPS>(load, work);
+    up_work<TYPE, TOKENS> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared},
+                          load = work;
+    gemm_run<TYPE, 2, TOKENS, ALIGNED, GEMM_WARPS>(load, work);
 }
 
-template <int TYPE> static size_t shared_bytes(int experts)
+template <int TYPE, int TOKENS> static size_t shared_bytes(int experts)
 {
-    return gemm_shape<TYPE, 2>::queue(GEMM_WARPS) + grouped_bytes(experts);
+    return gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS) + grouped_bytes(experts);
 }
 
 extern "C" size_t cuda_ffn_shared(int experts)
 {
-    size_t wide = shared_bytes<NUMBER_BF16>(experts), narrow = shared_bytes<NUMBER_I8>(experts);
+    size_t wide = shared_bytes<NUMBER_BF16, GEMM_TOKENS>(experts),
+           narrow = shared_bytes<NUMBER_I8, GEMM_TOKENS>(experts);
     return wide > narrow ? wide : narrow;
 }
 
-template <int TYPE>
+template <int TYPE, int TOKENS>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *x, int hidden, int n, void *h, int h_stride, void *h_shared,
-                  int h_shared_stride, int grid)
+                  int h_shared_stride, int processors)
 {
     bool aligned = hidden % 8 == 0 && ((uintptr_t)x & 15) == 0;
-    launch(aligned ? up_kernel<TYPE, true> : up_kernel<TYPE, false>, grid, GEMM_THREADS,
-           shared_bytes<TYPE>(g->experts), stream, mlp, *g, (const uint16_t *)x, hidden, n,
-           (uint16_t *)h, h_stride, (uint16_t *)h_shared, h_shared_stride);
+    launch(aligned ? up_kernel<TYPE, TOKENS, true> : up_kernel<TYPE, TOKENS, false>,
+           processors * (TOKENS > 32 ? 2 : 3), GEMM_THREADS, shared_bytes<TYPE, TOKENS>(g->experts),
+           stream, mlp, *g, (const uint16_t *)x, hidden, n, (uint16_t *)h, h_stride,
+           (uint16_t *)h_shared, h_shared_stride);
 }
 
 extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                                   const struct cuda_groups *g, int type, const void *x, int hidden,
-                                  int n, void *h, int h_stride, void *h_shared, int h_shared_stride,
-                                  int grid)
+                                  int n, int topk, void *h, int h_stride, void *h_shared,
+                                  int h_shared_stride, int processors)
 {
-    auto run = type == NUMBER_BF16     ? start<NUMBER_BF16>
-               : type == NUMBER_F8E4M3 ? start<NUMBER_F8E4M3>
-                                       : start<NUMBER_I8>;
-    run(stream, mlp, g, x, hidden, n, h, h_stride, h_shared, h_shared_stride, grid);
+    bool few = grouped_narrow(g->experts, n * topk);
+    auto run = type == NUMBER_BF16     ? few ? start<NUMBER_BF16, 32> : start<NUMBER_BF16, 64>
+                   : type == NUMBER_F8E4M3 ? few ? start<NUMBER_F8E4M3, 32> : start<NUMBER_F8E4M3, 64>
+                   : few ? start<NUMBER_I8, 32>
+                                       : start<NUMBER_I8, 64>;
+    run(stream, mlp, g, x, hidden, n, h, h_stride, h_shared, h_shared_stride, processors);
 }

@@ -21,38 +21,39 @@
 
 #define GEMM_WARPS   4 /* of linear and up */
 #define GEMM_THREADS (GEMM_WARPS * 32)
-#define GEMM_TOKENS  64
-#define GEMM_X_BYTES (GEMM_TOKENS * MATRIX_CHUNK * 2)
+#define GEMM_TOKENS  64  /* of a tile at most; TOKENS below: 64, or 32 with half the registers */
 #define GEMM_PIECE   512 /* 32 lanes x 16 bytes */
 
-template <int TYPE, int MT> struct gemm_shape {
+template <int TYPE, int MT, int TOKENS> struct gemm_shape {
+    static const int x_bytes = TOKENS * MATRIX_CHUNK * 2;
     static const int pieces = TYPE == NUMBER_BF16 ? 4 : 2; /* of a tile and chunk */
     static const int stages = TYPE == NUMBER_BF16 ? 4 : 6;
     /* Bytes of a stage, and of the whole queue, of a block of so many warps: tokens, weights. */
     static __host__ __device__ constexpr int stage(int warps)
     {
-        return GEMM_X_BYTES + warps * MT * pieces * GEMM_PIECE;
+        return x_bytes + warps * MT * pieces * GEMM_PIECE;
     }
     static __host__ __device__ constexpr int queue(int warps) { return stages * stage(warps); }
 };
 
 /* What a thread knows of one work item. */
-template <int MT> struct gemm_tile {
+template <int MT, int TOKENS> struct gemm_tile {
     const uint8_t *w;          /* the warp's first tile, chunk 0 */
     size_t w_step;             /* bytes to its next tile */
     int w_tiles;               /* of its MT tiles, how many exist */
     const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
-    const uint16_t *x[4];      /* first 128 threads: rows of tokens thread / 8 + 16 i, or NULL */
-    int k, lead;               /* columns of x, and where they begin among the packed columns */
-    int begin, end;            /* chunks */
-    int tokens;                /* 1..64 */
-    int a, b, c;               /* for the epilogue */
+    /* First 128 threads: rows of tokens thread / 8 + 16 i, or NULL. */
+    const uint16_t *x[TOKENS / 16];
+    int k, lead;    /* columns of x, and where they begin among the packed columns */
+    int begin, end; /* chunks */
+    int tokens;     /* 1..TOKENS */
+    int a, b, c;    /* for the epilogue */
 };
 
 /* Bytes of one tile of w. */
 template <int TYPE> static __device__ __forceinline__ size_t tile_bytes(const cuda_matrix &w)
 {
-    return (size_t)w.chunks * gemm_shape<TYPE, 1>::pieces * GEMM_PIECE;
+    return (size_t)w.chunks * gemm_shape<TYPE, 1, GEMM_TOKENS>::pieces * GEMM_PIECE;
 }
 
 /* The scale row of output row n (e4m3: of its block, int8: its own). */
@@ -67,13 +68,14 @@ static __device__ __forceinline__ const float *scale_row(const cuda_matrix &w, i
 
 /* Starts the copies of one chunk. What does not exist is 0: of 0 bytes nothing is read, whatever
  * the address. */
-template <int TYPE, int MT, bool ALIGNED, int WARPS>
-static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const gemm_tile<MT> &t,
-                                                  int chunk)
+template <int TYPE, int MT, int TOKENS, bool ALIGNED, int WARPS>
+static __device__ __forceinline__ void gemm_stage(unsigned char *stage,
+                                                  const gemm_tile<MT, TOKENS> &t, int chunk)
 {
-    typedef gemm_shape<TYPE, MT> shape;
+    typedef gemm_shape<TYPE, MT, TOKENS> shape;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    unsigned char *to = stage + GEMM_X_BYTES + warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
+    unsigned char *to = stage + (gemm_shape<TYPE, MT, TOKENS>::x_bytes) +
+                        warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
     const uint8_t *w = t.w + (size_t)(unsigned)(chunk * shape::pieces * GEMM_PIECE + lane * 16);
 #pragma unroll
     for (int m = 0; m < MT; m++) {
@@ -91,7 +93,7 @@ static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const ge
     unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
     int left = first < 0 || first >= t.k ? 0 : t.k - first < 8 ? (t.k - first) * 2 : 16;
 #pragma unroll
-    for (int i = 0; i < 4; i++, place += 16 * MATRIX_CHUNK * 2) {
+    for (int i = 0; i < TOKENS / 16; i++, place += 16 * MATRIX_CHUNK * 2) {
         if (ALIGNED) {
             cp_async16(place, t.x[i] + first, t.x[i] != NULL ? left : 0);
         } else {
@@ -130,13 +132,14 @@ static __device__ __forceinline__ void gemm_weights(const unsigned char *ws, int
 /* acc += W x of one chunk, for the first PAIRS x 16 tokens: a number that is known when this is
  * compiled, or the loads of one pair would wait for the products of the one before. Element:
  * acc[tile][token group][c], row g + 8 (c / 2), token 8 group + 2t + c % 2, for lane 4g + t. */
-template <int TYPE, int MT, int PAIRS>
+template <int TYPE, int MT, int TOKENS, int PAIRS>
 static __device__ __forceinline__ void gemm_multiply_pairs(const unsigned char *stage,
-                                                           float acc[MT][8][4])
+                                                           float acc[MT][TOKENS / 8][4])
 {
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    const unsigned char *ws =
-        stage + GEMM_X_BYTES + warp * MT * gemm_shape<TYPE, MT>::pieces * GEMM_PIECE + lane * 16;
+    const unsigned char *ws = stage + (gemm_shape<TYPE, MT, TOKENS>::x_bytes) +
+                              warp * MT * gemm_shape<TYPE, MT, TOKENS>::pieces * GEMM_PIECE +
+                              lane * 16;
     const unsigned char *xs = stage + (lane / 16 * 8 + lane % 8) * (MATRIX_CHUNK * 2);
 #pragma unroll
     for (int kk = 0; kk < 4; kk++) {
@@ -155,28 +158,29 @@ static __device__ __forceinline__ void gemm_multiply_pairs(const unsigned char *
     }
 }
 
-template <int TYPE, int MT>
+template <int TYPE, int MT, int TOKENS>
 static __device__ __forceinline__ void gemm_multiply(const unsigned char *stage, int tokens,
-                                                     float acc[MT][8][4])
+                                                     float acc[MT][TOKENS / 8][4])
 {
-    if (tokens > 32)
-        gemm_multiply_pairs<TYPE, MT, 4>(stage, acc);
+    if (TOKENS > 32 && tokens > 32)
+        gemm_multiply_pairs<TYPE, MT, TOKENS, TOKENS / 16>(stage, acc);
     else if (tokens > 16)
-        gemm_multiply_pairs<TYPE, MT, 2>(stage, acc);
+        gemm_multiply_pairs<TYPE, MT, TOKENS, 2>(stage, acc);
     else
-        gemm_multiply_pairs<TYPE, MT, 1>(stage, acc);
+        gemm_multiply_pairs<TYPE, MT, TOKENS, 1>(stage, acc);
 }
 
-template <int MT> static __device__ __forceinline__ void gemm_clear(float acc[MT][8][4])
+template <int MT, int TOKENS>
+static __device__ __forceinline__ void gemm_clear(float acc[MT][TOKENS / 8][4])
 {
 #pragma unroll
-    for (int i = 0; i < MT * 32; i++)
-        acc[i / 32][i / 4 % 8][i % 4] = 0.0f;
+    for (int i = 0; i < MT * TOKENS / 2; i++)
+        acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] = 0.0f;
 }
 
 /* e4m3: the scales of a block of 128 columns. */
-template <int MT>
-static __device__ __forceinline__ void gemm_scales(const gemm_tile<MT> &t, int block,
+template <int MT, int TOKENS>
+static __device__ __forceinline__ void gemm_scales(const gemm_tile<MT, TOKENS> &t, int block,
                                                    float scale[MT][2])
 {
 #pragma unroll
@@ -187,16 +191,16 @@ static __device__ __forceinline__ void gemm_scales(const gemm_tile<MT> &t, int b
 }
 
 /* total += scale x acc, and acc = 0. */
-template <int MT>
-static __device__ __forceinline__ void gemm_flush(const float scale[MT][2], float acc[MT][8][4],
-                                                  float total[MT][8][4])
+template <int MT, int TOKENS>
+static __device__ __forceinline__ void
+gemm_flush(const float scale[MT][2], float acc[MT][TOKENS / 8][4], float total[MT][TOKENS / 8][4])
 {
 #pragma unroll
-    for (int i = 0; i < MT * 32; i++) {
-        total[i / 32][i / 4 % 8][i % 4] =
-            fmaf(scale[i / 32][i % 4 / 2], acc[i / 32][i / 4 % 8][i % 4],
-                 total[i / 32][i / 4 % 8][i % 4]);
-        acc[i / 32][i / 4 % 8][i % 4] = 0.0f;
+    for (int i = 0; i < MT * TOKENS / 2; i++) {
+        total[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] = fmaf(
+            scale[i / (TOKENS / 2)][i % 4 / 2], acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4],
+            total[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4]);
+        acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] = 0.0f;
     }
 }
 
@@ -204,22 +208,23 @@ static __device__ __forceinline__ void gemm_flush(const float scale[MT][2], floa
  * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue.
  * WARPS of the block: 4, or 0 for as many as it was started with. Between two epilogues stands a
  * barrier of the block. */
-template <int TYPE, int MT, bool ALIGNED, int WARPS, typename WORK>
+template <int TYPE, int MT, int TOKENS, bool ALIGNED, int WARPS, typename WORK>
 static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
 {
-    typedef gemm_shape<TYPE, MT> shape;
+    typedef gemm_shape<TYPE, MT, TOKENS> shape;
     const int stage_bytes = shape::stage(WARPS > 0 ? WARPS : (int)blockDim.x / 32);
     unsigned char *memory = shared_memory();
-    gemm_tile<MT> load, use;
-    float acc[MT][8][4], total[MT][8][4], scale[MT][2]; /* total and scale: e4m3 only */
+    gemm_tile<MT, TOKENS> load, use;
+    float acc[MT][TOKENS / 8][4], total[MT][TOKENS / 8][4],
+        scale[MT][2]; /* total and scale: e4m3 only */
     bool more = load_work.first(load), live = work.first(use);
     int load_chunk = load.begin, chunk = use.begin, slot = 0;
 
-    gemm_clear<MT>(acc);
-    gemm_clear<MT>(total);
+    gemm_clear<MT, TOKENS>(acc);
+    gemm_clear<MT, TOKENS>(total);
     for (int stage = -(shape::stages - 1); live; stage++) {
         if (TYPE == NUMBER_F8E4M3 && stage >= 0)
-            gemm_scales<MT>(use, chunk / 2, scale); /* they are here when they are needed */
+            gemm_scales<MT, TOKENS>(use, chunk / 2, scale); /* they are here when they are needed */
         if (stage >= 0) {
             cp_async_wait<shape::stages - 2>();
             __syncthreads();
@@ -227,7 +232,8 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (more) {
             int to =
                 stage >= 0 ? (slot + shape::stages - 1) % shape::stages : stage + shape::stages - 1;
-            gemm_stage<TYPE, MT, ALIGNED, WARPS>(memory + to * stage_bytes, load, load_chunk);
+            gemm_stage<TYPE, MT, TOKENS, ALIGNED, WARPS>(memory + to * stage_bytes, load,
+                                                         load_chunk);
             if (++load_chunk == load.end) {
                 more = load_work.next(load);
                 load_chunk = load.begin;
@@ -237,25 +243,26 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (stage < 0)
             continue;
 
-        gemm_multiply<TYPE, MT>(memory + slot * stage_bytes, use.tokens, acc);
+        gemm_multiply<TYPE, MT, TOKENS>(memory + slot * stage_bytes, use.tokens, acc);
         slot = (slot + 1) % shape::stages;
         bool last = chunk + 1 == use.end;
         if (TYPE == NUMBER_F8E4M3 && (last || chunk % 2 == 1))
-            gemm_flush<MT>(scale, acc, total);
+            gemm_flush<MT, TOKENS>(scale, acc, total);
         chunk++;
         if (!last)
             continue;
         if (TYPE == NUMBER_F8E4M3) {
             work.store(use, total);
-            gemm_clear<MT>(total);
+            gemm_clear<MT, TOKENS>(total);
         } else {
             if (TYPE == NUMBER_I8) {
 #pragma unroll
-                for (int i = 0; i < MT * 32; i++)
-                    acc[i / 32][i / 4 % 8][i % 4] *= *use.scale[i / 32][i % 4 / 2];
+                for (int i = 0; i < MT * TOKENS / 2; i++)
+                    acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] *=
+                        *use.scale[i / (TOKENS / 2)][i % 4 / 2];
             }
             work.store(use, acc);
-            gemm_clear<MT>(acc);
+            gemm_clear<MT, TOKENS>(acc);
         }
         live = work.next(use);
         chunk = use.begin;

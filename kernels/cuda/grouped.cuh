@@ -2,7 +2,7 @@
  *
  * How many rows an expert has only the device knows. So a fixed number of blocks share out all
  * pieces of work, which they find from the counts: expert after expert, the shared one last; in an
- * expert some columns of the result after the others, and for each of these 64 rows after another,
+ * expert some columns of the result after the others, and for each of these TOKENS rows after another,
  * so that blocks that run side by side read the same weights. */
 #ifndef TANDEM_CUDA_GROUPED_CUH
 #define TANDEM_CUDA_GROUPED_CUH
@@ -15,7 +15,14 @@ static inline size_t grouped_bytes(int experts)
     return ((size_t)experts + 2) * sizeof(int);
 }
 
-struct grouped {
+/* Few rows an expert: tiles of 32, so that more blocks are on a processor. A matter of speed alone; how
+ * rows are spread is not known here. */
+static inline bool grouped_narrow(int experts, int pairs)
+{
+    return experts > 0 && pairs <= 32 * experts;
+}
+
+template <int TOKENS> struct grouped {
     const cuda_mlp *mlp; /* [experts + 1] */
     cuda_groups g;
     int n;      /* rows of the shared expert */
@@ -31,7 +38,7 @@ struct grouped {
     template <typename COLUMNS> __device__ void count(COLUMNS columns)
     {
         for (int e = (int)threadIdx.x; e <= g.experts; e += (int)blockDim.x)
-            items[e + 1] = columns(e) * ((rows_of(e) + GEMM_TOKENS - 1) / GEMM_TOKENS);
+            items[e + 1] = columns(e) * ((rows_of(e) + TOKENS - 1) / TOKENS);
         __syncthreads();
         if (threadIdx.x == 0) {
             items[0] = 0;
@@ -50,9 +57,9 @@ struct grouped {
             return false;
         while (item >= items[expert + 1])
             expert++;
-        int tiles = (rows_of(expert) + GEMM_TOKENS - 1) / GEMM_TOKENS;
+        int tiles = (rows_of(expert) + TOKENS - 1) / TOKENS;
         *piece = (item - items[expert]) / tiles;
-        *row = (item - items[expert]) % tiles * GEMM_TOKENS;
+        *row = (item - items[expert]) % tiles * TOKENS;
         return true;
     }
 };

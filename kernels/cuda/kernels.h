@@ -164,18 +164,18 @@ void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t 
 
 /* h = silu(gate x) * up x, bf16. Rows of the experts stand at h, in the order of the lists, h_stride
  * apart; rows of the shared expert at h_shared. mlp: device array, experts and then the shared one.
- * Every matrix TILED and of weight type `type`. grid: blocks to start, of up and of down. */
+ * Every matrix TILED and of weight type `type`. processors: of the device. */
 size_t cuda_ffn_shared(int experts); /* bytes of shared memory either needs at most */
 void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
-                       int type, const void *x, int hidden, int n, void *h, int h_stride,
-                       void *h_shared, int h_shared_stride, int grid);
+                       int type, const void *x, int hidden, int n, int topk, void *h, int h_stride,
+                       void *h_shared, int h_shared_stride, int processors);
 
 /* shares, f32 [rows of the experts][hidden]: weight x down h; shared_shares [n][hidden]: down
  * h_shared, not written when the shared expert has no columns. */
 void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                          const struct cuda_groups *g, int type, const void *h, int h_stride,
-                         const void *h_shared, int h_shared_stride, int hidden, int n,
-                         float *shares, float *shared_shares, int grid);
+                         const void *h_shared, int h_shared_stride, int hidden, int n, int topk,
+                         float *shares, float *shared_shares, int processors);
 
 /* out = the shares of a row in the order of the experts, then the shared one's; NULL: there is none. */
 void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk, const float *shares,

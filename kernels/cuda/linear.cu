@@ -14,7 +14,7 @@ template <int TYPE> struct linear_work {
     void *y; /* [n][w.n], or partial sums [splits][n][w.n] */
     int y_type;
 
-    __device__ bool first(gemm_tile<2> &t)
+    __device__ bool first(gemm_tile<2, GEMM_TOKENS> &t)
     {
         int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4;
         int row = (int)blockIdx.y * ROWS + warp * 2 * MATRIX_TILE, split = (int)blockIdx.z;
@@ -38,12 +38,12 @@ template <int TYPE> struct linear_work {
         return true;
     }
 
-    __device__ bool next(gemm_tile<2> &)
+    __device__ bool next(gemm_tile<2, GEMM_TOKENS> &)
     {
         return false;
     }
 
-    __device__ void store(const gemm_tile<2> &t, const float (*sums)[8][4])
+    __device__ void store(const gemm_tile<2, GEMM_TOKENS> &t, const float (*sums)[8][4])
     {
         int lane = opaque((int)threadIdx.x % 32);
         size_t base = ((size_t)blockIdx.z * n + t.b) * w.n;
@@ -63,7 +63,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 2)
     linear_kernel(cuda_matrix w, const uint16_t *x, int n, int splits, void *y, int y_type)
 {
     linear_work<TYPE> work = {w, x, n, splits, y, y_type};
-    gemm_run<TYPE, 2, ALIGNED, GEMM_WARPS>(work, work);
+    gemm_run<TYPE, 2, GEMM_TOKENS, ALIGNED, GEMM_WARPS>(work, work);
 }
 
 static __global__ void reduce_kernel(const float *partial, int splits, size_t size, void *y,
@@ -94,8 +94,8 @@ static void start(cudaStream_t stream, const struct cuda_matrix *w, const void *
     dim3 grid((n + GEMM_TOKENS - 1) / GEMM_TOKENS, (w->n + ROWS - 1) / ROWS, splits);
     bool aligned = w->k % 8 == 0 && w->lead % 8 == 0 && ((uintptr_t)x & 15) == 0;
     launch(aligned ? linear_kernel<TYPE, true> : linear_kernel<TYPE, false>, grid, GEMM_THREADS,
-           gemm_shape<TYPE, 2>::queue(GEMM_WARPS), stream, *w, (const uint16_t *)x, n, splits, y,
-           y_type);
+           gemm_shape<TYPE, 2, GEMM_TOKENS>::queue(GEMM_WARPS), stream, *w, (const uint16_t *)x, n,
+           splits, y, y_type);
 }
 
 extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x,

@@ -59,16 +59,16 @@ static void do_group(struct bench *b, const void *what)
 static void do_up(struct bench *b, const void *what)
 {
     const struct mixture *m = what;
-    cuda_ffn_up_tiled(b->s->cuda, m->f->mlp, &m->g, m->f->type, b->x, HIDDEN, m->n, m->h,
-                      m->f->inter, m->h_shared, m->f->inter_shared, 2 * b->d->processors);
+    cuda_ffn_up_tiled(b->s->cuda, m->f->mlp, &m->g, m->f->type, b->x, HIDDEN, m->n, TOPK, m->h,
+                      m->f->inter, m->h_shared, m->f->inter_shared, b->d->processors);
 }
 
 static void do_down(struct bench *b, const void *what)
 {
     const struct mixture *m = what;
     cuda_ffn_down_tiled(b->s->cuda, m->f->mlp, &m->g, m->f->type, m->h, m->f->inter, m->h_shared,
-                        m->f->inter_shared, HIDDEN, m->n, m->shares, m->shared,
-                        2 * b->d->processors);
+                        m->f->inter_shared, HIDDEN, m->n, TOPK, m->shares, m->shared,
+                        b->d->processors);
 }
 
 static void do_add(struct bench *b, const void *what)
