@@ -73,6 +73,7 @@ static __global__ void reduce_kernel(const float *partial, int splits, size_t si
     if (i >= size)
         return;
     float sum = partial[i];
+#pragma unroll 8 /* so many loads are on their way together */
     for (int s = 1; s < splits; s++)
         sum += partial[(size_t)s * size + i];
     store_number(y, i, y_type, sum);
@@ -82,8 +83,8 @@ extern "C" int cuda_linear_splits(int n, int k)
 {
     int blocks = (n + ROWS - 1) / ROWS, chunks = (k + MATRIX_CHUNK - 1) / MATRIX_CHUNK;
     int splits = blocks > 0 ? LINEAR_TARGET / blocks : 1;
-    if (splits > chunks / 8) /* a part shall have 512 columns */
-        splits = chunks / 8;
+    if (splits > chunks / 4) /* a part shall have 256 columns */
+        splits = chunks / 4;
     return splits < 1 ? 1 : splits;
 }
 

@@ -475,8 +475,8 @@ static void what_does_not_fit_is_refused(void **state)
     config.limits.hidden = 32768;
     refused(&config, "rows of 32768 do not fit into a block's 99 KB");
     config.limits = limits;
-    config.limits.experts = 400;
-    refused(&config, "400 experts on one rank need more than a block's 99 KB");
+    config.limits.experts = 800;
+    refused(&config, "800 experts on one rank need more than a block's 99 KB");
     config.limits = limits;
     config.limits.vocab = 300000;
     refused(&config, "a vocabulary of 300000");
