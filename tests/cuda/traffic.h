@@ -9,7 +9,7 @@
 #ifndef TANDEM_TESTS_CUDA_TRAFFIC_H
 #define TANDEM_TESTS_CUDA_TRAFFIC_H
 
-#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/device_cuda.h"
 
 struct traffic {
     double least, moved, flops;
@@ -23,7 +23,10 @@ static inline struct traffic traffic_linear(double n, double out, double in, dou
     int splits = cuda_linear_splits((int)out, (int)in);
     struct traffic t = {.flops = 2 * n * out * in};
     t.least = out * in * weight_bytes + scales + n * in * 2 + n * out * y_bytes;
-    t.moved = t.least + (splits > 1 ? 2.0 * splits * n * out * 4 : 0);
+    /* Partial sums; weights once for every panel of rows. */
+    int panels = splits > 1 ? ((int)n + LINEAR_PANEL - 1) / LINEAR_PANEL : 1;
+    t.moved = t.least + (splits > 1 ? 2.0 * splits * n * out * 4 : 0) +
+              (panels - 1) * (out * in * weight_bytes + scales);
     return t;
 }
 
