@@ -111,7 +111,7 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
 GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
 $(GPU_BENCH): $(addprefix $(BUILD)/,$(GPU_BENCH_PARTS))
 $(GPU_BENCH) $(GPU_TESTS): %: %.o $(GPU_HELPERS) $(BUILD)/libtandem.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(LIBS)
 gpu-tests: all $(GPU_BENCH) $(GPU_TESTS) $(BUILD)/tests/cuda/one_gpu.so
 .PHONY: gpu-tests
 endif
