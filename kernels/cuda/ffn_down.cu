@@ -98,7 +98,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
                 const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *shares,
                 float *shared_shares)
 {
-    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS));
+    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue);
     grouped<TOKENS> all = {mlp, g, n, items, 0, 0};
     /* A shared expert without columns has nothing to add. */
     all.count([=](int e) {
@@ -107,7 +107,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
     down_work<TYPE, TOKENS> work = {all,    h,      h_shared,     h_stride, h_shared_stride,
                                     hidden, shares, shared_shares},
                             load = work;
-    gemm_run<TYPE, 2, TOKENS, true, GEMM_WARPS>(load, work);
+    gemm_run<TYPE, 2, TOKENS, true>(load, work);
 }
 
 /* shared_shares: NULL when there is no shared expert. */
@@ -158,9 +158,9 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
                   int hidden, int n, float *shares, float *shared_shares, int processors)
 {
     launch(down_kernel<TYPE, TOKENS>, processors * (TOKENS > 32 ? 2 : 3), GEMM_THREADS,
-           gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS) + grouped_bytes(g->experts), stream, mlp,
-           *g, (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden,
-           n, shares, shared_shares);
+           gemm_shape<TYPE, 2, TOKENS>::queue + grouped_bytes(g->experts), stream, mlp, *g,
+           (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden, n,
+           shares, shared_shares);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,

@@ -72,17 +72,17 @@ static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
     up_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *x, int hidden, int n, uint16_t *h,
               int h_stride, uint16_t *h_shared, int h_shared_stride)
 {
-    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS));
+    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue);
     grouped<TOKENS> all = {mlp, g, n, items, 0, 0};
     all.count([=](int e) { return (mlp[e].up.n + COLUMNS - 1) / COLUMNS; });
     up_work<TYPE, TOKENS> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared},
                           load = work;
-    gemm_run<TYPE, 2, TOKENS, ALIGNED, GEMM_WARPS>(load, work);
+    gemm_run<TYPE, 2, TOKENS, ALIGNED>(load, work);
 }
 
 template <int TYPE, int TOKENS> static size_t shared_bytes(int experts)
 {
-    return gemm_shape<TYPE, 2, TOKENS>::queue(GEMM_WARPS) + grouped_bytes(experts);
+    return gemm_shape<TYPE, 2, TOKENS>::queue + grouped_bytes(experts);
 }
 
 extern "C" size_t cuda_ffn_shared(int experts)

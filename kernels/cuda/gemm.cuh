@@ -1,6 +1,6 @@
 /* gemm.cuh - the core of linear and of the experts: y = W x over TILED matrices (kernels.h).
  *
- * A block of 4 or more warps makes MT x 16 rows of W a warp for up to 64 tokens. W is the left
+ * A block of 4 warps makes MT x 16 rows of W a warp for up to 64 tokens. W is the left
  * operand of mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and not a
  * whole tile. Weights pass through shared memory only as a queue: each lane reads back the very
  * bytes it asked for, so they need no barrier; tokens are shared by the warps and swizzled for
@@ -19,7 +19,7 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/number.cuh"
 
-#define GEMM_WARPS   4 /* of linear and up */
+#define GEMM_WARPS   4
 #define GEMM_THREADS (GEMM_WARPS * 32)
 #define GEMM_TOKENS  64  /* of a tile at most; TOKENS below: 64, or 32 with half the registers */
 #define GEMM_PIECE   512 /* 32 lanes x 16 bytes */
@@ -28,12 +28,9 @@ template <int TYPE, int MT, int TOKENS> struct gemm_shape {
     static const int x_bytes = TOKENS * MATRIX_CHUNK * 2;
     static const int pieces = TYPE == NUMBER_BF16 ? 4 : 2; /* of a tile and chunk */
     static const int stages = TYPE == NUMBER_BF16 ? 4 : 6;
-    /* Bytes of a stage, and of the whole queue, of a block of so many warps: tokens, weights. */
-    static __host__ __device__ constexpr int stage(int warps)
-    {
-        return x_bytes + warps * MT * pieces * GEMM_PIECE;
-    }
-    static __host__ __device__ constexpr int queue(int warps) { return stages * stage(warps); }
+    /* Bytes of a stage, tokens and weights, and of the whole queue. */
+    static const int stage = x_bytes + GEMM_WARPS * MT * pieces * GEMM_PIECE;
+    static const int queue = stages * stage;
 };
 
 /* What a thread knows of one work item. */
@@ -42,7 +39,7 @@ template <int MT, int TOKENS> struct gemm_tile {
     size_t w_step;             /* bytes to its next tile */
     int w_tiles;               /* of its MT tiles, how many exist */
     const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
-    /* First 128 threads: rows of tokens thread / 8 + 16 i, or NULL. */
+    /* Rows of tokens thread / 8 + 16 i, or NULL. */
     const uint16_t *x[TOKENS / 16];
     int k, lead;    /* columns of x, and where they begin among the packed columns */
     int begin, end; /* chunks */
@@ -68,7 +65,7 @@ static __device__ __forceinline__ const float *scale_row(const cuda_matrix &w, i
 
 /* Starts the copies of one chunk. What does not exist is 0: of 0 bytes nothing is read, whatever
  * the address. */
-template <int TYPE, int MT, int TOKENS, bool ALIGNED, int WARPS>
+template <int TYPE, int MT, int TOKENS, bool ALIGNED>
 static __device__ __forceinline__ void gemm_stage(unsigned char *stage,
                                                   const gemm_tile<MT, TOKENS> &t, int chunk)
 {
@@ -85,8 +82,6 @@ static __device__ __forceinline__ void gemm_stage(unsigned char *stage,
                        m < t.w_tiles ? 16 : 0);
         w += t.w_step;
     }
-    if (WARPS != GEMM_WARPS && warp >= GEMM_WARPS)
-        return;
     /* The swizzle is one for all tokens of a thread: 16 apart. */
     int part = (int)threadIdx.x % 8, token = (int)threadIdx.x / 8;
     int first = chunk * MATRIX_CHUNK + part * 8 - t.lead;
@@ -206,13 +201,12 @@ gemm_flush(const float scale[MT][2], float acc[MT][TOKENS / 8][4], float total[M
 
 /* Runs all items of `work`: work.first(tile) and work.next(tile) describe an item and say whether
  * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue.
- * WARPS of the block: 4, or 0 for as many as it was started with. Between two epilogues stands a
- * barrier of the block. */
-template <int TYPE, int MT, int TOKENS, bool ALIGNED, int WARPS, typename WORK>
+ * Between two epilogues stands a barrier of the block. */
+template <int TYPE, int MT, int TOKENS, bool ALIGNED, typename WORK>
 static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
 {
     typedef gemm_shape<TYPE, MT, TOKENS> shape;
-    const int stage_bytes = shape::stage(WARPS > 0 ? WARPS : (int)blockDim.x / 32);
+    const int stage_bytes = shape::stage;
     unsigned char *memory = shared_memory();
     gemm_tile<MT, TOKENS> load, use;
     float acc[MT][TOKENS / 8][4], total[MT][TOKENS / 8][4],
@@ -232,8 +226,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (more) {
             int to =
                 stage >= 0 ? (slot + shape::stages - 1) % shape::stages : stage + shape::stages - 1;
-            gemm_stage<TYPE, MT, TOKENS, ALIGNED, WARPS>(memory + to * stage_bytes, load,
-                                                         load_chunk);
+            gemm_stage<TYPE, MT, TOKENS, ALIGNED>(memory + to * stage_bytes, load, load_chunk);
             if (++load_chunk == load.end) {
                 more = load_work.next(load);
                 load_chunk = load.begin;

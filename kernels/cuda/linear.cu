@@ -63,7 +63,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 2)
     linear_kernel(cuda_matrix w, const uint16_t *x, int n, int splits, void *y, int y_type)
 {
     linear_work<TYPE> work = {w, x, n, splits, y, y_type};
-    gemm_run<TYPE, 2, GEMM_TOKENS, ALIGNED, GEMM_WARPS>(work, work);
+    gemm_run<TYPE, 2, GEMM_TOKENS, ALIGNED>(work, work);
 }
 
 static __global__ void reduce_kernel(const float *partial, int splits, size_t size, void *y,
@@ -95,8 +95,8 @@ static void start(cudaStream_t stream, const struct cuda_matrix *w, const void *
     dim3 grid((n + GEMM_TOKENS - 1) / GEMM_TOKENS, (w->n + ROWS - 1) / ROWS, splits);
     bool aligned = w->k % 8 == 0 && w->lead % 8 == 0 && ((uintptr_t)x & 15) == 0;
     launch(aligned ? linear_kernel<TYPE, true> : linear_kernel<TYPE, false>, grid, GEMM_THREADS,
-           gemm_shape<TYPE, 2, GEMM_TOKENS>::queue(GEMM_WARPS), stream, *w, (const uint16_t *)x, n,
-           splits, y, y_type);
+           gemm_shape<TYPE, 2, GEMM_TOKENS>::queue, stream, *w, (const uint16_t *)x, n, splits, y,
+           y_type);
 }
 
 extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x,
