@@ -115,6 +115,16 @@ static bool by_four(int width, const void *a, const void *b, const void *c)
     return width % 4 == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) & 15) == 0;
 }
 
+template <int V>
+static void start_residual(cudaStream_t stream, float *x, const struct cuda_parts *parts,
+                           int n_parts, int part_type, const float *gain, float eps, int n,
+                           int width, void *y, int act)
+{
+    launch(
+        part_type == NUMBER_F32 ? residual_kernel<V, NUMBER_F32> : residual_kernel<V, NUMBER_BF16>,
+        n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps, width, y, act);
+}
+
 extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts,
                                    int n_parts, int part_type, const float *gain, float eps, int n,
                                    int width, void *y, int act)
@@ -122,12 +132,8 @@ extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct c
     bool four = by_four(width, x, gain, y);
     for (int i = 0; i < n_parts; i++)
         four = four && by_four(width, parts->part[i], NULL, NULL);
-    void (*kernel)(float *, struct cuda_parts, int, const float *, float, int, void *, int) =
-        part_type == NUMBER_F32
-            ? (four ? residual_kernel<4, NUMBER_F32> : residual_kernel<1, NUMBER_F32>)
-            : (four ? residual_kernel<4, NUMBER_BF16> : residual_kernel<1, NUMBER_BF16>);
-    launch(kernel, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps,
-           width, y, act);
+    (four ? start_residual<4> : start_residual<1>)(stream, x, parts, n_parts, part_type, gain, eps,
+                                                   n, width, y, act);
 }
 
 extern "C" void cuda_norm(cudaStream_t stream, const struct cuda_rows *x, const float *gain,

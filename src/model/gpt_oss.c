@@ -83,7 +83,7 @@ static void read_config(struct model *m, struct config *c)
     static const char *const unused[] = {"experts_per_token", "initial_context_length", NULL};
     fields_common(m, c, 1e-5, 131072);
     struct attention_spec *a = fields_grouped_attention(m, c, 1, 150000);
-    a->bias = config_bool_or(c, "attention_bias", true);
+    a->bias = fields_bool(c, "attention_bias", true);
     a->out_bias = a->bias;
     a->sinks = true;
     read_experts(m, c);

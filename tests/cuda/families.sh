@@ -10,9 +10,8 @@ export TANDEM_EMU_DEVICES=4
 for length in 70 3 19; do
     echo -n '{"tokens": ['
     for ((i = 0; i < length; i++)); do
-        echo -n "$((i ? 1 : 0))$(((i * i * 7 + i * length) % 90 + 10))$((i + 1 < length ? 0 : 1))" | sed 's/^0*//'
-        ((i + 1 < length)) && echo -n ', '
-    done
+        echo -n "$((i ? 0 : 1))$(((i * i * 7 + i * length) % 10))$((i % 7)), "
+    done | sed 's/\b0\+\([0-9]\)/\1/g; s/, $//'
     echo ']}'
 done >"$work/prompts.jsonl"
 "$cpu" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"

@@ -180,13 +180,13 @@ static void test_ignore_inside(void **state)
     struct err e;
     static const char change[] =
         "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2.0,"
-        " \"original_max_position_embeddings\": 64, \"truncate\": false, \"extra\": 1}}";
+        " \"original_max_position_embeddings\": 64, \"truncated\": false, \"extra\": 1}}";
     assert_int_equal(read_with(&m, "qwen3", change, NULL, &e), -1);
-    assert_non_null(strstr(e.text, "rope_scaling.truncate is false"));
-    assert_int_equal(read_with(&m, "qwen3", change, "[\"truncate\", \"extra\"]", &e), -1);
-    if (read_with(&m, "qwen3", change, "[\"rope_scaling.truncate\", \"rope_scaling.extra\"]", &e))
+    assert_non_null(strstr(e.text, "rope_scaling.truncated (false) is unknown"));
+    assert_int_equal(read_with(&m, "qwen3", change, "[\"truncated\", \"extra\"]", &e), -1);
+    if (read_with(&m, "qwen3", change, "[\"rope_scaling.truncated\", \"rope_scaling.extra\"]", &e))
         fail_msg("%s", e.text);
-    assert_string_equal(m.ignored, "rope_scaling.truncate (false), rope_scaling.extra (1)");
+    assert_string_equal(m.ignored, "rope_scaling.truncated (false), rope_scaling.extra (1)");
     assert_int_equal(m.ropes[0].scaling, ROPE_YARN);
     assert_int_equal(read_with(&m, "qwen3", "{}", "[5]", &e), -1);
     assert_non_null(strstr(e.text, "there is no field 5"));

@@ -77,6 +77,6 @@ with h5py.File(ragged) as f:
     assert (f["prompt_top_logprobs"][:] == -parts / np.float32(13)).all()
 with h5py.File(path[:-len("h5")] + "steps.h5") as f:
     assert set(f) == {"time", "rank", "steps", "rows", "attention", "ffn", "exchange", "wait", "total",
-                      "longest", "layer", "expert", "chosen"}
+                      "bytes", "operations", "longest", "layer", "expert", "chosen"}
     assert {d.shape for d in f.values()} == {(1,)}
     assert f["total"].attrs["unit"] == "s" and f["total"][0] == np.float32(10.5)
