@@ -38,7 +38,7 @@ for family in step3p5 deepseek_v3; do
     [ "$(guesses mtp 1)" -gt 5 ] || fail "$(guesses mtp 1) guesses came true: nothing was tested"
     same off mtp
     run short 4 "${now[@]}" speculate.draft=mtp speculate.tokens=4 layout.attention=3 layout.exchange=mpi \
-        schedule.kv_memory=$([ $family = step3p5 ] && echo 700KiB || echo 300KiB)
+        schedule.kv_memory=$([ $family = step3p5 ] && echo 700KiB || echo 400KiB)
     grep "was short" "$work/short.log" || fail "memory was not short: nothing was tested"
     same off short
     split=$([ $family = step3p5 ] && echo expert || echo tensor)
