@@ -37,7 +37,7 @@ grep "guesses came true" "$work/two.log" || fail "nothing was guessed: nothing w
 # Killed in the middle, and continued with other chunks and slots.
 start=(--set output.file="$work/killed.h5" --set model="$work/model" --set tokenizer="$work/none.json" --set prompts.file="$work/in.h5"
     --set prompts.count=all --set sampling.max_new_tokens=100 --set sampling.ignore_eos=true --set schedule.max_context=2200
-    --set schedule.slots=2 --set output.commit_seconds=0.05)
+    --set schedule.slots=1 --set output.commit_seconds=0.05)
 setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
 for ((i = 0; i < 600; i++)); do
     [ "$("$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l)" -ge 2 ] && break

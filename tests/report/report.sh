@@ -14,7 +14,7 @@ decode out 2 prompts.file="$work/<b>p&.h5" prompts.count=all sampling.max_new_to
 "$tandem" report "$work/out.h5" --html "$work/page.html" || fail "report --html"
 "$tandem" report "$work/out.h5" --card h100 >"$work/card" || fail "report --card"
 "$tandem" report "$work/out.h5" --measure >"$work/measured" || fail "report --measure"
-"$PYTHON" -c 'import sys; sys.exit(any(len(l) > 81 for l in open(sys.argv[1], encoding="utf-8")))' "$work/measured" || fail "wider than 80 columns"
+"$PYTHON" -c 'import sys; sys.exit(any(len(l) > 81 for l in open(sys.argv[1], encoding="utf-8")))' "$work/measured" || { cat "$work/measured"; fail "wider than 80 columns"; }
 "$tandem" report "$work/out.h5" --card h101 2>"$work/errors" && fail "a card that nobody makes"
 grep -q -e "--card wants" "$work/errors" || fail "its message: $(cat "$work/errors")"
 "$tandem" report "$work/p.jsonl" 2>"$work/errors" && fail "a file that is no output is reported"
