@@ -196,9 +196,13 @@ void roofline_text(const struct roofline *r, const struct stats *s, FILE *out)
         return;
     fprintf(out, "\n  layout              %s\n", r->layout);
     devices(s, out);
-    for (const char *line = s->exchange_measured; *line;
-         line += strcspn(line, "\n"), line += *line != 0)
-        fprintf(out, "  exchange            %.*s\n", (int)strcspn(line, "\n"), line);
+    for (const char *line = s->exchange_measured; *line;) {
+        size_t n = strcspn(line, "\n");
+        fputs("  exchange            ", out);
+        fwrite(line, 1, n, out);
+        fputc('\n', out);
+        line += n + (line[n] != 0);
+    }
     fprintf(out, "  roofs               %s\n", r->source);
     fprintf(out, "\n  %-13s %7s %7s %7s %7s %7s %7s %6s  %s\n", "ms of a step", "rows", "step",
             "works", "sends", "waits", "floor", "share", "bound by");

@@ -217,7 +217,7 @@ bool selftest_kernels_of(struct comm *c, const struct engine *g, const char *ver
 
 /* ---- the exchange --------------------------------------------------------------------------- */
 
-/* Of each rail the slowest attention rank: it is what a layer waits for. */
+/* Of each rail the slowest attention rank: it is what a layer waits for. Colocated ranks have none. */
 static char *list_times(const struct comm *c, const struct engine *g, const struct trial_time *all)
 {
     char *text = NULL;
@@ -226,11 +226,11 @@ static char *list_times(const struct comm *c, const struct engine *g, const stru
     if (!out)
         die("out of memory");
     const struct layout *l = &g->in->job.layout;
-    for (int r = 0; r < (l->colocated ? 1 : l->tensor); r++) {
+    for (int r = 0; r < (l->colocated ? 0 : l->tensor); r++) {
         struct trial_time slowest = {0};
         for (int i = 0; i < c->world.size; i++) {
             int in_cell = i % c->cell.size;
-            if (in_cell < l->attention && (l->colocated || in_cell % l->tensor == r) &&
+            if (in_cell < l->attention && in_cell % l->tensor == r &&
                 all[i].seconds > slowest.seconds)
                 slowest = all[i];
         }

@@ -44,8 +44,10 @@ part edges 900 build/tests/cuda/edges
 part experts 900 build/tests/cuda/experts
 part ptxas 900 tests/cuda/ptxas.sh "$sm"
 part job 1800 env REAL=1 BUILD=build tests/cuda/job.sh
-command -v compute-sanitizer >/dev/null &&
+if command -v compute-sanitizer >/dev/null; then
     part memcheck 1800 compute-sanitizer --error-exitcode 9 build/tests/cuda/edges
+    part racecheck 1800 compute-sanitizer --tool racecheck --error-exitcode 9 build/tandem selftest --device cuda
+fi
 
 {
     cat "$report/card.txt"
