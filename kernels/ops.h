@@ -252,8 +252,8 @@ struct ops {
 
     /* Router: score = softmax(gate x) or sigmoid(gate x); the K experts with the largest score +
      * bias, larger first, equal ones by lower expert first; their weights are the scores without
-     * the bias, then as spec says. With bias_counts score is of gate x + bias, and nothing is added. ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and
-     * bias f32 [experts] (NULL: none) plain device memory, x act [n][H]; logits in f32. A row with
+     * the bias, then as spec says. With bias_counts score is of gate x + bias, and nothing is added.
+     * ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and bias f32 [experts] (NULL: none) plain device memory, x act [n][H]; logits in f32. A row with
      * a NaN chooses any experts and has a weight of NaN. Checkpoint: moe.gate, router_bias. */
     void (*route)(struct device *d, struct stream *s, const struct router_spec *spec,
                   const float *gate, const float *bias, const void *x, int n, int hidden,

@@ -1,16 +1,9 @@
 #include "kernels/cpu/meter.h"
 
 #include "base/clock.h"
-
-#include <stdlib.h>
+#include "base/median.h"
 
 #define WARM_SECONDS 0.03 /* memory is new, threads are asleep */
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 void meter_again(struct metering *g)
 {
@@ -49,22 +42,12 @@ struct metered meter_end(struct metering *g)
 {
     size_t n = g->n;
     bool memory = 2 * g->by_memory > n;
-    qsort(g->share, n, sizeof *g->share, by_value);
-    qsort(g->seconds, n, sizeof *g->seconds, by_value);
-    double more = memory && g->share[n / 2] > 1 ? g->share[n / 2] : 1;
+    double share = median(g->share, (int)n), seconds = median(g->seconds, (int)n);
+    double more = memory && share > 1 ? share : 1;
     g->meter->faster_memory *= more;
-    return (struct metered){.seconds = g->seconds[n / 2],
+    return (struct metered){.seconds = seconds,
                             .low = g->share[n / 4] / more,
-                            .share = g->share[n / 2] / more,
+                            .share = share / more,
                             .high = g->share[n - 1 - n / 4] / more,
                             .memory = memory};
-}
-
-struct metered meter_measure(struct meter *m, const struct meter_task *t, size_t rounds)
-{
-    struct metering g;
-    meter_begin(&g, m, t);
-    for (size_t i = 0; i < rounds; i++)
-        meter_round(&g);
-    return meter_end(&g);
 }

@@ -58,7 +58,4 @@ double meter_round(struct metering *g);
 void meter_again(struct metering *g);
 struct metered meter_end(struct metering *g);
 
-/* All of it, `rounds` times. */
-struct metered meter_measure(struct meter *m, const struct meter_task *t, size_t rounds);
-
 #endif

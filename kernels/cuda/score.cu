@@ -8,8 +8,9 @@ struct score_space {
     double scratch[VOCAB_WARPS];
 };
 
-static __global__ void score_kernel(const float *all, int vocab, const int32_t *targets, float *own,
-                                    int k, int32_t *top, float *logprobs)
+static __global__ void __launch_bounds__(VOCAB_THREADS, 1)
+    score_kernel(const float *all, int vocab, const int32_t *targets, float *own, int k,
+                 int32_t *top, float *logprobs)
 {
     score_space *s = (score_space *)shared_memory();
     size_t row = blockIdx.x;

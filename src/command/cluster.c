@@ -1,5 +1,6 @@
 #include "command/commands.h"
 
+#include "job/value.h"
 #include "model/generate.h"
 #include "plan/plan.h"
 #include "plan/tables.h"
@@ -115,7 +116,7 @@ static int generate_main(const struct usage *usage, int argc, char **argv)
     return EXIT_DONE;
 }
 
-const struct command command_generate = {{"generate", "DIRECTORY [NAME=VALUE]...", 1, 64,
+const struct command command_generate = {{"generate", "DIRECTORY|FILE.gguf [NAME=VALUE]...", 1, 64,
                                           "a checkpoint with random weights, for measuring", NULL,
                                           generate_rows},
                                          generate_main};
@@ -212,9 +213,8 @@ struct bench_command {
 
 static int read_seconds(void *member, const char *name, const char *value, struct err *e)
 {
-    char *end;
-    double seconds = strtod(value, &end);
-    if (end == value || *end || !(seconds >= 1 && seconds <= 3600))
+    double seconds;
+    if (!value_real(value, &seconds) || !(seconds >= 1 && seconds <= 3600))
         return err_set(e, "--%s wants 1 to 3600 seconds, found '%s'", name, value);
     *(double *)member = seconds;
     return 0;
@@ -248,11 +248,8 @@ const struct command command_bench = {
     {"bench", "MODEL|JOB.yaml", 1, 1,
      "how fast this machine decodes a model: shares of its limits, tokens/s, the layout to use",
      "MODEL is a checkpoint's directory or a GGUF file. Every operation of a decode step is held "
-     "against "
-     "what this machine can read and multiply, then whole steps are over batch and context; "
-     "layouts are "
-     "forecast as by `tandem plan --measure`, for the prompts of a job or for made-up ones. On a "
-     "machine "
-     "that does nothing else: whether it was quiet is said.",
+     "against what this machine can read and multiply, then whole steps are timed over batch and "
+     "context; layouts are forecast as by `tandem plan --measure`, for the prompts of a job or for "
+     "made-up ones. On a machine that does nothing else: whether it was quiet is said.",
      bench_table},
     bench_main};

@@ -122,6 +122,11 @@ int unpack_ended(struct unpack *u, const char *name, struct err *e)
 
 void unpack_close(struct unpack *u)
 {
+    /* Before its end: the feeder may be waiting for a terminal or a pipe that says nothing. */
+    if (u->reader > 0)
+        kill(u->reader, SIGKILL);
+    if (u->feeder > 0)
+        kill(u->feeder, SIGKILL);
     wait_for(&u->reader);
     wait_for(&u->feeder);
 }

@@ -97,8 +97,8 @@ static struct stream *open_stream(void)
 /* Splits off the rail and the instance for one direction. */
 static void split(const struct place *p, ncclComm_t all, int blocks, struct direction *d)
 {
-    /* A block of NCCL leaves no room for one of ours beside it, and ours are laid out for one on each
-     * processor: a few blocks find processors that are free, many would make kernels run twice. */
+    /* A block of NCCL leaves no room for one of ours beside it, and ours are laid out for so many on
+     * each processor: a few blocks find processors that are free, many would make kernels run twice. */
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     if (blocks > 0)
         config.maxCTAs = blocks;

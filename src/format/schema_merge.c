@@ -52,8 +52,12 @@ static int put_part(struct schema_compiler *c, const json_t *part, json_t *to, i
     json_t *value;
     if (depth > 20)
         return schema_refuse(c, "allOf refers to itself");
-    if (ref && json_object_size(part) == 1 && json_is_string(ref))
-        return put_part(c, schema_find(c->root, json_string_value(ref)), to, depth + 1);
+    if (ref && json_object_size(part) == 1 && json_is_string(ref)) {
+        const json_t *found = schema_find(c->root, json_string_value(ref));
+        return found ? put_part(c, found, to, depth + 1)
+                     : schema_refuse(c, "$ref \"%.80s\" is nothing in this schema",
+                                     json_string_value(ref));
+    }
     if (!json_is_object(part) ||
         (json_object_get(part, "type") && (!type || strcmp(type, "object") != 0)))
         return schema_refuse(c, "allOf is supported with one schema, or with objects");
@@ -68,7 +72,10 @@ static int put_part(struct schema_compiler *c, const json_t *part, json_t *to, i
             return schema_refuse(
                 c, "additionalProperties in allOf of several schemas is not supported");
     }
-    if (put_properties(c, json_object_get(part, "properties"), to) != 0)
+    const json_t *properties = json_object_get(part, "properties");
+    if (properties && !json_is_object(properties))
+        return schema_refuse(c, "properties is not an object");
+    if (put_properties(c, properties, to) != 0)
         return -1;
     const json_t *required = json_object_get(part, "required");
     if (required && !json_is_array(required))

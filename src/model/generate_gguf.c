@@ -277,6 +277,8 @@ static int write_file(const struct file *f, struct err *e)
         status = writer_write(fd, header.data, header.n, 0, f->o->directory, e);
     if (fd >= 0 && close(fd) != 0 && status == 0)
         status = err_set(e, "%s: could not be written: %s", f->o->directory, strerror(errno));
+    if (fd >= 0 && status != 0)
+        unlink(f->o->directory); /* it is ours (O_EXCL), and in the way of the next try */
     free(header.data);
     return status;
 }

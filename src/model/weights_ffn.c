@@ -226,7 +226,9 @@ static struct ffn *load_layer(struct loader *l, size_t layer, struct layer_room 
     visit_layer(l, &f, room, gather);
     struct ffn *made = p->backend->ops->ffn_create(p->device, &f, p->keep);
     slices_free(&l->slices);
+    room->filled = false;           /* biases are not read again */
     f = layer_part(p, layer, room); /* that of the file again */
+    room->filled = true;
     visit_layer(l, &f, room, release);
     l->done += p->backend->ops->ffn_bytes(p->device, &f, p->keep);
     return made;

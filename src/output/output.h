@@ -108,7 +108,7 @@ int output_join(struct output **out, const struct output_job *job, uint64_t numb
 /* Reads all journals again, those of others too. */
 int output_reread(struct output *o, struct err *e);
 
-/* Takes over the bytes of a batch (it is empty afterwards). Returns at once, unless 1 GiB waits. A
+/* Takes over the bytes of a batch (it is empty afterwards). Returns at once, unless 128 MiB wait. A
  * unit that is finished twice is an error of the program: die(). */
 void output_push(struct output *o, struct bytes *batch);
 

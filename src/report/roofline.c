@@ -27,7 +27,7 @@ static int measure_all(struct roofline *r, const struct stats *s, struct limits_
             k++;
         if (k == n && n < KINDS && threads > 0)
             all[n++] = limits_roofs(s->kernels, threads);
-        elsewhere |= strncmp(s->ranks[i].host, host, strlen(s->ranks[i].host)) != 0;
+        elsewhere |= strcmp(s->ranks[i].host, host) != 0;
     }
     if (n > 0)
         snprintf(r->source, sizeof r->source,
@@ -36,6 +36,9 @@ static int measure_all(struct roofline *r, const struct stats *s, struct limits_
                  all[0].threads == 1 ? "" : "s", "", host,
                  elsewhere ? ", which is NOT where the job ran" : "",
                  all[0].cores < LIMITS_QUIET ? ", which was not quiet" : "");
+    else
+        snprintf(r->source, sizeof r->source,
+                 "not measured: the output does not say how many threads ranks had");
     return n;
 }
 
@@ -68,7 +71,11 @@ static int find_roofs(struct roofline *r, const struct stats *s, bool measure, c
                       struct limits_roofs *all, struct err *e)
 {
     struct card c;
-    if (measure && on_cpus(s))
+    if (measure && card)
+        return err_set(e, "--measure and --card exclude each other: give one of them");
+    if (measure && !on_cpus(s))
+        return err_set(e, "--measure is of CPUs, and this job ran on GPUs: give --card NAME");
+    if (measure)
         return measure_all(r, s, all);
     if (!card && !on_cpus(s))
         card = known_card(s);
@@ -112,8 +119,6 @@ static void add_rank(struct roofline *r, const struct stats_rank *k,
     role->works += (k->attention + k->ffn) / steps;
     role->sends += k->exchange / steps;
     role->waits += k->wait / steps;
-    role->bytes += k->bytes / steps;
-    role->operations += k->operations / steps;
     for (int i = 0; i < n; i++)
         if (roofs[i].threads == 0 || roofs[i].threads == k->threads) {
             double memory = k->bytes / roofs[i].bandwidth, peak = k->operations / roofs[i].peak;
@@ -128,8 +133,6 @@ static void finish_role(struct roofline_role *role)
     char name[sizeof role->name];
     if (n == 0)
         return;
-    role->bytes = role->works > 0 ? role->bytes / role->works : 0;
-    role->operations = role->works > 0 ? role->operations / role->works : 0;
     double *means[] = {&role->rows,  &role->step,  &role->works,
                        &role->sends, &role->waits, &role->floor};
     for (size_t i = 0; i < sizeof means / sizeof *means; i++)

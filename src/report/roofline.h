@@ -20,9 +20,8 @@ struct roofline_role {
     char name[24]; /* "2 attention" */
     int ranks;
     double rows, step, works, sends, waits;
-    double floor;             /* 0: there are no roofs, or this output does not know */
-    double bytes, operations; /* a second of work */
-    bool memory;              /* bytes take longer than operations */
+    double floor; /* 0: there are no roofs, or this output does not know */
+    bool memory;  /* bytes take longer than operations */
 };
 
 struct roofline {

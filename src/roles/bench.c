@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/median.h"
 #include "base/mem.h"
+#include "data/gguf.h"
 #include "roles/lengths.h"
 
 #include <math.h>
@@ -157,8 +158,7 @@ static int choose_layout(struct run *r, struct forecast_job *job, double seconds
 static bool is_model(const char *path)
 {
     struct stat s;
-    const char *dot = strrchr(path, '.');
-    return (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) || (dot && strcmp(dot, ".gguf") == 0);
+    return (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) || gguf_is_path(path);
 }
 
 /* Of a model alone, contexts that are not measured need no memory. */

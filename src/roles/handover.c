@@ -52,7 +52,7 @@ static double hear(struct word *w, uint32_t value, alive lives, pid_t other, int
     const struct timespec second = {.tv_sec = 1};
     for (uint32_t now; (now = atomic_load(&w->value)) < value;)
         if (syscall(SYS_futex, &w->value, FUTEX_WAIT, now, &second, NULL, 0) != 0 &&
-            errno == ETIMEDOUT && !lives(other, status))
+            errno == ETIMEDOUT && !lives(other, status) && atomic_load(&w->value) < value)
             return -1;
     return clock_now() - w->said;
 }

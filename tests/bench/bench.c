@@ -1,6 +1,7 @@
 #include "tests/bench/bench.h"
 
 #include "base/clock.h"
+#include "base/median.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -75,12 +76,6 @@ bool bench_wants(const struct bench *b, const char *group)
     return !b->only || strstr(group, b->only);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void report(struct bench *b, const struct bench_task *t, const struct metered *m)
 {
     double bytes = t->task.bytes, flops = t->task.flops;
@@ -145,20 +140,18 @@ static void report_peer(struct bench *b, const struct bench_task *t, size_t whic
 {
     const struct bench_peer *p = &t->peers[which];
     size_t n = s->count;
-    qsort(s->ratio, n, sizeof *s->ratio, by_value);
-    qsort(s->seconds, n, sizeof *s->seconds, by_value);
-    double low = s->ratio[n / 4], median = s->ratio[n / 2], high = s->ratio[n - 1 - n / 4];
-    double seconds = s->seconds[n / 2];
+    double middle = median(s->ratio, (int)n), seconds = median(s->seconds, (int)n);
+    double low = s->ratio[n / 4], high = s->ratio[n - 1 - n / 4];
     printf("  %-8s %-6s %-22s %5zu %8.1f us %9.1f %10.0f  %5.2f %5.2f %5.2f times ours (%s)\n",
            p->name, p->dtype, t->shape, t->rows, seconds * 1e6, p->bytes / seconds / 1e9,
-           t->task.flops / seconds / 1e9, low, median, high, p->how);
+           t->task.flops / seconds / 1e9, low, middle, high, p->how);
     if (b->json)
         fprintf(b->json,
                 "%s\n   {\"name\": \"%s\", \"dtype\": \"%s\", \"how\": \"%s\", "
                 "\"seconds\": %.4g, \"bytes\": %.6g, \"ratio\": %.4f, \"ratio_low\": %.4f, "
                 "\"ratio_high\": %.4f}",
                 which ? "," : ", \"peers\": [", p->name, p->dtype, p->how, seconds, p->bytes,
-                median, low, high);
+                middle, low, high);
 }
 
 double bench_measure(struct bench *b, const struct bench_task *t)

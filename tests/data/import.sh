@@ -57,7 +57,7 @@ a, b = (h5py.File(f) for f in sys.argv[1:])
 assert all((a[k][:] == b[k][:]).all() for k in ("text", "id", "columns/own"))' "$1" "$2"
 }
 for program in zstd xz bzip2; do
-    command -v "$program" >/dev/null || continue
+    command -v "$program" >/dev/null || { echo "not tried: $program is not installed"; continue; }
     "$program" -qc <"$work/t.csv" >"$work/t.csv.$program" || fail "$program"
     "$tandem" import "$work/t.csv.$program" "$work/packed.h5" --force --format csv --text question --id key || fail "$program is read"
     same "$work/packed.h5" "$work/csv.h5" || fail "$program: other prompts"

@@ -169,6 +169,20 @@ static void look(const struct work *w, const struct item *it, const struct space
     }
 }
 
+/* The blocks of a tile's keys, and where their values are: behind them, or made of them. */
+static void open_blocks(const struct work *w, const struct item *it, const struct space *space,
+                        size_t first, size_t tokens, const uint8_t **block, const uint8_t **values)
+{
+    const struct kv *kv = w->kv;
+    for (size_t b = 0; b * KV_BLOCK < tokens; b++) {
+        uint8_t *turned = space->values + b * kv->turned_bytes;
+        block[b] = block_of(w, it, first + b * KV_BLOCK);
+        values[b] = kv->value_bytes ? block[b] + kv->key_bytes : turned;
+        if (!kv->value_bytes)
+            kv_turn(kv, block[b], turned);
+    }
+}
+
 /* Tokens first .. first + n - 1 of the sequence; the memory of `after` is fetched meanwhile. */
 static void tile(const struct device *d, const struct work *w, const struct item *it,
                  const struct space *space, const struct partial *state, size_t first, size_t n,
@@ -178,14 +192,7 @@ static void tile(const struct device *d, const struct work *w, const struct item
     size_t rows = it->rows * w->group, tokens = round_up(n, PANEL);
     size_t panel_bytes = kv->key_bytes / 2;
     const uint8_t *block[TILE_BLOCKS], *values[TILE_BLOCKS];
-    for (size_t b = 0; b * KV_BLOCK < tokens; b++) {
-        block[b] = block_of(w, it, first + b * KV_BLOCK);
-        values[b] = block[b] + kv->key_bytes;
-        if (!kv->value_bytes) {
-            kv_turn(kv, block[b], space->values + b * kv->turned_bytes);
-            values[b] = space->values + b * kv->turned_bytes;
-        }
-    }
+    open_blocks(w, it, space, first, tokens, block, values);
     for (size_t j = 0; j < tokens / PANEL; j++) {
         struct panel p = {
             .w = block[j / 2] + j % 2 * panel_bytes,

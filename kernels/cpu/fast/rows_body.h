@@ -1,5 +1,5 @@
 /* rows_body.h - norms, rotation, router, wire formats and sampling of single rows, in terms of
- * vec_*.h. Included by avx512.c and avx2.c after tile_body.h.
+ * vec_*.h. Included by avx512.c, avx2.c and neon.c after tile_body.h.
  *
  * Sums of squares and router scores are added like plain_dot() does (sixteen running sums, products
  * rounded before they are added), so that they equal the reference bit for bit: a routing decision

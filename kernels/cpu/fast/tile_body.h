@@ -1,5 +1,5 @@
 /* tile_body.h - packing of rows, the 32 results of each row, and attention's softmax, in terms of
- * vec_*.h. Included by avx512.c and avx2.c.
+ * vec_*.h. Included by avx512.c, avx2.c and neon.c.
  */
 
 /* ---- number formats ------------------------------------------------------------------------- */
@@ -244,6 +244,9 @@ static void merge(const struct partial *to, const struct partial *from, size_t r
             continue; /* this row sees nothing there (NaN goes on) */
         float most = to->most[r] > from->most[r] ? to->most[r] : from->most[r];
         float old = exp2_of(to->most[r] - most), new = exp2_of(from->most[r] - most);
+        if (to->total[r] == 0)
+            old =
+                -0.0f; /* nothing is there yet, as when the row is alone: -0 + x is x, its sign too */
         to->most[r] = most;
         to->total[r] = to->total[r] * old + from->total[r] * new;
         v16 a = v_set(old), b = v_set(new);

@@ -128,7 +128,7 @@ static float bias_at(const float *bias, size_t i)
     return bias ? bias[i] : 0;
 }
 
-/* mids = silu(gate x) * up x, rounded to the activation dtype. */
+/* mids = what gate and up make (plain_swiglu), rounded to the activation dtype. */
 static void gate_up(const struct device *d, const struct mlp *m, const struct work *w)
 {
 #pragma omp parallel for num_threads(d->threads)

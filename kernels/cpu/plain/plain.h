@@ -72,7 +72,7 @@ void plain_choose(const struct router_spec *spec, const float *score, const floa
 /* What gate and up make together (ops.h: struct mlp_part). */
 float plain_swiglu(float gate, float up, float limit, float alpha);
 
-/* Scratch memory of single operations, for backends that take them over. */
+/* Scratch memory of single operations. */
 size_t plain_attend_scratch(const struct device_config *config);
 size_t plain_heads_scratch(const struct device_config *config);
 
