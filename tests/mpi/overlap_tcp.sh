@@ -11,7 +11,7 @@ need "$overlap"
 options=(--bind-to none --oversubscribe --mca mpi_yield_when_idle 1)
 [ "$(id -u)" = 0 ] && options+=(--allow-run-as-root)
 local_tcp() { mpirun "${options[@]}" --mca pml ob1 --mca btl tcp,self -n "$1" "${@:2}"; }
-shared_memory() { mpirun "${options[@]}" --mca btl ^tcp -n "$1" "${@:2}"; }
+shared_memory() { mpirun "${options[@]}" --mca pml ob1 --mca btl self,vader -n "$1" "${@:2}"; }
 link() { hosts_mpirun 1 "${@:2}"; }
 
 # compare NAME HOW RANKS LAYOUT MILLISECONDS - several tries: other work on the machine takes shares away.
