@@ -16,15 +16,17 @@ EMU_CFLAGS := $(filter-out -DTANDEM_CUDA,$(ALL_CFLAGS)) $(EMU_INCLUDE)
 EMU_SYSTEM := $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(foreach p,$(SMALL),$(call pkg,$(p),cflags)))
 EMU_LIBS := $(MPI_LIBS) $(HDF5_LIBS) $(foreach p,$(SMALL),$(call pkg,$(p),libs)) -lstdc++ -lpthread -lm
 
-EMU_C := $(SRC) $(wildcard src/exchange/nccl*.c) $(wildcard kernels/cuda/*.c)
-EMU_OBJ := $(patsubst %.c,$(EMU)/%.o,$(sort $(EMU_C))) \
+# Only what sees CUDA or asks whether it is there is compiled again: the rest is that of the program.
+EMU_C := $(sort $(shell grep -l 'TANDEM_CUDA' $(SRC)) $(wildcard src/exchange/nccl*.c) $(wildcard kernels/cuda/*.c))
+EMU_OBJ := $(patsubst %.c,$(EMU)/%.o,$(EMU_C)) \
     $(patsubst %.cu,$(EMU)/%.cu.o,$(wildcard kernels/cuda/*.cu)) \
     $(patsubst %.cpp,$(EMU)/%.o,$(wildcard tests/cuda/*.cpp))
+EMU_SHARED := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(EMU_C),$(SRC)))
 EMU_MAIN := $(if $(wildcard tests/cuda/*.c),$(shell grep -lE '^int main\b' tests/cuda/*.c))
 EMU_TESTS := $(EMU_MAIN:%.c=$(EMU)/%) $(EMU)/tests/kernels/parity
 # The parity program, and its helpers, which the programs here use too.
-EMU_HELPERS := $(patsubst %.c,$(EMU)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
-EMU_PARITY := $(EMU)/tests/kernels/parity.o $(EMU_HELPERS)
+EMU_HELPERS := $(call helpers,tests/kernels/parity.c)
+EMU_PARITY := $(BUILD)/tests/kernels/parity.o $(EMU_HELPERS)
 
 # Headers of -isystem are in no list of dependencies.
 EMU_HEADERS := $(wildcard tests/cuda/include/*.h)
@@ -40,13 +42,14 @@ $(EMU)/%.o: %.c $(EMU_HEADERS) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -MMD -MP -c -o $@ $<
 
-$(EMU)/libtandem_emu.a: $(EMU_OBJ)
+$(EMU)/libtandem_emu.a: $(EMU_OBJ) $(EMU_SHARED)
 	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@
 
-$(EMU)/tandem: $(EMU)/src/main.o $(EMU)/libtandem_emu.a
+$(EMU)/tandem: $(BUILD)/src/main.o $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
 $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
+	@mkdir -p $(@D)
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
 # Objects go in front of the library, whose kernels are then left out where counted ones are there.
@@ -64,7 +67,7 @@ $(COUNTED_CU): $(EMU)/counted/%.cu.o: %.cu $(EMU_HEADERS) $(BUILD)/flags
 ifeq ($(SAN),)
 $(EMU)/tests/cuda/traffic: $(COUNTED_CU)
 endif
-$(EMU)/counted/tandem: $(EMU)/src/main.o $(COUNTED_CU) $(EMU)/libtandem_emu.a
+$(EMU)/counted/tandem: $(BUILD)/src/main.o $(COUNTED_CU) $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
 # The program with one event of the exchange forgotten: tests/cuda/job.sh sees that it shows.
@@ -77,7 +80,7 @@ $(EMU)/planted/%.c: src/exchange/nccl.c
 $(EMU)/planted/%.o: $(EMU)/planted/%.c $(wildcard src/exchange/*.h kernels/*.h kernels/cuda/*.h) $(BUILD)/flags
 	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -c -o $@ $<
 
-$(EMU_PLANTED): %: %.o $(EMU)/src/main.o $(EMU)/libtandem_emu.a
+$(EMU_PLANTED): %: %.o $(BUILD)/src/main.o $(EMU)/libtandem_emu.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
 # The avx512 backend on a processor without AVX-512: its sources with tests/avx512 in place of the
@@ -97,12 +100,11 @@ test-avx512: $(EMU)/avx512/parity ## the kernels of AVX-512, emulated where the 
 emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED) $(if $(SAN),,$(EMU)/counted/tandem)
 .PHONY: emu-tests
 
--include $(EMU_OBJ:.o=.d) $(COUNTED_CU:.o=.d) $(EMU_PARITY:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d) $(EMU)/src/main.d
+-include $(EMU_OBJ:.o=.d) $(COUNTED_CU:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d)
 
 # For a real GPU: parity, edges, then times; tests/cuda/gpu.sh runs them. Not part of any test run.
 ifeq ($(USE_CUDA),1)
 GPU_BENCH := $(BUILD)/tests/cuda/gpu_bench
-GPU_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEST_MAIN),$(wildcard tests/kernels/*.c)))
 # Several ranks on one GPU, without NCCL (tests/cuda/one_gpu.cu): REAL=1 tests/cuda/job.sh.
 $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
 	@mkdir -p $(@D)
@@ -110,7 +112,7 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
 	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<
 GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
 $(GPU_BENCH): $(addprefix $(BUILD)/,$(GPU_BENCH_PARTS))
-$(GPU_BENCH) $(GPU_TESTS): %: %.o $(GPU_HELPERS) $(BUILD)/libtandem.a
+$(GPU_BENCH) $(GPU_TESTS): %: %.o $(EMU_HELPERS) $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(LIBS)
 gpu-tests: all $(GPU_BENCH) $(GPU_TESTS) $(BUILD)/tests/cuda/one_gpu.so
 .PHONY: gpu-tests
