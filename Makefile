@@ -154,11 +154,12 @@ test-hf: all $(BUILD)/tests/model/test_forward ## logits and draws against Huggi
 	@REFERENCE=huggingface.py PYTHON="$(PYTHON)" $(BUILD)/tests/model/test_forward
 	@"$(PYTHON)" tests/model/hf_generate.py $(BUILD)/tandem
 
-bench: all tests ## measure kernels, then whole decode steps (on a random model of 3 GB in build/bench)
+bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode ## ten minutes: kernels, then whole decode steps (on a random model of 4 GB in build/bench); FULL=1: all layouts, and forecasts (25)
 	@mkdir -p $(BUILD)/bench
 	@$(BUILD)/tests/bench/bench_kernels --json $(BUILD)/bench/kernels.json
-	@BUILD=$(BUILD) tests/bench/decode.sh
-	@BUILD=$(BUILD) tests/bench/forecast.sh
+	@BUILD=$(BUILD) tests/bench/decode.sh $(if $(FULL),full)
+	@"$(PYTHON)" tests/bench/table.py $(BUILD)/bench
+	@$(if $(FULL),BUILD=$(BUILD) tests/bench/forecast.sh)
 
 bench-peers: all ## beside llama.cpp, installed by pip into build/bench-peers (15 minutes; QUICK=1: 5)
 	@BUILD=$(BUILD) tests/bench/peers.sh $(if $(QUICK),quick)

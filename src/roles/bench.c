@@ -231,8 +231,10 @@ int bench_run(const struct bench_options *o, FILE *out, struct err *e)
         status = stepper_open(&r->s, SLOTS, e);
     if (status == 0)
         status = measure_all(r, &job, o, e);
-    if (status == 0)
-        (o->json ? bench_print_json : bench_print)(&r->result, out);
+    if (status == 0 && o->json)
+        status = bench_print_json(&r->result, out, e);
+    else if (status == 0)
+        bench_print(&r->result, out);
     lengths_free(&r->lengths);
     stepper_close(&r->s);
     free(r);

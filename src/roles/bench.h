@@ -24,7 +24,7 @@ struct bench_options {
     bool json;
 };
 
-/* Prints. -1: it cannot be opened, or is for GPUs. */
+/* Prints. -1: it cannot be opened, is for GPUs, or cannot be printed as JSON. */
 int bench_run(const struct bench_options *o, FILE *out, struct err *e);
 
 /* ---- what is measured ------------------------------------------------------------------------ */
@@ -72,6 +72,8 @@ void bench_operations(struct stepper *s, struct meter *meter, double seconds,
 
 /* bench_print.c */
 void bench_print(const struct bench_result *r, FILE *out);
-void bench_print_json(const struct bench_result *r, FILE *out);
+/* -1, and nothing was printed: a figure that is not finite, or a name that is not UTF-8. Or the file cannot be
+ * written. */
+int bench_print_json(const struct bench_result *r, FILE *out, struct err *e);
 
 #endif

@@ -132,7 +132,24 @@ static json_t *layout_json(const struct forecast *f)
                      f->tokens_per_second);
 }
 
-void bench_print_json(const struct bench_result *r, FILE *out)
+/* json_pack() gives NULL for text that is not UTF-8 and for figures that are no numbers, and an array takes
+ * no NULL: then one of these is missing. */
+static bool is_whole(const struct bench_result *r, const json_t *operations, const json_t *steps,
+                     const json_t *layouts)
+{
+    for (size_t i = 0; i < json_array_size(operations); i++) {
+        size_t measured = 0;
+        for (int j = 0; j < BENCH_ROWS; j++)
+            measured += r->operation[i].share[j].seconds > 0;
+        const json_t *o = json_array_get(operations, i);
+        if (json_array_size(json_object_get(o, "measured")) != measured)
+            return false;
+    }
+    return json_array_size(operations) == r->operations && json_array_size(steps) == r->steps &&
+           json_array_size(layouts) == r->layouts;
+}
+
+int bench_print_json(const struct bench_result *r, FILE *out, struct err *e)
 {
     json_t *operations = json_array(), *steps = json_array(), *layouts = json_array();
     for (size_t i = 0; i < r->operations; i++)
@@ -145,12 +162,22 @@ void bench_print_json(const struct bench_result *r, FILE *out)
                                 "threads", r->threads, "read_bytes_per_second", r->bandwidth,
                                 "peak_flops_per_second", r->peak, "peak_unit", r->unit, "cores",
                                 r->cores, "quiet", r->cores >= LIMITS_QUIET);
+    bool whole = is_whole(r, operations, steps, layouts);
     json_t *all =
         json_pack("{s:o, s:s, s:f, s:f, s:o, s:o, s:{s:f, s:f}, s:o}", "machine", machine, "model",
                   r->what, "weight_bytes", r->weights, "faster_memory", r->faster_memory,
                   "operations", operations, "steps", steps, "job", "prompt_tokens", r->prompt,
                   "completion_tokens", r->completion, "layouts", layouts);
-    json_dumpf(all, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    fputc('\n', out);
+    if (whole && all && json_dumpf(all, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0)
+        fputc('\n', out);
+    else
+        whole = false;
     json_decref(all);
+    if (!whole)
+        return err_set(
+            e,
+            "%s: what was measured cannot be written as JSON: a figure is not finite, or the "
+            "model's name is not UTF-8; without --json it is printed as text",
+            r->what);
+    return 0;
 }

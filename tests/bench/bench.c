@@ -88,9 +88,11 @@ static void report(struct bench *b, const struct bench_task *t, const struct met
     fprintf(b->json,
             "%s\n  {\"group\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\", \"rows\": %zu, "
             "\"seconds\": %.4g, \"bytes\": %.6g, \"flops\": %.6g, \"limit\": \"%s\", "
-            "\"share\": %.4f, \"share_low\": %.4f, \"share_high\": %.4f",
+            "\"share\": %.4f, \"share_low\": %.4f, \"share_high\": %.4f, "
+            "\"faster_memory\": %.4f",
             b->json_first ? "" : ",", t->group, t->dtype, t->shape, t->rows, m->seconds, bytes,
-            flops, m->memory ? "bandwidth" : "peak", m->share, m->low, m->high);
+            flops, m->memory ? "bandwidth" : "peak", m->share, m->low, m->high,
+            b->meter.faster_memory);
     b->json_first = false;
 }
 

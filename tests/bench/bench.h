@@ -4,7 +4,8 @@
  * of ours. The result is the median of its times divided by ours: above 1, ours is faster.
  *
  * Results go to a table on stdout, and with --json FILE to a file: an object with the machine's
- * figures and an array "results", where such others are an array "peers".
+ * figures and an array "results", where such others are an array "peers". faster_memory: of a result, over
+ * how many times the read loop's bandwidth its share was taken; of the whole, what the best kernel came to.
  */
 #ifndef TANDEM_TESTS_BENCH_BENCH_H
 #define TANDEM_TESTS_BENCH_BENCH_H

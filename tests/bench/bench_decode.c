@@ -1,5 +1,6 @@
-/* bench_decode JOB.yaml BATCH:CONTEXT... [--steps N] [--json FILE] [--set KEY=VALUE]... - one
- * decode step end to end, under mpirun, with the job's model and layout, and no prompts.
+/* bench_decode JOB.yaml BATCH:CONTEXT... [prompt:TOKENS...] [--steps N] [--faster R] [--json FILE]
+ * [--set KEY=VALUE]... - one decode step end to end, under mpirun, with the job's model and layout, and no
+ * prompts; or a step that reads in the first TOKENS tokens of one prompt (one attention rank, one micro-batch).
  *
  * BATCH sequences in all, each with CONTEXT tokens in the cache, decode one token: the plan of a
  * step is made by hand, so nothing has to be prefilled; the cache is full of numbers by chance. A case
@@ -10,7 +11,9 @@
  *   tokens/s  median over the steps, and (spread) the slowest and the fastest round's
  *   roof      what the operations of the step need at least, one after the other, on all cores
  *             together (each the larger of bytes / bandwidth and flops / peak; experts that no row
- *             chose are not read), over the step's time
+ *             chose are not read), over the step's time. The bandwidth is the read loop's, times R where
+ *             a kernel has read faster (bench_kernels says by how much). Of a prompt: its operations at
+ *             the peak, whatever has to be read
  *   A wait    share of the step in which an attention rank waited for the FFN ranks
  *   F wait    the same the other way round
  *   send      share of the step spent posting rows and partial sums
@@ -28,6 +31,7 @@
 #include "roles/trace.h"
 #include "kernels/cpu/limits.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +42,8 @@ struct arguments {
     const char *job, *json;
     const char *set[64];
     size_t n_set;
-    int batch[CASES_MAX], context[CASES_MAX], cases, steps;
+    int batch[CASES_MAX], context[CASES_MAX], cases, steps; /* batch 0: a prompt */
+    double faster;
 };
 
 struct bench {
@@ -48,6 +53,7 @@ struct bench {
     struct trace trace;
     struct limits limits; /* of the writer, like roofs */
     struct roofs roofs;
+    double faster; /* than the read loop memory is */
     struct micro_batch plan[MICRO_BATCHES_MAX];
     FILE *json;
     int *rows;    /* [attention][micro_batches] */
@@ -62,26 +68,32 @@ static void stop(const char *text)
 
 static void read_arguments(struct arguments *a, int argc, char **argv)
 {
-    *a = (struct arguments){.steps = 10};
+    *a = (struct arguments){.steps = 10, .faster = 1};
     for (int i = 1; i < argc; i++) {
         int b = 0, c = 0;
         if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc)
             a->steps = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--faster") == 0 && i + 1 < argc)
+            a->faster = atof(argv[++i]);
         else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
             a->json = argv[++i];
         else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && a->n_set < 64)
             a->set[a->n_set++] = argv[++i];
+        else if (sscanf(argv[i], "prompt:%d", &c) == 1 && c > 0 && a->cases < CASES_MAX)
+            a->context[a->cases++] = c;
         else if (sscanf(argv[i], "%d:%d", &b, &c) == 2 && b > 0 && c > 0 && a->cases < CASES_MAX) {
             a->batch[a->cases] = b;
             a->context[a->cases++] = c;
         } else if (!a->job)
             a->job = argv[i];
         else
-            stop("usage: bench_decode JOB.yaml BATCH:CONTEXT... [--steps N] [--json FILE] "
-                 "[--set KEY=VALUE]...");
+            stop("usage: bench_decode JOB.yaml BATCH:CONTEXT... [prompt:TOKENS...] [--steps N] "
+                 "[--faster R] [--json FILE] [--set KEY=VALUE]...");
     }
     if (!a->job || a->cases == 0 || a->steps < 1 || a->steps > STEPS_MAX)
         stop("a job file and at least one BATCH:CONTEXT are wanted");
+    if (!(a->faster >= 1))
+        stop("--faster wants a number from 1 up");
 }
 
 /* ---- the engine, as a run makes it ---------------------------------------------------------- */
@@ -112,7 +124,8 @@ static void fill_caches(struct bench *b, const struct arguments *a)
     struct kv_filled none = {0};
     size_t most = 0;
     for (int i = 0; i < a->cases; i++) {
-        size_t blocks = (size_t)a->batch[i] * blocks_for((size_t)a->context[i]);
+        int sequences = a->batch[i] > 0 ? a->batch[i] : 1;
+        size_t blocks = (size_t)sequences * blocks_for((size_t)a->context[i]);
         most = blocks > most ? blocks : most;
     }
     kv_fill(&b->engine, most, &none);
@@ -145,9 +158,39 @@ static int share_of(const struct bench *b, int batch, int rank, int m)
     return (int)((long)batch * (part + 1) / parts - (long)batch * part / parts);
 }
 
+/* The first tokens of a prompt; its last row is sampled. */
+static void make_prompt(struct bench *b, int tokens)
+{
+    struct micro_batch *p = &b->plan[0];
+    size_t next[KV_POOLS_MAX] = {0};
+    if (b->in.job.layout.attention * b->in.job.micro_batches != 1)
+        stop("a prompt is for one attention rank and one micro-batch");
+    if (tokens > schedule_most_rows(&b->engine.limits))
+        stop("schedule.prefill_chunk is shorter than the prompt");
+    b->rows[0] = tokens;
+    if (!b->comm.place.attention)
+        return;
+    p->rows = p->max_rows = p->max_context = tokens;
+    p->segments = p->n_sampled = 1;
+    for (int i = 0; i < tokens; i++) {
+        float u = philox_uniform(1, 0, 0, (uint32_t)i);
+        p->token[i] = (int32_t)(u * (float)b->in.model.vocab);
+        p->row_seg[i] = 0;
+        p->row_pos[i] = i;
+    }
+    p->seg_row[0] = p->seg_pos[0] = 0;
+    p->seg_row[1] = tokens;
+    p->sampled_row[0] = tokens - 1;
+    batch_deal_blocks(p, 0, 0, (size_t)tokens, next);
+}
+
 static void make_plan(struct bench *b, int batch, int context)
 {
     size_t next[KV_POOLS_MAX] = {0};
+    if (batch == 0) {
+        make_prompt(b, context);
+        return;
+    }
     for (int m = 0; b->comm.place.attention && m < b->in.job.micro_batches; m++) {
         struct micro_batch *p = &b->plan[m];
         int n = share_of(b, batch, b->comm.place.index, m);
@@ -305,6 +348,35 @@ static double sample_seconds(const struct bench *b, int n)
     return median(times, TIMES);
 }
 
+/* Seconds that a case takes at least. */
+static double least_seconds(const struct bench *b, double bandwidth, double peak, int batch,
+                            int context, const double *active)
+{
+    struct roof r;
+    if (batch > 0) {
+        r = roofs_step(&b->roofs, bandwidth * b->faster, peak, batch, context, active);
+        return r.attention + r.ffn + r.head;
+    }
+    /* Token i sees i + 1; one row has logits. */
+    r = roofs_step(&b->roofs, INFINITY, peak, context, (context + 1) / 2.0, active);
+    return r.attention + r.ffn + roofs_step(&b->roofs, INFINITY, peak, 1, 1, active).head;
+}
+
+static void print_prompt(struct bench *b, int tokens, double seconds, const double *rounds,
+                         double share)
+{
+    printf("a prompt of %d tokens: %.1f ms, %.1f tokens/s (%.1f-%.1f), %.1f %% of the peak\n",
+           tokens, 1e3 * seconds, tokens / seconds, tokens / rounds[ROUNDS - 1], tokens / rounds[0],
+           100 * share);
+    fflush(stdout);
+    if (b->json)
+        fprintf(b->json,
+                "{\"prompt\": %d, \"step_ms\": %.4f, \"tokens_per_second\": %.2f, \"slowest\": "
+                "%.2f, \"fastest\": %.2f, \"cores\": %.3f, \"peak\": %.4f}\n",
+                tokens, 1e3 * seconds, tokens / seconds, tokens / rounds[ROUNDS - 1],
+                tokens / rounds[0], limits_cores(&b->limits), share);
+}
+
 /* rounds[ROUNDS]: a step's seconds in each, sorted. */
 static void print_case(struct bench *b, int batch, int context, double seconds,
                        const double *rounds, double roof, const struct shares *all)
@@ -321,6 +393,10 @@ static void print_case(struct bench *b, int batch, int context, double seconds,
         wait[role] = n[role] ? 100 * wait[role] / n[role] : 0;
     const struct layout *l = &b->in.job.layout;
     char layout[64];
+    if (batch == 0) {
+        print_prompt(b, context, seconds, rounds, roof);
+        return;
+    }
     if (l->colocated)
         snprintf(layout, sizeof layout, "%d colocated", l->attention);
     else
@@ -374,10 +450,9 @@ static void run_case(struct bench *b, int batch, int context, int steps)
         peak = (before[1] + after[1]) / 2;
         double copy[STEPS_MAX];
         memcpy(copy, times + round * steps, (size_t)steps * sizeof *copy);
-        if (comm_is_writer(&b->comm)) {
-            struct roof r = roofs_step(&b->roofs, bandwidth, peak, batch, context, active);
-            roofs[round] = (r.attention + r.ffn + r.head) / median(copy, steps);
-        }
+        if (comm_is_writer(&b->comm))
+            roofs[round] =
+                least_seconds(b, bandwidth, peak, batch, context, active) / median(copy, steps);
     }
     mine.wait = b->trace.total[TRACE_WAIT];
     mine.send = b->trace.total[TRACE_SEND];
@@ -406,6 +481,7 @@ int main(int argc, char **argv)
     read_arguments(&a, argc, argv);
     if (inputs_open_alone(&b.in, a.job, a.set, a.n_set, NULL, &e) != 0)
         die("%s", e.text);
+    b.faster = a.faster;
     trace_open(&b.trace, false, 0, 0);
     open_engine(&b);
     plan_alloc(&b);

@@ -50,11 +50,11 @@ struct form {
     const char *name;
     enum dtype dtype;
     enum weight_keep keep;
-    double size;
 };
-static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP, 2},
-                                    {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, 1},
-                                    {"int8", DTYPE_BF16, WEIGHT_INT8, 1}};
+static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP},
+                                    {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP},
+                                    {"int8", DTYPE_BF16, WEIGHT_INT8},
+                                    {"int4", DTYPE_BF16, WEIGHT_INT4}};
 
 static struct weight_part new_part(struct world *w, enum dtype dtype, size_t n, size_t k)
 {
@@ -127,7 +127,7 @@ static void linear_shape(struct world *w, const char *group, const struct form *
         .rows = most, .hidden = k, .q_width = k, .inter = k, .logit_rows = most, .vocab = n};
     struct linear l = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, &limits), .y_dtype = y_dtype};
     struct weight_part part = new_part(w, form->dtype, n, k);
-    double bytes = (double)n * (double)k * form->size;
+    double bytes = (double)w->ops->weight_bytes(l.d, &part, form->keep);
     l.count = (size_t)((double)w->cold / bytes) + 1;
     l.weights = mem_new(l.count, sizeof *l.weights);
     for (size_t i = 0; i < l.count; i++)
@@ -165,17 +165,15 @@ static void linear_shape(struct world *w, const char *group, const struct form *
 
 static void bench_linear(struct world *w)
 {
-    static const size_t all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256}, few[] = {1, 4, 8, 16, 64, 256};
+    static const size_t rows[] = {1, 4, 8, 16, 64, 256};
     static const size_t shapes[][2] = {{5120, 1024}, {1024, 5120}, {7168, 2048}, {2048, 7168}};
     size_t n_shapes = w->bench->quick ? 2 : COUNT(shapes);
     if (strcmp(w->bench->peers, "none") != 0)
         peers_print(w->bench->threads);
     for (size_t f = 0; f < COUNT(forms); f++)
-        for (size_t s = 0; s < n_shapes; s++) {
-            bool short_list = w->bench->quick || f > 0;
-            linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1], short_list ? few : all,
-                         short_list ? COUNT(few) : COUNT(all), DTYPE_BF16);
-        }
+        for (size_t s = 0; s < n_shapes; s++)
+            linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1], rows, COUNT(rows),
+                         DTYPE_BF16);
 }
 
 static void bench_lm_head(struct world *w)
@@ -262,7 +260,8 @@ static void moe_form(struct world *w, const struct form *form, size_t hidden, si
         experts[e] = mlp;
     struct ffn_part part = {0, MOE_EXPERTS, experts, mlp};
     double expert_size = 3.0 * (double)hidden * (double)inter;
-    m.count = (size_t)((double)w->cold / (expert_size * form->size * (MOE_EXPERTS + 1))) + 1;
+    double expert_bytes = (double)w->ops->ffn_bytes(m.d, &part, form->keep) / (MOE_EXPERTS + 1);
+    m.count = (size_t)((double)w->cold / (expert_bytes * (MOE_EXPERTS + 1))) + 1;
     m.layers = mem_new(m.count, sizeof *m.layers);
     for (size_t i = 0; i < m.count; i++)
         m.layers[i] = w->ops->ffn_create(m.d, &part, form->keep);
@@ -276,7 +275,7 @@ static void moe_form(struct world *w, const struct form *form, size_t hidden, si
                                .dtype = form->name,
                                .rows = rows[i],
                                .task = {.run = run_moe, .context = &m}};
-        t.task.bytes = (active(&m, rows[i]) + 1) * expert_size * form->size;
+        t.task.bytes = (active(&m, rows[i]) + 1) * expert_bytes;
         t.task.flops = 2.0 * (double)rows[i] * (MOE_TOPK + 1) * expert_size;
         snprintf(t.shape, sizeof t.shape, "%zux%zu %dx%d+1", hidden, inter, MOE_EXPERTS, MOE_TOPK);
         m.rows = (int)rows[i];
@@ -303,22 +302,39 @@ static void bench_moe(struct world *w)
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-#define HEADS 64 /* MFA of Step-3: query heads on one KV head, and their size */
-#define DIM   256
-
-static const struct attn_spec mfa = {.heads = HEADS,
-                                     .kv_heads = 1,
-                                     .key_dim = DIM,
-                                     .value_dim = DIM,
-                                     .rope_dim = DIM,
-                                     .scale = 1.0f / 16};
+/* MFA of Step-3; grouped queries, in a window too; latent attention. */
+struct mechanism {
+    const char *name;
+    struct attn_spec spec;
+};
+#define GROUPED                                                                                    \
+    .heads = 32, .kv_heads = 4, .key_dim = 128, .value_dim = 128, .rope_dim = 128, .scale = 0.09f
+static const struct mechanism mfa = {"MFA 64x256",
+                                     {.heads = 64,
+                                      .kv_heads = 1,
+                                      .key_dim = 256,
+                                      .value_dim = 256,
+                                      .rope_dim = 256,
+                                      .scale = 1.0f / 16}};
+static const struct mechanism gqa = {"GQA 32/4x128", {GROUPED}};
+static const struct mechanism windowed = {"GQA, window 512", {GROUPED, .window = 512}};
+static const struct mechanism mla = {"MLA 64x576/512",
+                                     {.heads = 64,
+                                      .kv_heads = 1,
+                                      .key_dim = 576,
+                                      .value_dim = 512,
+                                      .rope_dim = 64,
+                                      .value_in_key = true,
+                                      .scale = 0.07f}};
 
 struct attention {
     const struct ops *ops;
     struct device *d;
+    const struct attn_spec *spec;
     struct kv *kv;
     size_t layers;
     struct attn_batch batch;
+    int32_t *index; /* what the batch points to */
     const void *q;
     void *out;
 };
@@ -326,27 +342,15 @@ struct attention {
 static void run_attention(void *context, size_t i)
 {
     struct attention *a = context;
-    a->ops->attend(a->d, NULL, &mfa, a->kv, (int)(i % a->layers), &a->batch, a->q, a->out);
+    a->ops->attend(a->d, NULL, a->spec, a->kv, (int)(i % a->layers), &a->batch, a->q, a->out);
 }
 
-/* `sequences` rows, each the last token of its own sequence. */
-static void attention_shape(struct world *w, enum dtype dtype, size_t sequences, size_t context)
+/* `sequences` rows, each the last token of its own sequence; blocks are dealt in turns. */
+static void make_batch(struct attention *a, size_t sequences, size_t context)
 {
-    size_t per_sequence = (context + KV_BLOCK - 1) / KV_BLOCK, blocks = sequences * per_sequence;
-    struct device_limits limits = {.rows = sequences,
-                                   .hidden = 1,
-                                   .q_width = HEADS * DIM,
-                                   .heads = HEADS,
-                                   .head_dim = DIM,
-                                   .context = context};
-    struct attention a = {.ops = w->ops, .d = open_device(w, dtype, &limits)};
-    double bytes = 2.0 * DIM * (double)(sequences * context * dtype_size(dtype));
-    a.layers = (size_t)((double)w->cold / bytes) + 1;
-    struct kv_shape shape = {
-        .layers = a.layers, .blocks = blocks, .kv_heads = 1, .key_dim = DIM, .value_dim = DIM};
-    a.kv = w->ops->kv_create(a.d, &shape);
-    int32_t *index = mem_new(4 * (sequences + 1) + blocks, sizeof *index);
-    int32_t *seg_row = index, *pos = seg_row + sequences + 1, *seg = pos + sequences;
+    size_t per_sequence = (context + KV_BLOCK - 1) / KV_BLOCK;
+    a->index = mem_new(4 * (sequences + 1) + sequences * per_sequence, sizeof *a->index);
+    int32_t *seg_row = a->index, *pos = seg_row + sequences + 1, *seg = pos + sequences;
     int32_t *block = seg + sequences;
     for (size_t i = 0; i < sequences; i++) {
         seg_row[i] = seg[i] = (int32_t)i;
@@ -355,59 +359,93 @@ static void attention_shape(struct world *w, enum dtype dtype, size_t sequences,
             block[i * per_sequence + j] = (int32_t)(j * sequences + i);
     }
     seg_row[sequences] = (int32_t)sequences;
-    a.batch = (struct attn_batch){.rows = (int)sequences,
-                                  .segments = (int)sequences,
-                                  .max_rows = 1,
-                                  .max_context = (int)context,
-                                  .seg_row = seg_row,
-                                  .seg_pos = pos,
-                                  .row_seg = seg,
-                                  .row_pos = pos,
-                                  .blocks = block,
-                                  .blocks_stride = (int)per_sequence};
-    a.q = numbers(w, DTYPE_BF16, sequences * HEADS * DIM, 1);
-    a.out = mem_aligned(sequences * HEADS * DIM, sizeof(float));
-    /* Fill the cache through the front door, all sequences a token at a time. */
-    void *k = numbers(w, DTYPE_BF16, sequences * DIM, 1);
-    void *q = mem_aligned(sequences * HEADS * DIM, 2);
-    struct attn_spec keys_only = mfa;
-    keys_only.heads = 0;
-    float *angles = mem_zeroed(context * DIM, sizeof *angles);
-    for (size_t i = 0; i < context * DIM; i += 2)
-        angles[i] = 1;
-    for (size_t layer = 0; layer < a.layers; layer++)
+    a->batch = (struct attn_batch){.rows = (int)sequences,
+                                   .segments = (int)sequences,
+                                   .max_rows = 1,
+                                   .max_context = (int)context,
+                                   .seg_row = seg_row,
+                                   .seg_pos = pos,
+                                   .row_seg = seg,
+                                   .row_pos = pos,
+                                   .blocks = block,
+                                   .blocks_stride = (int)per_sequence};
+}
+
+/* Fills the cache through the front door, all sequences a token at a time. */
+static void fill_cache(struct world *w, struct attention *a, size_t context)
+{
+    struct attn_spec keys = *a->spec;
+    size_t rows = (size_t)a->batch.rows * (size_t)keys.kv_heads;
+    int32_t *pos = a->index + a->batch.rows + 1;
+    keys.heads = keys.rope_dim = 0;
+    void *k = numbers(w, DTYPE_BF16, rows * (size_t)keys.key_dim, 1);
+    void *v = numbers(w, DTYPE_BF16, rows * (size_t)keys.value_dim, 1);
+    for (size_t layer = 0; layer < a->layers; layer++)
         for (int32_t t = 0; t < (int32_t)context; t++) {
-            for (size_t i = 0; i < sequences; i++)
+            for (int i = 0; i < a->batch.rows; i++)
                 pos[i] = t;
-            w->ops->rope_append(a.d, NULL, &keys_only, a.kv, (int)layer, &a.batch, angles, q, k, k);
+            w->ops->rope_append(a->d, NULL, &keys, a->kv, (int)layer, &a->batch, NULL, NULL, k,
+                                keys.value_in_key ? NULL : v);
         }
-    struct bench_task t = {.group = "attention",
-                           .dtype = dtype_name(dtype),
-                           .rows = sequences,
-                           .task = {.bytes = bytes, .run = run_attention, .context = &a}};
-    t.task.flops = 4.0 * HEADS * DIM * (double)(sequences * context);
-    snprintf(t.shape, sizeof t.shape, "%dx%d context %zu", HEADS, DIM, context);
+    free(k);
+    free(v);
+}
+
+static void attention_shape(struct world *w, const struct mechanism *mechanism, enum dtype dtype,
+                            size_t sequences, size_t context)
+{
+    const struct attn_spec *s = &mechanism->spec;
+    size_t heads = (size_t)s->heads, dim = (size_t)s->key_dim, values = (size_t)s->value_dim;
+    struct device_limits limits = {.rows = sequences,
+                                   .hidden = 1,
+                                   .q_width = heads * dim,
+                                   .heads = heads,
+                                   .head_dim = dim,
+                                   .context = context};
+    struct attention a = {.ops = w->ops, .d = open_device(w, dtype, &limits), .spec = s};
+    struct kv_shape shape = {.blocks = sequences * ((context + KV_BLOCK - 1) / KV_BLOCK),
+                             .kv_heads = s->kv_heads,
+                             .key_dim = s->key_dim,
+                             .value_dim = s->value_dim,
+                             .value_in_key = s->value_in_key};
+    size_t kept = (size_t)s->kv_heads * (dim + (s->value_in_key ? 0 : values)) * dtype_size(dtype);
+    size_t window = (size_t)s->window, seen = window && window < context ? window : context;
+    a.layers = shape.layers = w->cold / (kept * sequences * context) + 1;
+    a.kv = w->ops->kv_create(a.d, &shape);
+    a.q = numbers(w, DTYPE_BF16, sequences * heads * dim, 1);
+    a.out = mem_aligned(sequences * heads * values, sizeof(float));
+    make_batch(&a, sequences, context);
+    fill_cache(w, &a, context);
+    struct bench_task t = {
+        .group = "attention",
+        .dtype = dtype_name(dtype),
+        .rows = sequences,
+        .task = {.bytes = (double)(kept * sequences * seen),
+                 .flops = 2.0 * (double)(heads * (dim + values)) * (double)(sequences * seen),
+                 .run = run_attention,
+                 .context = &a}};
+    snprintf(t.shape, sizeof t.shape, "%s, %zu", mechanism->name, context);
     bench_measure(w->bench, &t);
     w->ops->kv_destroy(a.d, a.kv);
     w->backend->device->close(a.d);
-    free(index);
+    free(a.index);
     free((void *)a.q);
     free(a.out);
-    free(k);
-    free(q);
-    free(angles);
 }
 
 static void bench_attention(struct world *w)
 {
     static const enum dtype dtypes[] = {DTYPE_BF16, DTYPE_F8E4M3};
+    static const struct mechanism *const others[] = {&gqa, &windowed, &mla};
     for (size_t i = 0; i < COUNT(dtypes); i++) {
-        attention_shape(w, dtypes[i], 16, 512);
-        attention_shape(w, dtypes[i], 16, 4096);
+        attention_shape(w, &mfa, dtypes[i], 16, 512);
+        attention_shape(w, &mfa, dtypes[i], 16, 4096);
         if (!w->bench->quick)
-            attention_shape(w, dtypes[i], 16, 16384);
-        attention_shape(w, dtypes[i], 1, 16384);
+            attention_shape(w, &mfa, dtypes[i], 16, 16384);
+        attention_shape(w, &mfa, dtypes[i], 1, 16384);
     }
+    for (size_t i = 0; i < COUNT(others); i++)
+        attention_shape(w, others[i], DTYPE_BF16, 16, 4096);
 }
 
 /* ---- rows: what should not show up in a profile; share of bandwidth ---------------------------

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""table.py FOLDER [README.md] - the tables of `make bench`, in markdown, from kernels.json and decode.jsonl in FOLDER;
+into FOLDER/readme.md, and in place of those that the README has.
+
+Shares are percent of the limit that binds: medians, and in brackets the least and the greatest of them over shapes
+or turns, or, where there is one shape, the quarters of its rounds. Memory's limit is the read loop's, or what the
+best kernel of the whole run read, if that was faster: shares that were taken before it are put right here."""
+import json
+import os
+import statistics
+import sys
+
+QUIET = 0.98  # of the cores (LIMITS_QUIET)
+
+
+def share(r, best, peak):
+    """(quarter, median, quarter) of a result, of the final limits."""
+    by = r["faster_memory"] / best if r["limit"] == "bandwidth" else 1
+    least = r["flops"] / peak / r["seconds"] if by < 1 else 0
+    return [max(by * r[name], least) for name in ("share_low", "share", "share_high")]
+
+
+def cell(shares):
+    """shares: a list of triples."""
+    if not shares:
+        return ""
+    if len(shares) == 1:
+        low, middle, high = shares[0]
+    else:
+        middles = [s[1] for s in shares]
+        low, middle, high = min(middles), statistics.median(middles), max(middles)
+    return f"{100 * middle:.0f} ({100 * low:.0f}-{100 * high:.0f})"
+
+
+def table(head, rows, out):
+    out.append("| | " + " | ".join(head) + " |")
+    out.append("|---" * (len(head) + 1) + "|")
+    out.extend("| " + " | ".join([name, *cells]) + " |" for name, cells in rows)
+    out.append("")
+
+
+def kernels(k, out):
+    best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4"]
+    if any(r["dtype"] == "int8 x int8" for r in k["results"]):
+        dtypes.append("int8 x int8")
+
+    def find(group, rows, shape=""):
+        return lambda dtype: cell(
+            [
+                share(r, best, peak)
+                for r in k["results"]
+                if r["group"] == group and r["rows"] in rows and r["dtype"] == dtype and r["shape"].startswith(shape)
+            ]
+        )
+
+    lines = []
+    for name, rows in (("1 row", [1]), ("4 rows", [4]), ("8 rows", [8]), ("16 rows", [16]), ("64 rows", [64]), ("256 rows", [256])):
+        lines.append((f"matrix x {name}", find("linear", rows)))
+    lines += [(f"MoE layer (16 experts, top-3, shared), B = {b}", find("moe", [b])) for b in (1, 4, 16, 64, 256)]
+    for context in (512, 4096, 16384):
+        lines.append((f"MFA attention (64 x 256 on one KV head), 16 x {context}; format of the cache", find("attention", [16], f"MFA 64x256, {context}")))
+    for mechanism in ("GQA 32/4x128", "GQA, window 512", "MLA 64x576/512"):
+        lines.append((f"{mechanism}, 16 x 4096", find("attention", [16], mechanism + ", 4096")))
+    lines += [(f"lm_head, {rows} row{'s' * (rows > 1)}", find("lm_head", [rows])) for rows in (1, 16, 64)]
+    out.append(
+        f"{k['backend']}, {k['threads']} threads: reads {k['read_bytes_per_s'] / 1e9:.0f} GB/s, {k['peak_flops_per_s'] / 1e9:.0f} GFLOP/s "
+        f"({k['peak_unit']}); the best kernel read {best:.2f} times as fast as the read loop"
+    )
+    out.append("")
+    table([d.upper() if d == "fp8" else d for d in dtypes], [(name, [of(d) for d in dtypes]) for name, of in lines], out)
+
+
+def peers(k, out):
+    """How many times as long other libraries take, for few, some and many rows."""
+    ratios = {}
+    for r in k["results"]:
+        for p in r.get("peers", []):
+            rows = "1 to 4" if r["rows"] <= 4 else "8 to 16" if r["rows"] <= 16 else "64 and 256"
+            ratios.setdefault(p["name"], {}).setdefault(rows, []).append(p["ratio"])
+    for name, of in ratios.items():
+        said = ", ".join(f"{min(v):.2f} to {max(v):.2f} with {rows} rows" for rows, v in of.items())
+        out += [f"{name} takes so many times as long for the bf16 products: {said}.", ""]
+
+
+def spread(values, form):
+    return f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
+
+
+def decode(lines, out):
+    steps, turns, prompts = {}, {}, []
+    for l in lines:
+        if "prompt" in l:
+            prompts.append(l)
+            continue
+        key = (l["layout"], l["micro_batches"], l["batch"], l["context"])
+        steps.setdefault(key, []).append(l)
+    rows = []
+    for (layout, m, batch, context), all_of in sorted(steps.items(), key=lambda i: (i[0][0] != "1 colocated", i[0])):
+        base = steps.get(("1 colocated", 1, batch, context), [])
+        ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(all_of, base)] if (layout, m) != ("1 colocated", 1) else []
+        get = lambda name: [a[name] for a in all_of]
+        one = all_of[0]
+        rates = f"{one['tokens_per_second']:.1f} ({one['slowest']:.1f}-{one['fastest']:.1f})" if len(all_of) == 1 else spread(get("tokens_per_second"), ".1f")
+        name = layout + (f", {m} micro-batches" if m > 1 else "")
+        rows.append(
+            (
+                name,
+                [str(batch), str(context), rates, spread([100 * v for v in get("roof")], ".0f"), spread([100 * v for v in get("sample")], ".1f"), spread(ratios, ".2f") if ratios else ""],
+            )
+        )
+    table(["batch", "context", "tokens/s", "% of its operations' limits", "sampling, % of the step", "over 1 colocated, same turn"], rows, out)
+    for p in prompts:
+        out.append(
+            f"A prompt of {p['prompt']} tokens is read at {p['tokens_per_second']:.0f} tokens/s ({p['slowest']:.0f}-{p['fastest']:.0f}): "
+            f"{100 * p['peak']:.0f} % of the peak."
+        )
+        out.append("")
+
+
+def into(path, text):
+    begin, end = "<!-- begin: make bench -->\n", "<!-- end: make bench -->\n"
+    with open(path) as f:
+        whole = f.read()
+    if whole.count(begin) != 1 or whole.count(end) != 1:
+        sys.exit(f"table.py: {path} has no place for the tables: {begin.strip()} and {end.strip()}")
+    with open(path, "w") as f:
+        f.write(whole[: whole.index(begin) + len(begin)] + text + whole[whole.index(end) :])
+
+
+def main():
+    folder, out, cores = sys.argv[1], [], []
+    path = os.path.join(folder, "kernels.json")
+    if os.path.exists(path):
+        k = json.load(open(path))
+        cores.append(k["cores"])
+        kernels(k, out)
+        peers(k, out)
+    path = os.path.join(folder, "decode.jsonl")
+    if os.path.exists(path):
+        lines = [json.loads(l) for l in open(path)]
+        cores += [l["cores"] for l in lines]
+        decode(lines, out)
+    if not cores:
+        sys.exit(f"table.py: {folder} has neither kernels.json nor decode.jsonl")
+    quiet = "quiet" if min(cores) >= QUIET else "NOT quiet, so that the figures say little"
+    out.append(f"The machine was {quiet}: threads that never wait got {100 * min(cores):.1f} % of their cores in the worst of {len(cores)} pieces, {100 * statistics.median(cores):.1f} % in the median one.")
+    text = "\n".join(out) + "\n"
+    with open(os.path.join(folder, "readme.md"), "w") as f:
+        f.write(text)
+    print(text, end="")
+    if len(sys.argv) > 2:
+        into(sys.argv[2], text)
+
+
+main()
