@@ -6,8 +6,8 @@
  * Matrices are row-major and dense: x[n][H] has no gaps. `act` is the activation dtype of the
  * device (f32 or bf16). Sums are always made in f32. A rounding to bf16 is to nearest even, and
  * happens only when a result is stored.
- * Exceptions: the sampler adds probabilities in double, since a running f32 sum over a vocabulary
- * loses its tail; quantized weights change no activation (x stays as it is).
+ * Exceptions: the sampler adds probabilities as whole numbers (kernels/mass.h); quantized weights change
+ * no activation (x stays as it is).
  *
  * Where pointers live: everything an operation reads or writes is device memory (device.h), the
  * fields of structures passed by value or pointer are read on the host at the call. Outputs never
@@ -296,7 +296,8 @@ struct ops {
     /* One token per row from logits f32 [n][V]. Order of candidates: larger logit first, equal
      * logits by lower token first. Greedy takes the first. Otherwise p = softmax(logits / T),
      * within, top_k, then top_p on what is left renormalized; the first candidate whose running sum exceeds
-     * uniform x total. logprob: log softmax(logits)[token] at temperature 1, of the whole
+     * uniform x total. The p are whole numbers (kernels/mass.h), so from equal logits every backend draws
+     * the same token. logprob: log softmax(logits)[token] at temperature 1, of the whole
      * vocabulary. A NaN among the logits, or an infinite largest one, gives token -1 and a NaN
      * logprob. params [n], tokens [n], logprobs [n]. */
     void (*sample)(struct device *d, struct stream *s, const float *logits, int n, int vocab,

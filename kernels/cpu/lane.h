@@ -3,26 +3,18 @@
  *
  * Functions of the same name in kernels/cpu/fast do the same steps on sixteen lanes. All numbers are
  * f32; subnormal ones count as 0 on the way in and out (cpu_device_open() tells the processor so).
+ * lane_exp() is in kernels/mass.h.
  */
 #ifndef TANDEM_KERNELS_CPU_LANE_H
 #define TANDEM_KERNELS_CPU_LANE_H
+
+#include "kernels/mass.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
 #define LANES 16
-
-/* x * 2^n for whole n, |n| < 250: in two steps, because 2^n alone may not be a float. */
-static inline float lane_scale2(float x, float n)
-{
-    int whole = (int)n, half = whole >> 1;
-    union {
-        unsigned bits;
-        float value;
-    } a = {(unsigned)(half + 127) << 23}, b = {(unsigned)(whole - half + 127) << 23};
-    return x * a.value * b.value;
-}
 
 /* 2^x for x up to 100: relative error 2e-7; exactly 1 for 0, and 0 from -160 down (so -inf gives
  * 0); NaN stays. */
@@ -36,22 +28,6 @@ static inline float lane_exp2(float x)
     p = fmaf(r, p, 0x1.c91ce6p-5f);
     p = fmaf(r, p, 0x1.ebdb56p-3f);
     p = fmaf(r, p, 0x1.62e4bap-1f);
-    return lane_scale2(fmaf(r, p, 1.0f), n);
-}
-
-/* e^x: relative error 1e-7 also for large |x|, because ln 2 is taken off in two pieces. */
-static inline float lane_exp(float x)
-{
-    if (x != x)
-        return x;
-    x = x < -110.0f ? -110.0f : x > 90.0f ? 90.0f : x;
-    float n = rintf(x * 0x1.715476p+0f);
-    float r = fmaf(n, -0x1.7f7d1cp-20f, fmaf(n, -0x1.62e4p-1f, x));
-    float p = fmaf(r, 0x1.6ae722p-10f, 0x1.12678ep-7f);
-    p = fmaf(r, p, 0x1.555822p-5f);
-    p = fmaf(r, p, 0x1.55541ap-3f);
-    p = fmaf(r, p, 0x1.fffffcp-2f);
-    p = fmaf(r, p, 1.0f);
     return lane_scale2(fmaf(r, p, 1.0f), n);
 }
 

@@ -8,12 +8,12 @@
  * has left. So once the first digit is found, the candidates up to its bin are put into a list in
  * shared memory, if they are few enough, and no later search looks at the row again; if they are too
  * many, those of this one bin are, for this search.
- * Probabilities relative to the largest are integers, multiples of 2^-40: their sums do not depend
- * on the order of additions, so atomics give the same bits every time. A bin adds them in three
- * parts of 14 bits, since shared memory has no 64-bit addition of its own: a loop of compare and swap
- * would take its place. */
+ * Probabilities are whole numbers (kernels/mass.h), so atomics give the same bits every time. A bin
+ * adds them in three parts of 14 bits, since shared memory has no 64-bit addition of its own: a loop
+ * of compare and swap would take its place. */
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/vocab.cuh"
+#include "kernels/mass.h"
 
 #define BINS     256
 #define PARTS    3
@@ -43,8 +43,8 @@ struct sample_space {
 struct sample_query {
     const float *logits;
     int vocab;
-    float most, temperature, grain; /* grain: bins for 1 of the first digit */
-    int listed;                     /* candidates in the list, -1: all of the row are looked at */
+    float most, factor, grain; /* grain: bins for 1 of the first digit */
+    int listed;                /* candidates in the list, -1: all of the row are looked at */
 };
 
 /* Where a search has come to: the bin of the first digit, then `digits` bytes of the key. */
@@ -54,11 +54,6 @@ struct sample_path {
     u64 key;                 /* its first `digits` bytes */
     u64 mass, count, inside; /* of the candidates before it; candidates on it */
 };
-
-static __device__ __forceinline__ u64 mass_of(const sample_query &q, float logit)
-{
-    return (u64)(expf((logit - q.most) / q.temperature) * 0x1p40f + 0.5f);
-}
 
 static __device__ __forceinline__ int coarse_bin(const sample_query &q, float logit)
 {
@@ -103,7 +98,7 @@ static __device__ void count_bins(const sample_query &q, sample_space *s, const 
         if (bin < 0)
             return;
         block_add(&s->count[bin], 1u);
-        u64 mass = masses ? mass_of(q, logit) : 0;
+        u64 mass = masses ? mass_of(logit, q.most, q.factor) : 0;
         for (int part = 0; part < PARTS && mass > 0; part++, mass >>= 14)
             block_add(&s->mass[part][bin], (uint32_t)(mass & 0x3fff));
     });
@@ -220,7 +215,7 @@ static __device__ u64 mass_up_to(const sample_query &q, sample_space *s, u64 key
 {
     u64 mass = 0;
     each_candidate(q, s, [&](int token, float logit) {
-        mass += vocab_key(logit, token) <= key ? mass_of(q, logit) : 0;
+        mass += vocab_key(logit, token) <= key ? mass_of(logit, q.most, q.factor) : 0;
     });
     return block_sum(mass, s->each, VOCAB_WARPS);
 }
@@ -264,14 +259,11 @@ static __device__ int draw(sample_query &q, sample_space *s, sample_row p)
         key = search(q, s, true, kept - 1, &count);
     u64 total = mass_up_to(q, s, key);
     if (p.top_p < 1.0f) {
-        u64 enough = (u64)ceil((double)p.top_p * (double)total);
-        key = search(q, s, false, enough > 0 ? enough - 1 : 0, &count);
+        key = search(q, s, false, mass_enough(total, p.top_p) - 1, &count);
         if (count < kept)
             total = mass_up_to(q, s, key);
     }
-    u64 uniform = (u64)(p.uniform * 0x1p24f); /* a multiple of 2^-24: exact */
-    u64 bound = (total >> 24) * uniform + (((total & 0xffffffu) * uniform) >> 24);
-    return vocab_token(search(q, s, false, bound, &count));
+    return vocab_token(search(q, s, false, mass_share(total, p.uniform), &count));
 }
 
 static __global__ void __launch_bounds__(VOCAB_THREADS, 1)
@@ -281,7 +273,7 @@ static __global__ void __launch_bounds__(VOCAB_THREADS, 1)
     sample_space *s = (sample_space *)shared_memory();
     size_t row = blockIdx.x;
     sample_row p = params[row];
-    sample_query q = {logits + row * vocab, vocab, 0.0f, p.temperature, 0.0f, -1};
+    sample_query q = {logits + row * vocab, vocab, 0.0f, mass_factor(p.temperature), 0.0f, -1};
     u64 first = vocab_next(q.logits, vocab, 0, s->each);
     int token = vocab_token(first);
     q.most = q.logits[first == 0 ? 0 : token];

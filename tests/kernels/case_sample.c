@@ -282,6 +282,72 @@ int case_sample_ties(const struct backend *b)
     return rig_close(&r);
 }
 
+/* ---- one definition -------------------------------------------------------------------------- */
+
+/* Rows of every kind: nearly equal logits, far apart ones, equal ones, whole numbers, most of them masked,
+ * a few that differ in their last bits, a first digit that tells nothing because one logit is far below. */
+static float *logits_of_kinds(struct rig *r, size_t n, size_t width)
+{
+    float *logits = rig_values(r, DTYPE_F32, n * width, 1);
+    for (size_t i = 0; i < n * width; i++) {
+        size_t row = i / width, t = i % width;
+        float *l = &logits[i];
+        switch (row % 7) {
+        case 0:
+            *l *= 0.01f;
+            break;
+        case 1:
+            *l *= 60;
+            break;
+        case 2:
+            *l = -3.25f;
+            break;
+        case 3:
+            *l = rintf(*l * 6);
+            break;
+        case 4:
+            *l = t % 29 == row % 29 || t + 1 == width ? *l * 4 : -INFINITY;
+            break;
+        case 5:
+            *l = 4 + rintf(*l * 8) * 0x1p-21f;
+            break;
+        default:
+            *l = t == width / 2 ? -20 : *l * 0.001f;
+            break;
+        }
+    }
+    return logits;
+}
+
+/* From equal logits every backend draws the token that the first one, the definition, draws. */
+int case_sample_equal(const struct backend *b)
+{
+    static const int vocabs[] = {17, 1031, 128896};
+    int failures = 0;
+    for (size_t v = 0; v < COUNT(vocabs); v++) {
+        int vocab = vocabs[v], n = vocab > 10000 ? 21 : 175;
+        if (vocab > 10000 && (rig_slow(b) || rig_skips(1)))
+            continue;
+        struct rig of[2];
+        struct device_limits limits = limits_of(vocab, (size_t)n);
+        const struct drawn *got[2];
+        for (int i = 0; i < 2; i++) {
+            rig_open(&of[i], i ? b : backend_all()[0], DTYPE_F32, DTYPE_F32, 2, &limits);
+            rig_at(&of[i], "sample, equal: vocabulary %d", vocab);
+            struct sample_inputs in = {vocab, logits_of_kinds(&of[i], (size_t)n, (size_t)vocab),
+                                       random_params(&of[i], (size_t)n)};
+            got[i] = draw_all(&of[i], &in, n);
+        }
+        for (int row = 0; row < n; row++)
+            if (got[0][row].token != got[1][row].token)
+                rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
+                         got[0][row].token);
+        failures += rig_close(&of[0]);
+        failures += rig_close(&of[1]);
+    }
+    return failures;
+}
+
 int case_sample_invariance(const struct backend *b)
 {
     int failures = 0, total = 131;

@@ -25,6 +25,7 @@ const struct kernel_case kernel_cases[] = {
     {"sample", case_sample},
     {"sample_large", case_sample_large},
     {"sample_ties", case_sample_ties},
+    {"sample_equal", case_sample_equal},
     {"rows_invariance", case_rows_invariance},
     {"linear_invariance", case_linear_invariance},
     {"attend_invariance", case_attend_invariance},

@@ -16,6 +16,9 @@
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/fast/panel.h"
 
+#include <stdint.h>
+#include <string.h>
+
 /* Rows of one pass over the weights: more are worked off in slabs, so that scratch memory is
  * bounded. At this many rows arithmetic and not memory sets the pace. */
 #define SLAB_ROWS 512
@@ -41,6 +44,33 @@ struct partial {
 };
 
 #define DOTS_TOGETHER 8 /* experts; EIGHT_TIMES in rows_body.h */
+
+/* What the sampler counts (kernels/mass.h). */
+#define SAMPLE_BINS 1024
+struct sample_bin {
+    uint64_t mass, count;
+};
+
+/* How a row's candidates are spread over the bins: bin = (most - logit) x grain, rounded down and at most the
+ * last one. last_is_empty: what falls into that one has no mass, and need not be counted. */
+struct spread {
+    float most, factor, grain;
+    bool last_is_empty;
+};
+
+/* key: rises in the order of ops.h, larger logit, then lower token. */
+struct sample_candidate {
+    uint64_t key, mass;
+};
+
+static inline uint64_t sample_key(float logit, int32_t token)
+{
+    float plus = logit + 0.0f; /* -0 equals 0 */
+    uint32_t bits;
+    memcpy(&bits, &plus, sizeof bits);
+    uint32_t rising = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return (uint64_t)~rising << 32 | (uint32_t)token;
+}
 
 struct isa {
     const char *name;
@@ -91,18 +121,17 @@ struct isa {
     void (*convert)(enum dtype from, const void *x, size_t n, enum dtype to, void *y);
 
     /* ---- sampling (sample.c) ---- */
-    float (*most)(const float *x, size_t n, bool *has_nan);
-    /* sums[j] = sum of exp((x - most) * factor) and counts[j] = how many, over x >= limits[j];
-     * j < SAMPLE_LIMITS. Returns the sum over all. */
-    double (*masses)(const float *x, size_t n, float most, float factor, const float *limits,
-                     double *sums, size_t *counts);
-    double (*mass)(const float *x, size_t n, float most, float factor); /* the sum alone */
-    /* The places of all x >= limit, in order; returns how many. */
-    size_t (*pick)(const float *x, size_t n, float limit, int32_t *places);
-    float (*exp)(float x); /* as masses() takes it */
+    float (*most)(const float *x, size_t n, float *least, bool *has_nan);
+    double (*mass)(const float *x, size_t n, float most, float factor); /* lane_mass() */
+    /* Adds all candidates to bins [SAMPLE_BINS][2]: each to one of the two of its bin. */
+    void (*spread)(const float *x, size_t n, const struct spread *s, struct sample_bin *bins);
+    /* The candidates of one bin, by rising token; returns how many. */
+    size_t (*collect)(const float *x, size_t n, const struct spread *s, size_t bin,
+                      struct sample_candidate *list);
+    /* How many x - most are at least -within. */
+    size_t (*near)(const float *x, size_t n, float most, float within);
+    size_t (*find)(const float *x, size_t n, float value); /* the first at least as large */
 };
-
-#define SAMPLE_LIMITS 8 /* likewise */
 
 extern const struct isa isa_avx512, isa_avx2;
 

@@ -102,57 +102,26 @@ static void decode(const void *codes, const float *scales, size_t n, enum dtype 
 
 /* ---- sampling ------------------------------------------------------------------------------- */
 
-static float most_of(const float *x, size_t n, bool *has_nan)
+/* m logits, and -inf behind them. */
+INLINE v16 logits_at(const float *x, size_t m)
 {
-    v16 most = v_set(-INFINITY);
+    return m == 16 ? v_load(x) : v_keep(v_load_n(x, m), m, -INFINITY);
+}
+
+static float most_of(const float *x, size_t n, float *least, bool *has_nan)
+{
+    v16 most = v_set(-INFINITY), below = v_set(INFINITY);
     unsigned nan = 0;
     for (size_t i = 0; i < n; i += 16) {
         size_t m = up_to_16(n - i);
-        v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
+        v16 v = logits_at(x + i, m);
         nan |= v_nan(v);
         most = v_max(v, most);
+        below = v_min(m == 16 ? v : v_keep(v, m, INFINITY), below);
     }
     *has_nan = nan != 0;
+    *least = -v_most(v_sub(v_set(0), below));
     return v_most(most);
-}
-
-static double masses(const float *x, size_t n, float most, float factor, const float *limits,
-                     double *sums, size_t *counts)
-{
-#define MASS_BEGIN(j)                                                                              \
-    const v16 limit##j = v_set(limits[j]);                                                         \
-    double sum##j = 0;                                                                             \
-    size_t count##j = 0;
-#define MASS_ZERO(j) v16 part##j = v_set(0);
-#define MASS_STEP(j)                                                                               \
-    {                                                                                              \
-        unsigned over = v_at_least(v, limit##j);                                                   \
-        part##j = v_add_only(part##j, p, over);                                                    \
-        count##j += (size_t)__builtin_popcount(over);                                              \
-    }
-#define MASS_ADD(j) sum##j += (double)v_sum(part##j);
-#define MASS_END(j)                                                                                \
-    sums[j] = sum##j;                                                                              \
-    counts[j] = count##j;
-    double total = 0;
-    v16 by = v_set(factor), shift = v_set(most);
-    EIGHT_TIMES(MASS_BEGIN)
-    for (size_t first = 0; first < n; first += MASS_RUN) {
-        size_t end = first + MASS_RUN < n ? first + MASS_RUN : n;
-        v16 all = v_set(0);
-        EIGHT_TIMES(MASS_ZERO)
-        for (size_t i = first; i < end; i += 16) {
-            size_t m = up_to_16(end - i);
-            v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
-            v16 p = v_exp(v_mul(v_sub(v, shift), by));
-            all = v_add(all, p);
-            EIGHT_TIMES(MASS_STEP)
-        }
-        total += (double)v_sum(all);
-        EIGHT_TIMES(MASS_ADD)
-    }
-    EIGHT_TIMES(MASS_END)
-    return total;
 }
 
 static double mass(const float *x, size_t n, float most, float factor)
@@ -163,8 +132,7 @@ static double mass(const float *x, size_t n, float most, float factor)
         size_t end = first + MASS_RUN < n ? first + MASS_RUN : n;
         v16 all = v_set(0);
         for (size_t i = first; i < end; i += 16) {
-            size_t m = up_to_16(end - i);
-            v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
+            v16 v = logits_at(x + i, up_to_16(end - i));
             all = v_add(all, v_exp(v_mul(v_sub(v, shift), by)));
         }
         total += (double)v_sum(all);
@@ -172,22 +140,76 @@ static double mass(const float *x, size_t n, float most, float factor)
     return total;
 }
 
-static size_t pick(const float *x, size_t n, float limit, int32_t *places)
+/* Which bins logits fall into, `below` the largest; the fraction is dropped later. */
+INLINE v16 places_of(const struct spread *s, v16 below)
 {
+    return v_min(v_mul(below, v_set(-s->grain)), v_set(SAMPLE_BINS - 1));
+}
+
+static void spread(const float *x, size_t n, const struct spread *s, struct sample_bin *bins)
+{
+    const v16 most = v_set(s->most), factor = v_set(s->factor), last = v_set(SAMPLE_BINS - 1);
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v16 below = v_sub(logits_at(x + i, m), most), place = places_of(s, below);
+        if (s->last_is_empty && v_at_least(place, last) == 0xffff)
+            continue;
+        float places[16], masses[16];
+        v_store(places, place);
+        v_store(masses, v_mul(v_exp(v_mul(below, factor)), v_set(MASS_STEPS)));
+        int at[16];
+        for (size_t j = 0; j < 16; j++)
+            at[j] = (int)places[j];
+        for (size_t j = 0; j < m; j++) {
+            /* two turns: neighbours in a row are often neighbours in value, and an addition to what has
+             * just been added to waits for it */
+            struct sample_bin *bin = bins + 2 * (size_t)at[j] + j % 2;
+            bin->mass += (uint64_t)(int64_t)masses[j];
+            bin->count++;
+        }
+    }
+}
+
+static size_t collect(const float *x, size_t n, const struct spread *s, size_t bin,
+                      struct sample_candidate *list)
+{
+    const v16 most = v_set(s->most), factor = v_set(s->factor);
+    const v16 from = v_set((float)bin), to = v_set((float)(bin + 1));
     size_t count = 0;
     for (size_t i = 0; i < n; i += 16) {
         size_t m = up_to_16(n - i);
-        v16 v = v_keep(v_load_n(x + i, m), m, -INFINITY);
-        unsigned over = v_at_least(v, v_set(limit)) & ((1u << m) - 1u);
-        for (; over; over &= over - 1)
-            places[count++] = (int32_t)(i + (size_t)__builtin_ctz(over));
+        v16 v = logits_at(x + i, m), below = v_sub(v, most), place = places_of(s, below);
+        unsigned in = v_at_least(place, from) & ~v_at_least(place, to) & ((1u << m) - 1u);
+        if (!in)
+            continue;
+        float masses[16];
+        v_store(masses, v_mul(v_exp(v_mul(below, factor)), v_set(MASS_STEPS)));
+        for (; in; in &= in - 1) {
+            size_t j = (size_t)__builtin_ctz(in);
+            list[count++] = (struct sample_candidate){sample_key(x[i + j], (int32_t)(i + j)),
+                                                      (uint64_t)(int64_t)masses[j]};
+        }
     }
     return count;
 }
 
-static float exp_one(float x)
+static size_t near(const float *x, size_t n, float most, float within)
 {
-    float y[16];
-    v_store(y, v_exp(v_set(x)));
-    return y[0];
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v16 below = v_sub(logits_at(x + i, m), v_set(most));
+        count += (size_t)__builtin_popcount(v_at_least(below, v_set(-within)) & ((1u << m) - 1u));
+    }
+    return count;
+}
+
+static size_t find(const float *x, size_t n, float value)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        unsigned in = v_at_least(logits_at(x + i, up_to_16(n - i)), v_set(value));
+        if (in)
+            return i + (size_t)__builtin_ctz(in);
+    }
+    return n;
 }

@@ -1,8 +1,9 @@
 /* sample.c - one token per row, without sorting the vocabulary.
  *
- * One pass finds the largest logit. A second one sums the probabilities, and also those above a few
- * thresholds; from these it is known which threshold leaves enough candidates for top_k, top_p and
- * the draw. Only they are picked out and put in order: usually some dozens of a hundred thousand.
+ * top_k, top_p and the draw all ask for the first candidate with which a running count, or a running sum of
+ * masses (kernels/mass.h), exceeds a bound. One pass spreads the candidates over bins in their order and adds
+ * up each bin; a search then looks through the bins, picks out the candidates of the one in which the bound is
+ * passed, and halves these until one is left. Masses are whole numbers: nothing hangs on the order.
  */
 #include "kernels/cpu/fast/fast.h"
 #include "kernels/cpu/lane.h"
@@ -13,17 +14,14 @@
 #include <float.h>
 #include <math.h>
 #include <omp.h>
-#include <stdlib.h>
+#include <string.h>
 
-struct candidate {
-    float logit;
-    int32_t token;
-};
+#define BINS_BYTES (2 * SAMPLE_BINS * sizeof(struct sample_bin))
 
 static size_t row_scratch(size_t vocab)
 {
-    return cpu_scratch_size(vocab, sizeof(int32_t)) +
-           cpu_scratch_size(vocab, sizeof(struct candidate));
+    return cpu_scratch_size(BINS_BYTES, 1) +
+           cpu_scratch_size(vocab, sizeof(struct sample_candidate));
 }
 
 size_t fast_sample_scratch(const struct device_config *c)
@@ -31,112 +29,148 @@ size_t fast_sample_scratch(const struct device_config *c)
     return mem_mul((size_t)c->threads, row_scratch(c->limits.vocab));
 }
 
-/* Thresholds below the largest logit, in units of the temperature. */
-static const float depth[SAMPLE_LIMITS] = {1, 2, 4, 6, 9, 12, 16, 24};
-
-#define FEW    512 /* candidates that are quick to put in order */
-#define ROUNDS 4   /* of narrowing the threshold down to that */
-
-static int by_rank(const void *a, const void *b)
-{
-    const struct candidate *x = a, *y = b;
-    if (x->logit != y->logit)
-        return x->logit > y->logit ? -1 : 1;
-    return (x->token > y->token) - (x->token < y->token);
-}
-
 /* What one row's draw goes by. */
 struct draw {
     const struct isa *isa;
     const float *logits;
     size_t vocab;
-    const struct sample_params *params;
-    float most, factor;     /* probabilities go with exp((logit - most) x factor) */
-    int32_t *places;        /* [vocab] */
-    struct candidate *list; /* [vocab] */
+    struct spread spread;
+    struct sample_bin *bins;       /* [SAMPLE_BINS] */
+    struct sample_candidate *list; /* [vocab] */
 };
 
-/* The highest of the limits (largest first) above which enough candidates are: as many as top_k, or
- * as much probability as top_p or the draw's number may ask for; a little more of it, because the
- * sums of candidates are not these sums. SAMPLE_LIMITS when none is low enough. */
-static size_t low_enough(const struct draw *w, double whole, const double *sums,
-                         const size_t *counts)
+/* What is exceeded: a count or a mass. */
+enum measure { BY_COUNT, BY_MASS };
+
+/* How far a search has come: what is before the candidates that are left, and at its end the last one. */
+struct reached {
+    uint64_t mass, count;
+    int32_t token;
+};
+
+static bool passes(enum measure by, uint64_t bound, uint64_t mass, uint64_t count)
 {
-    const struct sample_params *p = w->params;
-    double wanted = p->top_p < 1 ? p->top_p : p->uniform;
-    bool by_count = p->top_k > 0 && (size_t)p->top_k < w->vocab;
-    size_t j = 0;
-    while (j < SAMPLE_LIMITS &&
-           !(by_count ? counts[j] >= (size_t)p->top_k : sums[j] >= whole * (wanted + 1e-4)))
-        j++;
-    return j;
+    return (by == BY_MASS ? mass : count) > bound;
 }
 
-/* A threshold with enough candidates above it, but not many more. `whole`: the sum over all. */
-static float threshold(const struct draw *w, double *whole)
+/* Takes candidates as long as the bound is not passed; false when it never is. */
+static bool walk(const struct sample_candidate *c, size_t n, enum measure by, uint64_t bound,
+                 struct reached *r)
 {
-    float limits[SAMPLE_LIMITS], high = w->most;
-    double sums[SAMPLE_LIMITS];
-    size_t counts[SAMPLE_LIMITS];
-    for (size_t j = 0; j < SAMPLE_LIMITS; j++)
-        limits[j] = w->most - depth[j] * w->params->temperature;
-    for (int round = 0;; round++) {
-        *whole = w->isa->masses(w->logits, w->vocab, w->most, w->factor, limits, sums, counts);
-        size_t j = low_enough(w, *whole, sums, counts);
-        if (j == SAMPLE_LIMITS)
-            return -INFINITY;
-        high = j ? limits[j - 1] : high;
-        if (counts[j] <= FEW || round == ROUNDS || !(limits[j] < high))
-            return limits[j];
-        float low = limits[j];
-        for (j = 0; j < SAMPLE_LIMITS; j++)
-            limits[j] = high - (high - low) * (float)(j + 1) / SAMPLE_LIMITS;
-        limits[SAMPLE_LIMITS - 1] = low; /* which is known to be low enough */
+    for (size_t i = 0; i < n; i++) {
+        r->mass += c[i].mass;
+        r->count++;
+        r->token = (int32_t)(c[i].key & 0xffffffffu);
+        if (passes(by, bound, r->mass, r->count))
+            return true;
+    }
+    return false;
+}
+
+static void sort(struct sample_candidate *c, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        struct sample_candidate one = c[i];
+        size_t at = i;
+        for (; at > 0 && one.key < c[at - 1].key; at--)
+            c[at] = c[at - 1];
+        c[at] = one;
     }
 }
 
-/* The candidates that can matter, in order; returns how many. */
-static size_t candidates(const struct draw *w, double *whole)
+static uint64_t middle_key(const struct sample_candidate *c, size_t n)
 {
-    float limit = threshold(w, whole);
-    size_t n = w->isa->pick(w->logits, w->vocab, limit, w->places);
-    for (size_t i = 0; i < n; i++)
-        w->list[i] = (struct candidate){w->logits[w->places[i]], w->places[i]};
-    qsort(w->list, n, sizeof *w->list, by_rank);
-    return n;
+    uint64_t x = c[0].key, y = c[n / 2].key, z = c[n - 1].key;
+    uint64_t low = x < y ? x : y, high = x < y ? y : x;
+    return z < low ? low : z > high ? high : z;
 }
 
-static double weight_of(const struct draw *w, size_t i)
+#define FEW 24 /* candidates that are quick to sort */
+
+/* Goes on among the n candidates of a bin in which the bound is passed. No two keys are equal, so the middle
+ * one of three has some on either side. */
+static void halve(struct sample_candidate *c, size_t n, enum measure by, uint64_t bound,
+                  struct reached *r)
 {
-    return (double)w->isa->exp((w->list[i].logit - w->most) * w->factor);
+    while (n > FEW) {
+        uint64_t pivot = middle_key(c, n), mass = 0;
+        size_t lower = 0;
+        for (size_t i = 0; i < n; i++) {
+            struct sample_candidate one = c[i];
+            if (one.key < pivot) {
+                mass += one.mass;
+                c[i] = c[lower];
+                c[lower++] = one;
+            }
+        }
+        if (passes(by, bound, r->mass + mass, r->count + lower)) {
+            n = lower;
+        } else {
+            r->mass += mass;
+            r->count += lower;
+            c += lower;
+            n -= lower;
+        }
+    }
+    sort(c, n);
+    walk(c, n, by, bound, r);
 }
 
-/* top_k, top_p, then the draw. */
-static int32_t draw(const struct draw *w)
+/* The first candidate whose running sum or count exceeds the bound, and what that is then. false: none with a
+ * mass does, and r->mass is that of all. */
+static bool search(const struct draw *w, enum measure by, uint64_t bound, struct reached *r)
 {
-    const struct sample_params *p = w->params;
-    double total;
-    size_t n = candidates(w, &total), kept = w->vocab;
-    if (p->top_k > 0 && (size_t)p->top_k < w->vocab) {
-        kept = (size_t)p->top_k; /* of which candidates() brought at least as many */
-        total = 0;
-        for (size_t i = 0; i < kept; i++)
-            total += weight_of(w, i);
+    *r = (struct reached){0, 0, -1};
+    size_t end = SAMPLE_BINS - w->spread.last_is_empty, bin = 0;
+    for (; bin < end; bin++) {
+        uint64_t mass = r->mass + w->bins[bin].mass, count = r->count + w->bins[bin].count;
+        if (passes(by, bound, mass, count))
+            break;
+        r->mass = mass;
+        r->count = count;
     }
-    if (p->top_p < 1.0f) { /* the smallest set that reaches top_p of what is left */
-        double enough = (double)p->top_p * total;
-        size_t i = 0;
-        for (total = 0; i == 0 || (i < kept && i < n && total < enough); i++)
-            total += weight_of(w, i);
-        kept = i;
+    if (bin == end)
+        return false;
+    size_t n = w->isa->collect(w->logits, w->vocab, &w->spread, bin, w->list);
+    halve(w->list, n, by, bound, r);
+    return true;
+}
+
+static void fill_bins(const struct draw *w)
+{
+    memset(w->bins, 0, BINS_BYTES);
+    w->isa->spread(w->logits, w->vocab, &w->spread, w->bins);
+    for (size_t i = 0; i < SAMPLE_BINS; i++) {
+        const struct sample_bin *two = &w->bins[2 * i];
+        w->bins[i] = (struct sample_bin){two[0].mass + two[1].mass, two[0].count + two[1].count};
     }
-    double sum = 0, wanted = (double)p->uniform * total;
-    int32_t token = -1;
-    for (size_t i = 0; i < kept && i < n && !(sum > wanted); i++) {
-        token = w->list[i].token;
-        sum += weight_of(w, i);
-    }
-    return token;
+}
+
+/* min_p and top_k, top_p, then the draw. */
+static int32_t draw(const struct draw *w, const struct sample_params *p)
+{
+    struct reached r;
+    size_t kept = p->top_k > 0 ? (size_t)p->top_k : w->vocab;
+    size_t near = p->within > 0 ? w->isa->near(w->logits, w->vocab, w->spread.most, p->within)
+                                : w->vocab; /* the first candidates, as top_k keeps them */
+    kept = near < kept ? near : kept;
+    fill_bins(w);
+    search(w, BY_COUNT, kept < w->vocab ? kept - 1 : UINT64_MAX, &r);
+    if (p->top_p < 1.0f)
+        search(w, BY_MASS, mass_enough(r.mass, p->top_p) - 1, &r);
+    search(w, BY_MASS, mass_share(r.mass, p->uniform), &r);
+    return r.token;
+}
+
+/* Bins from the largest logit to the least, or to where masses end. */
+static struct spread spread_over(float most, float least, float temperature)
+{
+    float reach = MASS_FAR * temperature, range = most - least;
+    bool last_is_empty = reach < FLT_MAX && !(range < reach);
+    range = fminf(last_is_empty ? reach : range, FLT_MAX);
+    return (struct spread){most, mass_factor(temperature),
+                           fminf((float)(SAMPLE_BINS - 1) / fmaxf(range, FLT_MIN), FLT_MAX),
+                           last_is_empty};
 }
 
 static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
@@ -144,28 +178,22 @@ static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
                        float *logprob)
 {
     bool has_nan;
-    float most = isa->most(logits, vocab, &has_nan);
-    int32_t *places = (int32_t *)(void *)scratch;
+    float least, most = isa->most(logits, vocab, &least, &has_nan);
     *token = -1;
     *logprob = NAN;
     if (has_nan || !isfinite(most))
         return;
     if (params->temperature > 0) {
-        float factor = fminf(1.0f / params->temperature, FLT_MAX);
-        struct sample_params kept =
-            *params; /* `within` keeps the first candidates, as top_k does */
-        int near = kept.within > 0 ? plain_within(logits, (int)vocab, most, kept.within) : 0;
-        if (near && (kept.top_k <= 0 || near < kept.top_k))
-            kept.top_k = near;
         struct draw w = {
-            isa,    logits,
-            vocab,  &kept,
-            most,   factor,
-            places, (struct candidate *)(void *)(scratch + cpu_scratch_size(vocab, 4))};
-        *token = draw(&w);
+            isa,
+            logits,
+            vocab,
+            spread_over(most, least, params->temperature),
+            (struct sample_bin *)(void *)scratch,
+            (struct sample_candidate *)(void *)(scratch + cpu_scratch_size(BINS_BYTES, 1))};
+        *token = draw(&w, params);
     } else {
-        isa->pick(logits, vocab, most, places);
-        *token = places[0];
+        *token = (int32_t)isa->find(logits, vocab, most);
     }
     double total = isa->mass(logits, vocab, most, 1.0f);
     *logprob = (float)((double)logits[*token] - (double)most - lane_log(total));

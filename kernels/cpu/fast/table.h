@@ -6,6 +6,6 @@
     .pack_row = pack_row, .swiglu = swiglu, .add = add, .store = store, .softmax = softmax,        \
     .merge = merge, .finish = finish, .rotate = rotate, .residual = residual, .norm = norm,        \
     .dots = dots, .encode = encode, .decode = decode, .convert = convert, .most = most_of,         \
-    .masses = masses, .mass = mass, .pick = pick, .exp = exp_one
+    .mass = mass, .spread = spread, .collect = collect, .near = near, .find = find
 
 #endif

@@ -121,18 +121,6 @@ INLINE unsigned v_nan(v16 x)
            (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q)) << 8;
 }
 
-INLINE __m256 v_only_half(__m256 x, unsigned bits)
-{
-    __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    __m256i set = _mm256_and_si256(_mm256_set1_epi32((int)bits), bit);
-    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit)));
-}
-
-INLINE v16 v_add_only(v16 sum, v16 x, unsigned bits)
-{
-    return v_add(sum, (v16){v_only_half(x.a, bits), v_only_half(x.b, bits >> 8)});
-}
-
 INLINE float v_sum(v16 x)
 {
     __m256 b = _mm256_add_ps(x.a, x.b);

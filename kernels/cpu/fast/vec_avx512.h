@@ -107,12 +107,6 @@ INLINE unsigned v_nan(v16 a)
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
 }
 
-/* sum + a where the bit is set, else sum. */
-INLINE v16 v_add_only(v16 sum, v16 a, unsigned bits)
-{
-    return _mm512_mask_add_ps(sum, (__mmask16)bits, sum, a);
-}
-
 /* In halves: 16 to 8 to 4 to 2 to 1, as plain_dot() adds. */
 INLINE float v_sum(v16 a)
 {

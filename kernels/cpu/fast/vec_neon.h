@@ -138,17 +138,6 @@ INLINE unsigned v_nan(v16 x)
     return bits;
 }
 
-INLINE v16 v_add_only(v16 sum, v16 x, unsigned bits)
-{
-    static const uint32_t bit[4] = {1, 2, 4, 8};
-    v16 y;
-    for (unsigned j = 0; j < 4; j++) {
-        uint32x4_t set = vtstq_u32(vdupq_n_u32(bits >> (4 * j)), vld1q_u32(bit));
-        y.val[j] = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x.val[j]), set));
-    }
-    return v_add(sum, y);
-}
-
 INLINE float v_sum(v16 x)
 {
     float32x4_t b = vaddq_f32(vaddq_f32(x.val[0], x.val[2]), vaddq_f32(x.val[1], x.val[3]));

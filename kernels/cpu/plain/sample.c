@@ -1,12 +1,11 @@
 /* sample.c - one token per row.
  *
  * Candidates are popped off a heap in the order of ops.h, so that only as many are put in order as
- * the draw needs. Probabilities are f32; their sums are made in double, or as lane_mass() makes them.
+ * the draw needs. Probabilities are whole numbers (kernels/mass.h).
  */
 #include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/plain.h"
 
-#include <float.h>
 #include <math.h>
 #include <omp.h>
 
@@ -53,9 +52,10 @@ static int32_t pop(struct candidates *c)
     return first;
 }
 
-static double weight_of(const float *logits, int32_t token, float most, float factor)
+/* The i-th candidate: popped before, or the next one. */
+static int32_t candidate(struct candidates *c, int vocab, int i)
 {
-    return (double)lane_exp((logits[token] - most) * factor);
+    return i < vocab - c->left ? c->heap[vocab - 1 - i] : pop(c);
 }
 
 int plain_within(const float *logits, int vocab, float most, float within)
@@ -79,31 +79,24 @@ static int32_t draw(const struct sample_params *p, const float *logits, int voca
     int kept = p->top_k > 0 && p->top_k < vocab ? p->top_k : vocab;
     int near = plain_within(logits, vocab, most, p->within);
     kept = near < kept ? near : kept;
-    double total = 0; /* of the candidates that top_k leaves */
-    float factor = fminf(1.0f / p->temperature, FLT_MAX);
-    if (kept == vocab)
-        total = lane_mass(logits, (size_t)vocab, most, factor);
-    else
-        for (int i = 0; i < kept; i++)
-            total += weight_of(logits, pop(&c), most, factor);
+    uint64_t total = 0; /* of the candidates that top_k leaves */
+    float factor = mass_factor(p->temperature);
+    for (int i = 0; i < kept; i++) /* all: in any order */
+        total += mass_of(logits[kept == vocab ? i : pop(&c)], most, factor);
 
     if (p->top_p < 1.0f) { /* now of the smallest set that reaches top_p */
-        double enough = (double)p->top_p * total;
+        uint64_t enough = mass_enough(total, p->top_p);
         int i = 0;
-        total = 0;
-        do {
-            int32_t t = i < vocab - c.left ? heap[vocab - 1 - i] : pop(&c);
-            total += weight_of(logits, t, most, factor);
-            i++;
-        } while (i < kept && total < enough);
+        for (total = 0; i < kept && total < enough; i++)
+            total += mass_of(logits[candidate(&c, vocab, i)], most, factor);
         kept = i;
     }
 
-    double sum = 0, wanted = (double)p->uniform * total;
+    uint64_t sum = 0, share = mass_share(total, p->uniform);
     int32_t token = -1;
-    for (int i = 0; i < kept && !(sum > wanted); i++) {
-        token = i < vocab - c.left ? heap[vocab - 1 - i] : pop(&c);
-        sum += weight_of(logits, token, most, factor);
+    for (int i = 0; i < kept && !(sum > share); i++) {
+        token = candidate(&c, vocab, i);
+        sum += mass_of(logits[token], most, factor);
     }
     return token;
 }
