@@ -58,7 +58,7 @@ struct weight_heads {
 struct ffn {
     int first_expert, n_experts, hidden;
     int inter, inter_shared; /* of the widest expert, and of the shared one */
-    int type;                /* of all weights when layout is MATRIX_TILED */
+    int type, down_type;     /* of gate and up, and of down, when layout is MATRIX_TILED */
     int layout;
     struct cuda_mlp *mlp; /* device: [n_experts + 1], the shared one last */
     void *memory;
@@ -86,9 +86,10 @@ size_t scratch_round(size_t bytes);
 
 /* The scratch every operation needs at most (scratch.c). */
 size_t scratch_bytes(const struct device_config *config);
-/* Rows that ffn takes at once, so that what they add stays below FFN_SHARES bytes. */
+/* Rows that ffn takes at once, so that what they add stays below ffn_shares bytes: 512 MB, which tests make
+ * less before they open a device. */
 size_t ffn_slice(const struct device_limits *l);
-#define FFN_SHARES     ((size_t)512 << 20)
+extern size_t ffn_shares;
 #define ROUTER_MAX     1024               /* experts of a router */
 #define LINEAR_PANEL   256                /* rows whose partial sums are in scratch at once */
 #define BLAS_PANEL     128                /* rows of every cuBLAS call */
@@ -131,11 +132,27 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *
 /* ---- packing (pack.c) -------------------------------------------------------------------------
  */
 
-/* The number format a part is kept in. */
+/* The number format a part is kept in, but in TILED matrices: grouped forms become f32. */
 enum dtype pack_type(const struct weight_part *w, enum weight_keep keep);
 
+/* The type of the part in a TILED matrix; F32: it cannot be one. */
+int pack_tiled_type(const struct weight_part *w, enum weight_keep keep);
+
 /* Fills everything but the pointers. */
-void pack_describe(const struct weight_part *w, enum dtype type, int layout, struct cuda_matrix *m);
+void pack_describe(const struct weight_part *w, enum weight_keep keep, int type, int layout,
+                   struct cuda_matrix *m);
+
+/* Of GROUP4 and GROUP8 (pack_groups.c): the form of a matrix of `type`, where GROUP8 also holds codes of 4
+ * bits; the bytes of a tile's chunk; and row r of a tile, written from its codes and groups. */
+void pack_form(const struct weight_part *w, enum weight_keep keep, int type,
+               struct cuda_form *form);
+size_t pack_group_bytes(const struct cuda_matrix *m);
+void pack_group_row(const struct cuda_matrix *m, const struct weight_form *f, size_t tile, int r,
+                    const int8_t *codes, const struct form_group *groups, void *data);
+
+/* Where the 64 columns of a chunk go within their tile's chunk, in elements of `size` bytes, for row r of
+ * the tile (kernels.h: MATRIX_TILED). */
+void pack_places(int r, size_t size, uint16_t place[MATRIX_CHUNK]);
 
 /* Bytes of weights and of scales; 256-byte multiples. */
 size_t pack_data_bytes(const struct cuda_matrix *m);

@@ -10,7 +10,7 @@
 /* The matrices of a layer as they will be, without pointers. */
 struct plan {
     int count, layout, hidden, inter, inter_shared;
-    enum dtype type;
+    int type, down_type;  /* TILED */
     struct cuda_mlp *mlp; /* [count + 1] */
     size_t bytes;
 };
@@ -25,28 +25,51 @@ static bool absent(const struct mlp_part *m)
     return m->gate.n == 0;
 }
 
-/* The one format and alignment that the tensor core kernels need in all matrices of a layer. */
+/* The type that serves matrices of both; F32: there is none. */
+static int common_type(int a, int b)
+{
+    bool grouped =
+        (a == MATRIX_GROUP4 || a == MATRIX_GROUP8) && (b == MATRIX_GROUP4 || b == MATRIX_GROUP8);
+    return a == b ? a : grouped ? MATRIX_GROUP8 : DTYPE_F32;
+}
+
+/* Gate and up are one matrix for the kernels. */
+static bool alike(const struct mlp_part *m, enum weight_keep keep, int type)
+{
+    struct cuda_form gate = {0}, up = {0};
+    if (type == DTYPE_F8E4M3)
+        return m->gate.col0 % MATRIX_BLOCK == m->up.col0 % MATRIX_BLOCK && m->gate.col0 % 8 == 0;
+    if (type == MATRIX_GROUP4 || type == MATRIX_GROUP8) {
+        pack_form(&m->gate, keep, type, &gate);
+        pack_form(&m->up, keep, type, &up);
+    }
+    return memcmp(&gate, &up, sizeof gate) == 0;
+}
+
+/* Whether the tensor core kernels can have all matrices of a layer: those of gate and up in one type,
+ * those of down in one. */
 static bool all_tiled(const struct device *d, const struct ffn_part *f, enum weight_keep keep,
-                      enum dtype *type)
+                      struct plan *p)
 {
     bool known = false;
-    *type = DTYPE_BF16;
     if (d->config.act != DTYPE_BF16)
         return false;
     for (int i = 0; i <= f->n_experts; i++) {
         const struct mlp_part *m = part_of(f, i);
         if (absent(m))
             continue;
-        enum dtype gate = pack_type(&m->gate, keep);
-        if (pack_type(&m->up, keep) != gate || pack_type(&m->down, keep) != gate ||
-            gate == DTYPE_F32 || (known && gate != *type))
-            return false;
-        if (gate == DTYPE_F8E4M3 && (m->gate.col0 % MATRIX_BLOCK != m->up.col0 % MATRIX_BLOCK ||
-                                     m->gate.col0 % 8 != 0 || m->down.col0 % 8 != 0))
-            return false;
-        *type = gate;
+        int type = common_type(pack_tiled_type(&m->gate, keep), pack_tiled_type(&m->up, keep));
+        int down = pack_tiled_type(&m->down, keep);
+        p->type = known ? common_type(p->type, type) : type;
+        p->down_type = known ? common_type(p->down_type, down) : down;
         known = true;
+        if (p->type == DTYPE_F32 || p->down_type == DTYPE_F32 ||
+            (down == DTYPE_F8E4M3 && m->down.col0 % 8 != 0))
+            return false;
     }
+    for (int i = 0; i <= f->n_experts; i++)
+        if (!absent(part_of(f, i)) && !alike(part_of(f, i), keep, p->type))
+            return false;
     return true;
 }
 
@@ -62,9 +85,10 @@ static void describe_mlp(const struct mlp_part *part, const struct plan *p, enum
     bool tiled = p->layout == MATRIX_TILED;
     m->limit = part->limit;
     m->alpha = part->alpha;
-    pack_describe(&gate, tiled ? p->type : pack_type(&gate, keep), p->layout, &m->gate);
-    pack_describe(&up, tiled ? p->type : pack_type(&up, keep), p->layout, &m->up);
-    pack_describe(&down, tiled ? p->type : pack_type(&down, keep), p->layout, &m->down);
+    pack_describe(&gate, keep, tiled ? p->type : (int)pack_type(&gate, keep), p->layout, &m->gate);
+    pack_describe(&up, keep, tiled ? p->type : (int)pack_type(&up, keep), p->layout, &m->up);
+    pack_describe(&down, keep, tiled ? p->down_type : (int)pack_type(&down, keep), p->layout,
+                  &m->down);
 }
 
 static size_t gate_bytes(const struct cuda_matrix *gate)
@@ -110,10 +134,11 @@ static void put_biases(const struct mlp_part *p, struct cuda_mlp *m, void *host,
 
 static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
 {
-    struct plan p = {.count = f->n_experts, .hidden = (int)d->config.limits.hidden};
-    p.layout = all_tiled(d, f, keep, &p.type) ? MATRIX_TILED : MATRIX_PLAIN;
-    if (p.layout == MATRIX_PLAIN)
-        p.type = DTYPE_F32; /* of what is absent */
+    struct plan p = {.count = f->n_experts,
+                     .hidden = (int)d->config.limits.hidden,
+                     .type = DTYPE_BF16,
+                     .down_type = DTYPE_BF16};
+    p.layout = all_tiled(d, f, keep, &p) ? MATRIX_TILED : MATRIX_PLAIN;
     for (int i = 0; i <= p.count; i++)
         if (!absent(part_of(f, i)))
             p.hidden = (int)part_of(f, i)->gate.k;
@@ -183,7 +208,8 @@ struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum wei
     packed->hidden = p.hidden;
     packed->inter = p.inter;
     packed->inter_shared = p.inter_shared;
-    packed->type = (int)p.type;
+    packed->type = p.type;
+    packed->down_type = p.down_type;
     packed->layout = p.layout;
     cuda_check(cudaMalloc(&packed->memory, p.bytes), "taking memory for experts");
     packed->mlp = packed->memory;
@@ -234,8 +260,8 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
         cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
     cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, topk, h, stride, h_shared,
                       shared_stride, d->processors);
-    cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->type, h, stride, h_shared, shared_stride, f->hidden,
-                        n, topk, shares, shared, d->processors);
+    cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->down_type, h, stride, h_shared, shared_stride,
+                        f->hidden, n, topk, shares, shared, d->processors);
     cuda_ffn_add(s->cuda, &g, topk, shares, shared, f->hidden, n, out, (int)out_dtype);
 }
 

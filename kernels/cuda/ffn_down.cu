@@ -40,6 +40,7 @@ template <int TYPE, int TOKENS> struct down_work {
         t.a = tile * MATRIX_TILE;
         t.c = all.expert;
         t.tokens = rows - t.b < TOKENS ? rows - t.b : TOKENS;
+        t.form = w.form;
         t.w_step = tile_bytes<TYPE>(w);
         t.w_tiles = left < 0 ? 0 : left > 2 ? 2 : left;
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
@@ -93,7 +94,7 @@ template <int TYPE, int TOKENS> struct down_work {
 };
 
 template <int TYPE, int TOKENS>
-static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
+static __global__ void __launch_bounds__(GEMM_THREADS, gemm_shape<TYPE, 2, TOKENS>::blocks)
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
                 const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *shares,
                 float *shared_shares)
@@ -157,10 +158,10 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
                   const void *h, int h_stride, const void *h_shared, int h_shared_stride,
                   int hidden, int n, float *shares, float *shared_shares, int processors)
 {
-    launch(down_kernel<TYPE, TOKENS>, processors * (TOKENS > 32 ? 2 : 3), GEMM_THREADS,
-           gemm_shape<TYPE, 2, TOKENS>::queue + grouped_bytes(g->experts), stream, mlp, *g,
-           (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden, n,
-           shares, shared_shares);
+    launch(down_kernel<TYPE, TOKENS>, processors * gemm_shape<TYPE, 2, TOKENS>::blocks,
+           GEMM_THREADS, gemm_shape<TYPE, 2, TOKENS>::queue + grouped_bytes(g->experts), stream,
+           mlp, *g, (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride,
+           hidden, n, shares, shared_shares);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -170,10 +171,7 @@ extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *
                                     float *shared_shares, int processors)
 {
     bool few = grouped_narrow(g->experts, n * topk);
-    auto run = type == NUMBER_BF16     ? few ? start<NUMBER_BF16, 32> : start<NUMBER_BF16, 64>
-                   : type == NUMBER_F8E4M3 ? few ? start<NUMBER_F8E4M3, 32> : start<NUMBER_F8E4M3, 64>
-                   : few ? start<NUMBER_I8, 32>
-                                       : start<NUMBER_I8, 64>;
+    auto run = GROUPED_START(start, type, few);
     run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, shares, shared_shares,
         processors);
 }

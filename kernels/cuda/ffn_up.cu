@@ -29,6 +29,7 @@ template <int TYPE, int TOKENS> struct up_work {
         t.a = piece * COLUMNS + (int)threadIdx.x / 32 * MATRIX_TILE;
         t.c = expert;
         t.tokens = rows - t.b < TOKENS ? rows - t.b : TOKENS;
+        t.form = m.up.form;
         t.w_step = tile_bytes<TYPE>(m.up);
         t.w_tiles = t.a < m.up.n ? 2 : 0;
         t.w = (const uint8_t *)m.up.data +
@@ -68,7 +69,7 @@ template <int TYPE, int TOKENS> struct up_work {
 };
 
 template <int TYPE, int TOKENS, bool ALIGNED>
-static __global__ void __launch_bounds__(GEMM_THREADS, TOKENS > 32 ? 2 : 3)
+static __global__ void __launch_bounds__(GEMM_THREADS, gemm_shape<TYPE, 2, TOKENS>::blocks)
     up_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *x, int hidden, int n, uint16_t *h,
               int h_stride, uint16_t *h_shared, int h_shared_stride)
 {
@@ -89,6 +90,11 @@ extern "C" size_t cuda_ffn_shared(int experts)
 {
     size_t wide = shared_bytes<NUMBER_BF16, GEMM_TOKENS>(experts),
            narrow = shared_bytes<NUMBER_I8, GEMM_TOKENS>(experts);
+    static_assert(gemm_shape<MATRIX_GROUP4, 2, GEMM_TOKENS>::queue <=
+                          gemm_shape<NUMBER_I8, 2, GEMM_TOKENS>::queue &&
+                      gemm_shape<MATRIX_GROUP8, 2, GEMM_TOKENS>::queue <=
+                          gemm_shape<NUMBER_I8, 2, GEMM_TOKENS>::queue,
+                  "no type needs more than these two");
     return wide > narrow ? wide : narrow;
 }
 
@@ -99,9 +105,9 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
 {
     bool aligned = hidden % 8 == 0 && ((uintptr_t)x & 15) == 0;
     launch(aligned ? up_kernel<TYPE, TOKENS, true> : up_kernel<TYPE, TOKENS, false>,
-           processors * (TOKENS > 32 ? 2 : 3), GEMM_THREADS, shared_bytes<TYPE, TOKENS>(g->experts),
-           stream, mlp, *g, (const uint16_t *)x, hidden, n, (uint16_t *)h, h_stride,
-           (uint16_t *)h_shared, h_shared_stride);
+           processors * gemm_shape<TYPE, 2, TOKENS>::blocks, GEMM_THREADS,
+           shared_bytes<TYPE, TOKENS>(g->experts), stream, mlp, *g, (const uint16_t *)x, hidden, n,
+           (uint16_t *)h, h_stride, (uint16_t *)h_shared, h_shared_stride);
 }
 
 extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -110,9 +116,6 @@ extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *ml
                                   int h_shared_stride, int processors)
 {
     bool few = grouped_narrow(g->experts, n * topk);
-    auto run = type == NUMBER_BF16     ? few ? start<NUMBER_BF16, 32> : start<NUMBER_BF16, 64>
-                   : type == NUMBER_F8E4M3 ? few ? start<NUMBER_F8E4M3, 32> : start<NUMBER_F8E4M3, 64>
-                   : few ? start<NUMBER_I8, 32>
-                                       : start<NUMBER_I8, 64>;
+    auto run = GROUPED_START(start, type, few);
     run(stream, mlp, g, x, hidden, n, h, h_stride, h_shared, h_shared_stride, processors);
 }

@@ -11,7 +11,10 @@
  * one accumulator (e4m3: one for each block of 128, times its scale, added to a second). It does
  * not depend on the number of tokens, their place, or the grid.
  *
- * e4m3 and int8 weights become bf16 in registers, exactly; scales are applied in f32.
+ * e4m3 and int8 weights become bf16 in registers, exactly; scales are applied in f32. Grouped weights
+ * (gemm_groups.cuh): their codes less an integer zero are added up in bf16 products, exactly as well, for
+ * 16 or 32 columns at a time; d scale x that sum and then m min x the sum of the tokens are added to a
+ * second accumulator.
  */
 #ifndef TANDEM_CUDA_GEMM_CUH
 #define TANDEM_CUDA_GEMM_CUH
@@ -26,11 +29,16 @@
 
 template <int TYPE, int MT, int TOKENS> struct gemm_shape {
     static const int x_bytes = TOKENS * MATRIX_CHUNK * 2;
-    static const int pieces = TYPE == NUMBER_BF16 ? 4 : 2; /* of a tile and chunk */
-    static const int stages = TYPE == NUMBER_BF16 ? 4 : 6;
+    static const bool grouped = TYPE == MATRIX_GROUP4 || TYPE == MATRIX_GROUP8;
+    /* Of a tile and chunk, and its bytes in a stage. */
+    static const int pieces = TYPE == NUMBER_BF16 ? 4 : TYPE == MATRIX_GROUP4 ? 1 : 2;
+    static const int tile = pieces * GEMM_PIECE + (grouped ? MATRIX_FORM : 0);
+    static const int stages = TYPE == NUMBER_BF16 ? 4 : TYPE == MATRIX_GROUP8 ? 5 : 6;
     /* Bytes of a stage, tokens and weights, and of the whole queue. */
-    static const int stage = x_bytes + GEMM_WARPS * MT * pieces * GEMM_PIECE;
+    static const int stage = x_bytes + GEMM_WARPS * MT * tile;
     static const int queue = stages * stage;
+    /* Blocks that a processor has registers and, with 227 KB, shared memory for. */
+    static const int blocks = TOKENS > 32 || TYPE == NUMBER_BF16 ? 2 : 3;
 };
 
 /* What a thread knows of one work item. */
@@ -41,6 +49,7 @@ template <int MT, int TOKENS> struct gemm_tile {
     const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
     /* Rows of tokens thread / 8 + 16 i, or NULL. */
     const uint16_t *x[TOKENS / 16];
+    cuda_form form;
     int k, lead;    /* columns of x, and where they begin among the packed columns */
     int begin, end; /* chunks */
     int tokens;     /* 1..TOKENS */
@@ -50,7 +59,9 @@ template <int MT, int TOKENS> struct gemm_tile {
 /* Bytes of one tile of w. */
 template <int TYPE> static __device__ __forceinline__ size_t tile_bytes(const cuda_matrix &w)
 {
-    return (size_t)w.chunks * gemm_shape<TYPE, 1, GEMM_TOKENS>::pieces * GEMM_PIECE;
+    typedef gemm_shape<TYPE, 1, GEMM_TOKENS> shape;
+    return (size_t)w.chunks *
+           (size_t)(shape::pieces * GEMM_PIECE + (shape::grouped ? w.form.bytes : 0));
 }
 
 /* The scale row of output row n (e4m3: of its block, int8: its own). */
@@ -71,15 +82,18 @@ static __device__ __forceinline__ void gemm_stage(unsigned char *stage,
 {
     typedef gemm_shape<TYPE, MT, TOKENS> shape;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    unsigned char *to = stage + (gemm_shape<TYPE, MT, TOKENS>::x_bytes) +
-                        warp * MT * shape::pieces * GEMM_PIECE + lane * 16;
-    const uint8_t *w = t.w + (size_t)(unsigned)(chunk * shape::pieces * GEMM_PIECE + lane * 16);
+    int form = shape::grouped ? t.form.bytes : 0, step = shape::pieces * GEMM_PIECE + form;
+    unsigned char *to = stage + shape::x_bytes + warp * MT * shape::tile + lane * 16;
+    const uint8_t *w = t.w + ((size_t)(unsigned)chunk * (unsigned)step + (unsigned)(lane * 16));
 #pragma unroll
     for (int m = 0; m < MT; m++) {
 #pragma unroll
         for (int p = 0; p < shape::pieces; p++)
-            cp_async16(to + (m * shape::pieces + p) * GEMM_PIECE, w + p * GEMM_PIECE,
+            cp_async16(to + m * shape::tile + p * GEMM_PIECE, w + p * GEMM_PIECE,
                        m < t.w_tiles ? 16 : 0);
+        if (shape::grouped && lane * 16 < form)
+            cp_async16(to + m * shape::tile + shape::pieces * GEMM_PIECE,
+                       w + shape::pieces * GEMM_PIECE, m < t.w_tiles ? 16 : 0);
         w += t.w_step;
     }
     /* The swizzle is one for all tokens of a thread: 16 apart. */
@@ -118,11 +132,13 @@ static __device__ __forceinline__ void gemm_weights(const unsigned char *ws, int
             e4m3x4_bf16(left, &a[m][0], &a[m][1]);
             e4m3x4_bf16(right, &a[m][2], &a[m][3]);
         } else {
-            i8x4_bf16(left, &a[m][0], &a[m][1]);
-            i8x4_bf16(right, &a[m][2], &a[m][3]);
+            i8x4_bf16(left, I8_BIAS, I8_BIAS, &a[m][0], &a[m][1]);
+            i8x4_bf16(right, I8_BIAS, I8_BIAS, &a[m][2], &a[m][3]);
         }
     }
 }
+
+#include "kernels/cuda/gemm_groups.cuh"
 
 /* acc += W x of one chunk, for the first PAIRS x 16 tokens: a number that is known when this is
  * compiled, or the loads of one pair would wait for the products of the one before. Element:
@@ -132,9 +148,8 @@ static __device__ __forceinline__ void gemm_multiply_pairs(const unsigned char *
                                                            float acc[MT][TOKENS / 8][4])
 {
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    const unsigned char *ws = stage + (gemm_shape<TYPE, MT, TOKENS>::x_bytes) +
-                              warp * MT * gemm_shape<TYPE, MT, TOKENS>::pieces * GEMM_PIECE +
-                              lane * 16;
+    typedef gemm_shape<TYPE, MT, TOKENS> shape;
+    const unsigned char *ws = stage + shape::x_bytes + warp * MT * shape::tile + lane * 16;
     const unsigned char *xs = stage + (lane / 16 * 8 + lane % 8) * (MATRIX_CHUNK * 2);
 #pragma unroll
     for (int kk = 0; kk < 4; kk++) {
@@ -153,16 +168,29 @@ static __device__ __forceinline__ void gemm_multiply_pairs(const unsigned char *
     }
 }
 
-template <int TYPE, int MT, int TOKENS>
-static __device__ __forceinline__ void gemm_multiply(const unsigned char *stage, int tokens,
-                                                     float acc[MT][TOKENS / 8][4])
+/* The same, or for grouped weights everything: total += W x. */
+template <int TYPE, int MT, int TOKENS, int PAIRS>
+static __device__ __forceinline__ void
+gemm_multiply_some(const unsigned char *stage, const cuda_form &form, float acc[MT][TOKENS / 8][4],
+                   float total[MT][TOKENS / 8][4])
 {
-    if (TOKENS > 32 && tokens > 32)
-        gemm_multiply_pairs<TYPE, MT, TOKENS, TOKENS / 16>(stage, acc);
-    else if (tokens > 16)
-        gemm_multiply_pairs<TYPE, MT, TOKENS, 2>(stage, acc);
+    if (gemm_shape<TYPE, MT, TOKENS>::grouped)
+        gemm_multiply_groups<TYPE, MT, TOKENS, PAIRS>(stage, form, total);
     else
-        gemm_multiply_pairs<TYPE, MT, TOKENS, 1>(stage, acc);
+        gemm_multiply_pairs<TYPE, MT, TOKENS, PAIRS>(stage, acc);
+}
+
+template <int TYPE, int MT, int TOKENS>
+static __device__ __forceinline__ void
+gemm_multiply(const unsigned char *stage, const gemm_tile<MT, TOKENS> &t,
+              float acc[MT][TOKENS / 8][4], float total[MT][TOKENS / 8][4])
+{
+    if (TOKENS > 32 && t.tokens > 32)
+        gemm_multiply_some<TYPE, MT, TOKENS, TOKENS / 16>(stage, t.form, acc, total);
+    else if (t.tokens > 16)
+        gemm_multiply_some<TYPE, MT, TOKENS, 2>(stage, t.form, acc, total);
+    else
+        gemm_multiply_some<TYPE, MT, TOKENS, 1>(stage, t.form, acc, total);
 }
 
 template <int MT, int TOKENS>
@@ -209,8 +237,8 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
     const int stage_bytes = shape::stage;
     unsigned char *memory = shared_memory();
     gemm_tile<MT, TOKENS> load, use;
-    float acc[MT][TOKENS / 8][4], total[MT][TOKENS / 8][4],
-        scale[MT][2]; /* total and scale: e4m3 only */
+    /* total: e4m3 and grouped weights; scale: e4m3 */
+    float acc[MT][TOKENS / 8][4], total[MT][TOKENS / 8][4], scale[MT][2];
     bool more = load_work.first(load), live = work.first(use);
     int load_chunk = load.begin, chunk = use.begin, slot = 0;
 
@@ -236,7 +264,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (stage < 0)
             continue;
 
-        gemm_multiply<TYPE, MT, TOKENS>(memory + slot * stage_bytes, use.tokens, acc);
+        gemm_multiply<TYPE, MT, TOKENS>(memory + slot * stage_bytes, use, acc, total);
         slot = (slot + 1) % shape::stages;
         bool last = chunk + 1 == use.end;
         if (TYPE == NUMBER_F8E4M3 && (last || chunk % 2 == 1))
@@ -244,7 +272,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         chunk++;
         if (!last)
             continue;
-        if (TYPE == NUMBER_F8E4M3) {
+        if (TYPE == NUMBER_F8E4M3 || shape::grouped) {
             work.store(use, total);
             gemm_clear<MT, TOKENS>(total);
         } else {

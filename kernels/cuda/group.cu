@@ -35,14 +35,9 @@ static __device__ look look_at(const int32_t *ids, int topk, int first_expert, i
 /* The sum of `value` over the threads before this one, and over all of the block. */
 static __device__ int sum_before(int value, int *scratch, int *total)
 {
-    int lane = (int)threadIdx.x % 32, before = 0, sum = value;
-    for (int mask = 1; mask < 32; mask *= 2) {
-        int other = warp_xor(sum, mask);
-        before += (lane & mask) != 0 ? other : 0;
-        sum += other;
-    }
+    int sum = value, before = lanes_before(&sum);
     __syncthreads();
-    if (lane == 0)
+    if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = sum;
     __syncthreads();
     *total = 0;

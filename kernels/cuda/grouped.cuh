@@ -22,6 +22,16 @@ static inline bool grouped_narrow(int experts, int pairs)
     return experts > 0 && pairs <= 32 * experts;
 }
 
+/* The instance of start<TYPE, TOKENS>() for weights of `type`. */
+#define GROUPED_OF(start, type, tokens)                                                            \
+    ((type) == NUMBER_BF16     ? start<NUMBER_BF16, tokens>                                        \
+     : (type) == NUMBER_F8E4M3 ? start<NUMBER_F8E4M3, tokens>                                      \
+     : (type) == NUMBER_I8     ? start<NUMBER_I8, tokens>                                          \
+     : (type) == MATRIX_GROUP4 ? start<MATRIX_GROUP4, tokens>                                      \
+                               : start<MATRIX_GROUP8, tokens>)
+#define GROUPED_START(start, type, few)                                                            \
+    ((few) ? GROUPED_OF(start, type, 32) : GROUPED_OF(start, type, 64))
+
 template <int TOKENS> struct grouped {
     const cuda_mlp *mlp; /* [experts + 1] */
     cuda_groups g;

@@ -19,9 +19,9 @@ static void describe_head(const struct device *d, const struct weight_part *w,
 {
     if (d->config.act == DTYPE_BF16 && w->k < INT_MAX &&
         cuda_linear_heads_can((int)w->k, d->shared))
-        pack_describe(w, DTYPE_BF16, MATRIX_TILED, m);
+        pack_describe(w, keep, DTYPE_BF16, MATRIX_TILED, m);
     else
-        pack_describe(w, pack_type(w, keep), MATRIX_PLAIN, m);
+        pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);
 }
 
 size_t cuda_heads_bytes(const struct device *d, const struct weight_part *w, int heads,

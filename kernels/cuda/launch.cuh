@@ -85,6 +85,16 @@ static __device__ __forceinline__ void mma_f16(float c[4], const uint32_t a[4], 
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* c = a b, for sums that begin. */
+static __device__ __forceinline__ void mma_bf16_first(float c[4], const uint32_t a[4], uint32_t b0,
+                                                      uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};\n"
+                 : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
+}
+
 /* Four 8x8 tiles of 16-bit elements; lane i names row i % 8 of tile i / 8 (16 bytes). */
 static __device__ __forceinline__ void ldmatrix_x4(uint32_t r[4], const void *row)
 {
@@ -182,6 +192,22 @@ static __device__ __forceinline__ uint32_t mul_bf16x2(uint32_t a, uint32_t b)
     return r;
 }
 
+/* Both halves of a + b in bf16. */
+static __device__ __forceinline__ uint32_t add_bf16x2(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(r) : "r"(a), "r"(0x3f803f80u), "r"(b));
+    return r;
+}
+
+/* The number whose f16 bits are the lower half of `bits`. */
+static __device__ __forceinline__ float f16_value(uint32_t bits)
+{
+    float r;
+    asm("cvt.f32.f16 %0, %1;\n" : "=f"(r) : "h"((uint16_t)bits));
+    return r;
+}
+
 static __device__ __forceinline__ uint32_t byte_perm(uint32_t a, uint32_t b, uint32_t selector)
 {
     return __byte_perm(a, b, selector);
@@ -218,6 +244,12 @@ template <typename T> static __device__ __forceinline__ T load_constant(const T 
 template <typename T> static __device__ __forceinline__ T warp_xor(T value, int mask)
 {
     return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+/* What lane `from` has; each lane may name another. */
+template <typename T> static __device__ __forceinline__ T warp_from(T value, int from)
+{
+    return __shfl_sync(0xffffffffu, value, from);
 }
 
 static __device__ __forceinline__ uint32_t warp_ballot(bool predicate)

@@ -1,7 +1,7 @@
 /* linear.c - dense matrices: packing them, and linear (ops.h).
  *
- * Which kernel: TILED (tensor cores) for bf16 activations with bf16, e4m3 or int8 weights; PLAIN
- * for the rest. With device_config.blas, bf16 weights under bf16 activations go to cuBLAS instead.
+ * Which kernel: TILED (tensor cores) for bf16 activations and weights of at most 16 bits; PLAIN for
+ * the rest. With device_config.blas, bf16 weights under bf16 activations go to cuBLAS instead.
  *
  * Why cuBLAS is not the default: it chooses a kernel, and with it the order of additions, from the
  * number of rows, and says nothing about rows in different places of one call. So every call here
@@ -16,27 +16,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int layout_of(const struct device *d, enum dtype type)
+/* The packed matrix without its pointers. */
+static void describe(const struct device *d, const struct weight_part *w, enum weight_keep keep,
+                     struct cuda_matrix *m)
 {
-    if (d->config.act != DTYPE_BF16 || type == DTYPE_F32)
-        return MATRIX_PLAIN;
-    return d->config.blas && type == DTYPE_BF16 ? MATRIX_ROWS : MATRIX_TILED;
+    int type = d->config.act == DTYPE_BF16 ? pack_tiled_type(w, keep) : DTYPE_F32;
+    bool blas = d->config.blas && type == DTYPE_BF16;
+    if (type == DTYPE_F32)
+        pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);
+    else
+        pack_describe(w, keep, type, blas ? MATRIX_ROWS : MATRIX_TILED, m);
 }
 
 size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w, enum weight_keep keep)
 {
     struct cuda_matrix m;
-    enum dtype type = pack_type(w, keep);
-    pack_describe(w, type, layout_of(d, type), &m);
+    describe(d, w, keep, &m);
     return pack_data_bytes(&m) + pack_scale_bytes(&m);
 }
 
 static struct weight *create(struct device *d, const struct weight_part *w, enum weight_keep keep,
-                             enum dtype type, int layout)
+                             const struct cuda_matrix *as)
 {
     struct weight *packed = mem_zeroed(1, sizeof *packed);
     struct cuda_matrix *m = &packed->m;
-    pack_describe(w, type, layout, m);
+    *m = *as;
     size_t data = pack_data_bytes(m), bytes = data + pack_scale_bytes(m);
     unsigned char *host = mem_zeroed(bytes ? bytes : 1, 1);
     pack_write(d, w, keep, m, 1, 0, host, (float *)(void *)(host + data));
@@ -54,13 +58,16 @@ static struct weight *create(struct device *d, const struct weight_part *w, enum
 struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
                                   enum weight_keep keep)
 {
-    enum dtype type = pack_type(w, keep);
-    return create(d, w, keep, type, layout_of(d, type));
+    struct cuda_matrix m;
+    describe(d, w, keep, &m);
+    return create(d, w, keep, &m);
 }
 
 struct weight *cuda_table_create(struct device *d, const struct weight_part *w)
 {
-    return create(d, w, WEIGHT_KEEP, pack_type(w, WEIGHT_KEEP), MATRIX_ROWS);
+    struct cuda_matrix m;
+    pack_describe(w, WEIGHT_KEEP, (int)pack_type(w, WEIGHT_KEEP), MATRIX_ROWS, &m);
+    return create(d, w, WEIGHT_KEEP, &m);
 }
 
 void cuda_weight_destroy(struct device *d, struct weight *w)

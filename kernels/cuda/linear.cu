@@ -20,6 +20,7 @@ template <int TYPE> struct linear_work {
         int row = (int)blockIdx.y * ROWS + warp * 2 * MATRIX_TILE, split = (int)blockIdx.z;
         int tiles = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - row / MATRIX_TILE;
         t.w_tiles = tiles < 0 ? 0 : tiles > 2 ? 2 : tiles;
+        t.form = w.form;
         t.w_step = tile_bytes<TYPE>(w);
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? row / MATRIX_TILE * t.w_step : 0);
         t.k = w.k;
@@ -113,8 +114,12 @@ extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix 
         start<NUMBER_BF16>(stream, w, x, n, splits, to, type);
     else if (w->type == NUMBER_F8E4M3)
         start<NUMBER_F8E4M3>(stream, w, x, n, splits, to, type);
-    else
+    else if (w->type == NUMBER_I8)
         start<NUMBER_I8>(stream, w, x, n, splits, to, type);
+    else if (w->type == MATRIX_GROUP4)
+        start<MATRIX_GROUP4>(stream, w, x, n, splits, to, type);
+    else
+        start<MATRIX_GROUP8>(stream, w, x, n, splits, to, type);
     if (splits == 1)
         return;
     size_t size = (size_t)n * w->n;

@@ -62,19 +62,54 @@ static __device__ __forceinline__ void e4m3x4_bf16(uint32_t v, uint32_t *lo, uin
     *hi = e4m3x2_bf16(byte_perm(v, 0, 0x3424));
 }
 
-/* Four int8 to bf16, exact: 2^23 + (v + 128) is a float whose last byte is v + 128. */
-static __device__ __forceinline__ uint32_t i8x2_bf16(uint32_t biased, uint32_t s0, uint32_t s1)
+#define I8_BIAS 8388736.0f /* 2^23 + 128 */
+
+/* Four int8, the first two less lo_bias - I8_BIAS, the others less hi_bias - I8_BIAS, to bf16; exact up to
+ * 256: 2^23 + (v + 128) is a float whose last byte is v + 128. */
+static __device__ __forceinline__ uint32_t i8x2_bf16(uint32_t biased, uint32_t s0, uint32_t s1,
+                                                     float bias)
 {
-    float a = bits_to_f32(byte_perm(biased, 0x4b000000u, s0)) - 8388736.0f;
-    float b = bits_to_f32(byte_perm(biased, 0x4b000000u, s1)) - 8388736.0f;
+    float a = bits_to_f32(byte_perm(biased, 0x4b000000u, s0)) - bias;
+    float b = bits_to_f32(byte_perm(biased, 0x4b000000u, s1)) - bias;
     return byte_perm(f32_to_bits(a), f32_to_bits(b), 0x7632);
 }
 
-static __device__ __forceinline__ void i8x4_bf16(uint32_t v, uint32_t *lo, uint32_t *hi)
+static __device__ __forceinline__ void i8x4_bf16(uint32_t v, float lo_bias, float hi_bias,
+                                                 uint32_t *lo, uint32_t *hi)
 {
     uint32_t biased = v ^ 0x80808080u;
-    *lo = i8x2_bf16(biased, 0x7440, 0x7441);
-    *hi = i8x2_bf16(biased, 0x7442, 0x7443);
+    *lo = i8x2_bf16(biased, 0x7440, 0x7441, lo_bias);
+    *hi = i8x2_bf16(biased, 0x7442, 0x7443, hi_bias);
+}
+
+/* Two codes of 4 bits (bits 0..3 and 16..19 of v) less a zero, to bf16, exact: a bf16 that begins with
+ * 0x43 is 128 + its last 7 bits. minus: -(128 + zero), twice. */
+static __device__ __forceinline__ uint32_t u4x2_bf16(uint32_t v, uint32_t minus)
+{
+    return add_bf16x2((v & 0x000f000fu) | 0x43004300u, minus);
+}
+
+/* Two e2m1 (the same bits), doubled: 2 exponent bits with bias 1, moved to where bf16 has its lowest,
+ * are 2^-127 of that. */
+static __device__ __forceinline__ uint32_t e2m1x2_bf16(uint32_t v)
+{
+    uint32_t small = (v << 12 & 0x80008000u) | (v << 6 & 0x01c001c0u);
+    return mul_bf16x2(small, 0x7f007f00u);
+}
+
+/* Eight codes of ggml's 4-bit curve to bytes: of codes 0..3 and 4..7 of v. A selector's highest bit would
+ * repeat a sign, so the lower and the upper eight values are looked up apart. */
+static __device__ __forceinline__ void curve_i8x8(uint32_t v, uint32_t *lo, uint32_t *hi)
+{
+    const uint32_t table[4] = {0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u};
+    uint32_t at = v & 0x77777777u, upper = v >> 3 & 0x11111111u;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t mask = byte_perm(0xff00u, 0, upper >> 16 * i);
+        uint32_t low = byte_perm(table[0], table[1], at >> 16 * i);
+        uint32_t high = byte_perm(table[2], table[3], at >> 16 * i);
+        *(i ? hi : lo) = (low & ~mask) | (high & mask);
+    }
 }
 
 /* Element i of an array of type `type` as f32, and back. */
@@ -151,6 +186,19 @@ template <typename T> static __device__ __forceinline__ T warp_sum(T v)
     for (int mask = 16; mask > 0; mask >>= 1)
         v += warp_xor(v, mask);
     return v;
+}
+
+/* The sum of v of the lanes before this one; v becomes that of all. */
+template <typename T> static __device__ __forceinline__ T lanes_before(T *v)
+{
+    int lane = (int)threadIdx.x % 32;
+    T before = 0;
+    for (int mask = 1; mask < 32; mask *= 2) {
+        T other = warp_xor(*v, mask);
+        before += lane & mask ? other : 0;
+        *v += other;
+    }
+    return before;
 }
 
 static __device__ __forceinline__ float warp_max(float v)

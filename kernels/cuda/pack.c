@@ -12,7 +12,6 @@ enum dtype pack_type(const struct weight_part *w, enum weight_keep keep)
     enum form_kind kind = weight_form(w, keep).kind;
     if (keep == WEIGHT_INT8)
         return DTYPE_I8;
-    /* There are no kernels for the grouped forms of checkpoints yet: they become numbers. */
     return kind == FORM_F8 ? DTYPE_F8E4M3 : kind == FORM_BF16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
@@ -22,20 +21,28 @@ static size_t blocks(size_t lead, size_t count)
     return count > 0 ? (lead + count + MATRIX_BLOCK - 1) / MATRIX_BLOCK : 1;
 }
 
-void pack_describe(const struct weight_part *w, enum dtype type, int layout, struct cuda_matrix *m)
+static bool grouped(const struct cuda_matrix *m)
+{
+    return m->type == MATRIX_GROUP4 || m->type == MATRIX_GROUP8;
+}
+
+void pack_describe(const struct weight_part *w, enum weight_keep keep, int type, int layout,
+                   struct cuda_matrix *m)
 {
     memset(m, 0, sizeof *m);
     if (w->n > INT_MAX / 4 || w->k > INT_MAX / 4)
         die("a matrix of %zu x %zu is too large", w->n, w->k);
     m->n = (int)w->n;
     m->k = (int)w->k;
-    m->type = (int)type;
+    m->type = type;
     m->layout = layout;
     if (type == DTYPE_F8E4M3) {
         m->lead = (int)(w->col0 % MATRIX_BLOCK);
         m->row_lead = (int)(w->row0 % MATRIX_BLOCK);
         m->scale_stride = (int)blocks((size_t)m->lead, w->k);
     }
+    if (grouped(m))
+        pack_form(w, keep, type, &m->form);
     /* At least one chunk, of zeros, so that every matrix has something to multiply with. */
     m->chunks = (m->lead + m->k + MATRIX_CHUNK - 1) / MATRIX_CHUNK;
     m->chunks = m->chunks > 0 ? m->chunks : 1;
@@ -49,6 +56,8 @@ size_t pack_data_bytes(const struct cuda_matrix *m)
         rows = rows ? rows : MATRIX_TILE;
         columns = (size_t)m->chunks * MATRIX_CHUNK;
     }
+    if (grouped(m))
+        return scratch_round(mem_mul(rows / MATRIX_TILE * (size_t)m->chunks, pack_group_bytes(m)));
     return scratch_round(mem_mul(mem_mul(rows, columns), dtype_size((enum dtype)m->type)));
 }
 
@@ -66,9 +75,7 @@ size_t pack_scale_bytes(const struct cuda_matrix *m)
     return scratch_round(mem_mul(scale_count(m), sizeof(float)));
 }
 
-/* Where the 64 columns of a chunk go within their tile's chunk, in elements, for row r of the tile
- * (kernels.h: MATRIX_TILED). */
-static void chunk_places(int r, size_t size, uint16_t place[MATRIX_CHUNK])
+void pack_places(int r, size_t size, uint16_t place[MATRIX_CHUNK])
 {
     for (int c = 0; c < MATRIX_CHUNK; c++) {
         int part = c / 16, in = c % 16, lane = r % 8 * 4 + in % 8 / 2;
@@ -84,7 +91,7 @@ static void tile_row(const struct cuda_matrix *m, size_t tile, int r, const void
 {
     size_t size = dtype_size((enum dtype)m->type), chunk = MATRIX_TILE * MATRIX_CHUNK;
     uint16_t place[MATRIX_CHUNK];
-    chunk_places(r, size, place);
+    pack_places(r, size, place);
     for (int i = 0, column = m->lead; i < m->k;) {
         int in = column % MATRIX_CHUNK, left = m->k - i;
         int count = MATRIX_CHUNK - in < left ? MATRIX_CHUNK - in : left;
@@ -156,10 +163,32 @@ static const void *read_row(const struct weight_part *w, enum weight_keep keep, 
     return values;
 }
 
+static void write_groups(const struct weight_part *w, enum weight_keep keep,
+                         const struct cuda_matrix *m, size_t from, size_t to, int step, int offset,
+                         void *data)
+{
+    struct weight_form f = weight_form(w, keep);
+    float *values = mem_new(w->k, sizeof *values);
+    int8_t *codes = mem_new(w->k, sizeof *codes);
+    struct form_group *groups = mem_new(form_groups(w->k, f.inner), sizeof *groups);
+    for (size_t j = from; j < to; j++) {
+        weight_row_grouped(w, keep, &f, j, codes, groups, values);
+        pack_group_row(m, &f, j / MATRIX_TILE * (size_t)step + (size_t)offset,
+                       (int)(j % MATRIX_TILE), codes, groups, data);
+    }
+    free(values);
+    free(codes);
+    free(groups);
+}
+
 static void write_rows(const struct weight_part *w, enum weight_keep keep,
                        const struct cuda_matrix *m, size_t from, size_t to, int step, int offset,
                        void *data, float *scale)
 {
+    if (grouped(m)) {
+        write_groups(w, keep, m, from, to, step, offset, data);
+        return;
+    }
     enum dtype type = (enum dtype)m->type;
     float *values = mem_new(w->k, sizeof *values);
     int8_t *codes = mem_new(w->k, sizeof *codes);

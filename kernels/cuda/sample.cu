@@ -110,18 +110,6 @@ static __device__ __forceinline__ u64 bin_mass(const sample_space *s, int bin)
     return (u64)s->mass[0][bin] + ((u64)s->mass[1][bin] << 14) + ((u64)s->mass[2][bin] << 28);
 }
 
-/* The sum of v of the lanes before this one. */
-static __device__ __forceinline__ u64 before_lane(u64 v, int lane)
-{
-    u64 before = 0;
-    for (int mask = 1; mask < 32; mask <<= 1) {
-        u64 other = warp_xor(v, mask);
-        before += lane & mask ? other : 0;
-        v += other;
-    }
-    return before;
-}
-
 /* The bin in which `bound` is passed, or the last one that has candidates. One warp, whose lanes
  * have 8 bins each. */
 static __device__ void choose_bin(sample_space *s, const sample_path &path, bool by_count,
@@ -134,7 +122,7 @@ static __device__ void choose_bin(sample_space *s, const sample_path &path, bool
         mass += bin_mass(s, bin);
         count += s->count[bin];
     }
-    u64 m = path.mass + before_lane(mass, lane), c = path.count + before_lane(count, lane);
+    u64 m = path.mass + lanes_before(&mass), c = path.count + lanes_before(&count);
     bool passed = false;
     for (int bin = lane * own; bin < (lane + 1) * own && !passed; bin++) {
         if (s->count[bin] == 0)

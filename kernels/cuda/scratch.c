@@ -5,6 +5,8 @@
 
 #define ALIGN 256
 
+size_t ffn_shares = (size_t)512 << 20;
+
 size_t scratch_round(size_t bytes)
 {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
@@ -69,7 +71,7 @@ static size_t held(const struct device_limits *l)
 size_t ffn_slice(const struct device_limits *l)
 {
     size_t row = mem_mul(held(l) + 1, l->hidden * sizeof(float));
-    return min(max(l->rows, 1), max(FFN_SHARES / (row ? row : 1), 256));
+    return min(max(l->rows, 1), max(ffn_shares / (row ? row : 1), 256));
 }
 
 static size_t ffn_bytes(const struct device_limits *l)

@@ -142,8 +142,12 @@ static void check_layer(const struct layer *l)
     make_inputs(&r, &in, l);
     int n = MANY, first = 0;
     rig_at(&r, "%s, weights %s%s, %d rows", l->name, dtype_name(l->dtype),
-           l->keep == WEIGHT_INT8 ? " as int8" : "", n);
+           l->keep == WEIGHT_INT8   ? " as int8"
+           : l->keep == WEIGHT_INT4 ? " as int4"
+                                    : "",
+           n);
     struct ffn *f = r.ops->ffn_create(r.d, &in.part, l->keep);
+    assert_int_equal(f->layout, MATRIX_TILED);
     const float *all = run(&r, &in, f, 0, n);
     check_reference(&r, &in, all, n);
     for (int i = 0; first < n; i++) {
@@ -166,6 +170,8 @@ static void many_rows(void **state)
         {"some experts here", RANDOM, 3, 5, 300, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16},
         {"all experts here", ALL_HERE, 3, 5, 320, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
         {"some experts here", RANDOM, 4, 5, 320, DTYPE_F8E4M3, WEIGHT_INT8, DTYPE_BF16},
+        {"some experts here", RANDOM, 4, 5, 40, DTYPE_BF16, WEIGHT_INT4, DTYPE_F32},
+        {"all experts here", ALL_HERE, 1, 5, 0, DTYPE_F32, WEIGHT_INT4, DTYPE_BF16},
     };
     (void)state;
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
@@ -191,11 +197,38 @@ static void odd_choices(void **state)
         check_layer(&layers[i]);
 }
 
+/* More rows than their shares have room for: the same bits, slice after slice. */
+static void slices(void **state)
+{
+    static const struct layer layer = {"slices of rows", RANDOM,      4,         5, 40,
+                                       DTYPE_F8E4M3,     WEIGHT_KEEP, DTYPE_BF16};
+    size_t usual = ffn_shares;
+    struct rig r, small;
+    struct inputs in;
+    (void)state;
+    rig_open(&r, &backend_cuda, DTYPE_BF16, DTYPE_BF16, 1, &limits);
+    make_inputs(&r, &in, &layer);
+    rig_at(&r, "%s", layer.name);
+    assert_true(ffn_slice(&limits) >= MANY);
+    ffn_shares = 0;
+    assert_true(ffn_slice(&limits) < MANY / 2);
+    rig_open(&small, &backend_cuda, DTYPE_BF16, DTYPE_BF16, 1, &limits);
+    struct ffn *f = small.ops->ffn_create(small.d, &in.part, layer.keep);
+    const float *got = run(&small, &in, f, 0, MANY);
+    ffn_shares = usual;
+    const float *want = run(&r, &in, f, 0, MANY);
+    rig_same_bytes(&r, "in slices", got, want, (size_t)MANY * HIDDEN * sizeof *got);
+    small.ops->ffn_destroy(small.d, f);
+    assert_int_equal(rig_close(&small), 0);
+    assert_int_equal(rig_close(&r), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_rows),
         cmocka_unit_test(odd_choices),
+        cmocka_unit_test(slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

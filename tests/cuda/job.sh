@@ -113,6 +113,7 @@ bf16() { # NAME PRECISION...
 }
 bf16 bf16 precision.activations=bf16 precision.kv_cache=bf16 precision.dispatch=bf16
 bf16 fp8 precision.activations=bf16 precision.kv_cache=fp8 precision.dispatch=fp8 precision.combine=bf16
+bf16 int4 precision.activations=bf16 precision.weights=int4
 gpu fp8-tensor 1 1 2 precision.activations=bf16 precision.dispatch=fp8 precision.combine=bf16
 gpu fp8-tensor-2 2 1 2 precision.activations=bf16 precision.dispatch=fp8 precision.combine=bf16 \
     layout.micro_batches=3

@@ -88,21 +88,38 @@ static void compare(struct rig *r, const char *name, struct traffic t)
     assert_true((double)first >= 0.98 * t.moved);
 }
 
-static void count_linear(struct rig *r, int n, int out, int in, enum dtype type)
+/* bytes: of one weight. */
+static void count_part(struct rig *r, int n, const struct weight_part *part, double bytes)
 {
     char name[64];
-    struct rig_weight w = rig_weight(r, type, (size_t)out, (size_t)in, 0, 0);
-    struct weight *packed = r->ops->weight_create(r->d, &w.part, WEIGHT_KEEP);
+    int out = (int)part->n, in = (int)part->k;
+    struct weight *packed = r->ops->weight_create(r->d, part, WEIGHT_KEEP);
     void *x = rig_put_values(r, DTYPE_BF16, rig_values(r, DTYPE_BF16, (size_t)(n * in), 1),
                              (size_t)(n * in));
     void *y = rig_room(r, (size_t)(n * out) * 2);
     r->dev->stream_sync(r->d, r->s);
     emu_count_begin();
     r->ops->linear(r->d, r->s, packed, x, n, y, DTYPE_BF16);
-    snprintf(name, sizeof name, "linear %dx%d %s, %d rows", out, in, dtype_name(type), n);
-    compare(r, name, traffic_linear(n, out, in, type == DTYPE_BF16 ? 2 : 1, 2));
+    snprintf(name, sizeof name, "linear %dx%d %s, %d rows", out, in, part->codec->name, n);
+    compare(r, name, traffic_linear(n, out, in, bytes, 2));
     r->ops->weight_destroy(r->d, packed);
     rig_clear(r);
+}
+
+static void count_linear(struct rig *r, int n, int out, int in, enum dtype type)
+{
+    struct rig_weight w = rig_weight(r, type, (size_t)out, (size_t)in, 0, 0);
+    count_part(r, n, &w.part, type == DTYPE_BF16 ? 2 : 1);
+}
+
+/* Weights in groups: at most `bits` each, with the numbers of their groups. */
+static void count_groups(struct rig *r, int n, int out, int in, const struct codec *c, double bits)
+{
+    size_t bytes = (size_t)(out * in) / c->block * c->block_bytes;
+    struct weight_part part = {.codec = c, .stride = (size_t)in, .n = (size_t)out, .k = (size_t)in};
+    part.data = rig_host(r, bytes, 1);
+    assert_true((double)r->ops->weight_bytes(r->d, &part, WEIGHT_KEEP) * 8 <= bits * out * in);
+    count_part(r, n, &part, bits / 8);
 }
 
 /* n sequences of `context` tokens, a row each. */
@@ -194,8 +211,15 @@ static void counted(void **state)
             count_linear(&r, n, 256, 512, DTYPE_F8E4M3);
             count_ffn(&r, n);
         }
-        if (kv == DTYPE_BF16)
+        if (kv == DTYPE_BF16) {
             count_linear(&r, 64, 512, 1024, DTYPE_BF16);
+            count_groups(&r, 64, 256, 1024, &codec_q4_k, 5);
+            count_groups(&r, 64, 256, 1024, &codec_q4_1, 5);
+            count_groups(&r, 64, 256, 1024, &codec_q4_0, 4.5);
+            count_groups(&r, 64, 256, 1024, &codec_mxfp4, 4.5);
+            count_groups(&r, 64, 256, 1024, &codec_q6_k, 8.75);
+            count_groups(&r, 64, 256, 1024, &codec_q8_0, 8.5);
+        }
         assert_int_equal(rig_close(&r), 0);
     }
 }

@@ -15,11 +15,11 @@ struct traffic {
     double least, moved, flops;
 };
 
-/* y = x W^T, e4m3 weights (1 byte) or bf16 (2), bf16 x, y of y_bytes. */
+/* y = x W^T, bf16 x, y of y_bytes; weights of bf16 (2 bytes), e4m3 (1), or in groups with their numbers. */
 static inline struct traffic traffic_linear(double n, double out, double in, double weight_bytes,
                                             double y_bytes)
 {
-    double scales = weight_bytes < 2 ? out * in / 128 / 128 * 4 : 0;
+    double scales = weight_bytes == 1 ? out * in / 128 / 128 * 4 : 0;
     int splits = cuda_linear_splits((int)out, (int)in);
     struct traffic t = {.flops = 2 * n * out * in};
     t.least = out * in * weight_bytes + scales + n * in * 2 + n * out * y_bytes;

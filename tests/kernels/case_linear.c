@@ -62,6 +62,8 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     size_t least = part->n * part->k;
     if (in->keep == WEIGHT_KEEP)
         least = least / part->codec->block * part->codec->block_bytes;
+    else if (in->keep == WEIGHT_INT4)
+        least /= 2;
     struct weight_part shape = *part; /* the plan asks before there is any data */
     shape.data = NULL;
     shape.scale = NULL;
@@ -143,6 +145,19 @@ int case_linear_large(const struct backend *b)
     return failures;
 }
 
+/* What weights will be computed with. */
+static void set_values(struct rig *r, struct linear_inputs *in)
+{
+    size_t n = in->w.part.n, k = in->w.part.k;
+    float *row = rig_host(r, k, sizeof *row);
+    in->w.value = rig_host(r, n * k, sizeof *in->w.value);
+    for (size_t i = 0; i < n; i++) {
+        weight_row_kept(&in->w.part, in->keep, i, row);
+        for (size_t j = 0; j < k; j++)
+            in->w.value[i * k + j] = (double)row[j];
+    }
+}
+
 /* A matrix in one of the grouped formats: any bytes, but for the highest bit of every exponent. */
 static struct linear_inputs coded(struct rig *r, const struct codec *c, size_t n, size_t k)
 {
@@ -153,14 +168,58 @@ static struct linear_inputs coded(struct rig *r, const struct codec *c, size_t n
         data[i] = (uint8_t)(rig_uniform(r) * 256) & 0xbf;
     struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
     in.w.part = (struct weight_part){.codec = c, .data = data, .stride = columns, .n = n, .k = k};
-    in.w.value = rig_host(r, n * k, sizeof *in.w.value);
-    float *row = rig_host(r, k, sizeof *row);
-    for (size_t i = 0; i < n; i++) {
-        weight_row(&in.w.part, i, row);
-        for (size_t j = 0; j < k; j++)
-            in.w.value[i * k + j] = (double)row[j];
-    }
+    set_values(r, &in);
     return in;
+}
+
+/* Integers with zero points that stand beside them: 4 or 8 bits, groups of `group`, scales of `type`. */
+static struct linear_inputs packed(struct rig *r, int bits, size_t group, enum dtype type, size_t n,
+                                   size_t k)
+{
+    size_t words = (k * (size_t)bits + 31) / 32, groups = (k + group - 1) / group;
+    size_t each = 32 / (size_t)bits, zeros = (n + each - 1) / each * groups;
+    uint32_t *data = rig_host(r, n * words, sizeof *data);
+    uint32_t *zero = rig_host(r, zeros, sizeof *zero);
+    for (size_t i = 0; i < n * words; i++)
+        data[i] = (uint32_t)(rig_uniform(r) * 4294967295.0);
+    for (size_t i = 0; i < zeros; i++)
+        zero[i] = (uint32_t)(rig_uniform(r) * 4294967295.0);
+    struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+    in.w.part = (struct weight_part){
+        .codec = bits == 4 ? &codec_packed4 : &codec_packed8,
+        .data = data,
+        .stride = k,
+        .scale = rig_encode(r, type, rig_values(r, type, n * groups, 1), n * groups),
+        .scale_dtype = type,
+        .scale_rows = 1,
+        .scale_columns = group,
+        .scale_stride = groups,
+        .zero = zero,
+        .zero_stride = groups,
+        .n = n,
+        .k = k};
+    set_values(r, &in);
+    return in;
+}
+
+/* Groups of every size, also those that no kernel of a GPU knows; and the groups that are made at load. */
+static void check_groups(struct rig *r)
+{
+    static const size_t sizes[] = {16, 32, 48, 64, 128};
+    for (size_t i = 0; i < COUNT(sizes) * 2; i++) {
+        int bits = i % 2 ? 8 : 4, n = i % 4 ? 3 : 37;
+        enum dtype type = i % 3 ? DTYPE_BF16 : DTYPE_F32;
+        rig_at(r, "linear: %d bits in groups of %zu, n 37, k 330, rows %d", bits, sizes[i / 2], n);
+        struct linear_inputs in = packed(r, bits, sizes[i / 2], type, 37, 330);
+        check_linear(r, &in, n);
+    }
+    for (size_t k = 40; k < 400; k += 300) {
+        rig_at(r, "linear: weights bf16 as int4, n 66, k %zu, rows 70", k);
+        struct linear_inputs in = {rig_weight(r, DTYPE_BF16, 66, k, 3, 5), WEIGHT_INT4, DTYPE_F32,
+                                   NULL};
+        set_values(r, &in);
+        check_linear(r, &in, 70);
+    }
 }
 
 /* Matrices that stay in groups: every form of scales and minima, alone and in rows of many. */
@@ -183,6 +242,7 @@ int case_linear_grouped(const struct backend *b)
                 struct linear_inputs in = coded(&r, codecs[i], 50, k);
                 check_linear(&r, &in, n);
             }
+        check_groups(&r);
         failures += rig_close(&r);
     }
     return failures;
@@ -208,5 +268,17 @@ int case_linear_invariance(const struct backend *b)
             }
             failures += rig_close(&r);
         }
+    static const struct codec *const codecs[] = {&codec_q4_k, &codec_q6_k, &codec_mxfp4};
+    for (size_t i = 0; i < COUNT(codecs); i++) {
+        struct rig r;
+        rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 1, &rig_limits);
+        rig_at(&r, "weights %s, n 40, k 256", codecs[i]->name);
+        struct linear_inputs in = coded(&r, codecs[i], 40, 256);
+        in.x = rig_values(&r, DTYPE_BF16, (size_t)total * 256, 1);
+        rig_keep(&r);
+        struct row_op op = {"linear", &in, 40 * sizeof(float), true, run_linear};
+        rig_invariance(&r, &op, total);
+        failures += rig_close(&r);
+    }
     return failures;
 }

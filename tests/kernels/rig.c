@@ -396,7 +396,7 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
 const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_keep keep)
 {
     size_t k = w->part.k;
-    if (keep == WEIGHT_KEEP)
+    if (keep != WEIGHT_INT8)
         return w->value;
     double *kept = rig_host(r, w->part.n * k, sizeof *kept);
     for (size_t i = 0; i < w->part.n; i++) {

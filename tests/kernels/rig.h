@@ -112,7 +112,7 @@ struct rig_weight {
 struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, size_t row0,
                              size_t col0);
 
-/* What INT8 makes of value: steps of max|w| / 127 per row. For KEEP: value itself. */
+/* What INT8 makes of value: steps of max|w| / 127 per row. Else value itself. */
 const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_keep keep);
 
 /* Attention in which all of a head turns and every token sees all before it. */

@@ -171,6 +171,12 @@ static inline uint32_t mul_bf16x2(uint32_t a, uint32_t b)
                      bits_to_f32(a & 0xffff0000u) * bits_to_f32(b & 0xffff0000u));
 }
 
+static inline uint32_t add_bf16x2(uint32_t a, uint32_t b)
+{
+    return pack_bf16(bits_to_f32(a << 16) + bits_to_f32(b << 16),
+                     bits_to_f32(a & 0xffff0000u) + bits_to_f32(b & 0xffff0000u));
+}
+
 /* f16 of binary16: exact wherever the number has one. */
 static inline float f16_value(uint32_t bits)
 {
@@ -261,6 +267,24 @@ template <typename T> static inline T warp_xor(T value, int mask)
     return x.result;
 }
 
+template <typename T> struct emu_from {
+    T value, result;
+    int from;
+    static void run(void **args)
+    {
+        for (int i = 0; i < 32; i++)
+            ((emu_from *)args[i])->result =
+                ((emu_from *)args[((emu_from *)args[i])->from & 31])->value;
+    }
+};
+
+template <typename T> static inline T warp_from(T value, int from)
+{
+    emu_from<T> x = {value, value, from};
+    emu::collective(emu_from<T>::run, &x);
+    return x.result;
+}
+
 struct emu_ballot {
     bool predicate;
     uint32_t result;
@@ -298,6 +322,12 @@ static inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32
 {
     emu_mma m = {c, a, {b0, b1}};
     emu::collective(emu_mma::run, &m);
+}
+
+static inline void mma_bf16_first(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    c[0] = c[1] = c[2] = c[3] = 0.0f;
+    mma_bf16(c, a, b0, b1);
 }
 
 static inline void mma_f16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
