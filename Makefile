@@ -161,7 +161,7 @@ bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode 
 	@"$(PYTHON)" tests/bench/table.py $(BUILD)/bench
 	@$(if $(FULL),BUILD=$(BUILD) tests/bench/forecast.sh)
 
-bench-peers: all ## beside llama.cpp, installed by pip into build/bench-peers (15 minutes; QUICK=1: 5)
+bench-peers: all ## beside llama.cpp, installed by pip into build/bench-peers (20 minutes; QUICK=1: 7)
 	@BUILD=$(BUILD) tests/bench/peers.sh $(if $(QUICK),quick)
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>

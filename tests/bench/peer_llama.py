@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """peer_llama.py MODEL.gguf VOCAB THREADS CONTEXT BATCH... - decode steps of llama.cpp, for peers.sh.
 
-Of every batch the caches are filled first: each sequence has CONTEXT tokens of its own, by chance. Then one
-line "ready VERSION", and for every line on stdin one line of figures: tokens/s of each batch, as the median
+Of every batch the caches are filled first: one sequence with CONTEXT tokens by chance, and copies of its cache for
+the others. Then one line "ready VERSION", and for every line on stdin one line of figures: tokens/s of each batch, as the median
 step, a token for every sequence, drawn by temperature and top_p from its logits."""
 import ctypes
 import statistics
@@ -11,7 +11,7 @@ import time
 
 import llama_cpp as L
 
-STEPS, SECONDS, SKIPPED = 40, 3.0, 2  # steps of a measurement: at most, about, and before it
+STEPS, SECONDS, SKIPPED = 40, 2.5, 2  # steps of a measurement: at most, about, and before it
 RANDOM = 1
 
 
@@ -45,10 +45,11 @@ class Case:
         self.chain = L.llama_sampler_chain_init(L.llama_sampler_chain_default_params())
         for sampler in (L.llama_sampler_init_top_p(0.95, 1), L.llama_sampler_init_temp(0.8), L.llama_sampler_init_dist(1)):
             L.llama_sampler_chain_add(self.chain, sampler)
-        for s in range(sequences):
-            for first in range(0, context, 512):
-                end = min(context, first + 512)
-                self.decode([(token(vocab), i, s, i + 1 == end) for i in range(first, end)])
+        for first in range(0, context, 512):
+            end = min(context, first + 512)
+            self.decode([(token(vocab), i, 0, i + 1 == end) for i in range(first, end)])
+        for s in range(1, sequences):
+            L.llama_memory_seq_cp(L.llama_get_memory(self.context), 0, s, -1, -1)
 
     def decode(self, rows):
         fill_batch(self.batch, rows)
@@ -58,7 +59,7 @@ class Case:
     def measure(self):
         drawn = [token(self.vocab) for _ in range(self.n)]
         times, place, begun = [], self.length, time.perf_counter()
-        while len(times) < SKIPPED + 3 or (len(times) < STEPS and time.perf_counter() - begun < SECONDS):
+        while len(times) < SKIPPED + 5 or (len(times) < STEPS and time.perf_counter() - begun < SECONDS):
             start = time.perf_counter()
             self.decode([(drawn[s], place, s, True) for s in range(self.n)])
             drawn = [L.llama_sampler_sample(self.chain, self.context, s) for s in range(self.n)]
