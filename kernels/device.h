@@ -51,6 +51,10 @@ struct device_config {
     bool always_all_threads; /* CPU: also for what one thread would have done before others woke */
     enum dtype act;          /* activations: DTYPE_F32 or DTYPE_BF16 */
     enum dtype kv;           /* KV cache: DTYPE_F32, DTYPE_BF16 or DTYPE_F8E4M3 */
+    /* CPU: weights in groups of integers (kernels/weights/form.h: I8, I4) are multiplied with rows that are
+     * rounded to 8 bits (kernels/cpu/integer.h); slices of an FFN's inputs are then multiples of 32. CUDA:
+     * ignored. */
+    bool int8_products;
     /* CUDA: bf16 matrices go through cuBLAS instead of the backend's own kernels. A row's bits may
      * then depend on its place in a batch (kernels/cuda/linear.c). CPU: ignored. */
     bool blas;

@@ -37,6 +37,9 @@ enum exchange_kind {
 /* As they are in the checkpoint; integers of 8 bits, one scale a row; of 4 bits, in groups of 32. */
 enum job_weights { JOB_WEIGHTS_KEEP, JOB_WEIGHTS_INT8, JOB_WEIGHTS_INT4 };
 
+/* Rows as they are; or as integers of 8 bits where weights are integers (kernels/cpu/integer.h). */
+enum job_products { JOB_PRODUCTS_EXACT, JOB_PRODUCTS_INT8 };
+
 enum tri { TRI_AUTO, TRI_FALSE, TRI_TRUE };
 
 /* What of a prompt that does not fit the context is left out. */
@@ -114,6 +117,7 @@ struct job {
         enum dtype dispatch;    /* precision.dispatch, rows to the FFN: bf16 (default), f32, fp8 */
         enum dtype combine;     /* precision.combine, partial sums back: f32 (default), bf16 */
         enum job_weights weights; /* precision.weights: keep (default), int8, int4 */
+        enum job_products products; /* precision.products: exact (default), int8 (CPUs only) */
     } precision;
 
     struct {

@@ -30,6 +30,8 @@ static const struct choice truths[] = {{"true", true}, {"false", false}, {NULL, 
 static const struct choice own_only[] = {{"false", -1}, {"true", 0}, {NULL, 0}};
 static const struct choice weights[] = {
     {"keep", JOB_WEIGHTS_KEEP}, {"int8", JOB_WEIGHTS_INT8}, {"int4", JOB_WEIGHTS_INT4}, {NULL, 0}};
+static const struct choice products[] = {
+    {"exact", JOB_PRODUCTS_EXACT}, {"int8", JOB_PRODUCTS_INT8}, {NULL, 0}};
 
 static const struct choice seeds[] = {{"row", 0}, {"prompt", 1}, {NULL, 0}};
 static const struct choice truncations[] = {
@@ -158,6 +160,10 @@ const struct key keys[] = {
      .help = "partial sums on their way back: f32 or bf16"},
     {"precision", "weights", KEY_CHOICE, IN(precision.weights), PRESET("keep"), .choices = weights,
      .help = "keep: as in the checkpoint; int8, int4: quantized while they are read"},
+    {"precision", "products", KEY_CHOICE, IN(precision.products), PRESET("exact"),
+     .choices = products,
+     .help = "exact: rows are multiplied as they are; int8: where weights are integers of 8 or 4 "
+             "bits, rows are rounded to 8 bits too, in groups of 32 (device cpu): faster"},
 
     {"schedule", "slots", KEY_INT, IN(schedule.slots), PRESET("16"), RANGE(1, ROWS_MAX),
      .help = "sequences an attention rank decodes at once"},

@@ -146,6 +146,7 @@ static void plan_device(struct engine *g, int threads)
         .threads = threads,
         .act = job->precision.activations,
         .kv = job->precision.kv_cache,
+        .int8_products = job->precision.products == JOB_PRODUCTS_INT8,
         .blas = job->cublas,
         .limits = l,
     };

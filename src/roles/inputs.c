@@ -75,6 +75,9 @@ static int open_model(struct inputs *in, struct err *e)
         stamp_weights(in, e) != 0)
         return -1;
     in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, inputs_keep(&in->job));
+    /* Nor does a slice cut the groups of 32 in which rows become integers. */
+    while (in->job.precision.products == JOB_PRODUCTS_INT8 && in->job.layout.granule % 32 != 0)
+        in->job.layout.granule *= 2;
     size_t wanted = in->job.schedule.max_context;
     if (wanted > in->model.context)
         return err_set(e, "%s: schedule.max_context is %zu, but the model's context is %zu",

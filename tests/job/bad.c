@@ -81,7 +81,7 @@ static const struct bad all[] = {
      "job.yaml:4:16: unknown key 'experts' in layout.ffn; did you mean 'expert'?"},
     {GOOD "precision: {everything: f32}\n", NULL,
      "job.yaml:4:13: unknown key 'everything' in precision; known are activations, kv_cache, "
-     "dispatch, combine, weights"},
+     "dispatch, combine, weights, products"},
     {GOOD "<<: {a: 1}\n", NULL,
      "job.yaml:4:1: unknown key '<<'; known are model, tokenizer, model_ignore, model_mtp, "
      "prompts, "
@@ -145,6 +145,11 @@ static const struct bad all[] = {
     {GOOD "precision: {kv_cache: fp16}\n", NULL,
      "job.yaml:4:23: precision.kv_cache: wants bf16, f32 or fp8, found 'fp16'; did you mean "
      "'bf16'?"},
+    {GOOD "precision: {products: int4}\n", NULL,
+     "job.yaml:4:23: precision.products: wants exact or int8, found 'int4'; did you mean 'int8'?"},
+    {GOOD "device: cuda\nprecision: {products: int8}\n", NULL,
+     "job.yaml:5:23: precision.products: int8 is for device: cpu; with device: cuda leave it at "
+     "exact"},
     {GOOD "precision: {combine: fp8}\n", NULL,
      "job.yaml:4:22: precision.combine: wants bf16 or f32, found 'fp8'"},
     {GOOD "schedule: {kv_memory: 4 gigs}\n", NULL,

@@ -48,6 +48,7 @@ static void defaults(void **state)
     assert_int_equal(job.precision.dispatch, DTYPE_BF16);
     assert_int_equal(job.precision.combine, DTYPE_F32);
     assert_int_equal(job.precision.weights, JOB_WEIGHTS_KEEP);
+    assert_int_equal(job.precision.products, JOB_PRODUCTS_EXACT);
     assert_int_equal(job.schedule.slots, 16);
     assert_int_equal(job.schedule.prefill_chunk, 256);
     assert_int_equal(job.schedule.max_context, 0);
@@ -80,7 +81,8 @@ static const char everything[] =
     "  threads: 6\n"
     "device: cpu\n"
     "kernels: avx2\n"
-    "precision: {activations: f32, kv_cache: fp8, dispatch: fp8, combine: bf16, weights: int8}\n"
+    "precision: {activations: f32, kv_cache: fp8, dispatch: fp8, combine: bf16, weights: int8,\n"
+    "  products: int8}\n"
     "schedule: {slots: 5, prefill_chunk: 64, max_context: 4096, kv_memory: 1.5 GiB,\n"
     "  time_limit: 23h50m}\n"
     "sampling: {temperature: 0.1, top_k: 40, top_p: .95, seed: 18446744073709551615, samples: 3,\n"
@@ -108,6 +110,7 @@ static void check_everything(const struct job *job)
     assert_int_equal(job->precision.dispatch, DTYPE_F8E4M3);
     assert_int_equal(job->precision.combine, DTYPE_BF16);
     assert_int_equal(job->precision.weights, JOB_WEIGHTS_INT8);
+    assert_int_equal(job->precision.products, JOB_PRODUCTS_INT8);
     assert_int_equal(job->schedule.slots, 5);
     assert_int_equal(job->schedule.prefill_chunk, 64);
     assert_int_equal(job->schedule.max_context, 4096);
@@ -279,6 +282,7 @@ static void what_decides_a_completion(void **state)
         GOOD "schedule: {max_context: 99}\n",
         GOOD "precision: {activations: f32}\n",
         GOOD "precision: {dispatch: fp8}\n",
+        GOOD "precision: {products: int8}\n",
         GOOD "chat: {system: S}\n",
         GOOD "chat: {template: t.jinja}\n",
         GOOD "chat: {template_kwargs: {a: [1, true, 'x', 1.5, null]}}\n",

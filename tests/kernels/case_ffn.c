@@ -69,13 +69,13 @@ static struct mlp new_mlp(struct rig *r, enum dtype t, const struct shape *s, si
     return m;
 }
 
-/* Slices at any even places, also within a block of FP8 scales. */
-static struct mlp_part parts_of(const struct mlp *m, size_t cuts[8])
+/* Slices at any even places, also within a block of FP8 scales; of integers in multiples of their groups. */
+static struct mlp_part parts_of(const struct rig *r, const struct mlp *m, size_t cuts[8])
 {
-    static const size_t at[] = {2, 30, 48, 128, 354};
+    static const size_t at[][5] = {{2, 30, 48, 128, 354}, {32, 64, 128, 160, 352}};
     size_t inter = m->gate.part.n, n = 0;
-    for (size_t i = 0; i < COUNT(at) && at[i] < inter; i++)
-        cuts[n++] = at[i];
+    for (size_t i = 0; i < COUNT(*at) && at[r->int8_products][i] < inter; i++)
+        cuts[n++] = at[r->int8_products][i];
     cuts[n++] = inter;
     return (struct mlp_part){.gate = m->gate.part,
                              .up = m->up.part,
@@ -110,11 +110,12 @@ static void fill_inputs(struct rig *r, struct ffn_inputs *in, const struct shape
     in->topk = (size_t)s->topk;
     for (int e = 0; e < s->held; e++) {
         in->experts[e] = new_mlp(r, t, s, (size_t)s->inter, (size_t)e * 50);
-        in->parts[e] = parts_of(&in->experts[e], in->cuts[0]);
+        in->parts[e] = parts_of(r, &in->experts[e], in->cuts[0]);
     }
     in->shared = new_mlp(r, t, s, (size_t)s->shared, 100);
     in->shared.limit *= 2;
-    in->part = (struct ffn_part){s->first, s->held, in->parts, parts_of(&in->shared, in->cuts[1])};
+    in->part = (struct ffn_part){s->first, s->held, in->parts,
+                                  parts_of(r, &in->shared, in->cuts[1])};
     in->x = rig_values(r, r->act, (size_t)n * in->hidden, 1);
     choose(r, in, s, n);
 }
@@ -159,6 +160,13 @@ static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep k
                           double factor, double *sum, double *squares)
 {
     size_t inter = m->gate.part.n, hidden = m->gate.part.k;
+    float *mids = rig_host(r, inter, sizeof *mids), *rounded = rig_host(r, hidden, sizeof *rounded);
+    bool integers = r->int8_products && keep == WEIGHT_INT8;
+    if (integers) {
+        rig_round_row(x, hidden, rounded);
+        x = rounded;
+    }
+    double *sizes = rig_host(r, inter, sizeof *sizes);
     const double *gate = rig_kept(r, &m->gate, keep), *up = rig_kept(r, &m->up, keep);
     const double *down = rig_kept(r, &m->down, keep);
     for (size_t h = 0; m->down_bias && inter && h < hidden; h++)
@@ -173,13 +181,17 @@ static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep k
             g2 += a * a;
             u2 += b * b;
         }
-        double mid = reference_glu(m, g, u), size = fmax(fabs(mid), sqrt(g2 * (u2 + 1)));
+        mids[i] = (float)reference_glu(m, g, u);
+        sizes[i] = fmax((double)fabsf(mids[i]), sqrt(g2 * (u2 + 1)));
+    }
+    if (integers)
+        rig_round_row(mids, inter, mids);
+    for (size_t i = 0; i < inter; i++)
         for (size_t h = 0; h < hidden; h++) {
             double weight = factor * down[h * inter + i];
-            sum[h] += weight * mid;
-            squares[h] += weight * size * weight * size;
+            sum[h] += weight * (double)mids[i];
+            squares[h] += weight * sizes[i] * weight * sizes[i];
         }
-    }
 }
 
 static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
@@ -208,8 +220,11 @@ static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
             fmax(size[p], 1e-3); /* terms are multiples of EXACT_STEP, however small the sum */
         rig_clear(r);
     }
-    enum dtype coarse = r->act == DTYPE_BF16 ? DTYPE_BF16 : in->out;
-    rig_compare(r, "out", got, want, picked, hidden, size, rig_tolerance(coarse));
+    /* An intermediate that is off by its last bit may be rounded to the next integer. */
+    bool coarser = r->act == DTYPE_BF16 || (r->int8_products && in->keep == WEIGHT_INT8);
+    enum dtype coarse = coarser ? DTYPE_BF16 : in->out;
+    rig_compare(r, "out", got, want, picked, hidden, size,
+                (r->int8_products ? 2 : 1) * rig_tolerance(coarse));
 }
 
 static struct device_limits limits_of(const struct shape *s, size_t rows)
@@ -483,6 +498,32 @@ int case_ffn_large(const struct backend *b)
     return failures;
 }
 
+/* Experts of integers; the formats that stay as they are beside them. */
+int case_ffn_integers(const struct backend *b)
+{
+    static const struct shape large = {SHAPE(600, 365, 177, 1, 4, 6, 3)};
+    static const int rows[] = {1, 3, 17, 70};
+    int failures = 0;
+    for (size_t i = 0; i < 2 * (COUNT(shapes) + 1) && strcmp(b->device->name, "cpu") == 0; i++) {
+        const struct shape *s = i / 2 < COUNT(shapes) ? &shapes[i / 2] : &large;
+        size_t form = i % 4 < 3 ? 3 + i % 2 : 1;
+        int n = s == &large ? SPLIT_ROWS : rows[i / 2 % COUNT(rows)];
+        struct rig r;
+        struct device_limits limits = limits_of(s, (size_t)n);
+        rig_open_integers(&r, b, shape_acts[i % 2], 2, &limits);
+        struct ffn_inputs in = {.keep = forms[form].keep, .out = DTYPE_F32};
+        rig_at(&r, "ffn of integers %zu: weights %s, hidden %d, inter %d and %d, rows %d", i,
+               form_name(form), s->hidden, s->inter, s->shared, n);
+        fill_inputs(&r, &in, s, forms[form].dtype, n);
+        rig_keep(&r);
+        if (s == &large)
+            check_split(&r, &in);
+        check_ffn(&r, &in, n);
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
 int case_ffn_invariance(const struct backend *b)
 {
     int failures = 0, total = 131;
@@ -490,7 +531,10 @@ int case_ffn_invariance(const struct backend *b)
         for (size_t f = 0; f < COUNT(forms); f++)
             for (size_t i = f % 2; i < 4; i += 2) {
                 struct rig r;
-                rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
+                if (f == 3)
+                    rig_open_integers(&r, b, shape_acts[a], 1, &rig_limits);
+                else
+                    rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
                 struct ffn_inputs in = {.keep = forms[f].keep, .out = DTYPE_F32};
                 rig_at(&r, "weights %s, hidden %d", form_name(f), shapes[i].hidden);
                 fill_inputs(&r, &in, &shapes[i], forms[f].dtype, total);

@@ -4,12 +4,14 @@
 #include "tests/kernels/shapes.h"
 
 #include <math.h>
+#include <string.h>
 
 struct linear_inputs {
     struct rig_weight w;
     enum weight_keep keep;
     enum dtype out;
     const float *x;
+    bool integers; /* are the rows rounded to integers? */
 };
 
 static unsigned char *run_linear(struct rig *r, const void *inputs, const int *rows, int n)
@@ -57,6 +59,12 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     const float *got = (const float *)(const void *)run_linear(r, in, all, n);
     got = rig_pick(r, got, part->n, rows, picked);
     in->x = rig_pick(r, in->x, part->k, rows, picked);
+    if (in->integers) {
+        float *rounded = rig_host(r, (size_t)picked * part->k, sizeof *rounded);
+        for (int i = 0; i < picked; i++)
+            rig_round_row(in->x + (size_t)i * part->k, part->k, rounded + (size_t)i * part->k);
+        in->x = rounded;
+    }
     reference(in, rig_kept(r, &in->w, in->keep), (size_t)picked, want, size);
     rig_compare(r, "y", got, want, (size_t)picked, part->n, size, rig_tolerance(in->out));
     size_t least = part->n * part->k;
@@ -108,7 +116,7 @@ int case_linear(const struct backend *b)
                     struct linear_inputs in = {rig_weight(&r, forms[f].dtype, shapes[s].n,
                                                           shapes[s].k, shapes[s].row0,
                                                           shapes[s].col0),
-                                               forms[f].keep, out, NULL};
+                                               forms[f].keep, out, NULL, false};
                     check_linear(&r, &in, shape_rows[n]);
                 }
         failures += rig_close(&r);
@@ -131,13 +139,13 @@ int case_linear_large(const struct backend *b)
             rig_at(&r, "linear: weights %s%s, n 130, k 1100, rows %d", dtype_name(forms[f].dtype),
                    forms[f].keep == WEIGHT_INT8 ? " as int8" : "", rows);
             struct linear_inputs in = {rig_weight(&r, forms[f].dtype, 130, 1100, 0, 0),
-                                       forms[f].keep, DTYPE_F32, NULL};
+                                       forms[f].keep, DTYPE_F32, NULL, false};
             check_linear(&r, &in, rows);
         }
         for (size_t i = 0; i < COUNT(begin); i++) {
             rig_at(&r, "linear: weights fp8, n 70, k 600 from (48, %zu), rows 5", begin[i]);
             struct linear_inputs in = {rig_weight(&r, DTYPE_F8E4M3, 70, 600, 48, begin[i]),
-                                       WEIGHT_KEEP, DTYPE_F32, NULL};
+                                       WEIGHT_KEEP, DTYPE_F32, NULL, false};
             check_linear(&r, &in, 5);
         }
         failures += rig_close(&r);
@@ -248,19 +256,83 @@ int case_linear_grouped(const struct backend *b)
     return failures;
 }
 
+/* Products of integers: weights kept as int8, every grouped format, and formats that stay as they are;
+ * inputs of several chunks, rows of all counts that tiles have, more than a slab. */
+int case_linear_integers(const struct backend *b)
+{
+    static const struct codec *const codecs[] = {&codec_q8_0, &codec_q4_0,   &codec_q4_1,
+                                                 &codec_q4_k, &codec_q5_k,   &codec_q6_k,
+                                                 &codec_q2_k, &codec_iq4_nl, &codec_mxfp4};
+    static const size_t inputs[] = {256, 768, 1280};
+    static const int rows[] = {1, 2, 3, 4, 5, 13, 70};
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts) && strcmp(b->device->name, "cpu") == 0; a++) {
+        struct rig r;
+        rig_open_integers(&r, b, shape_acts[a], 2,
+                          &(struct device_limits){.rows = 530, .hidden = 1280});
+        for (size_t i = 0; i < COUNT(codecs) * COUNT(inputs); i++) {
+            const struct codec *c = codecs[i % COUNT(codecs)];
+            size_t k = inputs[i / COUNT(codecs)];
+            int n = i + 1 < COUNT(codecs) * COUNT(inputs) ? rows[(i + a) % COUNT(rows)] : 530;
+            rig_at(&r, "linear of integers: weights %s, n 50, k %zu, rows %d", c->name, k, n);
+            struct linear_inputs in = coded(&r, c, 50, k);
+            in.integers = true;
+            check_linear(&r, &in, n);
+        }
+        for (size_t s = 0; s < COUNT(shapes); s++)
+            for (size_t f = a; f < COUNT(forms); f += 2) {
+                bool int8 = forms[f].keep == WEIGHT_INT8;
+                int n = shape_rows[(s + f) % COUNT(shape_rows)];
+                rig_at(&r, "linear of integers: weights %s%s, n %zu, k %zu, rows %d",
+                       dtype_name(forms[f].dtype), int8 ? " as int8" : "", shapes[s].n, shapes[s].k, n);
+                struct linear_inputs in = {rig_weight(&r, forms[f].dtype, shapes[s].n, shapes[s].k,
+                                                      shapes[s].row0, shapes[s].col0),
+                                           forms[f].keep, DTYPE_F32, NULL, int8};
+                check_linear(&r, &in, n);
+            }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
+/* A row with a NaN or an infinity is NaN, in all its outputs; zeros give zeros. */
+int case_linear_integers_edges(const struct backend *b)
+{
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 0};
+    if (strcmp(b->device->name, "cpu") != 0)
+        return 0;
+    struct rig r;
+    rig_open_integers(&r, b, DTYPE_F32, 1, &(struct device_limits){.rows = 8, .hidden = 256});
+    rig_at(&r, "linear of integers: NaN, infinities, zeros");
+    struct linear_inputs in = coded(&r, &codec_q4_1, 33, 256);
+    float *x = rig_values(&r, DTYPE_F32, 5 * 256, 1);
+    for (size_t i = 0; i < 4; i++)
+        x[i * 256 + 37] = odd[i];
+    memset(x + 3 * 256, 0, 256 * sizeof *x);
+    in.x = x;
+    const float *y = (float *)(void *)run_linear(&r, &in, (const int[]){0, 1, 2, 3, 4}, 5);
+    for (size_t i = 0; i < 5 * 33; i++)
+        if (isnan(y[i]) != (i / 33 < 3) || (i / 33 == 3 && y[i] != 0))
+            rig_fail(&r, "row %zu is %g", i / 33, (double)y[i]);
+    return rig_close(&r);
+}
+
 int case_linear_invariance(const struct backend *b)
 {
     int failures = 0, total = 131;
     for (size_t a = 0; a < COUNT(shape_acts); a++)
         for (size_t f = 0; f < COUNT(forms); f++) {
             struct rig r;
-            rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
+            if (forms[f].keep == WEIGHT_INT8 && a == f % 2)
+                rig_open_integers(&r, b, shape_acts[a], 1, &rig_limits);
+            else
+                rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &rig_limits);
             for (size_t s = 2 + (a + f) % 2; s < 7; s += 2) {
                 rig_at(&r, "weights %s%s, n %zu, k %zu", dtype_name(forms[f].dtype),
                        forms[f].keep == WEIGHT_INT8 ? " as int8" : "", shapes[s].n, shapes[s].k);
                 struct linear_inputs in = {rig_weight(&r, forms[f].dtype, shapes[s].n, shapes[s].k,
                                                       shapes[s].row0, shapes[s].col0),
-                                           forms[f].keep, f % 2 ? DTYPE_F32 : r.act, NULL};
+                                           forms[f].keep, f % 2 ? DTYPE_F32 : r.act, NULL, false};
                 in.x = rig_values(&r, r.act, (size_t)total * shapes[s].k, 1);
                 rig_keep(&r);
                 struct row_op op = {"linear", &in, shapes[s].n * sizeof(float), true, run_linear};

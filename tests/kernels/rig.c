@@ -25,10 +25,11 @@ const struct device_limits rig_limits = {
     .inter = 400,
 };
 
-void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype kv, int threads,
-              const struct device_limits *limits)
+static void open_device(struct rig *r, const struct backend *b, enum dtype act, enum dtype kv,
+                        int threads, const struct device_limits *limits, bool int8_products)
 {
     struct device_config config = {.timed = true,
+                                   .int8_products = int8_products,
                                    .threads = threads,
                                    .always_all_threads = true,
                                    .act = act,
@@ -42,10 +43,23 @@ void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype
     r->act = act;
     r->kv = kv;
     r->limits = *limits;
+    r->int8_products = int8_products;
     r->random = 1;
     if (b->device->open(&config, &r->d, &e) != 0)
         die("%s cannot be opened: %s", b->name, e.text);
     r->s = b->device->stream_create(r->d);
+}
+
+void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype kv, int threads,
+              const struct device_limits *limits)
+{
+    open_device(r, b, act, kv, threads, limits, false);
+}
+
+void rig_open_integers(struct rig *r, const struct backend *b, enum dtype act, int threads,
+                       const struct device_limits *limits)
+{
+    open_device(r, b, act, DTYPE_BF16, threads, limits, true);
 }
 
 int rig_close(struct rig *r)
@@ -393,6 +407,18 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
     return w;
 }
 
+void rig_round_row(const float *x, size_t k, float *rounded)
+{
+    for (size_t first = 0; first < k; first += 32) {
+        size_t end = first + 32 < k ? first + 32 : k;
+        float most = 0;
+        for (size_t i = first; i < end; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        for (size_t i = first; i < end; i++)
+            rounded[i] = most > 0 ? nearbyintf(x[i] / (most / 127)) * (most / 127) : 0;
+    }
+}
+
 const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_keep keep)
 {
     size_t k = w->part.k;
@@ -471,7 +497,7 @@ void rig_invariance(struct rig *r, const struct row_op *op, int total)
     bool host = strcmp(r->backend->device->name, "cpu") == 0; /* others do not look at threads */
     for (int threads = 2; host && threads <= 3; threads++) {
         struct rig other;
-        rig_open(&other, r->backend, r->act, r->kv, threads, &rig_limits);
+        open_device(&other, r->backend, r->act, r->kv, threads, &rig_limits, r->int8_products);
         rig_at(&other, "%s, %d threads", r->what, threads);
         check_choices(&other, op, total, whole, 3);
         r->failures += rig_close(&other);

@@ -27,6 +27,7 @@ struct rig {
     struct stream *s;
     enum dtype act, kv;
     struct device_limits limits;
+    bool int8_products;
     uint64_t random; /* state of the generator; any value */
     int failures;
     char what[256]; /* the shape at hand, for messages */
@@ -41,6 +42,9 @@ extern const struct device_limits rig_limits;
 
 void rig_open(struct rig *r, const struct backend *b, enum dtype act, enum dtype kv, int threads,
               const struct device_limits *limits);
+/* The same, with device_config.int8_products. */
+void rig_open_integers(struct rig *r, const struct backend *b, enum dtype act, int threads,
+                       const struct device_limits *limits);
 /* Clears, closes, and returns the number of failures. */
 int rig_close(struct rig *r);
 void rig_clear(struct rig *r);
@@ -111,6 +115,9 @@ struct rig_weight {
  * the blocks of 128 count from the tensor's start. */
 struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, size_t row0,
                              size_t col0);
+
+/* What a row x [k] is when it is multiplied with integers (kernels/cpu/integer.h): code x scale. */
+void rig_round_row(const float *x, size_t k, float *rounded);
 
 /* What INT8 makes of value: steps of max|w| / 127 per row. Else value itself. */
 const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_keep keep);

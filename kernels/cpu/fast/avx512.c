@@ -4,6 +4,8 @@
 #include "kernels/cpu/fast/panel_avx512.h"
 #include "kernels/cpu/fast/table.h"
 #include "kernels/cpu/fast/target.h"
+#include "kernels/cpu/fast/tile.h"
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/lane.h"
 #include "kernels/exact.h"
 
@@ -15,6 +17,7 @@ TARGET_BEGIN(TARGET_AVX512)
 #include "kernels/cpu/fast/vec_avx512.h"
 #include "kernels/cpu/fast/tile_body.h"
 #include "kernels/cpu/fast/rows_body.h"
+#include "kernels/cpu/fast/integer_body.h"
 TARGET_END
 
 const struct isa isa_avx512 = {
@@ -25,7 +28,9 @@ const struct isa isa_avx512 = {
               [W_F8] = {[X_F32] = avx512_panel_f8_f32, [X_BF16] = avx512_panel_f8},
               [W_I8] = {[X_F32] = avx512_panel_i8_f32, [X_BF16] = avx512_panel_i8},
               [W_G8] = {[X_F32] = avx512_panel_g8},
-              [W_G4] = {[X_F32] = avx512_panel_g4}},
+              [W_G4] = {[X_F32] = avx512_panel_g4},
+              [W_Q8] = {[X_INTEGERS] = integer_q8},
+              [W_Q4] = {[X_INTEGERS] = integer_q4}},
     .parts = {[W_F32] = {[X_F32] = avx512_parts_f32},
               [W_BF16] = {[X_F32] = avx512_parts_bf16_f32, [X_BF16] = avx512_parts_bf16},
               [W_F8] = {[X_F32] = avx512_parts_f8_f32, [X_BF16] = avx512_parts_f8}},

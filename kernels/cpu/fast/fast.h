@@ -86,6 +86,9 @@ struct isa {
     void (*pack_row)(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
                      enum x_format format, uint8_t *to, size_t chunk);
 
+    /* The k numbers of a packed row of X_F32 become integers, in the same place: zeros behind. */
+    void (*to_integers)(uint8_t *row, size_t chunk, size_t k, size_t k_padded);
+
     /* ---- what happens to the 32 results of each row: c is [rows][32] ---- */
 
     /* silu(gate) * up of 16 intermediates (c: 16 gates, then 16 ups), as limit and alpha of ops.h's

@@ -41,7 +41,8 @@ struct ffn {
 
 /* ---- packing -------------------------------------------------------------------------------- */
 
-static void plan(struct mlp *m, const struct mlp_part *p, enum weight_keep keep)
+static void plan(const struct device *d, struct mlp *m, const struct mlp_part *p,
+                 enum weight_keep keep)
 {
     memset(m, 0, sizeof *m);
     m->inter = p->gate.n;
@@ -49,14 +50,14 @@ static void plan(struct mlp *m, const struct mlp_part *p, enum weight_keep keep)
     m->alpha = p->alpha;
     if (m->inter == 0)
         return;
-    packed_plan(&m->gate_up, &(struct source){&p->gate, &p->up}, keep);
-    packed_plan(&m->down, &(struct source){&p->down, NULL}, keep);
+    packed_plan(d, &m->gate_up, &(struct source){&p->gate, &p->up}, keep);
+    packed_plan(d, &m->down, &(struct source){&p->down, NULL}, keep);
 }
 
-static size_t mlp_bytes(const struct mlp_part *p, enum weight_keep keep)
+static size_t mlp_bytes(const struct device *d, const struct mlp_part *p, enum weight_keep keep)
 {
     struct mlp m;
-    plan(&m, p, keep);
+    plan(d, &m, p, keep);
     size_t biases = (p->gate_bias ? m.gate_up.panels : 0) + (p->down_bias ? m.down.panels : 0);
     return m.inter
                ? packed_bytes(&m.gate_up) + packed_bytes(&m.down) + biases * PANEL * sizeof(float)
@@ -65,10 +66,9 @@ static size_t mlp_bytes(const struct mlp_part *p, enum weight_keep keep)
 
 size_t fast_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
 {
-    (void)d;
-    size_t bytes = mlp_bytes(&f->shared, keep);
+    size_t bytes = mlp_bytes(d, &f->shared, keep);
     for (int e = 0; e < f->n_experts; e++)
-        bytes += mlp_bytes(&f->experts[e], keep);
+        bytes += mlp_bytes(d, &f->experts[e], keep);
     return bytes;
 }
 
@@ -92,7 +92,7 @@ static void biases_create(struct mlp *m, const struct mlp_part *p)
 static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_part *p,
                        enum weight_keep keep)
 {
-    plan(m, p, keep);
+    plan(d, m, p, keep);
     if (m->inter == 0)
         return;
     m->n_cuts = p->n_cuts ? p->n_cuts : 1;
@@ -260,13 +260,20 @@ static void plan_units(const struct device *d, struct work *w, size_t panels)
     w->columns = together < share ? together : share ? share : 1;
 }
 
+/* How pass 1 writes intermediates: those that become integers are first whole numbers, in the same place. */
+static enum x_format mid_format(const struct device *d, const struct weight *down)
+{
+    enum x_format f = packed_x_format(d, down);
+    return f == X_INTEGERS ? X_F32 : f;
+}
+
 static void take_memory(struct device *d, struct work *w)
 {
     size_t x_most = 0, mid_most = 0, panels = 0;
     for (size_t g = 0; g < w->groups; g++) {
         const struct mlp *m = w->group[g].m;
         x_most = larger(x_most, x_chunks(packed_x_format(d, &m->gate_up), m->gate_up.k_padded));
-        mid_most = larger(mid_most, x_chunks(packed_x_format(d, &m->down), m->down.k_padded));
+        mid_most = larger(mid_most, x_chunks(mid_format(d, &m->down), m->down.k_padded));
         panels = larger(panels, m->gate_up.panels);
     }
     w->chunk = w->pairs * X_ROW;
@@ -286,7 +293,15 @@ static void pack_input(const struct device *d, const struct work *w, size_t pair
     size_t row_bytes = w->hidden * dtype_size(d->config.act);
     d->isa->pack_row(d->config.act, w->from + (size_t)w->row[pair] * row_bytes, in->k, in->k_before,
                      in->k_padded, packed_x_format(d, in), w->x + pair * X_ROW, w->chunk);
-    memset(w->mid + pair * X_ROW, 0, out->k_before * x_size(packed_x_format(d, out)));
+    memset(w->mid + pair * X_ROW, 0, out->k_before * x_size(mid_format(d, out)));
+}
+
+/* Intermediates become integers where `down` wants them, once for all its panels. */
+static void round_mid(const struct device *d, const struct work *w, size_t pair)
+{
+    const struct weight *out = &w->group[w->group_of[pair]].m->down;
+    if (packed_x_format(d, out) == X_INTEGERS)
+        d->isa->to_integers(w->mid + pair * X_ROW, w->chunk, out->k, out->k_padded);
 }
 
 /* ---- the two passes ------------------------------------------------------------------------- */
@@ -329,7 +344,7 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
 {
     const struct group *g = &w->group[unit % w->groups];
     const struct weight *in = &g->m->gate_up, *out = &g->m->down;
-    enum x_format x = packed_x_format(d, in), mid = packed_x_format(d, out);
+    enum x_format x = packed_x_format(d, in), mid = mid_format(d, out);
     size_t first = turn_panel(w, g, unit / w->groups);
     size_t end = turn_panel(w, g, unit / w->groups + 1);
     for (size_t i = first; i < end; i++) {
@@ -425,6 +440,11 @@ static void run(const struct device *d, const struct work *w)
             for (size_t unit = first; unit < end; unit++)
                 up_unit(d, w, unit, w->c + mine);
 #pragma omp barrier
+        if (d->config.int8_products) {
+#pragma omp for schedule(static)
+            for (size_t pair = 0; pair < w->pairs; pair++)
+                round_mid(d, w, pair);
+        }
         while (fast_take(&down, &first, &end))
             for (size_t unit = first; unit < end; unit++) {
                 size_t i = unit * w->columns, most = panels - i;

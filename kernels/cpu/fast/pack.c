@@ -3,6 +3,7 @@
 #include "kernels/cpu/fast/packed.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/integer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,9 +18,12 @@ static bool f8_fits(const struct weight_part *p)
     return p->row0 % 16 == 0 && p->col0 % K_ALIGN == 0;
 }
 
-static enum w_format format_of_part(const struct weight_part *p, enum weight_keep keep)
+static enum w_format format_of_part(const struct device *d, const struct weight_part *p,
+                                    enum weight_keep keep)
 {
     struct weight_form f = weight_form(p, keep);
+    if (d->config.int8_products && integer_form(&f))
+        return f.kind == FORM_I8 ? W_Q8 : W_Q4;
     if (f.kind == FORM_F8)
         return f8_fits(p) ? W_F8 : W_F32;
     if (keep == WEIGHT_INT8)
@@ -29,46 +33,50 @@ static enum w_format format_of_part(const struct weight_part *p, enum weight_kee
     return f.kind == FORM_BF16 ? W_BF16 : W_F32;
 }
 
+static bool is_integer(enum w_format f)
+{
+    return f == W_Q8 || f == W_Q4;
+}
+
 static bool is_grouped(enum w_format f)
 {
-    return f == W_G8 || f == W_G4;
+    return f == W_G8 || f == W_G4 || is_integer(f);
 }
 
 /* Gate and up lie in one panel: their groups must be alike. */
-static bool same_groups(const struct weight_part *a, const struct weight_part *b,
-                        enum weight_keep keep)
-{
-    struct weight_form f = weight_form(a, keep), g = weight_form(b, keep);
-    return f.inner == g.inner && f.values == g.values &&
-           (f.mins == MINS_NONE) == (g.mins == MINS_NONE);
-}
-
-static enum w_format format_of(const struct source *from, enum weight_keep keep)
+static enum w_format format_of(const struct device *d, const struct source *from,
+                               enum weight_keep keep)
 {
     const struct weight_part *a = from->first, *b = from->second;
-    enum w_format format = format_of_part(a, keep);
-    if (b && (format_of_part(b, keep) != format ||
-              (format == W_F8 && a->col0 % F8_BLOCK != b->col0 % F8_BLOCK)))
+    enum w_format format = format_of_part(d, a, keep);
+    if (!b)
+        return format;
+    struct weight_form f = weight_form(a, keep), g = weight_form(b, keep);
+    if (format_of_part(d, b, keep) != format ||
+        (format == W_F8 && a->col0 % F8_BLOCK != b->col0 % F8_BLOCK))
         return W_F32;
-    return b && is_grouped(format) && !same_groups(a, b, keep) ? W_F32 : format;
+    return is_grouped(format) && !integer_alike(&f, &g) ? W_F32 : format;
 }
 
 /* A group that is the whole row is padded like the row; others are multiples of that already. */
-static struct grouped grouped_of(const struct weight_part *p, enum weight_keep keep)
+static struct grouped grouped_of(const struct weight *w, const struct weight_part *p)
 {
-    struct weight_form f = weight_form(p, keep);
-    return (struct grouped){round_up(f.inner, K_ALIGN), f.mins != MINS_NONE, f.values};
+    struct weight_form f = weight_form(p, w->keep);
+    size_t inputs = f.inner >= w->k ? w->k_padded : round_up(f.inner, K_ALIGN);
+    return (struct grouped){inputs, f.mins != MINS_NONE, f.values};
 }
 
-void packed_plan(struct weight *w, const struct source *from, enum weight_keep keep)
+void packed_plan(const struct device *d, struct weight *w, const struct source *from,
+                 enum weight_keep keep)
 {
     const struct weight_part *p = from->first;
-    *w = (struct weight){.format = format_of(from, keep), .keep = keep, .k = p->k};
+    *w = (struct weight){.format = format_of(d, from, keep), .keep = keep, .k = p->k};
     w->n = from->second ? mem_mul(2, round_up(p->n, PANEL / 2)) : p->n;
     w->k_before = w->format == W_F8 ? p->col0 % F8_BLOCK : 0;
-    w->k_padded = round_up(w->k_before + w->k, K_ALIGN);
+    size_t align = is_integer(w->format) ? INTEGER_GROUP : K_ALIGN;
+    w->k_padded = round_up(w->k_before + w->k, align);
     if (w->k_padded == 0)
-        w->k_padded = K_ALIGN; /* no inputs: sums of nothing but padding are 0 */
+        w->k_padded = align; /* no inputs: sums of nothing but padding are 0 */
     w->panels = (w->n + PANEL - 1) / PANEL;
     w->panel_bytes = mem_mul(w->k_padded, w_input(w->format));
     if (w->format == W_F8)
@@ -77,7 +85,7 @@ void packed_plan(struct weight *w, const struct source *from, enum weight_keep k
         w->panel_scales = PANEL;
     if (!is_grouped(w->format))
         return;
-    w->grouped = grouped_of(p, keep);
+    w->grouped = grouped_of(w, p);
     size_t groups = (w->k_padded + w->grouped.inputs - 1) / w->grouped.inputs;
     w->panel_scales = mem_mul(groups, w->grouped.mins ? 2 * PANEL : PANEL);
 }
@@ -200,10 +208,12 @@ static void fill_grouped(const struct weight *w, const struct weight_part *p, si
     weight_row_grouped(p, w->keep, &f, row, work->codes, work->groups, work->values);
     for (size_t i = 0; i < w->k; i++) {
         uint8_t code = (uint8_t)work->codes[i];
-        if (w->format == W_G8)
-            to[panel_place(W_G8, output, i)] = code;
-        else
+        if (w->format == W_Q4)
+            to[panel_place(W_Q8, output, i / 8 * 4 + i % 4)] |= (uint8_t)(code << (i & 4));
+        else if (w->format == W_G4)
             to[i / 2 * PANEL + output] |= (uint8_t)(code << i % 2 * 4);
+        else
+            to[panel_place(w->format, output, i)] = code;
     }
     for (size_t i = 0; i < form_groups(w->k, f.inner); i++) {
         const struct form_group *g = &work->groups[i];
@@ -270,6 +280,8 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 
 enum x_format packed_x_format(const struct device *d, const struct weight *w)
 {
+    if (is_integer(w->format))
+        return X_INTEGERS;
     bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && w->format != W_F32 &&
                !is_grouped(w->format);
     return dot ? X_BF16 : X_F32;
@@ -290,9 +302,8 @@ struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next)
 
 size_t fast_weight_bytes(const struct device *d, const struct weight_part *p, enum weight_keep keep)
 {
-    (void)d;
     struct weight w;
-    packed_plan(&w, &(struct source){p, NULL}, keep);
+    packed_plan(d, &w, &(struct source){p, NULL}, keep);
     return packed_bytes(&w);
 }
 
@@ -301,7 +312,7 @@ struct weight *fast_weight_create(struct device *d, const struct weight_part *p,
 {
     struct source from = {p, NULL};
     struct weight *w = mem_new(1, sizeof *w);
-    packed_plan(w, &from, keep);
+    packed_plan(d, w, &from, keep);
     packed_fill(d, w, &from, mem_aligned(packed_bytes(w), 1));
     return w;
 }

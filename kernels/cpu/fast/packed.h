@@ -33,7 +33,8 @@ struct source {
 };
 
 /* Fills everything but the pointers; n is of the panel's outputs (twice I for gate and up). */
-void packed_plan(struct weight *w, const struct source *from, enum weight_keep keep);
+void packed_plan(const struct device *d, struct weight *w, const struct source *from,
+                 enum weight_keep keep);
 
 /* Bytes of data and scale, each a multiple of MEM_ALIGN. */
 size_t packed_bytes(const struct weight *w);

@@ -10,11 +10,13 @@
  *   int8  as fp8             sign and magnitude, so that it is decoded like FP8, by another table
  *   g8    [K][32]            integers of a grouped form (kernels/weights/form.h)
  *   g4    [K/2][32 bytes]    codes of one: of a pair the first input is in the low half of a byte
+ *   q8    [K/4][32][4]       the integers of g8 and the codes of g4 for products of integers
+ *   q4    [K/8][32][4 bytes] (kernels/cpu/integer.h): of eight inputs four are in the low halves
  *
- * N is padded to 32, K to 16, with zeros (codes of 0: the rows are padded too). Scales of FP8: [panel][block of 128 inputs][2], one for
+ * N is padded to 32, K to 16 (q8, q4: 32), with zeros (codes of 0: the rows are padded too). Scales of FP8: [panel][block of 128 inputs][2], one for
  * outputs 0..15 and one for 16..31 (half a panel never crosses a block row); of int8: [panel][32].
  * A part of a matrix that begins within a block of 128 columns gets zeros in front (k_before), so
- * that blocks stay whole. Only weights are ever quantized: rows stay as exact as they come.
+ * that blocks stay whole. Rows stay as exact as they come, but for q8 and q4.
  *
  * An output is one chain of multiply-adds, each rounded once, over its inputs in the order 1, 0, 3,
  * 2, 5, 4, ...: of each pair the second first, as VDPBF16PS takes them. With FP8 scales every block
@@ -24,7 +26,7 @@
  *
  * Rows x are copied to rows of X_ROW bytes, in chunks of X_CHUNK: [chunk][row][X_ROW]. The fixed
  * distance lets a kernel reach all its rows from one pointer; 64 bytes of padding keep the rows out
- * of each other's cache sets.
+ * of each other's cache sets. A row of integers is its groups (struct integers), 2 bytes an input.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_PANEL_H
 #define TANDEM_KERNELS_CPU_FAST_PANEL_H
@@ -41,10 +43,10 @@
 #define X_ROW    (X_CHUNK + 64)
 #define F8_BLOCK 128 /* inputs (and outputs) that share one FP8 scale */
 
-enum w_format { W_F32, W_BF16, W_F8, W_I8, W_G8, W_G4, W_FORMATS };
-enum x_format { X_F32, X_BF16, X_FORMATS };
+enum w_format { W_F32, W_BF16, W_F8, W_I8, W_G8, W_G4, W_Q8, W_Q4, W_FORMATS };
+enum x_format { X_F32, X_BF16, X_INTEGERS, X_FORMATS };
 
-/* Bytes of one number (g4: of two). */
+/* Bytes of one number (g4, q4: of two). */
 static inline size_t w_size(enum w_format f)
 {
     return f == W_F32 ? 4 : f == W_BF16 ? 2 : 1;
@@ -53,7 +55,7 @@ static inline size_t w_size(enum w_format f)
 /* Bytes of one input of a panel. */
 static inline size_t w_input(enum w_format f)
 {
-    return f == W_G4 ? PANEL / 2 : PANEL * w_size(f);
+    return f == W_G4 || f == W_Q4 ? PANEL / 2 : PANEL * w_size(f);
 }
 
 static inline size_t x_size(enum x_format f)
@@ -88,6 +90,8 @@ static inline size_t panel_place(enum w_format f, size_t output, size_t input)
         return input * PANEL + output;
     case W_BF16:
         return input / 2 * 2 * PANEL + output * 2 + input % 2;
+    case W_Q8:
+        return input / 4 * 4 * PANEL + output * 4 + input % 4;
     default:
         return input / 2 * 2 * PANEL + code_place(output, input % 2);
     }
@@ -97,16 +101,16 @@ static inline size_t panel_place(enum w_format f, size_t output, size_t input)
 struct grouped {
     size_t inputs;        /* that share one scale: even */
     bool mins;            /* is there something to subtract? */
-    const int8_t *values; /* g4: [16] */
+    const int8_t *values; /* g4, q4: [16] */
 };
 
 /* c = x W^T for one panel, over its inputs from .. k - 1. */
 struct panel {
     const uint8_t *w;
     const uint8_t *next; /* what will be read after this panel: fetched ahead; any address */
-    const float *scale;  /* fp8: [blocks][2], or NULL for none; int8: [32]; g8, g4: [groups][32],
+    const float *scale;  /* fp8: [blocks][2], or NULL for none; int8: [32]; g8 to q4: [groups][32],
                           * with mins [groups][2][32] */
-    const struct grouped *grouped; /* g8, g4 */
+    const struct grouped *grouped; /* g8 to q4 */
     const uint8_t *x;              /* row 0 of chunk 0 */
     size_t chunk;                  /* bytes between chunks */
     size_t rows, from, k;          /* k padded; from even */

@@ -22,7 +22,7 @@ struct tile {
     size_t offset, piece;       /* of the pieces */
     const uint8_t *x;
     size_t k;           /* inputs */
-    const float *scale; /* fp8: of the first block; g8, g4: of the first input's group */
+    const float *scale; /* fp8: of the first block; grouped: of the first input's group */
     const struct grouped *grouped;
     size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
     float *c;

@@ -90,9 +90,38 @@ static void copy_row(const uint8_t *from, size_t bytes, size_t padded, uint8_t *
     }
 }
 
+static void pack_integers(enum dtype act, const void *from, size_t k, size_t k_padded, uint8_t *to,
+                          size_t chunk)
+{
+    for (size_t at = 0; at < k_padded; at += INTEGER_GROUP) {
+        float some[INTEGER_GROUP];
+        for (size_t j = 0; j < INTEGER_GROUP; j += 16) {
+            size_t i = at + j;
+            v_store(some + j, i < k ? get(act, from, i, up_to_16(k - i)) : v_set(0));
+        }
+        integer_group(some, (void *)x_at(to, chunk, X_INTEGERS, at));
+    }
+}
+
+/* In the same place: a group takes half of what it had, and comes after nothing that is still wanted. */
+static void to_integers(uint8_t *row, size_t chunk, size_t k, size_t k_padded)
+{
+    for (size_t at = 0; at < k_padded; at += INTEGER_GROUP) {
+        float some[INTEGER_GROUP] = {0};
+        size_t n = at < k ? k - at : 0;
+        memcpy(some, x_at(row, chunk, X_F32, at),
+               (n < INTEGER_GROUP ? n : INTEGER_GROUP) * sizeof *some);
+        integer_group(some, (void *)x_at(row, chunk, X_INTEGERS, at));
+    }
+}
+
 static void pack_row(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
                      enum x_format format, uint8_t *to, size_t chunk)
 {
+    if (format == X_INTEGERS) {
+        pack_integers(act, from, k, k_padded, to, chunk);
+        return;
+    }
     if (act == DTYPE_BF16 && format == X_BF16 && before == 0) {
         copy_row(from, 2 * k, 2 * k_padded, to, chunk);
         return;

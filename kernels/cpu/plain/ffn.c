@@ -32,6 +32,8 @@ static struct mlp mlp_create(struct device *d, const struct mlp_part *m, enum we
         return packed;
     packed.gate = plain_weight_create(d, &m->gate, keep);
     packed.up = plain_weight_create(d, &m->up, keep);
+    if (!integer_alike(&packed.gate->form, &packed.up->form))
+        packed.gate->integers = packed.up->integers = false;
     packed.down = plain_weight_create(d, &m->down, keep);
     packed.gate_bias = bias_copy(m->gate_bias, m->gate.n);
     packed.up_bias = bias_copy(m->up_bias, m->up.n);
@@ -94,6 +96,7 @@ struct work {
     const float *xs; /* [n][H] the inputs in f32 */
     double *sums;    /* [n][H] the terms so far (kernels/exact.h) */
     float *mids;     /* [count][I] silu(gate) x up of the listed rows */
+    struct integers *x_codes, *mid_codes; /* both in groups of integers, or NULL */
     size_t width;    /* max(H, I) */
     float *rooms;    /* [threads][2] blocks of plain_outputs() */
     int count;
@@ -123,6 +126,13 @@ static float *room_of(const struct work *w)
     return w->rooms + (size_t)omp_get_thread_num() * 2 * PLAIN_BLOCK(w->width);
 }
 
+/* Row i of n numbers each. */
+static struct plain_row row_of(const float *numbers, const struct integers *codes, size_t n, int i)
+{
+    const struct integers *own = codes ? codes + (size_t)i * integer_groups(n) : NULL;
+    return (struct plain_row){numbers + (size_t)i * n, own};
+}
+
 static float bias_at(const float *bias, size_t i)
 {
     return bias ? bias[i] : 0;
@@ -138,7 +148,7 @@ static void gate_up(const struct device *d, const struct mlp *m, const struct wo
         plain_outputs(d, m->gate, first, gates);
         plain_outputs(d, m->up, first, ups);
         for (int i = 0; i < w->count; i++) {
-            const float *x = w->xs + (size_t)w->rows[i] * w->hidden;
+            const struct plain_row x = row_of(w->xs, w->x_codes, w->hidden, w->rows[i]);
             float *mids = w->mids + (size_t)i * m->inter + first;
             plain_products(m->gate, first, gates, x, 0, w->hidden, gate);
             plain_products(m->up, first, ups, x, 0, w->hidden, up);
@@ -163,7 +173,7 @@ static void down(const struct device *d, const struct mlp *m, const struct work 
         plain_outputs(d, m->down, first, block);
         for (int i = 0; i < w->count; i++) {
             double *sums = w->sums + (size_t)w->rows[i] * w->hidden + first;
-            const float *mids = w->mids + (size_t)i * m->inter;
+            const struct plain_row mids = row_of(w->mids, w->mid_codes, m->inter, i);
             for (size_t c = 0, begin = 0; c < m->n_cuts; begin = m->cuts[c++]) {
                 const float *bias = c == 0 ? m->down_bias : NULL;
                 plain_products(m->down, first, block, mids, begin, m->cuts[c], out);
@@ -179,6 +189,9 @@ static void run_mlp(const struct device *d, const struct mlp *m, const struct wo
     if (m->inter == 0 || w->count == 0)
         return;
     gate_up(d, m, w);
+    for (int i = 0; i < w->count && w->mid_codes; i++)
+        integer_row(w->mids + (size_t)i * m->inter, m->inter,
+                    w->mid_codes + (size_t)i * integer_groups(m->inter));
     down(d, m, w);
 }
 
@@ -222,6 +235,12 @@ static struct work work_begin(struct device *d, const struct ffn *f, const void 
     w.rooms = cpu_scratch(d, 2 * (size_t)d->threads * PLAIN_BLOCK(w.width), sizeof(float));
     plain_load(d, d->config.act, x, 0, rows * hidden, xs);
     w.xs = xs;
+    if (d->config.int8_products) {
+        w.x_codes = cpu_scratch(d, rows * integer_groups(hidden), sizeof *w.x_codes);
+        w.mid_codes = cpu_scratch(d, rows * integer_groups(inter), sizeof *w.mid_codes);
+        for (size_t i = 0; i < rows; i++)
+            integer_row(xs + i * hidden, hidden, w.x_codes + i * integer_groups(hidden));
+    }
     memset(w.sums, 0, rows * hidden * sizeof(double));
     return w;
 }

@@ -26,8 +26,10 @@ struct weight_heads *plain_heads_create(struct device *d, const struct weight_pa
     struct weight_heads *all = mem_new(1, sizeof *all);
     all->heads = heads;
     all->head = mem_new((size_t)heads, sizeof *all->head);
-    for (int h = 0; h < heads; h++)
+    for (int h = 0; h < heads; h++) {
         all->head[h] = plain_weight_create(d, &w[h], keep);
+        all->head[h]->integers = false; /* they make queries and values of the cache: as exact as these */
+    }
     return all;
 }
 
@@ -66,7 +68,7 @@ void plain_linear_heads(struct device *d, struct stream *s, const struct weight_
         plain_outputs(d, w->head[h], first, block);
         for (size_t i = 0; i < (size_t)n; i++) {
             plain_load(d, x->dtype, x->data, i * x->stride + h * (size_t)x_step, in, input);
-            plain_products(w->head[h], first, block, input, 0, in, sums);
+            plain_products(w->head[h], first, block, (struct plain_row){input, NULL}, 0, in, sums);
             for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < out; o++)
                 plain_store_one(y->dtype, sums[o], y->data,
                                 i * y->stride + h * (size_t)y_step + first + o);

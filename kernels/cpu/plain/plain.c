@@ -15,6 +15,14 @@ static size_t floats(size_t a, size_t b)
     return cpu_scratch_size(mem_mul(a, b), sizeof(float));
 }
 
+/* Rows in groups of integers. */
+static size_t codes(const struct device_config *c, size_t rows, size_t width)
+{
+    return c->int8_products
+               ? cpu_scratch_size(mem_mul(rows, integer_groups(width)), sizeof(struct integers))
+               : 0;
+}
+
 size_t plain_scratch_bytes(const struct device_config *config)
 {
     const struct device_limits *l = &config->limits;
@@ -22,10 +30,11 @@ size_t plain_scratch_bytes(const struct device_config *config)
     size_t rows = larger(l->rows, l->logit_rows);
     size_t width = larger(larger(l->hidden, l->q_width), l->inter);
 
-    size_t most = floats(rows, width) +
-                  floats(threads, PLAIN_BLOCK(width)); /* linear; norm and route need less */
-    most = larger(most, 3 * floats(rows, l->hidden) + floats(rows, l->inter) + 2 * floats(rows, 1) +
-                            2 * floats(threads, PLAIN_BLOCK(width))); /* ffn */
+    size_t most = floats(rows, width) + floats(threads, PLAIN_BLOCK(width)) +
+                  codes(config, rows, width); /* linear; norm and route need less */
+    size_t ffn = 3 * floats(rows, l->hidden) + floats(rows, l->inter) + 2 * floats(rows, 1) +
+                 2 * floats(threads, PLAIN_BLOCK(width));
+    most = larger(most, ffn + codes(config, rows, l->hidden) + codes(config, rows, l->inter));
     most = larger(most, larger(plain_attend_scratch(config), plain_heads_scratch(config)));
     return larger(most, floats(threads, l->vocab)); /* sample */
 }

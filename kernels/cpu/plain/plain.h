@@ -13,6 +13,7 @@
 #define TANDEM_KERNELS_CPU_PLAIN_H
 
 #include "kernels/cpu/device.h"
+#include "kernels/cpu/integer.h"
 
 /* Experts of a router; the public models have at most a few hundred. */
 #define PLAIN_MAX_EXPERTS 1024
@@ -43,14 +44,31 @@ static inline void plain_store_one(enum dtype t, double value, void *to, size_t 
  * added up in pairs. A function of n and the values alone; rounding errors grow with n / 16. */
 float plain_dot(const float *a, const float *b, size_t n);
 
+/* One row of inputs: as numbers, and as integers where the weight wants them. */
+struct plain_row {
+    const float *numbers;
+    const struct integers *codes; /* [integer_groups(k)] */
+};
+
 /* x W^T, sixteen outputs at a time (product.c). plain_outputs() decodes outputs first .. first + 15
  * (fewer at the end) into a block of PLAIN_BLOCK(k) floats; plain_products() multiplies their inputs
- * begin .. end - 1 with those of one row x f32 [k]; begin even. */
+ * begin .. end - 1 with those of one row x of k inputs; begin even, of integers a multiple of a group. */
 #define PLAIN_OUTPUTS  16
 #define PLAIN_BLOCK(k) ((k) * (PLAIN_OUTPUTS + 1))
 void plain_outputs(const struct device *d, const struct weight *w, size_t first, float *block);
-void plain_products(const struct weight *w, size_t first, const float *block, const float *x,
+void plain_products(const struct weight *w, size_t first, const float *block, struct plain_row x,
                     size_t begin, size_t end, float y[PLAIN_OUTPUTS]);
+
+/* The same where both factors are integers (integer.c); a block is then their values
+ * [PLAIN_OUTPUTS][k]. */
+void plain_integer_outputs(const struct weight *w, size_t first, int8_t *block);
+void plain_integer_products(const struct weight *w, size_t first, const int8_t *block,
+                            const struct integers *x, size_t begin, size_t end,
+                            float y[PLAIN_OUTPUTS]);
+
+/* The integer at (row, input) of a grouped form, and the numbers of its group. */
+int plain_integer(const struct weight *w, size_t row, size_t input);
+struct form_group plain_group(const struct weight *w, size_t row, size_t input);
 
 /* The chain alone: sums[o] += w[i][o] x[i] over inputs first .. end - 1, first even; w
  * [.][PLAIN_OUTPUTS]. */

@@ -47,6 +47,10 @@ static bool has_blocks(const struct weight *w)
 
 void plain_outputs(const struct device *d, const struct weight *w, size_t first, float *block)
 {
+    if (w->integers) {
+        plain_integer_outputs(w, first, (int8_t *)block);
+        return;
+    }
     float *row = block + w->k * PLAIN_OUTPUTS;
     size_t end = w->n - first < PLAIN_OUTPUTS ? w->n - first : PLAIN_OUTPUTS;
     memset(block, 0, w->k * PLAIN_OUTPUTS * sizeof *block);
@@ -70,12 +74,16 @@ static float row_scale(const struct weight *w, size_t row, size_t input)
     return w->scale[(w->row0 + row) / F8_BLOCK * w->scale_stride + (w->col0 + input) / F8_BLOCK];
 }
 
-void plain_products(const struct weight *w, size_t first, const float *block, const float *x,
+void plain_products(const struct weight *w, size_t first, const float *block, struct plain_row x,
                     size_t begin, size_t end, float y[PLAIN_OUTPUTS])
 {
+    if (w->integers) {
+        plain_integer_products(w, first, (const int8_t *)block, x.codes, begin, end, y);
+        return;
+    }
     memset(y, 0, PLAIN_OUTPUTS * sizeof *y);
     if (!has_blocks(w) && !w->row_scale) {
-        plain_chain(block, x, begin, end, y);
+        plain_chain(block, x.numbers, begin, end, y);
         return;
     }
     size_t outputs = w->n - first < PLAIN_OUTPUTS ? w->n - first : PLAIN_OUTPUTS;
@@ -85,7 +93,7 @@ void plain_products(const struct weight *w, size_t first, const float *block, co
         stop = stop < end ? stop : end;
         for (size_t o = 0; o < outputs; o++)
             scale[o] = row_scale(w, first + o, i);
-        plain_chain(block, x, i, stop, sums);
+        plain_chain(block, x.numbers, i, stop, sums);
         add_scaled(scale, sums, y);
     }
 }

@@ -3,6 +3,7 @@
 #include "kernels/cpu/plain/kept.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/integer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ size_t plain_weight_bytes(const struct device *d, const struct weight_part *w,
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static struct form_group group_at(const struct weight *w, size_t row, size_t input)
+struct form_group plain_group(const struct weight *w, size_t row, size_t input)
 {
     const struct weight_form *f = &w->form;
     size_t outer = row * form_groups(w->k, f->outer) + input / f->outer;
@@ -74,16 +75,20 @@ static struct form_group group_at(const struct weight *w, size_t row, size_t inp
     return g;
 }
 
+int plain_integer(const struct weight *w, size_t row, size_t input)
+{
+    const uint8_t *data = (const uint8_t *)w->data + row * data_row_bytes(w);
+    if (w->form.kind == FORM_I8)
+        return (int8_t)data[input];
+    return w->form.values[data[input / 2] >> input % 2 * 4 & 15];
+}
+
 static void grouped_row(const struct weight *w, size_t j, float *to)
 {
-    const uint8_t *data = (const uint8_t *)w->data + j * data_row_bytes(w);
     for (size_t first = 0; first < w->k; first += w->form.inner) {
-        struct form_group g = group_at(w, j, first);
-        for (size_t i = first; i < w->k && i < first + w->form.inner; i++) {
-            bool half = w->form.kind == FORM_I4;
-            int value = half ? w->form.values[data[i / 2] >> i % 2 * 4 & 15] : (int8_t)data[i];
-            to[i] = form_value(&g, value);
-        }
+        struct form_group g = plain_group(w, j, first);
+        for (size_t i = first; i < w->k && i < first + w->form.inner; i++)
+            to[i] = form_value(&g, plain_integer(w, j, i));
     }
 }
 
@@ -184,10 +189,10 @@ static void keep_scales(struct weight *w, const struct weight_part *part)
 struct weight *plain_weight_create(struct device *d, const struct weight_part *w,
                                    enum weight_keep keep)
 {
-    (void)d;
     struct weight *kept = mem_zeroed(1, sizeof *kept);
     kept->form = weight_form(w, keep);
     kept->row_scale = keep == WEIGHT_INT8;
+    kept->integers = d->config.int8_products && integer_form(&kept->form);
     kept->n = w->n;
     kept->k = w->k;
     kept->data = mem_aligned(mem_mul(w->n, data_row_bytes(kept)), 1);
