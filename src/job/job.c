@@ -311,7 +311,8 @@ static int check_device(struct reader *r, const struct job *job)
         return fail_key(r, "kernels");
     }
     if (cuda && job->precision.products == JOB_PRODUCTS_INT8) {
-        err_set(r->e, "precision.products: int8 is for device: cpu; with device: cuda leave it at exact");
+        err_set(r->e,
+                "precision.products: int8 is for device: cpu; with device: cuda leave it at exact");
         return fail_key(r, "precision.products");
     }
     return 0;

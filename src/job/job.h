@@ -116,7 +116,7 @@ struct job {
         enum dtype kv_cache;    /* precision.kv_cache: bf16 (default), f32, fp8 */
         enum dtype dispatch;    /* precision.dispatch, rows to the FFN: bf16 (default), f32, fp8 */
         enum dtype combine;     /* precision.combine, partial sums back: f32 (default), bf16 */
-        enum job_weights weights; /* precision.weights: keep (default), int8, int4 */
+        enum job_weights weights;   /* precision.weights: keep (default), int8, int4 */
         enum job_products products; /* precision.products: exact (default), int8 (CPUs only) */
     } precision;
 

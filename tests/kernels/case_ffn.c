@@ -114,8 +114,8 @@ static void fill_inputs(struct rig *r, struct ffn_inputs *in, const struct shape
     }
     in->shared = new_mlp(r, t, s, (size_t)s->shared, 100);
     in->shared.limit *= 2;
-    in->part = (struct ffn_part){s->first, s->held, in->parts,
-                                  parts_of(r, &in->shared, in->cuts[1])};
+    in->part =
+        (struct ffn_part){s->first, s->held, in->parts, parts_of(r, &in->shared, in->cuts[1])};
     in->x = rig_values(r, r->act, (size_t)n * in->hidden, 1);
     choose(r, in, s, n);
 }

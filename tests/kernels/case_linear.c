@@ -284,7 +284,8 @@ int case_linear_integers(const struct backend *b)
                 bool int8 = forms[f].keep == WEIGHT_INT8;
                 int n = shape_rows[(s + f) % COUNT(shape_rows)];
                 rig_at(&r, "linear of integers: weights %s%s, n %zu, k %zu, rows %d",
-                       dtype_name(forms[f].dtype), int8 ? " as int8" : "", shapes[s].n, shapes[s].k, n);
+                       dtype_name(forms[f].dtype), int8 ? " as int8" : "", shapes[s].n, shapes[s].k,
+                       n);
                 struct linear_inputs in = {rig_weight(&r, forms[f].dtype, shapes[s].n, shapes[s].k,
                                                       shapes[s].row0, shapes[s].col0),
                                            forms[f].keep, DTYPE_F32, NULL, int8};

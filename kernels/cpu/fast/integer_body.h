@@ -47,8 +47,7 @@ static void integer_tile(const struct tile *t, enum w_format f, size_t rows)
         integers_of(f, t->w + i * w_input(f), g->values, w);
         const float *next = passed + half == g->inputs ? scale + step : scale;
         for (size_t r = 0; r < rows; r++) {
-            const struct integers *x =
-                (const void *)(t->x + r * X_ROW + i * x_size(X_INTEGERS));
+            const struct integers *x = (const void *)(t->x + r * X_ROW + i * x_size(X_INTEGERS));
             float *c = t->c + r * PANEL;
             if (halves) {
                 integer_products(w, x, 0, half, g->mins, x->term[0], scale, c);

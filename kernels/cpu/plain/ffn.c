@@ -93,12 +93,12 @@ void plain_ffn_destroy(struct device *d, struct ffn *f)
 /* What one call works in, and the rows that the expert at hand has. */
 struct work {
     size_t hidden;
-    const float *xs; /* [n][H] the inputs in f32 */
-    double *sums;    /* [n][H] the terms so far (kernels/exact.h) */
-    float *mids;     /* [count][I] silu(gate) x up of the listed rows */
+    const float *xs;                      /* [n][H] the inputs in f32 */
+    double *sums;                         /* [n][H] the terms so far (kernels/exact.h) */
+    float *mids;                          /* [count][I] silu(gate) x up of the listed rows */
     struct integers *x_codes, *mid_codes; /* both in groups of integers, or NULL */
-    size_t width;    /* max(H, I) */
-    float *rooms;    /* [threads][2] blocks of plain_outputs() */
+    size_t width;                         /* max(H, I) */
+    float *rooms;                         /* [threads][2] blocks of plain_outputs() */
     int count;
     int32_t *rows;  /* [count] */
     float *factors; /* [count] weights of the expert for these rows */

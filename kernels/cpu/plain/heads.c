@@ -28,7 +28,8 @@ struct weight_heads *plain_heads_create(struct device *d, const struct weight_pa
     all->head = mem_new((size_t)heads, sizeof *all->head);
     for (int h = 0; h < heads; h++) {
         all->head[h] = plain_weight_create(d, &w[h], keep);
-        all->head[h]->integers = false; /* they make queries and values of the cache: as exact as these */
+        all->head[h]->integers =
+            false; /* they make queries and values of the cache: as exact as these */
     }
     return all;
 }
