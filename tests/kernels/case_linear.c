@@ -224,7 +224,7 @@ static void check_groups(struct rig *r)
     for (size_t k = 40; k < 400; k += 300) {
         rig_at(r, "linear: weights bf16 as int4, n 66, k %zu, rows 70", k);
         struct linear_inputs in = {rig_weight(r, DTYPE_BF16, 66, k, 3, 5), WEIGHT_INT4, DTYPE_F32,
-                                   NULL};
+                                   NULL, false};
         set_values(r, &in);
         check_linear(r, &in, 70);
     }
