@@ -34,5 +34,9 @@ static void group(const struct weight_part *w, size_t row, size_t first, struct 
     g->min = nibble(w->zero, w->zero_stride, i, row);
 }
 
-const struct codec codec_awq = {
-    .name = "AWQ", .block = 1, .form = form, .codes = codes, .group = group};
+const struct codec codec_awq = {.name = "AWQ",
+                                .block = 1,
+                                .word = sizeof(uint32_t),
+                                .form = form,
+                                .codes = codes,
+                                .group = group};

@@ -20,11 +20,19 @@ const int8_t codec_curve[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
 const struct codec *const *codec_all(void)
 {
     static const struct codec *const all[] = {
-        &codec_f32,     &codec_bf16,        &codec_f16,   &codec_fp8,  &codec_int8,
-        &codec_q8_0,    &codec_q4_0,        &codec_q4_1,  &codec_q5_0, &codec_q5_1,
-        &codec_q2_k,    &codec_q3_k,        &codec_q4_k,  &codec_q5_k, &codec_q6_k,
-        &codec_iq4_nl,  &codec_iq4_xs,      &codec_mxfp4, &codec_awq,  &codec_packed4,
-        &codec_packed8, &codec_mxfp4_apart, NULL,
+        &codec_f32,        &codec_bf16,
+        &codec_f16,        &codec_fp8,
+        &codec_int8,       &codec_q8_0,
+        &codec_q4_0,       &codec_q4_1,
+        &codec_q5_0,       &codec_q5_1,
+        &codec_q2_k,       &codec_q3_k,
+        &codec_q4_k,       &codec_q5_k,
+        &codec_q6_k,       &codec_iq4_nl,
+        &codec_iq4_xs,     &codec_mxfp4,
+        &codec_awq,        &codec_packed4,
+        &codec_packed8,    &codec_mxfp4_apart,
+        &codec_turned_f32, &codec_turned_bf16,
+        &codec_turned_f16, NULL,
     };
     return all;
 }
@@ -37,6 +45,14 @@ const struct codec *codec_of(enum dtype t)
                                                         [DTYPE_I8] = &codec_int8,
                                                         [DTYPE_F16] = &codec_f16};
     return of[t];
+}
+
+const struct codec *codec_turned(enum dtype t)
+{
+    return t == DTYPE_F32    ? &codec_turned_f32
+           : t == DTYPE_BF16 ? &codec_turned_bf16
+           : t == DTYPE_F16  ? &codec_turned_f16
+                             : NULL;
 }
 
 float codec_number(const void *array, enum dtype t, size_t at)
@@ -123,12 +139,16 @@ size_t weight_granule(const struct weight_part *w)
 struct weight_stored weight_stored(const struct weight_part *w)
 {
     const struct codec *c = w->codec;
-    if (c == &codec_awq)
-        return (struct weight_stored){w->stride * 4, 8, 4, true};
+    size_t step = w->step ? w->step : 1;
+    if (c->word) {
+        bool numbers = c->numbers; /* else eight to a word */
+        return (struct weight_stored){mem_mul(w->stride, c->word), numbers ? 1 : 8, c->word * step,
+                                      true};
+    }
     struct weight_stored s = {.unit = c->block, .unit_bytes = c->block_bytes};
     if (c == &codec_packed4 || c == &codec_packed8)
         s = (struct weight_stored){.unit = c == &codec_packed4 ? 8 : 4, .unit_bytes = 4};
-    s.row_bytes = mem_mul((w->stride + s.unit - 1) / s.unit, s.unit_bytes);
+    s.row_bytes = mem_mul((w->stride + s.unit - 1) / s.unit, s.unit_bytes * step);
     return s;
 }
 
@@ -184,12 +204,17 @@ static void decode(const struct weight_part *w, size_t row, float *to)
     }
 }
 
+static size_t stored_row(const struct weight_part *w, size_t row)
+{
+    return (w->row0 + row) * (w->step ? w->step : 1) + w->phase;
+}
+
 void weight_row(const struct weight_part *w, size_t row, float *to)
 {
     if (w->codec->numbers)
-        w->codec->numbers(w, w->row0 + row, w->col0, w->k, to);
+        w->codec->numbers(w, stored_row(w, row), w->col0, w->k, to);
     else
-        decode(w, w->row0 + row, to);
+        decode(w, stored_row(w, row), to);
 }
 
 static float step_int8(const float *row, size_t k)
@@ -208,7 +233,7 @@ static int8_t nearest_int8(float value, float d)
 /* The step of a row is that of the whole matrix's row: however columns are shared out, it is the same. */
 static float whole_step_int8(const struct weight_part *w, size_t row, const float *values)
 {
-    size_t columns = w->codec == &codec_awq ? w->inputs : w->stride;
+    size_t columns = w->codec->word ? w->inputs : w->stride;
     if (w->most)
         return w->most[row] / 127.0f;
     if (w->k == columns)
@@ -246,10 +271,10 @@ void weight_row_grouped(const struct weight_part *w, enum weight_keep keep,
                         struct form_group *groups, float *scratch)
 {
     if (keep == WEIGHT_KEEP) {
-        size_t whole = w->row0 + row, n = form_groups(w->k, f->inner);
-        codes_of(w, whole, w->col0, w->k, codes);
+        size_t stored = stored_row(w, row), n = form_groups(w->k, f->inner);
+        codes_of(w, stored, w->col0, w->k, codes);
         for (size_t i = 0; i < n; i++)
-            w->codec->group(w, whole, w->col0 + i * f->inner, &groups[i]);
+            w->codec->group(w, stored, w->col0 + i * f->inner, &groups[i]);
         return;
     }
     weight_row(w, row, scratch);
@@ -289,10 +314,10 @@ void weight_row_kept(const struct weight_part *w, enum weight_keep keep, size_t 
 
 void weight_row_f8(const struct weight_part *w, size_t row, uint8_t *codes)
 {
-    memcpy(codes, codec_block(w, w->row0 + row, w->col0), w->k);
+    memcpy(codes, codec_block(w, stored_row(w, row), w->col0), w->k);
 }
 
 float weight_scale(const struct weight_part *w, size_t row, size_t column)
 {
-    return codec_scale(w, w->row0 + row, w->col0 + column);
+    return codec_scale(w, stored_row(w, row), w->col0 + column);
 }

@@ -24,8 +24,12 @@ struct codec;
 struct weight_part {
     const struct codec *codec;
     const void *data; /* the whole matrix, from its first row */
-    size_t stride;    /* columns of the whole matrix; AWQ, which is stored transposed: its rows */
-    size_t inputs;    /* AWQ: columns of the whole matrix; else not read */
+    size_t stride;    /* columns of the whole matrix; where inputs are stored as rows: see word */
+    size_t inputs; /* columns of the whole matrix, where inputs are stored as rows; else not read */
+
+    /* The matrix is every step-th of the stored outputs, from `phase` on; step 0: all. Rows and row0 count
+     * the matrix's own. */
+    size_t step, phase;
 
     /* Beside the matrix, NULL where the codec has none. A scale is shared by scale_rows rows and
      * scale_columns columns of the whole matrix; 0: by all. Stride: elements between its rows. */
@@ -49,11 +53,13 @@ struct codec {
      * of it. 1: any. */
     size_t block;
     size_t block_bytes; /* of `data` in one block; 0 when rows do not lie one after the other */
+    /* Stored transposed, inputs as rows: bytes of what `stride` counts between them; else 0. */
+    size_t word;
 
     /* How parts are kept when nothing is quantized at load. */
     void (*form)(const struct weight_part *w, struct weight_form *f);
 
-    /* Dense codecs; NULL in grouped ones. Rows and columns are the whole matrix's. */
+    /* Dense codecs; NULL in grouped ones. Rows are stored ones, columns the whole matrix's. */
     void (*numbers)(const struct weight_part *w, size_t row, size_t first, size_t n, float *to);
 
     /* Grouped ones; NULL in dense ones. codes: integers of I8, codes 0..15 of I4. group: the numbers
@@ -67,12 +73,16 @@ extern const struct codec codec_q8_0, codec_q4_0, codec_q4_1, codec_q5_0, codec_
 extern const struct codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k;
 extern const struct codec codec_iq4_nl, codec_iq4_xs, codec_mxfp4, codec_mxfp4_apart;
 extern const struct codec codec_awq, codec_packed4, codec_packed8;
+extern const struct codec codec_turned_f32, codec_turned_bf16, codec_turned_f16;
 
 /* All of them, NULL at the end. */
 const struct codec *const *codec_all(void);
 
 /* That of numbers, integers and FP8 as safetensors has them. */
 const struct codec *codec_of(enum dtype t);
+
+/* That of the same with inputs as rows, [inputs][outputs]; NULL: there is none. */
+const struct codec *codec_turned(enum dtype t);
 
 /* How weights are kept. KEEP: in the form their codec names, at about their own size. INT8: one f32
  * scale a row of the whole matrix, steps of max|w| / 127. INT4: groups of 32 inputs, from their smallest to their largest
@@ -101,8 +111,8 @@ float weight_scale(const struct weight_part *w, size_t row, size_t column);
 /* Rows and columns that a part may be cut at without leaving its form: a multiple of it. */
 size_t weight_granule(const struct weight_part *w);
 
-/* How a matrix lies in `data`: stored rows, one after the other, of units of whole bytes. Of AWQ stored rows
- * are inputs (turned), of all others outputs. */
+/* How a matrix lies in `data`: stored rows, one after the other, of units of whole bytes. Where inputs are rows
+ * it is turned; else a stored row is an output, or `step` of them. */
 struct weight_stored {
     size_t row_bytes;
     size_t unit, unit_bytes; /* a unit's columns (outputs when turned), and its bytes */

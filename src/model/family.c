@@ -56,17 +56,20 @@ static enum family_rows rows_of(const char *mark)
 }
 
 int family_name(const struct model *m, enum model_tensor kind, size_t layer, size_t expert, int way,
-                char name[FAMILY_NAME_MAX], enum family_rows *rows, bool *single)
+                char name[FAMILY_NAME_MAX], struct family_place *place)
 {
     const struct family *f = family_of(m);
     size_t length;
     const char *text = alternative(f->names[kind], way, &length);
     if (!text)
         return -1;
+    place->turned = *text == '^';
+    text += place->turned;
+    length -= place->turned;
     const char *number = memchr(text, '#', length), *at = memchr(text, '@', length);
     at = at ? at : memchr(text, '~', length);
-    *rows = rows_of(at);
-    *single = number != NULL;
+    place->rows = rows_of(at);
+    place->single = number != NULL;
     length = at ? (size_t)(at - text) : length;
     char prefix[64] = "";
     if (in_layer(kind))

@@ -42,12 +42,13 @@ struct family {
     /* Of every tensor: its whole name, or what follows "<layer_prefix>N."; NULL: the family has none.
      * # stands for the number of an expert, without it all experts are in one tensor. Several
      * names, separated by |, are ways in which it is found in files; "NAME@0" and "NAME@1" are the
-     * first and the second half of a tensor's rows, "NAME~0" and "NAME~1" its even and its odd ones. */
+     * first and the second half of a tensor's rows, "NAME~0" and "NAME~1" its even and its odd ones; "^NAME":
+     * numbers that are not packed stand there transposed, inputs as rows. */
     const char *const *names; /* [TENSOR_KINDS] */
     const char *const
         *skipped; /* prefixes of tensors that are not the decoder's; NULL-terminated */
 
-    bool mxfp4; /* experts are stored so (model/packed.h) */
+    bool mxfp4; /* experts are published so (model/packed.h) */
 
     /* What MTP layers may have besides, behind "<layer_prefix>N.": copies of what the model has once,
      * which are not read; NULL-terminated, NULL: nothing. */
@@ -80,9 +81,15 @@ const struct family *family_of(const struct model *m);
 /* Which rows of a tensor are meant. */
 enum family_rows { ROWS_ALL, ROWS_FIRST_HALF, ROWS_SECOND_HALF, ROWS_EVEN, ROWS_ODD };
 
-/* Name `way` (0, 1, ...) of a tensor; expert is looked at when `#` stands in it. -1: no such way.
- * *single: one expert in a tensor. */
+/* What a name says besides. */
+struct family_place {
+    enum family_rows rows;
+    bool single; /* one expert in a tensor; else all are in it, or it has none */
+    bool turned; /* inputs are rows, unless it is packed */
+};
+
+/* Name `way` (0, 1, ...) of a tensor; expert is looked at when `#` stands in it. -1: no such way. */
 int family_name(const struct model *m, enum model_tensor kind, size_t layer, size_t expert, int way,
-                char name[FAMILY_NAME_MAX], enum family_rows *rows, bool *single);
+                char name[FAMILY_NAME_MAX], struct family_place *place);
 
 #endif

@@ -31,7 +31,7 @@ struct source {
     bool scale;           /* its block scales, written together with it */
     enum packing packing; /* part of a packed one */
     struct packed_part part;
-    size_t inputs, matrix[2]; /* of the matrix that the part belongs to */
+    size_t inputs, matrix[2]; /* of the matrix, or the one that the part belongs to */
 };
 
 struct plan {
@@ -62,6 +62,11 @@ static void plan_add(struct plan *p, const char *name, enum dtype dtype, int dim
     keep_source(p, source);
 }
 
+static bool is_expert(enum model_tensor kind)
+{
+    return kind == TENSOR_EXPERT_GATE || kind == TENSOR_EXPERT_UP || kind == TENSOR_EXPERT_DOWN;
+}
+
 /* The tensors that stand for a packed matrix, or for several of one size; false: it is not packed. */
 static bool plan_packed(struct plan *p, const char *name, int dims, const size_t *shape,
                         struct source source)
@@ -70,14 +75,13 @@ static bool plan_packed(struct plan *p, const char *name, int dims, const size_t
     const size_t *matrix = shape + dims - 2;
     size_t stem = strlen(name), tail = strlen(".weight");
     bool named = stem > tail && strcmp(name + stem - tail, ".weight") == 0;
-    if (source.use != USE_LINEAR)
+    if (source.use != USE_LINEAR || (p->o->packing == PACKING_MXFP4 && !is_expert(source.kind)))
         return false;
-    source.packing = named ? p->o->packing : PACKING_MXFP4;
+    source.packing = p->o->packing;
     int n = generate_parts(source.packing, matrix[0], matrix[1], parts);
     if (n == 0)
         return false;
     tail = named ? tail : 0;
-    source.inputs = matrix[1];
     memcpy(source.matrix, matrix, sizeof source.matrix);
     for (int i = 0; i < n; i++) {
         char whole[FAMILY_NAME_MAX + 64];
@@ -98,25 +102,33 @@ static bool plan_one(struct plan *p, const struct member *member, size_t layer, 
     char name[FAMILY_NAME_MAX + 32];
     size_t all[3], *shape = all;
     int dims = member_shape(p->model, member, layer, all);
-    enum family_rows rows;
-    bool single;
+    struct family_place place;
     /* Queries that come straight from x have a name of their own where both kinds are possible. */
     int way = member->tensor == TENSOR_Q_UP && p->model->layer[layer].attention.q_rank == 0;
-    if (family_name(p->model, member->tensor, layer, expert, way, name, &rows, &single) != 0)
-        family_name(p->model, member->tensor, layer, expert, 0, name, &rows, &single);
-    if (rows == ROWS_SECOND_HALF || rows == ROWS_ODD) /* stand in the tensor of the others */
+    if (family_name(p->model, member->tensor, layer, expert, way, name, &place) != 0)
+        family_name(p->model, member->tensor, layer, expert, 0, name, &place);
+    const bool single = place.single;
+    if (place.rows == ROWS_SECOND_HALF || place.rows == ROWS_ODD) /* in the tensor of the others */
         return single;
-    if (rows != ROWS_ALL)
+    if (place.rows != ROWS_ALL)
         shape[dims - (member->use == USE_BIAS ? 1 : 2)] *= 2;
     if (single && dims == 3) {
         shape++;
         dims--;
     }
-    struct source source = {
-        .kind = member->tensor, .use = member->use, .layer = layer, .expert = single ? expert : 0};
+    struct source source = {.kind = member->tensor,
+                            .use = member->use,
+                            .layer = layer,
+                            .expert = single ? expert : 0,
+                            .inputs = shape[dims - 1]};
     enum dtype dtype = dtype_of(p->o, &source);
     if (plan_packed(p, name, dims, shape, source))
         return single;
+    if (place.turned) {
+        size_t outputs = shape[dims - 2];
+        shape[dims - 2] = shape[dims - 1];
+        shape[dims - 1] = outputs;
+    }
     plan_add(p, name, dtype, dims, shape, source);
     if (dtype == DTYPE_F8E4M3) {
         strcat(name, "_scale_inv");
@@ -151,15 +163,14 @@ static int plan_make(struct plan *p, const struct generate_options *o, struct er
     static const char *const what = "the model to generate";
     *p = (struct plan){.o = o, .model = mem_zeroed(1, sizeof *p->model)};
     writer_init(&p->files, o->directory);
-    if (o->blocks)
-        return err_set(e, "%s: dtype %s is for GGUF; name a file, like MODEL.gguf", what,
-                       o->blocks->name);
+    const struct family *family = family_find(o->model.family);
+    if (o->blocks && !(family->mxfp4 && o->packing == PACKING_MXFP4))
+        return err_set(e, "%s: dtype %s is for GGUF%s; name a file, like MODEL.gguf", what,
+                       o->blocks->name, o->packing ? " and gpt_oss" : "");
     if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F8E4M3)
         return err_set(e, "%s: dtype can be f32, bf16 or fp8, not %s", what, dtype_name(o->dtype));
-    if (family_find(o->model.family)->mxfp4 && (o->packing || o->dtype == DTYPE_F8E4M3))
-        return err_set(e,
-                       "%s: experts of %s are MXFP4; dtype, that of the rest, can be f32 or bf16",
-                       what, o->model.family);
+    if (family->mxfp4 && ((o->packing && o->packing != PACKING_MXFP4) || o->dtype == DTYPE_F8E4M3))
+        return err_set(e, "%s: dtype of %s can be mxfp4, bf16 or f32", what, o->model.family);
     for (size_t l = o->model.layers; l < MODEL_MAX_LAYERS; l++)
         if (o->model.moe[l])
             return err_set(e, "%s: layer %zu is to have experts, but there are %zu layers", what, l,
@@ -272,7 +283,7 @@ static void strip_values(const struct plan *p, const struct strip *s, float *x)
     const struct source *from = &p->sources[s->tensor];
     size_t columns = columns_of(t);
     size_t first = ((from->expert + s->matrix) * tensor_rows(t) + s->row) * columns;
-    generate_numbers(p->model, p->o->seed, from->kind, from->use, from->layer, columns, first,
+    generate_numbers(p->model, p->o->seed, from->kind, from->use, from->layer, from->inputs, first,
                      s->rows * columns, x);
 }
 
@@ -294,9 +305,10 @@ static void strip_to_fp8(const struct plan *p, const struct strip *s, const floa
         float unscale = most > 0 ? 448.0f / most : 1.0f;
         size_t block =
             ((from->expert + s->matrix) * block_rows + s->row / FAMILY_BLOCK) * blocks + b;
-        float gain =
-            generate_block_gain(p->o->seed, generate_stream(from->kind, from->layer), block);
-        scales[b] = gain / unscale;
+        uint32_t words[4];
+        generate_words(p->o->seed, generate_stream(from->kind, from->layer), FOR_BLOCK, block,
+                       words);
+        scales[b] = generate_gain(words[0]) / unscale;
         for (size_t r = 0; r < s->rows; r++)
             for (size_t i = begin; i < end; i++)
                 to[r * columns + i] = f8e4m3_from_f32(x[r * columns + i] * unscale);

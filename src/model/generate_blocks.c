@@ -3,8 +3,8 @@
 #include "model/generate_packed.h"
 #include "model/generate_values.h"
 
-#include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
 /* Where the f16 factors of a block stand; what its numbers would deviate with d = 1 when all other bits
  * are random (worked out from the formats' equations), and the minimum's factor that makes their mean 0. */
@@ -33,20 +33,12 @@ static const struct layout *layout_of(const struct codec *c)
     return NULL;
 }
 
-static bool is_named(const struct codec *c, const char *name)
-{
-    const char *a = c->name;
-    while (*a && tolower((unsigned char)*a) == *name)
-        a++, name++;
-    return *a == '\0' && *name == '\0';
-}
-
 const struct codec *generate_blocks_named(const char *name)
 {
     for (size_t i = 0; i < LAYOUTS; i++)
-        if (is_named(layouts[i].codec, name))
+        if (strcasecmp(layouts[i].codec->name, name) == 0)
             return layouts[i].codec;
-    return is_named(&codec_f16, name) ? &codec_f16 : NULL;
+    return strcasecmp(codec_f16.name, name) == 0 ? &codec_f16 : NULL;
 }
 
 const struct codec *generate_blocks_fit(const struct codec *c, size_t columns)
@@ -87,8 +79,7 @@ void generate_blocks(const struct codec *c, uint64_t seed, uint32_t stream, size
         generate_words(seed, stream, FOR_SCALES, b, words);
         if (c == &codec_mxfp4)
             to[0] = (uint8_t)(generate_exponent(deviation, words[0]));
-        float d =
-            deviation / (l->unit > 0 ? l->unit : 1) * (0.5f + (float)(words[0] >> 8) * 0x1p-24f);
+        float d = deviation / (l->unit > 0 ? l->unit : 1) * generate_gain(words[0]);
         if (l->d >= 0)
             put_half(to + l->d, d);
         if (l->m >= 0)

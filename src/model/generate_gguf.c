@@ -303,7 +303,7 @@ static int refuse(const struct file *f, struct err *e)
         what = "this family has no GGUF that is read here; there are llama, qwen3, qwen3_moe, "
                "step3p5, "
                "deepseek_v3 and gpt_oss";
-    else if (o->packing || o->dtype == DTYPE_F8E4M3)
+    else if ((o->packing && o->packing != PACKING_MXFP4) || o->dtype == DTYPE_F8E4M3)
         what = "dtype must be one of GGUF: f32, f16, bf16, q8_0, q4_0, q4_k, ...";
     else if (o->tokenizer)
         what = "a GGUF file is written without a tokenizer; let the job name it (tokenizer: "

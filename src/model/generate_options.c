@@ -193,17 +193,39 @@ static int set_family(struct generate_options *o, const char *name)
         return -1;
     snprintf(o->model.family, sizeof o->model.family, "%s", name);
     f->defaults(&o->model);
+    if (f->mxfp4 || o->packing == PACKING_MXFP4)
+        o->packing = f->mxfp4 ? PACKING_MXFP4 : PACKING_NONE;
+    return 0;
+}
+
+/* A word of safetensors, or a format of GGUF; MXFP4 is both. */
+static int set_dtype(struct generate_options *o, const char *name)
+{
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+        enum packing packing;
+    } known[] = {{"f32", DTYPE_F32, PACKING_NONE},    {"bf16", DTYPE_BF16, PACKING_NONE},
+                 {"fp8", DTYPE_F8E4M3, PACKING_NONE}, {"awq", DTYPE_BF16, PACKING_AWQ},
+                 {"int4", DTYPE_BF16, PACKING_INT4},  {"int8", DTYPE_BF16, PACKING_INT8},
+                 {"mxfp4", DTYPE_BF16, PACKING_MXFP4}};
+    const size_t n = sizeof known / sizeof *known;
+    size_t i = 0;
+    while (i < n && strcmp(known[i].name, name) != 0)
+        i++;
+    const struct codec *blocks = generate_blocks_named(name);
+    if (i == n && !blocks)
+        return -1;
+    o->blocks = blocks;
+    o->dtype = i < n ? known[i].dtype : DTYPE_BF16;
+    o->packing = i < n ? known[i].packing : PACKING_NONE;
     return 0;
 }
 
 static int set_value(struct generate_options *o, enum value is, void *field, const char *value)
 {
     static const char *const truth[] = {"false", "true", NULL};
-    static const char *const dtypes[] = {"f32", "bf16", "fp8", "awq", "int4", "int8", NULL};
-    static const enum dtype dtype[] = {DTYPE_F32,  DTYPE_BF16, DTYPE_F8E4M3,
-                                       DTYPE_BF16, DTYPE_BF16, DTYPE_BF16};
-    static const enum packing packing[] = {[3] = PACKING_AWQ, PACKING_INT4, PACKING_INT8};
-    int word = parse_word(value, is == V_BOOL ? truth : dtypes);
+    int word = parse_word(value, truth);
     char *end;
     double number;
     switch (is) {
@@ -213,12 +235,7 @@ static int set_value(struct generate_options *o, enum value is, void *field, con
         *(bool *)field = word == 1;
         return word < 0 ? -1 : 0;
     case V_DTYPE:
-        if (word >= 0) {
-            *(enum dtype *)field = dtype[word];
-            o->packing = packing[word];
-        }
-        o->blocks = word < 0 ? generate_blocks_named(value) : NULL;
-        return word < 0 && !o->blocks ? -1 : 0;
+        return set_dtype(o, value);
     case V_NUMBER:
         number = strtod(value, &end);
         *(double *)field = number;
@@ -239,8 +256,8 @@ int generate_set(struct generate_options *o, const char *name, const char *value
                                          [V_INT] = "a whole number",
                                          [V_BOOL] = "true or false",
                                          [V_NUMBER] = "a number",
-                                         [V_DTYPE] = "f32, bf16, fp8, awq, int4 or int8, or for "
-                                                     "GGUF f16 or one like q4_0 or q6_k",
+                                         [V_DTYPE] = "f32, bf16, fp8, awq, int4, int8 or mxfp4, or "
+                                                     "for GGUF f16 or one like q4_0 or q6_k",
                                          [V_LAYERS] = "layers like 1-4,7, or none",
                                          [V_EOS] = "a token",
                                          [V_SEED] = "a whole number below 2^64",

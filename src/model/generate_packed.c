@@ -53,7 +53,7 @@ static uint32_t random_word(uint64_t seed, uint32_t stream, uint32_t purpose, si
 static float scale_of(enum packing p, float deviation, uint32_t random)
 {
     float codes = p == PACKING_INT8 ? 73.9f : 4.61f;
-    return deviation / codes * (0.5f + (float)(random >> 8) * 0x1p-24f);
+    return deviation / codes * generate_gain(random);
 }
 
 /* MXFP4's: codes are uniform too, the root of their mean square is 2.93; the power of two above or
@@ -109,6 +109,10 @@ void generate_fill(enum packing p, const struct packed_part *part, const size_t 
 
 json_t *generate_quantization(enum packing p)
 {
+    if (p == PACKING_MXFP4)
+        return json_pack("{s:s, s:[s,s,s,s]}", "quant_method", "mxfp4", "modules_to_not_convert",
+                         "model.layers.*.self_attn", "model.layers.*.mlp.router",
+                         "model.embed_tokens", "lm_head");
     if (p == PACKING_AWQ)
         return json_pack("{s:s, s:i, s:i, s:b, s:s, s:n}", "quant_method", "awq", "bits", 4,
                          "group_size", GROUP, "zero_point", 1, "version", "gemm",

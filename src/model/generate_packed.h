@@ -16,7 +16,7 @@ enum packing {
     PACKING_AWQ,   /* 4 bits, groups of 32 inputs with zero points */
     PACKING_INT4,  /* compressed-tensors "pack-quantized": 4 bits, groups of 32, symmetric */
     PACKING_INT8,  /* the same with 8 bits */
-    PACKING_MXFP4, /* gpt-oss's experts: blocks and scales, the only form of them */
+    PACKING_MXFP4, /* experts of families that are published so: blocks and scales */
 };
 
 /* One of the tensors that stand for a matrix. */

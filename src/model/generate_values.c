@@ -34,12 +34,9 @@ static void fill_normal(uint64_t seed, uint32_t stream, size_t first, size_t n, 
     }
 }
 
-/* Blocks of real checkpoints differ in magnitude, and a wrong scale must show. */
-float generate_block_gain(uint64_t seed, uint32_t stream, size_t block)
+float generate_gain(uint32_t random)
 {
-    uint32_t words[4];
-    generate_words(seed, stream, FOR_BLOCK, block, words);
-    return 0.5f + (float)(words[0] >> 8) * 0x1p-24f;
+    return 0.5f + (float)(random >> 8) * 0x1p-24f;
 }
 
 /* Standard deviation: projections keep the magnitude of what goes in; the router and the head make

@@ -17,9 +17,12 @@ void generate_numbers(const struct model *m, uint64_t seed, enum model_tensor ki
                       enum tensor_use use, size_t layer, size_t inputs, size_t first, size_t n,
                       float *to);
 
-/* The deviation alone, and the factor of a block of FP8 weights: 0.5 to 1.5. */
+/* The deviation alone. */
 float generate_deviation(const struct model *m, enum tensor_use use, size_t inputs);
-float generate_block_gain(uint64_t seed, uint32_t stream, size_t block);
+
+/* The factor of a block's scale: 0.5 to 1.5. Blocks of real checkpoints differ in magnitude, and a wrong scale
+ * must show. */
+float generate_gain(uint32_t random);
 
 /* Four random words; purpose: so that a tensor has several kinds of them. */
 enum { FOR_WEIGHT, FOR_BLOCK, FOR_CODES, FOR_SCALES, FOR_ZEROS };

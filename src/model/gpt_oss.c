@@ -1,6 +1,7 @@
 /* gpt_oss.c - gpt-oss: what its config.json means and what its tensors are called. Layers see a window
  * and all tokens in turn, every head has a sink, projections, router and experts have biases, experts
- * gate in a way of their own and are stored as MXFP4, rows of gate and up in turn.
+ * gate in a way of their own and are stored as MXFP4, rows of gate and up in turn; or, in copies made by
+ * Hugging Face's classes, as numbers with inputs as rows.
  */
 #include "model/block.h"
 #include "model/fields.h"
@@ -28,10 +29,10 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
     [TENSOR_ROUTER] = "mlp.router.weight",
     [TENSOR_ROUTER_BIAS] = "mlp.router.bias",
-    /* The second names are those of GGUF files, which keep gate and up apart. */
-    [TENSOR_EXPERT_GATE] = "mlp.experts.gate_up_proj~0|mlp.experts.gate_proj",
-    [TENSOR_EXPERT_UP] = "mlp.experts.gate_up_proj~1|mlp.experts.up_proj",
-    [TENSOR_EXPERT_DOWN] = "mlp.experts.down_proj",
+    /* The second names are those of GGUF files, which keep gate and up apart, outputs as rows. */
+    [TENSOR_EXPERT_GATE] = "^mlp.experts.gate_up_proj~0|mlp.experts.gate_proj.weight",
+    [TENSOR_EXPERT_UP] = "^mlp.experts.gate_up_proj~1|mlp.experts.up_proj.weight",
+    [TENSOR_EXPERT_DOWN] = "^mlp.experts.down_proj|mlp.experts.down_proj.weight",
     [TENSOR_EXPERT_GATE_BIAS] = "mlp.experts.gate_up_proj_bias~0|mlp.experts.gate_proj_bias",
     [TENSOR_EXPERT_UP_BIAS] = "mlp.experts.gate_up_proj_bias~1|mlp.experts.up_proj_bias",
     [TENSOR_EXPERT_DOWN_BIAS] = "mlp.experts.down_proj_bias",
@@ -132,10 +133,6 @@ static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
                                       "factor", s->rope_factor, "original_max_position_embeddings",
                                       (int)((double)s->context / s->rope_factor), "beta_fast", 32.0,
                                       "beta_slow", 1.0, "truncate", 0));
-    json_object_set_new(j, "quantization_config",
-                        json_pack("{s:s, s:[s,s,s,s]}", "quant_method", "mxfp4",
-                                  "modules_to_not_convert", "model.layers.*.self_attn",
-                                  "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"));
     return j;
 }
 

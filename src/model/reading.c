@@ -42,7 +42,8 @@ void reading_note(struct fingerprint *f, const struct weight_part *p)
         return;
     fingerprint_add(f, rows.at, rows.bytes);
     if (p->codec->block_bytes > 0 && p->scale && p->scale_rows) {
-        size_t first = p->row0 / p->scale_rows, last = (p->row0 + p->n - 1) / p->scale_rows;
+        size_t step = p->step ? p->step : 1, first = p->row0 * step / p->scale_rows;
+        size_t last = ((p->row0 + p->n) * step - 1) / p->scale_rows;
         size_t row = mem_mul(p->scale_stride, dtype_size(p->scale_dtype));
         fingerprint_add(f, (const char *)p->scale + first * row, (last - first + 1) * row);
     } else if (p->scale) {

@@ -80,7 +80,7 @@ static void point_to(struct weight_part *p, const char *copy, struct span units)
 {
     const struct weight_stored stored = weight_stored(p);
     p->data = (const void *)((uintptr_t)copy - units.first * stored.unit_bytes);
-    p->stride = stored.turned ? units.count * stored.unit_bytes / sizeof(uint32_t)
+    p->stride = stored.turned ? units.count * stored.unit_bytes / p->codec->word
                               : units.count * stored.unit;
 }
 

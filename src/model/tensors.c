@@ -26,21 +26,19 @@ int tensors_find(const struct model *m, const struct checkpoint *c, enum model_t
     char scale[FAMILY_NAME_MAX + 32];
     if (kind == TENSOR_LM_HEAD && m->tied)
         kind = TENSOR_EMBED;
-    for (int way = 0; family_name(m, kind, layer, expert, way, name, &f->rows, &f->single) == 0;
-         way++) {
+    for (int way = 0; family_name(m, kind, layer, expert, way, name, &f->place) == 0; way++) {
         f->tensor = packed_find(c, name, &f->packed) ? f->packed.data : checkpoint_find(c, name);
         if (!f->tensor)
             continue;
         f->scale = f->packed.kind ? NULL : scale_of(c, f->tensor, scale);
         return 0;
     }
-    if (family_name(m, kind, layer, expert, 0, name, &f->rows, &f->single) != 0)
+    if (family_name(m, kind, layer, expert, 0, name, &f->place) != 0)
         die("family %s has no name for tensor %d", m->family, (int)kind);
     return -1;
 }
 
-/* The rows that are meant. Of a matrix without gaps whose rows are taken as pairs the even ones are the
- * first halves. */
+/* The rows that are meant. */
 static struct weight_part rows_of(struct weight_part p, enum family_rows rows)
 {
     if (rows == ROWS_ALL)
@@ -48,12 +46,20 @@ static struct weight_part rows_of(struct weight_part p, enum family_rows rows)
     p.n /= 2;
     if (rows == ROWS_SECOND_HALF)
         p.row0 = p.n;
-    if (rows == ROWS_ODD)
-        p.col0 = p.stride;
     if (rows == ROWS_EVEN || rows == ROWS_ODD) {
-        p.stride *= 2;
-        p.scale_stride *= 2;
+        p.step = 2;
+        p.phase = rows == ROWS_ODD;
     }
+    return p;
+}
+
+/* Rows are columns. */
+static struct weight_part turned(struct weight_part p, enum dtype t)
+{
+    size_t inputs = p.n;
+    p.codec = codec_turned(t);
+    p.n = p.k;
+    p.k = p.inputs = inputs;
     return p;
 }
 
@@ -93,9 +99,9 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
     const struct tensor *t = f.tensor;
     size_t matrix = t->dims > 2 ? expert : 0;
     if (f.packed.kind)
-        return rows_of(packed_part(&f.packed, inputs_of(m, kind, layer), matrix), f.rows);
+        return rows_of(packed_part(&f.packed, inputs_of(m, kind, layer), matrix), f.place.rows);
     if (is_expert_bias(kind))
-        return bias_part(t, f.rows, expert);
+        return bias_part(t, f.place.rows, expert);
     struct weight_part p = {.codec = t->codec, .k = t->shape[t->dims - 1]};
     p.n = t->dims > 1 ? t->shape[t->dims - 2] : 1;
     p.stride = p.k;
@@ -107,7 +113,7 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
         size_t blocks = mem_mul(f.scale->shape[f.scale->dims - 2], p.scale_stride);
         p.scale = (const char *)f.scale->data + mem_mul(matrix, blocks * dtype_size(p.scale_dtype));
     }
-    return rows_of(p, f.rows);
+    return rows_of(f.place.turned ? turned(p, t->dtype) : p, f.place.rows);
 }
 
 /* What tensors_granule() passes on. */
@@ -260,6 +266,19 @@ static void check_packed(struct check *k, enum tensor_use purpose, const struct 
                 p->data->file);
 }
 
+/* Matrices of all experts with inputs as rows. */
+static void check_turned(struct check *k, const struct tensor *t, const size_t wanted[3])
+{
+    const size_t shape[3] = {wanted[0], wanted[2], wanted[1]};
+    if (!t->known || !codec_turned(t->dtype))
+        problem(
+            k,
+            "%s (%s) is %s; experts whose inputs are rows are read as F32, BF16 and F16, and as "
+            "MXFP4 (%s_blocks, %s_scales)",
+            t->name, t->file, t->dtype_text, t->name, t->name);
+    check_shape(k, t, 3, shape);
+}
+
 static void check_tensor(struct check *k, const struct member *member, size_t layer, size_t expert,
                          bool *single)
 {
@@ -268,31 +287,27 @@ static void check_tensor(struct check *k, const struct member *member, size_t la
     struct found f;
     int dims = member_shape(k->m, member, layer, shape);
     int status = tensors_find(k->m, k->c, member->tensor, layer, expert, &f, name);
-    *single = f.single;
-    if (f.single && dims == 3) {
+    *single = f.place.single;
+    if (f.place.single && dims == 3) {
         wanted++;
         dims--;
     }
-    if (f.rows != ROWS_ALL)
+    if (f.place.rows != ROWS_ALL)
         wanted[dims - (member->use == USE_BIAS ? 1 : 2)] *= 2;
     if (status != 0) {
         problem(k, "%s %s is missing", name, shape_text(text, dims, wanted));
         return;
     }
     if (f.packed.kind) {
-        check_packed(k, member->use, &f.packed, f.rows, dims, wanted);
+        check_packed(k, member->use, &f.packed, f.place.rows, dims, wanted);
         return;
     }
     use(k, f.tensor);
-    if (f.rows >= ROWS_EVEN && dims == 3) {
-        problem(k,
-                "%s (%s) has experts of %s with inputs as rows; they are read as MXFP4 only "
-                "(%s_blocks, %s_scales), as they were published",
-                f.tensor->name, f.tensor->file, f.tensor->dtype_text, f.tensor->name,
-                f.tensor->name);
+    if (f.place.turned) {
+        check_turned(k, f.tensor, wanted);
         return;
     }
-    if (check_shape(k, f.tensor, dims, wanted) && f.rows != ROWS_ALL &&
+    if (check_shape(k, f.tensor, dims, wanted) && f.place.rows != ROWS_ALL &&
         f.tensor->dtype == DTYPE_F8E4M3 && wanted[dims - 2] / 2 % FAMILY_BLOCK)
         problem(k, "%s (%s): a block of scales covers rows of both its halves", name,
                 f.tensor->file);

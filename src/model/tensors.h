@@ -15,8 +15,7 @@ struct found {
     const struct tensor *tensor;
     const struct tensor *scale; /* its weight_scale_inv, or NULL */
     struct packed packed;       /* kind not NONE: tensor is only one of several that make it */
-    bool single;                /* one expert in a tensor; else all are in it, or it has none */
-    enum family_rows rows;
+    struct family_place place;
 };
 
 /* The tensor of that kind; expert counts only when every expert has its own. -1: it is not there, and

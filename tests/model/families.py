@@ -209,9 +209,9 @@ class Model:
         return self.swiglu(h, *(self.get(f"{prefix}{n}_proj.weight") for n in ("gate", "up", "down")), limit)
 
     def clamped(self, h, p, e):
-        """An expert of gpt-oss: gate and up are rows in turn."""
+        """An expert of gpt-oss: gate and up are rows in turn, of MXFP4 or of numbers with inputs as rows."""
         def get(name):
-            w = mxfp4(np.array(self.w.raw(f"{p}{name}_blocks")[1][e]), np.array(self.w.raw(f"{p}{name}_scales")[1][e]))
+            w = self.w(p + name, e).T if p + name in self.w.tensors else mxfp4(np.array(self.w.raw(f"{p}{name}_blocks")[1][e]), np.array(self.w.raw(f"{p}{name}_scales")[1][e]))
             return w, self.get(f"{p}{name}_bias")[e]
 
         limit, alpha = self.c.get("swiglu_limit", 7.0), self.c.get("swiglu_alpha", 1.702)

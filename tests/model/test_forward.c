@@ -344,15 +344,18 @@ static void test_others(void **state)
     LONG_FAMILY("family", "minimax_m2", ODD, "dtype", "f32");
 }
 
-/* Windows of half the layers, sinks, biases everywhere, MXFP4 experts, clamps that bind, yarn that ends
- * between two pairs. */
+/* Windows of half the layers, sinks, biases everywhere, experts as MXFP4 and with inputs as rows, clamps
+ * that bind, yarn that ends between two pairs. */
 static void test_gpt_oss(void **state)
 {
     (void)state;
     LONG_FAMILY("family", "gpt_oss", ODD, "hidden", "96", "expert", "64", "window", "13", "limit",
-                "0.5", "rope_factor", "4", "dtype", "f32");
+                "0.5", "rope_factor", "4");
     FAMILY("family", "gpt_oss", ODD, "hidden", "160", "expert", "32", "window", "65", "tied",
            "true");
+    FAMILY("family", "gpt_oss", ODD, "window", "13", "limit", "0.5", "dtype", "f32");
+    FAMILY("family", "gpt_oss", ODD, "hidden", "160", "expert", "29", "window", "7", "dtype",
+           "bf16");
 }
 
 /* The logits of drafts: three layers in a chain, of which the last is used again, and one that is. */

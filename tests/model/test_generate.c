@@ -310,7 +310,7 @@ static void test_settings(void **state)
         {"hidden", "-1", "not \"-1\""},
         {"hidden", "99999999999", "whole number"},
         {"tied", "yes", "tied must be true or false"},
-        {"dtype", "f17", "dtype must be f32, bf16, fp8, awq, int4 or int8, or for GGUF f16"},
+        {"dtype", "f17", "dtype must be f32, bf16, fp8, awq, int4, int8 or mxfp4, or for GGUF f16"},
         {"rope_theta", "x", "rope_theta must be a number"},
         {"moe_layers", "1-", "moe_layers must be layers like"},
         {"moe_layers", "1,,2", "moe_layers must be"},
@@ -333,6 +333,9 @@ static void test_settings(void **state)
     assert_true(o.file_bytes == 3u << 20 && o.threads == 2);
     for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
         assert_int_equal(m->moe[l], l >= 1 && l <= 7);
+    assert_int_equal(generate_set(&o, "dtype", "awq", &e), 0);
+    assert_int_equal(generate_set(&o, "dtype", "q4_k", &e), 0);
+    assert_true(o.packing == PACKING_NONE && o.blocks && o.dtype == DTYPE_BF16);
     assert_int_equal(generate_set(&o, "moe_layers", "0,2-3", &e), 0);
     assert_int_equal(generate_set(&o, "layers", "5", &e), 0);
     for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)

@@ -61,4 +61,7 @@ decode listed 3 model="$work/int4" prompts.file="$work/prompts.h5" prompts.count
 cmp <(answers int4) <(answers listed) || fail "stacked experts differ from single ones"
 packed int8 int8 step3 kv_heads=1 # experts of a layer in one tensor
 both int8 "$work/int8" "$work/int8-numbers" 3 layout.ffn.expert=2
+packed oss mxfp4 gpt_oss window=13 # as published, and as copies have it, inputs as rows
+both oss "$work/oss" "$work/oss-numbers" 3 layout.ffn.tensor=2
+both oss-int8 "$work/oss" "$work/oss-numbers" 2 precision.weights=int8
 echo "packed formats agree with their numbers"

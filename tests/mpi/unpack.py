@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-TYPES = {"F32": np.float32, "BF16": np.uint16, "F16": np.float16, "I32": np.uint32, "I64": np.int64}
+TYPES = {"F32": np.float32, "BF16": np.uint16, "F16": np.float16, "I32": np.uint32, "I64": np.int64, "U8": np.uint8}
 
 
 def read(directory):
@@ -73,6 +73,17 @@ def integers(tensors, base):
     return q * np.repeat(scale, columns // scale.shape[-1], -1)
 
 
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def mxfp4(tensors, base):
+    """gpt-oss's experts, [E][outputs][inputs], as Hugging Face's classes keep numbers: [E][inputs][outputs]."""
+    blocks, exponents = tensors[base + "_blocks"][1], tensors[base + "_scales"][1]
+    values = E2M1[np.stack([blocks & 15, blocks >> 4], -1)].reshape(*blocks.shape[:-1], 32)
+    values = np.ldexp(values, exponents[..., None].astype(np.int32) - 127)
+    return np.swapaxes(values.reshape(*blocks.shape[:2], -1), -1, -2)
+
+
 def numbers(tensors):
     out = {}
     for name, t in tensors.items():
@@ -81,7 +92,9 @@ def numbers(tensors):
             out[base + ".weight"] = ("F32", awq(tensors, base).astype(np.float32))
         elif name.endswith(".weight_packed"):
             out[base + ".weight"] = ("F32", integers(tensors, base).astype(np.float32))
-        elif not name.endswith((".qzeros", ".scales", ".weight_scale", ".weight_shape")):
+        elif name.endswith("_blocks"):
+            out[name.removesuffix("_blocks")] = ("F32", mxfp4(tensors, name.removesuffix("_blocks")))
+        elif not name.endswith(("_scales", ".qzeros", ".scales", ".weight_scale", ".weight_shape")):
             out[name] = t
     return out
 
