@@ -37,6 +37,7 @@ struct device_limits {
     size_t q_width;    /* the widest projection: heads x key_dim, or a rank between two */
     size_t heads;      /* query heads */
     size_t head_dim;   /* D: numbers of the widest key or value */
+    bool values_apart; /* no attention takes its values out of the keys (attn_spec.value_in_key) */
     size_t context;    /* tokens of the longest sequence */
     size_t vocab;      /* V, of logits */
     size_t logit_rows; /* rows that are sampled in one call */

@@ -173,6 +173,12 @@ static int find_parts(struct maker *m)
     return 0;
 }
 
+bool gguf_has_tokenizer(const struct gguf *g)
+{
+    const struct gguf_value *model = gguf_find(g, "tokenizer.ggml.model");
+    return model && !text_is(model, "none");
+}
+
 char *gguf_tokenizer(const struct gguf *g, struct err *e)
 {
     struct maker m = {.g = g, .e = e};

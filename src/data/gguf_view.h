@@ -31,6 +31,9 @@ struct gguf_view {
 int gguf_view_open(struct gguf_view **out, const char *path, struct err *e);
 void gguf_view_close(struct gguf_view *v); /* NULL: nothing */
 
+/* Has the file one? Random weights have none. */
+bool gguf_has_tokenizer(const struct gguf *g);
+
 /* The model's tokenizer as the text of a tokenizer.json; malloc'd, NULL after the error. */
 char *gguf_tokenizer(const struct gguf *g, struct err *e);
 

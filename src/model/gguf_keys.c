@@ -228,6 +228,8 @@ static void put_all(struct keys *f)
     put_size(f, "context_length", m->context);
     put_size(f, "embedding_length", m->hidden);
     put_number(f, "attention.layer_norm_rms_epsilon", (double)m->norm_eps);
+    put_size(f, "vocab_size", m->vocab);
+    put_text(f, "tokenizer.ggml.model", "none"); /* others ask for one; this is how to have none */
     put_size(f, "tokenizer.ggml.eos_token_id", (size_t)m->eos[0]);
     if (m->bos >= 0)
         put_size(f, "tokenizer.ggml.bos_token_id", (size_t)m->bos);

@@ -84,15 +84,28 @@ static void point_to(struct weight_part *p, const char *copy, struct span units)
                               : units.count * stored.unit;
 }
 
+size_t slices_bytes(const struct weight_part *p, bool columns, const struct slices_share *share,
+                    size_t *passing)
+{
+    const struct weight_stored stored = weight_stored(p);
+    size_t n = share->ranks.count;
+    *passing = 0;
+    if (n < 2 || !crosses(p, columns))
+        return 0;
+    struct span rows = rows_of(p, share, mine_of(share)), own = units_of(p, share, mine_of(share));
+    *passing = mem_mul(rows.count, stored.row_bytes + n * stored.unit_bytes);
+    return mem_mul(stored.turned ? p->k : p->n, own.count * stored.unit_bytes);
+}
+
 static void copy_slice(struct slices *s, struct weight_part *p, const struct slices_share *share)
 {
     const struct weight_stored stored = weight_stored(p);
-    size_t n = share->ranks.count, mine = mine_of(share), at = 0;
+    size_t n = share->ranks.count, mine = mine_of(share), at = 0, passing;
     struct slices_bytes *give = mem_zeroed(2 * n, sizeof *give), *take = give + n;
     struct span rows = rows_of(p, share, mine), own = units_of(p, share, mine);
     size_t own_bytes = own.count * stored.unit_bytes;
-    char *copy = hold(s, mem_mul(stored.turned ? p->k : p->n, own_bytes));
-    char *out = mem_new(mem_mul(rows.count, stored.row_bytes + n * stored.unit_bytes), 1);
+    char *copy = hold(s, slices_bytes(p, !stored.turned, share, &passing));
+    char *out = mem_new(passing, 1);
     for (size_t i = 0; i < n; i++) {
         struct span units = units_of(p, share, i), theirs = rows_of(p, share, i);
         if (i == mine) {

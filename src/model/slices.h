@@ -55,6 +55,10 @@ struct weight_part slices_read(const struct slices *s, const struct weight_part 
 void slices_gather(struct slices *s, struct weight_part *p, bool columns,
                    const struct slices_share *share);
 
+/* Bytes of that copy, for a plan; 0 where it makes none. *passing: what it needs besides until it returns. */
+size_t slices_bytes(const struct weight_part *p, bool columns, const struct slices_share *share,
+                    size_t *passing);
+
 /* Frees the copies; s can be used again. */
 void slices_free(struct slices *s);
 

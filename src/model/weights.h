@@ -51,6 +51,10 @@ typedef void (*weights_progress)(void *context, size_t done, size_t total);
 size_t attention_weights_bytes(const struct weights_plan *p);
 size_t ffn_weights_bytes(const struct weights_plan *p);
 
+/* Host bytes that ffn_weights_load() takes beside the weights where there is a way: the slices of the layer that
+ * has most of them. */
+size_t ffn_weights_loading(const struct weights_plan *p);
+
 /* Never fail: model_check() has passed. The second is collective over all FFN ranks of the layout when
  * there is a way. */
 void attention_weights_load(struct attention_weights *w, const struct weights_plan *p,

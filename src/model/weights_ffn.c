@@ -11,6 +11,7 @@ struct loader {
     const struct weights_plan *p;
     struct slices slices;
     size_t done;
+    size_t copies, passing; /* of a plan: slices.h */
 };
 
 /* An MLP's intermediate dimension, this rank's share of it, and the slices that this has. */
@@ -180,6 +181,14 @@ static void gather(struct loader *l, struct weight_part *p, bool columns,
     slices_gather(&l->slices, p, columns, share);
 }
 
+static void count_copy(struct loader *l, struct weight_part *p, bool columns,
+                       const struct slices_share *share)
+{
+    size_t passing;
+    l->copies += slices_bytes(p, columns, share, &passing);
+    l->passing = passing > l->passing ? passing : l->passing;
+}
+
 static void release(struct loader *l, struct weight_part *p, bool columns,
                     const struct slices_share *share)
 {
@@ -216,6 +225,20 @@ size_t ffn_weights_bytes(const struct weights_plan *p)
     return bytes;
 }
 
+size_t ffn_weights_loading(const struct weights_plan *p)
+{
+    struct layer_room room = layer_room(p->model, false);
+    size_t most = 0;
+    for (size_t i = 0; i < weights_layers(p->model); i++) {
+        struct loader l = {.p = p};
+        struct ffn_part f = layer_part(p, i, &room);
+        visit_layer(&l, &f, &room, count_copy);
+        most = l.copies + l.passing > most ? l.copies + l.passing : most;
+    }
+    layer_room_free(&room);
+    return most;
+}
+
 static struct ffn *load_layer(struct loader *l, size_t layer, struct layer_room *room)
 {
     const struct weights_plan *p = l->p;
@@ -237,7 +260,7 @@ static struct ffn *load_layer(struct loader *l, size_t layer, struct layer_room 
 void ffn_weights_load(struct ffn_weights *w, const struct weights_plan *p,
                       weights_progress progress, void *progress_context)
 {
-    struct loader l = {p, {.way = p->way, .keep = p->keep, .threads = p->threads}, 0};
+    struct loader l = {.p = p, .slices = {.way = p->way, .keep = p->keep, .threads = p->threads}};
     size_t total = ffn_weights_bytes(p);
     w->layers = mem_zeroed(weights_layers(p->model), sizeof *w->layers);
     struct layer_room room = layer_room(p->model, true);

@@ -121,6 +121,14 @@ static int device_of(const struct engine *g)
     return count > 0 ? g->place.host_rank % count : g->place.host_rank;
 }
 
+static bool values_apart(const struct model *m)
+{
+    for (size_t l = 0; l < weights_layers(m); l++)
+        if (m->layer[l].attention.attn.value_in_key)
+            return false;
+    return true;
+}
+
 static void plan_device(struct engine *g, int threads)
 {
     const struct job *job = &g->in->job;
@@ -135,6 +143,7 @@ static void plan_device(struct engine *g, int threads)
         l.q_width = m->most.q_width;
         l.heads = m->most.heads;
         l.head_dim = m->most.head_dim;
+        l.values_apart = values_apart(m);
         l.context = g->in->max_context;
         l.vocab = m->vocab;
         l.logit_rows = (size_t)schedule_most_sampled(&g->limits);
@@ -188,8 +197,8 @@ static void plan_memory(struct engine *g)
 {
     struct weights_plan weights = weights_plan(g);
     struct side side = side_of(g);
-    g->memory.buffers =
-        g->backend->device->scratch_bytes(g->device) + g->exchange_ops->bytes(&g->shape, &g->place);
+    size_t scratch = g->backend->device->scratch_bytes(g->device);
+    g->memory.buffers = scratch + g->exchange_ops->bytes(&g->shape, &g->place);
     if (g->place.attention) {
         g->memory.weights += attention_weights_bytes(&weights);
         g->memory.buffers += attention_bytes(&side, &g->limits);
@@ -197,6 +206,11 @@ static void plan_memory(struct engine *g)
     if (g->place.ffn) {
         g->memory.weights += ffn_weights_bytes(&weights);
         g->memory.buffers += ffn_bytes(&side);
+    }
+    /* Copies of slices are gone before most of the buffers come. */
+    if (g->place.ffn && !g->backend->device->count) {
+        size_t loading = scratch + ffn_weights_loading(&weights);
+        g->memory.buffers = loading > g->memory.buffers ? loading : g->memory.buffers;
     }
 }
 

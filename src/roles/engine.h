@@ -15,7 +15,9 @@
 #include "roles/inputs.h"
 
 struct engine_memory {
-    size_t weights, kv, buffers; /* device bytes; buffers: exchange, activations, scratch */
+    /* Device bytes; buffers: exchange, activations, scratch, or on a CPU what loading takes in their place
+     * if that is more. */
+    size_t weights, kv, buffers;
 };
 
 struct engine {

@@ -144,6 +144,8 @@ static int find_bos(struct prompting *p, const struct job *job, const struct mod
     return 0;
 }
 
+#define NAME_ANOTHER "the key `tokenizer` (prompts of token ids need none)"
+
 static int open_tokenizer(struct tokenizer **out, const char *path, struct err *e)
 {
     struct gguf *g;
@@ -152,19 +154,28 @@ static int open_tokenizer(struct tokenizer **out, const char *path, struct err *
         if (tokenizer_open(out, path, e) == 0)
             return 0;
         const struct err why = *e;
-        return there ? -1
-                     : err_set(e,
-                               "%s; name another by the key `tokenizer` (prompts of token ids "
-                               "need none)",
-                               why.text);
+        return there ? -1 : err_set(e, "%s; name another by " NAME_ANOTHER, why.text);
     }
     if (gguf_open(&g, path, e) != 0)
         return -1;
-    char *text = gguf_tokenizer(g, e);
+    bool none = !gguf_has_tokenizer(g);
+    char *text = none ? NULL : gguf_tokenizer(g, e);
     int rc = text ? tokenizer_open_text(out, path, text, strlen(text), e) : -1;
     free(text);
     gguf_close(g);
-    return rc;
+    return none ? err_set(e, "%s: has no tokenizer; name one by " NAME_ANOTHER, path) : rc;
+}
+
+/* Prompts of token ids take what is there. */
+static bool has_tokenizer(const char *path)
+{
+    struct gguf *g;
+    struct err e;
+    if (!gguf_is_path(path) || gguf_open(&g, path, &e) != 0)
+        return access(path, F_OK) == 0;
+    bool has = gguf_has_tokenizer(g);
+    gguf_close(g);
+    return has;
 }
 
 static int read_config(const char *path, struct tokenizer_config *config, struct err *e)
@@ -186,7 +197,7 @@ static int open_parts(struct prompting *p, const struct job *job, const struct m
                       struct err *e)
 {
     bool tokens = prompts_are_tokens(prompts), messages = prompts_are_messages(prompts);
-    if (!tokens || access(job->tokenizer, F_OK) == 0) {
+    if (!tokens || has_tokenizer(job->tokenizer)) {
         if (open_tokenizer(&p->tokenizer, job->tokenizer, e) != 0)
             return -1;
         if (tokenizer_size(p->tokenizer) > model->vocab)

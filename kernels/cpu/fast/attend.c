@@ -95,8 +95,9 @@ size_t fast_attend_scratch(const struct device_config *c)
     size_t space = cpu_scratch_size(x_chunks(X_F32, l->head_dim + K_ALIGN) * rows, X_ROW) +
                    cpu_scratch_size(rows, X_ROW) +
                    cpu_scratch_size(CPU_TILE * rows, sizeof(float)) +
-                   2 * cpu_scratch_size(rows, sizeof(size_t)) +
-                   cpu_scratch_size(CPU_TILE * round_up(l->head_dim, PANEL), sizeof(float));
+                   2 * cpu_scratch_size(rows, sizeof(size_t));
+    if (!l->values_apart)
+        space += cpu_scratch_size(CPU_TILE * round_up(l->head_dim, PANEL), sizeof(float));
     return cpu_scratch_size(slots, sizeof(struct item)) +
            cpu_scratch_size(slots, sizeof(struct task)) +
            cpu_scratch_size(mem_mul(slots, slot_floats(rows, l->head_dim)), sizeof(float)) +
