@@ -24,7 +24,7 @@ static const struct form {
 } forms[] = {
     {"f32", DTYPE_F32, WEIGHT_KEEP},     {"bf16", DTYPE_BF16, WEIGHT_KEEP},
     {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP},  {"int8", DTYPE_BF16, WEIGHT_INT8},
-    {"4 bits", DTYPE_BF16, WEIGHT_INT4},
+    {"4 bits", DTYPE_BF16, WEIGHT_INT4}, {"int8 in groups", DTYPE_I8, WEIGHT_KEEP},
 };
 #define FORMS (sizeof forms / sizeof *forms)
 

@@ -89,6 +89,8 @@ static void write_number(enum dtype t, void *to, size_t i, float value)
         ((float *)to)[i] = value;
     else if (t == DTYPE_BF16)
         ((bf16_t *)to)[i] = bf16_from_f32(value);
+    else if (t == DTYPE_I8)
+        ((int8_t *)to)[i] = (int8_t)value;
     else
         ((f8e4m3_t *)to)[i] = f8e4m3_from_f32(value);
 }
@@ -107,16 +109,19 @@ struct weight_part pair_matrix(struct pair *p, enum dtype t, int n, int k)
     double size = 3 / sqrt((double)(k ? k : 1));
     struct weight_part w = {
         .codec = codec_of(t), .stride = columns, .n = rows, .k = columns, .scale_dtype = DTYPE_F32};
-    if (t != DTYPE_F8E4M3) {
+    if (t != DTYPE_F8E4M3 && t != DTYPE_I8) {
         w.data = pair_numbers(p, t, mem_mul(rows, columns), size);
         return w;
     }
-    w.data = pair_numbers(p, t, mem_mul(rows, columns), 400);
-    float *scale = pair_host(p, mem_mul((rows + 127) / 128, across), sizeof *scale);
-    for (size_t i = 0; i < (rows + 127) / 128 * across; i++)
-        scale[i] = (float)(size / 400 * (0.5 + pair_uniform(p)));
+    double largest = t == DTYPE_I8 ? 127 : 400;
+    size_t high = t == DTYPE_I8 ? 1 : 128, down = (rows + high - 1) / high;
+    w.data = pair_numbers(p, t, mem_mul(rows, columns), largest);
+    float *scale = pair_host(p, mem_mul(down, across), sizeof *scale);
+    for (size_t i = 0; i < down * across; i++)
+        scale[i] = (float)(size / largest * (0.5 + pair_uniform(p)));
     w.scale = scale;
-    w.scale_rows = w.scale_columns = 128;
+    w.scale_rows = high;
+    w.scale_columns = 128;
     w.scale_stride = across;
     return w;
 }

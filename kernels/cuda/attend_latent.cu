@@ -15,8 +15,10 @@
 #define SHARERS 4                 /* warps of 16 heads */
 #define PART    (VALUE / SHARERS) /* dimensions of a warp */
 #define PIECES  (KEY / 8)         /* 16 bytes of a token, in 16 bits a number */
-#define QUERY   (KEY / 16 * 512)  /* bytes, of 16 heads */
-#define LARGEST 2                 /* times 16 heads of a block at most */
+#define ROUNDS  9 /* in which so many threads as divide them deal out a token's pieces */
+#define QUERY   (KEY / 16 * 512) /* bytes, of 16 heads */
+#define LARGEST 2                /* times 16 heads of a block at most */
+#define HELD    8                /* of KEY / 16: that many have room in registers */
 
 template <int TYPE, int T> struct latent_shape {
     static const int tile = T * KEY * 2;
@@ -43,15 +45,21 @@ template <int TYPE, int T>
 static __device__ __forceinline__ void stage_tokens(const attend_args &a, int seg, int token,
                                                     int left, unsigned char *to)
 {
-    const int bytes = TYPE == NUMBER_BF16 ? KEY * 2 : KEY, pieces = bytes / 16;
+    const int bytes = TYPE == NUMBER_BF16 ? KEY * 2 : KEY, threads = bytes / 16 / ROUNDS;
     int block = a.batch.blocks[(size_t)seg * a.batch.blocks_stride + token / KV_TOKENS];
     const unsigned char *keys =
         (const unsigned char *)a.kv.data + ((size_t)block * KV_TOKENS + token % KV_TOKENS) * bytes;
+    /* Of bf16 a token has 8 threads, whose pieces all have one place among 8. */
+    int own = (int)threadIdx.x % threads;
 #pragma unroll 1
-    for (int i = opaque((int)threadIdx.x); i < T * pieces; i += (int)blockDim.x) {
-        int row = i / pieces, piece = i % pieces;
-        cp_async16(to + (TYPE == NUMBER_BF16 ? place_of(row, piece) : i * 16), keys + i * 16,
-                   row < left ? 16 : 0);
+    for (int row = opaque((int)threadIdx.x) / threads; row < T; row += (int)blockDim.x / threads) {
+        unsigned char *at =
+            to + (TYPE == NUMBER_BF16 ? place_of(row, own) : row * bytes + own * 16);
+        const unsigned char *from = keys + row * bytes + own * 16;
+        int some = row < left ? 16 : 0;
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++)
+            cp_async16(at + i * threads * 16, from + i * threads * 16, some);
     }
 }
 
@@ -59,41 +67,63 @@ static __device__ __forceinline__ void stage_tokens(const attend_args &a, int se
 template <int T>
 static __device__ __forceinline__ void convert_tile(const unsigned char *raw, unsigned char *tile)
 {
+    const int threads = KEY / 16 / ROUNDS;
+    int own = (int)threadIdx.x % threads;
 #pragma unroll 1
-    for (int i = opaque((int)threadIdx.x); i < T * KEY / 16; i += (int)blockDim.x) {
-        int token = i / (KEY / 16), piece = i % (KEY / 16) * 2;
-        uint4 v = *(const uint4 *)(raw + i * 16), low, high;
-        e4m3x4_f16(v.x, &low.x, &low.y);
-        e4m3x4_f16(v.y, &low.z, &low.w);
-        e4m3x4_f16(v.z, &high.x, &high.y);
-        e4m3x4_f16(v.w, &high.z, &high.w);
-        *(uint4 *)(tile + place_of(token, piece)) = low;
-        *(uint4 *)(tile + place_of(token, piece + 1)) = high;
+    for (int row = opaque((int)threadIdx.x) / threads; row < T; row += (int)blockDim.x / threads) {
+        unsigned char *left = tile + place_of(row, own * 2),
+                      *right = tile + place_of(row, own * 2 + 1);
+        const unsigned char *from = raw + row * KEY + own * 16;
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++) {
+            uint4 v = *(const uint4 *)(from + i * threads * 16), low, high;
+            e4m3x4_f16(v.x, &low.x, &low.y);
+            e4m3x4_f16(v.y, &low.z, &low.w);
+            e4m3x4_f16(v.z, &high.x, &high.y);
+            e4m3x4_f16(v.w, &high.z, &high.w);
+            *(uint4 *)(left + i * 128) = low;
+            *(uint4 *)(right + i * 128) = high;
+        }
     }
 }
 
-/* s = q k^T for the NT x 8 tokens from `first` on. */
+/* s = q k^T for the NT x 8 tokens from `first` on. Products of even and odd 16 dimensions are added up
+ * apart, so that two are under way; HELD: 16 dimensions of the query that are in registers. */
 template <int TYPE, int NT>
-static __device__ __forceinline__ void scores(const unsigned char *query, const unsigned char *tile,
+static __device__ __forceinline__ void scores(const uint32_t held[HELD][4],
+                                              const unsigned char *query, const unsigned char *tile,
                                               int first, float s[NT][4])
 {
     /* Four 8x8 tiles at a time: of 16 dimensions and 16 tokens, or of 32 dimensions and 8. */
     const int steps = 2 / NT;
     int lane = (int)threadIdx.x % 32, token = first + (NT == 2 ? lane / 16 * 8 : 0) + lane % 8;
     int piece = NT == 2 ? lane / 8 % 2 : lane / 8;
-#pragma unroll 2
+    float odd[NT][4];
+#pragma unroll
+    for (int i = 0; i < NT * 4; i++)
+        s[i / 4][i % 4] = odd[i / 4][i % 4] = 0.0f;
+#pragma unroll
     for (int k = 0; k < KEY / 16; k += steps) {
         uint32_t b[4];
         ldmatrix_x4(b, tile + place_of(token, k * 2 + piece));
 #pragma unroll
         for (int j = 0; j < steps; j++) {
-            uint4 v = *(const uint4 *)(query + (k + j) * 512 + lane * 16);
-            uint32_t q[4] = {v.x, v.y, v.z, v.w};
-            mma<TYPE>(s[0], q, b[2 * j], b[2 * j + 1]);
+            float(*to)[4] = (k + j) % 2 ? odd : s;
+            uint32_t q[4];
+            if (k + j < HELD) {
+                memcpy(q, held[k + j], sizeof q);
+            } else {
+                uint4 v = *(const uint4 *)(query + (k + j) * 512 + lane * 16);
+                q[0] = v.x, q[1] = v.y, q[2] = v.z, q[3] = v.w;
+            }
+            mma<TYPE>(to[0], q, b[2 * j], b[2 * j + 1]);
             if (NT == 2)
-                mma<TYPE>(s[NT - 1], q, b[2], b[3]);
+                mma<TYPE>(to[NT - 1], q, b[2], b[3]);
         }
     }
+#pragma unroll
+    for (int i = 0; i < NT * 4; i++)
+        s[i / 4][i % 4] += odd[i / 4][i % 4];
 }
 
 /* o += p v for the warp's dimensions, which begin at `values`. */
@@ -133,16 +163,14 @@ static __device__ __forceinline__ void tell(told<T> *t, int sharer, const float 
 
 /* A tile of which the first `left` tokens are seen. All warps of the block. */
 template <int TYPE, int T>
-static __device__ __forceinline__ void step(const unsigned char *query, const unsigned char *tile,
+static __device__ __forceinline__ void step(const uint32_t held[HELD][4],
+                                            const unsigned char *query, const unsigned char *tile,
                                             int sharer, int left, told<T> *t, attend_state<PART> &w)
 {
     const int nt = T / SHARERS / 8;
     float s[nt][4], most[2];
     int lane = (int)threadIdx.x % 32, first = sharer * nt * 8;
-#pragma unroll
-    for (int i = 0; i < 4 * nt; i++)
-        s[i / 4][i % 4] = 0.0f;
-    scores<TYPE, nt>(query, tile, first, s);
+    scores<TYPE, nt>(held, query, tile, first, s);
     if (left < T) {
 #pragma unroll
         for (int i = 0; i < 4 * nt; i++)
@@ -206,6 +234,10 @@ static __global__ void __launch_bounds__(LARGEST *SHARERS * 32, 1) latent_kernel
     w.scale[0] = t->most[0][(int)threadIdx.x % 32 / 4];
     w.scale[1] = t->most[0][(int)threadIdx.x % 32 / 4 + 8];
     begin_state<PART>(w);
+    uint32_t held[HELD][4];
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        memcpy(held[i], query + i * 512 + (int)threadIdx.x % 32 * 16, 16);
     stage_tokens<TYPE, T>(a, seg, start, last - start, stages);
     cp_async_commit();
     for (int token = start, i = 0; token < last; token += T, i ^= 1) {
@@ -221,7 +253,7 @@ static __global__ void __launch_bounds__(LARGEST *SHARERS * 32, 1) latent_kernel
             __syncthreads();
             now = stages + 2 * shape::stage;
         }
-        step<TYPE, T>(query, now, sharer, last - token, t, w);
+        step<TYPE, T>(held, query, now, sharer, last - token, t, w);
     }
     add_all(t, sharer, w.total);
     finish<VALUE, PART>(a, row, head, a.heads - head, sharer * PART, end <= chunk, (int)blockIdx.z,
