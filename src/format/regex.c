@@ -277,15 +277,17 @@ static int read_set(struct reader *r, struct set *s)
 
 static int read_alternatives(struct reader *r, bool top, int32_t from, int32_t to);
 
+#define NAME_CHARS "_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 static int read_group(struct reader *r, int32_t from, int32_t to)
 {
     if (*r->at == '?') {
         const char *name = r->at[1] == 'P' ? r->at + 2 : r->at + 1;
-        bool named = *name == '<' && name[1] != '=' && name[1] != '!' && strchr(name, '>');
+        size_t n = *name == '<' ? strspn(name + 1, NAME_CHARS) : 0;
         if (r->at[1] == ':')
             r->at += 2;
-        else if (named)
-            r->at = strchr(name, '>') + 1;
+        else if (n > 0 && name[1 + n] == '>' && !(name[1] >= '0' && name[1] <= '9'))
+            r->at = name + n + 2;
         else
             return fail(r, "(? of this kind (assertion, flag) is not supported:");
     }

@@ -6,6 +6,7 @@
 #include "roles/scoring.h"
 #include "schedule/draft.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,8 +200,10 @@ static void tell_guesses(struct decoder *d, const struct micro_batch *batch)
     }
 }
 
-/* Of the time of a step, for what formats leave no choice for. */
+/* Of the time of a step, for what formats leave no choice for; and at most, in seconds, as a step may have been
+ * held up by a disk or by another rank. */
 #define WAIT_SHARE 0.05
+#define WAIT_MOST  0.02
 
 const struct micro_batch *decoder_plan(struct decoder *d, enum draft_kind guesses)
 {
@@ -209,7 +212,7 @@ const struct micro_batch *decoder_plan(struct decoder *d, enum draft_kind guesse
     d->guesses = guesses;
     d->filled = 0;
     if (d->drafts > 0 && guesses != DRAFT_NONE && d->prompting->formats && d->changing > 0)
-        formats_wait(d->prompting->formats, WAIT_SHARE * (d->planned - before));
+        formats_wait(d->prompting->formats, fmin(WAIT_SHARE * (d->planned - before), WAIT_MOST));
     schedule_visit(d->schedule, draft, d);
     const struct micro_batch *plan = schedule_plan(d->schedule);
     for (int m = 0; d->drafts > 0 && d->changing > 0 && m < d->job->micro_batches; m++)

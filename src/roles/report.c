@@ -85,6 +85,7 @@ struct rank_time {
     double total[TRACE_KINDS];
     int32_t attention, ffn;
     struct schedule_usage schedule;
+    struct pace_balance guessing;
     struct report_counts counts;
     struct reasons reasons;
 };
@@ -100,6 +101,7 @@ struct summary {
     struct report_counts counts;
     struct reasons reasons;
     struct schedule_usage schedule;
+    struct pace_balance guessing;
     struct latency first, each;
     struct role_time roles[2];
 };
@@ -145,6 +147,8 @@ static struct summary summarize(struct report *r, const struct rank_time *ranks,
         s.schedule.shared += ranks[i].schedule.shared;
         s.schedule.guessed += ranks[i].schedule.guessed;
         s.schedule.right += ranks[i].schedule.right;
+        s.guessing.saved += ranks[i].guessing.saved;
+        s.guessing.seconds += ranks[i].guessing.seconds;
         for (uint64_t k = 0; k < ranks[i].reasons.n; k++)
             reasons_add(&s.reasons, ranks[i].reasons.all[k].text, ranks[i].reasons.all[k].count);
     }
@@ -169,14 +173,30 @@ static void print_role(const struct role_time *r)
                r->working, r->sending, r->waiting, r->other);
 }
 
-static void print_schedule(const struct schedule_usage *u)
+/* Of the time that the steps would have taken without guesses, in percent; `auto` alone knows. */
+static double saved_by_guesses(const struct pace_balance *b)
+{
+    return b->seconds > 0 ? 100 * b->saved / (b->seconds + b->saved) : NAN;
+}
+
+static void print_guesses(const struct schedule_usage *u, const struct pace_balance *b)
+{
+    double saved = saved_by_guesses(b);
+    printf("%-20s %llu of %llu guesses came true", "speculation", (unsigned long long)u->right,
+           (unsigned long long)u->guessed);
+    if (isnan(saved))
+        printf("\n");
+    else
+        printf(", %s %.1f%% of the time\n", saved < 0 ? "lost" : "saved", fabs(saved));
+}
+
+static void print_schedule(const struct schedule_usage *u, const struct pace_balance *guessing)
 {
     if (u->shared > 0)
         printf("%-20s %llu prompt tokens were there already\n", "KV cache",
                (unsigned long long)u->shared);
     if (u->guessed > 0)
-        printf("%-20s %llu of %llu guesses came true\n", "speculation",
-               (unsigned long long)u->right, (unsigned long long)u->guessed);
+        print_guesses(u, guessing);
     if (u->put_back > 0)
         printf("%-20s was short: %llu times a sequence was put back, %llu tokens computed again\n",
                "KV memory", (unsigned long long)u->put_back, (unsigned long long)u->computed_again);
@@ -216,7 +236,7 @@ static void print_summary(const struct report *r, const struct summary *s,
         print_latency("time per token", s->each);
         print_role(&s->roles[0]);
         print_role(&s->roles[1]);
-        print_schedule(&s->schedule);
+        print_schedule(&s->schedule, &s->guessing);
         if (r->replayed > 0)
             printf("%-20s %llu of %llu were launched as CUDA graphs\n", "steps",
                    (unsigned long long)r->replayed, (unsigned long long)r->steps);
@@ -267,6 +287,9 @@ static json_t *json_summary(const struct report *r, const struct summary *s,
                   "sequences_put_back", (json_int_t)s->schedule.put_back, "tokens_computed_again",
                   (json_int_t)s->schedule.computed_again, "guesses",
                   (json_int_t)s->schedule.guessed, "guesses_true", (json_int_t)s->schedule.right);
+    if (s->guessing.seconds > 0)
+        json_object_set_new(run, "guesses_saved_percent",
+                            json_real(saved_by_guesses(&s->guessing)));
     if (s->counts.scored > 0)
         json_object_set_new(run, "scored",
                             json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)s->counts.scored,
@@ -303,6 +326,7 @@ void report_summary(struct report *r, struct comm *c, const struct trace *t,
     struct rank_time mine = {.attention = c->place.attention,
                              .ffn = c->place.ffn,
                              .schedule = r->schedule,
+                             .guessing = r->guessing,
                              .counts = r->counts,
                              .reasons = r->reasons};
     void *all;

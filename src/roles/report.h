@@ -10,6 +10,7 @@
 #include "roles/comm.h"
 #include "roles/engine.h"
 #include "roles/trace.h"
+#include "schedule/pace.h"
 
 struct report_counts {
     uint64_t done, failed; /* completions */
@@ -26,6 +27,7 @@ struct report {
     size_t n_first, n_each, room_first, room_each;
     uint64_t steps, replayed;       /* of this run; launched as graphs */
     struct schedule_usage schedule; /* this rank's, at the end */
+    struct pace_balance guessing;   /* likewise; 0 seconds: not measured */
 };
 
 /* Counts the completions in a batch of records. */

@@ -16,22 +16,32 @@ static struct logit_edit *append_edit(struct logit_changes *out, int row, int32_
     return &out->edits[out->n_edits++];
 }
 
-/* The edit of a token that may have one already, among those from `first` on. */
-static struct logit_edit *edit_of(struct logit_changes *out, int first, int row, int32_t token)
+/* The edit of a token that may have one already, among those from `first` on: of what is counted add_penalties()
+ * knows where it is, the others are few. */
+static struct logit_edit *edit_of(const struct request *r, struct logit_changes *out, int first,
+                                  int row, int32_t token)
 {
-    for (int i = first; i < out->n_edits; i++)
+    int others = first;
+    if (request_has_penalties(r) && r->n_counts > 0) {
+        const struct token_count *count = request_find_count(r, token);
+        if (count->used)
+            return &out->edits[count->edit];
+        others += (int)r->n_counts;
+    }
+    for (int i = others; i < out->n_edits; i++)
         if (out->edits[i].token == token)
             return &out->edits[i];
     return append_edit(out, row, token);
 }
 
-/* Every token that has a penalty is there once; what follows looks it up among the row's edits. */
+/* Every token that has a penalty is there once, before all others of the row. */
 static void add_penalties(struct request *r, int row, struct logit_changes *out)
 {
     for (size_t i = 0; i < r->room_counts; i++) {
-        const struct token_count *count = &r->counts[i];
+        struct token_count *count = &r->counts[i];
         if (!count->used)
             continue;
+        count->edit = (uint32_t)out->n_edits;
         struct logit_edit *edit = append_edit(out, row, count->token);
         edit->repeat = r->repetition;
         if (count->completion)
@@ -45,7 +55,7 @@ static void add_guessed(struct request *r, const struct sequence *q, size_t n, i
 {
     for (size_t i = q->n_tokens; i < n; i++) {
         int32_t token = q->tokens[i];
-        struct logit_edit *edit = edit_of(out, first, row, token);
+        struct logit_edit *edit = edit_of(r, out, first, row, token);
         uint32_t count = request_count(r, token);
         for (size_t j = q->n_tokens; j < n; j++)
             count += q->tokens[j] == token;
@@ -141,14 +151,14 @@ void request_change(struct request *r, const struct sequence *q, size_t n, int r
         add_guessed(r, q, n, first, row, out);
     }
     for (int i = 0; i < r->n_biases; i++)
-        edit_of(out, first, row, r->biases[i].token)->bias += r->biases[i].value;
+        edit_of(r, out, first, row, r->biases[i].token)->bias += r->biases[i].value;
     for (int i = 0; i < r->n_bans; i++)
         if (comes_next(&r->bans[i], q, n))
-            edit_of(out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
+            edit_of(r, out, first, row, r->bans[i].tokens[r->bans[i].n - 1])->bias = -INFINITY;
     bool reasons = r->follow && request_format_place(r, q, n)->phase == PHASE_REASONING;
     if (reasons || (!r->follow && n - q->n_prompt < (size_t)r->min_tokens))
         for (int i = 0; i < r->n_stop_ids; i++)
-            edit_of(out, first, row, r->stop_ids[i])->bias = -INFINITY;
+            edit_of(r, out, first, row, r->stop_ids[i])->bias = -INFINITY;
     if (r->follow && !reasons)
         request_format_mask(r, q, n, add_mask(out, row, words), words);
     else if (r->allow)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct token_count *find_count(const struct request *r, int32_t token)
+struct token_count *request_find_count(const struct request *r, int32_t token)
 {
     size_t i = (size_t)hash_u64(HASH_START, (uint64_t)token) & (r->room_counts - 1);
     while (r->counts[i].used && r->counts[i].token != token)
@@ -16,7 +16,7 @@ static struct token_count *find_count(const struct request *r, int32_t token)
 
 uint32_t request_count(const struct request *r, int32_t token)
 {
-    const struct token_count *count = r->room_counts ? find_count(r, token) : NULL;
+    const struct token_count *count = r->room_counts ? request_find_count(r, token) : NULL;
     return count && count->used ? count->completion : 0;
 }
 
@@ -28,11 +28,11 @@ static struct token_count *count_of(struct request *r, int32_t token)
         wide.counts = mem_zeroed(wide.room_counts, sizeof *wide.counts);
         for (size_t i = 0; i < r->room_counts; i++)
             if (r->counts[i].used)
-                *find_count(&wide, r->counts[i].token) = r->counts[i];
+                *request_find_count(&wide, r->counts[i].token) = r->counts[i];
         free(r->counts);
         *r = wide;
     }
-    struct token_count *count = find_count(r, token);
+    struct token_count *count = request_find_count(r, token);
     if (!count->used) {
         *count = (struct token_count){.used = true, .token = token};
         r->n_counts++;

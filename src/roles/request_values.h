@@ -22,6 +22,7 @@ struct token_count {
     bool used;
     int32_t token;
     uint32_t completion; /* times in the completion; 0: in the prompt only */
+    uint32_t edit;       /* its place among the edits of the row that is changed now */
 };
 
 struct stop_text {
@@ -88,6 +89,9 @@ struct request {
 int request_read(struct request *r, const json_t *values, struct err *e);
 
 bool request_has_penalties(const struct request *r);
+
+/* The place of a token in the table, which is not empty: its own, or a free one. */
+struct token_count *request_find_count(const struct request *r, int32_t token);
 
 /* How often the token is in the completion, as far as it was seen. */
 uint32_t request_count(const struct request *r, int32_t token);

@@ -227,6 +227,7 @@ static enum exit_status decode(struct run *r)
     r->report.replayed = s.replayed;
     if (s.decoder) {
         r->report.schedule = schedule_usage(s.decoder->schedule);
+        r->report.guessing = s.pace.balance;
         r->report.counts.drawn = (uint64_t)s.decoder->drawn;
     }
     if (comm_is_first(r->comm))

@@ -1,6 +1,8 @@
 #include "schedule/pace.h"
 
-#define WARMUP       8  /* steps before the first trial */
+#define WARMUP 8 /* steps before MTP layers' first stake */
+#define WARMUP_GRAM                                                                                \
+    160 /* steps before the first trial of n-grams: one of its steps may take as long as four */
 #define TRIAL        4  /* steps of one: fewer are too noisy */
 #define TRIAL_MTP    16 /* the same; some of them go without, to compare */
 #define PAUSE        64 /* steps at least between two: what a trial costs is not known to a few per cent */
@@ -10,8 +12,9 @@
 #define FADE_MTP     0.95  /* likewise of MTP layers */
 #define FADE_PROMPTS 0.998 /* likewise of prompts, which come in turns */
 #define OUTLIER      3     /* a step counts for at most so many: others use the machine too */
-#define SPEND        0.01  /* of the time, lost by trials */
-#define SPEND_MTP    0.007 /* likewise, as they lose more before it is seen */
+#define SPEND                                                                                      \
+    0.01 /* of the time, lost by trials; one that has lost as much of all time so far ends */
+#define SPEND_MTP 0.007 /* likewise, as they lose more before it is seen */
 
 static bool compares(const struct pace *p, int every)
 {
@@ -74,13 +77,20 @@ static void add_prompts(struct pace *p, const struct pace_step *s)
     of->layers = FADE_PROMPTS * of->layers + s->layers;
 }
 
+/* Of a step that was held up by others, no more than a few like it take. */
+static double usual_seconds(const struct pace *p, const struct pace_step *s)
+{
+    const struct pace_sum *sum = &p->sum[s->kind];
+    double seconds = s->kind == DRAFT_MTP ? s->seconds : s->seconds - s->layers;
+    double most = sum->steps > 2 ? OUTLIER * sum->seconds / sum->steps : seconds;
+    return seconds < most ? seconds : most;
+}
+
 static void add(struct pace *p, const struct pace_step *s)
 {
     struct pace_sum *sum = &p->sum[s->kind];
     bool mtp = s->kind == DRAFT_MTP;
-    double seconds = mtp ? s->seconds : s->seconds - s->layers;
-    if (sum->steps > 2 && seconds > OUTLIER * sum->seconds / sum->steps)
-        seconds = OUTLIER * sum->seconds / sum->steps;
+    double seconds = usual_seconds(p, s);
     double *all[] = {&sum->steps, &sum->seconds, &sum->tokens,   &sum->layers,
                      &sum->extra, &sum->filled,  &sum->sequences};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
@@ -116,13 +126,20 @@ static void judge(struct pace *p, enum draft_kind kind, double seconds)
     t->wait = lost / (kind == DRAFT_MTP ? SPEND_MTP : SPEND) + PAUSE * seconds;
 }
 
+/* What the step has lost by not being one of the other kind. */
+static double loss_against(const struct pace *p, const struct pace_step *s, enum draft_kind other)
+{
+    double usual = rate(p, other);
+    if (s->prompts || s->kind == DRAFT_NONE || usual <= 0)
+        return s->layers;
+    double layers = s->kind == DRAFT_MTP ? 0 : s->layers;
+    return usual_seconds(p, s) + layers - (double)s->tokens / s->sequences / usual;
+}
+
 /* What the step has cost a trial, or what goes on. */
 static double loss_of(const struct pace *p, const struct pace_step *s)
 {
-    double usual = rate(p, p->kind == s->kind ? DRAFT_NONE : p->kind);
-    if (s->prompts || s->kind == DRAFT_NONE || usual <= 0)
-        return s->layers;
-    return s->seconds - (double)s->tokens / s->sequences / usual;
+    return loss_against(p, s, p->kind == s->kind ? DRAFT_NONE : p->kind);
 }
 
 static void go_on_with_gram(struct pace *p, const struct pace_step *s)
@@ -130,11 +147,11 @@ static void go_on_with_gram(struct pace *p, const struct pace_step *s)
     struct pace_trial *t = &p->trial[DRAFT_GRAM];
     if (s->kind == DRAFT_GRAM && s->drafts > 0 && !s->prompts) {
         t->lost += loss_of(p, s);
-        if (!t->on || ++t->steps >= TRIAL)
+        if (!t->on || ++t->steps >= TRIAL || t->lost > SPEND * p->balance.seconds)
             judge(p, DRAFT_GRAM, s->seconds);
     } else if (p->kind == DRAFT_NONE && !t->on && !p->trial[DRAFT_MTP].on && !s->prompts) {
         t->wait -= s->seconds;
-        if (t->wait <= 0 && p->steps >= WARMUP)
+        if (t->wait <= 0 && p->steps >= WARMUP_GRAM)
             start(p, DRAFT_GRAM);
     }
 }
@@ -203,6 +220,8 @@ void pace_took(struct pace *p, const struct pace_step *s)
     struct pace_step seen = *s;
     if (s->kind == DRAFT_GRAM && s->drafts == 0)
         seen.kind = DRAFT_NONE;
+    p->balance.seconds += s->seconds;
+    p->balance.saved -= loss_against(p, &seen, DRAFT_NONE);
     if (!s->prompts && (seen.kind != DRAFT_MTP || 4 * s->filled >= s->sequences))
         add(p, &seen);
     add_prompts(p, s);

@@ -2,9 +2,10 @@
  *
  * Rows of drafts are nearly free while a step waits for memory and dear when it computes; how many
  * are right depends on the text. So a few steps with drafts are tried now and then, their tokens a
- * second are compared with those of steps without, and what is better goes on. After a trial that
- * lost time the next one waits until a hundred times as much has passed: together they cost about one
- * per cent.
+ * second are compared with those of steps without, and what is better goes on. The first trial waits until
+ * so many steps have passed that its loss is small beside them, and ends early when it is not; after a
+ * trial that lost time the next one waits until a hundred times as much has passed: together they cost about
+ * one per cent.
  *
  * MTP layers (roles/mtp.h) are dearer to try: where they did not run they know nothing of a sequence,
  * and running them costs time in every step, prompts included. They run in a trial alone, and once they
@@ -48,6 +49,15 @@ struct pace_trial {
     double stake; /* MTP: what it may lose */
 };
 
+/* What drafts have saved (or, below 0, lost): what the steps with drafts, or with MTP layers, would have taken for
+ * the tokens they brought, by what steps without took about then, less what they took. Steps with prompts count
+ * their layers alone, as the pace does not compare them; a step that others have held up counts for three like
+ * it at most. What a machine does to neighbouring steps goes into both sides, so this is known much better than
+ * the times of two runs are. */
+struct pace_balance {
+    double saved, seconds; /* seconds: of all steps */
+};
+
 /* Zeroed at first, but for these two. */
 struct pace {
     bool always;          /* a job wants `kind` whatever it brings */
@@ -56,6 +66,7 @@ struct pace {
     struct pace_sum sum[DRAFT_KINDS];
     struct pace_prompts prompts;
     struct pace_trial trial[DRAFT_KINDS];
+    struct pace_balance balance;
     int steps; /* so far */
 };
 

@@ -138,6 +138,8 @@ static void what_is_not_supported_is_refused(void **state)
         const char *pattern, *why;
     } bad[] = {
         {"(?=a)b", "(? of this kind"},
+        {"(?<a)b>c", "(? of this kind"},
+        {"(?<1>c)", "(? of this kind"},
         {"(a)\\1", "\\1 is not supported"},
         {"a**", "double repetition"},
         {"a\\b", "\\b is not supported"},

@@ -26,7 +26,7 @@ run() {
     rm -rf "$work/$1".*
     decode "$1" "$2" "${settings[@]}" "${@:3}" || fail "$family: $1"
 }
-guesses() { sed -n "s/^speculation *\([0-9]*\) of \([0-9]*\) .*/\\$2/p" "$work/$1.log"; }
+guesses() { sed -n "s/^speculation *\([0-9]*\) of \([0-9]*\) .*/\\$2/p" "$work/$1.log" | grep . || echo 0; }
 
 for family in step3p5 deepseek_v3; do
     layers=$([ $family = step3p5 ] && echo 3 || echo 1)
@@ -56,11 +56,12 @@ for family in step3p5 deepseek_v3; do
     same sure-off sure
     echo "$family: $(guesses sure 1) of $(guesses sure 2) came true"
     # Long enough for auto to try the layers, at random moments of the sequences.
-    long=("${now[@]}" sampling.samples=$([ $family = step3p5 ] && echo 1 || echo 36) schedule.slots=4)
+    long=("${now[@]}" sampling.samples=$([ $family = step3p5 ] && echo 6 || echo 36) schedule.slots=4)
     run long-off 2 "${long[@]}" speculate.draft=off
     run auto 2 "${long[@]}" layout.micro_batches=2
     same long-off auto
-    echo "$family: auto made $(guesses auto 2) guesses"
+    [ "$(guesses auto 2)" -gt 0 ] || fail "$family: auto made no guess: nothing was tested"
+    echo "$family: auto made $(guesses auto 2) guesses, $(sed -n 's/^speculation.* true, //p' "$work/auto.log")"
     # Guesses do not know of penalties; one of the eight has some.
     [ $((5 * $(guesses sure 1))) -ge $((4 * $(guesses sure 2))) ] || fail "$family: sure guesses were wrong"
 done
