@@ -286,6 +286,7 @@ static struct chat_value slice(struct run *r, const struct chat_node *n)
         step = chat_want_int(r, n->d, chat_eval(r, n->d), "a slice");
     if (step == 0)
         chat_fail(r, n, "a slice with a step of 0");
+    step = step > length ? length + 1 : step < -length ? -length - 1 : step;
     int64_t lowest = step > 0 ? 0 : -1, highest = step > 0 ? length : length - 1;
     int64_t from = slice_end(r, n->b, length, step > 0 ? 0 : length - 1, lowest, highest);
     int64_t to = slice_end(r, n->c, length, step > 0 ? length : -1, lowest, highest);
@@ -343,7 +344,7 @@ static struct chat_value sign(struct run *r, const struct chat_node *n)
     if (v.kind == VALUE_BOOL)
         v.kind = VALUE_INT;
     if (n->kind == NODE_MINUS && v.kind == VALUE_INT)
-        v.whole = -v.whole;
+        v = whole_binary(r, n, '-', 0, v.whole);
     else if (n->kind == NODE_MINUS)
         v.real = -v.real;
     return v;

@@ -210,7 +210,9 @@ static struct chat_value fn_range(struct run *r, const struct chat_node *n, stru
         step = chat_want_int(r, n, a[2], "range");
     if (step == 0)
         chat_fail(r, n, "range with a step of 0");
-    for (int64_t i = from; step > 0 ? i < to : i > to; i += step) {
+    bool over = false;
+    for (int64_t i = from; !over && (step > 0 ? i < to : i > to);
+         over = __builtin_add_overflow(i, step, &i)) {
         if (out.list->n == 100000)
             chat_fail(r, n, "range of more than 100000 numbers");
         chat_value_push(r->arena, out.list, chat_value_int(i));

@@ -138,6 +138,31 @@ static void knows_who_wrote(void **state)
     }
 }
 
+static void numbers_may_be_as_large_as_they_get(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{{ range(1, most, most) | list }}", "[1]"},
+        {"{{ range(-2, -most, -most) | list }}", "[-2]"},
+        {"{{ [1, 2, 3][1::most] }}", "[2]"},
+        {"{{ 'abc'[1::least] }}", "b"},
+        {"{{ 'abc'[least:] }}{{ 'abc'[:most] }}", "abcabc"},
+    };
+    static const char variables[] =
+        "{\"most\": 9223372036854775807, \"least\": -9223372036854775808}";
+    char *text, *marks;
+    struct err e = {{0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (render(cases[i][0], "[]", variables, &text, &marks, &e) != 0)
+            fail_msg("%s", e.text);
+        assert_string_equal(text, cases[i][1]);
+        free(text);
+        free(marks);
+    }
+    assert_int_equal(render("{{ -least }}", "[]", variables, &text, &marks, &e), -1);
+    assert_non_null(strstr(e.text, "more than 64 bits"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +170,7 @@ int main(void)
         cmocka_unit_test(refuses_depth),
         cmocka_unit_test(refuses_values),
         cmocka_unit_test(knows_who_wrote),
+        cmocka_unit_test(numbers_may_be_as_large_as_they_get),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Tokens drawn with penalties, biases, bans and cut distributions, against the logits processors of Hugging Face's
-transformers on the logits of its own class. By hand (make test-hf): needs torch and transformers.
+transformers on the logits of its own class; presence and frequency penalties, for which it has none, against the
+sampler of llama.cpp, where llama-cpp-python is there. By hand (make test-hf): needs torch and transformers.
 
     hf_generate.py TANDEM
 
 Greedy: every token must be the one that the processed logits prefer, unless the two best are nearer than NEAR.
 Sampled: no token that the warpers have cut off may be drawn, and how often the others are must fit their
-probabilities (chi-square over thousands of draws). presence and frequency penalties have no class there.
+probabilities (chi-square over thousands of draws).
 """
+import ctypes
 import json
 import subprocess
 import sys
@@ -21,6 +23,11 @@ import transformers as hf
 
 sys.path.insert(0, str(Path(__file__).parent))
 from huggingface import open_model  # noqa: E402
+
+try:
+    import llama_cpp as llama
+except ImportError:
+    llama = None
 
 NEAR = 1e-3
 VOCAB, PROMPT, NEW = 300, 12, 24
@@ -65,6 +72,41 @@ class Job:
         """After every token of it."""
         with torch.no_grad():
             return self.hf(torch.tensor([row])).logits[0]
+
+
+class LlamaPenalties:
+    """Of the tokens behind the prompt, by the C library's own sampler; it takes several tokens of a row at a time."""
+
+    def __init__(self, frequency, presence):
+        self.penalties = (1.0, frequency, presence)
+
+    def __call__(self, row, scores):
+        seen = row[0, PROMPT:].tolist()
+        first = (VOCAB, NEW) if len(llama.llama_sampler_init_penalties.argtypes) == 5 else (NEW,)
+        sampler = llama.llama_sampler_init_penalties(*first, *self.penalties)
+        for token in seen:
+            llama.llama_sampler_accept(sampler, token)
+        data = (llama.llama_token_data * VOCAB)(*[(t, x, 0) for t, x in enumerate(scores[0].tolist())])
+        all_tokens = llama.llama_token_data_array(data, VOCAB, -1, False)
+        llama.llama_sampler_apply(sampler, ctypes.byref(all_tokens))
+        llama.llama_sampler_free(sampler)
+        out = torch.empty_like(scores)
+        for d in data:
+            out[0, d.id] = d.logit
+        return out
+
+
+def check_min_tokens(job, stops, least):
+    """Nothing stops before `least` tokens, and the first of `stops` does behind them."""
+    ended = 0
+    processors = hf.LogitsProcessorList([hf.MinNewTokensLengthLogitsProcessor(PROMPT, least, stops)])
+    good = check_greedy(job, f"min_tokens {least}", processors, min_tokens=least, stop=stops)
+    for tokens in job.decode(min_tokens=least, stop=stops):
+        places = [n for n, t in enumerate(tokens) if t in stops]
+        good = good and (places == [len(tokens) - 1] if places else len(tokens) == NEW) and len(tokens) > least
+        ended += bool(places)
+    print(f"{ended} of {len(job.prompts)} ended behind them")
+    return good and ended > 0
 
 
 def check_greedy(job, name, processors, **sampling):
@@ -121,11 +163,17 @@ def main():
             check_greedy(job, "bias, then repetition_penalty",
                          several([hf.SequenceBiasLogitsProcessor({(t,): b for t, b in bias.items()}), hf.RepetitionPenaltyLogitsProcessor(1.2)]),
                          logit_bias={str(t): b for t, b in bias.items()}, repetition_penalty=1.2),
+            check_min_tokens(job, often[:3], 6),
             check_drawn(job, "temperature 0.7", several([hf.TemperatureLogitsWarper(0.7)]), temperature=0.7),
             check_drawn(job, "temperature 1.4, top_k 17", several([hf.TemperatureLogitsWarper(1.4), hf.TopKLogitsWarper(17)]), temperature=1.4, top_k=17),
             check_drawn(job, "temperature 0.9, top_p 0.6", several([hf.TemperatureLogitsWarper(0.9), hf.TopPLogitsWarper(0.6)]), temperature=0.9, top_p=0.6),
             check_drawn(job, "temperature 1.0, min_p 0.1", several([hf.TemperatureLogitsWarper(1.0), hf.MinPLogitsWarper(0.1)]), temperature=1.0, min_p=0.1),
         ]
+        if not llama:
+            print("presence and frequency penalties were not checked: no llama_cpp")
+        for frequency, presence in ((0.4, 0), (0, 0.7), (0.3, 0.5), (-0.2, -0.1)) if llama else ():
+            good.append(check_greedy(job, f"frequency {frequency}, presence {presence}", several([LlamaPenalties(frequency, presence)]),
+                                     frequency_penalty=frequency, presence_penalty=presence))
     sys.exit(0 if all(good) else 1)
 
 
