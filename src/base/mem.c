@@ -42,6 +42,12 @@ void *mem_resize(void *old, size_t count, size_t size)
     return checked(realloc(old, bytes ? bytes : 1), bytes);
 }
 
+/* A hint: without it memory is only slower. */
+static void ask_huge(void *p, size_t bytes)
+{
+    (void)madvise(p, bytes, MADV_HUGEPAGE);
+}
+
 void *mem_aligned(size_t count, size_t size)
 {
     size_t bytes = mem_mul(count, size);
@@ -51,7 +57,16 @@ void *mem_aligned(size_t count, size_t size)
     size_t rounded = (bytes + align) / align * align;
     void *p = checked(aligned_alloc(align, rounded), bytes);
     if (align == HUGE_PAGE)
-        (void)madvise(p, rounded, MADV_HUGEPAGE); /* a hint: without it memory is only slower */
+        ask_huge(p, rounded);
+    return p;
+}
+
+void *mem_zeroed_huge(size_t count, size_t size)
+{
+    void *p = mem_zeroed(count, size);
+    size_t skip = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE, bytes = count * size;
+    if (bytes >= 2 * HUGE_PAGE)
+        ask_huge((char *)p + skip, (bytes - skip) / HUGE_PAGE * HUGE_PAGE);
     return p;
 }
 

@@ -22,7 +22,11 @@ void *mem_zeroed(size_t count, size_t size);
 /* Grows or shrinks what mem_new() gave; contents stay. */
 void *mem_resize(void *old, size_t count, size_t size);
 
-/* As mem_new(), at a multiple of MEM_ALIGN. */
+/* As mem_zeroed(), for what is large and read again and again: in huge pages, where the system has them. What
+ * is never touched still takes no memory. */
+void *mem_zeroed_huge(size_t count, size_t size);
+
+/* As mem_new(), at a multiple of MEM_ALIGN; in huge pages too. */
 void *mem_aligned(size_t count, size_t size);
 
 /* A copy of the string; of the first n bytes with a NUL behind them. */

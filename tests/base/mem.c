@@ -6,7 +6,9 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -101,6 +103,42 @@ static void test_aligned(void **state)
     }
 }
 
+/* Whether the kernel was asked for huge pages where p is; also true where it knows none. */
+static bool is_asked_huge(const void *p)
+{
+    FILE *f = fopen("/proc/self/smaps", "r");
+    char line[512];
+    unsigned long begin, end;
+    bool there = false, known = false, asked = false;
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
+            there = begin <= (uintptr_t)p && (uintptr_t)p < end;
+        known = known || strncmp(line, "THPeligible:", 12) == 0;
+        if (there && strncmp(line, "VmFlags:", 8) == 0)
+            asked = strstr(line, " hg") != NULL;
+    }
+    if (f)
+        fclose(f);
+    return asked || !known;
+}
+
+static void test_huge(void **state)
+{
+    (void)state;
+    size_t bytes = (size_t)64 << 20;
+    unsigned char *p = mem_zeroed_huge(bytes, 1), *small = mem_zeroed_huge(100, 7);
+    assert_true(is_asked_huge(p + bytes / 2));
+    for (size_t i = 0; i < bytes; i += 4000)
+        assert_int_equal(p[i], 0);
+    memset(p, 1, 3 << 20);
+    memset(small, 1, 700);
+    free(p);
+    free(small);
+    p = mem_aligned(bytes, 1);
+    assert_true(is_asked_huge(p + bytes / 2));
+    free(p);
+}
+
 static void test_resize_keeps(void **state)
 {
     (void)state;
@@ -129,9 +167,13 @@ static void test_strings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_impossible_sizes_die), cmocka_unit_test(test_mul),
-        cmocka_unit_test(test_zeroed_and_empty),     cmocka_unit_test(test_aligned),
-        cmocka_unit_test(test_resize_keeps),         cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_impossible_sizes_die),
+        cmocka_unit_test(test_mul),
+        cmocka_unit_test(test_zeroed_and_empty),
+        cmocka_unit_test(test_aligned),
+        cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_resize_keeps),
+        cmocka_unit_test(test_strings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

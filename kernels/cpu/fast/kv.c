@@ -37,7 +37,7 @@ struct kv *fast_kv_create(struct device *d, const struct kv_shape *shape)
 {
     struct kv *kv = mem_new(1, sizeof *kv);
     plan(d, shape, kv);
-    kv->memory = mem_zeroed(bytes(kv), 1);
+    kv->memory = mem_zeroed_huge(bytes(kv), 1);
     kv->data = (uint8_t *)round_up((uintptr_t)kv->memory, MEM_ALIGN);
     return kv;
 }
