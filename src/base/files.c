@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,6 +32,12 @@ const char *files_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+bool files_ends_with(const char *path, const char *end)
+{
+    size_t n = strlen(path), k = strlen(end);
+    return n >= k && strcasecmp(path + n - k, end) == 0;
 }
 
 bool files_exist(const char *path)
@@ -165,7 +172,8 @@ static char *read_all(FILE *f, const char *path, size_t most, size_t *n, struct 
 {
     char *data = read_stream(f, most, n);
     if (!data && errno)
-        err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+        err_set(e, "%s: cannot be read: %s%s", path, strerror(errno),
+                errno == EISDIR ? "; a file was meant" : "");
     else if (!data)
         err_set(e, "%s: is larger than %zu KiB: another file was meant", path, most >> 10);
     fclose(f);

@@ -17,6 +17,9 @@ char *files_join(const char *directory, const char *name);
 char *files_directory(const char *path);
 const char *files_name(const char *path);
 
+/* Is that the end of the path? Capitals do not count. */
+bool files_ends_with(const char *path, const char *end);
+
 bool files_exist(const char *path);
 
 /* The message that `path` cannot be opened, from errno; of a link to nothing: where it points.

@@ -86,11 +86,6 @@ static bool is_number(struct chat_value v)
     return v.kind == VALUE_INT || v.kind == VALUE_BOOL || v.kind == VALUE_REAL;
 }
 
-static double as_real(struct chat_value v)
-{
-    return v.kind == VALUE_REAL ? v.real : (double)v.whole;
-}
-
 static struct chat_value join_strings(struct run *r, struct string a, struct string b)
 {
     struct string_builder out = {.arena = r->arena};
@@ -130,7 +125,7 @@ struct chat_value chat_binary(struct run *r, const struct chat_node *n, const ch
     char kind = strcmp(op, "//") == 0 ? 'f' : *op;
     if (is_number(a) && is_number(b))
         return a.kind == VALUE_REAL || b.kind == VALUE_REAL || kind == '/'
-                   ? real_binary(r, n, kind, as_real(a), as_real(b))
+                   ? real_binary(r, n, kind, chat_value_real(a), chat_value_real(b))
                    : whole_binary(r, n, kind, a.whole, b.whole);
     if (kind == '+' && a.kind == VALUE_STRING && b.kind == VALUE_STRING) {
         if (a.safe || b.safe)

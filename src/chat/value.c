@@ -146,7 +146,7 @@ static bool is_number(struct chat_value v)
     return v.kind == VALUE_BOOL || v.kind == VALUE_INT || v.kind == VALUE_REAL;
 }
 
-static double as_real(struct chat_value v)
+double chat_value_real(struct chat_value v)
 {
     return v.kind == VALUE_REAL ? v.real : (double)v.whole;
 }
@@ -166,8 +166,9 @@ static bool equal_dicts(const struct dict *a, const struct dict *b)
 bool chat_value_equal(struct chat_value a, struct chat_value b)
 {
     if (is_number(a) && is_number(b))
-        return a.kind == VALUE_REAL || b.kind == VALUE_REAL ? as_real(a) == as_real(b)
-                                                            : a.whole == b.whole;
+        return a.kind == VALUE_REAL || b.kind == VALUE_REAL
+                   ? chat_value_real(a) == chat_value_real(b)
+                   : a.whole == b.whole;
     if (a.kind != b.kind)
         return false;
     switch (a.kind) {
@@ -194,7 +195,7 @@ bool chat_value_equal(struct chat_value a, struct chat_value b)
 bool chat_value_compare(struct chat_value a, struct chat_value b, int *order)
 {
     if (is_number(a) && is_number(b)) {
-        double x = as_real(a), y = as_real(b);
+        double x = chat_value_real(a), y = chat_value_real(b);
         *order = a.kind != VALUE_REAL && b.kind != VALUE_REAL
                      ? (a.whole > b.whole) - (a.whole < b.whole)
                      : (x > y) - (x < y);

@@ -73,6 +73,7 @@ struct callable {
 };
 
 struct chat_value chat_value_bool(bool is);
+double chat_value_real(struct chat_value v); /* of a number */
 struct chat_value chat_value_int(int64_t whole);
 struct chat_value chat_value_string(struct string s);
 struct chat_value chat_value_text(const char *text);      /* unmarked; not copied */

@@ -25,6 +25,12 @@ bool gguf_is_path(const char *path)
 
 /* ---- values ----------------------------------------------------------------------------------- */
 
+bool gguf_is_text(const struct gguf_value *v, const char *text)
+{
+    return v && v->type == GGUF_STRING && v->count == 1 && v->strings[0].bytes == strlen(text) &&
+           memcmp(v->strings[0].text, text, v->strings[0].bytes) == 0;
+}
+
 /* Element i, `size` bytes long, in the lowest bytes of a u64. */
 static uint64_t element(const struct gguf_value *v, size_t i, size_t size)
 {

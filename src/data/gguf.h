@@ -75,6 +75,9 @@ const struct tensor *gguf_at(const struct gguf *g, size_t i);
 /* Metadata of the first file; NULL: no such key. */
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 
+/* Is the value this text? NULL is not. */
+bool gguf_is_text(const struct gguf_value *v, const char *text);
+
 /* Element i of a value as a number of the kind; false when it is of another kind or does not fit.
  * Integers come in any integer type, and true and false count as 1 and 0. */
 bool gguf_integer(const struct gguf_value *v, size_t i, int64_t *out);

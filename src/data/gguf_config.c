@@ -82,22 +82,15 @@ static void put_integer(struct builder *b, const char *field, int64_t value)
 
 /* ---- what all architectures have ------------------------------------------------------------- */
 
-/* Does a text value equal the string? */
-static bool is_text(const struct gguf_value *v, const char *text)
-{
-    return v && v->type == GGUF_STRING && v->count == 1 && v->strings[0].bytes == strlen(text) &&
-           memcmp(v->strings[0].text, text, v->strings[0].bytes) == 0;
-}
-
 static void put_rope(struct builder *b)
 {
     char key[KEY_MAX];
     const struct gguf_value *type = find(b, "rope.scaling.type", key);
     double factor = number(b, "rope.scaling.factor", 1);
     put(b, "rope_theta", json_real(number(b, "rope.freq_base", 10000)));
-    if (!type || is_text(type, "none") || factor == 1)
+    if (!type || gguf_is_text(type, "none") || factor == 1)
         return;
-    if (!is_text(type, "yarn")) {
+    if (!gguf_is_text(type, "yarn")) {
         wrong(b, key, "only \"yarn\" and \"none\" are supported");
         return;
     }
@@ -494,7 +487,7 @@ enum gguf_arch gguf_arch_of(const struct gguf *g, struct err *e)
 {
     const struct gguf_value *v = gguf_find(g, "general.architecture");
     for (size_t i = 0; i < ARCHS; i++)
-        if (is_text(v, archs[i].arch))
+        if (gguf_is_text(v, archs[i].arch))
             return archs[i].bit;
     bool text = v && v->type == GGUF_STRING && v->count == 1;
     size_t n = text && v->strings[0].bytes < 40 ? v->strings[0].bytes : text ? 40 : 0;

@@ -60,17 +60,11 @@ static int wrong(const struct maker *m, const char *key, const char *what)
     return err_set(m->e, "%s: key \"%s\": %s", gguf_path(m->g), key, what);
 }
 
-static bool text_is(const struct gguf_value *v, const char *text)
-{
-    return v && v->type == GGUF_STRING && v->count == 1 && v->strings[0].bytes == strlen(text) &&
-           memcmp(v->strings[0].text, text, v->strings[0].bytes) == 0;
-}
-
 static const struct pre *find_pre(const struct maker *m)
 {
     const struct gguf_value *v = gguf_find(m->g, "tokenizer.ggml.pre");
     for (size_t i = 0; i < PRES; i++)
-        if (text_is(v, pres[i].name))
+        if (gguf_is_text(v, pres[i].name))
             return &pres[i];
     bool text = v && v->type == GGUF_STRING && v->count == 1;
     size_t n = text && v->strings[0].bytes < 60 ? v->strings[0].bytes : text ? 60 : 0;
@@ -159,7 +153,7 @@ static int put_merges(const struct maker *m, json_t *merges)
 
 static int find_parts(struct maker *m)
 {
-    if (!text_is(gguf_find(m->g, "tokenizer.ggml.model"), "gpt2"))
+    if (!gguf_is_text(gguf_find(m->g, "tokenizer.ggml.model"), "gpt2"))
         return wrong(m, "tokenizer.ggml.model", "only \"gpt2\", byte-level BPE, is supported");
     m->tokens = gguf_find(m->g, "tokenizer.ggml.tokens");
     m->types = gguf_find(m->g, "tokenizer.ggml.token_type");
@@ -176,7 +170,7 @@ static int find_parts(struct maker *m)
 bool gguf_has_tokenizer(const struct gguf *g)
 {
     const struct gguf_value *model = gguf_find(g, "tokenizer.ggml.model");
-    return model && !text_is(model, "none");
+    return model && !gguf_is_text(model, "none");
 }
 
 char *gguf_tokenizer(const struct gguf *g, struct err *e)

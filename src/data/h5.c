@@ -195,6 +195,35 @@ bool h5_has(hid_t file, const char *name)
     return H5Lexists(file, name, H5P_DEFAULT) > 0;
 }
 
+/* What h5_list() passes on. */
+struct list {
+    char *text;
+    size_t size;
+};
+
+static herr_t add_name(hid_t file, const char *name, const H5L_info_t *info, void *context)
+{
+    const struct list *l = context;
+    size_t used = strlen(l->text);
+    (void)file;
+    (void)info;
+    if (used + strlen(name) + sizeof "\"\", ..." >= l->size) {
+        snprintf(l->text + used, l->size - used, "%s...", used ? ", " : "");
+        return 1;
+    }
+    snprintf(l->text + used, l->size - used, "%s\"%s\"", used ? ", " : "", name);
+    return 0;
+}
+
+const char *h5_list(hid_t file, char *text, size_t size)
+{
+    struct list list = {text, size};
+    hsize_t at = 0;
+    *text = 0;
+    (void)H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, &at, add_name, &list);
+    return *text ? text : "nothing";
+}
+
 hid_t h5_string_type(void)
 {
     hid_t type = H5Tcopy(H5T_C_S1);

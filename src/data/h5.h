@@ -54,6 +54,10 @@ void h5_abandon(struct h5_output *o);
 /* Is there a link of that name in the file's root? */
 bool h5_has(hid_t file, const char *name);
 
+/* What is in the file besides groups, for messages: "\"a\", \"b\", ..."; only the first. text holds `size`
+ * bytes. */
+const char *h5_list(hid_t file, char *text, size_t size);
+
 /* Type of a variable-length UTF-8 string. The caller closes it. */
 hid_t h5_string_type(void);
 

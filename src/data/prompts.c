@@ -134,13 +134,13 @@ static int open_prompt_columns(struct prompts *p, const char *name, struct err *
             "%s: has both \"text\" and \"tokens\"; which are the prompts? Remove or rename "
             "one",
             p->path);
+    char found[256];
     if (!text && !tokens && !p->messages)
-        return err_set(
-            e,
-            "%s: wanted a dataset \"text\" (strings), or \"tokens\" and \"offsets\" "
-            "(integers), found neither; `tandem import` makes such a file from JSON Lines "
-            "or plain text, and prompts.text names another dataset",
-            p->path);
+        return err_set(e,
+                       "%s: wanted a dataset \"text\" (strings), \"messages\", or \"tokens\" and "
+                       "\"offsets\" (integers), found %s; prompts.text names another dataset, and "
+                       "`tandem import` makes such a file from JSON Lines or plain text",
+                       p->path, h5_list(p->file, found, sizeof found));
     if (!text && !p->messages)
         return open_tokens(p, "tokens", e);
     if (open_column(p, text ? "text" : "messages", COLUMN_STRINGS, SIZE_MAX, &p->text, e) != 0)

@@ -1,5 +1,6 @@
 #include "data/records.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "data/unpack.h"
@@ -96,18 +97,12 @@ static int refuse_foreign(const char *name, const char *head, size_t n, struct e
     return 0;
 }
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), k = strlen(tail);
-    return n >= k && strcasecmp(s + n - k, tail) == 0;
-}
-
 static enum records_format by_name(const char *name)
 {
     static const char *const packed[] = {".gz", ".zst", ".xz", ".bz2"};
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
-        if (ends_with(name, packed[i])) {
+        if (files_ends_with(name, packed[i])) {
             n -= strlen(packed[i]);
             break;
         }

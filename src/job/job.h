@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "schedule/placement.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -196,6 +197,9 @@ char *job_yaml(const struct job *job);
 
 /* The resolved job, every key, as a JSON object: {"schedule.slots": "16", ...}, sorted; malloc'd. */
 char *job_json(const struct job *job);
+
+/* What ends a completion (sampling.stop): texts and ids in the order of the job; a new reference. */
+json_t *job_stops(const struct job *job);
 
 /* The keys of it that decide a completion besides model and prompts: sampling, template, bos,
  * context, precision. */

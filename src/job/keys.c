@@ -218,7 +218,10 @@ static int read_choice(const struct key *k, const struct node *value, void *memb
         return 0;
     }
     char hint[64] = "";
+    const char *same = value->kind == NODE_SCALAR ? suggest_same(value->text) : NULL;
     const char *near = value->kind == NODE_SCALAR ? suggest_nearest(value->text, names, n) : NULL;
+    for (size_t i = 0; same && i < n; i++)
+        near = strcmp(same, names[i]) == 0 ? same : near;
     if (near)
         snprintf(hint, sizeof hint, "; did you mean '%s'?", near);
     return refuse(k, value, hint, e);

@@ -61,6 +61,7 @@ const char *suggest_same(const char *word)
 {
     static const char *const same[][2] = {
         {"n", "samples"},
+        {"gpu", "cuda"},
         {"num_samples", "samples"},
         {"max_tokens", "max_new_tokens"},
         {"max_completion_tokens", "max_new_tokens"},

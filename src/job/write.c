@@ -176,8 +176,7 @@ static void set(json_t *object, const char *name, json_t *value)
         die("job: '%s' cannot be written as JSON", name);
 }
 
-/* What ends a completion, in the order of the job. */
-static json_t *stops_json(const struct job *job)
+json_t *job_stops(const struct job *job)
 {
     json_t *list = json_array();
     for (int i = 0; i < job->sampling.n_stop; i++) {
@@ -192,7 +191,7 @@ static void set_key(json_t *object, const struct key *k, const struct job *job)
     char path[64];
     keys_path(k, path, sizeof path);
     if (k->kind == KEY_STOPS) {
-        set(object, path, stops_json(job));
+        set(object, path, job_stops(job));
         return;
     }
     bool quoted;

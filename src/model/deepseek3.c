@@ -115,12 +115,6 @@ static void defaults(struct family_sizes *s)
     s->router.topk_groups = 4;
 }
 
-static bool has_experts(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    return layer > 0;
-}
-
 static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
 {
     json_t *j = fields_write(s, dtype, "DeepseekV3ForCausalLM", "deepseek_v3");
@@ -168,6 +162,6 @@ const struct family family_deepseek3 = {
     .mtp_copies = mtp_copies,
     .read = read_config,
     .defaults = defaults,
-    .moe = has_experts,
+    .moe = fields_moe_later,
     .write = write_config,
 };

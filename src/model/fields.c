@@ -61,10 +61,30 @@ void fields_tokens(struct model *m, struct config *c)
         m->eos[m->n_eos++] = token(m, c, "eos_token_id", json_array_get(eos, i));
 }
 
+bool fields_moe_none(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    (void)layer;
+    return false;
+}
+
+bool fields_moe_all(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    (void)layer;
+    return true;
+}
+
+bool fields_moe_later(const struct family_sizes *s, size_t layer)
+{
+    (void)s;
+    return layer > 0;
+}
+
 /* ---- objects inside ------------------------------------------------------------------------- */
 
-/* The object of that field as a config of its own; false when it is absent, null or wrong. */
-static bool open_inside(struct config *inner, struct config *c, const char *field, char inside[64])
+bool fields_open_inside(struct config *inner, struct config *c, const char *field,
+                        char inside[FIELDS_INSIDE])
 {
     const json_t *value = fields_value(c, field);
     if (!value)
@@ -73,12 +93,12 @@ static bool open_inside(struct config *inner, struct config *c, const char *fiel
         config_wrong(c, field, "must be an object");
         return false;
     }
-    snprintf(inside, 64, "%s%s.", c->inside, field);
+    snprintf(inside, FIELDS_INSIDE, "%.60s%.30s.", c->inside, field);
     config_open_inside(inner, c, inside, value);
     return true;
 }
 
-static void close_inside(struct config *inner)
+void fields_close_inside(struct config *inner)
 {
     config_finish(inner);
     config_close(inner);
@@ -166,15 +186,15 @@ static size_t share_of(struct config *c, size_t dim)
 
 void fields_rope_scaling(struct rope_spec *r, struct config *c, const char *field, size_t dim)
 {
-    char inside[64];
+    char inside[FIELDS_INSIDE];
     struct config s;
-    if (!open_inside(&s, c, field, inside))
+    if (!fields_open_inside(&s, c, field, inside))
         return;
     read_scaling(r, &s);
     if (fields_value(&s, "partial_rotary_factor"))
         r->dim = share_of(&s, dim);
     r->theta = config_number_or(&s, "rope_theta", 1, 1e12, r->theta);
-    close_inside(&s);
+    fields_close_inside(&s);
 }
 
 void fields_rope(struct rope_spec *r, struct config *c, size_t dim, double share, double theta)

@@ -16,6 +16,18 @@
 /* The field's value when it is there and not null. */
 const json_t *fields_value(struct config *c, const char *field);
 
+/* The object of that field as a config of its own; false when it is absent, null or wrong (an error then).
+ * inside: the text that its messages begin with, which lives until fields_close_inside(). */
+#define FIELDS_INSIDE 96
+bool fields_open_inside(struct config *inner, struct config *c, const char *field,
+                        char inside[FIELDS_INSIDE]);
+void fields_close_inside(struct config *inner);
+
+/* Which layers of a random model have experts (family.h, moe): none, all, all but the first. */
+bool fields_moe_none(const struct family_sizes *s, size_t layer);
+bool fields_moe_all(const struct family_sizes *s, size_t layer);
+bool fields_moe_later(const struct family_sizes *s, size_t layer);
+
 /* True or false; absent or null: otherwise. */
 bool fields_bool(struct config *c, const char *field, bool otherwise);
 

@@ -1,6 +1,7 @@
 /* generate_options.c - the settings of generate.h: defaults, and one by name. */
 #include "model/generate.h"
 
+#include "job/suggest.h"
 #include "model/family.h"
 #include "model/generate_blocks.h"
 
@@ -265,6 +266,10 @@ int generate_set(struct generate_options *o, const char *name, const char *value
                                          [V_THREADS] = "0 to 1024"};
     int i = parse_word(name, names);
     if (i < 0) {
+        size_t known = sizeof names / sizeof *names;
+        const char *near = suggest_nearest(name, names, known);
+        if (near)
+            return err_set(e, "there is no setting \"%.60s\"; did you mean %s?", name, near);
         err_set(e, "there is no setting \"%.60s\"; there are:", name);
         for (size_t j = 0; names[j]; j++) {
             size_t used = strlen(e->text);

@@ -55,12 +55,6 @@ static void defaults(struct family_sizes *s)
     s->router.groups = s->router.topk_groups = 1;
 }
 
-static bool has_experts(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    return layer > 0;
-}
-
 static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
 {
     json_t *j = fields_write(s, dtype, "Glm4MoeForCausalLM", "glm4_moe");
@@ -95,6 +89,6 @@ const struct family family_glm4_moe = {
     .skipped = skipped,
     .read = read_config,
     .defaults = defaults,
-    .moe = has_experts,
+    .moe = fields_moe_later,
     .write = write_config,
 };

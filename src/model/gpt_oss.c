@@ -104,13 +104,6 @@ static void defaults(struct family_sizes *s)
     s->rope_factor = 32;
 }
 
-static bool has_experts(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    (void)layer;
-    return true;
-}
-
 static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
 {
     json_t *j = fields_write(s, dtype, "GptOssForCausalLM", "gpt_oss"), *types = json_array();
@@ -146,6 +139,6 @@ const struct family family_gpt_oss = {
     .mxfp4 = true,
     .read = read_config,
     .defaults = defaults,
-    .moe = has_experts,
+    .moe = fields_moe_all,
     .write = write_config,
 };

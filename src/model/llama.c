@@ -44,13 +44,6 @@ static void defaults(struct family_sizes *s)
     s->kv_heads = 4;
 }
 
-static bool has_experts(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    (void)layer;
-    return false;
-}
-
 static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
 {
     json_t *j = fields_write(s, dtype, "LlamaForCausalLM", "llama");
@@ -76,6 +69,6 @@ const struct family family_llama = {
     .skipped = skipped,
     .read = read_config,
     .defaults = defaults,
-    .moe = has_experts,
+    .moe = fields_moe_none,
     .write = write_config,
 };

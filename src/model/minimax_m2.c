@@ -77,13 +77,6 @@ static void defaults(struct family_sizes *s)
     s->norm_eps = 1e-6f;
 }
 
-static bool has_experts(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    (void)layer;
-    return true;
-}
-
 static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
 {
     json_t *j = fields_write(s, dtype, "MiniMaxM2ForCausalLM", "minimax_m2");
@@ -111,6 +104,6 @@ const struct family family_minimax_m2 = {
     .skipped = skipped,
     .read = read_config,
     .defaults = defaults,
-    .moe = has_experts,
+    .moe = fields_moe_all,
     .write = write_config,
 };

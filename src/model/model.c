@@ -148,7 +148,7 @@ int model_read(struct model *m, const char *directory, const json_t *ignore, str
     else if (!root && !files_exist(file))
         err_set(e,
                 "%s: cannot be read (%m); a model is a directory with config.json and safetensors "
-                "files",
+                "files, or a file that ends in .gguf",
                 file);
     json_decref(root);
     free(file);

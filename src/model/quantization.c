@@ -38,23 +38,13 @@ static void read_mxfp4(struct config *q)
     config_ignore(q, harmless);
 }
 
-/* An object inside the config; opened only when it is one. */
-static bool open_object(struct config *inner, struct config *c, const char *field, char path[96])
+/* An object that must be there. */
+static bool open_object(struct config *inner, struct config *c, const char *field,
+                        char path[FIELDS_INSIDE])
 {
-    const json_t *value = fields_value(c, field);
-    if (!json_is_object(value)) {
+    if (!fields_value(c, field))
         config_wrong(c, field, "must be an object");
-        return false;
-    }
-    snprintf(path, 96, "%.60s%.30s.", c->inside, field);
-    config_open_inside(inner, c, path, value);
-    return true;
-}
-
-static void close_object(struct config *inner)
-{
-    config_finish(inner);
-    config_close(inner);
+    return fields_open_inside(inner, c, field, path);
 }
 
 static void read_group_weights(struct config *group)
@@ -62,7 +52,7 @@ static void read_group_weights(struct config *group)
     static const char *const harmless[] = {
         "symmetric",       "group_size",  "block_structure", "observer",
         "observer_kwargs", "scale_dtype", "zp_dtype",        NULL};
-    char path[96];
+    char path[FIELDS_INSIDE];
     struct config w;
     if (!open_object(&w, group, "weights", path))
         return;
@@ -74,14 +64,14 @@ static void read_group_weights(struct config *group)
                    "only groups of neighbouring inputs");
     config_must_be(&w, "dynamic", "false null", "only false");
     config_ignore(&w, harmless);
-    close_object(&w);
+    fields_close_inside(&w);
 }
 
 static void read_group(struct config *groups, const char *name)
 {
     static const char *const harmless[] = {"targets", "format", NULL};
     static const char why[] = "only null: activations are not quantized";
-    char path[96];
+    char path[FIELDS_INSIDE];
     struct config group;
     if (!open_object(&group, groups, name, path))
         return;
@@ -89,14 +79,14 @@ static void read_group(struct config *groups, const char *name)
     config_must_be(&group, "input_activations", "null", why);
     config_must_be(&group, "output_activations", "null", why);
     config_ignore(&group, harmless);
-    close_object(&group);
+    fields_close_inside(&group);
 }
 
 static void read_compressed(struct config *q)
 {
     static const char *const harmless[] = {"ignore", "quantization_status",
                                            "global_compression_ratio", "version", NULL};
-    char path[96];
+    char path[FIELDS_INSIDE];
     struct config groups;
     config_must_be(q, "format", "\"pack-quantized\" \"int-quantized\" \"float-quantized\"",
                    "only \"pack-quantized\", \"int-quantized\" and \"float-quantized\"");
@@ -109,14 +99,14 @@ static void read_compressed(struct config *q)
     for (void *at = json_object_iter((json_t *)groups.fields); at;
          at = json_object_iter_next((json_t *)groups.fields, at))
         read_group(&groups, json_object_iter_key(at));
-    close_object(&groups);
+    fields_close_inside(&groups);
 }
 
 void fields_quantization(struct model *m, struct config *c)
 {
-    char path[96];
+    char path[FIELDS_INSIDE];
     struct config q;
-    if (!fields_value(c, "quantization_config") || !open_object(&q, c, "quantization_config", path))
+    if (!fields_open_inside(&q, c, "quantization_config", path))
         return;
     const char *method = json_string_value(json_object_get(q.fields, "quant_method"));
     config_get(&q, "quant_method");
@@ -133,5 +123,5 @@ void fields_quantization(struct model *m, struct config *c)
                      "is %.40s; only \"fp8\" with blocks of 128x128, \"awq\", "
                      "\"compressed-tensors\" and \"mxfp4\" are supported",
                      method ? method : "missing");
-    close_object(&q);
+    fields_close_inside(&q);
 }

@@ -76,20 +76,6 @@ static void defaults(struct family_sizes *s)
     s->norm_eps = 1e-6f;
 }
 
-static bool all_layers(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    (void)layer;
-    return true;
-}
-
-static bool no_layer(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    (void)layer;
-    return false;
-}
-
 static json_t *write_all(const struct family_sizes *s, enum dtype dtype, const char *architecture,
                          const char *type)
 {
@@ -134,7 +120,7 @@ const struct family family_qwen3_moe = {
     .skipped = skipped,
     .read = read_moe,
     .defaults = defaults,
-    .moe = all_layers,
+    .moe = fields_moe_all,
     .write = write_moe,
 };
 
@@ -147,6 +133,6 @@ const struct family family_qwen3 = {
     .skipped = skipped,
     .read = read_dense,
     .defaults = defaults,
-    .moe = no_layer,
+    .moe = fields_moe_none,
     .write = write_dense,
 };

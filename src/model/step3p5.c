@@ -280,12 +280,6 @@ static json_t *limits_of(const struct family_sizes *s, double limit)
     return list;
 }
 
-static bool has_experts(const struct family_sizes *s, size_t layer)
-{
-    (void)s;
-    return layer > 0;
-}
-
 static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
 {
     char text[MODEL_MAX_LAYERS * 4] = "";
@@ -344,6 +338,6 @@ const struct family family_step3p5 = {
     .mtp_copies = mtp_copies,
     .read = read_config,
     .defaults = defaults,
-    .moe = has_experts,
+    .moe = fields_moe_later,
     .write = write_config,
 };

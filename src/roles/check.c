@@ -1,5 +1,6 @@
 #include "roles/check.h"
 
+#include "base/files.h"
 #include "base/host_memory.h"
 #include "base/mem.h"
 #include "roles/engine.h"
@@ -7,7 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 static void print_model(const struct inputs *in, FILE *out)
 {
@@ -255,16 +255,10 @@ static int open_job(struct inputs *in, const char *path, const struct check_opti
     return err_set(e, "--for is for jobs with device: cuda; %s is for the CPU", path);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcasecmp(text + n - k, end) == 0;
-}
-
 static void print_notes(const struct inputs *in, FILE *out)
 {
     const struct job *job = &in->job;
-    if (!ends_with(job->output.file, ".h5") && !ends_with(job->output.file, ".hdf5"))
+    if (!files_ends_with(job->output.file, ".h5") && !files_ends_with(job->output.file, ".hdf5"))
         fprintf(out,
                 "note        %s will be an HDF5 file, whatever its name; `tandem export` makes "
                 "JSON Lines or CSV of it\n",

@@ -118,9 +118,9 @@ static int assign_roles(const struct comm *c, const struct layout *l, int cells,
     }
     if (c->world.size != cells * ranks)
         return err_set(e,
-                       "%s, but %d rank%s started; start it with `mpirun -n %d` or change the "
-                       "job's layout",
-                       wanted, c->world.size, c->world.size == 1 ? " was" : "s were",
+                       "%s, but %d rank%s started; start it with `mpirun -n %d` (on Slurm: "
+                       "--ntasks=%d) or change the job's layout",
+                       wanted, c->world.size, c->world.size == 1 ? " was" : "s were", cells * ranks,
                        cells * ranks);
     if (attention + ffn == 0) {
         for (int i = 0; i < c->world.size; i++)

@@ -11,16 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static json_t *stops_json(const struct job *job)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < job->sampling.n_stop; i++) {
-        const struct job_stop *stop = &job->sampling.stop[i];
-        json_array_append_new(list, stop->text ? json_string(stop->text) : json_integer(stop->id));
-    }
-    return list;
-}
-
 /* One that is not there yet. What is no token of the tokenizer is never drawn. */
 static void add_eos(struct prompting *p, int32_t token)
 {
@@ -70,7 +60,7 @@ static json_t *sampling_json(const struct job *job)
         "repetition_stop", job->sampling.repetition_stop, "logprobs", job->sampling.logprobs,
         "prompt_logprobs", job->sampling.prompt_logprobs, "truncate_prompt",
         request_truncations[job->sampling.truncate_prompt]);
-    json_object_set_new(out, "stop", stops_json(job));
+    json_object_set_new(out, "stop", job_stops(job));
     json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
     json_object_set_new(out, "ban", parsed(job->sampling.ban));
     json_object_set_new(out, "allow", parsed(job->sampling.allow));

@@ -4,126 +4,18 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "exchange/call.h"
+#include "roles/agreement.h"
 #include "roles/pacing.h"
-#include "roles/stop.h"
 #include "schedule/admission.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the step contract ---------------------------------------------------------------------- */
-
-static uint64_t finished_everywhere(const struct steps *s)
-{
-    uint64_t n = 0;
-    for (int i = 0; i < s->comm->cell.size; i++)
-        n += (uint64_t)s->all[i].finished;
-    return n;
-}
-
-static int64_t tokens_everywhere(const struct steps *s)
-{
-    int64_t n = 0;
-    for (int i = 0; i < s->comm->cell.size; i++)
-        n += s->all[i].tokens;
-    return n;
-}
-
-#define TIMING_SECONDS 60 /* timings do not wait longer for a completion */
-/* Not more at once, some 6 MB: a step hands them over, and they are in memory several times. */
-#define COMMIT_TOKENS (1ll << 19)
-
-/* The writer asks for a commit when it is time and there is something, or much, to hand over. */
-static enum commit wants_commit(const struct steps *s)
-{
-    double now = clock_now(), since = now - s->last_commit;
-    if (!comm_is_writer(s->comm))
-        return COMMIT_NOTHING;
-    if (now - s->last_save >= s->in->job.output.save_minutes * 60)
-        return COMMIT_ALL;
-    if (tokens_everywhere(s) - s->committed_tokens > COMMIT_TOKENS)
-        return COMMIT_FINISHED;
-    bool something = finished_everywhere(s) > s->committed || since >= TIMING_SECONDS;
-    return something && since >= s->in->job.output.commit_seconds ? COMMIT_FINISHED
-                                                                  : COMMIT_NOTHING;
-}
-
 bool steps_over_time(const struct job *job, double started)
 {
     double limit = job->schedule.time_limit;
     return limit > 0 && clock_now() - started >= limit;
-}
-
-/* The status this rank must end the job with; EXIT_DONE: it need not. */
-static enum exit_status own_failure(struct steps *s)
-{
-    enum feeder_state state =
-        s->decoder ? feeder_state(s->decoder->feeder, &s->read_error) : FEEDER_FINE;
-    if (state != FEEDER_FINE)
-        return state == FEEDER_CHANGED ? EXIT_INPUT : EXIT_UNFINISHED;
-    return s->written == OUTPUT_LATER || s->written == OUTPUT_BROKEN ? EXIT_RUN : EXIT_DONE;
-}
-
-static struct claims_say say_of(const struct steps *s, bool stop)
-{
-    return (struct claims_say){
-        .stop = stop, .finished = (int64_t)finished_everywhere(s), .tokens = tokens_everywhere(s)};
-}
-
-/* The writer draws units for its cell before they run out: the answer takes a step or two. */
-static void exchange_claims(struct steps *s, struct contract *mine)
-{
-    if (!s->claims || !comm_is_writer(s->comm))
-        return;
-    struct claims_say say = say_of(s, false);
-    say.block = !s->all_claimed && s->units->left <= s->handed[0] + s->handed[1];
-    s->heard = claims_exchange(s->claims, &say);
-    mine->claimed = s->heard.block + 1;
-    mine->stop |= s->heard.stop;
-}
-
-static void take_claimed(struct steps *s)
-{
-    int64_t claimed = s->all[0].claimed;
-    if (claimed > 0 && !units_claim(s->units, (uint64_t)claimed - 1))
-        s->all_claimed = true;
-}
-
-static void agree_on_step(struct steps *s)
-{
-    struct contract mine = {0};
-    double start = clock_now();
-    if (s->decoder) {
-        int coming = decoder_feed(s->decoder);
-        double before = clock_now();
-        s->taken = (struct pace_step){.kind = (enum draft_kind)s->all[0].drafts};
-        s->plan = decoder_plan(s->decoder, s->taken.kind);
-        s->taken.seconds = clock_now() - before;
-        for (int m = 0; m < s->in->job.micro_batches; m++) {
-            mine.rows[m] = s->plan[m].rows;
-            mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
-        }
-        if (s->decoder->changing > 0) /* what is done to logits differs in every step */
-            mine.shape = hash_u64(mine.shape, (uint64_t)s->step + 1);
-        struct schedule_room room = schedule_room(s->decoder->schedule, coming);
-        mine.room = room.now;
-        mine.ahead = room.ahead;
-        mine.busy = coming > 0 || !schedule_idle(s->decoder->schedule);
-        mine.finished = s->decoder->n_finished;
-        mine.tokens = s->decoder->n_tokens;
-    }
-    mine.drafts = pace_kind(&s->pace);
-    mine.mtp = pace_runs_mtp(&s->pace);
-    mine.stop = stop_wanted() || steps_over_time(&s->in->job, s->started);
-    mine.commit = wants_commit(s);
-    if (s->out)
-        s->written = output_state(s->out, &s->write_error);
-    mine.fail = own_failure(s);
-    exchange_claims(s, &mine);
-    comm_contract(s->comm, &mine, s->all);
-    take_claimed(s);
-    trace_add(s->trace, TRACE_CONTRACT, s->step, -1, -1, start);
 }
 
 /* Does any rank say so? */
@@ -139,50 +31,6 @@ static bool anyone(const struct steps *s, size_t field)
 }
 
 #define ANYONE(s, field) anyone(s, offsetof(struct contract, field))
-
-/* Of several failures the one that says most about what to do: wrong input before a broken world
- * before what may be well tomorrow. */
-static enum exit_status failure(const struct steps *s)
-{
-    int32_t worst = EXIT_DONE;
-    for (int i = 0; i < s->comm->cell.size; i++)
-        if (s->all[i].fail && (!worst || s->all[i].fail < worst))
-            worst = s->all[i].fail;
-    return (enum exit_status)worst;
-}
-
-/* ---- admission ------------------------------------------------------------------------------ */
-
-/* Deals the next units to the attention ranks that have room; this rank takes its own. */
-static void deal_units(struct steps *s, size_t room_field)
-{
-    int n = s->in->job.layout.attention;
-    size_t total = 0;
-    for (int a = 0; a < n; a++) {
-        int32_t room;
-        memcpy(&room, (const char *)&s->all[a] + room_field, sizeof room);
-        s->room[a] = room;
-        total += (size_t)room;
-    }
-    if (total > s->units->left)
-        total = (size_t)s->units->left;
-    for (size_t i = 0; i < total; i++)
-        s->unit[i] = units_take(s->units);
-    s->handed[0] += total;
-    admission_deal(s->admission, s->room, s->unit, total, s->owner);
-    for (size_t i = 0; i < total; i++)
-        if (s->decoder && s->owner[i] == s->comm->place.index)
-            decoder_accept(s->decoder, s->unit[i], begun_find(s->begun, s->unit[i]));
-}
-
-/* Who has a slot and memory is served before who would let the unit wait. */
-static void hand_out_units(struct steps *s)
-{
-    s->handed[1] = s->handed[0];
-    s->handed[0] = 0;
-    deal_units(s, offsetof(struct contract, room));
-    deal_units(s, offsetof(struct contract, ahead));
-}
 
 /* ---- the layers ----------------------------------------------------------------------------- */
 
@@ -472,8 +320,8 @@ static void commit(struct steps *s, enum commit what, bool leaving)
         mpi_waiting(); /* for its disk, when that is slower than the job */
         output_push(s->out, &all);
         mpi_working();
-        s->committed = finished_everywhere(s);
-        s->committed_tokens = tokens_everywhere(s);
+        s->committed = agreement_finished(s);
+        s->committed_tokens = agreement_tokens(s);
         s->last_commit = clock_now();
         if (what == COMMIT_ALL)
             s->last_save = s->last_commit;
@@ -484,7 +332,7 @@ static void commit(struct steps *s, enum commit what, bool leaving)
 /* Other cells learn that this one stops, and what it came to. */
 static void take_leave(struct steps *s, enum exit_status status)
 {
-    struct claims_say say = say_of(s, status != EXIT_DONE);
+    struct claims_say say = agreement_say(s, status != EXIT_DONE);
     if (s->claims && comm_is_writer(s->comm))
         claims_settle(s->claims, &say);
 }
@@ -510,7 +358,7 @@ static void show_progress(struct steps *s)
     if (s->claims)
         progress_update(s->progress, (uint64_t)s->heard.finished, s->heard.tokens);
     else
-        progress_update(s->progress, finished_everywhere(s), tokens_everywhere(s));
+        progress_update(s->progress, agreement_finished(s), agreement_tokens(s));
 }
 
 static enum exit_status loop(struct steps *s, int *rows)
@@ -520,17 +368,17 @@ static enum exit_status loop(struct steps *s, int *rows)
         double start = clock_now();
         die_context_step(s->step);
         memcpy(before, s->trace->total, sizeof before);
-        agree_on_step(s);
+        agreement_make(s);
         show_progress(s);
-        if (failure(s) != EXIT_DONE)
-            return leave(s, failure(s));
+        if (agreement_failure(s) != EXIT_DONE)
+            return leave(s, agreement_failure(s));
         if (s->all_claimed && s->units->left == 0 && !ANYONE(s, busy))
             return leave(s, EXIT_DONE);
         if (ANYONE(s, stop))
             return leave(s, EXIT_UNFINISHED);
         if (s->all[0].commit)
             commit(s, (enum commit)s->all[0].commit, false);
-        hand_out_units(s);
+        agreement_hand_out(s);
         int total = count_rows(s, rows);
         if (total == 0) {
             if (s->decoder)

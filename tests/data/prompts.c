@@ -408,7 +408,7 @@ static void names_what_is_wrong_with_a_file(void **state)
         void (*set)(hid_t);
         const char *dataset, *message;
     } wrong[] = {
-        {wrong_nothing, "\"text\"", "found neither"},
+        {wrong_nothing, "\"text\"", "found \"prompt\""},
         {wrong_both, "\"tokens\"", "has both"},
         {wrong_text_numbers, "\"text\"", "wanted strings, found integers of 32 bits"},
         {wrong_text_shape, "\"text\"", "wanted one dimension, found 2"},

@@ -136,7 +136,7 @@ static const struct bad all[] = {
      "'nccl'?"},
     {GOOD "device: gpu\n", NULL,
      "job.yaml:4:9: device: wants cpu or cuda, found 'gpu'; did you mean "
-     "'cpu'?"},
+     "'cuda'?"},
     {GOOD "kernels: avx-512\n", NULL,
      "job.yaml:4:10: kernels: wants auto, plain, avx2 or avx512, found 'avx-512'; did you mean "
      "'avx512'?"},
@@ -282,7 +282,7 @@ static void files_that_cannot_be_read(void **state)
     assert_int_equal(job_read(&job, "/nonexistent/a.yaml", NULL, 0, &e), -1);
     assert_string_equal(e.text, "/nonexistent/a.yaml: cannot be read: No such file or directory");
     assert_int_equal(job_read(&job, "/tmp", NULL, 0, &e), -1);
-    assert_string_equal(e.text, "/tmp: cannot be read: Is a directory");
+    assert_string_equal(e.text, "/tmp: cannot be read: Is a directory; a file was meant");
     size_t bytes = 300000;
     char *text = malloc(bytes);
     memset(text, '#', bytes);

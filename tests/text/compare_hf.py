@@ -66,10 +66,10 @@ class Ours:
 def library(folder):
     """The library, compiled from the sources."""
     out = os.path.join(folder, "libtext.so")
-    sources = ["src/text/" + f for f in sorted(os.listdir("src/text")) if f.endswith(".c")]
+    sources = [f"{d}/{f}" for d in ("src/text", "src/base") for f in sorted(os.listdir(d)) if f.endswith(".c")]
     subprocess.run([
         os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Isrc", "-shared",
-        "-fPIC", "-o", out, *sources, "src/base/err.c", "src/base/mem.c", "-ljansson", "-lpcre2-8"
+        "-fPIC", "-o", out, *sources, "-ljansson", "-lpcre2-8"
     ],
                    check=True)
     lib = ctypes.CDLL(out)
