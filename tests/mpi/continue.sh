@@ -1,11 +1,12 @@
 #!/bin/bash
-# A job killed by SIGKILL twenty times at random moments, each time continued by the same command, ends
+# A job killed by SIGKILL eight times (LONG=1: twenty) at random moments, each time continued by the same command, ends
 # with the same completions as one that ran through; nothing that was on disk is lost or done twice.
 # timeout: 600
 . "$(dirname "$0")/lib.sh"
 job=tests/mpi/job.yaml
 need "$tandem"
-kills=${KILLS:-20}
+kills=${KILLS:-${LONG:+20}}
+kills=${kills:-8}
 RANDOM=${SEED:-7}
 # Rows with penalties, stop texts, formats and likeliest tokens of their own, which a continuation must take
 # up from the tokens that were kept.

@@ -130,7 +130,10 @@ static void time_contract(int ranks)
 
 int main(int argc, char **argv)
 {
-    uint64_t units = argc > 1 ? strtoull(argv[1], NULL, 10) : getenv("QUICK") ? 2000 : 30000;
+    uint64_t units = argc > 1          ? strtoull(argv[1], NULL, 10)
+                     : getenv("QUICK") ? 2000
+                     : getenv("LONG")  ? 30000
+                                       : 8000;
     bool good = true;
     printf("%llu prompts, %d ranks x %d slots\n", (unsigned long long)units, RANKS, SLOTS);
     printf("%-8s %8s %10s %7s %7s %10s %10s %9s %7s\n", "lengths", "blocks", "steps", "slots %",
