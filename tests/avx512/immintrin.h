@@ -230,6 +230,32 @@ EMU __m512i emu_or_si512(__m512i a, __m512i b)
     return (__m512i)((emu_u16)a | (emu_u16)b);
 }
 
+EMU __m512i emu_xor_si512(__m512i a, __m512i b)
+{
+    return (__m512i)((emu_u16)a ^ (emu_u16)b);
+}
+
+EMU __m512i emu_shuffle_epi8(__m512i a, __m512i places)
+{
+    uint8_t from[64], at[64], r[64];
+    memcpy(from, &a, 64);
+    memcpy(at, &places, 64);
+    EMU_EACH(64) r[i] = at[i] & 0x80 ? 0 : from[i / 16 * 16 + (at[i] & 15)];
+    return emu_loadu_si512(r);
+}
+
+/* Bytes of u have no sign, those of s have one. */
+EMU __m512i emu_dpbusd_epi32(__m512i sum, __m512i u, __m512i s)
+{
+    uint8_t x[64];
+    int8_t y[64];
+    emu_i16 r = (emu_i16)sum;
+    memcpy(x, &u, 64);
+    memcpy(y, &s, 64);
+    EMU_EACH(64) r[i / 4] += x[i] * y[i];
+    return (__m512i)r;
+}
+
 EMU __m512i emu_slli_epi32(__m512i a, int n)
 {
     return (__m512i)((emu_u16)a << n);
@@ -466,6 +492,9 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #define _mm512_add_epi32           emu_add_epi32
 #define _mm512_sub_epi32           emu_sub_epi32
 #define _mm512_and_si512           emu_and_si512
+#define _mm512_xor_si512           emu_xor_si512
+#define _mm512_shuffle_epi8        emu_shuffle_epi8
+#define _mm512_dpbusd_epi32        emu_dpbusd_epi32
 #define _mm512_or_si512            emu_or_si512
 #define _mm512_slli_epi32          emu_slli_epi32
 #define _mm512_srli_epi32          emu_srli_epi32

@@ -1,10 +1,10 @@
 /* avx512.c - the AVX-512 backend: its kernels for rows and tiles, its tables, and what it needs. */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/fast.h"
+#include "kernels/cpu/fast/integer_avx512.h"
 #include "kernels/cpu/fast/panel_avx512.h"
 #include "kernels/cpu/fast/table.h"
 #include "kernels/cpu/fast/target.h"
-#include "kernels/cpu/fast/tile.h"
 #include "kernels/cpu/integer.h"
 #include "kernels/cpu/lane.h"
 #include "kernels/exact.h"
@@ -17,7 +17,6 @@ TARGET_BEGIN(TARGET_AVX512)
 #include "kernels/cpu/fast/vec_avx512.h"
 #include "kernels/cpu/fast/tile_body.h"
 #include "kernels/cpu/fast/rows_body.h"
-#include "kernels/cpu/fast/integer_body.h"
 TARGET_END
 
 const struct isa isa_avx512 = {
@@ -29,8 +28,8 @@ const struct isa isa_avx512 = {
               [W_I8] = {[X_F32] = avx512_panel_i8_f32, [X_BF16] = avx512_panel_i8},
               [W_G8] = {[X_F32] = avx512_panel_g8},
               [W_G4] = {[X_F32] = avx512_panel_g4},
-              [W_Q8] = {[X_INTEGERS] = integer_q8},
-              [W_Q4] = {[X_INTEGERS] = integer_q4}},
+              [W_Q8] = {[X_INTEGERS] = avx512_panel_q8},
+              [W_Q4] = {[X_INTEGERS] = avx512_panel_q4}},
     .parts = {[W_F32] = {[X_F32] = avx512_parts_f32},
               [W_BF16] = {[X_F32] = avx512_parts_bf16_f32, [X_BF16] = avx512_parts_bf16},
               [W_F8] = {[X_F32] = avx512_parts_f8_f32, [X_BF16] = avx512_parts_f8}},
@@ -44,6 +43,7 @@ static int usable(struct err *e)
                           : !__builtin_cpu_supports("avx512vl")   ? "avx512vl"
                           : !__builtin_cpu_supports("avx512dq")   ? "avx512dq"
                           : !__builtin_cpu_supports("avx512vbmi") ? "avx512vbmi"
+                          : !__builtin_cpu_supports("avx512vnni") ? "avx512vnni"
                           : !__builtin_cpu_supports("avx512bf16") ? "avx512bf16"
                                                                   : NULL;
     if (missing)

@@ -22,17 +22,25 @@
 
 TARGET_BEGIN(TARGET_AVX2)
 
-#define ROWS_MOST 4
-#define QUADS     (INTEGER_GROUP / 4) /* of inputs in a group */
-
-/* How weights lie: bytes; codes of 4 bits with the sum of the row; values that they stand for. */
-enum kind { BYTES, CODES, VALUES };
+#define INTEGER_ROWS 4
+#define QUADS        (INTEGER_GROUP / 4) /* of inputs in a group */
 
 /* What all groups of a tile have in common. */
 struct common {
     __m256i values; /* VALUES: the table, twice */
     int offset;     /* CODES: value = code + offset */
 };
+
+INLINE struct common common_of(const enum integer_kind kind, const struct grouped *g)
+{
+    struct common c = {.values = _mm256_setzero_si256()};
+    if (kind != BYTES) {
+        __m128i values = _mm_loadu_si128((const __m128i *)(const void *)g->values);
+        c.values = _mm256_broadcastsi128_si256(values);
+        c.offset = g->values[0];
+    }
+    return c;
+}
 
 INLINE __m256i load32(const uint8_t *p)
 {
@@ -51,7 +59,7 @@ struct octet {
     __m256i code[QUADS];
 };
 
-INLINE struct octet octet_at(const enum kind kind, const uint8_t *w, const struct common *c)
+INLINE struct octet octet_at(const enum integer_kind kind, const uint8_t *w, const struct common *c)
 {
     struct octet o;
     if (kind == BYTES) {
@@ -75,7 +83,7 @@ INLINE struct octet octet_at(const enum kind kind, const uint8_t *w, const struc
 }
 
 /* The sums of quads first .. end - 1 for eight outputs. x: the row's, broadcast. */
-INLINE __m256i products(const enum kind kind, const struct octet *o, const __m256i *x,
+INLINE __m256i products(const enum integer_kind kind, const struct octet *o, const __m256i *x,
                         const int first, const int end)
 {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -97,8 +105,9 @@ INLINE __m256i products(const enum kind kind, const struct octet *o, const __m25
 }
 
 /* c += one run's products: sum of the row's codes in it, and scale x that sum. */
-INLINE void add_run(const enum kind kind, bool mins, const struct common *common, __m256i sum,
-                    const struct integers *x, int all, float term, const float *scale, float *c)
+INLINE void add_run(const enum integer_kind kind, bool mins, const struct common *common,
+                    __m256i sum, const struct integers *x, int all, float term, const float *scale,
+                    float *c)
 {
     if (kind == CODES)
         sum = _mm256_add_epi32(sum, _mm256_set1_epi32(all * common->offset));
@@ -109,12 +118,11 @@ INLINE void add_run(const enum kind kind, bool mins, const struct common *common
     _mm256_storeu_ps(c, y);
 }
 
-/* One group of m rows times 32 outputs. next: the scales of its second half, where that has its own. */
-INLINE void group(const enum kind kind, bool mins, const int m, const struct common *common,
+INLINE void group(const enum integer_kind kind, bool mins, const int m, const struct common *common,
                   const uint8_t *w, const uint8_t *x, const float *scale, const float *next,
                   float *c)
 {
-    __m256i broad[ROWS_MOST][QUADS];
+    __m256i broad[INTEGER_ROWS][QUADS];
 #pragma GCC unroll 4
     for (int r = 0; r < m; r++)
 #pragma GCC unroll 8
@@ -140,97 +148,16 @@ INLINE void group(const enum kind kind, bool mins, const int m, const struct com
     }
 }
 
-/* halves: a run is half a group. */
-INLINE void tile(const struct tile *t, const enum kind kind, bool mins, const bool halves,
-                 const int m)
-{
-    const size_t step = mins ? 2 * PANEL : PANEL, half = INTEGER_GROUP / 2;
-    const size_t bytes = kind == BYTES ? INTEGER_GROUP * PANEL : INTEGER_GROUP * PANEL / 2;
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
-    const size_t fetched = t->prefetch_step * half; /* tile_blocks() counts pairs of inputs */
-    const size_t inputs = t->grouped->inputs;
-    struct common common = {.values = _mm256_setzero_si256()};
-    if (kind != BYTES) {
-        const __m128i *values = (const __m128i *)(const void *)t->grouped->values;
-        common.values = _mm256_broadcastsi128_si256(_mm_loadu_si128(values));
-        common.offset = t->grouped->values[0];
-    }
-    if (t->first)
-        memset(t->c, 0, (size_t)m * PANEL * sizeof *t->c);
-    size_t passed = t->passed;
-    const float *scale = t->scale;
-    for (size_t i = 0; i < t->k; i += INTEGER_GROUP) {
-        const float *next = NULL;
-        for (size_t line = 0; line < fetched; line += 64)
-            _mm_prefetch((const char *)fetch + line, _MM_HINT_T0);
-        fetch += fetched;
-        if (halves)
-            next = passed + half == inputs ? scale + step : scale;
-        group(kind, mins, m, &common, w, x, scale, next, t->c);
-        w += bytes;
-        x += sizeof(struct integers);
-        passed += INTEGER_GROUP;
-        for (; passed >= inputs; passed -= inputs)
-            scale += step;
-    }
-}
-
-/* ---- one function per number of rows --------------------------------------------------------- */
-
-#define TILE(name, kind, mins, halves, m)                                                          \
-    static void name##_##m(const struct tile *t)                                                   \
-    {                                                                                              \
-        tile(t, kind, mins, halves, m);                                                            \
-    }
-#define FEW(name, kind, mins, halves, format)                                                      \
-    TILE(name, kind, mins, halves, 1)                                                              \
-    TILE(name, kind, mins, halves, 2)                                                              \
-    static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2};                                \
-    static const struct tiles name##_set = {name##_fn, 2, format, X_INTEGERS};
-#define FAMILY(name, kind, mins, format)                                                           \
-    TILE(name, kind, mins, false, 1)                                                               \
-    TILE(name, kind, mins, false, 2)                                                               \
-    TILE(name, kind, mins, false, 3)                                                               \
-    TILE(name, kind, mins, false, 4)                                                               \
-    static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2, name##_3, name##_4};            \
-    static const struct tiles name##_set = {name##_fn, ROWS_MOST, format, X_INTEGERS};
-
-/* What few models have looks at t->grouped->mins as it runs. */
-FAMILY(bytes, BYTES, t->grouped->mins, W_Q8)
-FAMILY(codes, CODES, false, W_Q4)
-FAMILY(codes_mins, CODES, true, W_Q4)
-FAMILY(values, VALUES, t->grouped->mins, W_Q4)
-FEW(bytes_halves, BYTES, t->grouped->mins, true, W_Q8)
-FEW(codes_halves, CODES, t->grouped->mins, true, W_Q4)
-FEW(values_halves, VALUES, t->grouped->mins, true, W_Q4)
-
-static bool in_halves(const struct panel *p)
-{
-    return p->grouped->inputs % INTEGER_GROUP != 0;
-}
+#include "kernels/cpu/fast/integer_tile.h"
 
 void avx2_panel_q8(const struct panel *p)
 {
-    tile_panel(p, in_halves(p) ? &bytes_halves_set : &bytes_set);
-}
-
-/* Do the codes count up by one? */
-static bool count_up(const int8_t *values)
-{
-    for (int i = 1; i < 16; i++)
-        if (values[i] != values[0] + i)
-            return false;
-    return true;
+    panel_q8(p);
 }
 
 void avx2_panel_q4(const struct panel *p)
 {
-    if (!count_up(p->grouped->values))
-        tile_panel(p, in_halves(p) ? &values_halves_set : &values_set);
-    else if (in_halves(p))
-        tile_panel(p, &codes_halves_set);
-    else
-        tile_panel(p, p->grouped->mins ? &codes_mins_set : &codes_set);
+    panel_q4(p);
 }
 
 TARGET_END

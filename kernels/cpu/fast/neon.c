@@ -8,6 +8,7 @@
  */
 #ifdef __aarch64__
 #include "kernels/cpu/fast/fast.h"
+#include "kernels/cpu/fast/integer_neon.h"
 #include "kernels/cpu/fast/table.h"
 #include "kernels/cpu/fast/target.h"
 #include "kernels/cpu/fast/tile.h"
@@ -22,8 +23,6 @@
 #include "kernels/cpu/fast/vec_neon.h"
 #include "kernels/cpu/fast/tile_body.h"
 #include "kernels/cpu/fast/rows_body.h"
-
-#include "kernels/cpu/fast/integer_body.h"
 
 /* ---- weights of sixteen outputs, of one input of a pair, to f32 ------------------------------ */
 
@@ -270,8 +269,8 @@ static const struct isa isa_neon = {
               [W_I8] = {[X_F32] = panel_i8},
               [W_G8] = {[X_F32] = panel_g8},
               [W_G4] = {[X_F32] = panel_g4},
-              [W_Q8] = {[X_INTEGERS] = integer_q8},
-              [W_Q4] = {[X_INTEGERS] = integer_q4}},
+              [W_Q8] = {[X_INTEGERS] = neon_panel_q8},
+              [W_Q4] = {[X_INTEGERS] = neon_panel_q4}},
     .parts = {[W_F32] = {[X_F32] = parts_f32},
               [W_BF16] = {[X_F32] = parts_bf16},
               [W_F8] = {[X_F32] = parts_f8}},

@@ -20,7 +20,7 @@
 #define TARGET_END TARGET_PRAGMA(GCC pop_options)
 #endif
 
-#define TARGET_AVX512 "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16"
+#define TARGET_AVX512 "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx512bf16"
 #define TARGET_AVX2   "avx2,fma"
 
 #define INLINE static inline __attribute__((always_inline))

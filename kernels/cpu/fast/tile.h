@@ -16,6 +16,9 @@
 /* Bytes of weights that several blocks of rows go over in turn. */
 #define SHARED 16384
 
+/* q8; q4 whose codes count up by one; q4 with codes that stand for any values. */
+enum integer_kind { BYTES, CODES, VALUES };
+
 struct tile {
     const uint8_t *w;
     const uint8_t *const *more; /* parts(): the next pieces, each `piece` inputs; else NULL */
