@@ -45,16 +45,19 @@ static void *numbers(struct world *w, enum dtype dtype, size_t n, float size)
     return p;
 }
 
-/* How weights can be kept: the checkpoint's dtype, and what load makes of it. */
+/* How weights can be kept: the checkpoint's dtype, and what load makes of it; and whether rows are rounded to
+ * 8 bits, whose products of integers may pass the peak, which is that of f32 or bf16. */
 struct form {
     const char *name;
     enum dtype dtype;
     enum weight_keep keep;
+    bool int8_products;
 };
-static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP},
-                                    {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP},
-                                    {"int8", DTYPE_BF16, WEIGHT_INT8},
-                                    {"int4", DTYPE_BF16, WEIGHT_INT4}};
+static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP, false},
+                                    {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
+                                    {"int8", DTYPE_BF16, WEIGHT_INT8, false},
+                                    {"int4", DTYPE_BF16, WEIGHT_INT4, false},
+                                    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}};
 
 static struct weight_part new_part(struct world *w, enum dtype dtype, size_t n, size_t k)
 {
@@ -77,10 +80,14 @@ static void free_part(const struct weight_part *p)
     free((void *)p->scale);
 }
 
-static struct device *open_device(struct world *w, enum dtype kv, const struct device_limits *l)
+static struct device *open_device(struct world *w, enum dtype kv, bool int8_products,
+                                  const struct device_limits *l)
 {
-    struct device_config config = {
-        .threads = w->bench->threads, .act = DTYPE_BF16, .kv = kv, .limits = *l};
+    struct device_config config = {.threads = w->bench->threads,
+                                   .act = DTYPE_BF16,
+                                   .kv = kv,
+                                   .int8_products = int8_products,
+                                   .limits = *l};
     struct device *d;
     struct err e;
     if (w->backend->device->open(&config, &d, &e) != 0)
@@ -125,7 +132,9 @@ static void linear_shape(struct world *w, const char *group, const struct form *
     size_t most = rows[n_rows - 1];
     struct device_limits limits = {
         .rows = most, .hidden = k, .q_width = k, .inter = k, .logit_rows = most, .vocab = n};
-    struct linear l = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, &limits), .y_dtype = y_dtype};
+    struct linear l = {.ops = w->ops,
+                       .d = open_device(w, DTYPE_BF16, form->int8_products, &limits),
+                       .y_dtype = y_dtype};
     struct weight_part part = new_part(w, form->dtype, n, k);
     double bytes = (double)w->ops->weight_bytes(l.d, &part, form->keep);
     l.count = (size_t)((double)w->cold / bytes) + 1;
@@ -251,7 +260,7 @@ static void moe_form(struct world *w, const struct form *form, size_t hidden, si
                                    .experts = MOE_EXPERTS,
                                    .topk = MOE_TOPK,
                                    .inter = inter};
-    struct moe m = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, &limits)};
+    struct moe m = {.ops = w->ops, .d = open_device(w, DTYPE_BF16, form->int8_products, &limits)};
     struct mlp_part mlp = {.gate = new_part(w, form->dtype, inter, hidden),
                            .up = new_part(w, form->dtype, inter, hidden),
                            .down = new_part(w, form->dtype, hidden, inter)};
@@ -402,7 +411,7 @@ static void attention_shape(struct world *w, const struct mechanism *mechanism, 
                                    .heads = heads,
                                    .head_dim = dim,
                                    .context = context};
-    struct attention a = {.ops = w->ops, .d = open_device(w, dtype, &limits), .spec = s};
+    struct attention a = {.ops = w->ops, .d = open_device(w, dtype, false, &limits), .spec = s};
     struct kv_shape shape = {.blocks = sequences * ((context + KV_BLOCK - 1) / KV_BLOCK),
                              .kv_heads = s->kv_heads,
                              .key_dim = s->key_dim,
@@ -491,7 +500,7 @@ static void bench_rows(struct world *w)
     struct device_limits limits = {
         .rows = ROWS, .hidden = HIDDEN, .logit_rows = ROWS, .vocab = VOCAB};
     struct row_work r = {.ops = w->ops,
-                         .d = open_device(w, DTYPE_BF16, &limits),
+                         .d = open_device(w, DTYPE_BF16, false, &limits),
                          .n = ROWS,
                          .vocab = VOCAB,
                          .hidden = HIDDEN};

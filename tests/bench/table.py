@@ -40,9 +40,7 @@ def table(head, rows, out):
 
 
 def kernels(k, out):
-    best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4"]
-    if any(r["dtype"] == "int8 x int8" for r in k["results"]):
-        dtypes.append("int8 x int8")
+    best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4", "int8x8"]
 
     def find(group, rows, shape=""):
         return lambda dtype: cell(
@@ -64,10 +62,12 @@ def kernels(k, out):
     lines += [(f"lm_head, {rows} row{'s' * (rows > 1)}", find("lm_head", [rows])) for rows in (1, 16, 64)]
     out.append(
         f"{k['backend']}, {k['threads']} threads: reads {k['read_bytes_per_s'] / 1e9:.0f} GB/s, {k['peak_flops_per_s'] / 1e9:.0f} GFLOP/s "
-        f"({k['peak_unit']}); the best kernel read {best:.2f} times as fast as the read loop"
+        f"({k['peak_unit']}); the best kernel read {best:.2f} times as fast as the read loop. Products of "
+        "integers are held against the same peak, which they may pass."
     )
     out.append("")
-    table([d.upper() if d == "fp8" else d for d in dtypes], [(name, [of(d) for d in dtypes]) for name, of in lines], out)
+    names = {"fp8": "FP8", "int8x8": "int8, `products: int8`"}
+    table([names.get(d, d) for d in dtypes], [(name, [of(d) for d in dtypes]) for name, of in lines], out)
 
 
 def peers(k, out):
