@@ -138,6 +138,9 @@ enum dtype pack_type(const struct weight_part *w, enum weight_keep keep);
 /* The type of the part in a TILED matrix; F32: it cannot be one. */
 int pack_tiled_type(const struct weight_part *w, enum weight_keep keep);
 
+/* Whether the scales of an e4m3 part, if it has them already, are near enough to each other for TILED. */
+bool pack_even(const struct weight_part *w);
+
 /* Fills everything but the pointers. */
 void pack_describe(const struct weight_part *w, enum weight_keep keep, int type, int layout,
                    struct cuda_matrix *m);

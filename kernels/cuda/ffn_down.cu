@@ -9,106 +9,107 @@
  * for each of them: on an H200 a layer of Step-3 took 2.8 times as long, at 64 and at 256 rows. */
 #include "kernels/cuda/grouped.cuh"
 
-#define COLUMNS     (GEMM_WARPS * 2 * MATRIX_TILE) /* of the result, one item */
 #define ADD_THREADS 256
 
-template <int TYPE, int TOKENS> struct down_work {
-    grouped<TOKENS> all;
+template <int TYPE, typename SHAPE> struct down_work {
+    grouped<SHAPE> all;
     const uint16_t *h, *h_shared;
     int h_stride, h_shared_stride, hidden;
     float *shares, *shared_shares;
 
-    __device__ bool first(gemm_tile<2, TOKENS> &t) { return describe(t); }
+    __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
 
-    __device__ bool next(gemm_tile<2, TOKENS> &t)
+    __device__ bool next(gemm_tile<SHAPE> &t)
     {
         all.item += (int)gridDim.x;
         return describe(t);
     }
 
-    __device__ __forceinline__ bool describe(gemm_tile<2, TOKENS> &t)
+    __device__ __forceinline__ bool describe(gemm_tile<SHAPE> &t)
     {
+        const gemm_place<SHAPE> at(threadIdx.x);
         int piece;
         t.begin = t.end = 0;
-        if (!all.find(&piece, &t.b))
+        if (!all.find(&piece, &t.b, &t.tokens))
             return false;
         bool routed = all.expert < all.g.experts;
-        int rows = all.rows_of(all.expert), start = all.start_of(all.expert) + t.b;
-        int tile = piece * (COLUMNS / MATRIX_TILE) + (int)threadIdx.x / 32 * 2;
+        int tile = (piece * SHAPE::rows + at.row()) / MATRIX_TILE;
         const cuda_matrix &w = all.mlp[all.expert].down;
         int left = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - tile;
         t.a = tile * MATRIX_TILE;
         t.c = all.expert;
-        t.tokens = rows - t.b < TOKENS ? rows - t.b : TOKENS;
         t.form = w.form;
-        t.w_step = tile_bytes<TYPE>(w);
-        t.w_tiles = left < 0 ? 0 : left > 2 ? 2 : left;
+        t.w_step = tile_bytes<SHAPE>(w);
+        t.w_tiles = left < 0 ? 0 : left > SHAPE::tiles ? SHAPE::tiles : left;
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
         t.k = w.k;
         t.lead = w.lead;
         t.end = w.chunks;
+        int stride = routed ? h_stride : h_shared_stride;
+        t.x = (routed ? h : h_shared) + (size_t)(all.start_of(all.expert) + t.b) * (unsigned)stride;
 #pragma unroll
-        for (int i = 0; i < TOKENS / 16; i++) {
-            int token = (int)threadIdx.x / 8 + 16 * i;
-            const uint16_t *from = routed ? h + (size_t)(start + token) * h_stride
-                                          : h_shared + (size_t)(start + token) * h_shared_stride;
-            t.x[i] = token < t.tokens ? from : NULL;
+        for (int i = 0; i < SHAPE::passes; i++) {
+            int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i;
+            t.x_at[i] = token < t.tokens ? (uint32_t)token * (uint32_t)stride * 2 : 0;
         }
+        t.scale = w.scale;
+        t.ratios = w.scale_stride;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            t.scale[i / 2][i % 2] = scale_row<TYPE>(w, t.a + i / 2 * MATRIX_TILE + i % 2 * 8 +
-                                                           (int)threadIdx.x % 32 / 4);
+        for (int i = 0; i < SHAPE::tiles * 2; i++)
+            t.scale_at[i / 2][i % 2] = scale_row<TYPE>(w, t.a + i * 8 + at.lane / 4);
         return true;
     }
 
-    __device__ __forceinline__ void store(const gemm_tile<2, TOKENS> &t,
-                                          const float (*sums)[TOKENS / 8][4])
+    __device__ __forceinline__ void store(const gemm_tile<SHAPE> &t,
+                                          const float (*sums)[SHAPE::groups][4])
     {
-        int lane = opaque((int)threadIdx.x % 32);
+        const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
         bool routed = t.c < all.g.experts;
-        float *to = routed ? shares : shared_shares, weight[TOKENS / 8][2], bias[2][2];
         const float *biases = all.mlp[t.c].down_bias;
+        float *to = routed ? shares : shared_shares, bias[SHAPE::tiles][2];
         to += (size_t)(all.start_of(t.c) + t.b) * hidden;
 #pragma unroll
-        for (int i = 0; i < TOKENS / 4; i++) {
-            int token = i / 2 * 8 + lane % 4 * 2 + i % 2;
-            token = t.b + (token < t.tokens ? token : 0);
-            weight[i / 2][i % 2] =
-                routed ? all.g.entry[(size_t)t.c * all.g.capacity + token].weight : 1.0f;
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int column = t.a + i * 8 + lane / 4;
+        for (int i = 0; i < SHAPE::tiles * 2; i++) {
+            int column = t.a + i * 8 + at.lane / 4;
             bias[i / 2][i % 2] = column < hidden ? bias_at(biases, column) : 0.0f;
         }
 #pragma unroll
-        for (int i = 0; i < TOKENS; i++) {
-            int m = i / (TOKENS / 2), group = i / 4 % (TOKENS / 8),
-                token = group * 8 + lane % 4 * 2 + i % 2;
-            int column = t.a + m * MATRIX_TILE + i / 2 % 2 * 8 + lane / 4;
-            if (token < t.tokens && column < hidden)
-                to[(size_t)token * hidden + column] =
-                    weight[group][i % 2] * (sums[m][group][i % 4] + bias[m][i / 2 % 2]);
+        for (int j = 0; j < SHAPE::groups * 2; j++) {
+            int group = j / 2, token = at.token(group) + at.lane % 4 * 2 + j % 2;
+            if (token >= t.tokens)
+                continue;
+            float weight =
+                routed ? all.g.entry[(size_t)t.c * all.g.capacity + t.b + token].weight : 1.0f;
+            float *row = to + (size_t)token * hidden;
+#pragma unroll
+            for (int i = 0; i < SHAPE::tiles * 2; i++) {
+                int column = t.a + i * 8 + at.lane / 4;
+                if (column < hidden)
+                    row[column] =
+                        weight * (sums[i / 2][group][i % 2 * 2 + j % 2] + bias[i / 2][i % 2]);
+            }
         }
     }
 };
 
-template <int TYPE, int TOKENS>
-static __global__ void __launch_bounds__(GEMM_THREADS, gemm_shape<TYPE, 2, TOKENS>::blocks)
+template <int TYPE, int FRAME>
+static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
+                                         (gemm_shape<TYPE, FRAME>::blocks))
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
                 const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *shares,
                 float *shared_shares)
 {
-    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue);
-    grouped<TOKENS> all = {mlp, g, n, items, 0, 0};
+    typedef gemm_shape<TYPE, FRAME> shape;
+    int *items = (int *)(shared_memory() + shape::queue);
+    grouped<shape> all = {mlp, g, n, items, 0, 0};
     /* A shared expert without columns has nothing to add. */
     all.count([=](int e) {
-        return e == g.experts && mlp[e].up.n == 0 ? 0 : (hidden + COLUMNS - 1) / COLUMNS;
+        return e == g.experts && mlp[e].up.n == 0 ? 0 : (hidden + shape::rows - 1) / shape::rows;
     });
-    down_work<TYPE, TOKENS> work = {all,    h,      h_shared,     h_stride, h_shared_stride,
-                                    hidden, shares, shared_shares},
-                            load = work;
-    gemm_run<TYPE, 2, TOKENS, true>(load, work);
+    down_work<TYPE, shape> work = {all,    h,      h_shared,     h_stride, h_shared_stride,
+                                   hidden, shares, shared_shares},
+                           load = work;
+    gemm_run<TYPE, shape, true>(load, work);
 }
 
 /* shared_shares: NULL when there is no shared expert. */
@@ -153,15 +154,15 @@ static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
         store_number(out, row * hidden + column + i, out_type, sum[i]);
 }
 
-template <int TYPE, int TOKENS>
+template <int TYPE, int FRAME>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *h, int h_stride, const void *h_shared, int h_shared_stride,
                   int hidden, int n, float *shares, float *shared_shares, int processors)
 {
-    launch(down_kernel<TYPE, TOKENS>, processors * gemm_shape<TYPE, 2, TOKENS>::blocks,
-           GEMM_THREADS, gemm_shape<TYPE, 2, TOKENS>::queue + grouped_bytes(g->experts), stream,
-           mlp, *g, (const uint16_t *)h, h_stride, (const uint16_t *)h_shared, h_shared_stride,
-           hidden, n, shares, shared_shares);
+    typedef gemm_shape<TYPE, FRAME> shape;
+    launch(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
+           shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h, h_stride,
+           (const uint16_t *)h_shared, h_shared_stride, hidden, n, shares, shared_shares);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -170,8 +171,7 @@ extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *
                                     int hidden, int n, int topk, float *shares,
                                     float *shared_shares, int processors)
 {
-    bool few = grouped_narrow(g->experts, n * topk);
-    auto run = GROUPED_START(start, type, few);
+    auto run = GROUPED_START(start, type, grouped_few(g->experts, n, topk));
     run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, shares, shared_shares,
         processors);
 }

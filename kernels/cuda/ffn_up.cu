@@ -2,112 +2,129 @@
  * fetched where they are; nothing is copied together first. */
 #include "kernels/cuda/grouped.cuh"
 
-#define COLUMNS (GEMM_WARPS * MATRIX_TILE) /* of I, one item */
-
-template <int TYPE, int TOKENS> struct up_work {
-    grouped<TOKENS> all;
+template <int TYPE, typename SHAPE> struct up_work {
+    grouped<SHAPE> all;
     const uint16_t *x;
     int hidden, h_stride, h_shared_stride;
     uint16_t *h, *h_shared;
 
-    __device__ bool first(gemm_tile<2, TOKENS> &t) { return describe(t); }
+    __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
 
-    __device__ bool next(gemm_tile<2, TOKENS> &t)
+    __device__ bool next(gemm_tile<SHAPE> &t)
     {
         all.item += (int)gridDim.x;
         return describe(t);
     }
 
-    __device__ __forceinline__ bool describe(gemm_tile<2, TOKENS> &t)
+    __device__ __forceinline__ bool describe(gemm_tile<SHAPE> &t)
     {
+        const gemm_place<SHAPE> at(threadIdx.x);
         int piece;
         t.begin = t.end = 0;
-        if (!all.find(&piece, &t.b))
+        if (!all.find(&piece, &t.b, &t.tokens))
             return false;
-        int expert = all.expert, rows = all.rows_of(expert), g8 = (int)threadIdx.x % 32 / 4;
+        int expert = all.expert;
         const cuda_mlp &m = all.mlp[expert];
-        t.a = piece * COLUMNS + (int)threadIdx.x / 32 * MATRIX_TILE;
+        t.a = (piece * SHAPE::rows + at.row()) / 2;
         t.c = expert;
-        t.tokens = rows - t.b < TOKENS ? rows - t.b : TOKENS;
+        int left = 2 * ((m.up.n + MATRIX_TILE - 1) / MATRIX_TILE - t.a / MATRIX_TILE);
         t.form = m.up.form;
-        t.w_step = tile_bytes<TYPE>(m.up);
-        t.w_tiles = t.a < m.up.n ? 2 : 0;
+        t.w_step = tile_bytes<SHAPE>(m.up);
+        t.w_tiles = left < 0 ? 0 : left > SHAPE::tiles ? SHAPE::tiles : left;
         t.w = (const uint8_t *)m.up.data +
               (t.w_tiles ? (size_t)(t.a / MATRIX_TILE) * 2 * t.w_step : 0);
         t.k = hidden;
         t.lead = m.up.lead;
         t.end = m.up.chunks;
+        t.x = x;
 #pragma unroll
-        for (int i = 0; i < TOKENS / 16; i++) {
-            int token = t.b + (int)threadIdx.x / 8 + 16 * i, row = token;
-            if (token < rows && expert < all.g.experts)
-                row = all.g.entry[(size_t)expert * all.g.capacity + token].row;
-            t.x[i] = token < rows ? x + (size_t)row * hidden : NULL;
+        for (int i = 0; i < SHAPE::passes; i++) {
+            int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i, row = t.b + token;
+            if (token < t.tokens && expert < all.g.experts)
+                row = all.g.entry[(size_t)expert * all.g.capacity + row].row;
+            t.x_at[i] = token < t.tokens ? (uint32_t)row * (uint32_t)hidden * 2 : 0;
         }
+        t.scale = m.up.scale;
+        t.ratios = m.up.scale_stride;
+        int gate = TYPE == NUMBER_BF16 ? 0 : (int)(m.gate.scale - m.up.scale);
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            t.scale[i / 2][i % 2] = scale_row<TYPE>(i < 2 ? m.gate : m.up, t.a + i % 2 * 8 + g8);
+        for (int i = 0; i < SHAPE::tiles * 2; i++) {
+            int column = t.a + i / 4 * MATRIX_TILE + i % 2 * 8 + at.lane / 4;
+            t.scale_at[i / 2][i % 2] =
+                i / 2 % 2 ? scale_row<TYPE>(m.up, column) : gate + scale_row<TYPE>(m.gate, column);
+        }
         return true;
     }
 
-    __device__ __forceinline__ void store(const gemm_tile<2, TOKENS> &t,
-                                          const float (*sums)[TOKENS / 8][4])
+    __device__ __forceinline__ void store(const gemm_tile<SHAPE> &t,
+                                          const float (*sums)[SHAPE::groups][4])
     {
-        int lane = (int)threadIdx.x % 32, inter = all.mlp[t.c].up.n;
+        const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
+        int inter = all.mlp[t.c].up.n;
         bool routed = t.c < all.g.experts;
         uint16_t *to = routed ? h + (size_t)all.start_of(t.c) * h_stride : h_shared;
         int stride = routed ? h_stride : h_shared_stride;
+        const int column = t.a + at.lane / 4, pair = at.lane / 4 % 2;
 #pragma unroll
-        for (int i = 0; i < TOKENS / 2; i++) {
-            int token = i / 4 * 8 + lane % 4 * 2 + i % 2, column = t.a + i / 2 % 2 * 8 + lane / 4;
-            float gate = sums[0][i / 4][i % 4], up = sums[1][i / 4][i % 4];
-            if (token < t.tokens && column < inter)
-                to[(size_t)(t.b + token) * stride + column] =
-                    bf16_round(swiglu(all.mlp[t.c], column, gate, up));
+        for (int i = 0; i < SHAPE::tiles * SHAPE::groups; i++) {
+            int group = i / 2 % SHAPE::groups, m = i / 2 / SHAPE::groups * 2, half = i % 2 * 2;
+            int c = column + m / 2 * MATRIX_TILE + half * 4;
+            float v[2] = {0.0f, 0.0f};
+            if (c < inter) {
+                v[0] = swiglu(all.mlp[t.c], c, sums[m][group][half], sums[m + 1][group][half]);
+                v[1] =
+                    swiglu(all.mlp[t.c], c, sums[m][group][half + 1], sums[m + 1][group][half + 1]);
+            }
+            gemm_turn(at.lane, v);
+            int token = at.token(group) + at.lane % 4 * 2 + pair;
+            /* Rows of h are a multiple of 8 long. */
+            if (token < t.tokens && c - pair < inter)
+                *(uint32_t *)(to + (size_t)(t.b + token) * stride + c - pair) =
+                    pack_bf16(v[0], v[1]);
         }
     }
 };
 
-template <int TYPE, int TOKENS, bool ALIGNED>
-static __global__ void __launch_bounds__(GEMM_THREADS, gemm_shape<TYPE, 2, TOKENS>::blocks)
+template <int TYPE, int FRAME, bool ALIGNED>
+static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
+                                         (gemm_shape<TYPE, FRAME>::blocks))
     up_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *x, int hidden, int n, uint16_t *h,
               int h_stride, uint16_t *h_shared, int h_shared_stride)
 {
-    int *items = (int *)(shared_memory() + gemm_shape<TYPE, 2, TOKENS>::queue);
-    grouped<TOKENS> all = {mlp, g, n, items, 0, 0};
-    all.count([=](int e) { return (mlp[e].up.n + COLUMNS - 1) / COLUMNS; });
-    up_work<TYPE, TOKENS> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared},
-                          load = work;
-    gemm_run<TYPE, 2, TOKENS, ALIGNED>(load, work);
-}
-
-template <int TYPE, int TOKENS> static size_t shared_bytes(int experts)
-{
-    return gemm_shape<TYPE, 2, TOKENS>::queue + grouped_bytes(experts);
+    typedef gemm_shape<TYPE, FRAME> shape;
+    int *items = (int *)(shared_memory() + shape::queue);
+    grouped<shape> all = {mlp, g, n, items, 0, 0};
+    all.count([=](int e) { return (2 * mlp[e].up.n + shape::rows - 1) / shape::rows; });
+    up_work<TYPE, shape> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared},
+                         load = work;
+    gemm_run<TYPE, shape, ALIGNED>(load, work);
 }
 
 extern "C" size_t cuda_ffn_shared(int experts)
 {
-    size_t wide = shared_bytes<NUMBER_BF16, GEMM_TOKENS>(experts),
-           narrow = shared_bytes<NUMBER_I8, GEMM_TOKENS>(experts);
-    static_assert(gemm_shape<MATRIX_GROUP4, 2, GEMM_TOKENS>::queue <=
-                          gemm_shape<NUMBER_I8, 2, GEMM_TOKENS>::queue &&
-                      gemm_shape<MATRIX_GROUP8, 2, GEMM_TOKENS>::queue <=
-                          gemm_shape<NUMBER_I8, 2, GEMM_TOKENS>::queue,
-                  "no type needs more than these two");
-    return wide > narrow ? wide : narrow;
+    int most = 0;
+    for (int queue : {gemm_shape<NUMBER_BF16, 64>::queue, gemm_shape<NUMBER_F8E4M3, 64>::queue,
+                      gemm_shape<MATRIX_GROUP4, 64>::queue, gemm_shape<MATRIX_GROUP8, 64>::queue})
+        most = queue > most ? queue : most;
+    return (size_t)most + grouped_bytes(experts);
 }
 
-template <int TYPE, int TOKENS>
+/* Whether 16 bytes of a row can be copied at once; if not, all is done in frames of 64. */
+static bool aligned(int hidden, const void *x)
+{
+    return hidden % 8 == 0 && ((uintptr_t)x & 15) == 0;
+}
+
+template <int TYPE, int FRAME>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *x, int hidden, int n, void *h, int h_stride, void *h_shared,
                   int h_shared_stride, int processors)
 {
-    bool aligned = hidden % 8 == 0 && ((uintptr_t)x & 15) == 0;
-    launch(aligned ? up_kernel<TYPE, TOKENS, true> : up_kernel<TYPE, TOKENS, false>,
-           processors * gemm_shape<TYPE, 2, TOKENS>::blocks, GEMM_THREADS,
-           shared_bytes<TYPE, TOKENS>(g->experts), stream, mlp, *g, (const uint16_t *)x, hidden, n,
-           (uint16_t *)h, h_stride, (uint16_t *)h_shared, h_shared_stride);
+    typedef gemm_shape<TYPE, FRAME> shape;
+    launch(aligned(hidden, x) ? up_kernel<TYPE, FRAME, true> : up_kernel<TYPE, FRAME, FRAME != 64>,
+           processors * shape::blocks, shape::threads, shape::queue + grouped_bytes(g->experts),
+           stream, mlp, *g, (const uint16_t *)x, hidden, n, (uint16_t *)h, h_stride,
+           (uint16_t *)h_shared, h_shared_stride);
 }
 
 extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -115,7 +132,7 @@ extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *ml
                                   int n, int topk, void *h, int h_stride, void *h_shared,
                                   int h_shared_stride, int processors)
 {
-    bool few = grouped_narrow(g->experts, n * topk);
+    bool few = aligned(hidden, x) && grouped_few(g->experts, n, topk);
     auto run = GROUPED_START(start, type, few);
     run(stream, mlp, g, x, hidden, n, h, h_stride, h_shared, h_shared_stride, processors);
 }

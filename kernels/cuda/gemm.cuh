@@ -1,20 +1,25 @@
 /* gemm.cuh - the core of linear and of the experts: y = W x over TILED matrices (kernels.h).
  *
- * A block of 4 warps makes MT x 16 rows of W a warp for up to 64 tokens. W is the left
- * operand of mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and not a
- * whole tile. Weights pass through shared memory only as a queue: each lane reads back the very
- * bytes it asked for, so they need no barrier; tokens are shared by the warps and swizzled for
- * ldmatrix. The queue runs on over the borders of work items, so memory never waits for an
- * epilogue.
+ * W is the left operand of mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and
+ * not a whole tile. A FRAME says how a block's warps share its part of the result. A narrow frame, for
+ * up to 32 or 64 tokens: 4 warps, each two tiles of W. The wide one, for many tokens: 128 of them,
+ * warps side by side too, each four tiles of W, so that what is read from shared memory serves more
+ * products.
+ *
+ * Weights and tokens wait in a queue of stages in shared memory, one chunk of columns each; tokens are
+ * swizzled for ldmatrix. What the next 16 columns need is read while these are multiplied, over the
+ * borders of stages and of work items too. The queue runs on over the borders of items, so memory
+ * never waits for an epilogue.
  *
  * Order of additions: every element adds its columns from the first to the last, 16 at a time, in
- * one accumulator (e4m3: one for each block of 128, times its scale, added to a second). It does
- * not depend on the number of tokens, their place, or the grid.
+ * one accumulator. e4m3: which counts in units of the scale of the block of 128 columns it is in; it is
+ * multiplied by the ratio of two scales at each border, and by the scale at the end. The order does
+ * not depend on the frame, the number of tokens, their place, or the grid.
  *
  * e4m3 and int8 weights become bf16 in registers, exactly; scales are applied in f32. Grouped weights
  * (gemm_groups.cuh): their codes less an integer zero are added up in bf16 products, exactly as well, for
- * 16 or 32 columns at a time; d scale x that sum and then m min x the sum of the tokens are added to a
- * second accumulator.
+ * 16 or 32 columns at a time; d scale x that sum and then m min x the sum of the tokens are added to the
+ * accumulator.
  */
 #ifndef TANDEM_CUDA_GEMM_CUH
 #define TANDEM_CUDA_GEMM_CUH
@@ -22,269 +27,364 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/number.cuh"
 
-#define GEMM_WARPS   4
-#define GEMM_THREADS (GEMM_WARPS * 32)
-#define GEMM_TOKENS  64  /* of a tile at most; TOKENS below: 64, or 32 with half the registers */
-#define GEMM_PIECE   512 /* 32 lanes x 16 bytes */
+#define GEMM_PIECE  512         /* 32 lanes x 16 bytes */
+#define GEMM_SHARED (216 << 10) /* of a processor, for the queues of its blocks, */
+#define GEMM_QUEUE  (96 << 10)  /* and for that of one, which small cards have room for too */
 
-template <int TYPE, int MT, int TOKENS> struct gemm_shape {
-    static const int x_bytes = TOKENS * MATRIX_CHUNK * 2;
+/* FRAME: 32, 64, or 128, the tokens of a block's tile. */
+template <int TYPE, int FRAME> struct gemm_shape {
+    static const bool wide = FRAME > 64;
+    static const int tokens = FRAME;
+    static const int tiles = wide ? 4 : 2;  /* of W, of a warp */
+    static const int down = wide ? 2 : 4;   /* warps that share tokens, */
+    static const int across = wide ? 2 : 1; /* and that share rows of W */
+    static const int threads = down * across * 32;
+    static const int rows = down * tiles * MATRIX_TILE; /* of W, of a block */
+    static const int pairs = tokens / 16 / across;      /* of groups of 8 tokens, of a warp */
+    static const int groups = 2 * pairs;
+    static const int passes = tokens * 8 / threads; /* 16 bytes of tokens a thread */
+    static const int x_bytes = tokens * MATRIX_CHUNK * 2;
     static const bool grouped = TYPE == MATRIX_GROUP4 || TYPE == MATRIX_GROUP8;
     /* Of a tile and chunk, and its bytes in a stage. */
     static const int pieces = TYPE == NUMBER_BF16 ? 4 : TYPE == MATRIX_GROUP4 ? 1 : 2;
     static const int tile = pieces * GEMM_PIECE + (grouped ? MATRIX_FORM : 0);
-    static const int stages = TYPE == NUMBER_BF16 ? 4 : TYPE == MATRIX_GROUP8 ? 5 : 6;
-    /* Bytes of a stage, tokens and weights, and of the whole queue. */
-    static const int stage = x_bytes + GEMM_WARPS * MT * tile;
-    static const int queue = stages * stage;
     /* Blocks that a processor has registers and, with 227 KB, shared memory for. */
-    static const int blocks = TOKENS > 32 || TYPE == NUMBER_BF16 ? 2 : 3;
+    static const int blocks =
+        wide ? 2 : (FRAME == 64 ? 3 : 4) - (TYPE == NUMBER_BF16 || grouped ? 1 : 0);
+    /* Bytes of a stage, tokens and weights, and of the whole queue. */
+    static const int stage = x_bytes + down * tiles * tile;
+    static const int share = GEMM_SHARED / blocks < GEMM_QUEUE ? GEMM_SHARED / blocks : GEMM_QUEUE;
+    static const int most = share / stage;
+    static const int stages = most > 6 ? 6 : most;
+    static const int queue = stages * stage;
+};
+
+/* Where a warp stands in its block. */
+template <typename SHAPE> struct gemm_place {
+    int lane, down, across;
+
+    __device__ __forceinline__ gemm_place(unsigned thread)
+        : lane((int)(thread % 32)), down((int)(thread / 32 / SHAPE::across)),
+          across((int)(thread / 32 % SHAPE::across))
+    {
+    }
+
+    /* The warp's first row of W in the block, and the first token of its group in the tile. */
+    __device__ __forceinline__ int row() const { return down * SHAPE::tiles * MATRIX_TILE; }
+    __device__ __forceinline__ int token(int group) const
+    {
+        return (group / 2 * SHAPE::across + across) * 16 + group % 2 * 8;
+    }
 };
 
 /* What a thread knows of one work item. */
-template <int MT, int TOKENS> struct gemm_tile {
-    const uint8_t *w;          /* the warp's first tile, chunk 0 */
-    size_t w_step;             /* bytes to its next tile */
-    int w_tiles;               /* of its MT tiles, how many exist */
-    const float *scale[MT][2]; /* of rows g and g + 8 of each tile */
-    /* Rows of tokens thread / 8 + 16 i, or NULL. */
-    const uint16_t *x[TOKENS / 16];
+template <typename SHAPE> struct gemm_tile {
+    const uint8_t *w;              /* the warp's first tile, chunk 0 */
+    size_t w_step;                 /* bytes to its next tile */
+    int w_tiles;                   /* of its tiles, how many exist */
+    const float *scale;            /* of the matrix, */
+    int scale_at[SHAPE::tiles][2]; /* of rows g and g + 8 of each tile, */
+    int ratios;                    /* and from a scale to its ratio */
+    const uint16_t *x;             /* rows of tokens, and how many bytes behind it begins */
+    uint32_t x_at[SHAPE::passes];  /* that of token thread / 8 + i threads / 8, or another */
     cuda_form form;
     int k, lead;    /* columns of x, and where they begin among the packed columns */
     int begin, end; /* chunks */
-    int tokens;     /* 1..TOKENS */
+    int tokens;     /* 1 to those of the frame */
     int a, b, c;    /* for the epilogue */
 };
 
+/* The tokens of a tile whose columns are being multiplied, and the weights as they lie in memory. */
+template <typename SHAPE> struct gemm_operands {
+    uint4 w[SHAPE::tiles];
+    uint32_t x[SHAPE::pairs][4];
+};
+
 /* Bytes of one tile of w. */
-template <int TYPE> static __device__ __forceinline__ size_t tile_bytes(const cuda_matrix &w)
+template <typename SHAPE> static __device__ __forceinline__ size_t tile_bytes(const cuda_matrix &w)
 {
-    typedef gemm_shape<TYPE, 1, GEMM_TOKENS> shape;
     return (size_t)w.chunks *
-           (size_t)(shape::pieces * GEMM_PIECE + (shape::grouped ? w.form.bytes : 0));
+           (size_t)(SHAPE::pieces * GEMM_PIECE + (SHAPE::grouped ? w.form.bytes : 0));
 }
 
-/* The scale row of output row n (e4m3: of its block, int8: its own). */
-template <int TYPE>
-static __device__ __forceinline__ const float *scale_row(const cuda_matrix &w, int n)
+/* The place of the scales of output row n (e4m3: of its block, int8: its own). */
+template <int TYPE> static __device__ __forceinline__ int scale_row(const cuda_matrix &w, int n)
 {
     n = n < w.n ? n : (w.n > 0 ? w.n - 1 : 0);
     if (TYPE == NUMBER_F8E4M3)
-        return w.scale + (size_t)((w.row_lead + n) / MATRIX_BLOCK) * w.scale_stride;
-    return TYPE == NUMBER_I8 ? w.scale + n : NULL;
+        return (w.row_lead + n) / MATRIX_BLOCK * 2 * w.scale_stride;
+    return TYPE == NUMBER_I8 ? n : 0;
 }
 
 /* Starts the copies of one chunk. What does not exist is 0: of 0 bytes nothing is read, whatever
- * the address. */
-template <int TYPE, int MT, int TOKENS, bool ALIGNED>
-static __device__ __forceinline__ void gemm_stage(unsigned char *stage,
-                                                  const gemm_tile<MT, TOKENS> &t, int chunk)
+ * the address. WHOLE: all of the warp's tiles and of the columns exist, so no sizes are worked out, and
+ * tokens that do not exist may have any numbers: they have columns of the result for themselves. */
+template <typename SHAPE, bool ALIGNED, bool WHOLE>
+static __device__ __forceinline__ void gemm_copy(unsigned char *stage, const gemm_tile<SHAPE> &t,
+                                                 int chunk)
 {
-    typedef gemm_shape<TYPE, MT, TOKENS> shape;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    int form = shape::grouped ? t.form.bytes : 0, step = shape::pieces * GEMM_PIECE + form;
-    unsigned char *to = stage + shape::x_bytes + warp * MT * shape::tile + lane * 16;
-    const uint8_t *w = t.w + ((size_t)(unsigned)chunk * (unsigned)step + (unsigned)(lane * 16));
+    const gemm_place<SHAPE> at(threadIdx.x);
+    int form = SHAPE::grouped ? t.form.bytes : 0, step = SHAPE::pieces * GEMM_PIECE + form;
+    /* Warps that share rows of W copy a part of them each. */
+    int part = at.across * GEMM_PIECE + at.lane * 16;
+    unsigned char *to = stage + SHAPE::x_bytes + at.down * SHAPE::tiles * SHAPE::tile + part;
+    const uint8_t *w = t.w + ((size_t)(unsigned)chunk * (unsigned)step + (unsigned)part);
 #pragma unroll
-    for (int m = 0; m < MT; m++) {
+    for (int m = 0; m < SHAPE::tiles; m++) {
+        int bytes = WHOLE || m < t.w_tiles ? 16 : 0;
 #pragma unroll
-        for (int p = 0; p < shape::pieces; p++)
-            cp_async16(to + m * shape::tile + p * GEMM_PIECE, w + p * GEMM_PIECE,
-                       m < t.w_tiles ? 16 : 0);
-        if (shape::grouped && lane * 16 < form)
-            cp_async16(to + m * shape::tile + shape::pieces * GEMM_PIECE,
-                       w + shape::pieces * GEMM_PIECE, m < t.w_tiles ? 16 : 0);
+        for (int p = 0; p < SHAPE::pieces; p += SHAPE::across)
+            cp_async16(to + m * SHAPE::tile + p * GEMM_PIECE, w + p * GEMM_PIECE, bytes);
+        if (SHAPE::grouped && at.lane * 16 < form)
+            cp_async16(to + m * SHAPE::tile + SHAPE::pieces * GEMM_PIECE,
+                       w + SHAPE::pieces * GEMM_PIECE, bytes);
         w += t.w_step;
     }
-    /* The swizzle is one for all tokens of a thread: 16 apart. */
-    int part = (int)threadIdx.x % 8, token = (int)threadIdx.x / 8;
-    int first = chunk * MATRIX_CHUNK + part * 8 - t.lead;
-    unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((part ^ (token & 7)) * 16);
+    /* The swizzle is one for all tokens of a thread: a multiple of 8 apart. */
+    int eight = (int)(threadIdx.x % 8), token = (int)(threadIdx.x / 8);
+    unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((eight ^ (token & 7)) * 16);
+    int first = chunk * MATRIX_CHUNK + eight * 8 - t.lead;
+    const uint8_t *x = (const uint8_t *)t.x + (ptrdiff_t)first * 2;
     int left = first < 0 || first >= t.k ? 0 : t.k - first < 8 ? (t.k - first) * 2 : 16;
 #pragma unroll
-    for (int i = 0; i < TOKENS / 16; i++, place += 16 * MATRIX_CHUNK * 2) {
-        if (ALIGNED) {
-            cp_async16(place, t.x[i] + first, t.x[i] != NULL ? left : 0);
+    for (int i = 0; i < SHAPE::passes; i++, place += SHAPE::threads / 8 * MATRIX_CHUNK * 2) {
+        bool there = token + SHAPE::threads / 8 * i < t.tokens;
+        if (WHOLE) {
+            cp_async16(place, x + t.x_at[i], 16);
+        } else if (ALIGNED) {
+            cp_async16(place, x + t.x_at[i], there ? left : 0);
         } else {
             uint32_t v[4] = {0, 0, 0, 0};
             for (int c = 0; c < 8; c++)
-                if (t.x[i] != NULL && first + c >= 0 && first + c < t.k)
-                    v[c / 2] |= (uint32_t)t.x[i][first + c] << (c % 2 * 16);
+                if (there && first + c >= 0 && first + c < t.k)
+                    v[c / 2] |= (uint32_t)((const uint16_t *)(x + t.x_at[i]))[c] << (c % 2 * 16);
             *(uint4 *)place = make_uint4(v[0], v[1], v[2], v[3]);
         }
     }
 }
 
-/* The weights of 16 columns as bf16: a step of gemm_multiply. */
-template <int TYPE, int MT>
-static __device__ __forceinline__ void gemm_weights(const unsigned char *ws, int kk,
-                                                    uint32_t a[MT][4])
+template <typename SHAPE, bool ALIGNED>
+static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const gemm_tile<SHAPE> &t,
+                                                  int chunk)
 {
+    int first = chunk * MATRIX_CHUNK - t.lead;
+    bool whole = t.w_tiles == SHAPE::tiles && first >= 0 && first + MATRIX_CHUNK <= t.k;
+    if (ALIGNED && whole)
+        gemm_copy<SHAPE, true, true>(stage, t, chunk);
+    else
+        gemm_copy<SHAPE, ALIGNED, false>(stage, t, chunk);
+}
+
+/* Reads what columns [16 kk, 16 kk + 16) of a stage need. An 8-bit piece serves two such steps. */
+template <int TYPE, typename SHAPE>
+static __device__ __forceinline__ void gemm_read_weights(const unsigned char *stage, int kk,
+                                                         uint4 w[SHAPE::tiles])
+{
+    const gemm_place<SHAPE> at(threadIdx.x);
+    const unsigned char *from =
+        stage + SHAPE::x_bytes + at.down * SHAPE::tiles * SHAPE::tile + at.lane * 16;
 #pragma unroll
-    for (int m = 0; m < MT; m++) {
-        /* An 8-bit piece serves two steps; unrolled, it is read once. */
-        int piece = TYPE == NUMBER_BF16 ? m * 4 + kk : m * 2 + kk / 2;
-        uint4 v = *(const uint4 *)(ws + piece * GEMM_PIECE);
-        uint32_t left = kk % 2 ? v.z : v.x, right = kk % 2 ? v.w : v.y;
-        if (TYPE == NUMBER_BF16) {
-            a[m][0] = v.x, a[m][1] = v.y, a[m][2] = v.z, a[m][3] = v.w;
-        } else if (TYPE == NUMBER_F8E4M3) {
-            e4m3x4_bf16(left, &a[m][0], &a[m][1]);
-            e4m3x4_bf16(right, &a[m][2], &a[m][3]);
-        } else {
-            i8x4_bf16(left, I8_BIAS, I8_BIAS, &a[m][0], &a[m][1]);
-            i8x4_bf16(right, I8_BIAS, I8_BIAS, &a[m][2], &a[m][3]);
-        }
+    for (int m = 0; m < SHAPE::tiles; m++) {
+        int piece = TYPE == NUMBER_BF16 ? kk : kk / 2;
+        w[m] = *(const uint4 *)(from + m * SHAPE::tile + piece * GEMM_PIECE);
+    }
+}
+
+template <typename SHAPE, int PAIRS>
+static __device__ __forceinline__ void gemm_read_tokens(const unsigned char *stage, int kk,
+                                                        uint32_t x[SHAPE::pairs][4])
+{
+    const gemm_place<SHAPE> at(threadIdx.x);
+    int token = at.across * 16 + at.lane / 16 * 8 + at.lane % 8; /* token % 8 is lane % 8 */
+    int part = (kk * 2 + at.lane / 8 % 2) ^ (at.lane & 7);
+    const unsigned char *from = stage + token * (MATRIX_CHUNK * 2) + part * 16;
+#pragma unroll
+    for (int pair = 0; pair < PAIRS; pair++)
+        ldmatrix_x4(x[pair], from + pair * SHAPE::across * 16 * (MATRIX_CHUNK * 2));
+}
+
+/* The weights of a tile and of 16 columns, the left or the right ones of an 8-bit piece, as bf16. */
+template <int TYPE>
+static __device__ __forceinline__ void gemm_weights(uint4 v, bool second, uint32_t a[4])
+{
+    uint32_t left = second ? v.z : v.x, right = second ? v.w : v.y;
+    if (TYPE == NUMBER_BF16) {
+        a[0] = v.x, a[1] = v.y, a[2] = v.z, a[3] = v.w;
+    } else if (TYPE == NUMBER_F8E4M3) {
+        e4m3x4_split(left, &a[0], &a[1]);
+        e4m3x4_split(right, &a[2], &a[3]);
+    } else {
+        i8x4_bf16(left, I8_BIAS, I8_BIAS, &a[0], &a[1]);
+        i8x4_bf16(right, I8_BIAS, I8_BIAS, &a[2], &a[3]);
     }
 }
 
 #include "kernels/cuda/gemm_groups.cuh"
 
-/* acc += W x of one chunk, for the first PAIRS x 16 tokens: a number that is known when this is
- * compiled, or the loads of one pair would wait for the products of the one before. Element:
- * acc[tile][token group][c], row g + 8 (c / 2), token 8 group + 2t + c % 2, for lane 4g + t. */
-template <int TYPE, int MT, int TOKENS, int PAIRS>
-static __device__ __forceinline__ void gemm_multiply_pairs(const unsigned char *stage,
-                                                           float acc[MT][TOKENS / 8][4])
+/* acc += W x of one chunk, for the warp's first PAIRS x 16 tokens: a number that is known when this is
+ * compiled, or the loads of one pair would wait for the products of the one before. `next` is the stage
+ * behind it, `ready` those of its first columns afterwards. Element: acc[tile][group][c], row g + 8
+ * (c / 2), token 2t + c % 2 of the group, for lane 4g + t. */
+template <int TYPE, typename SHAPE, int PAIRS>
+static __device__ __forceinline__ void
+gemm_multiply_pairs(const unsigned char *stage, const unsigned char *next,
+                    gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
 {
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    typedef gemm_shape<TYPE, MT, TOKENS> shape;
-    const unsigned char *ws = stage + shape::x_bytes + warp * MT * shape::tile + lane * 16;
-    const unsigned char *xs = stage + (lane / 16 * 8 + lane % 8) * (MATRIX_CHUNK * 2);
+    uint32_t x[2][SHAPE::pairs][4];
+#pragma unroll
+    for (int i = 0; i < PAIRS * 4; i++)
+        x[0][i / 4][i % 4] = ready.x[i / 4][i % 4];
 #pragma unroll
     for (int kk = 0; kk < 4; kk++) {
-        uint32_t a[MT][4], b[PAIRS][4];
-        int part = (kk * 2 + lane / 8 % 2) ^ (lane & 7); /* token % 8 is lane % 8 */
+        uint32_t a[SHAPE::tiles][4];
 #pragma unroll
-        for (int pair = 0; pair < PAIRS; pair++)
-            ldmatrix_x4(b[pair], xs + pair * 16 * (MATRIX_CHUNK * 2) + part * 16);
-        gemm_weights<TYPE, MT>(ws, kk, a);
+        for (int m = 0; m < SHAPE::tiles; m++)
+            gemm_weights<TYPE>(ready.w[m], kk % 2 == 1, a[m]);
+        if (kk == 3) {
+            /* All have read this stage; the next one is there. */
+            cp_async_wait<SHAPE::stages - 2>();
+            __syncthreads();
+            gemm_read_tokens<SHAPE, SHAPE::pairs>(next, 0, ready.x);
+        } else {
+            gemm_read_tokens<SHAPE, PAIRS>(stage, kk + 1, x[(kk + 1) % 2]);
+        }
+        if (TYPE == NUMBER_BF16 || kk % 2 == 1)
+            gemm_read_weights<TYPE, SHAPE>(kk == 3 ? next : stage, (kk + 1) % 4, ready.w);
 #pragma unroll
-        for (int i = 0; i < PAIRS * 2 * MT; i++) {
-            int m = i % MT, group = i / MT;
-            mma_bf16(acc[m][group], a[m], b[group / 2][group % 2 * 2],
-                     b[group / 2][group % 2 * 2 + 1]);
+        for (int i = 0; i < PAIRS * 2 * SHAPE::tiles; i++) {
+            int m = i % SHAPE::tiles, group = i / SHAPE::tiles;
+            mma_bf16(acc[m][group], a[m], x[kk % 2][group / 2][group % 2 * 2],
+                     x[kk % 2][group / 2][group % 2 * 2 + 1]);
         }
     }
 }
 
-/* The same, or for grouped weights everything: total += W x. */
-template <int TYPE, int MT, int TOKENS, int PAIRS>
+/* The same, or for grouped weights, of which nothing is read ahead, what they have instead. */
+template <int TYPE, typename SHAPE, int PAIRS>
 static __device__ __forceinline__ void
-gemm_multiply_some(const unsigned char *stage, const cuda_form &form, float acc[MT][TOKENS / 8][4],
-                   float total[MT][TOKENS / 8][4])
+gemm_multiply_some(const unsigned char *stage, const unsigned char *next, const cuda_form &form,
+                   gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
 {
-    if (gemm_shape<TYPE, MT, TOKENS>::grouped)
-        gemm_multiply_groups<TYPE, MT, TOKENS, PAIRS>(stage, form, total);
-    else
-        gemm_multiply_pairs<TYPE, MT, TOKENS, PAIRS>(stage, acc);
-}
-
-template <int TYPE, int MT, int TOKENS>
-static __device__ __forceinline__ void
-gemm_multiply(const unsigned char *stage, const gemm_tile<MT, TOKENS> &t,
-              float acc[MT][TOKENS / 8][4], float total[MT][TOKENS / 8][4])
-{
-    if (TOKENS > 32 && t.tokens > 32)
-        gemm_multiply_some<TYPE, MT, TOKENS, TOKENS / 16>(stage, t.form, acc, total);
-    else if (t.tokens > 16)
-        gemm_multiply_some<TYPE, MT, TOKENS, 2>(stage, t.form, acc, total);
-    else
-        gemm_multiply_some<TYPE, MT, TOKENS, 1>(stage, t.form, acc, total);
-}
-
-template <int MT, int TOKENS>
-static __device__ __forceinline__ void gemm_clear(float acc[MT][TOKENS / 8][4])
-{
-#pragma unroll
-    for (int i = 0; i < MT * TOKENS / 2; i++)
-        acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] = 0.0f;
-}
-
-/* e4m3: the scales of a block of 128 columns. */
-template <int MT, int TOKENS>
-static __device__ __forceinline__ void gemm_scales(const gemm_tile<MT, TOKENS> &t, int block,
-                                                   float scale[MT][2])
-{
-#pragma unroll
-    for (int m = 0; m < MT; m++) {
-        scale[m][0] = t.scale[m][0][block];
-        scale[m][1] = t.scale[m][1][block];
+    if constexpr (SHAPE::grouped) {
+        gemm_multiply_groups<TYPE, SHAPE, PAIRS>(stage, form, acc);
+        cp_async_wait<SHAPE::stages - 2>();
+        __syncthreads();
+    } else {
+        gemm_multiply_pairs<TYPE, SHAPE, PAIRS>(stage, next, ready, acc);
     }
 }
 
-/* total += scale x acc, and acc = 0. */
-template <int MT, int TOKENS>
+template <int TYPE, typename SHAPE>
 static __device__ __forceinline__ void
-gemm_flush(const float scale[MT][2], float acc[MT][TOKENS / 8][4], float total[MT][TOKENS / 8][4])
+gemm_multiply(const unsigned char *stage, const unsigned char *next, const gemm_tile<SHAPE> &t,
+              gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
+{
+    const int pair = 16 * SHAPE::across, three = SHAPE::pairs < 3 ? SHAPE::pairs : 3;
+    if (SHAPE::pairs > 3 && t.tokens > 3 * pair)
+        gemm_multiply_some<TYPE, SHAPE, SHAPE::pairs>(stage, next, t.form, ready, acc);
+    else if (SHAPE::pairs > 2 && t.tokens > 2 * pair)
+        gemm_multiply_some<TYPE, SHAPE, three>(stage, next, t.form, ready, acc);
+    else if (t.tokens > pair)
+        gemm_multiply_some<TYPE, SHAPE, 2>(stage, next, t.form, ready, acc);
+    else
+        gemm_multiply_some<TYPE, SHAPE, 1>(stage, next, t.form, ready, acc);
+}
+
+template <typename SHAPE>
+static __device__ __forceinline__ void gemm_clear(float acc[SHAPE::tiles][SHAPE::groups][4])
 {
 #pragma unroll
-    for (int i = 0; i < MT * TOKENS / 2; i++) {
-        total[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] = fmaf(
-            scale[i / (TOKENS / 2)][i % 4 / 2], acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4],
-            total[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4]);
-        acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] = 0.0f;
-    }
+    for (int i = 0; i < SHAPE::tiles * SHAPE::groups * 4; i++)
+        acc[i / 4 / SHAPE::groups][i / 4 % SHAPE::groups][i % 4] = 0.0f;
+}
+
+/* Where an item's numbers change their unit behind a chunk, and by what: int8: at the end, e4m3: at the
+ * end of each block of 128 columns, by the ratio of its scale to the next one's, and at the end of all by
+ * the scale. */
+template <int TYPE> static __device__ __forceinline__ bool gemm_rescales(int chunk, bool last)
+{
+    return (TYPE == NUMBER_I8 && last) || (TYPE == NUMBER_F8E4M3 && (last || (chunk & 1) == 1));
+}
+
+template <int TYPE, typename SHAPE>
+static __device__ __forceinline__ void gemm_scales(const gemm_tile<SHAPE> &t, int chunk, bool last,
+                                                   float scale[SHAPE::tiles][2])
+{
+    int block = TYPE == NUMBER_I8 ? 0 : (chunk >> 1) + (last ? 0 : t.ratios + 1);
+#pragma unroll
+    for (int i = 0; i < SHAPE::tiles * 2; i++)
+        scale[i / 2][i % 2] = t.scale[t.scale_at[i / 2][i % 2] + block];
+}
+
+template <typename SHAPE>
+static __device__ __forceinline__ void gemm_rescale(const float scale[SHAPE::tiles][2],
+                                                    float acc[SHAPE::tiles][SHAPE::groups][4])
+{
+#pragma unroll
+    for (int i = 0; i < SHAPE::tiles * SHAPE::groups * 4; i++)
+        acc[i / 4 / SHAPE::groups][i / 4 % SHAPE::groups][i % 4] *=
+            scale[i / 4 / SHAPE::groups][i % 4 / 2];
+}
+
+/* v: row g of tokens 2t and 2t + 1 of a group; afterwards rows g & ~1 and g | 1 of token 2t + g % 2. By all
+ * lanes of a warp. */
+static __device__ __forceinline__ void gemm_turn(int lane, float v[2])
+{
+    bool odd = lane / 4 % 2 == 1;
+    float other = warp_xor(odd ? v[0] : v[1], 4);
+    v[0] = odd ? other : v[0];
+    v[1] = odd ? v[1] : other;
 }
 
 /* Runs all items of `work`: work.first(tile) and work.next(tile) describe an item and say whether
  * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue.
  * Between two epilogues stands a barrier of the block. */
-template <int TYPE, int MT, int TOKENS, bool ALIGNED, typename WORK>
+template <int TYPE, typename SHAPE, bool ALIGNED, typename WORK>
 static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
 {
-    typedef gemm_shape<TYPE, MT, TOKENS> shape;
-    const int stage_bytes = shape::stage;
     unsigned char *memory = shared_memory();
-    gemm_tile<MT, TOKENS> load, use;
-    /* total: e4m3 and grouped weights; scale: e4m3 */
-    float acc[MT][TOKENS / 8][4], total[MT][TOKENS / 8][4], scale[MT][2];
+    gemm_tile<SHAPE> load, use;
+    gemm_operands<SHAPE> ready;
+    float acc[SHAPE::tiles][SHAPE::groups][4], scale[SHAPE::tiles][2];
     bool more = load_work.first(load), live = work.first(use);
-    int load_chunk = load.begin, chunk = use.begin, slot = 0;
+    int load_chunk = load.begin, chunk = use.begin, slot = 0, to = 0, missing = SHAPE::stages - 1;
 
-    gemm_clear<MT, TOKENS>(acc);
-    gemm_clear<MT, TOKENS>(total);
-    for (int stage = -(shape::stages - 1); live; stage++) {
-        if (TYPE == NUMBER_F8E4M3 && stage >= 0)
-            gemm_scales<MT, TOKENS>(use, chunk / 2, scale); /* they are here when they are needed */
-        if (stage >= 0) {
-            cp_async_wait<shape::stages - 2>();
-            __syncthreads();
-        }
+    gemm_clear<SHAPE>(acc);
+    while (live) {
         if (more) {
-            int to =
-                stage >= 0 ? (slot + shape::stages - 1) % shape::stages : stage + shape::stages - 1;
-            gemm_stage<TYPE, MT, TOKENS, ALIGNED>(memory + to * stage_bytes, load, load_chunk);
+            gemm_stage<SHAPE, ALIGNED>(memory + to * SHAPE::stage, load, load_chunk);
             if (++load_chunk == load.end) {
                 more = load_work.next(load);
                 load_chunk = load.begin;
             }
         }
         cp_async_commit();
-        if (stage < 0)
+        to = to + 1 < SHAPE::stages ? to + 1 : 0;
+        if (missing > 0) { /* the queue is not full for the first time */
+            if (--missing > 0)
+                continue;
+            cp_async_wait<SHAPE::stages - 2>();
+            __syncthreads();
+            if (!SHAPE::grouped) {
+                gemm_read_weights<TYPE, SHAPE>(memory, 0, ready.w);
+                gemm_read_tokens<SHAPE, SHAPE::pairs>(memory, 0, ready.x);
+            }
             continue;
+        }
 
-        gemm_multiply<TYPE, MT, TOKENS>(memory + slot * stage_bytes, use, acc, total);
-        slot = (slot + 1) % shape::stages;
-        bool last = chunk + 1 == use.end;
-        if (TYPE == NUMBER_F8E4M3 && (last || chunk % 2 == 1))
-            gemm_flush<MT, TOKENS>(scale, acc, total);
+        bool last = chunk + 1 == use.end, rescales = gemm_rescales<TYPE>(chunk, last);
+        if (rescales) /* they are here when they are needed */
+            gemm_scales<TYPE, SHAPE>(use, chunk, last, scale);
+        const unsigned char *at = memory + slot * SHAPE::stage;
+        slot = slot + 1 < SHAPE::stages ? slot + 1 : 0;
+        gemm_multiply<TYPE, SHAPE>(at, memory + slot * SHAPE::stage, use, ready, acc);
+        if (rescales)
+            gemm_rescale<SHAPE>(scale, acc);
         chunk++;
         if (!last)
             continue;
-        if (TYPE == NUMBER_F8E4M3 || shape::grouped) {
-            work.store(use, total);
-            gemm_clear<MT, TOKENS>(total);
-        } else {
-            if (TYPE == NUMBER_I8) {
-#pragma unroll
-                for (int i = 0; i < MT * TOKENS / 2; i++)
-                    acc[i / (TOKENS / 2)][i / 4 % (TOKENS / 8)][i % 4] *=
-                        *use.scale[i / (TOKENS / 2)][i % 4 / 2];
-            }
-            work.store(use, acc);
-            gemm_clear<MT, TOKENS>(acc);
-        }
+        work.store(use, acc);
+        gemm_clear<SHAPE>(acc);
         live = work.next(use);
         chunk = use.begin;
     }

@@ -44,17 +44,16 @@ static __device__ __forceinline__ gemm_group gemm_read_group(const unsigned char
 }
 
 /* The same for rows g and g + 8 of all tiles, in all lanes. */
-template <int TYPE, int MT>
+template <int TYPE, typename SHAPE>
 static __device__ __forceinline__ void gemm_groups(const unsigned char *ws, const cuda_form &f,
-                                                   int q, gemm_group of[MT][2])
+                                                   int q, gemm_group of[SHAPE::tiles][2])
 {
-    static_assert(MT == 2, "a lane for every row");
-    typedef gemm_shape<TYPE, MT, GEMM_TOKENS> shape;
+    static_assert(SHAPE::tiles == 2 && SHAPE::across == 1, "a lane for every row");
     int lane = (int)threadIdx.x % 32;
     gemm_group own = gemm_read_group<TYPE>(
-        ws + lane / 16 * shape::tile + shape::pieces * GEMM_PIECE, f, lane % 16, q);
+        ws + lane / 16 * SHAPE::tile + SHAPE::pieces * GEMM_PIECE, f, lane % 16, q);
 #pragma unroll
-    for (int i = 0; i < MT * 2; i++) {
+    for (int i = 0; i < SHAPE::tiles * 2; i++) {
         int from = i * 8 + lane / 4;
         of[i / 2][i % 2].scale = warp_from(own.scale, from);
         of[i / 2][i % 2].zero = warp_from(own.zero, from);
@@ -64,16 +63,15 @@ static __device__ __forceinline__ void gemm_groups(const unsigned char *ws, cons
 }
 
 /* The codes of 16 columns, less their zeros, as bf16. */
-template <int TYPE, int MT>
+template <int TYPE, typename SHAPE>
 static __device__ __forceinline__ void gemm_codes(const unsigned char *ws, const cuda_form &f,
-                                                  int kk, const gemm_group of[MT][2],
-                                                  uint32_t a[MT][4])
+                                                  int kk, const gemm_group of[SHAPE::tiles][2],
+                                                  uint32_t a[SHAPE::tiles][4])
 {
-    typedef gemm_shape<TYPE, MT, GEMM_TOKENS> shape;
     int lane = (int)threadIdx.x % 32;
 #pragma unroll
-    for (int m = 0; m < MT; m++) {
-        const unsigned char *tile = ws + m * shape::tile;
+    for (int m = 0; m < SHAPE::tiles; m++) {
+        const unsigned char *tile = ws + m * SHAPE::tile;
         uint32_t zero[2] = {of[m][0].zero, of[m][1].zero};
         if (TYPE == MATRIX_GROUP8) {
             uint2 v = *(const uint2 *)(tile + kk / 2 * GEMM_PIECE + lane * 16 + kk % 2 * 8);
@@ -101,15 +99,15 @@ static __device__ __forceinline__ void gemm_codes(const unsigned char *ws, const
 }
 
 /* total += scale acc, and less the sums of tokens over steps [from, to] of 16 columns; acc = 0 if `clear`. */
-template <int MT, int TOKENS, int PAIRS>
-static __device__ __forceinline__ void gemm_add_group(const unsigned char *xs, const cuda_form &f,
-                                                      int from, int to, const gemm_group of[MT][2],
-                                                      float acc[MT][PAIRS * 2][4],
-                                                      float total[MT][TOKENS / 8][4], bool clear)
+template <typename SHAPE, int PAIRS>
+static __device__ __forceinline__ void
+gemm_add_group(const unsigned char *xs, const cuda_form &f, int from, int to,
+               const gemm_group of[SHAPE::tiles][2], float acc[SHAPE::tiles][PAIRS * 2][4],
+               float total[SHAPE::tiles][SHAPE::groups][4], bool clear)
 {
     int lane = (int)threadIdx.x % 32;
 #pragma unroll
-    for (int i = 0; i < MT * PAIRS * 8; i++) {
+    for (int i = 0; i < SHAPE::tiles * PAIRS * 8; i++) {
         int m = i / (PAIRS * 8), group = i / 4 % (PAIRS * 2), c = i % 4;
         total[m][group][c] = fmaf(of[m][c / 2].scale, acc[m][group][c], total[m][group][c]);
         if (clear)
@@ -129,7 +127,7 @@ static __device__ __forceinline__ void gemm_add_group(const unsigned char *xs, c
             mma_bf16(sum[1], ones, b[2], b[3]);
         }
 #pragma unroll
-        for (int i = 0; i < MT * 8; i++) {
+        for (int i = 0; i < SHAPE::tiles * 8; i++) {
             int m = i / 8, c = i % 4;
             float *t = &total[m][pair * 2 + i / 4 % 2][c];
             *t = fmaf(-of[m][c / 2].less, sum[i / 4 % 2][c], *t);
@@ -139,32 +137,32 @@ static __device__ __forceinline__ void gemm_add_group(const unsigned char *xs, c
 
 /* total += W x of one chunk, for the first PAIRS x 16 tokens; a half of the chunk at a time, so that the
  * code stays short. */
-template <int TYPE, int MT, int TOKENS, int PAIRS>
+template <int TYPE, typename SHAPE, int PAIRS>
 static __device__ __forceinline__ void
-gemm_multiply_groups(const unsigned char *stage, const cuda_form &f, float total[MT][TOKENS / 8][4])
+gemm_multiply_groups(const unsigned char *stage, const cuda_form &f,
+                     float total[SHAPE::tiles][SHAPE::groups][4])
 {
-    typedef gemm_shape<TYPE, MT, TOKENS> shape;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    const unsigned char *ws = stage + shape::x_bytes + warp * MT * shape::tile;
+    const unsigned char *ws = stage + SHAPE::x_bytes + warp * SHAPE::tiles * SHAPE::tile;
     const unsigned char *xs = stage + (lane / 16 * 8 + lane % 8) * (MATRIX_CHUNK * 2);
     bool fine = f.groups == 4;
 #pragma unroll 1
     for (int half = 0; half < 2; half++) {
-        float acc[MT][PAIRS * 2][4];
-        gemm_group of[MT][2];
+        float acc[SHAPE::tiles][PAIRS * 2][4];
+        gemm_group of[SHAPE::tiles][2];
 #pragma unroll
         for (int step = 0; step < 2; step++) {
             int kk = half * 2 + step, part = (kk * 2 + lane / 8 % 2) ^ (lane & 7);
-            uint32_t a[MT][4], b[PAIRS][4];
+            uint32_t a[SHAPE::tiles][4], b[PAIRS][4];
 #pragma unroll
             for (int pair = 0; pair < PAIRS; pair++)
                 ldmatrix_x4(b[pair], xs + pair * 16 * (MATRIX_CHUNK * 2) + part * 16);
             if (step == 0 || fine)
-                gemm_groups<TYPE, MT>(ws, f, kk, of);
-            gemm_codes<TYPE, MT>(ws, f, kk, of, a);
+                gemm_groups<TYPE, SHAPE>(ws, f, kk, of);
+            gemm_codes<TYPE, SHAPE>(ws, f, kk, of, a);
 #pragma unroll
-            for (int i = 0; i < PAIRS * 2 * MT; i++) {
-                int m = i % MT, group = i / MT;
+            for (int i = 0; i < PAIRS * 2 * SHAPE::tiles; i++) {
+                int m = i % SHAPE::tiles, group = i / SHAPE::tiles;
                 uint32_t *x = &b[group / 2][group % 2 * 2];
                 if (step == 0)
                     mma_bf16_first(acc[m][group], a[m], x[0], x[1]);
@@ -172,8 +170,8 @@ gemm_multiply_groups(const unsigned char *stage, const cuda_form &f, float total
                     mma_bf16(acc[m][group], a[m], x[0], x[1]);
             }
             if (step == 1 || fine)
-                gemm_add_group<MT, TOKENS, PAIRS>(xs, f, fine ? kk : kk - 1, kk, of, acc, total,
-                                                  step == 0);
+                gemm_add_group<SHAPE, PAIRS>(xs, f, fine ? kk : kk - 1, kk, of, acc, total,
+                                             step == 0);
         }
     }
 }

@@ -24,6 +24,9 @@ extern "C" {
  * of a 16x16 part holds rows g, g+8, g, g+8 of columns 2t, 2t+1 (first two) and 2t+8, 2t+9; an
  * 8-bit piece holds two such parts, left one first. Padding is 0. `lead` zero columns stand in
  * front, so that blocks of 128 scaled columns begin at packed columns that are multiples of 128.
+ * Four e4m3 codes that become two registers share their word bit by bit (number.cuh: e4m3x4_split).
+ * Behind the scales of a row of blocks are as many ratios: of the scale before each to its own, the
+ * first 1. A scale of 0 has codes of 0, and the value of a neighbour.
  *
  * Codes in groups (kernels/weights/form.h) are TILED too: GROUP8 as int8; of GROUP4 a chunk is one
  * piece of two halves, in each 8 bytes a lane, four a part: what the lane's number i and i + 1 (i even)
@@ -59,7 +62,8 @@ struct cuda_form {
 
 struct cuda_matrix {
     const void *data;
-    const float *scale; /* e4m3: [block rows][scale_stride]; int8: [n]; else NULL */
+    /* e4m3: [block rows][scale_stride], TILED [block rows][2][scale_stride]; int8: [n]; else NULL */
+    const float *scale;
     int n, k;
     int type;
     int layout;

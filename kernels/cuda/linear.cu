@@ -4,67 +4,74 @@
  * is a function of the shape alone, and the parts are added in order by a second kernel. */
 #include "kernels/cuda/gemm.cuh"
 
-#define ROWS           (GEMM_WARPS * 2 * MATRIX_TILE) /* rows of W a block makes */
+#define ROWS           128 /* of W a narrow block makes */
 #define REDUCE_THREADS 256
 
-template <int TYPE> struct linear_work {
+template <int TYPE, typename SHAPE> struct linear_work {
     cuda_matrix w;
     const uint16_t *x;
     int n, splits;
     void *y; /* [n][w.n], or partial sums [splits][n][w.n] */
     int y_type;
 
-    __device__ bool first(gemm_tile<2, GEMM_TOKENS> &t)
+    __device__ bool first(gemm_tile<SHAPE> &t)
     {
-        int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4;
-        int row = (int)blockIdx.y * ROWS + warp * 2 * MATRIX_TILE, split = (int)blockIdx.z;
+        const gemm_place<SHAPE> at(threadIdx.x);
+        int row = (int)blockIdx.y * SHAPE::rows + at.row(), split = (int)blockIdx.z;
         int tiles = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - row / MATRIX_TILE;
-        t.w_tiles = tiles < 0 ? 0 : tiles > 2 ? 2 : tiles;
+        t.w_tiles = tiles < 0 ? 0 : tiles > SHAPE::tiles ? SHAPE::tiles : tiles;
         t.form = w.form;
-        t.w_step = tile_bytes<TYPE>(w);
+        t.w_step = tile_bytes<SHAPE>(w);
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? row / MATRIX_TILE * t.w_step : 0);
         t.k = w.k;
         t.lead = w.lead;
         t.begin = (int)((long long)w.chunks * split / splits);
         t.end = (int)((long long)w.chunks * (split + 1) / splits);
         t.a = row;
-        t.b = (int)blockIdx.x * GEMM_TOKENS;
-        t.tokens = n - t.b < GEMM_TOKENS ? n - t.b : GEMM_TOKENS;
+        t.b = (int)blockIdx.x * SHAPE::tokens;
+        t.tokens = n - t.b < SHAPE::tokens ? n - t.b : SHAPE::tokens;
+        t.x = x + (size_t)t.b * w.k;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int token = (int)threadIdx.x / 8 + 16 * i;
-            t.x[i] = token < t.tokens ? x + (size_t)(t.b + token) * w.k : NULL;
-            t.scale[i / 2][i % 2] = scale_row<TYPE>(w, row + i / 2 * MATRIX_TILE + i % 2 * 8 + g);
+        for (int i = 0; i < SHAPE::passes; i++) {
+            int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i;
+            t.x_at[i] = token < t.tokens ? (uint32_t)token * (uint32_t)w.k * 2 : 0;
         }
+        t.scale = w.scale;
+        t.ratios = w.scale_stride;
+#pragma unroll
+        for (int i = 0; i < SHAPE::tiles * 2; i++)
+            t.scale_at[i / 2][i % 2] = scale_row<TYPE>(w, row + i * 8 + at.lane / 4);
         return true;
     }
 
-    __device__ bool next(gemm_tile<2, GEMM_TOKENS> &)
+    __device__ bool next(gemm_tile<SHAPE> &)
     {
         return false;
     }
 
-    __device__ void store(const gemm_tile<2, GEMM_TOKENS> &t, const float (*sums)[8][4])
+    __device__ void store(const gemm_tile<SHAPE> &t, const float (*sums)[SHAPE::groups][4])
     {
-        int lane = opaque((int)threadIdx.x % 32);
+        const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
         size_t base = ((size_t)blockIdx.z * n + t.b) * w.n;
 #pragma unroll
-        for (int i = 0; i < 64; i++) {
-            int token = i / 4 % 8 * 8 + lane % 4 * 2 + i % 2;
-            int row = t.a + i / 32 * MATRIX_TILE + i / 2 % 2 * 8 + lane / 4;
+        for (int i = 0; i < SHAPE::tiles * SHAPE::groups * 4; i++) {
+            int group = i / 4 % SHAPE::groups, m = i / 4 / SHAPE::groups;
+            int token = at.token(group) + at.lane % 4 * 2 + i % 2;
+            int row = t.a + m * MATRIX_TILE + i / 2 % 2 * 8 + at.lane / 4;
             if (token < t.tokens && row < w.n)
-                store_number(y, base + (size_t)token * w.n + row, y_type,
-                             sums[i / 32][i / 4 % 8][i % 4]);
+                store_number(y, base + (size_t)token * w.n + row, y_type, sums[m][group][i % 4]);
         }
     }
 };
 
-template <int TYPE, bool ALIGNED>
-static __global__ void __launch_bounds__(GEMM_THREADS, 2)
+template <int TYPE, int FRAME, bool ALIGNED>
+static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
+                                         (gemm_shape<TYPE, FRAME>::blocks))
     linear_kernel(cuda_matrix w, const uint16_t *x, int n, int splits, void *y, int y_type)
 {
-    linear_work<TYPE> work = {w, x, n, splits, y, y_type};
-    gemm_run<TYPE, 2, GEMM_TOKENS, ALIGNED>(work, work);
+    typedef gemm_shape<TYPE, FRAME> shape;
+    linear_work<TYPE, shape> work = {w, x, n, splits, y, y_type};
+    gemm_run<TYPE, shape, ALIGNED>(work, work);
 }
 
 static __global__ void reduce_kernel(const float *partial, int splits, size_t size, void *y,
@@ -93,15 +100,37 @@ extern "C" int cuda_linear_splits(int n, int k)
     return splits < 1 ? 1 : splits;
 }
 
+template <int TYPE, int FRAME, bool ALIGNED>
+static void start_frame(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
+                        int splits, void *y, int y_type)
+{
+    typedef gemm_shape<TYPE, FRAME> shape;
+    dim3 grid((n + shape::tokens - 1) / shape::tokens, (w->n + shape::rows - 1) / shape::rows,
+              splits);
+    launch(linear_kernel<TYPE, FRAME, ALIGNED>, grid, shape::threads, shape::queue, stream, *w,
+           (const uint16_t *)x, n, splits, y, y_type);
+}
+
+/* Whether the wide frame is faster: when its blocks fill the processors nearly always. e4m3 in narrow ones
+ * has more warps on a processor, so it takes more to be so. Measured on an H200. */
+static bool is_wide(int type, int n, int rows, int splits)
+{
+    int blocks = (n + 127) / 128 * ((rows + 127) / 128) * splits;
+    int waves = (blocks + LINEAR_TARGET - 1) / LINEAR_TARGET, least = type == NUMBER_BF16 ? 80 : 90;
+    return n > 64 && blocks * 100 >= waves * LINEAR_TARGET * least;
+}
+
 template <int TYPE>
 static void start(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
                   int splits, void *y, int y_type)
 {
-    dim3 grid((n + GEMM_TOKENS - 1) / GEMM_TOKENS, (w->n + ROWS - 1) / ROWS, splits);
+    /* Integers have no wide frame. */
+    const bool may = TYPE == NUMBER_BF16 || TYPE == NUMBER_F8E4M3;
     bool aligned = w->k % 8 == 0 && w->lead % 8 == 0 && ((uintptr_t)x & 15) == 0;
-    launch(aligned ? linear_kernel<TYPE, true> : linear_kernel<TYPE, false>, grid, GEMM_THREADS,
-           gemm_shape<TYPE, 2, GEMM_TOKENS>::queue, stream, *w, (const uint16_t *)x, n, splits, y,
-           y_type);
+    auto run = !aligned ? start_frame<TYPE, 64, false>
+                        : may && is_wide(w->type, n, w->n, splits) ? start_frame < TYPE,
+         may ? 128 : 64, true > : start_frame<TYPE, 64, true>;
+    run(stream, w, x, n, splits, y, y_type);
 }
 
 extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x,

@@ -49,17 +49,14 @@ static __device__ __forceinline__ uint8_t e4m3_round(float f)
     return sign | (uint8_t)(code > 0x7e ? 0x7e : code);
 }
 
-/* Two e4m3 (bytes 8..15 and 24..31 of v) to two bf16; NaN codes become 480 (see weights.c). */
-static __device__ __forceinline__ uint32_t e4m3x2_bf16(uint32_t v)
+/* Four e4m3 to bf16, packed so that it is quick (pack.c: split_code): two have their sign at bit 15 and
+ * the rest at 4 to 10 of either half, where bf16 wants them; of the others the sign is at bit 11, the
+ * next three bits at 12 and the last four at 0. NaN codes become 480. */
+static __device__ __forceinline__ void e4m3x4_split(uint32_t v, uint32_t *lo, uint32_t *hi)
 {
-    uint32_t small = (v & 0x80008000u) | (v & 0x7f007f00u) >> 4;
-    return mul_bf16x2(small, 0x7b807b80u); /* 2^120 */
-}
-
-static __device__ __forceinline__ void e4m3x4_bf16(uint32_t v, uint32_t *lo, uint32_t *hi)
-{
-    *lo = e4m3x2_bf16(byte_perm(v, 0, 0x1404));
-    *hi = e4m3x2_bf16(byte_perm(v, 0, 0x3424));
+    uint32_t other = (v << 4 & 0x80f080f0u) | (v >> 4 & 0x07000700u);
+    *lo = mul_bf16x2(v & 0x87f087f0u, 0x7b807b80u); /* 2^120 */
+    *hi = mul_bf16x2(other, 0x7b807b80u);
 }
 
 #define I8_BIAS 8388736.0f /* 2^23 + 128 */

@@ -3,7 +3,9 @@
 
 #include "base/mem.h"
 
+#include <float.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,7 +68,8 @@ static size_t scale_count(const struct cuda_matrix *m)
     if (m->type == DTYPE_I8)
         return (size_t)m->n;
     if (m->type == DTYPE_F8E4M3)
-        return mem_mul(blocks((size_t)m->row_lead, (size_t)m->n), (size_t)m->scale_stride);
+        return mem_mul(blocks((size_t)m->row_lead, (size_t)m->n),
+                       (size_t)m->scale_stride * (m->layout == MATRIX_TILED ? 2 : 1));
     return 0;
 }
 
@@ -87,6 +90,15 @@ void pack_places(int r, size_t size, uint16_t place[MATRIX_CHUNK])
     }
 }
 
+/* Writes an e4m3 code into the word it shares with three others (number.cuh: e4m3x4_split), whose bits are
+ * still 0; `at` counts codes. */
+static void split_code(uint32_t *words, size_t at, uint8_t code)
+{
+    uint32_t sign = code >> 7, high = code >> 4 & 7, rest = code & 127, low = code & 15;
+    uint32_t half = at % 4 < 2 ? sign << 15 | rest << 4 : sign << 11 | high << 12 | low;
+    words[at / 4] |= half << at % 2 * 16;
+}
+
 static void tile_row(const struct cuda_matrix *m, size_t tile, int r, const void *row, void *data)
 {
     size_t size = dtype_size((enum dtype)m->type), chunk = MATRIX_TILE * MATRIX_CHUNK;
@@ -99,6 +111,8 @@ static void tile_row(const struct cuda_matrix *m, size_t tile, int r, const void
         for (int c = 0; c < count; c++)
             if (size == 2)
                 ((uint16_t *)data)[at + place[in + c]] = ((const uint16_t *)row)[i + c];
+            else if (m->type == DTYPE_F8E4M3)
+                split_code(data, at + place[in + c], ((const uint8_t *)row)[i + c]);
             else
                 ((uint8_t *)data)[at + place[in + c]] = ((const uint8_t *)row)[i + c];
         i += count;
@@ -120,15 +134,66 @@ static void write_row(const struct cuda_matrix *m, size_t j, int step, int offse
             memcpy((char *)data + (i * n + j) * size, (const char *)row + i * size, size);
 }
 
+/* The scale of block row i and block column j of a part; 0 where there is none. */
+static float block_scale(const struct weight_part *w, size_t i, size_t j)
+{
+    size_t lead = w->col0 % MATRIX_BLOCK, row_lead = w->row0 % MATRIX_BLOCK;
+    size_t row = i ? i * MATRIX_BLOCK - row_lead : 0, column = j ? j * MATRIX_BLOCK - lead : 0;
+    return row < w->n && column < w->k ? weight_scale(w, row, column) : 0;
+}
+
 static void copy_scales(const struct weight_part *w, const struct cuda_matrix *m, float *scale)
 {
     size_t rows = blocks((size_t)m->row_lead, w->n), columns = (size_t)m->scale_stride;
-    for (size_t i = 0; i < rows && w->n; i++)
-        for (size_t j = 0; j < columns; j++) {
-            size_t row = i ? i * MATRIX_BLOCK - (size_t)m->row_lead : 0;
-            size_t column = j ? j * MATRIX_BLOCK - (size_t)m->lead : 0;
-            scale[i * columns + j] = weight_scale(w, row, column);
+    for (size_t i = 0; i < rows; i++) {
+        if (m->layout != MATRIX_TILED) {
+            for (size_t j = 0; j < columns; j++)
+                *scale++ = block_scale(w, i, j);
+            continue;
         }
+        float *ratio = scale + columns, before = 0;
+        for (size_t j = 0; j < columns && before == 0; j++)
+            before = block_scale(w, i, j);
+        before = before == 0 ? 1 : before;
+        for (size_t j = 0; j < columns; j++) {
+            float own = block_scale(w, i, j);
+            scale[j] = own == 0 ? before : own;
+            ratio[j] = before / scale[j];
+            before = scale[j];
+        }
+        scale = ratio + columns;
+    }
+}
+
+/* TILED sums count in units of the scales (gemm.cuh), so these must be of about one size: a factor of 2^64
+ * leaves products and sums a place in f32. */
+bool pack_even(const struct weight_part *w)
+{
+    size_t lead = w->col0 % MATRIX_BLOCK, row_lead = w->row0 % MATRIX_BLOCK;
+    for (size_t i = 0; w->scale && i < blocks(row_lead, w->n); i++) {
+        float least = INFINITY, most = 0;
+        for (size_t j = 0; j < blocks(lead, w->k); j++) {
+            float size = fabsf(block_scale(w, i, j));
+            if (!(size < INFINITY))
+                return false;
+            least = size > 0 && size < least ? size : least;
+            most = size > most ? size : most;
+        }
+        if (most > 0 && !(most <= 0x1p64f * least && least >= FLT_MIN))
+            return false;
+    }
+    return true;
+}
+
+/* Codes of blocks whose scale is 0. */
+static void clear_dead(const struct weight_part *w, size_t j, uint8_t *codes)
+{
+    size_t lead = w->col0 % MATRIX_BLOCK;
+    for (size_t i = 0; i < w->k; i += MATRIX_BLOCK - (lead + i) % MATRIX_BLOCK) {
+        size_t left = w->k - i, block = MATRIX_BLOCK - (lead + i) % MATRIX_BLOCK;
+        if (weight_scale(w, j, i) == 0)
+            memset(codes + i, 0, left < block ? left : block);
+    }
 }
 
 /* TILED e4m3 becomes bf16 by arithmetic that knows no NaN. */
@@ -194,8 +259,10 @@ static void write_rows(const struct weight_part *w, enum weight_keep keep,
     int8_t *codes = mem_new(w->k, sizeof *codes);
     for (size_t j = from; j < to; j++) {
         const void *row = read_row(w, keep, type, j, values, codes, scale);
-        if (type == DTYPE_F8E4M3 && m->layout == MATRIX_TILED)
+        if (type == DTYPE_F8E4M3 && m->layout == MATRIX_TILED) {
             refuse_nan(row, w->k);
+            clear_dead(w, j, (uint8_t *)codes);
+        }
         write_row(m, j, step, offset, row, data);
     }
     free(values);

@@ -50,6 +50,8 @@ int pack_tiled_type(const struct weight_part *w, enum weight_keep keep)
 {
     struct weight_form f = weight_form(w, keep);
     struct cuda_form form;
+    if (f.kind == FORM_F8 && keep != WEIGHT_INT8 && !pack_even(w))
+        return DTYPE_F32;
     if (f.kind != FORM_I8 && f.kind != FORM_I4)
         return (int)pack_type(w, keep);
     if (f.kind == FORM_I8 && f.inner >= w->k && !f.scales && f.mins == MINS_NONE)

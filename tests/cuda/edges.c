@@ -321,6 +321,33 @@ static void check_linear(enum dtype dtype, enum weight_keep keep, size_t n, size
     assert_int_equal(rig_close(&r[1]), 0);
 }
 
+/* Blocks whose scale is 0, negative, or much larger; and so much that sums in units of it are not f32. */
+static void scales_of_all_sizes(void **state)
+{
+    static const float large[] = {1e6f, 1e30f};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct rig r[2];
+        float *got[2];
+        for (int b = 0; b < 2; b++) {
+            rig_open(&r[b], b ? &backend_cuda : &backend_plain, DTYPE_BF16, DTYPE_BF16, 1, &limits);
+            rig_at(&r[b], "scales up to %g", (double)large[i]);
+            struct rig_weight w = rig_weight(&r[b], DTYPE_F8E4M3, 140, 1024, 64, 320);
+            float *scale = (float *)(uintptr_t)w.part.scale;
+            for (size_t j = 0; j < 2 * w.part.scale_stride; j++)
+                scale[j] *= j % 5 == 0 ? large[i] : j % 5 < 3 ? 0.0f : j % 5 == 3 ? -1.0f : 1.0f;
+            got[b] =
+                linear(&r[b], &w, WEIGHT_KEEP, rig_values(&r[b], DTYPE_BF16, 70 * 1024, 1), 0, 70);
+        }
+        double size[70];
+        for (int row = 0; row < 70; row++)
+            size[row] = 32 * (double)large[i];
+        rig_compare(&r[1], "y", got[1], to_double(&r[1], got[0], 70 * 140), 70, 140, size, 1e-6);
+        assert_int_equal(rig_close(&r[0]), 0);
+        assert_int_equal(rig_close(&r[1]), 0);
+    }
+}
+
 static void matrices_with_split_columns(void **state)
 {
     (void)state;
@@ -486,10 +513,15 @@ static void what_does_not_fit_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention_of_step3),           cmocka_unit_test(attention_of_other_shapes),
-        cmocka_unit_test(attention_in_windows),         cmocka_unit_test(attention_in_keys),
-        cmocka_unit_test(matrices_with_split_columns),  cmocka_unit_test(matrices_through_cublas),
-        cmocka_unit_test(one_expert_gets_all),          cmocka_unit_test(other_cards),
+        cmocka_unit_test(attention_of_step3),
+        cmocka_unit_test(attention_of_other_shapes),
+        cmocka_unit_test(attention_in_windows),
+        cmocka_unit_test(attention_in_keys),
+        cmocka_unit_test(scales_of_all_sizes),
+        cmocka_unit_test(matrices_with_split_columns),
+        cmocka_unit_test(matrices_through_cublas),
+        cmocka_unit_test(one_expert_gets_all),
+        cmocka_unit_test(other_cards),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
