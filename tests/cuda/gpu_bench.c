@@ -189,17 +189,23 @@ struct weight *bench_weight(struct bench *b, size_t n, size_t k, enum dtype t)
     return b->ops->weight_create(b->d, &p, WEIGHT_KEEP);
 }
 
-static void linear(struct bench *b, const char *of, const struct weight *w, enum dtype t,
-                   enum dtype y_dtype, int most)
+/* bytes: of one weight. */
+static void linear_of(struct bench *b, const char *of, const struct weight *w, const char *type,
+                      double bytes, enum dtype y_dtype, int most)
 {
     for (int n = ROWS; n <= most; n *= n == ROWS ? 2 : 4) {
         char name[64];
         struct product p = {w, n < MOST ? n : MOST, y_dtype};
-        snprintf(name, sizeof name, "linear %s %s, %d rows", of, dtype_name(t), p.n);
+        snprintf(name, sizeof name, "linear %s %s, %d rows", of, type, p.n);
         bench_show(b, name, do_linear, &p,
-                   traffic_linear(p.n, w->m.n, w->m.k, (double)dtype_size(t),
-                                  (double)dtype_size(y_dtype)));
+                   traffic_linear(p.n, w->m.n, w->m.k, bytes, (double)dtype_size(y_dtype)));
     }
+}
+
+static void linear(struct bench *b, const char *of, const struct weight *w, enum dtype t,
+                   enum dtype y_dtype, int most)
+{
+    linear_of(b, of, w, dtype_name(t), (double)dtype_size(t), y_dtype, most);
 }
 
 static void projections(struct bench *b, const struct bench_layer *l)
@@ -208,7 +214,11 @@ static void projections(struct bench *b, const struct bench_layer *l)
     linear(b, "k_proj 256x7168", l->weights.k, DTYPE_F8E4M3, DTYPE_BF16, MOST);
     linear(b, "wq 16384x2048", l->weights.q_up, DTYPE_F8E4M3, DTYPE_BF16, MOST);
     linear(b, "o_proj 7168x16384", l->weights.o, DTYPE_F8E4M3, DTYPE_F32, MOST);
-    struct weight *w = bench_weight(b, HIDDEN, 4096, DTYPE_BF16);
+    struct weight_part p = bench_part(b, HIDDEN, 4096, DTYPE_BF16);
+    struct weight *w = b->ops->weight_create(b->d, &p, WEIGHT_INT4);
+    linear_of(b, "7168x4096", w, "int4", 0.625, DTYPE_BF16, 512);
+    b->ops->weight_destroy(b->d, w);
+    w = bench_weight(b, HIDDEN, 4096, DTYPE_BF16);
     linear(b, "7168x4096", w, DTYPE_BF16, DTYPE_BF16, 512);
     b->ops->weight_destroy(b->d, w);
     w = bench_weight(b, LM_ROWS, HIDDEN, DTYPE_BF16);
