@@ -40,10 +40,11 @@ check 'memory.* are free' --set schedule.kv_memory=500000GiB --set schedule.slot
 # One rank of three is killed in the middle: the others end at once.
 kill_one() {
     local start=$SECONDS
+    : >"$work/log"
     tests/mpirun 3 "$tandem" run $job --set output.file="$work/k.h5" --set layout.ffn.expert=2 \
         --set prompts.count=300 --set sampling.max_new_tokens=100 --set layout.exchange="$1" >"$work/log" 2>&1 &
     local pid=$!
-    for ((i = 0; i < 100; i++)); do
+    for ((i = 0; i < 300; i++)); do
         grep -q 'completions to do' "$work/log" && break
         sleep 0.1
     done

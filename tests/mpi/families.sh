@@ -24,6 +24,7 @@ cut() {
         prompts.file="$work/in.h5" prompts.count=all sampling.max_new_tokens=11 sampling.ignore_eos=true schedule.max_context=170; do
         set+=(--set "$pair")
     done
+    : >"$work/cut.log" # what the last one said is not taken for this one's
     setsid tests/mpirun 2 "$tandem" run tests/mpi/job.yaml "${set[@]}" >"$work/cut.log" 2>&1 &
     local pid=$!
     for ((try = 0; try < 600; try++)); do

@@ -12,6 +12,7 @@ sed 's/^  ffn:.*/  colocated: true/' $job >"$work/alone.yaml"
 stop_while() {
     local signal=$1 after=$2 wanted=$3 pid status
     shift 3
+    : >"$work/log"
     timeout -k 1 60 "$tandem" run "$work/alone.yaml" --set output.file="$work/s.h5" "$@" >"$work/log" 2>&1 &
     pid=$!
     for ((i = 0; i < 300; i++)); do
