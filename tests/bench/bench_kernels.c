@@ -53,11 +53,10 @@ struct form {
     enum weight_keep keep;
     bool int8_products;
 };
-static const struct form forms[] = {{"bf16", DTYPE_BF16, WEIGHT_KEEP, false},
-                                    {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
-                                    {"int8", DTYPE_BF16, WEIGHT_INT8, false},
-                                    {"int4", DTYPE_BF16, WEIGHT_INT4, false},
-                                    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}};
+static const struct form forms[] = {
+    {"bf16", DTYPE_BF16, WEIGHT_KEEP, false},  {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
+    {"int8", DTYPE_BF16, WEIGHT_INT8, false},  {"int4", DTYPE_BF16, WEIGHT_INT4, false},
+    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}, {"int4x8", DTYPE_BF16, WEIGHT_INT4, true}};
 
 static struct weight_part new_part(struct world *w, enum dtype dtype, size_t n, size_t k)
 {

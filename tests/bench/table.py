@@ -40,7 +40,7 @@ def table(head, rows, out):
 
 
 def kernels(k, out):
-    best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4", "int8x8"]
+    best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4", "int8x8", "int4x8"]
 
     def find(group, rows, shape=""):
         return lambda dtype: cell(
@@ -66,7 +66,7 @@ def kernels(k, out):
         "integers are held against the same peak, which they may pass."
     )
     out.append("")
-    names = {"fp8": "FP8", "int8x8": "int8, `products: int8`"}
+    names = {"fp8": "FP8", "int8x8": "int8, `products: int8`", "int4x8": "int4, `products: int8`"}
     table([names.get(d, d) for d in dtypes], [(name, [of(d) for d in dtypes]) for name, of in lines], out)
 
 

@@ -104,13 +104,13 @@ INLINE __m256i products(const enum integer_kind kind, const struct octet *o, con
     return kind == CODES ? _mm256_madd_epi16(sum, ones) : sum;
 }
 
-/* c += one run's products: sum of the row's codes in it, and scale x that sum. */
-INLINE void add_run(const enum integer_kind kind, bool mins, const struct common *common,
-                    __m256i sum, const struct integers *x, int all, float term, const float *scale,
-                    float *c)
+/* c += one run's products. more: what its sums lack, offset x the sum of the row's codes; term: scale x
+ * that sum. */
+INLINE void add_run(const enum integer_kind kind, bool mins, __m256i sum, const struct integers *x,
+                    __m256i more, float term, const float *scale, float *c)
 {
     if (kind == CODES)
-        sum = _mm256_add_epi32(sum, _mm256_set1_epi32(all * common->offset));
+        sum = _mm256_add_epi32(sum, more);
     __m256 part = _mm256_mul_ps(_mm256_set1_ps(x->scale), _mm256_cvtepi32_ps(sum));
     __m256 y = _mm256_fmadd_ps(_mm256_loadu_ps(scale), part, _mm256_loadu_ps(c));
     if (mins)
@@ -122,12 +122,15 @@ INLINE void group(const enum integer_kind kind, bool mins, const int m, const st
                   const uint8_t *w, const uint8_t *x, const float *scale, const float *next,
                   float *c)
 {
-    __m256i broad[INTEGER_ROWS][QUADS];
+    __m256i broad[INTEGER_ROWS][QUADS], more[INTEGER_ROWS];
 #pragma GCC unroll 4
-    for (int r = 0; r < m; r++)
+    for (int r = 0; r < m; r++) {
+        const struct integers *row = (const void *)(x + r * X_ROW);
+        more[r] = _mm256_set1_epi32(row->all * common->offset);
 #pragma GCC unroll 8
         for (int q = 0; q < QUADS; q++)
-            broad[r][q] = broadcast((const int8_t *)x + r * X_ROW + 4 * q);
+            broad[r][q] = broadcast(row->code + 4 * q);
+    }
 #pragma GCC unroll 1
     for (int at = 0; at < PANEL; at += 8) {
         struct octet o = octet_at(kind, w + 4 * at, common);
@@ -135,14 +138,16 @@ INLINE void group(const enum integer_kind kind, bool mins, const int m, const st
         for (int r = 0; r < m; r++) {
             const struct integers *row = (const void *)(x + r * X_ROW);
             float *to = c + r * PANEL + at;
-            if (next) {
-                add_run(kind, mins, common, products(kind, &o, broad[r], 0, QUADS / 2), row,
-                        row->sum[0], row->term[0], scale + at, to);
-                add_run(kind, mins, common, products(kind, &o, broad[r], QUADS / 2, QUADS), row,
-                        row->sum[1], row->term[1], next + at, to);
-            } else {
-                add_run(kind, mins, common, products(kind, &o, broad[r], 0, QUADS), row, row->all,
+            if (!next) {
+                add_run(kind, mins, products(kind, &o, broad[r], 0, QUADS), row, more[r],
                         row->term_all, scale + at, to);
+                continue;
+            }
+            for (int h = 0; h < 2; h++) {
+                __m256i sum = h ? products(kind, &o, broad[r], QUADS / 2, QUADS)
+                                : products(kind, &o, broad[r], 0, QUADS / 2);
+                add_run(kind, mins, sum, row, _mm256_set1_epi32(row->sum[h] * common->offset),
+                        row->term[h], (h ? next : scale) + at, to);
             }
         }
     }

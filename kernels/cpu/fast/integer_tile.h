@@ -26,8 +26,14 @@ INLINE void tile(const struct tile *t, const enum integer_kind kind, bool mins, 
     const float *scale = t->scale;
     for (size_t i = 0; i < t->k; i += INTEGER_GROUP) {
         const float *next = NULL;
-        for (size_t line = 0; line < fetched; line += 64)
-            __builtin_prefetch(fetch + line);
+        if (fetched == bytes) { /* a tile that is alone: known when this is compiled */
+#pragma GCC unroll 16
+            for (size_t line = 0; line < bytes; line += 64)
+                __builtin_prefetch(fetch + line);
+        } else {
+            for (size_t line = 0; line < fetched; line += 64)
+                __builtin_prefetch(fetch + line);
+        }
         fetch += fetched;
         if (halves)
             next = passed + half == inputs ? scale + step : scale;
