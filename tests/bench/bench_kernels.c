@@ -550,7 +550,7 @@ int main(int argc, char **argv)
         return EXIT_INPUT;
     }
     w.ops = w.backend->ops;
-    w.cold = b.quick ? (size_t)400 << 20 : (size_t)1200 << 20;
+    w.cold = b.quick ? (size_t)400 << 20 : (size_t)600 << 20;
     bench_begin(&b, w.backend->name);
     for (size_t i = 0; i < COUNT(groups); i++)
         if (bench_wants(&b, groups[i].name))
