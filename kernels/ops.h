@@ -259,9 +259,11 @@ struct ops {
                   const float *gate, const float *bias, const void *x, int n, int hidden,
                   int32_t *ids, float *weights);
 
-    /* counts[e] += how often expert e is in ids, for e in [0, experts). ids [n], counts [experts]. */
-    void (*tally)(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
-                  uint64_t *counts);
+    /* counts[e] += how often expert e is in ids, for e in [0, experts). ids [n][K], counts [experts].
+     * live (device memory; NULL: all rows): the rows from *live on only fill a step up
+     * (schedule/bucket.h); they do not count, and their ids become -1, which is no expert. */
+    void (*tally)(struct device *d, struct stream *s, int32_t *ids, int n, int topk,
+                  const int32_t *live, int experts, uint64_t *counts);
 
     /* The rank's partial sum of one layer's FFN:
      *   out[i] = sum over the chosen experts this rank holds of weights[i][k] x expert(x[i]),

@@ -285,8 +285,9 @@ static void check_tally(struct pair *p, const struct router_spec *r)
     for (int i = 0; i < 2; i++) {
         struct pair_side *s = &p->side[i];
         uint64_t *on = pair_put(s, counts, experts * sizeof *counts);
-        s->ops->tally(s->device, s->stream, pair_put(s, ids, n * sizeof *ids), (int)n, r->experts,
-                      on);
+        int32_t live = ROWS - 1, *given = pair_put(s, ids, n * sizeof *ids);
+        s->ops->tally(s->device, s->stream, given, ROWS, r->topk, pair_put(s, &live, sizeof live),
+                      r->experts, on);
         fetch_ids(s, 0, (const int32_t *)on, 2 * experts); /* halves of the counts */
     }
     pair_at(p, "%d experts", r->experts);

@@ -129,7 +129,8 @@ struct cuda_router {
 void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *gate,
                 const float *bias, const void *x, int act, int n, int hidden, float *logits,
                 int32_t *ids, float *weights);
-void cuda_tally(cudaStream_t stream, const int32_t *ids, int n, int experts, uint64_t *counts);
+void cuda_tally(cudaStream_t stream, int32_t *ids, int n, int topk, const int32_t *live,
+                int experts, uint64_t *counts);
 
 /* edits: device array of struct logit_edit. */
 void cuda_edit(cudaStream_t stream, float *logits, int vocab, const void *edits, int n);

@@ -132,12 +132,12 @@ static void edit(struct device *d, struct stream *s, float *logits, int vocab,
         cuda_edit(s->cuda, logits, vocab, edits, n);
 }
 
-static void tally(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
-                  uint64_t *counts)
+static void tally(struct device *d, struct stream *s, int32_t *ids, int n, int topk,
+                  const int32_t *live, int experts, uint64_t *counts)
 {
     (void)d;
     if (n > 0 && experts > 0)
-        cuda_tally(s->cuda, ids, n, experts, counts);
+        cuda_tally(s->cuda, ids, n, topk, live, experts, counts);
 }
 
 static void mask(struct device *d, struct stream *s, float *logits, int vocab, const int32_t *rows,

@@ -204,19 +204,24 @@ extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, con
            weights);
 }
 
-/* An expert a block. */
-static __global__ void tally_kernel(const int32_t *ids, int n, uint64_t *counts)
+/* An expert a block. Dead rows are no block's choice, and the first one's to mark. */
+static __global__ void tally_kernel(int32_t *ids, int n, int topk, const int32_t *live,
+                                    uint64_t *counts)
 {
     int32_t mine = 0;
-    for (int i = (int)threadIdx.x; i < n; i += THREADS)
+    int end = (live && *live < n ? *live : n) * topk;
+    for (int i = (int)threadIdx.x; i < end; i += THREADS)
         mine += ids[i] == (int)blockIdx.x;
+    for (int i = end + (int)threadIdx.x; i < n * topk && blockIdx.x == 0; i += THREADS)
+        ids[i] = -1;
     mine = block_sum(mine, (int32_t *)shared_memory(), WARPS);
     if (threadIdx.x == 0)
         counts[blockIdx.x] += (uint64_t)mine;
 }
 
-extern "C" void cuda_tally(cudaStream_t stream, const int32_t *ids, int n, int experts,
-                           uint64_t *counts)
+extern "C" void cuda_tally(cudaStream_t stream, int32_t *ids, int n, int topk, const int32_t *live,
+                           int experts, uint64_t *counts)
 {
-    launch(tally_kernel, experts, THREADS, WARPS * sizeof(int32_t), stream, ids, n, counts);
+    launch(tally_kernel, experts, THREADS, WARPS * sizeof(int32_t), stream, ids, n, topk, live,
+           counts);
 }

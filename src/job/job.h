@@ -22,7 +22,7 @@
 
 /* Guesses at the tokens that come next (schedule/draft.h). */
 enum speculation {
-    SPECULATE_AUTO, /* ngram on CPUs, in steps where it pays (schedule/pace.h), else off */
+    SPECULATE_AUTO, /* ngram or mtp, in steps where it pays (schedule/pace.h), else off */
     SPECULATE_OFF,
     SPECULATE_NGRAM,
     SPECULATE_MTP,

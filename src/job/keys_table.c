@@ -191,8 +191,7 @@ const struct key keys[] = {
      .help =
          "several tokens of a sequence in a step, where guesses at them come true; no completion "
          "changes. ngram: what followed its last tokens before; mtp: what the model's own MTP "
-         "layers say; "
-         "auto: one of them, where it pays (mtp: on CPUs, where the model has such layers); off"},
+         "layers say; auto: one of them, where it pays; off"},
     {"speculate", "tokens", KEY_INT, IN(speculate.tokens), PRESET("4"), RANGE(1, 64),
      .help = "guesses at most, of a sequence in a step"},
 

@@ -46,10 +46,10 @@ size_t caches_bytes(const struct caches *c, const struct backend *b, const struc
 }
 
 void caches_create(struct caches *c, const struct backend *b, struct device *d,
-                   const struct model *m, const struct kv_pool *pool)
+                   const struct model *m, const struct kv_pool *pool, size_t more)
 {
     for (int i = 0; i < m->n_caches; i++) {
-        struct kv_shape shape = shape_of(m, i, pool[c->pool[i]].blocks);
+        struct kv_shape shape = shape_of(m, i, pool[c->pool[i]].blocks + more);
         c->kv[i] = b->ops->kv_create(d, &shape);
     }
 }

@@ -25,9 +25,9 @@ int caches_plan(struct caches *c, const struct model *m, size_t context,
 size_t caches_bytes(const struct caches *c, const struct backend *b, const struct device *d,
                     const struct model *m, int pool, size_t blocks);
 
-/* pool: as planned, with blocks. */
+/* pool: as planned, with blocks; so many more are made of each. */
 void caches_create(struct caches *c, const struct backend *b, struct device *d,
-                   const struct model *m, const struct kv_pool *pool);
+                   const struct model *m, const struct kv_pool *pool, size_t more);
 void caches_destroy(struct caches *c, const struct backend *b, struct device *d);
 
 #endif

@@ -5,6 +5,7 @@
 #include "roles/pacing.h"
 #include "roles/stop.h"
 #include "schedule/admission.h"
+#include "schedule/bucket.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -90,7 +91,8 @@ void agreement_make(struct steps *s)
         s->plan = decoder_plan(s->decoder, s->taken.kind);
         s->taken.seconds = clock_now() - before;
         for (int m = 0; m < s->in->job.micro_batches; m++) {
-            mine.rows[m] = s->plan[m].rows;
+            mine.rows[m] = bucket_of(&s->plan[m]).rows;
+            mine.dead[m] = mine.rows[m] - s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
         }
         if (s->decoder->changing > 0) /* what is done to logits differs in every step */

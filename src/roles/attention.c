@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "roles/mtp.h"
+#include "schedule/bucket.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +36,9 @@ struct lane {
     int32_t *host, *device;                /* the block of integers, pinned and on the device */
     struct attn_batch batch[KV_POOLS_MAX]; /* one for every pool; pointers into `device` */
     const int32_t *token, *sampled_row;
-    int rows, n_sampled;
-    size_t ints;                  /* used of the block */
+    const int32_t *live; /* on the device: rows that are not dead (schedule/bucket.h); NULL: all */
+    int rows, n_sampled; /* dead ones included */
+    size_t ints;         /* used of the block */
     struct sample_params *params; /* pinned, [n_sampled], like the next two */
     int32_t *tokens;
     float *logprobs;
@@ -74,10 +76,11 @@ static struct sizes sizes_of(const struct side *p, const struct schedule_limits 
 {
     const struct model *m = p->model;
     struct sizes s = {0};
-    s.rows = (size_t)schedule_most_rows(limits);
-    s.segments = (size_t)schedule_most_segments(limits);
-    s.sampled = (size_t)schedule_most_sampled(limits);
-    s.lane_ints = 3 * s.rows + 2 * s.segments + 1 + s.sampled;
+    const struct bucket most = bucket_most(limits);
+    s.rows = (size_t)most.rows;
+    s.segments = (size_t)most.segments;
+    s.sampled = (size_t)most.sampled;
+    s.lane_ints = 3 * s.rows + 2 * s.segments + 2 + s.sampled;
     for (int i = 0; i < limits->pools; i++)
         s.lane_ints += mem_mul(s.segments, (size_t)schedule_table_width(limits, i));
     s.x = mem_mul(s.rows, m->hidden);
@@ -183,12 +186,16 @@ void attention_close(struct attention *a)
     free(a);
 }
 
-/* Copies one array of the plan behind the others; returns where it will be on the device. */
-static const int32_t *put(struct lane *lane, size_t *used, const int32_t *from, size_t n)
+/* Copies one array of the plan behind the others, up to `room` entries with `dead`; returns where it will
+ * be on the device. */
+static const int32_t *put(struct lane *lane, size_t *used, const int32_t *from, size_t n,
+                          size_t room, int32_t dead)
 {
     size_t at = *used;
     memcpy(lane->host + at, from, n * sizeof *from);
-    *used += n;
+    for (size_t i = n; i < room; i++)
+        lane->host[at + i] = dead;
+    *used += room;
     return lane->device + at;
 }
 
@@ -200,9 +207,17 @@ static int context_of(const struct attention *a, const struct micro_batch *b)
     return (int)(context < most ? context : most);
 }
 
+/* Of segments; filled up, it matters only whether there are prompts or guesses. */
+static int most_rows_of(const struct attention *a, const struct micro_batch *b)
+{
+    return b->filled && b->max_rows > 1 ? bucket_most(a->own.limits).rows : b->max_rows;
+}
+
 uint64_t attention_shape(const struct attention *a, const struct micro_batch *b)
 {
-    const int shape[] = {b->rows, b->segments, b->n_sampled, b->max_rows, context_of(a, b)};
+    const struct bucket size = bucket_of(b);
+    const int shape[] = {size.rows, size.segments, size.sampled, most_rows_of(a, b),
+                         context_of(a, b)};
     return b->rows == 0 ? 0 : hash_bytes(HASH_START, shape, sizeof shape);
 }
 
@@ -269,46 +284,55 @@ static void make_score_room(const struct side *p, struct scoring *s, int most, i
     s->top_logprobs = get(p->device, mem_mul(rows, (size_t)k) * sizeof *s->top_logprobs);
 }
 
-void attention_score(struct attention *a, int m, const struct score_wanted *wanted)
+void attention_score(struct attention *a, int m, const struct micro_batch *b,
+                     const struct score_wanted *wanted)
 {
     struct lane *lane = &a->lane[m];
-    if (!wanted->any || lane->n_sampled == 0)
+    size_t n = (size_t)b->n_sampled, all = (size_t)lane->n_sampled;
+    if (!wanted->any || n == 0)
         return;
-    int most = schedule_most_sampled(a->own.limits);
+    int most = bucket_most(a->own.limits).sampled;
     make_score_room(&a->p, &lane->scoring, most, wanted->k, true);
     make_score_room(&a->p, &a->scoring, most, wanted->k, false);
     lane->score_k = wanted->k;
-    memcpy(lane->scoring.targets, wanted->targets,
-           (size_t)lane->n_sampled * sizeof *wanted->targets);
+    memcpy(lane->scoring.targets, wanted->targets, n * sizeof *wanted->targets);
+    memset(lane->scoring.targets + n, -1, (all - n) * sizeof *wanted->targets);
 }
 
 void attention_plan(struct attention *a, int m, const struct micro_batch *b,
                     const struct sample_params *params)
 {
     struct lane *lane = &a->lane[m];
-    size_t rows = (size_t)b->rows, segments = (size_t)b->segments, used = 0;
-    lane->rows = b->rows;
-    lane->n_sampled = b->n_sampled;
+    const struct bucket size = bucket_of(b);
+    size_t rows = (size_t)b->rows, segments = (size_t)b->segments, sampled = (size_t)b->n_sampled;
+    size_t all_rows = (size_t)size.rows, all_segments = (size_t)size.segments;
+    size_t all_sampled = (size_t)size.sampled, used = 0;
+    lane->rows = size.rows;
+    lane->n_sampled = size.sampled;
     lane->changes.n_edits = lane->changes.n_masks = 0;
     lane->score_k = -1;
     if (b->rows == 0)
         return;
-    memcpy(lane->params, params, (size_t)b->n_sampled * sizeof *params);
-    lane->token = put(lane, &used, b->token, rows);
-    lane->sampled_row = put(lane, &used, b->sampled_row, (size_t)b->n_sampled);
+    memcpy(lane->params, params, sampled * sizeof *params);
+    memset(lane->params + sampled, 0, (all_sampled - sampled) * sizeof *params);
+    lane->live = b->filled ? put(lane, &used, &b->rows, 1, 1, 0) : NULL;
+    lane->token = put(lane, &used, b->token, rows, all_rows, 0);
+    lane->sampled_row = put(lane, &used, b->sampled_row, sampled, all_sampled, 0);
     struct attn_batch batch = {
-        .rows = b->rows,
-        .segments = b->segments,
-        .max_rows = b->max_rows,
+        .rows = size.rows,
+        .segments = size.segments,
+        .max_rows = most_rows_of(a, b),
         .max_context = context_of(a, b),
-        .seg_row = put(lane, &used, b->seg_row, segments + 1),
-        .seg_pos = put(lane, &used, b->seg_pos, segments),
-        .row_seg = put(lane, &used, b->row_seg, rows),
-        .row_pos = put(lane, &used, b->row_pos, rows),
+        .seg_row = put(lane, &used, b->seg_row, segments + 1, all_segments + 1, size.rows),
+        .seg_pos = put(lane, &used, b->seg_pos, segments, all_segments, 0),
+        .row_seg = put(lane, &used, b->row_seg, rows, all_rows, b->segments),
+        .row_pos = put(lane, &used, b->row_pos, rows, all_rows, 0),
     };
     for (int i = 0; i < b->tables; i++) {
         const struct block_table *t = &b->table[i];
-        batch.blocks = put(lane, &used, t->blocks, segments * (size_t)t->width);
+        size_t width = (size_t)t->width;
+        batch.blocks = put(lane, &used, t->blocks, segments * width, all_segments * width,
+                           (int32_t)t->pool.blocks);
         batch.blocks_stride = t->width;
         batch.ring = t->pool.window ? t->width : 0;
         lane->batch[i] = batch;
@@ -394,7 +418,7 @@ void attention_layer(struct attention *a, int m, int layer)
         op->route(p->device, p->stream, &spec->ffn.router, w->router, w->router_bias, h, n, hidden,
                   out.ids, out.weights);
     if (p->model->moe[layer])
-        op->tally(p->device, p->stream, out.ids, n * spec->ffn.router.topk,
+        op->tally(p->device, p->stream, out.ids, n, spec->ffn.router.topk, lane->live,
                   (int)p->model->most.experts, a->chosen + (size_t)layer * p->model->most.experts);
     const struct rows own = {p->act, h, NULL, p->model->hidden};
     const struct rows wire = {p->shape->dispatch, out.rows, out.scales, p->model->hidden};

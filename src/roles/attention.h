@@ -56,7 +56,8 @@ struct score_wanted {
 };
 
 /* After attention_plan(), likewise: without it nothing is scored. */
-void attention_score(struct attention *a, int m, const struct score_wanted *wanted);
+void attention_score(struct attention *a, int m, const struct micro_batch *batch,
+                     const struct score_wanted *wanted);
 
 /* A number that is equal for two plans of this rank when the functions below enqueue the
  * same for them, the same operations on the same addresses. Same rank, any micro-batch. */
@@ -98,7 +99,8 @@ void attention_chosen(struct attention *a, uint64_t *chosen);
  * until the next attention_plan(). */
 const int32_t *attention_tokens(const struct attention *a, int m);
 const float *attention_logprobs(const struct attention *a, int m);
-/* The guesses behind them, [drafts][n_sampled], -1: none; NULL where the model makes none. */
+/* The guesses behind them, [drafts][sampled of its bucket] (schedule/bucket.h), -1: none; NULL where the
+ * model makes none. */
 const int32_t *attention_guesses(const struct attention *a, int m);
 
 /* The same of what attention_score() asked for: own [n_sampled], the others [n_sampled][k]. */

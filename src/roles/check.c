@@ -280,6 +280,8 @@ static int print_all(struct inputs *in, const struct check_options *o, FILE *out
 {
     int elsewhere = engine_micro_batches(&in->job, false, true);
     in->job.micro_batches = engine_micro_batches(&in->job, true, true);
+    if (in->job.graphs == TRI_AUTO)
+        in->job.graphs = TRI_TRUE;
     const struct exchange_ops *transport = transport_of(in, o, e);
     uint64_t most = in->units * (uint64_t)in->job.sampling.max_new_tokens;
     if (!transport)

@@ -92,7 +92,8 @@ enum commit {
 /* What each rank says at the start of a step (DESIGN: the step contract). Attention ranks fill all
  * of it; FFN ranks say 0 except `stop`. */
 struct contract {
-    int32_t rows[MICRO_BATCHES_MAX]; /* in each micro-batch */
+    int32_t rows[MICRO_BATCHES_MAX]; /* in each micro-batch, and how many of them are dead */
+    int32_t dead[MICRO_BATCHES_MAX]; /* (schedule/bucket.h) */
     int32_t room, ahead;             /* sequences it can be given (schedule_room()) */
     int32_t busy;                    /* running or waiting sequences */
     int32_t stop;             /* 1: wants the job to end after this step (signal, time limit) */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "output/journal.h"
 #include "roles/scoring.h"
+#include "schedule/bucket.h"
 #include "schedule/draft.h"
 
 #include <math.h>
@@ -344,7 +345,7 @@ static void keep_guesses(struct sequence *q, const struct micro_batch *batch, in
     size_t room = q->limit - 1 - q->n_tokens;
     q->n_guessed = 0;
     for (int x = 0; guesses && x < batch->depth && q->n_guessed < room; x++) {
-        int32_t token = guesses[x * batch->n_sampled + i];
+        int32_t token = guesses[x * bucket_of(batch).sampled + i];
         if (token < 0)
             return;
         q->tokens[q->n_tokens + q->n_guessed++] = token;

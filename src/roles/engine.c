@@ -2,6 +2,8 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "roles/replay.h"
+#include "schedule/bucket.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -80,8 +82,14 @@ static int draft_rows(const struct job *job)
 {
     int all = job->schedule.slots * job->speculate.tokens;
     if (job->speculate.draft == SPECULATE_AUTO)
-        return strcmp(job->device, "cpu") != 0 ? 0 : all < AUTO_DRAFT_ROWS ? all : AUTO_DRAFT_ROWS;
+        return all < AUTO_DRAFT_ROWS ? all : AUTO_DRAFT_ROWS;
     return job->speculate.draft == SPECULATE_OFF ? 0 : all;
+}
+
+/* Are steps kept as graphs? */
+static bool graphs(const struct engine *g)
+{
+    return g->in->job.graphs == TRI_TRUE && g->backend->device->capture_begin;
 }
 
 static void plan_shapes(struct engine *g)
@@ -96,6 +104,7 @@ static void plan_shapes(struct engine *g)
         .share = job->schedule.share,
         .draft_rows = draft_rows(job),
         .ahead = (int)m->drafts,
+        .fill = graphs(g),
         .score = job->sampling.prompt_logprobs >= 0 ||
                  (g->in->prompts && prompts_override(g->in->prompts, "prompt_logprobs")),
     };
@@ -106,7 +115,7 @@ static void plan_shapes(struct engine *g)
         .routed = m->moe,
         .hidden = m->hidden,
         .topk = m->most.topk,
-        .rows = (size_t)schedule_most_rows(&g->limits),
+        .rows = (size_t)bucket_most(&g->limits).rows,
         .dispatch = job->precision.dispatch,
         .combine = combine_of(job),
         .timeout = job->schedule.step_timeout,
@@ -146,7 +155,7 @@ static void plan_device(struct engine *g, int threads)
         l.values_apart = values_apart(m);
         l.context = g->in->max_context;
         l.vocab = m->vocab;
-        l.logit_rows = (size_t)schedule_most_sampled(&g->limits);
+        l.logit_rows = (size_t)bucket_most(&g->limits).sampled;
     }
     if (g->place.ffn)
         limit_ffn(&l, m, &job->layout, g->place.index);
@@ -192,16 +201,33 @@ static struct weights_plan weights_plan(const struct engine *g)
     };
 }
 
+/* Launches and copies of a layer: counted, of both roles, and rounded up. */
+#define LAYER_NODES_ATTENTION 28
+#define LAYER_NODES_FFN       12
+
+static size_t graphs_bytes(const struct engine *g)
+{
+    size_t layers = g->in->model.layers + g->in->model.drafts + 1, nodes = 0;
+    nodes += g->place.attention ? LAYER_NODES_ATTENTION : 0;
+    nodes += g->place.ffn ? LAYER_NODES_FFN : 0;
+    nodes = mem_mul(mem_mul(nodes, layers), (size_t)g->shape.micro_batches);
+    return graphs(g) ? mem_mul(REPLAY_GRAPHS, mem_mul(nodes, REPLAY_NODE_BYTES)) : 0;
+}
+
 /* All but the KV cache, which gets what is left. */
 static void plan_memory(struct engine *g)
 {
     struct weights_plan weights = weights_plan(g);
     struct side side = side_of(g);
     size_t scratch = g->backend->device->scratch_bytes(g->device);
-    g->memory.buffers = scratch + g->exchange_ops->bytes(&g->shape, &g->place);
+    g->memory.buffers = scratch + g->exchange_ops->bytes(&g->shape, &g->place) +
+                        graphs_bytes(g);
     if (g->place.attention) {
         g->memory.weights += attention_weights_bytes(&weights);
         g->memory.buffers += attention_bytes(&side, &g->limits);
+        for (int i = 0; i < g->limits.pools && g->limits.fill; i++) /* of dead rows */
+            g->memory.buffers +=
+                caches_bytes(&g->caches, g->backend, g->device, &g->in->model, i, 1);
     }
     if (g->place.ffn) {
         g->memory.weights += ffn_weights_bytes(&weights);
@@ -376,7 +402,8 @@ void engine_load(struct engine *g, const struct group *cell, weights_progress pr
     weights.way = &way;
     if (g->place.attention) {
         attention_weights_load(&g->attention_weights, &weights, progress, progress_context);
-        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.pool);
+        caches_create(&g->caches, g->backend, g->device, weights.model, g->limits.pool,
+                      g->limits.fill ? 1 : 0);
     }
     if (g->place.ffn)
         ffn_weights_load(&g->ffn_weights, &weights, progress, progress_context);

@@ -46,9 +46,7 @@ static int use_mtp(struct inputs *in, struct err *e)
     bool wanted = job->speculate.draft == SPECULATE_MTP, known = m->mtp.layers > 0;
     if (!job->model_mtp || !model_has_mtp(m, in->checkpoint))
         m->mtp.layers = 0;
-    /* auto may try each of them once; a device with graphs would capture another one for every step. */
-    if (job->speculate.draft == SPECULATE_AUTO && strcmp(job->device, "cpu") == 0 &&
-        m->mtp.layers > 0) {
+    if (job->speculate.draft == SPECULATE_AUTO && m->mtp.layers > 0) { /* each of them once */
         size_t each = (size_t)job->speculate.tokens;
         return model_use_mtp(m, each < m->mtp.layers ? each : m->mtp.layers, e);
     }

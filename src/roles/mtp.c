@@ -1,6 +1,7 @@
 #include "roles/mtp.h"
 
 #include "base/mem.h"
+#include "schedule/bucket.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,9 @@ struct sizes {
 
 static struct sizes sizes_of(const struct side *p, const struct schedule_limits *limits)
 {
-    size_t rows = (size_t)schedule_most_rows(limits), drafts = p->model->drafts;
-    size_t sampled = (size_t)schedule_most_sampled(limits), hidden = p->model->hidden;
+    const struct bucket most = bucket_most(limits);
+    size_t rows = (size_t)most.rows, drafts = p->model->drafts;
+    size_t sampled = (size_t)most.sampled, hidden = p->model->hidden;
     return (struct sizes){
         .embeddings = mem_mul(rows + mem_mul(drafts, sampled), hidden),
         .both = mem_mul(rows, 2 * hidden),
@@ -91,15 +93,21 @@ void mtp_close(struct mtp *d)
 void mtp_plan(struct mtp *d, int m, const struct micro_batch *b, const struct sample_params *params)
 {
     struct lane *lane = &d->lane[m];
-    lane->rows = b->rows;
-    lane->n_sampled = b->n_sampled;
-    memcpy(lane->params, params, (size_t)(d->drafts * b->n_sampled) * sizeof *params);
+    const struct bucket size = bucket_of(b);
+    lane->rows = size.rows;
+    lane->n_sampled = size.sampled;
+    memset(lane->params, 0, (size_t)(d->drafts * size.sampled) * sizeof *params);
     for (int i = 0; i < d->drafts; i++) {
-        int32_t *token = lane->host + (size_t)(2 * i) * (size_t)b->rows, *index = token + b->rows;
-        for (int r = 0; r < b->rows; r++) {
-            struct batch_ahead a = batch_ahead(b, i, r);
+        memcpy(lane->params + i * size.sampled, params + i * b->n_sampled,
+               (size_t)b->n_sampled * sizeof *params);
+        int32_t *token = lane->host + (size_t)(2 * i) * (size_t)size.rows;
+        int32_t *index = token + size.rows;
+        for (int r = 0; r < size.rows; r++) {
+            struct batch_ahead a = {.drawn = -1}; /* of a dead row */
+            if (r < b->rows)
+                a = batch_ahead(b, i, r);
             token[r] = a.token;
-            index[r] = a.drawn < 0 ? r : b->rows + a.drawn * b->n_sampled + a.sampled;
+            index[r] = a.drawn < 0 ? r : size.rows + a.drawn * size.sampled + a.sampled;
         }
     }
 }

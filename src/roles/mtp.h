@@ -62,7 +62,7 @@ void mtp_input(struct mtp *d, int m, int i, const struct mtp_scratch *s);
 /* x is what draft i's layer has left: the guesses are drawn from it. */
 void mtp_draw(struct mtp *d, int m, int i, const struct mtp_scratch *s);
 
-/* [drafts][n_sampled], or -1 for what is no token, once the stream has passed the last mtp_draw() and
+/* [drafts][sampled of the micro-batch's bucket], or -1 for what is no token, once the stream has passed the last mtp_draw() and
  * until the next mtp_plan(). */
 const int32_t *mtp_guesses(const struct mtp *d, int m);
 

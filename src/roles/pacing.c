@@ -10,6 +10,12 @@ struct pace pacing_open(enum speculation wanted, size_t mtp_drafts,
                                                            : DRAFT_NONE};
 }
 
+double pacing_share(const struct model *m)
+{
+    double own = 2 * (double)m->drafts, others = (double)m->layers + 1;
+    return own / (own + others);
+}
+
 void pacing_took(struct pace *p, struct pace_step *t, const struct micro_batch *plan,
                  int micro_batches)
 {

@@ -1,5 +1,6 @@
 #include "roles/replay.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 
@@ -26,6 +27,7 @@ struct replay {
     struct kept *capturing;
     uint64_t seen[SEEN], n_seen;
     uint64_t launches;
+    double began, made; /* when the last capture began; seconds of the last step */
 };
 
 struct replay *replay_open(const struct device_ops *dev, struct device *d, struct stream *stream,
@@ -94,6 +96,7 @@ static void launch(struct replay *r, struct kept *k)
 
 bool replay_begin(struct replay *r, const void *key)
 {
+    r->made = 0;
     if (!r->on)
         return true;
     struct kept *k = find(r, key);
@@ -104,6 +107,7 @@ bool replay_begin(struct replay *r, const void *key)
     if (seen_before(r, key)) {
         r->capturing = make_room(r);
         memcpy(r->capturing->key, key, r->key_bytes);
+        r->began = clock_now();
         r->dev->capture_begin(r->device, r->stream);
     }
     return true;
@@ -116,7 +120,13 @@ void replay_end(struct replay *r)
     if (!k)
         return;
     k->graph = r->dev->capture_end(r->device, r->stream);
+    r->made = clock_now() - r->began;
     launch(r, k);
+}
+
+double replay_made(const struct replay *r)
+{
+    return r->made;
 }
 
 uint64_t replay_launches(const struct replay *r)

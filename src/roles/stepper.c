@@ -160,6 +160,7 @@ int stepper_open(struct stepper *s, int slots, struct err *e)
     job->exchange = EXCHANGE_AUTO;
     job->schedule.slots = slots;
     job->speculate.draft = SPECULATE_OFF;
+    job->graphs = TRI_FALSE;
     struct place place = place_of(&job->layout, 0);
     const struct exchange_ops *transport = engine_transport(job, true, &ignored);
     if (engine_plan(&s->engine, &s->in, &place, s->threads, transport, e) != 0)

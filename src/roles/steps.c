@@ -51,7 +51,6 @@ static void trace_rows(struct steps *s, bool ffn, int rows, int layer)
     s->trace->waits = ffn ? out : back;
 }
 
-/* A draft's own input is made before it (attention_draft()). */
 static void run_attention(struct steps *s, int layer, int m)
 {
     struct attention *f = s->engine->attention;
@@ -154,10 +153,10 @@ static int count_rows(struct steps *s, int *rows)
     memset(s->all_rows, 0, sizeof s->all_rows);
     for (int a = 0; a < n; a++)
         for (int m = 0; m < micro_batches; m++) {
-            int r = s->all[a].rows[m];
-            rows[a * micro_batches + m] = r;
-            s->all_rows[m] += r;
-            total += r;
+            int live = s->all[a].rows[m] - s->all[a].dead[m];
+            rows[a * micro_batches + m] = s->all[a].rows[m];
+            s->all_rows[m] += live;
+            total += live;
         }
     return total;
 }
@@ -182,10 +181,8 @@ static void record_step(struct steps *s, const double *before, double start, int
 /* Attention: rows of this rank; FFN: of all. */
 static int own_rows(const struct steps *s, int total)
 {
-    int n = 0;
-    if (!s->decoder)
-        return total;
-    for (int m = 0; m < s->in->job.micro_batches; m++)
+    int n = s->decoder ? 0 : total;
+    for (int m = 0; s->decoder && m < s->in->job.micro_batches; m++)
         n += s->plan[m].rows;
     return n;
 }
@@ -268,7 +265,7 @@ static void decode(struct steps *s, const int *rows)
         decoder_params(s->decoder, &s->plan[m], s->params);
         attention_plan(g->attention, m, &s->plan[m], s->params);
         decoder_scores(s->decoder, &s->plan[m], &s->scores);
-        attention_score(g->attention, m, &s->scores);
+        attention_score(g->attention, m, &s->plan[m], &s->scores);
         plan_drafts(s, m);
     }
     count_work(s);
@@ -290,7 +287,9 @@ static void decode(struct steps *s, const int *rows)
                          attention_logprobs(g->attention, m), &scores,
                          s->all[0].mtp ? attention_guesses(g->attention, m) : NULL);
     }
-    s->taken.seconds += clock_now() - start;
+    s->taken.seconds += clock_now() - start - replay_made(s->replay);
+    if (s->all[0].mtp && g->backend->device->count)
+        s->taken.layers = s->taken.seconds * pacing_share(&s->in->model);
     s->taken.filled = s->decoder->filled;
     s->taken.tokens = (int)(s->decoder->drawn - before);
     pacing_took(&s->pace, &s->taken, s->plan, micro_batches);

@@ -24,6 +24,7 @@ struct batch_ahead {
 };
 
 struct micro_batch {
+    bool filled; /* on the device it is filled up with dead rows (bucket.h), not counted here */
     int rows, segments, max_rows, max_context;
     int32_t *token;             /* [rows] input token ids */
     int32_t *seg_row, *seg_pos; /* [segments + 1], [segments] */

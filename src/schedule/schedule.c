@@ -42,6 +42,7 @@ void schedule_batch_init(const struct schedule_limits *l, struct micro_batch *b)
     int segments = schedule_most_segments(l);
     batch_init(b, schedule_most_rows(l), segments, schedule_most_sampled(l));
     batch_look_ahead(b, schedule_most_rows(l), l->ahead);
+    b->filled = l->fill;
     for (int i = 0; i < l->pools; i++)
         batch_add_table(b, &l->pool[i], schedule_table_width(l, i), segments);
 }

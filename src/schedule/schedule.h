@@ -45,6 +45,7 @@ struct schedule_limits {
     bool score;     /* prompts may be scored (schedule/sequence.h): every row may be sampled */
     int draft_rows; /* most rows of guesses in a step, over all micro-batches */
     int ahead;      /* tokens looked up behind every row's own (schedule/batch.h); 0: none */
+    bool fill;      /* micro-batches are filled up to a few sizes (schedule/bucket.h) */
 };
 
 /* How many more sequences the rank can be given now. `now` will run in the next step: there will be

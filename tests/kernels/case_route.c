@@ -100,11 +100,13 @@ static const struct router_spec specs[] = {
     {.experts = 33, .topk = 4, .renormalize = true, .factor = 1, .bias_counts = true},
 };
 
-/* Twice into the same counts, beside a guard; ids of no expert do not count. */
-static void tally_case(struct rig *r, int experts, int n)
+/* Twice into the same counts, beside a guard; ids of no expert do not count. Of the rows the last third is
+ * dead: not counted, and without experts afterwards. */
+static void tally_case(struct rig *r, int experts, int rows, int topk)
 {
     size_t room = (size_t)experts + 1;
-    rig_at(r, "tally: experts %d, ids %d", experts, n);
+    int n = rows * topk, live = rows - rows / 3;
+    rig_at(r, "tally: experts %d, rows %d, of each %d", experts, rows, topk);
     uint64_t *want = rig_host(r, room, sizeof *want);
     int32_t *ids = rig_host(r, (size_t)n + 1, sizeof *ids);
     for (size_t e = 0; e < room; e++)
@@ -112,11 +114,16 @@ static void tally_case(struct rig *r, int experts, int n)
     uint64_t *counts = rig_put(r, want, room * sizeof *counts);
     for (int i = 0; i < n; i++) {
         ids[i] = (int32_t)(rig_uniform(r) * experts);
-        want[ids[i]] += 2;
+        want[ids[i]] += i < live * topk ? 2 : 0;
     }
-    const int32_t *given = rig_put(r, ids, ((size_t)n + 1) * sizeof *ids);
+    int32_t *given = rig_put(r, ids, ((size_t)n + 1) * sizeof *ids);
+    const int32_t *alive = rig_put(r, &live, sizeof live);
     for (int turn = 0; turn < 2; turn++)
-        r->ops->tally(r->d, r->s, given, n, experts, counts);
+        r->ops->tally(r->d, r->s, given, rows, topk, live < rows ? alive : NULL, experts, counts);
+    const int32_t *left = rig_get(r, given, ((size_t)n + 1) * sizeof *ids);
+    for (int i = 0; i <= n; i++)
+        if (left[i] != (i >= live * topk && i < n ? -1 : ids[i]))
+            rig_fail(r, "id %d became %d", i, left[i]);
     const uint64_t *got = rig_get(r, counts, room * sizeof *got);
     for (size_t e = 0; e < room; e++)
         if (got[e] != want[e])
@@ -132,7 +139,7 @@ static int tally_cases(const struct backend *b)
     rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 2, &limits);
     for (size_t i = 0; i < COUNT(experts); i++)
         for (int n = 0; n < 2000; n = 7 * n + 1) {
-            tally_case(&r, experts[i], n);
+            tally_case(&r, experts[i], n / 3, 3);
             rig_clear(&r);
         }
     return rig_close(&r);

@@ -113,7 +113,7 @@ void machine_open(struct machine *r, const struct backend *b, const char *direct
     ffn_weights_load(&r->ffn_weights, &r->plan, NULL, NULL);
     struct kv_pool one[KV_POOLS_MAX]; /* no window: the tests' tables have all blocks */
     caches_plan(&r->caches, &r->model, 1, one);
-    caches_create(&r->caches, b, r->device, &r->model, r->limits.pool);
+    caches_create(&r->caches, b, r->device, &r->model, r->limits.pool, 0);
     struct endpoint end = {
         .place = r->place, .backend = b, .device = r->device, .compute = r->stream};
     r->exchange_ops = exchange_find("local");

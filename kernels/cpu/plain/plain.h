@@ -161,8 +161,8 @@ void plain_score(struct device *d, struct stream *s, const float *logits, int n,
 int plain_within(const float *logits, int vocab, float most, float within);
 void plain_edit(struct device *d, struct stream *s, float *logits, int vocab,
                 const struct logit_edit *edits, int n);
-void plain_tally(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
-                 uint64_t *counts);
+void plain_tally(struct device *d, struct stream *s, int32_t *ids, int n, int topk,
+                 const int32_t *live, int experts, uint64_t *counts);
 void plain_mask(struct device *d, struct stream *s, float *logits, int vocab, const int32_t *rows,
                 const uint32_t *bits, int n);
 void plain_sample(struct device *d, struct stream *s, const float *logits, int n, int vocab,

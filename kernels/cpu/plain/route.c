@@ -104,11 +104,14 @@ void plain_route(struct device *d, struct stream *s, const struct router_spec *s
     }
 }
 
-void plain_tally(struct device *d, struct stream *s, const int32_t *ids, int n, int experts,
-                 uint64_t *counts)
+void plain_tally(struct device *d, struct stream *s, int32_t *ids, int n, int topk,
+                 const int32_t *live, int experts, uint64_t *counts)
 {
     (void)d, (void)s;
-    for (int i = 0; i < n; i++)
+    int rows = live && *live < n ? *live : n;
+    for (int i = rows * topk; i < n * topk; i++)
+        ids[i] = -1;
+    for (int i = 0; i < rows * topk; i++)
         if (ids[i] >= 0 && ids[i] < experts)
             counts[ids[i]]++;
 }
