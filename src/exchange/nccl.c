@@ -48,10 +48,12 @@ struct lane {
     struct event *received; /* out or back: the peer's data is in our buffer */
     bool sending;           /* `sent` was recorded in this step */
     struct wire wire;       /* what compute writes or reads */
-    char *records; /* the same on the way. FFN: [tensor][rows of the longest rail] of them */
-    char *partial; /* attention: [instances][rows][H]; FFN: [all rows][H], what compute writes */
-    char *gather;  /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
-    char *reduced; /* likewise: [rows of the rail][H] */
+    struct buffer
+        records; /* the same on the way. FFN: [tensor][rows of the longest rail] of them */
+    struct buffer
+        partial; /* attention: [instances][rows][H]; FFN: [all rows][H], what compute writes */
+    struct buffer gather; /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
+    struct buffer reduced; /* likewise: [rows of the rail][H] */
     const void **parts;
     int rows;   /* attention: mine; FFN: all */
     int *first; /* FFN: [tensor + 1] where the rows of each rail begin */
@@ -140,15 +142,21 @@ static void partial_sizes(const struct exchange_shape *s, const struct place *p,
     size[2] = reduces ? mem_mul(rail_most_rows(s, p), row) : 0;
 }
 
-/* What NCCL takes itself, at most: its buffers for every peer and block (NCCL_BUFFSIZE, 4 MiB, and a quarter
- * of that for its other protocols) of the two communicators of the rail and of the instance. */
+/* What NCCL takes itself, at most: for every block, and every peer that something is received from, a buffer of
+ * each of its three protocols: 4 MiB, 4.7 MiB and 512 KiB (NCCL 2.28, src/init.cc: computeBuffSizes, and
+ * src/transport/p2p.cc: p2pRecvSetup; over a network less). An all-gather has a ring's peer and a tree's
+ * three. Blocks are rounded up to a power of two (src/graph/paths.cc); without a limit there are 32 on GPUs
+ * with NVLink. */
 static size_t communicator_bytes(const struct exchange_shape *s, const struct place *p)
 {
-    size_t buffer = (size_t)5 << 20, blocks = s->nccl_blocks > 0 ? (size_t)s->nccl_blocks : 16;
+    size_t buffer = 4194304 + 4915200 + 524288, blocks = 1, tensor = (size_t)p->layout.tensor;
+    size_t most = s->nccl_blocks > 0 ? (size_t)s->nccl_blocks : 32;
     size_t peers = p->attention ? (size_t)p->layout.expert : (size_t)rails_attention(&p->layout, 0);
-    if (p->ffn)
-        peers += (size_t)p->layout.tensor - 1;
-    return mem_mul(2 * peers * blocks, buffer);
+    while (blocks < most)
+        blocks *= 2;
+    if (p->ffn && tensor > 1)
+        peers += tensor - 1 + (tensor < 5 ? tensor - 1 : 4);
+    return mem_mul(peers * blocks, buffer);
 }
 
 static size_t nccl_bytes(const struct exchange_shape *s, const struct place *p)
@@ -156,9 +164,11 @@ static size_t nccl_bytes(const struct exchange_shape *s, const struct place *p)
     size_t size[3];
     struct wire_bytes b = wire_bytes(s, most_rows(s, p));
     partial_sizes(s, p, size);
+    size_t travels = nccl_buffer_bytes(records_bytes(s, p));
+    for (int i = 0; i < 3; i++)
+        travels += nccl_buffer_bytes(size[i]);
     return communicator_bytes(s, p) +
-           mem_mul((size_t)s->micro_batches, b.rows + b.scales + b.ids + b.weights +
-                                                 records_bytes(s, p) + size[0] + size[1] + size[2]);
+           mem_mul((size_t)s->micro_batches, b.rows + b.scales + b.ids + b.weights + travels);
 }
 
 static void open_lane(struct exchange *x, struct lane *l)
@@ -166,10 +176,11 @@ static void open_lane(struct exchange *x, struct lane *l)
     size_t size[3];
     partial_sizes(&x->shape, &x->end.place, size);
     l->wire = wire_alloc(&x->shape, &x->end, most_rows(&x->shape, &x->end.place));
-    l->records = dev(x)->alloc(x->end.device, records_bytes(&x->shape, &x->end.place));
-    l->partial = dev(x)->alloc(x->end.device, size[0]);
-    l->gather = size[1] ? dev(x)->alloc(x->end.device, size[1]) : NULL;
-    l->reduced = size[2] ? dev(x)->alloc(x->end.device, size[2]) : NULL;
+    const struct direction *out = &x->wire[OUT], *back = &x->wire[BACK];
+    l->records = nccl_buffer(records_bytes(&x->shape, &x->end.place), out->rail, out->instance);
+    l->partial = nccl_buffer(size[0], back->instance ? back->instance : back->rail, NULL);
+    l->gather = nccl_buffer(size[1], back->instance, NULL);
+    l->reduced = nccl_buffer(size[2], back->rail, NULL);
     l->written = dev(x)->event_create(x->end.device);
     l->sent = dev(x)->event_create(x->end.device);
     l->received = dev(x)->event_create(x->end.device);
@@ -201,20 +212,21 @@ static void nccl_close(struct exchange *x)
     if (!x)
         return;
     watchdog_stop(&x->watchdog);
-    nccl_disconnect(&x->end, x->wire);
+    for (int i = 0; i < 2; i++)
+        dev(x)->stream_sync(x->end.device, x->wire[i].stream);
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         struct event *events[] = {l->written, l->sent, l->received};
-        void *buffers[] = {l->partial, l->gather, l->reduced, l->records};
+        struct buffer *buffers[] = {&l->partial, &l->gather, &l->reduced, &l->records};
         wire_free(&x->end, &l->wire);
         for (int i = 0; i < 3; i++)
             dev(x)->event_destroy(x->end.device, events[i]);
         for (int i = 0; i < 4; i++)
-            if (buffers[i])
-                dev(x)->release(x->end.device, buffers[i]);
+            nccl_release(buffers[i]);
         free(l->parts);
         free(l->first);
     }
+    nccl_disconnect(&x->end, x->wire);
     free(x->rows);
     free(x);
 }
@@ -286,7 +298,7 @@ static void pack_rows(struct exchange *x, struct lane *l, const struct cuda_reco
 {
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
-    cuda_record_pack(x->end.compute->cuda, r, l->rows, l->records);
+    cuda_record_pack(x->end.compute->cuda, r, l->rows, l->records.memory);
 }
 
 static void nccl_dispatch(struct exchange *x, int layer, int m)
@@ -302,7 +314,7 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
     dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->written);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++)
-        send_bytes(l->records, records, x->rail_attention + p, &x->wire[OUT]);
+        send_bytes(l->records.memory, records, x->rail_attention + p, &x->wire[OUT]);
     nccl_must(ncclGroupEnd(), "sending rows");
     dev(x)->event_record(x->end.device, l->sent, x->wire[OUT].stream);
     l->sending = true;
@@ -310,8 +322,8 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
     dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->sent);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++) {
-        l->parts[p] = l->partial + (size_t)p * apart;
-        receive_bytes(l->partial + (size_t)p * apart, answer, x->rail_attention + p,
+        l->parts[p] = l->partial.memory + (size_t)p * apart;
+        receive_bytes(l->partial.memory + (size_t)p * apart, answer, x->rail_attention + p,
                       &x->wire[BACK]);
     }
     nccl_must(ncclGroupEnd(), "receiving partial sums");
@@ -361,15 +373,15 @@ static struct wire nccl_receive(struct exchange *x, int layer, int m)
     /* The rows of the layer before have been computed on, and answered. */
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->sent);
-    char *mine = l->records + (size_t)x->rail * apart;
+    char *mine = l->records.memory + (size_t)x->rail * apart;
     receive_rail(x, m, (size_t)r.stride, mine);
     if (x->wire[OUT].instance)
-        nccl_must(ncclAllGather(mine, l->records, apart, ncclUint8, x->wire[OUT].instance,
+        nccl_must(ncclAllGather(mine, l->records.memory, apart, ncclUint8, x->wire[OUT].instance,
                                 x->wire[OUT].stream->cuda),
                   "ncclAllGather");
     dev(x)->event_record(x->end.device, l->received, x->wire[OUT].stream);
     dev(x)->stream_wait(x->end.device, x->end.compute, l->received);
-    cuda_record_unpack(x->end.compute->cuda, &r, l->records, &pieces, l->rows);
+    cuda_record_unpack(x->end.compute->cuda, &r, l->records.memory, &pieces, l->rows);
     return w;
 }
 
@@ -378,7 +390,7 @@ static void *nccl_reply_buffer(struct exchange *x, int m)
     struct lane *l = &x->lane[m];
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
-    return l->partial;
+    return l->partial.memory;
 }
 
 /* Reduce-scatter inside the instance, in rank order; returns where the sums of this rail are. */
@@ -388,8 +400,8 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < tensor(x); r++) {
         size_t theirs = (size_t)rail_rows(l, r) * row;
-        char *slot = l->gather + (size_t)r * mine;
-        const char *part = l->partial + (size_t)l->first[r] * row;
+        char *slot = l->gather.memory + (size_t)r * mine;
+        const char *part = l->partial.memory + (size_t)l->first[r] * row;
         l->parts[r] = slot;
         if (r == x->rail) {
             l->parts[r] = part;
@@ -407,8 +419,8 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
     nccl_must(ncclGroupEnd(), "scattering the partial sums of an instance");
     x->end.backend->ops->sum(x->end.device, x->wire[BACK].stream, l->parts, tensor(x),
                              x->shape.combine, rail_rows(l, x->rail), (int)x->shape.hidden,
-                             l->reduced);
-    return l->reduced;
+                             l->reduced.memory);
+    return l->reduced.memory;
 }
 
 static void nccl_reply(struct exchange *x, int layer, int m)
@@ -418,7 +430,7 @@ static void nccl_reply(struct exchange *x, int layer, int m)
     size_t row = row_bytes(&x->shape);
     dev(x)->event_record(x->end.device, l->written, x->end.compute);
     dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->written);
-    const char *sum = l->partial;
+    const char *sum = l->partial.memory;
     if (x->wire[BACK].instance)
         sum = reduce_rails(x, l);
     nccl_must(ncclGroupStart(), "ncclGroupStart");

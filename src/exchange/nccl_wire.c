@@ -113,6 +113,58 @@ static void split(const struct place *p, ncclComm_t all, int blocks, struct dire
         d->instance = NULL;
 }
 
+#define PAGE ((size_t)2 << 20)
+
+size_t nccl_buffer_bytes(size_t bytes)
+{
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+#if defined(NCCL_VERSION_CODE) && NCCL_VERSION_CODE >= 21900
+
+/* Memory that other GPUs can be shown comes from NCCL alone. That a network or a GPU cannot use it in place is no
+ * failure: then it travels through buffers of NCCL, as everything else does. */
+struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other)
+{
+    struct buffer b = {.user = {user, other}};
+    if (bytes == 0)
+        return b;
+    nccl_must(ncclMemAlloc((void **)&b.memory, bytes), "taking memory for the exchange");
+    for (int i = 0; i < BUFFER_USERS; i++)
+        if (b.user[i] && ncclCommRegister(b.user[i], b.memory, bytes, &b.handle[i]) != ncclSuccess)
+            b.handle[i] = NULL;
+    return b;
+}
+
+void nccl_release(struct buffer *b)
+{
+    for (int i = 0; i < BUFFER_USERS; i++)
+        if (b->handle[i])
+            nccl_must(ncclCommDeregister(b->user[i], b->handle[i]), "ncclCommDeregister");
+    if (b->memory)
+        nccl_must(ncclMemFree(b->memory), "giving back memory of the exchange");
+    *b = (struct buffer){0};
+}
+
+#else
+
+struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other)
+{
+    struct buffer b = {.user = {user, other}};
+    if (bytes > 0)
+        cuda_check(cudaMalloc((void **)&b.memory, bytes), "taking memory for the exchange");
+    return b;
+}
+
+void nccl_release(struct buffer *b)
+{
+    if (b->memory)
+        cuda_check(cudaFree(b->memory), "giving back memory of the exchange");
+    *b = (struct buffer){0};
+}
+
+#endif
+
 void nccl_connect(const struct exchange_shape *shape, const struct endpoint *end,
                   struct direction *both)
 {

@@ -34,6 +34,24 @@ void nccl_connect(const struct exchange_shape *shape, const struct endpoint *end
                   struct direction *both);
 void nccl_disconnect(const struct endpoint *end, struct direction *both);
 
+/* Device memory that travels: NCCL takes it from there and puts it there itself, without a copy of its own,
+ * where it can (NCCL 2.19 and later; NCCL_LOCAL_REGISTER=0 has it copy). `users` are the communicators it
+ * travels by, NULL: not by that one. */
+#define BUFFER_USERS 2
+struct buffer {
+    char *memory;
+    ncclComm_t user[BUFFER_USERS];
+    void *handle[BUFFER_USERS]; /* NULL: NCCL has not taken it */
+};
+
+/* Of 0 bytes: no memory. Dies when there is none. */
+struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other);
+/* Nothing is under way. Before nccl_disconnect(), whose communicators have it. */
+void nccl_release(struct buffer *b);
+
+/* What a buffer takes: NCCL gives whole pages of its own. */
+size_t nccl_buffer_bytes(size_t bytes);
+
 /* Ends the job with one message when NCCL reports an error, or when a step does not end within the
  * limit: an FFN rank that waits in a kernel would wait for ever. It is a thread since the main one
  * may be in CUDA then, or in NCCL while it connects to a peer that is not there. */

@@ -321,6 +321,53 @@ ncclComm_t make_comm(MPI_Comm mpi)
 /* ---- the interface ----------------------------------------------------------------------------
  */
 
+/* Memory of ncclMemAlloc, and what communicators have taken of it. */
+namespace
+{
+struct taken {
+    ncclComm_t comm;
+    char *memory;
+    size_t bytes;
+};
+std::vector<taken *> all_taken;
+} // namespace
+
+ncclResult_t ncclMemAlloc(void **p, size_t bytes)
+{
+    return cudaMalloc(p, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclMemFree(void *p)
+{
+    for (const taken *t : all_taken)
+        if (t->memory == p)
+            broken(t->comm, "memory is given back that a communicator has still", t->bytes, 0);
+    return cudaFree(p) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclCommRegister(const ncclComm_t comm, void *p, size_t bytes, void **handle)
+{
+    if (!comm || !p || bytes == 0)
+        return ncclInvalidArgument;
+    *handle = NULL;
+    if (emu::random() % 4 == 0) /* as where NCCL_LOCAL_REGISTER=0 */
+        return ncclSuccess;
+    all_taken.push_back(new taken{comm, (char *)p, bytes});
+    *handle = all_taken.back();
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *handle)
+{
+    for (size_t i = 0; i < all_taken.size(); i++)
+        if (all_taken[i] == handle && all_taken[i]->comm == comm) {
+            delete all_taken[i];
+            all_taken.erase(all_taken.begin() + (long)i);
+            return ncclSuccess;
+        }
+    return ncclInvalidUsage;
+}
+
 ncclResult_t ncclGetVersion(int *version)
 {
     *version = trouble("version", 0) ? 22005 : 22809;
@@ -378,6 +425,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
     if (comm->issued != comm->finished)
         broken(comm, "destroyed with operations under way", comm->issued, comm->finished);
+    for (const taken *t : all_taken)
+        if (t->comm == comm)
+            broken(comm, "destroyed while it has memory", t->bytes, 0);
     MPI_Comm_free(&comm->mpi);
     delete comm;
     return ncclSuccess;

@@ -22,6 +22,7 @@ typedef enum {
 
 typedef enum { ncclInt8 = 0, ncclUint8 = 1 } ncclDataType_t;
 
+#define NCCL_VERSION_CODE    22809
 #define NCCL_UNIQUE_ID_BYTES 128
 #define NCCL_SPLIT_NOCOLOR   -1
 
@@ -46,6 +47,10 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm);
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state);
 const char *ncclGetErrorString(ncclResult_t result);
 const char *ncclGetLastError(ncclComm_t comm);
+ncclResult_t ncclMemAlloc(void **p, size_t bytes);
+ncclResult_t ncclMemFree(void *p);
+ncclResult_t ncclCommRegister(const ncclComm_t comm, void *p, size_t bytes, void **handle);
+ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *handle);
 ncclResult_t ncclGroupStart(void);
 ncclResult_t ncclGroupEnd(void);
 ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer,
