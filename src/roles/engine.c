@@ -220,8 +220,7 @@ static void plan_memory(struct engine *g)
     struct weights_plan weights = weights_plan(g);
     struct side side = side_of(g);
     size_t scratch = g->backend->device->scratch_bytes(g->device);
-    g->memory.buffers = scratch + g->exchange_ops->bytes(&g->shape, &g->place) +
-                        graphs_bytes(g);
+    g->memory.buffers = scratch + g->exchange_ops->bytes(&g->shape, &g->place) + graphs_bytes(g);
     if (g->place.attention) {
         g->memory.weights += attention_weights_bytes(&weights);
         g->memory.buffers += attention_bytes(&side, &g->limits);
