@@ -185,7 +185,7 @@ ptxas: ## registers, shared memory and spills of every CUDA kernel
 	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
 	@BUILD=$(BUILD) NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
 
-sass: ## instructions of the CUDA kernels' main loops (needs nvdisasm)
+sass: ## instructions of the CUDA kernels' main loops and modelled times (needs nvdisasm)
 	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py; status=$$?; [ $$status = 77 ] || exit $$status
 
 SHARE = $(DESTDIR)$(PREFIX)/share

@@ -1,0 +1,303 @@
+"""What the counted loops say about time: a layer on cards, beside the roofline and what was measured.
+
+Printed by sass.py; sass.txt has the counts. A turn is 64 columns for a tile of tokens (products) or 32 tokens
+of a cache (attention), by four warps, one on each scheduler. Warps of a block meet at a barrier each turn, so it
+takes what the tensor cores need and SERIAL of what the issue of its instructions does, or its integers (16 lanes a
+scheduler) or floats, if they take longer. ALONE: what a processor's last blocks reach of that rate; of what stands
+between turns EPILOGUE runs, as types and borders stand side by side. Memory and turns hide behind each other as a
+norm of degree BESIDE has it; the L2 cache gives L2_BYTES a clock and processor.
+
+All these constants, FILL and LAUNCH are fitted to measured.txt's times of an H200, which is no proof of them: the
+errors that are printed for it are those of a fit. The H100's are of a prediction. Other cards were never tried;
+of them nothing is known but what is printed on them. Kernels that only wait (norms, router, rotation) are what
+they took on the H200, by the clock. DeepSeek-V3's attention is not modelled: the warps of its kernel wait for each other.
+
+The wgmma column takes mma.sync and the loads of its right operand out of a turn, and the full rate of the
+tensor cores: a bound, not a promise (the same loop with wgmma, tried on an H200, gained 5 to 10 %).
+"""
+import math
+
+SERIAL, ALONE, EPILOGUE, BESIDE = 1.1, 0.8, 0.5, 2.5
+L2_BYTES = 36.0
+DRAM_SHARE = 0.92            # of what is printed on the card
+LAUNCH, GAP, FILL = 2.7, 0.6, 2.0  # us: a kernel, one more in a graph, until the first data are there
+HMMA_FLOP = 4096.0
+
+
+class Card:
+    def __init__(self, processors, ghz, tbs, tflops, mma, shared, float_lanes=32):
+        self.processors, self.ghz, self.tbs, self.tflops = processors, ghz, tbs * DRAM_SHARE, tflops
+        self.shared, self.float_clocks = shared, 32 / float_lanes
+        every = 4 * HMMA_FLOP * processors * ghz * 1e9 / (tflops * 1e12)
+        self.wgmma, self.mma = every, every / mma  # clocks a scheduler needs for one mma.m16n8k16
+
+    def us(self, clocks):
+        return clocks / self.ghz / 1e3
+
+
+# processors, GHz, TB/s, TFLOP/s of bf16, what mma.sync has of that, KB of shared memory (a processor)
+CARDS = {
+    "H200": Card(132, 1.755, 4.8, 989, 0.565, 228),
+    "H100": Card(132, 1.755, 3.35, 989, 0.565, 228),
+    "H800": Card(132, 1.755, 3.35, 989, 0.565, 228),
+    "H20": Card(78, 1.755, 4.0, 148, 1.0, 228),
+    "A100": Card(108, 1.41, 2.0, 312, 1.0, 164, float_lanes=16),
+    "L20": Card(92, 2.52, 0.864, 119.5, 1.0, 100),
+}
+FITTED = "H200"
+BF16, FP8, FORM = 1, 2, 256  # FORM: MATRIX_FORM
+
+
+def is_product(kernel):
+    return kernel.startswith(("linear_kernel", "up_kernel", "down_kernel"))
+
+
+class Shape:
+    """gemm_shape<TYPE, FRAME> of gemm.cuh."""
+
+    def __init__(self, kind, frame):
+        self.wide, grouped = frame > 64, kind in (16, 17)
+        self.step = 32 if self.wide else 16
+        self.sums = (4 if self.wide else 2) * (frame // 8) // (2 if self.wide else 1) * 4  # of a thread
+        pieces = 4 if kind == BF16 else 1 if kind == 16 else 2
+        self.blocks = 2 if self.wide else (3 if frame == 64 else 4) - (kind == BF16 or grouped)
+        stage = frame * 128 + 8 * (pieces * 512 + (FORM if grouped else 0))
+        self.queue = min(min(216 * 1024 // self.blocks, 96 * 1024) // stage, 6) * stage
+
+
+def arguments(kernel):
+    """Of a template's instance; false and true are as they stand."""
+    return [int(g) if g.isdigit() else g for g in kernel.partition("<")[2].rstrip(">").split(", ")]
+
+
+def shared_bytes(kernel):
+    """Dynamic shared memory of a block: gemm_shape of gemm.cuh, attend_shape of attend.cu, latent_shape."""
+    name = kernel.partition("<")[0]
+    if is_product(kernel):
+        return Shape(*arguments(kernel)[:2]).queue + (0 if name == "linear_kernel" else 1024)
+    if name == "attend_kernel":
+        dim, kind, rows = arguments(kernel)
+        stage = 2 * 32 * dim * (2 if kind == BF16 else 1)
+        return min(max(65536 // stage, 2), 6) * stage + rows * 4 * (dim // 16) * 512
+    if name == "latent_kernel":
+        kind, tokens = arguments(kernel)
+        tile = tokens * 576 * 2
+        stages = 2 * tile if kind == BF16 else tile + tile
+        return stages + 2 * (256 + tokens // 8 * 256) + 2 * 576 // 16 * 512
+    return 0
+
+
+def blocks(kernel, registers, shared_kb, warps=4):
+    """On a processor; warps: of a row in attention."""
+    if is_product(kernel):
+        threads = 128
+    else:
+        pair = kernel.startswith("latent") or kernel.endswith(", 2>") and kernel.startswith("attend")
+        threads = (2 if pair else 1) * 32 * warps
+    by_registers = 65536 // (max(registers, 24) * threads)
+    by_shared = (shared_kb - 1) * 1024 // (shared_bytes(kernel) + 1024)
+    return min(by_registers, by_shared, 32)
+
+
+class Loops:
+    """Times in us on a card, from {kernel: counts}."""
+
+    def __init__(self, found, card, wgmma=False):
+        self.found, self.card, self.wgmma = found, card, wgmma
+
+    def turn(self, kernel, hmma):
+        """Clocks of a turn that runs `hmma` of the multiplications of its longest run."""
+        c, card = self.found[kernel], self.card
+        share = 1.0 if is_product(kernel) else hmma / c["hmma"]
+        issued, integer, floats = (share * n for n in (c["run"], c["integer"], c["half"] + c["float"]))
+        if is_product(kernel):
+            # About what stands outside of the run: the copies of a chunk; e4m3: at every other one scales are
+            # read and sums multiplied.
+            kind, frame = arguments(kernel)[:2]
+            sums = Shape(kind, frame).sums
+            copies, scales = 75 + 0.4 * sums, (sums if kind == FP8 else 0)
+            issued += copies + scales - (c["hmma"] - hmma) * 1.2
+            integer += 0.7 * copies + scales / 2
+            floats += scales / 2
+        others = max(2 * integer, floats * card.float_clocks)
+        if self.wgmma:
+            return max(hmma * card.wgmma, issued - 1.25 * hmma, others)
+        return max(hmma * card.mma + SERIAL * issued, others)
+
+    def turns(self, kernel, count, each, hmma, l2, bytes_read, warps=4):
+        """`count` items of `each` turns, dealt out to all blocks; l2: bytes a turn."""
+        card, clocks = self.card, self.turn(kernel, hmma)
+        at_once = max(1, blocks(kernel, self.found[kernel]["registers"], card.shared, warps))
+        epilogue = EPILOGUE * (self.found[kernel]["loop"] - self.found[kernel]["turn"])
+        each_has = math.ceil(count / card.processors) if count < 4 * card.processors else count / card.processors
+        all_at = each_has * (each * clocks + epilogue) * warps / 4
+        last = math.ceil(count / (card.processors * at_once)) * (each * clocks / ALONE + epilogue)
+        compute, memory = card.us(max(all_at, last)), bytes_read / card.tbs / 1e6
+        cached = card.us(each_has * each * l2 / L2_BYTES)
+        return max((compute ** BESIDE + memory ** BESIDE) ** (1 / BESIDE), cached) + FILL
+
+    def linear(self, n, k, rows, kind=FP8):
+        """With its sums' second kernel; panels of 256 rows where there is one (linear.cu, linear.c)."""
+        blocks_n, chunks = -(-n // 128), -(-k // 64)
+        splits = max(1, min(264 // blocks_n, chunks // 4))
+        if blocks_n >= 88 and chunks < 32 * splits:
+            splits = 1
+        if splits > 1 and rows > 256:
+            return sum(self.linear(n, k, min(256, rows - at), kind) + (GAP if at else 0) for at in range(0, rows, 256))
+        wide_blocks = -(-rows // 128) * blocks_n * splits
+        is_wide = rows > 64 and wide_blocks * 100 >= -(-wide_blocks // 264) * 264 * (80 if kind == BF16 else 90)
+        frame = 128 if is_wide else 64
+        shape, tiles, kernel = Shape(kind, frame), -(-rows // frame), "linear_kernel<%d, %d, true>" % (kind, frame)
+        tokens = min(rows, frame)
+        hmma = 16 * min(-(-tokens // shape.step), 4) * (2 if is_wide else 1)
+        weights = n * k * (2 if kind == BF16 else 1)
+        l2 = (16384 if kind == BF16 else 8192) + tokens * 128
+        t = self.turns(kernel, blocks_n * splits * tiles, chunks / splits, hmma, l2, weights)
+        if splits > 1:
+            t += GAP + FILL + 2 * splits * rows * n * 4 / (L2_BYTES * self.card.processors * self.card.ghz * 1e3)
+        return t
+
+    def attend(self, heads, kv_heads, dim, rows, context, kind):
+        kernel = "attend_kernel<%d, %d, 1>" % (dim, kind)
+        chunk, size = (1024, 2) if kind == BF16 else (2048, 1)
+        parts, steps = -(-context // chunk), min(context, chunk) / 32
+        read = rows * context * 2 * kv_heads * dim * size
+        l2 = 2 * 32 * dim * size
+        hmma = dim // 2
+        warps = min((heads // kv_heads + 15) // 16, 4)
+        t = self.turns(kernel, rows * parts * kv_heads, steps, hmma, l2, read, warps)
+        if parts > 1:
+            t += GAP + FILL + 2 * parts * rows * heads * dim * 4 / self.card.tbs / 1e6
+        return t
+
+    def small(self, us):
+        return us * 1.755 / self.card.ghz
+
+    def experts(self, rows, held, inter, hidden, topk, of, shared, kind=FP8):
+        """up, down and add of a rank that holds `held` of `of` experts, rows chosen evenly."""
+        each = rows * topk / of
+        tokens = 32 if rows * topk <= 32 * held else 64
+        tiles = max(1.0, each / tokens + (0.5 if each > tokens else 0))  # chosen evenly is not equally
+        steps = min(tokens // 16, max(1.0, (each / 16 + 0.5) / tiles if each > 8 else 1.0))
+        size = 2 if kind == BF16 else 1
+        hmma = 16 * steps
+        shared_tiles = -(-rows // tokens)
+        x = (16384 if kind == BF16 else 8192) + tokens * 128
+        up = "up_kernel<%d, %d, true>" % (kind, tokens)
+        down = "down_kernel<%d, %d>" % (kind, tokens)
+        up_items = held * tiles * -(-inter // 64) + shared_tiles * -(-shared // 64)
+        weights = (held * inter + shared) * hidden * size
+        t_up = self.turns(up, up_items, -(-hidden // 64), hmma, x, 2 * weights)
+        pieces = -(-hidden // 128)
+        routed, common = held * tiles * pieces, shared_tiles * pieces
+        turns = (routed * -(-inter // 64) + common * -(-shared // 64)) / max(routed + common, 1)
+        t_down = self.turns(down, routed + common, turns, hmma, x, weights)
+        shares = (rows * topk * held / of + (rows if shared else 0) + rows) * hidden * 4
+        t_add = shares / self.card.tbs / 1e6 + FILL
+        return t_up, t_down, t_add
+
+
+# Stand-alone on the H200, less a launch: kernels that wait more than they work.
+NORM, INTER_NORM, ROUTE, ROPE, COPY, GROUP = 5.0, 1.8, 14.2, 4.7, 2.4, 2.2
+
+
+def attention_layer(l, kind, context, rows=64, model="Step-3"):
+    small = [NORM, NORM, ROUTE, ROPE, COPY]
+    if model == "Step-3":
+        parts = [l.linear(2048, 7168, rows), l.linear(256, 7168, rows), l.linear(256, 7168, rows),
+                 l.linear(16384, 2048, rows), l.linear(7168, 16384, rows), l.attend(64, 1, 256, rows, context, kind)]
+        small.append(INTER_NORM)
+    else:  # Qwen3-235B: GQA 64/4 of 128
+        parts = [l.linear(8192, 4096, rows), l.linear(512, 4096, rows), l.linear(512, 4096, rows),
+                 l.linear(4096, 8192, rows), l.attend(64, 4, 128, rows, context, kind)]
+        small.append(2 * INTER_NORM)
+    return sum(parts) + sum(l.small(s) for s in small) + GAP * (len(parts) + len(small))
+
+
+def ffn_layer(l, rows, model="Step-3"):
+    held, inter, hidden, topk, of, shared = {"Step-3": (24, 640, 7168, 3, 48, 320), "DeepSeek-V3": (256, 256, 7168, 8, 256, 256),
+                                             "Qwen3-235B": (128, 192, 4096, 8, 128, 0)}[model]
+    return sum(l.experts(rows, held, inter, hidden, topk, of, shared)) + l.small(GROUP * (1 + rows / 400)) + 4 * GAP
+
+
+def roof_attention(card, context, size, rows=64, cache=512):
+    read = 7168 * 2560 + 2048 * 16384 + 16384 * 7168 + rows * context * cache * size
+    flop = 2 * rows * (7168 * 2560 + 2048 * 16384 + 16384 * 7168) + 4 * 64 * 256 * rows * context
+    return max(read / card.tbs / 1e6, flop / card.tflops / 1e6)
+
+
+def roof_ffn(card, rows):
+    weights = 3 * (24 * 640 + 320) * 7168
+    flop = 2 * 3 * 7168 * rows * (640 * 3 / 2 + 320)
+    return max(weights / card.tbs / 1e6, flop / card.tflops / 1e6)
+
+
+PAPER = {"H800": 281, "H20": 438, "A100": 531}  # its table 9: an attention layer, 64 rows of 8K a GPU; A800
+
+
+def print_cards(found):
+    print("\nmodelled us of a layer (roof: memory or tensor cores of the card; the report's table 9; wgmma: see sass_model.py)")
+    print("%-6s %-34s %8s %8s %8s %8s" % ("card", "", "model", "roof", "report", "wgmma"))
+    met = []
+    for name, card in CARDS.items():
+        l, w = Loops(found, card), Loops(found, card, True)
+        for label, kind, context in (("64 x 4K, bf16 cache", BF16, 4096), ("64 x 4K, FP8 cache", FP8, 4096),
+                                     ("64 x 8K, bf16 cache", BF16, 8192), ("64 x 8K, FP8 cache", FP8, 8192)):
+            t, bound = attention_layer(l, kind, context), attention_layer(w, kind, context)
+            report = PAPER.get(name) if context == 8192 and kind == BF16 else None
+            print("%-6s %-34s %8.0f %8.0f %8s %8.0f" % (name, "Step-3 attention, " + label, t, roof_attention(
+                card, context, 2 if kind == BF16 else 1), report or "-", bound))
+            if name == "H800" and context == 8192:
+                met.append(("attention, %s cache" % ("bf16" if kind == BF16 else "FP8"), t, 290 if kind == BF16 else 220, bound))
+        for rows in (256, 2048):
+            t, bound = ffn_layer(l, rows), ffn_layer(w, rows)
+            print("%-6s %-34s %8.0f %8.0f %8s %8.0f" % (name, "Step-3 FFN, %d rows" % rows, t, roof_ffn(card, rows), "-", bound))
+            if name == "H800" and rows == 2048:
+                met.append(("FFN, 2,048 rows", t, 400, bound))
+        for model, context in (("Qwen3-235B", 8192),):
+            print("%-6s %-34s %8.0f %8s %8s %8.0f" % (name, model + " attention, 64 x 8K, bf16", attention_layer(l, BF16, context, model=model), "-", "-",
+                                                     attention_layer(w, BF16, context, model=model)))
+        for model in ("DeepSeek-V3", "Qwen3-235B"):
+            print("%-6s %-34s %8.0f %8s %8s %8.0f" % (name, model + " FFN, an eighth, 512 rows", ffn_layer(l, 512, model), "-", "-", ffn_layer(w, 512, model)))
+    print("\ngoals on an H800, by the model, whose errors stand below (a stage may take 273 us; the report's rank has an attention layer of 64 x 8K):")
+    for what, t, goal, bound in met:
+        print("  %-24s %5.0f us, goal %d: %s" % (what, t, goal, "met" if t <= goal else "NOT met"))
+    print("  with wgmma, a bound (tried in a product on an H200: 5 to 10 %% faster): %s us" % ", ".join("%s %.0f" % (what, bound) for what, _, _, bound in met))
+
+
+def modelled(l, what):
+    """The model's time of a line of measured.txt, or None."""
+    words = what.replace(",", "").split()
+    alone = LAUNCH - GAP
+    if words[0] == "linear":
+        n, k = (int(x) for x in words[-4].split("x"))
+        return l.linear(n, k, int(words[-2]), BF16 if words[-3] == "bf16" else FP8) + alone + GAP
+    if words[0] == "attend":
+        heads, kv, dim = (int(x) for x in words[2].split("/"))
+        return l.attend(heads, kv, dim, int(words[3]), int(words[5]), BF16 if words[6] == "bf16" else FP8) + alone + GAP
+    if words[0] == "ffn" and words[1] in ("up", "down", "add"):
+        return l.experts(int(words[3]), 24, 640, 7168, 3, 48, 320)[("up", "down", "add").index(words[1])] + alone + GAP
+    if words[:2] == ["ffn", "layer"]:
+        return ffn_layer(l, int(words[4])) + alone
+    if words[:3] == ["layer", "of", "attention"]:
+        return attention_layer(l, BF16 if words[7] == "bf16" else FP8, int(words[6])) + alone
+    return None
+
+
+def print_errors(found, path):
+    print("\nagainst what gpu_bench measured (%s): us" % path)
+    print("%-6s %-44s %9s %9s %7s" % ("card", "", "measured", "model", "error"))
+    errors = {}
+    with open(path) as f:
+        for line in f:
+            if line.startswith("#"):
+                continue
+            card, what, us = line.rstrip("\n").split("\t")
+            error = modelled(Loops(found, CARDS[card]), what) / float(us) - 1
+            errors.setdefault(card, []).append(abs(error))
+            print("%-6s %-44s %9.1f %9.1f %+6.0f %%" % (card, what, float(us), (1 + error) * float(us), 100 * error))
+    for card, of_card in errors.items():
+        of_card.sort()
+        print("%s: median error %.0f %%, largest %.0f %%, of %d times; %s" % (
+            card, 100 * of_card[len(of_card) // 2], 100 * of_card[-1], len(of_card),
+            "the model's constants were fitted to these" if card == FITTED else "predicted"))
