@@ -2,7 +2,7 @@
 
 #define WARMUP 8 /* steps before MTP layers' first stake */
 #define WARMUP_GRAM                                                                                \
-    160 /* steps before the first trial of n-grams: one of its steps may take as long as four */
+    156 /* steps before the first trial of n-grams: one of its steps may take as long as four */
 #define TRIAL        4  /* steps of one: fewer are too noisy */
 #define TRIAL_MTP    16 /* the same; some of them go without, to compare */
 #define PAUSE        64 /* steps at least between two: what a trial costs is not known to a few per cent */
