@@ -155,13 +155,13 @@ test-hf: all $(BUILD)/tests/model/test_forward ## logits and draws against Huggi
 	@"$(PYTHON)" tests/model/hf_generate.py $(BUILD)/tandem
 
 test-llama: all ## GGUF files of every architecture against llama.cpp (pip compiles it into build/bench-peers: minutes)
-	@BUILD=$(BUILD) tests/llama.sh $(BUILD)/tandem
+	@BUILD=$(BUILD) tests/llama.sh $(BUILD)/tandem; status=$$?; [ $$status = 77 ] || exit $$status
 
-bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode ## ten minutes: kernels, then whole decode steps (on a random model of 4 GB in build/bench); FULL=1: all layouts, and forecasts (25)
+bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode ## a quarter of an hour: kernels, then whole decode steps (on a random model of 4 GB in build/bench); FULL=1: all layouts, and forecasts (25)
 	@mkdir -p $(BUILD)/bench
 	@$(BUILD)/tests/bench/bench_kernels --json $(BUILD)/bench/kernels.json
 	@BUILD=$(BUILD) tests/bench/decode.sh $(if $(FULL),full)
-	@"$(PYTHON)" tests/bench/table.py $(BUILD)/bench
+	@"$(or $(PYTHON),python3)" tests/bench/table.py $(BUILD)/bench
 	@$(if $(FULL),BUILD=$(BUILD) tests/bench/forecast.sh)
 
 bench-peers: all ## beside llama.cpp, installed by pip into build/bench-peers (20 minutes; QUICK=1: 7)

@@ -76,6 +76,7 @@ MASS_FN uint64_t mass_enough(uint64_t total, float top_p)
 MASS_FN uint64_t mass_share(uint64_t total, float uniform)
 {
     uint64_t u = (uint64_t)(uniform * 0x1p24f);
+    u = u < 0xffffff ? u : 0xffffff;
     return (total >> 24) * u + (((total & 0xffffff) * u) >> 24);
 }
 

@@ -7,7 +7,7 @@
  * device (f32 or bf16). Sums are always made in f32. A rounding to bf16 is to nearest even, and
  * happens only when a result is stored.
  * Exceptions: the sampler adds probabilities as whole numbers (kernels/mass.h); quantized weights change
- * no activation (x stays as it is).
+ * no activation (x stays as it is), unless device_config.int8_products says so (CPUs).
  *
  * Where pointers live: everything an operation reads or writes is device memory (device.h), the
  * fields of structures passed by value or pointer are read on the host at the call. Outputs never
@@ -110,7 +110,8 @@ struct kv; /* the cache */
  * arrays are device memory. */
 struct attn_batch {
     int rows, segments;
-    int max_rows;           /* rows of the longest segment */
+    /* Rows of the longest segment; a last one of dead rows (schedule/bucket.h), all at position 0, does not count. */
+    int max_rows;
     int max_context;        /* tokens of the longest sequence, the batch's rows included */
     const int32_t *seg_row; /* [segments + 1] first row of each segment; the last is `rows` */
     const int32_t *seg_pos; /* [segments] position (0-based) of its first row */
@@ -253,8 +254,9 @@ struct ops {
     /* Router: score = softmax(gate x) or sigmoid(gate x); the K experts with the largest score +
      * bias, larger first, equal ones by lower expert first; their weights are the scores without
      * the bias, then as spec says. With bias_counts score is of gate x + bias, and nothing is added.
-     * ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and bias f32 [experts] (NULL: none) plain device memory, x act [n][H]; logits in f32. A row with
-     * a NaN chooses any experts and has a weight of NaN. Checkpoint: moe.gate, router_bias. */
+     * ids int32 [n][K], weights f32 [n][K]. gate f32 [experts][H] and bias f32 [experts] (NULL: none) plain device
+     * memory, x act [n][H]; logits in f32. A row with a NaN chooses any experts and has a weight of NaN. Checkpoint:
+     * moe.gate, router_bias. */
     void (*route)(struct device *d, struct stream *s, const struct router_spec *spec,
                   const float *gate, const float *bias, const void *x, int n, int hidden,
                   int32_t *ids, float *weights);

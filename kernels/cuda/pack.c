@@ -32,7 +32,8 @@ void pack_describe(const struct weight_part *w, enum weight_keep keep, int type,
                    struct cuda_matrix *m)
 {
     memset(m, 0, sizeof *m);
-    if (w->n > INT_MAX / 4 || w->k > INT_MAX / 4)
+    /* Kernels reach the columns of a tile's 128 rows by 32 bits. */
+    if (w->n > INT_MAX / 4 || w->k > (layout == MATRIX_TILED ? INT_MAX / 256 : INT_MAX / 4))
         die("a matrix of %zu x %zu is too large", w->n, w->k);
     m->n = (int)w->n;
     m->k = (int)w->k;

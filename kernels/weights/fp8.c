@@ -4,7 +4,8 @@
  * "float-quantized", per row, per group of columns or for all. w = number x scale. */
 static void form(const struct weight_part *w, struct weight_form *f)
 {
-    f->kind = w->scale_rows == 128 && w->scale_columns == 128 ? FORM_F8 : FORM_F32;
+    /* Rows in turn (step) would cross blocks of scales at other places than form_scale()s do. */
+    f->kind = w->step <= 1 && w->scale_rows == 128 && w->scale_columns == 128 ? FORM_F8 : FORM_F32;
 }
 
 static void numbers(const struct weight_part *w, size_t row, size_t first, size_t n, float *to)

@@ -207,7 +207,7 @@ static herr_t add_name(hid_t file, const char *name, const H5L_info_t *info, voi
     size_t used = strlen(l->text);
     (void)file;
     (void)info;
-    if (used + strlen(name) + sizeof "\"\", ..." >= l->size) {
+    if (used + strlen(name) + sizeof ", \"\", ..." >= l->size) {
         snprintf(l->text + used, l->size - used, "%s...", used ? ", " : "");
         return 1;
     }

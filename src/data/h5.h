@@ -54,7 +54,7 @@ void h5_abandon(struct h5_output *o);
 /* Is there a link of that name in the file's root? */
 bool h5_has(hid_t file, const char *name);
 
-/* What is in the file besides groups, for messages: "\"a\", \"b\", ..."; only the first. text holds `size`
+/* What is in the file's root, for messages: "\"a\", \"b\", ..."; only the first. text holds `size`
  * bytes. */
 const char *h5_list(hid_t file, char *text, size_t size);
 

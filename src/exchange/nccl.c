@@ -22,7 +22,8 @@
  * them, and fork() and join() tie the streams to the compute stream, so that a step can be captured
  * in a graph (roles/replay.h).
  *
- * Why it cannot lock up: a receive that has started occupies part of its GPU until the peer sends.
+ * Why it cannot lock up: a receive that has started occupies part of its GPU until the peer sends, and a
+ * send, of registered memory, until the peer receives.
  * At most two NCCL kernels are started on a GPU at once, one a direction, and what is computed
  * always ends and makes room for them. On each rank whatever a receive is waiting for comes earlier
  * in the order in which the peers enqueue; so streams that share a hardware queue, and then run in

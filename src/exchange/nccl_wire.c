@@ -53,10 +53,12 @@ static void check_ranks(const struct endpoint *end)
     snprintf(mine.host, sizeof mine.host, "%.63s", host);
     end->backend->device->describe(end->device, mine.gpu, sizeof mine.gpu);
     nccl_must(ncclGetVersion(&mine.version), "ncclGetVersion");
-    if (mine.version < NCCL_LEAST)
-        die("the NCCL that was found when the program started is %d.%d.%d, 2.18 is needed: look at "
+    if (mine.version < NCCL_RUNS)
+        die("the NCCL that was found when the program started is %d.%d.%d, %d.%d is needed: look "
+            "at "
             "LD_LIBRARY_PATH",
-            mine.version / 10000, mine.version / 100 % 100, mine.version % 100);
+            mine.version / 10000, mine.version / 100 % 100, mine.version % 100, NCCL_RUNS / 10000,
+            NCCL_RUNS / 100 % 100);
     all = mem_zeroed((size_t)size, sizeof *all);
     mpi_must(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, end->cell),
              "MPI_Allgather of GPUs");
@@ -129,10 +131,18 @@ struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other)
     struct buffer b = {.user = {user, other}};
     if (bytes == 0)
         return b;
-    nccl_must(ncclMemAlloc((void **)&b.memory, bytes), "taking memory for the exchange");
-    for (int i = 0; i < BUFFER_USERS; i++)
-        if (b.user[i] && ncclCommRegister(b.user[i], b.memory, bytes, &b.handle[i]) != ncclSuccess)
+    if (ncclMemAlloc((void **)&b.memory, bytes) != ncclSuccess)
+        die("NCCL: %zu bytes of device memory for the exchange are not there: %s", bytes,
+            ncclGetLastError(NULL));
+    for (int i = 0; i < BUFFER_USERS; i++) {
+        ncclResult_t r = ncclSuccess;
+        if (b.user[i])
+            r = ncclCommRegister(b.user[i], b.memory, bytes, &b.handle[i]);
+        if (r != ncclSuccess)
             b.handle[i] = NULL;
+        if (r != ncclInvalidUsage && r != ncclSystemError) /* those two: it cannot be done */
+            nccl_must(r, "ncclCommRegister");
+    }
     return b;
 }
 

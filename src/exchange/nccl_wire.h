@@ -17,6 +17,13 @@
 #error "NCCL 2.18 or later is needed; name its folder with NCCL_HOME=, or say make CUDA=0"
 #endif
 
+/* What the program needs when it runs: what it was built to call. */
+#if NCCL_VERSION_CODE >= 21900
+#define NCCL_RUNS 21900 /* 2.19: ncclMemAlloc, ncclCommRegister */
+#else
+#define NCCL_RUNS NCCL_LEAST
+#endif
+
 /* One direction, out or back: its stream and communicators. */
 struct direction {
     struct stream *stream;

@@ -163,7 +163,8 @@ const struct key keys[] = {
     {"precision", "products", KEY_CHOICE, IN(precision.products), PRESET("exact"),
      .choices = products,
      .help = "exact: rows are multiplied as they are; int8: where weights are integers of 8 or 4 "
-             "bits, rows are rounded to 8 bits too, in groups of 32 (device cpu): faster"},
+             "bits, rows are rounded to 8 bits too, in groups of 32 (device cpu): faster with 4 "
+             "bits, and with 8 for some rows at a time"},
 
     {"schedule", "slots", KEY_INT, IN(schedule.slots), PRESET("16"), RANGE(1, ROWS_MAX),
      .help = "sequences an attention rank decodes at once"},

@@ -46,8 +46,9 @@ void generate_defaults(struct generate_options *o);
  * it is set anew, so it comes first), hidden, layers, vocab, context, heads, kv_heads, head_dim,
  * q_rank, kv_rank, nope_dim, rope_dim, value_dim, window, dense, experts, topk, expert, shared (0:
  * none), groups, topk_groups, moe_layers ("1-4,7"), renormalize, tied (true, false), limit,
- * rope_theta, rope_factor, eos, dtype (f32, bf16, fp8; awq, int4, int8: packed, the rest bf16; mxfp4: experts of gpt_oss, whose default it
- * is; of GGUF f16 and q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4), seed, file_mb, threads. moe_layers that
+ * rope_theta, rope_factor, eos, dtype (f32, bf16, fp8; awq, int4, int8: packed, the rest bf16; mxfp4: experts of
+ * gpt_oss, whose default it is in safetensors; of GGUF f16 and q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k
+ * iq4_nl iq4_xs mxfp4), seed, file_mb, threads. moe_layers that
  * are not set are the family's. Returns -1 for an unknown name or a value that is none. `tokenizer` and
  * `directory` are set directly. */
 int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e);

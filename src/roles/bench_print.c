@@ -1,6 +1,7 @@
 /* bench_print.c - what was measured, as text within 80 columns or as JSON. */
 #include "roles/bench.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 
@@ -168,11 +169,12 @@ int bench_print_json(const struct bench_result *r, FILE *out, struct err *e)
                   r->what, "weight_bytes", r->weights, "faster_memory", r->faster_memory,
                   "operations", operations, "steps", steps, "job", "prompt_tokens", r->prompt,
                   "completion_tokens", r->completion, "layouts", layouts);
-    if (whole && all && json_dumpf(all, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0)
-        fputc('\n', out);
-    else
-        whole = false;
+    whole = whole && all;
+    bool written = whole && json_dumpf(all, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0 &&
+                   fputc('\n', out) != EOF && fflush(out) == 0;
     json_decref(all);
+    if (whole && !written)
+        return err_set(e, "what was measured cannot be written: %s", strerror(errno));
     if (!whole)
         return err_set(
             e,

@@ -336,9 +336,12 @@ int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err
     if (all->bytes >= available)
         return err_set(e,
                        "%s: weights and buffers of the ranks that share %s memory need %s, "
-                       "but %s are free; use more hosts or a narrower precision",
+                       "but %s are free; use more hosts or a narrower precision%s",
                        g->in->job.path, g->backend->device->count ? "a card's" : "this host's",
-                       size_text(all->bytes, needs), size_text(available, has));
+                       size_text(all->bytes, needs), size_text(available, has),
+                       g->in->job.speculate.draft == SPECULATE_AUTO && g->in->model.drafts > 0
+                           ? ", or speculate.draft: off, as MTP layers are loaded for auto"
+                           : "");
     if (!g->place.attention)
         return 0;
     return size_cache(g, (size_t)(0.9 * (double)(available - all->bytes)) / (size_t)all->caches, e);

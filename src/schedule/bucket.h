@@ -3,7 +3,8 @@
  * A device with graphs launches at once what an earlier step has enqueued in the same sizes
  * (roles/replay.h). Steps that read prompts hardly ever have the same number of rows twice, so there a
  * micro-batch is filled up to 8, 16 or 32 rows or to a multiple of 64: products are made in tiles of as
- * many rows, which cost the same however many of them are wanted.
+ * many rows, which cost the same however many of them are wanted; what else is done with dead rows, and the
+ * records that travel, is small beside them.
  *
  * What fills it are dead rows behind the others: token 0 at position 0, all in one segment behind the
  * last, whose block is the one behind those of the pool, that no sequence ever has. All of them come to

@@ -53,7 +53,7 @@ struct pace_trial {
  * the tokens they brought, by what steps without took about then, less what they took. Steps with prompts count
  * their layers alone, as the pace does not compare them; a step that others have held up counts for three like
  * it at most. What a machine does to neighbouring steps goes into both sides, so this is known much better than
- * the times of two runs are. */
+ * the times of two runs are; on GPUs, though, what MTP layers take is reckoned from their number, not measured. */
 struct pace_balance {
     double saved, seconds; /* seconds: of all steps */
 };

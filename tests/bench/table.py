@@ -83,6 +83,8 @@ def peers(k, out):
 
 
 def spread(values, form):
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
     return f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
 
 

@@ -46,7 +46,13 @@ for family in step3p5 deepseek_v3; do
     same a b
     [ "$(experts a)" != "[]" ] && [ "$(experts a)" = "$(experts b)" ] || fail "$family: experts: $(experts a) without graphs, $(experts b) with"
     run c 2 $job graphs=true speculate.draft=mtp speculate.tokens=2
+    run d 2 $job graphs=false speculate.draft=mtp speculate.tokens=2
     same a c
+    same a d
+    guesses=$(sed -n 's/^speculation *//p' "$work/c.log")
+    [ -n "$guesses" ] && [ "$guesses" = "$(sed -n 's/^speculation *//p' "$work/d.log")" ] ||
+        fail "$family: guesses with graphs: $guesses; without: $(sed -n 's/^speculation *//p' "$work/d.log")"
+    [ "$(experts c)" = "$(experts d)" ] || fail "$family: experts with guesses: $(experts c) with graphs, $(experts d) without"
     echo "$family: $(sed -n 's/^speculation *//p' "$work/c.log")"
 done
 
@@ -57,6 +63,6 @@ run off 2 $job graphs=false speculate.draft=off prompts.count=6
 run on 2 $job speculate.draft=auto prompts.count=6
 same off on
 read -r right all < <(sed -n 's/^speculation *\([0-9]*\) of \([0-9]*\) .*/\1 \2/p' "$work/on.log")
-[ "${all:-0}" -gt 5 ] || fail "auto: ${all:-0} guesses"
+[ "${all:-0}" -gt 5 ] && [ "$right" -gt 0 ] || fail "auto: ${right:-0} of ${all:-0} guesses came true"
 most on
 echo "auto: $right of $all guesses came true"

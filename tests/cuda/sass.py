@@ -206,6 +206,7 @@ def main():
     if wanted == version:
         bad += [k for k, c in known.items()
                 if k not in found or any(found[k][n] > 1.02 * c[n] for n in ("turn", "loop"))]
+        bad += [k for k in found if k not in known]
     else:
         print("not compared: %s is about nvcc %s, this is %s" % (KNOWN, wanted, version))
     print_model(found)

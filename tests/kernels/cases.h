@@ -12,6 +12,7 @@
 struct kernel_case {
     const char *name;
     int (*run)(const struct backend *b);
+    bool cpu_only; /* of what only CPUs do */
 };
 
 /* All cases; the last has no name. */

@@ -53,6 +53,10 @@ int main(int argc, char **argv)
         for (const struct kernel_case *c = kernel_cases; c->name && n < MAX_TESTS; c++) {
             if (!wanted(argc, argv, (*b)->name, c->name))
                 continue;
+            if (c->cpu_only && strcmp((*b)->device->name, "cpu") != 0) {
+                printf("%s: %s is not tested: only CPUs do it\n", (*b)->name, c->name);
+                continue;
+            }
             runs[n].backend = *b;
             runs[n].test = c;
             snprintf(runs[n].name, sizeof runs[n].name, "%s: %s", (*b)->name, c->name);

@@ -39,7 +39,7 @@ check 'memory.* are free' --set schedule.kv_memory=500000GiB --set schedule.slot
 
 # One rank of three is killed in the middle: the others end at once.
 kill_one() {
-    local start=$SECONDS
+    local start
     : >"$work/log"
     tests/mpirun 3 "$tandem" run $job --set output.file="$work/k.h5" --set layout.ffn.expert=2 \
         --set prompts.count=300 --set sampling.max_new_tokens=100 --set layout.exchange="$1" >"$work/log" 2>&1 &
@@ -48,9 +48,11 @@ kill_one() {
         grep -q 'completions to do' "$work/log" && break
         sleep 0.1
     done
+    grep -q 'completions to do' "$work/log" || { cat "$work/log"; fail "the job did not start in 30 s"; }
     sleep 0.3
     local rank
     rank=$(pgrep -f "run $job --set output.file=$work/k.h5" | tail -n 1)
+    start=$SECONDS
     kill -KILL "$rank"
     wait $pid
     local status=$?

@@ -62,6 +62,7 @@ for family in step3p5 deepseek_v3; do
     same long-off auto
     [ "$(guesses auto 2)" -gt 0 ] || fail "$family: auto made no guess: nothing was tested"
     echo "$family: auto made $(guesses auto 2) guesses, $(sed -n 's/^speculation.* true, //p' "$work/auto.log")"
+    [ "$(guesses sure 2)" -gt 0 ] || fail "$family: no sure guess was made: nothing was tested"
     # Guesses do not know of penalties; one of the eight has some.
     [ $((5 * $(guesses sure 1))) -ge $((4 * $(guesses sure 2))) ] || fail "$family: sure guesses were wrong"
 done

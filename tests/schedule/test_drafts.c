@@ -305,6 +305,7 @@ static double run_job(const struct job *job, double *share, double *saved)
         enum draft_kind kind = pace_kind(&p);
         struct pace_step s = {.kind = kind, .sequences = SEQUENCES};
         bool ran = pace_runs_mtp(&p);
+        int prompts = 0;
         for (int i = 0; i < SEQUENCES; i++) {
             bool filled = kind == DRAFT_MTP && holes[i] <= LENGTH / 8;
             int right = 0;
@@ -315,16 +316,16 @@ static double run_job(const struct job *job, double *share, double *saved)
             s.tokens += 1 + right;
             left[i] -= 1 + right;
             holes[i] += !ran;
-            s.prompts = s.prompts || left[i] <= 0;
             if (left[i] > 0)
                 continue;
+            prompts++;
             left[i] = LENGTH;
             holes[i] = ran ? 0 : LENGTH;
         }
+        s.prompts = prompts > 0;
         s.drafts = 3 * s.filled;
         double noise = 0.9 + 0.2 * philox_uniform(8, k, 99, 0);
-        s.seconds =
-            0.01 * noise * (1 + job->rows * s.filled / SEQUENCES) + (s.prompts ? job->prompt : 0);
+        s.seconds = 0.01 * noise * (1 + job->rows * s.filled / SEQUENCES) + prompts * job->prompt;
         s.layers = ran ? job->layers * s.seconds : 0;
         s.seconds += s.layers;
         pace_took(&p, &s);
@@ -365,6 +366,10 @@ static void mtp_layers_run_while_they_pay(void **state)
             assert_true(none == 0 && took <= 1.02 * without);
             /* The account leaves out what guesses bring in steps with prompts, but boasts of nothing. */
             assert_true(saved <= without - took + 0.01 * without);
+            if (took >= without)
+                assert_true(fabs(saved - (without - took)) <= 0.005 * without);
+            if (tokens >= 200000 && took < 0.8 * without)
+                assert_true(saved >= 0.4 * (without - took));
             assert_true(tokens < 2000000 || (took < 0.8 * without) == (job.luck >= 0.7));
         }
 }

@@ -153,17 +153,8 @@ INLINE void group(const enum integer_kind kind, bool mins, const int m, const st
     }
 }
 
+#define INTEGER_PANEL(form) avx2_panel_##form
 #include "kernels/cpu/fast/integer_tile.h"
-
-void avx2_panel_q8(const struct panel *p)
-{
-    panel_q8(p);
-}
-
-void avx2_panel_q4(const struct panel *p)
-{
-    panel_q4(p);
-}
 
 TARGET_END
 #endif

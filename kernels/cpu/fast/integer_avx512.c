@@ -72,7 +72,7 @@ INLINE void add_run(bool mins, const struct common *common, __m512i sum, const s
     __m512 part = _mm512_mul_ps(_mm512_set1_ps(x->scale), _mm512_cvtepi32_ps(sum));
     __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(scale), part, _mm512_loadu_ps(c));
     if (mins)
-        y = _mm512_fmadd_ps(_mm512_loadu_ps(scale + PANEL), _mm512_set1_ps(-term), y);
+        y = _mm512_fnmadd_ps(_mm512_loadu_ps(scale + PANEL), _mm512_set1_ps(term), y);
     _mm512_storeu_ps(c, y);
 }
 
@@ -119,17 +119,8 @@ INLINE void group(const enum integer_kind kind, bool mins, const int m, const st
     }
 }
 
+#define INTEGER_PANEL(form) avx512_panel_##form
 #include "kernels/cpu/fast/integer_tile.h"
-
-void avx512_panel_q8(const struct panel *p)
-{
-    panel_q8(p);
-}
-
-void avx512_panel_q4(const struct panel *p)
-{
-    panel_q4(p);
-}
 
 TARGET_END
 #endif

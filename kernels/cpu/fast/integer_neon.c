@@ -69,15 +69,6 @@ static void group(enum integer_kind kind, bool mins, int m, const struct common 
     }
 }
 
+#define INTEGER_PANEL(form) neon_panel_##form
 #include "kernels/cpu/fast/integer_tile.h"
-
-void neon_panel_q8(const struct panel *p)
-{
-    panel_q8(p);
-}
-
-void neon_panel_q4(const struct panel *p)
-{
-    panel_q4(p);
-}
 #endif

@@ -99,12 +99,12 @@ static bool count_up(const int8_t *values)
     return true;
 }
 
-static void panel_q8(const struct panel *p)
+void INTEGER_PANEL(q8)(const struct panel *p)
 {
     tile_panel(p, in_halves(p) ? &bytes_halves_set : &bytes_set);
 }
 
-static void panel_q4(const struct panel *p)
+void INTEGER_PANEL(q4)(const struct panel *p)
 {
     if (!count_up(p->grouped->values))
         tile_panel(p, in_halves(p) ? &values_halves_set : &values_set);

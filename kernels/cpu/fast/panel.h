@@ -13,12 +13,13 @@
  *   q8    [K/4][32][4]       the integers of g8 and the codes of g4 for products of integers
  *   q4    [K/8][32][4 bytes] (kernels/cpu/integer.h): of eight inputs four are in the low halves
  *
- * N is padded to 32, K to 16 (q8, q4: 32), with zeros (codes of 0: the rows are padded too). Scales of FP8: [panel][block of 128 inputs][2], one for
- * outputs 0..15 and one for 16..31 (half a panel never crosses a block row); of int8: [panel][32].
+ * N is padded to 32, K to 16 (q8, q4: 32), with zeros (codes of 0: the rows are padded too). Scales of FP8:
+ * [panel][block of 128 inputs][2], one for outputs 0..15 and one for 16..31 (half a panel never crosses a block
+ * row); of int8: [panel][32].
  * A part of a matrix that begins within a block of 128 columns gets zeros in front (k_before), so
  * that blocks stay whole. Rows stay as exact as they come, but for q8 and q4.
  *
- * An output is one chain of multiply-adds, each rounded once, over its inputs in the order 1, 0, 3,
+ * q8 and q4 add as integer.h says; of the others an output is one chain of multiply-adds, each rounded once, over its inputs in the order 1, 0, 3,
  * 2, 5, 4, ...: of each pair the second first, as VDPBF16PS takes them. With FP8 scales every block
  * of 128 inputs is such a chain from 0, and the output is the chain of scale x block. The scale of
  * int8 is multiplied at the end. Weights of grouped forms become f32 in registers, as form_value()

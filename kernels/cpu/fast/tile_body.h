@@ -273,9 +273,9 @@ static void merge(const struct partial *to, const struct partial *from, size_t r
             continue; /* this row sees nothing there (NaN goes on) */
         float most = to->most[r] > from->most[r] ? to->most[r] : from->most[r];
         float old = exp2_of(to->most[r] - most), new = exp2_of(from->most[r] - most);
+        /* Nothing is there yet, as when the row is alone: -0 + x is x, its sign too. */
         if (to->total[r] == 0)
-            old =
-                -0.0f; /* nothing is there yet, as when the row is alone: -0 + x is x, its sign too */
+            old = -0.0f;
         to->most[r] = most;
         to->total[r] = to->total[r] * old + from->total[r] * new;
         v16 a = v_set(old), b = v_set(new);
