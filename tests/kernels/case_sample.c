@@ -285,14 +285,15 @@ int case_sample_ties(const struct backend *b)
 /* ---- one definition -------------------------------------------------------------------------- */
 
 /* Rows of every kind: nearly equal logits, far apart ones, equal ones, whole numbers, most of them masked,
- * a few that differ in their last bits, a first digit that tells nothing because one logit is far below. */
+ * a few that differ in their last bits, a first digit that tells nothing because one logit is far below, and the
+ * same where logits rise and fall, so that ends and middle say little of the others. */
 static float *logits_of_kinds(struct rig *r, size_t n, size_t width)
 {
     float *logits = rig_values(r, DTYPE_F32, n * width, 1);
     for (size_t i = 0; i < n * width; i++) {
         size_t row = i / width, t = i % width;
         float *l = &logits[i];
-        switch (row % 7) {
+        switch (row % 8) {
         case 0:
             *l *= 0.01f;
             break;
@@ -311,8 +312,11 @@ static float *logits_of_kinds(struct rig *r, size_t n, size_t width)
         case 5:
             *l = 4 + rintf(*l * 8) * 0x1p-21f;
             break;
-        default:
+        case 6:
             *l = t == width / 2 ? -20 : *l * 0.001f;
+            break;
+        default:
+            *l = t == 0 ? -20 : fabsf((float)t - (float)width / 2) * -2e-7f;
             break;
         }
     }
@@ -325,7 +329,7 @@ int case_sample_equal(const struct backend *b)
     static const int vocabs[] = {17, 1031, 128896};
     int failures = 0;
     for (size_t v = 0; v < COUNT(vocabs); v++) {
-        int vocab = vocabs[v], n = vocab > 10000 ? 21 : 175;
+        int vocab = vocabs[v], n = vocab > 10000 ? 24 : 176;
         if (vocab > 10000 && (rig_slow(b) || rig_skips(1)))
             continue;
         struct rig of[2];
