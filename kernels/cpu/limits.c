@@ -42,7 +42,8 @@ AVX2 static void read_avx2(const unsigned char *p, size_t bytes)
     __asm__ volatile("" : : "x"(a), "x"(b));
 }
 
-/* Twelve chains of sums: enough to hide the latency of each on any core with two units. */
+/* Twelve chains of sums: enough to hide the latency of each on any core with two units. A compiler that
+ * saw that all hold the same numbers would keep a single one, hence the statement that hides each. */
 #define TWELVE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 AVX512 static double work_avx512(size_t rounds)
@@ -51,12 +52,13 @@ AVX512 static double work_avx512(size_t rounds)
     __asm__ volatile("" : "+v"(x));
 #define ZERO512(i) __m512 s##i = _mm512_setzero_ps();
 #define DOT512(i)  s##i = _mm512_dpbf16_ps(s##i, x, x);
-#define USE512(i)  __asm__ volatile("" : : "v"(s##i));
+#define HIDE512(i) __asm__ volatile("" : "+v"(s##i));
     TWELVE(ZERO512)
     for (size_t i = 0; i < rounds; i++) {
+        TWELVE(HIDE512)
         TWELVE(DOT512)
     }
-    TWELVE(USE512)
+    TWELVE(HIDE512)
     return (double)rounds * 12 * 64;
 }
 
@@ -66,12 +68,13 @@ AVX2 static double work_avx2(size_t rounds)
     __asm__ volatile("" : "+x"(x));
 #define ZERO256(i) __m256 s##i = _mm256_setzero_ps();
 #define FMA256(i)  s##i = _mm256_fmadd_ps(x, x, s##i);
-#define USE256(i)  __asm__ volatile("" : : "x"(s##i));
+#define HIDE256(i) __asm__ volatile("" : "+x"(s##i));
     TWELVE(ZERO256)
     for (size_t i = 0; i < rounds; i++) {
+        TWELVE(HIDE256)
         TWELVE(FMA256)
     }
-    TWELVE(USE256)
+    TWELVE(HIDE256)
     return (double)rounds * 12 * 16;
 }
 #endif
@@ -100,12 +103,13 @@ static double work_neon(size_t rounds)
     DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
 #define ZERO128(i) float32x4_t s##i = vdupq_n_f32(0);
 #define FMA128(i)  s##i = vfmaq_f32(s##i, x, x);
-#define USE128(i)  __asm__ volatile("" : : "w"(s##i));
+#define HIDE128(i) __asm__ volatile("" : "+w"(s##i));
     SIXTEEN(ZERO128)
     for (size_t i = 0; i < rounds; i++) {
+        SIXTEEN(HIDE128)
         SIXTEEN(FMA128)
     }
-    SIXTEEN(USE128)
+    SIXTEEN(HIDE128)
     return (double)rounds * 16 * 8;
 }
 #endif
