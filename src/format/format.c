@@ -133,20 +133,19 @@ static void find_forced(struct follow *f)
     free(tokens);
 }
 
-/* What was asked, in the thread's hands. */
+/* What was asked, in the thread's hands: of a text of n bytes those from `first` on, then the guesses. */
 struct question {
     char *bytes;
-    size_t n, *ends;
-    int guesses;
+    size_t first, n, *ends, room;
+    int guesses, room_ends;
 };
 
-/* Steps over the bytes that are new, all of them when the states were forgotten, then over the guesses as
- * far as they may come. */
+/* Steps over the bytes that are new, then over the guesses as far as they may come. */
 static void answer(struct follow *f, const struct question *q)
 {
     struct automaton *a = f->format->automaton;
     bool fresh = f->done != q->n || f->reached == 0;
-    f->state = go(a, f->state, q->bytes + f->done, q->n - f->done);
+    f->state = go(a, f->state, q->bytes, q->n - q->first);
     f->done = q->n;
     if (fresh) {
         f->reached = 0;
@@ -157,40 +156,56 @@ static void answer(struct follow *f, const struct question *q)
     int32_t state = f->state;
     for (int i = 0; i < q->guesses; i++) {
         size_t from = i ? q->ends[i - 1] : q->n;
-        state = go(a, state, q->bytes + from, q->ends[i] - from);
+        state = go(a, state, q->bytes + (from - q->first), q->ends[i] - from);
         if (state == AUTOMATON_DEAD)
             return;
         keep(f, state);
     }
 }
 
+/* What was stepped over before is not copied again. With the lock held. */
 static void take_question(const struct follow *f, struct question *q)
 {
-    size_t bytes = f->guesses ? f->ends[f->guesses - 1] : f->n;
+    size_t end = f->guesses ? f->ends[f->guesses - 1] : f->n;
+    q->first = f->done;
     q->n = f->n;
     q->guesses = f->guesses;
-    q->bytes = mem_resize(q->bytes, bytes + 1, 1);
-    q->ends = mem_resize(q->ends, (size_t)f->guesses + 1, sizeof *q->ends);
-    if (bytes)
-        memcpy(q->bytes, f->bytes, bytes);
+    if (end - q->first > q->room) {
+        q->room = 2 * (end - q->first);
+        q->bytes = mem_resize(q->bytes, q->room, 1);
+    }
+    if (f->guesses > q->room_ends) {
+        q->room_ends = f->guesses;
+        q->ends = mem_resize(q->ends, (size_t)q->room_ends, sizeof *q->ends);
+    }
+    if (end > q->first)
+        memcpy(q->bytes, f->bytes + q->first, end - q->first);
     if (f->guesses)
         memcpy(q->ends, f->ends, (size_t)f->guesses * sizeof *q->ends);
 }
 
-static void serve(struct follow *f, struct question *q)
+/* States that were forgotten are worked out from the start of the text. */
+static void tidy(struct follow *f)
 {
     struct format *format = f->format;
+    if (automaton_tidy(format->automaton))
+        format->generation++;
+    if (f->generation == format->generation)
+        return;
+    f->generation = format->generation;
+    f->state = AUTOMATON_START;
+    f->done = 0;
+    f->reached = 0;
+}
+
+static void serve(struct follow *f, struct question *q)
+{
+    pthread_mutex_unlock(&f->all->lock);
+    tidy(f);
+    pthread_mutex_lock(&f->all->lock);
     uint64_t asked = f->asked;
     take_question(f, q);
     pthread_mutex_unlock(&f->all->lock);
-    if (automaton_tidy(format->automaton))
-        format->generation++;
-    if (f->generation != format->generation) {
-        f->generation = format->generation;
-        f->state = AUTOMATON_START;
-        f->done = 0;
-        f->reached = 0;
-    }
     answer(f, q);
     pthread_mutex_lock(&f->all->lock);
     f->answered = asked;
