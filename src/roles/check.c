@@ -63,8 +63,9 @@ static int plan_rank(struct engine *g, const struct inputs *in,
 
 /* What all ranks together take of a host's memory. */
 static int sum_tenants(const struct inputs *in, const struct exchange_ops *transport,
-                       struct engine_tenant *all, struct err *e)
+                       struct engine_tenant *all, size_t *widened, struct err *e)
 {
+    *widened = 0;
     for (int rank = 0; rank < layout_ranks(&in->job.layout); rank++) {
         struct engine g;
         int status = plan_rank(&g, in, transport, rank, e);
@@ -72,6 +73,7 @@ static int sum_tenants(const struct inputs *in, const struct exchange_ops *trans
             struct engine_tenant one = engine_tenant(&g);
             all->bytes += one.bytes;
             all->caches += one.caches;
+            *widened += g.memory.widened;
         }
         engine_close(&g);
         if (status != 0)
@@ -109,13 +111,13 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
 {
     double mib = (double)host_memory_free("") / 0x1p20;
     char *table = NULL;
-    size_t bytes = 0;
+    size_t bytes = 0, widened;
     if (!in->backend->device->count)
         fprintf(out, "memory      %.1f MiB may be used here (free, and allowed by the container)\n",
                 mib);
     struct engine_tenant all = {0};
-    char kv[KV_TEXT] = "";
-    if (sum_tenants(in, transport, &all, e) != 0)
+    char kv[KV_TEXT] = "", more[ENGINE_WIDENED_TEXT];
+    if (sum_tenants(in, transport, &all, &widened, e) != 0)
         return -1;
     FILE *rows = open_memstream(&table, &bytes); /* all of them, or none */
     if (!rows)
@@ -130,6 +132,8 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
                 "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n%s"
                 "KV cache    %s\n",
                 "rank", "role", "", "weights", "KV cache", "buffers", table, kv);
+    if (status == 0 && *engine_describe_widened(widened, more))
+        fprintf(out, "WARNING     %s\n", more);
     free(table);
     return status;
 }
@@ -272,8 +276,7 @@ static void print_notes(const struct inputs *in, FILE *out)
             "WARNING     sampling.min_tokens is %d, max_new_tokens %d: nothing but length ends a "
             "completion\n",
             job->sampling.min_tokens, job->sampling.max_new_tokens);
-    if (inputs_doubt(in))
-        fprintf(out, "note        %s\n", inputs_doubt(in));
+    inputs_doubts(in, "note        ", out);
 }
 
 static int print_all(struct inputs *in, const struct check_options *o, FILE *out, struct err *e)

@@ -230,6 +230,7 @@ static void plan_memory(struct engine *g)
     }
     if (g->place.ffn) {
         g->memory.weights += ffn_weights_bytes(&weights);
+        g->memory.widened = ffn_weights_widened(&weights);
         g->memory.buffers += ffn_bytes(&side);
     }
     /* Copies of slices are gone before most of the buffers come. */
@@ -379,6 +380,18 @@ void engine_describe_kv(const struct engine *g, char *text, size_t size)
              size_text(cache_bytes(g, 0, true), each), any ? " (" : "",
              any ? size_text(cache_bytes(g, windowed, true), rings) : "",
              any ? " of it for windows)" : "");
+}
+
+const char *engine_describe_widened(size_t bytes, char text[ENGINE_WIDENED_TEXT])
+{
+    char size[32];
+    text[0] = '\0';
+    if (bytes > 0)
+        snprintf(text, ENGINE_WIDENED_TEXT,
+                 "gate and up matrices whose formats differ are kept in a wider one that holds "
+                 "both: %s more",
+                 size_text(bytes, size));
+    return text;
 }
 
 /* Slices of weights, between FFN ranks of the cell. */

@@ -18,6 +18,7 @@ struct engine_memory {
     /* Device bytes; buffers: exchange, activations, scratch, or on a CPU what loading takes in their place
      * if that is more. */
     size_t weights, kv, buffers;
+    size_t widened; /* of the weights: ffn_weights_widened() */
 };
 
 struct engine {
@@ -72,6 +73,10 @@ int engine_plan_kv(struct engine *g, const struct engine_tenant *all, struct err
 
 /* After engine_plan_kv(), of an attention rank: what one longest sequence holds, how many run at once. */
 void engine_describe_kv(const struct engine *g, char *text, size_t size);
+
+/* What is to be said of weights that became `bytes` wider; "" where that is nothing. */
+#define ENGINE_WIDENED_TEXT 200
+const char *engine_describe_widened(size_t bytes, char text[ENGINE_WIDENED_TEXT]);
 
 /* Loads the weights and makes everything else. Collective where the transport is: all ranks of
  * `cell`, in the order of the layout. */

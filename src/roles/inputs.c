@@ -72,10 +72,15 @@ static int open_model(struct inputs *in, struct err *e)
         use_mtp(in, e) != 0 || model_check(&in->model, in->checkpoint, e) != 0 ||
         stamp_weights(in, e) != 0)
         return -1;
-    in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, inputs_keep(&in->job));
+    enum weight_keep keep = inputs_keep(&in->job);
+    bool rounded = in->job.precision.products == JOB_PRODUCTS_INT8;
+    if (rounded && !tensors_integers(&in->model, in->checkpoint, keep))
+        return err_set(e,
+                       "%s: precision.products: int8 multiplies weights that are integers, and %s "
+                       "has none; leave it out, or make them so by precision.weights: int8 or int4",
+                       in->job.path, in->job.model);
     /* Nor does a slice cut the groups of 32 in which rows become integers. */
-    while (in->job.precision.products == JOB_PRODUCTS_INT8 && in->job.layout.granule % 32 != 0)
-        in->job.layout.granule *= 2;
+    in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, keep, rounded ? 32 : 1);
     size_t wanted = in->job.schedule.max_context;
     if (wanted > in->model.context)
         return err_set(e, "%s: schedule.max_context is %zu, but the model's context is %zu",
@@ -227,12 +232,18 @@ int inputs_same_prompts(const struct inputs *in, struct err *e)
     return all_same(&in->prompts_file, e);
 }
 
-const char *inputs_doubt(const struct inputs *in)
+void inputs_doubts(const struct inputs *in, const char *prefix, FILE *out)
 {
     const struct job *job = &in->job;
+    int instances = layout_instances(&job->layout), experts = (int)in->model.most.experts;
     if (job_decoded(job) > 1 && job->sampling.temperature == 0)
-        return "sampling.temperature is 0, so all samples of a prompt are equal, unless the "
-               "prompts "
-               "file has temperatures of its own";
-    return NULL;
+        fprintf(out,
+                "%ssampling.temperature is 0, so all samples of a prompt are equal, unless the "
+                "prompts file has temperatures of its own\n",
+                prefix);
+    if (experts > 0 && instances > experts)
+        fprintf(out,
+                "%slayout.ffn.expert is %d, but a layer has %d experts: the ranks of %d of them "
+                "hold none\n",
+                prefix, instances, experts, instances - experts);
 }

@@ -15,6 +15,8 @@
 #include "roles/probe.h"
 #include "roles/prompting.h"
 
+#include <stdio.h>
+
 struct inputs {
     struct job job;
     struct model model;
@@ -61,7 +63,7 @@ int inputs_open_model(struct inputs *in, const char *model, const char *const *o
 int inputs_same_weights(const struct inputs *in, struct err *e);
 int inputs_same_prompts(const struct inputs *in, struct err *e);
 
-/* What the job asks for and can hardly mean; NULL: nothing. A constant text. */
-const char *inputs_doubt(const struct inputs *in);
+/* A line for each thing that the job asks for and can hardly mean. */
+void inputs_doubts(const struct inputs *in, const char *prefix, FILE *out);
 
 #endif

@@ -13,7 +13,7 @@ struct rank_line {
     int32_t index, threads, cores, online; /* online: cores of the host */
     cpu_set_t mask;
     char role[16], cores_text[64], device[128];
-    double weights, kv, buffers; /* bytes */
+    double weights, kv, buffers, widened; /* bytes */
 };
 
 static struct rank_line describe(const struct comm *c, const struct engine *g)
@@ -28,6 +28,7 @@ static struct rank_line describe(const struct comm *c, const struct engine *g)
     line.weights = (double)g->memory.weights;
     line.kv = (double)g->memory.kv;
     line.buffers = (double)g->memory.buffers;
+    line.widened = (double)g->memory.widened;
     return line;
 }
 
@@ -183,6 +184,16 @@ static void warn_about_divided_hosts(const struct comm *c, const struct rank_lin
     }
 }
 
+static void warn_about_weights(const struct comm *c, const struct rank_line *lines)
+{
+    char text[ENGINE_WIDENED_TEXT];
+    double bytes = 0;
+    for (int i = 0; i < c->world.size; i++)
+        bytes += lines[i].widened;
+    if (*engine_describe_widened((size_t)bytes, text))
+        fprintf(stderr, "tandem: warning: %s\n", text);
+}
+
 static struct rank_line *gather_lines(struct comm *c, const struct engine *g)
 {
     struct rank_line mine = describe(c, g);
@@ -207,8 +218,8 @@ void ranks_print(struct comm *c, const struct engine *g)
     if (*ignored)
         fprintf(stderr, "tandem: warning: %s: model_ignore: counted as absent: %s\n",
                 g->in->job.model, ignored);
-    if (inputs_doubt(g->in))
-        fprintf(stderr, "tandem: warning: %s\n", inputs_doubt(g->in));
+    inputs_doubts(g->in, "tandem: warning: ", stderr);
+    warn_about_weights(c, lines);
     warn_about_idle_cores(c, lines);
     if (g->backend->device->count == NULL)
         warn_about_divided_hosts(c, lines);

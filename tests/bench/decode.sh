@@ -17,12 +17,19 @@ rm -f "$json" "$folder/kinds.jsonl"
 # How much faster than the read loop bench_kernels saw memory read, on a quiet machine.
 faster=$(awk '/"faster_memory": [0-9.]*}$/ { gsub(/[,}]/, ""); for (i = 1; i < NF; i++) { if ($i == "\"cores\":") c = $(i + 1); if ($i == "\"faster_memory\":") f = $(i + 1) } if (c >= .98) print f }' "$folder/kernels.json" 2>/dev/null)
 
-# model NAME KEY=VALUE... - a random checkpoint, made on the first call.
+# model NAME KEY=VALUE... - a random checkpoint, made on the first call, and again by another version of the program or with
+# other settings.
 model() {
-    [ -f "$folder/$1/config.json" ] && return
+    local settings
+    settings="$("$BUILD/tandem" --version | head -n 1) ${*:2}"
+    if [ -f "$folder/$1/config.json" ] && [ "$(cat "$folder/$1.made" 2>/dev/null)" = "$settings" ]; then
+        echo "using the random checkpoint in $folder/$1 again"
+        return
+    fi
     echo "making a random checkpoint in $folder/$1"
-    rm -rf "${folder:?}/$1"
+    rm -rf "${folder:?}/$1" "$folder/$1.made"
     "$BUILD/tandem" generate "$folder/$1" "${@:2}" || exit 1
+    echo "$settings" >"$folder/$1.made"
 }
 
 # cases RANKS "KEY=VALUE ..." BATCH:CONTEXT...

@@ -43,6 +43,35 @@ says "an odd name" 'the output is HDF5'
 says "a large count" 'prompts.count is 1000, but there are 300 rows'
 says "least tokens" 'sampling.min_tokens is 30, max_new_tokens 19'
 
+check --set output.file="$work/y.h5" --set layout.ffn.expert=9 || fail "more instances than experts"
+says "ranks without experts" 'layout.ffn.expert is 9, but a layer has 8 experts: the ranks of 1 of them hold none'
+
+# Gates in F32, ups in BF16: both become F32.
+"$PYTHON" - input/demo "$work/mixed" <<'END' || fail "a mixed model"
+import array, json, os, pathlib, shutil, struct, sys
+shutil.copytree(*sys.argv[1:])
+for path in pathlib.Path(sys.argv[2]).glob("*.safetensors"):
+    data = path.read_bytes()
+    n = struct.unpack("<Q", data[:8])[0]
+    head, body, at = json.loads(data[8:8 + n]), [], 0
+    for name, t in head.items():
+        if name == "__metadata__":
+            continue
+        part = data[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]]
+        if "gate_proj" in name and t["dtype"] == "BF16":
+            t["dtype"] = "F32"
+            part = array.array("I", [x << 16 for x in array.array("H", part)]).tobytes()
+        t["data_offsets"] = [at, at + len(part)]
+        at += len(part)
+        body.append(part)
+    text = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(body))
+END
+check --set output.file="$work/y.h5" --set model="$work/mixed" || fail "a mixed model: $(cat "$work/said")"
+says "gates wider than ups" '^WARNING  *gate and up matrices whose formats differ .* MiB more'
+check --set output.file="$work/y.h5" --set model="$work/mixed" --set kernels=plain || fail "plain: $(cat "$work/said")"
+grep -q 'formats differ' "$work/said" && fail "the plain kernels keep gate and up apart"
+
 # For GPUs that are elsewhere.
 cuda=(--set output.file="$work/gpu.h5" --set device=cuda --set precision.activations=bf16)
 check "${cuda[@]}" --for h800 || fail "--for h800: $(cat "$work/said")"
@@ -53,6 +82,8 @@ wrong "a card that is too small" "GiB of KV cache for a rank, but there is room 
 wrong "a card for a CPU's job" "for jobs with device: cuda" --for h800
 wrong "an unknown card" "no card 'x9'" "${cuda[@]}" --for x9
 
+wrong "products of integers without integers" "multiplies weights that are integers, and input/demo has none" --set precision.products=int8
+check --set output.file="$work/y.h5" --set precision.products=int8 --set precision.weights=int4 || fail "products of integers: $(cat "$work/said")"
 wrong "lines of JSON" "tandem import $work/p.jsonl prompts.h5" --set prompts.file="$work/p.jsonl"
 wrong "a name on a hub" "hf download some/model" --set model=some/model
 wrong "n" "that is 'samples' here" --set sampling.n=3
