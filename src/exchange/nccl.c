@@ -49,12 +49,10 @@ struct lane {
     struct event *received; /* out or back: the peer's data is in our buffer */
     bool sending;           /* `sent` was recorded in this step */
     struct wire wire;       /* what compute writes or reads */
-    struct buffer
-        records; /* the same on the way. FFN: [tensor][rows of the longest rail] of them */
-    struct buffer
-        partial; /* attention: [instances][rows][H]; FFN: [all rows][H], what compute writes */
-    struct buffer gather; /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
-    struct buffer reduced; /* likewise: [rows of the rail][H] */
+    char *records; /* the same on the way. FFN: [tensor][rows of the longest rail] of them */
+    char *partial; /* attention: [instances][rows][H]; FFN: [all rows][H], what compute writes */
+    char *gather;  /* FFN of an instance with several ranks: [tensor][rows of the rail][H] */
+    char *reduced; /* likewise: [rows of the rail][H] */
     const void **parts;
     int rows;   /* attention: mine; FFN: all */
     int *first; /* FFN: [tensor + 1] where the rows of each rail begin */
@@ -66,6 +64,7 @@ struct exchange {
     int rail, rail_attention; /* of this rank; attention ranks of it */
     struct direction wire[2]; /* OUT, BACK */
     struct watchdog watchdog;
+    struct buffer travels; /* what the lanes have in it */
     struct lane lane[MICRO_BATCHES_MAX];
     int *rows; /* [attention][micro_batches] of this step */
 };
@@ -132,15 +131,22 @@ static size_t records_bytes(const struct exchange_shape *s, const struct place *
     return mem_mul(rows, (size_t)record_of(s, NULL, true).stride);
 }
 
-/* Bytes of the three partial buffers of one micro-batch. */
-static void partial_sizes(const struct exchange_shape *s, const struct place *p, size_t size[3])
+/* Bytes of what travels of one micro-batch, each a multiple of a cache line's. */
+#define BUFFERS 4
+enum { RECORDS, PARTIAL, GATHER, REDUCED };
+static size_t buffer_sizes(const struct exchange_shape *s, const struct place *p,
+                           size_t size[BUFFERS])
 {
-    size_t row = row_bytes(s), t = (size_t)p->layout.tensor;
+    size_t row = row_bytes(s), t = (size_t)p->layout.tensor, sum = 0;
     size_t copies = p->attention ? (size_t)p->layout.expert : 1;
     bool reduces = p->ffn && t > 1;
-    size[0] = mem_mul(mem_mul(most_rows(s, p), row), copies);
-    size[1] = reduces ? mem_mul(mem_mul(rail_most_rows(s, p), row), t) : 0;
-    size[2] = reduces ? mem_mul(rail_most_rows(s, p), row) : 0;
+    size[RECORDS] = records_bytes(s, p);
+    size[PARTIAL] = mem_mul(mem_mul(most_rows(s, p), row), copies);
+    size[GATHER] = reduces ? mem_mul(mem_mul(rail_most_rows(s, p), row), t) : 0;
+    size[REDUCED] = reduces ? mem_mul(rail_most_rows(s, p), row) : 0;
+    for (int i = 0; i < BUFFERS; i++)
+        sum += size[i] = (size[i] + 255) / 256 * 256;
+    return sum;
 }
 
 /* What NCCL takes itself, at most: for every block, and every peer that something is received from, a buffer of
@@ -162,32 +168,29 @@ static size_t communicator_bytes(const struct exchange_shape *s, const struct pl
 
 static size_t nccl_bytes(const struct exchange_shape *s, const struct place *p)
 {
-    size_t size[3];
+    size_t size[BUFFERS], micro_batches = (size_t)s->micro_batches;
     struct wire_bytes b = wire_bytes(s, most_rows(s, p));
-    partial_sizes(s, p, size);
-    size_t travels = nccl_buffer_bytes(records_bytes(s, p));
-    for (int i = 0; i < 3; i++)
-        travels += nccl_buffer_bytes(size[i]);
     return communicator_bytes(s, p) +
-           mem_mul((size_t)s->micro_batches, b.rows + b.scales + b.ids + b.weights + travels);
+           nccl_buffer_bytes(mem_mul(micro_batches, buffer_sizes(s, p, size))) +
+           mem_mul(micro_batches, b.rows + b.scales + b.ids + b.weights);
 }
 
-static void open_lane(struct exchange *x, struct lane *l)
+/* memory: what travels of it; returns what is behind that. */
+static char *open_lane(struct exchange *x, struct lane *l, char *memory)
 {
-    size_t size[3];
-    partial_sizes(&x->shape, &x->end.place, size);
+    size_t size[BUFFERS];
+    char **buffer[BUFFERS] = {&l->records, &l->partial, &l->gather, &l->reduced};
+    buffer_sizes(&x->shape, &x->end.place, size);
+    for (int i = 0; i < BUFFERS; memory += size[i++])
+        *buffer[i] = memory;
     l->wire = wire_alloc(&x->shape, &x->end, most_rows(&x->shape, &x->end.place));
-    const struct direction *out = &x->wire[OUT], *back = &x->wire[BACK];
-    l->records = nccl_buffer(records_bytes(&x->shape, &x->end.place), out->rail, out->instance);
-    l->partial = nccl_buffer(size[0], back->instance ? back->instance : back->rail, NULL);
-    l->gather = nccl_buffer(size[1], back->instance, NULL);
-    l->reduced = nccl_buffer(size[2], back->rail, NULL);
     l->written = dev(x)->event_create(x->end.device);
     l->sent = dev(x)->event_create(x->end.device);
     l->received = dev(x)->event_create(x->end.device);
     size_t most = (size_t)x->end.place.layout.expert + (size_t)tensor(x);
     l->parts = mem_zeroed(most, sizeof *l->parts);
     l->first = mem_zeroed((size_t)tensor(x) + 1, sizeof *l->first);
+    return memory;
 }
 
 static struct exchange *nccl_open(const struct exchange_shape *shape, const struct endpoint *end)
@@ -203,8 +206,11 @@ static struct exchange *nccl_open(const struct exchange_shape *shape, const stru
     nccl_connect(shape, end, x->wire);
     x->watchdog.connected = true;
     x->watchdog.started = 0;
+    size_t size[BUFFERS], lane = buffer_sizes(shape, &end->place, size);
+    x->travels = nccl_buffer(mem_mul((size_t)micro_batches(x), lane), x->wire);
+    char *memory = x->travels.memory;
     for (int m = 0; m < micro_batches(x); m++)
-        open_lane(x, &x->lane[m]);
+        memory = open_lane(x, &x->lane[m], memory);
     return x;
 }
 
@@ -218,15 +224,13 @@ static void nccl_close(struct exchange *x)
     for (int m = 0; m < micro_batches(x); m++) {
         struct lane *l = &x->lane[m];
         struct event *events[] = {l->written, l->sent, l->received};
-        struct buffer *buffers[] = {&l->partial, &l->gather, &l->reduced, &l->records};
         wire_free(&x->end, &l->wire);
         for (int i = 0; i < 3; i++)
             dev(x)->event_destroy(x->end.device, events[i]);
-        for (int i = 0; i < 4; i++)
-            nccl_release(buffers[i]);
         free(l->parts);
         free(l->first);
     }
+    nccl_release(&x->travels);
     nccl_disconnect(&x->end, x->wire);
     free(x->rows);
     free(x);
@@ -299,7 +303,7 @@ static void pack_rows(struct exchange *x, struct lane *l, const struct cuda_reco
 {
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
-    cuda_record_pack(x->end.compute->cuda, r, l->rows, l->records.memory);
+    cuda_record_pack(x->end.compute->cuda, r, l->rows, l->records);
 }
 
 static void nccl_dispatch(struct exchange *x, int layer, int m)
@@ -315,7 +319,7 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
     dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->written);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++)
-        send_bytes(l->records.memory, records, x->rail_attention + p, &x->wire[OUT]);
+        send_bytes(l->records, records, x->rail_attention + p, &x->wire[OUT]);
     nccl_must(ncclGroupEnd(), "sending rows");
     dev(x)->event_record(x->end.device, l->sent, x->wire[OUT].stream);
     l->sending = true;
@@ -323,8 +327,8 @@ static void nccl_dispatch(struct exchange *x, int layer, int m)
     dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->sent);
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int p = 0; p < instances; p++) {
-        l->parts[p] = l->partial.memory + (size_t)p * apart;
-        receive_bytes(l->partial.memory + (size_t)p * apart, answer, x->rail_attention + p,
+        l->parts[p] = l->partial + (size_t)p * apart;
+        receive_bytes(l->partial + (size_t)p * apart, answer, x->rail_attention + p,
                       &x->wire[BACK]);
     }
     nccl_must(ncclGroupEnd(), "receiving partial sums");
@@ -374,15 +378,15 @@ static struct wire nccl_receive(struct exchange *x, int layer, int m)
     /* The rows of the layer before have been computed on, and answered. */
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->wire[OUT].stream, l->sent);
-    char *mine = l->records.memory + (size_t)x->rail * apart;
+    char *mine = l->records + (size_t)x->rail * apart;
     receive_rail(x, m, (size_t)r.stride, mine);
     if (x->wire[OUT].instance)
-        nccl_must(ncclAllGather(mine, l->records.memory, apart, ncclUint8, x->wire[OUT].instance,
+        nccl_must(ncclAllGather(mine, l->records, apart, ncclUint8, x->wire[OUT].instance,
                                 x->wire[OUT].stream->cuda),
                   "ncclAllGather");
     dev(x)->event_record(x->end.device, l->received, x->wire[OUT].stream);
     dev(x)->stream_wait(x->end.device, x->end.compute, l->received);
-    cuda_record_unpack(x->end.compute->cuda, &r, l->records.memory, &pieces, l->rows);
+    cuda_record_unpack(x->end.compute->cuda, &r, l->records, &pieces, l->rows);
     return w;
 }
 
@@ -391,7 +395,7 @@ static void *nccl_reply_buffer(struct exchange *x, int m)
     struct lane *l = &x->lane[m];
     if (l->sending)
         dev(x)->stream_wait(x->end.device, x->end.compute, l->sent);
-    return l->partial.memory;
+    return l->partial;
 }
 
 /* Reduce-scatter inside the instance, in rank order; returns where the sums of this rail are. */
@@ -401,8 +405,8 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
     nccl_must(ncclGroupStart(), "ncclGroupStart");
     for (int r = 0; r < tensor(x); r++) {
         size_t theirs = (size_t)rail_rows(l, r) * row;
-        char *slot = l->gather.memory + (size_t)r * mine;
-        const char *part = l->partial.memory + (size_t)l->first[r] * row;
+        char *slot = l->gather + (size_t)r * mine;
+        const char *part = l->partial + (size_t)l->first[r] * row;
         l->parts[r] = slot;
         if (r == x->rail) {
             l->parts[r] = part;
@@ -420,8 +424,8 @@ static const char *reduce_rails(struct exchange *x, struct lane *l)
     nccl_must(ncclGroupEnd(), "scattering the partial sums of an instance");
     x->end.backend->ops->sum(x->end.device, x->wire[BACK].stream, l->parts, tensor(x),
                              x->shape.combine, rail_rows(l, x->rail), (int)x->shape.hidden,
-                             l->reduced.memory);
-    return l->reduced.memory;
+                             l->reduced);
+    return l->reduced;
 }
 
 static void nccl_reply(struct exchange *x, int layer, int m)
@@ -431,7 +435,7 @@ static void nccl_reply(struct exchange *x, int layer, int m)
     size_t row = row_bytes(&x->shape);
     dev(x)->event_record(x->end.device, l->written, x->end.compute);
     dev(x)->stream_wait(x->end.device, x->wire[BACK].stream, l->written);
-    const char *sum = l->partial.memory;
+    const char *sum = l->partial;
     if (x->wire[BACK].instance)
         sum = reduce_rails(x, l);
     nccl_must(ncclGroupStart(), "ncclGroupStart");

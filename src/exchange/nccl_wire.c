@@ -115,34 +115,78 @@ static void split(const struct place *p, ncclComm_t all, int blocks, struct dire
         d->instance = NULL;
 }
 
-#define PAGE ((size_t)2 << 20)
+#if NCCL_VERSION_CODE >= 21900
 
-size_t nccl_buffer_bytes(size_t bytes)
+static char *take(size_t bytes)
 {
-    return (bytes + PAGE - 1) / PAGE * PAGE;
-}
-
-#if defined(NCCL_VERSION_CODE) && NCCL_VERSION_CODE >= 21900
-
-/* Memory that other GPUs can be shown comes from NCCL alone. That a network or a GPU cannot use it in place is no
- * failure: then it travels through buffers of NCCL, as everything else does. */
-struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other)
-{
-    struct buffer b = {.user = {user, other}};
-    if (bytes == 0)
-        return b;
-    if (ncclMemAlloc((void **)&b.memory, bytes) != ncclSuccess)
+    void *memory = NULL;
+    if (bytes > 0 && ncclMemAlloc(&memory, bytes) != ncclSuccess)
         die("NCCL: %zu bytes of device memory for the exchange are not there: %s", bytes,
             ncclGetLastError(NULL));
-    for (int i = 0; i < BUFFER_USERS; i++) {
-        ncclResult_t r = ncclSuccess;
+    return memory;
+}
+
+static void give_back(char *memory)
+{
+    if (memory)
+        nccl_must(ncclMemFree(memory), "giving back memory of the exchange");
+}
+
+/* That a network or a GPU cannot use it in place is no failure: then it travels through buffers of NCCL, as
+ * everything else does. */
+static void *show(ncclComm_t user, char *memory, size_t bytes)
+{
+    void *handle = NULL;
+    ncclResult_t r = ncclCommRegister(user, memory, bytes, &handle);
+    if (r == ncclInvalidUsage || r == ncclSystemError)
+        return NULL;
+    nccl_must(r, "ncclCommRegister");
+    return handle;
+}
+
+static void hide(ncclComm_t user, void *handle)
+{
+    nccl_must(ncclCommDeregister(user, handle), "ncclCommDeregister");
+}
+
+#else
+
+static char *take(size_t bytes)
+{
+    void *memory = NULL;
+    if (bytes > 0)
+        cuda_check(cudaMalloc(&memory, bytes), "taking memory for the exchange");
+    return memory;
+}
+
+static void give_back(char *memory)
+{
+    cuda_check(cudaFree(memory), "giving back memory of the exchange");
+}
+
+static void *show(ncclComm_t user, char *memory, size_t bytes)
+{
+    (void)user;
+    (void)memory;
+    (void)bytes;
+    return NULL;
+}
+
+static void hide(ncclComm_t user, void *handle)
+{
+    (void)user;
+    (void)handle;
+}
+
+#endif
+
+struct buffer nccl_buffer(size_t bytes, const struct direction *both)
+{
+    struct buffer b = {.memory = take(bytes),
+                       .user = {both[0].rail, both[0].instance, both[1].rail, both[1].instance}};
+    for (int i = 0; i < BUFFER_USERS && b.memory; i++)
         if (b.user[i])
-            r = ncclCommRegister(b.user[i], b.memory, bytes, &b.handle[i]);
-        if (r != ncclSuccess)
-            b.handle[i] = NULL;
-        if (r != ncclInvalidUsage && r != ncclSystemError) /* those two: it cannot be done */
-            nccl_must(r, "ncclCommRegister");
-    }
+            b.handle[i] = show(b.user[i], b.memory, bytes);
     return b;
 }
 
@@ -150,30 +194,23 @@ void nccl_release(struct buffer *b)
 {
     for (int i = 0; i < BUFFER_USERS; i++)
         if (b->handle[i])
-            nccl_must(ncclCommDeregister(b->user[i], b->handle[i]), "ncclCommDeregister");
-    if (b->memory)
-        nccl_must(ncclMemFree(b->memory), "giving back memory of the exchange");
+            hide(b->user[i], b->handle[i]);
+    give_back(b->memory);
     *b = (struct buffer){0};
 }
 
-#else
+#define PAGE ((size_t)2 << 20)
 
-struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other)
+size_t nccl_buffer_bytes(size_t bytes)
 {
-    struct buffer b = {.user = {user, other}};
-    if (bytes > 0)
-        cuda_check(cudaMalloc((void **)&b.memory, bytes), "taking memory for the exchange");
-    return b;
+    size_t before = 0, after = 0, total, pages = (bytes + PAGE - 1) / PAGE * PAGE;
+    if (cudaMemGetInfo(&before, &total) != cudaSuccess)
+        return pages; /* the card is elsewhere */
+    char *memory = take(bytes);
+    cuda_check(cudaMemGetInfo(&after, &total), "asking for free memory");
+    give_back(memory);
+    return before > after + pages ? before - after : pages;
 }
-
-void nccl_release(struct buffer *b)
-{
-    if (b->memory)
-        cuda_check(cudaFree(b->memory), "giving back memory of the exchange");
-    *b = (struct buffer){0};
-}
-
-#endif
 
 void nccl_connect(const struct exchange_shape *shape, const struct endpoint *end,
                   struct direction *both)

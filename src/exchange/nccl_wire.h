@@ -42,21 +42,21 @@ void nccl_connect(const struct exchange_shape *shape, const struct endpoint *end
 void nccl_disconnect(const struct endpoint *end, struct direction *both);
 
 /* Device memory that travels: NCCL takes it from there and puts it there itself, without a copy of its own,
- * where it can (NCCL 2.19 and later; NCCL_LOCAL_REGISTER=0 has it copy). `users` are the communicators it
- * travels by, NULL: not by that one. */
-#define BUFFER_USERS 2
+ * where it can (NCCL 2.19 and later; NCCL_LOCAL_REGISTER=0 has it copy). One piece for everything, since
+ * NCCL gives whole pages of its own, which some versions make 512 MiB large on GPUs with NVSwitch. */
+#define BUFFER_USERS 4
 struct buffer {
     char *memory;
     ncclComm_t user[BUFFER_USERS];
     void *handle[BUFFER_USERS]; /* NULL: NCCL has not taken it */
 };
 
-/* Of 0 bytes: no memory. Dies when there is none. */
-struct buffer nccl_buffer(size_t bytes, ncclComm_t user, ncclComm_t other);
+/* For the communicators of both directions. Dies when there is no memory. */
+struct buffer nccl_buffer(size_t bytes, const struct direction *both);
 /* Nothing is under way. Before nccl_disconnect(), whose communicators have it. */
 void nccl_release(struct buffer *b);
 
-/* What a buffer takes: NCCL gives whole pages of its own. */
+/* What a buffer takes: tried, with the device at hand, and given back. Where there is none: in pages of 2 MiB. */
 size_t nccl_buffer_bytes(size_t bytes);
 
 /* Ends the job with one message when NCCL reports an error, or when a step does not end within the

@@ -95,8 +95,7 @@ void agreement_make(struct steps *s)
             mine.dead[m] = mine.rows[m] - s->plan[m].rows;
             mine.shape = hash_u64(mine.shape, attention_shape(s->engine->attention, &s->plan[m]));
         }
-        if (s->decoder->changing > 0) /* what is done to logits differs in every step */
-            mine.shape = hash_u64(mine.shape, (uint64_t)s->step + 1);
+        mine.changing = s->decoder->changing > 0;
         struct schedule_room room = schedule_room(s->decoder->schedule, coming);
         mine.room = room.now;
         mine.ahead = room.ahead;

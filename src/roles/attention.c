@@ -477,6 +477,14 @@ static void score(struct attention *a, const struct lane *lane)
     }
 }
 
+void attention_finish(struct attention *a, int m)
+{
+    struct lane *lane = &a->lane[m];
+    if (lane->partials && (lane->n_sampled > 0 || a->mtp))
+        add_partials(a, lane, NULL, NULL);
+    lane->partials = NULL; /* they are in x */
+}
+
 void attention_sample(struct attention *a, int m, float *logits)
 {
     struct lane *lane = &a->lane[m];
@@ -486,8 +494,7 @@ void attention_sample(struct attention *a, int m, float *logits)
     int n = lane->n_sampled, hidden = (int)p->model->hidden, vocab = (int)p->model->vocab;
     size_t count = (size_t)n;
     int32_t *token = a->mtp ? mtp_drawn(a->mtp, m) : a->token;
-    if (n > 0 || a->mtp)
-        add_partials(a, lane, NULL, NULL);
+    attention_finish(a, m);
     if (n == 0)
         return;
     op->gather(p->device, p->stream, lane->x, lane->sampled_row, n, hidden, a->picked);
@@ -524,15 +531,13 @@ void attention_draft(struct attention *a, int m, int i, float *logits)
                                      .logprob = a->logprob};
     if (lane->rows == 0)
         return;
-    if (i > 0) {
-        add_partials(a, lane, NULL, NULL);
+    attention_finish(a, m);
+    if (i > 0)
         mtp_draw(a->mtp, m, i - 1, &lent);
-    }
     if (logits)
         a->p.backend->device->download(a->p.device, a->p.stream, logits, a->logits,
                                        mem_mul((size_t)lane->n_sampled, a->p.model->vocab) *
                                            sizeof *logits);
-    lane->partials = NULL; /* they are in x */
     if ((size_t)i < a->p.model->drafts)
         mtp_input(a->mtp, m, i, &lent);
 }

@@ -45,7 +45,7 @@ void attention_plan_drafts(struct attention *a, int m, const struct micro_batch 
                            const struct sample_params *guesses);
 
 /* After attention_plan(), before attention_sample(): what is done to the micro-batch's logits before they
- * are sampled; without it nothing is. A step with changes is not like any other: its shape must say so. */
+ * are sampled; without it nothing is. A step with changes is not like any other: no graph can hold it. */
 void attention_change(struct attention *a, int m, const struct logit_changes *changes);
 
 /* What is wanted of a micro-batch's sampled rows besides their tokens (ops.h: score). */
@@ -55,7 +55,7 @@ struct score_wanted {
     int k;            /* likeliest tokens of every row */
 };
 
-/* After attention_plan(), likewise: without it nothing is scored. */
+/* After attention_plan(), likewise: without it nothing is scored. No graph either. */
 void attention_score(struct attention *a, int m, const struct micro_batch *batch,
                      const struct score_wanted *wanted);
 
@@ -81,8 +81,12 @@ void attention_layer(struct attention *a, int m, int layer);
 /* The rows of attention_layer() are sent. */
 void attention_dispatch(struct attention *a, int m, int layer);
 
-/* After attention_collect() of the last layer: adds the partials, final norm and lm_head
- * for the sampled rows, and one token for each. logits (host, [n_sampled][V]) may be NULL. */
+/* After attention_collect() of the last layer: adds the partials. attention_sample() does it where it was not
+ * done: apart, it can be in a graph that ends before the tokens. */
+void attention_finish(struct attention *a, int m);
+
+/* Final norm and lm_head for the sampled rows, and one token for each. logits (host, [n_sampled][V]) may be
+ * NULL. */
 void attention_sample(struct attention *a, int m, float *logits);
 
 /* After attention_sample(), for i = 0 to model.drafts, of the micro-batches in turn. Draft i - 1, if there is

@@ -100,6 +100,7 @@ struct contract {
     int32_t commit;           /* writer only: enum commit */
     int32_t drafts;           /* first rank: guesses of the next step (enum draft_kind), and */
     int32_t mtp;              /* whether MTP layers run in this one (schedule/pace.h) */
+    int32_t changing;         /* this step's logits are changed or scored, as those of no other */
     int32_t fail;             /* the status all leave with, after a commit; 0: go on */
     int64_t finished, tokens; /* completions and completion tokens so far: for progress */
     int64_t claimed;          /* writer only: 1 + the block of units it has drawn; 0: none */

@@ -7,6 +7,7 @@
 #include "roles/agreement.h"
 #include "roles/pacing.h"
 #include "schedule/admission.h"
+#include "schedule/bucket.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -34,11 +35,13 @@ static bool anyone(const struct steps *s, size_t field)
 
 /* ---- the layers ----------------------------------------------------------------------------- */
 
-/* What the next events are about: rows, and their bytes on the wire: out to a layer's FFN, and as
- * partial sums back. An attention rank sends the one and waits for the other, of the layer before. */
-static void trace_rows(struct steps *s, bool ffn, int rows, int layer)
+/* What the next events are about: rows, and the bytes on the wire of all that travel, dead ones too: out to a
+ * layer's FFN, and as partial sums back. An attention rank sends the one and waits for the other, of the layer
+ * before. */
+static void trace_rows(struct steps *s, bool ffn, int m, int layer)
 {
     const struct exchange_shape *shape = &s->engine->shape;
+    int rows = ffn ? s->sent_rows[m] : bucket_of(&s->plan[m]).rows;
     struct wire_bytes b = wire_bytes(shape, (size_t)rows);
     bool routed = (size_t)layer < shape->layers && shape->routed[layer];
     size_t out = b.rows + b.scales + (routed ? b.ids + b.weights : 0);
@@ -46,7 +49,7 @@ static void trace_rows(struct steps *s, bool ffn, int rows, int layer)
     size_t back = ffn         ? sums
                   : layer > 0 ? sums * (size_t)layout_instances(&s->comm->place.layout)
                               : 0;
-    s->trace->rows = rows;
+    s->trace->rows = ffn ? s->all_rows[m] : s->plan[m].rows;
     s->trace->sends = ffn ? back : out;
     s->trace->waits = ffn ? out : back;
 }
@@ -57,7 +60,7 @@ static void run_attention(struct steps *s, int layer, int m)
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    trace_rows(s, false, s->plan[m].rows, layer);
+    trace_rows(s, false, m, layer);
     if (layer < (int)s->in->model.layers)
         attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
@@ -71,7 +74,7 @@ static void run_ffn(struct steps *s, int layer, int m)
 {
     struct ffn *f = s->engine->ffn;
     double t = clock_now();
-    trace_rows(s, true, s->all_rows[m], layer);
+    trace_rows(s, true, m, layer);
     if (!ffn_receive(f, m, layer))
         return;
     if (!s->engine->backend->device->count)
@@ -100,17 +103,25 @@ static void all_layers(struct steps *s)
             run_layer(s, layer, m);
 }
 
-/* One micro-batch's tokens: the rows of the last layer come in, and the next tokens come out. */
-static void sample(struct steps *s, int m)
+/* The rows of a micro-batch's last layer come in. */
+static void finish_layers(struct steps *s, int m)
 {
-    struct attention *f = s->engine->attention;
     int layers = (int)s->in->model.layers;
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    trace_rows(s, false, s->plan[m].rows, layers);
-    attention_collect(f, m, layers);
-    t = trace_add(s->trace, TRACE_WAIT, s->step, layers, m, t);
+    trace_rows(s, false, m, layers);
+    attention_collect(s->engine->attention, m, layers);
+    trace_add(s->trace, TRACE_WAIT, s->step, layers, m, t);
+}
+
+/* And its next tokens come out. */
+static void sample(struct steps *s, int m)
+{
+    struct attention *f = s->engine->attention;
+    if (s->plan[m].rows == 0)
+        return;
+    double t = clock_now();
     /* As late as it can be: masks of formats are worked out while the layers run (format/format.h). */
     decoder_changes(s->decoder, &s->plan[m], &s->changes);
     attention_change(f, m, &s->changes);
@@ -126,7 +137,7 @@ static void draft(struct steps *s, int i, int m)
     if (s->plan[m].rows == 0)
         return;
     double t = clock_now();
-    trace_rows(s, false, s->plan[m].rows, layer);
+    trace_rows(s, false, m, layer);
     if (i > 0)
         attention_collect(f, m, layer);
     t = trace_add(s->trace, TRACE_WAIT, s->step, layer, m, t);
@@ -151,11 +162,13 @@ static int count_rows(struct steps *s, int *rows)
 {
     int n = s->in->job.layout.attention, micro_batches = s->in->job.micro_batches, total = 0;
     memset(s->all_rows, 0, sizeof s->all_rows);
+    memset(s->sent_rows, 0, sizeof s->sent_rows);
     for (int a = 0; a < n; a++)
         for (int m = 0; m < micro_batches; m++) {
             int live = s->all[a].rows[m] - s->all[a].dead[m];
             rows[a * micro_batches + m] = s->all[a].rows[m];
             s->all_rows[m] += live;
+            s->sent_rows[m] += s->all[a].rows[m];
             total += live;
         }
     return total;
@@ -201,33 +214,69 @@ static void count_work(struct steps *s)
     }
 }
 
-/* Everything a device does in a step, from the embeddings to the tokens. */
-static void enqueue_step(struct steps *s)
+/* Do the tokens wait until the layers are launched? What is done to logits is in no other step; where steps
+ * are graphs, one then has the layers alone. */
+static bool tokens_apart(const struct steps *s)
+{
+    return s->engine->limits.fill && ANYONE(s, changing);
+}
+
+/* The streams of the exchange are tied to the compute stream from here to leave_exchange(). */
+static void enter_exchange(struct steps *s)
+{
+    if (s->engine->exchange_ops->fork)
+        s->engine->exchange_ops->fork(s->engine->exchange);
+}
+
+static void leave_exchange(struct steps *s)
+{
+    if (s->engine->exchange_ops->join)
+        s->engine->exchange_ops->join(s->engine->exchange);
+}
+
+/* From the last layer to the tokens, and to the guesses behind them. */
+static void enqueue_tokens(struct steps *s, bool apart)
+{
+    for (int m = 0; s->decoder && m < s->in->job.micro_batches; m++) {
+        if (!apart)
+            finish_layers(s, m);
+        sample(s, m);
+    }
+    double start = clock_now();
+    if (s->all[0].mtp) {
+        if (apart)
+            enter_exchange(s);
+        all_drafts(s);
+        if (apart)
+            leave_exchange(s);
+    }
+    s->taken.layers = clock_now() - start;
+}
+
+/* Everything a device does in a step, from the embeddings; apart: to the end of the layers. */
+static void enqueue_step(struct steps *s, bool apart)
 {
     int micro_batches = s->in->job.micro_batches;
-    struct engine *g = s->engine;
-    if (g->exchange_ops->fork)
-        g->exchange_ops->fork(g->exchange);
+    enter_exchange(s);
     for (int m = 0; s->decoder && m < micro_batches; m++)
-        attention_begin(g->attention, m);
+        attention_begin(s->engine->attention, m);
     all_layers(s);
-    for (int m = 0; s->decoder && m < micro_batches; m++)
-        sample(s, m);
-    double start = clock_now();
-    if (s->all[0].mtp)
-        all_drafts(s);
-    s->taken.layers = clock_now() - start;
-    if (g->exchange_ops->join)
-        g->exchange_ops->join(g->exchange);
+    for (int m = 0; s->decoder && m < micro_batches && apart; m++) {
+        finish_layers(s, m);
+        attention_finish(s->engine->attention, m);
+    }
+    if (!apart)
+        enqueue_tokens(s, false);
+    leave_exchange(s);
 }
 
 /* What every rank enqueues in this step: the key of its graph, the same on all ranks. */
-static const void *launch_key(struct steps *s)
+static const void *launch_key(struct steps *s, bool apart)
 {
     for (int i = 0; i < s->comm->cell.size; i++) {
         struct launches *l = &s->key[i];
         memcpy(l->rows, s->all[i].rows, sizeof l->rows);
-        l->shape = hash_u64(s->all[i].shape, (uint64_t)s->all[0].mtp);
+        l->shape = hash_u64(s->all[i].shape, apart ? 2 : (uint64_t)s->all[0].mtp);
     }
     return s->key;
 }
@@ -269,10 +318,13 @@ static void decode(struct steps *s, const int *rows)
         plan_drafts(s, m);
     }
     count_work(s);
-    if (replay_begin(s->replay, launch_key(s))) {
-        enqueue_step(s);
+    bool apart = tokens_apart(s);
+    if (replay_begin(s->replay, launch_key(s, apart))) {
+        enqueue_step(s, apart);
         replay_end(s->replay);
     }
+    if (apart)
+        enqueue_tokens(s, true);
     wait_for_device(s);
     if (!s->decoder)
         return;

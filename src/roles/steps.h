@@ -47,13 +47,14 @@ struct steps {
     /* Inside the loop: */
     struct contract *all; /* [world] of this step */
     const struct micro_batch *plan;
-    int all_rows[MICRO_BATCHES_MAX]; /* of each micro-batch, on all attention ranks */
-    struct launches *key;            /* [world] of this step */
-    struct sample_params *params;    /* of one micro-batch */
-    struct logit_changes changes;    /* likewise, */
-    struct score_wanted scores;      /* likewise */
-    struct pace pace;                /* of the first rank: what drafts bring, */
-    struct pace_step taken;          /* and this step's part of it */
+    int all_rows[MICRO_BATCHES_MAX];  /* of each micro-batch, on all attention ranks, */
+    int sent_rows[MICRO_BATCHES_MAX]; /* dead ones included */
+    struct launches *key;             /* [world] of this step */
+    struct sample_params *params;     /* of one micro-batch */
+    struct logit_changes changes;     /* likewise, */
+    struct score_wanted scores;       /* likewise */
+    struct pace pace;                 /* of the first rank: what drafts bring, */
+    struct pace_step taken;           /* and this step's part of it */
     struct admission *admission;
     int *room;          /* [attention ranks] */
     uint64_t *unit;     /* [attention ranks x slots] units under way to an owner, */

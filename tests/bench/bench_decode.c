@@ -106,6 +106,7 @@ static void open_engine(struct bench *b)
         die("%s", e.text);
     struct cores cores = cores_find(c);
     b->in.job.micro_batches = engine_micro_batches(&b->in.job, cores.shared_by_roles, true);
+    b->in.job.graphs = TRI_FALSE; /* every step is enqueued here, with the rows that it has */
     int threads = b->in.job.threads > 0 ? b->in.job.threads : cores.threads;
     const struct exchange_ops *transport = engine_transport(&b->in.job, c->one_host, &e);
     if (!transport || engine_plan(&b->engine, &b->in, &c->place, threads, transport, &e) != 0)

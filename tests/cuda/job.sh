@@ -127,8 +127,15 @@ if [ -n "${REAL:-}" ]; then
     exit 0
 fi
 
-# ---- a forgotten event: wrong completions, or an error, under some seed -------------------------
+# ---- NCCL may give memory in large pages: taken once, and in the plan ----------------------------
 decode few 2 device=cuda "${short[@]}" prompts.count=3 || fail few
+TANDEM_EMU_GRANULE=512 decode pages 2 device=cuda "${short[@]}" prompts.count=3 || fail pages
+same few pages
+buffers() { sed -n 's/^ *0 .* attention 0 .* \([0-9]*\)\.[0-9]*$/\1/p' "$work/$1.log"; }
+more=$(($(buffers pages) - $(buffers few)))
+[ "$more" -gt 400 ] && [ "$more" -le 512 ] || fail "pages of 512 MiB: $(buffers pages) MiB of buffers, and $(buffers few) without"
+
+# ---- a forgotten event: wrong completions, or an error, under some seed -------------------------
 for where in dispatch collect receive reply; do
     need "$BUILD/emu/planted/$where"
     found=

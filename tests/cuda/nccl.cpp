@@ -332,8 +332,12 @@ struct taken {
 std::vector<taken *> all_taken;
 } // namespace
 
+/* TANDEM_EMU_GRANULE: MiB of which everything is a multiple; 2, if not set. */
 ncclResult_t ncclMemAlloc(void **p, size_t bytes)
 {
+    const char *granule = getenv("TANDEM_EMU_GRANULE");
+    size_t page = (granule ? strtoul(granule, NULL, 10) : 2) << 20;
+    bytes = (bytes + page - 1) / page * page;
     return cudaMalloc(p, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
 
