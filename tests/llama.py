@@ -25,7 +25,7 @@ SIZES = ("hidden=256 layers=4 heads=8 kv_heads=2 head_dim=64 experts=8 topk=2 ex
          "topk_groups=2 q_rank=96 kv_rank=128 nope_dim=64 rope_dim=32 value_dim=64 window=24 dtype=f32").split()
 # step35 is stretched as the release is.
 MODELS = {"llama": ["rope_factor=8"], "qwen3": ["tied=true"], "qwen3_moe": ["rope_factor=3"], "step3p5": ["limit=0.3", "rope_factor=1"],
-          "deepseek_v3": ["rope_factor=4"], "gpt_oss": ["rope_factor=4"]}
+          "deepseek_v3": ["rope_factor=4"], "glm4_moe": ["groups=1", "topk_groups=1"], "minimax_m2": [], "gpt_oss": ["rope_factor=4"]}
 
 said = []
 

@@ -1,5 +1,5 @@
 /* gguf_names.c - tensors of a GGUF file under the names of Hugging Face. */
-#include "data/gguf_view.h"
+#include "data/gguf_arch.h"
 
 #include "base/mem.h"
 #include "kernels/weights/codec.h"
@@ -8,104 +8,103 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PLAIN                                                                                      \
-    (GGUF_LLAMA | GGUF_QWEN3 | GGUF_QWEN3MOE | GGUF_STEP35 |                                       \
-     GGUF_GPT_OSS) /* keys and values of their own */
-#define ALL    (PLAIN | GGUF_DEEPSEEK2)
-#define QWEN   (GGUF_QWEN3 | GGUF_QWEN3MOE)
-#define LISTED (GGUF_QWEN3MOE | GGUF_DEEPSEEK2) /* experts one by one */
 #define LAYERS "model.layers."
 
-enum change {
-    AS_IS,
-    EXPERTS, /* [E][..][..], in pieces for every expert unless the family stacks them */
-    IGNORED, /* its content is in the config */
-    QKV,     /* rows of q, then k, then v */
-    GATE_UP, /* [E][2 I][H]: gate rows first */
-};
+/* Those that are there once, whole names. */
+static const struct gguf_rule once[] = {
+    {"token_embd.weight", "model.embed_tokens.weight", GGUF_AS_IS},
+    {"output_norm.weight", "model.norm.weight", GGUF_AS_IS},
+    {"output.weight", "lm_head.weight", GGUF_AS_IS},
+    {0}};
 
-/* gguf: whole, or what follows "blk.N."; hf: whole, or what follows "model.layers.N."; @: the
- * expert. */
-static const struct rule {
-    const char *gguf, *hf;
-    int archs;
-    enum change change;
-} model_rules[] =
-    {
-        {"token_embd.weight", "model.embed_tokens.weight", ALL, AS_IS},
-        {"output_norm.weight", "model.norm.weight", ALL, AS_IS},
-        {"output.weight", "lm_head.weight", ALL, AS_IS},
-        {"rope_freqs.weight", "", GGUF_LLAMA | GGUF_STEP35, IGNORED},
-},
-  layer_rules[] = {
-      {"attn_norm.weight", "input_layernorm.weight", ALL, AS_IS},
-      {"ffn_norm.weight", "post_attention_layernorm.weight", ALL, AS_IS},
-      {"attn_q.weight", "self_attn.q_proj.weight", ALL, AS_IS},
-      {"attn_k.weight", "self_attn.k_proj.weight", PLAIN, AS_IS},
-      {"attn_v.weight", "self_attn.v_proj.weight", PLAIN, AS_IS},
-      {"attn_qkv.weight", "self_attn.", QWEN | GGUF_STEP35, QKV},
-      {"attn_output.weight", "self_attn.o_proj.weight", ALL, AS_IS},
-      {"attn_q_norm.weight", "self_attn.q_norm.weight", QWEN | GGUF_STEP35, AS_IS},
-      {"attn_k_norm.weight", "self_attn.k_norm.weight", QWEN | GGUF_STEP35, AS_IS},
-      {"attn_gate.weight", "self_attn.g_proj.weight", GGUF_STEP35, AS_IS},
-      {"ffn_gate.weight", "mlp.gate_proj.weight", ALL, AS_IS},
-      {"ffn_up.weight", "mlp.up_proj.weight", ALL, AS_IS},
-      {"ffn_down.weight", "mlp.down_proj.weight", ALL, AS_IS},
-      {"ffn_gate_inp.weight", "mlp.gate.weight", LISTED, AS_IS},
-      {"ffn_gate_exps.weight", "mlp.experts.@.gate_proj.weight", LISTED, EXPERTS},
-      {"ffn_up_exps.weight", "mlp.experts.@.up_proj.weight", LISTED, EXPERTS},
-      {"ffn_down_exps.weight", "mlp.experts.@.down_proj.weight", LISTED, EXPERTS},
-      {"ffn_gate_up_exps.weight", "mlp.experts.@.", LISTED, GATE_UP},
-      {"ffn_gate_inp.weight", "moe.gate.weight", GGUF_STEP35, AS_IS},
-      {"exp_probs_b.bias", "moe.router_bias", GGUF_STEP35, AS_IS},
-      {"ffn_gate_exps.weight", "moe.gate_proj.weight", GGUF_STEP35, AS_IS},
-      {"ffn_up_exps.weight", "moe.up_proj.weight", GGUF_STEP35, AS_IS},
-      {"ffn_down_exps.weight", "moe.down_proj.weight", GGUF_STEP35, AS_IS},
-      {"ffn_gate_shexp.weight", "share_expert.gate_proj.weight", GGUF_STEP35, AS_IS},
-      {"ffn_up_shexp.weight", "share_expert.up_proj.weight", GGUF_STEP35, AS_IS},
-      {"ffn_down_shexp.weight", "share_expert.down_proj.weight", GGUF_STEP35, AS_IS},
-      {"attn_q_a.weight", "self_attn.q_a_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_q_a_norm.weight", "self_attn.q_a_layernorm.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_q_b.weight", "self_attn.q_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_kv_b.weight", "self_attn.kv_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_k_b.weight", "self_attn.k_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"attn_v_b.weight", "self_attn.v_b_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias", GGUF_DEEPSEEK2, AS_IS},
-      {"ffn_gate_shexp.weight", "mlp.shared_experts.gate_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"ffn_up_shexp.weight", "mlp.shared_experts.up_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"ffn_down_shexp.weight", "mlp.shared_experts.down_proj.weight", GGUF_DEEPSEEK2, AS_IS},
-      {"post_attention_norm.weight", "post_attention_layernorm.weight", GGUF_GPT_OSS, AS_IS},
-      {"attn_q.bias", "self_attn.q_proj.bias", GGUF_GPT_OSS, AS_IS},
-      {"attn_k.bias", "self_attn.k_proj.bias", GGUF_GPT_OSS, AS_IS},
-      {"attn_v.bias", "self_attn.v_proj.bias", GGUF_GPT_OSS, AS_IS},
-      {"attn_output.bias", "self_attn.o_proj.bias", GGUF_GPT_OSS, AS_IS},
-      {"attn_sinks.weight", "self_attn.sinks", GGUF_GPT_OSS, AS_IS},
-      {"ffn_gate_inp.weight", "mlp.router.weight", GGUF_GPT_OSS, AS_IS},
-      {"ffn_gate_inp.bias", "mlp.router.bias", GGUF_GPT_OSS, AS_IS},
-      {"ffn_gate_exps.weight", "mlp.experts.gate_proj.weight", GGUF_GPT_OSS, AS_IS},
-      {"ffn_up_exps.weight", "mlp.experts.up_proj.weight", GGUF_GPT_OSS, AS_IS},
-      {"ffn_down_exps.weight", "mlp.experts.down_proj.weight", GGUF_GPT_OSS, AS_IS},
-      {"ffn_gate_exps.bias", "mlp.experts.gate_proj_bias", GGUF_GPT_OSS, AS_IS},
-      {"ffn_up_exps.bias", "mlp.experts.up_proj_bias", GGUF_GPT_OSS, AS_IS},
-      {"ffn_down_exps.bias", "mlp.experts.down_proj_bias", GGUF_GPT_OSS, AS_IS},
-      {"nextn.enorm.weight", "enorm.weight", GGUF_STEP35, AS_IS},
-      {"nextn.hnorm.weight", "hnorm.weight", GGUF_STEP35, AS_IS},
-      {"nextn.eh_proj.weight", "eh_proj.weight", GGUF_STEP35, AS_IS},
-      {"nextn.shared_head_norm.weight", "transformer.shared_head.norm.weight", GGUF_STEP35, AS_IS},
-      {"nextn.shared_head_head.weight", "transformer.shared_head.output.weight", GGUF_STEP35,
-       AS_IS},
-};
+const struct gguf_rule gguf_every_layer[] = {
+    {"attn_norm.weight", "input_layernorm.weight", GGUF_AS_IS},
+    {"ffn_norm.weight", "post_attention_layernorm.weight", GGUF_AS_IS},
+    {"attn_q.weight", "self_attn.q_proj.weight", GGUF_AS_IS},
+    {"attn_output.weight", "self_attn.o_proj.weight", GGUF_AS_IS},
+    {"ffn_gate.weight", "mlp.gate_proj.weight", GGUF_AS_IS},
+    {"ffn_up.weight", "mlp.up_proj.weight", GGUF_AS_IS},
+    {"ffn_down.weight", "mlp.down_proj.weight", GGUF_AS_IS},
+    {0}};
 
-#define COUNT(rules) (sizeof(rules) / sizeof *(rules))
+const struct gguf_rule gguf_keys_values[] = {
+    {"attn_k.weight", "self_attn.k_proj.weight", GGUF_AS_IS},
+    {"attn_v.weight", "self_attn.v_proj.weight", GGUF_AS_IS},
+    {0}};
+
+const struct gguf_rule gguf_head_norms[] = {
+    {"attn_q_norm.weight", "self_attn.q_norm.weight", GGUF_AS_IS},
+    {"attn_k_norm.weight", "self_attn.k_norm.weight", GGUF_AS_IS},
+    {0}};
+
+const struct gguf_rule gguf_biases[] = {{"attn_q.bias", "self_attn.q_proj.bias", GGUF_AS_IS},
+                                        {"attn_k.bias", "self_attn.k_proj.bias", GGUF_AS_IS},
+                                        {"attn_v.bias", "self_attn.v_proj.bias", GGUF_AS_IS},
+                                        {0}};
+
+const struct gguf_rule gguf_experts[] = {
+    {"ffn_gate_inp.weight", "mlp.gate.weight", GGUF_AS_IS},
+    {"ffn_gate_exps.weight", "mlp.experts.#.gate_proj.weight", GGUF_EXPERTS},
+    {"ffn_up_exps.weight", "mlp.experts.#.up_proj.weight", GGUF_EXPERTS},
+    {"ffn_down_exps.weight", "mlp.experts.#.down_proj.weight", GGUF_EXPERTS},
+    {"ffn_gate_up_exps.weight", "mlp.experts.#.", GGUF_GATE_UP},
+    {0}};
+
+const struct gguf_rule gguf_shared[] = {
+    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias", GGUF_AS_IS},
+    {"ffn_gate_shexp.weight", "mlp.shared_experts.gate_proj.weight", GGUF_AS_IS},
+    {"ffn_up_shexp.weight", "mlp.shared_experts.up_proj.weight", GGUF_AS_IS},
+    {"ffn_down_shexp.weight", "mlp.shared_experts.down_proj.weight", GGUF_AS_IS},
+    {0}};
+
+const struct gguf_rule gguf_mtp[] = {
+    {"nextn.enorm.weight", "enorm.weight", GGUF_AS_IS},
+    {"nextn.hnorm.weight", "hnorm.weight", GGUF_AS_IS},
+    {"nextn.eh_proj.weight", "eh_proj.weight", GGUF_AS_IS},
+    {"nextn.shared_head_norm.weight", "shared_head.norm.weight", GGUF_AS_IS},
+    {"nextn.embed_tokens.weight", "embed_tokens.weight", GGUF_AS_IS},
+    {"nextn.shared_head_head.weight", "shared_head.head.weight", GGUF_AS_IS},
+    {0}};
+
+/* ---- finding -------------------------------------------------------------------------------- */
+
+static const struct gguf_rule *find_in(const struct gguf_rule *rules, const char *gguf)
+{
+    for (; rules->gguf; rules++)
+        if (strcmp(rules->gguf, gguf) == 0)
+            return rules;
+    return NULL;
+}
+
+static const struct gguf_rule *find_rule(const struct gguf_arch *arch, const char *gguf)
+{
+    const struct gguf_rule *found = NULL;
+    for (size_t i = 0; i < GGUF_RULES_MAX && arch->rules[i] && !found; i++)
+        found = find_in(arch->rules[i], gguf);
+    return found;
+}
+
+static const char *named(const struct gguf_rule *rules, const char *hf, size_t length)
+{
+    for (; rules->gguf; rules++)
+        if (strncmp(rules->hf, hf, length) == 0 && rules->hf[length] == '\0')
+            return rules->gguf;
+    return NULL;
+}
+
+const char *gguf_arch_name(const struct gguf_arch *arch, const char *hf, size_t length)
+{
+    const char *name = named(once, hf, length);
+    for (size_t i = 0; i < GGUF_RULES_MAX && arch->rules[i] && !name; i++)
+        name = named(arch->rules[i], hf, length);
+    return name;
+}
 
 /* One tensor at work. */
 struct naming {
     struct gguf_view *v;
-    enum gguf_arch arch;
     const struct tensor *t;
-    const struct rule *rule;
+    const struct gguf_rule *rule;
     int layer; /* -1: of the model */
     struct err *e;
 };
@@ -115,15 +114,6 @@ static int wrong(const struct naming *n, const char *what)
     return err_set(n->e, "%s: tensor \"%s\": %s", n->t->file, n->t->name, what);
 }
 
-static const struct rule *find_rule(const struct rule *rules, size_t count, const char *name,
-                                    int arch)
-{
-    for (size_t i = 0; i < count; i++)
-        if (rules[i].archs & arch && strcmp(rules[i].gguf, name) == 0)
-            return &rules[i];
-    return NULL;
-}
-
 /* "model.layers.3.mlp.experts.7.up_proj.weight"; malloc'd. tail is put behind. */
 static char *hf_name(const struct naming *n, const char *hf, size_t expert, const char *tail)
 {
@@ -131,7 +121,7 @@ static char *hf_name(const struct naming *n, const char *hf, size_t expert, cons
     if (n->layer >= 0)
         to += sprintf(name, LAYERS "%d.", n->layer);
     for (; *hf; hf++)
-        to += *hf == '@' ? sprintf(to, "%zu", expert) : (*to = *hf, 1);
+        to += *hf == '#' ? sprintf(to, "%zu", expert) : (*to = *hf, 1);
     strcpy(to, tail);
     return mem_string(name);
 }
@@ -194,8 +184,6 @@ static size_t config_at(const struct naming *n, const char *field)
 static int add_qkv(const struct naming *n)
 {
     size_t d = config_at(n, "head_dim"), heads, kv;
-    if (n->arch == GGUF_STEP35)
-        return wrong(n, "fused projections are not read in this architecture");
     heads = config_at(n, "num_attention_heads");
     kv = config_at(n, "num_key_value_heads");
     if (n->t->dims != 2 || n->t->shape[0] != (heads + 2 * kv) * d)
@@ -209,15 +197,13 @@ static int add_qkv(const struct naming *n)
 static int add_named(const struct naming *n)
 {
     switch (n->rule->change) {
-    case IGNORED:
-        return 0;
-    case EXPERTS:
+    case GGUF_EXPERTS:
         return add_experts(n, false);
-    case GATE_UP:
+    case GGUF_GATE_UP:
         return add_experts(n, true);
-    case QKV:
+    case GGUF_QKV:
         return add_qkv(n);
-    case AS_IS:
+    case GGUF_AS_IS:
         break;
     }
     add(n->v, n->t, hf_name(n, n->rule->hf, 0, ""));
@@ -236,14 +222,15 @@ static int layer_of(const char *name, const char **rest)
     return *name == '.' ? layer : -1;
 }
 
-int gguf_view_tensors(struct gguf_view *v, enum gguf_arch arch, struct err *e)
+int gguf_view_tensors(struct gguf_view *v, const struct gguf_arch *arch, struct err *e)
 {
     for (size_t i = 0; i < gguf_count(v->file); i++) {
         const char *rest = NULL;
-        struct naming n = {.v = v, .arch = arch, .t = gguf_at(v->file, i), .e = e};
+        struct naming n = {.v = v, .t = gguf_at(v->file, i), .e = e};
+        if (arch->rope_freqs && strcmp(n.t->name, "rope_freqs.weight") == 0)
+            continue;
         n.layer = layer_of(n.t->name, &rest);
-        n.rule = n.layer < 0 ? find_rule(model_rules, COUNT(model_rules), n.t->name, (int)arch)
-                             : find_rule(layer_rules, COUNT(layer_rules), rest, (int)arch);
+        n.rule = n.layer < 0 ? find_in(once, n.t->name) : find_rule(arch, rest);
         if (!n.rule)
             return wrong(&n, "is not a tensor that this architecture is known to have");
         if (add_named(&n) != 0)

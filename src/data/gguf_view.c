@@ -1,7 +1,8 @@
-#include "data/gguf_view.h"
+#include "data/gguf_arch.h"
 
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,11 +14,40 @@ const struct tensor *gguf_tensor(const struct gguf *g, const char *name)
     return NULL;
 }
 
+static const struct gguf_arch *const all[] = {&gguf_llama,   &gguf_qwen3,      &gguf_qwen3moe,
+                                              &gguf_step35,  &gguf_gpt_oss,    &gguf_deepseek2,
+                                              &gguf_glm4moe, &gguf_minimax_m2, NULL};
+
+const struct gguf_arch *gguf_arch_of(const struct gguf *g, struct err *e)
+{
+    const struct gguf_value *v = gguf_find(g, "general.architecture");
+    char known[256] = "";
+    for (size_t i = 0; all[i]; i++) {
+        size_t used = strlen(known);
+        if (gguf_is_text(v, all[i]->name))
+            return all[i];
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", all[i]->name);
+    }
+    bool text = v && v->type == GGUF_STRING && v->count == 1;
+    size_t n = text && v->strings[0].bytes < 40 ? v->strings[0].bytes : text ? 40 : 0;
+    err_set(e, "%s: general.architecture is \"%.*s\"; GGUF files are read of %s", gguf_path(g),
+            (int)n, text ? v->strings[0].text : "", known);
+    return NULL;
+}
+
+const struct gguf_arch *gguf_arch_find(const char *model_type)
+{
+    for (size_t i = 0; all[i]; i++)
+        if (strcmp(all[i]->model_type, model_type) == 0)
+            return all[i];
+    return NULL;
+}
+
 int gguf_view_open(struct gguf_view **out, const char *path, struct err *e)
 {
     struct gguf_view *v = mem_zeroed(1, sizeof *v);
-    enum gguf_arch arch;
-    if (gguf_open(&v->file, path, e) != 0 || (arch = gguf_arch_of(v->file, e)) == 0 ||
+    const struct gguf_arch *arch;
+    if (gguf_open(&v->file, path, e) != 0 || !(arch = gguf_arch_of(v->file, e)) ||
         gguf_view_config(v, arch, e) != 0 || gguf_view_tensors(v, arch, e) != 0) {
         gguf_view_close(v);
         return -1;

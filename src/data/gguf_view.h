@@ -7,9 +7,8 @@
  * config: llama's q and k have their rows in pairs (rope_interleaved), step35's norms hold the 1
  * that is elsewhere added to them (norm_gains_stored_whole), llama3's scaling is a list of factors.
  *
- * Architectures: llama, qwen3, qwen3moe, step35, gpt-oss, deepseek2 (V3 and what has its router; kv_b_proj is
- * cut in k_b_proj and v_b_proj there, kv_b_split). Tensors or keys of them that would change the
- * result and are not known are refused by name.
+ * Architectures: a file each (gguf_arch.h). Tensors or keys of them that would change the result and are not known
+ * are refused by name.
  *
  * Everything belongs to the view and lives until it is closed. Any rank.
  */
@@ -41,28 +40,7 @@ char *gguf_tokenizer(const struct gguf *g, struct err *e);
  * reference. Fields the file does not have are left out. */
 json_t *gguf_tokenizer_config(const struct gguf *g);
 
-/* ---- for the files of the view --------------------------------------------------------------- */
-
-/* The architectures, as bits: rules of names serve several. */
-enum gguf_arch {
-    GGUF_LLAMA = 1,
-    GGUF_QWEN3 = 2,
-    GGUF_QWEN3MOE = 4,
-    GGUF_STEP35 = 8,
-    GGUF_DEEPSEEK2 = 16,
-    GGUF_GPT_OSS = 32,
-};
-
-/* Of general.architecture; 0 after the error. */
-enum gguf_arch gguf_arch_of(const struct gguf *g, struct err *e);
-
 /* The tensor of that name in the file, or NULL. */
 const struct tensor *gguf_tensor(const struct gguf *g, const char *name);
-
-/* Fills v->config, and v->note. */
-int gguf_view_config(struct gguf_view *v, enum gguf_arch arch, struct err *e);
-
-/* Fills v->tensors; after the config. */
-int gguf_view_tensors(struct gguf_view *v, enum gguf_arch arch, struct err *e);
 
 #endif

@@ -4,10 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct family *const all[] = {
-    &family_step3,     &family_step3p5,  &family_qwen3_moe,  &family_qwen3,   &family_llama,
-    &family_deepseek3, &family_glm4_moe, &family_minimax_m2, &family_gpt_oss, NULL,
-};
+/* family_step3 and so on, each from the file of that name. */
+#define FAMILIES(X)                                                                                \
+    X(step3)                                                                                       \
+    X(step3p5) X(qwen3_moe) X(qwen3) X(llama) X(deepseek3) X(glm4_moe) X(minimax_m2) X(gpt_oss)
+#define DECLARED(name) extern const struct family family_##name;
+#define LISTED(name)   &family_##name,
+
+FAMILIES(DECLARED)
+static const struct family *const all[] = {FAMILIES(LISTED) NULL};
 
 const struct family *const *family_all(void)
 {
@@ -44,6 +49,22 @@ static const char *alternative(const char *names, int way, size_t *length)
     }
     *length = names ? strcspn(names, "|") : 0;
     return names;
+}
+
+const char *family_pattern(const struct model *m, enum model_tensor kind, int way, size_t *length)
+{
+    return alternative(family_of(m)->names[kind], way, length);
+}
+
+void family_names(char text[FAMILY_NAMES_TEXT])
+{
+    size_t used = 0;
+    for (size_t i = 0; all[i] && used < FAMILY_NAMES_TEXT; i++)
+        used += (size_t)snprintf(text + used, FAMILY_NAMES_TEXT - used, "%s%s",
+                                 i == 0       ? ""
+                                 : all[i + 1] ? ", "
+                                              : " or ",
+                                 all[i]->name);
 }
 
 static enum family_rows rows_of(const char *mark)

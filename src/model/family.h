@@ -66,9 +66,6 @@ struct family {
     json_t *(*write)(const struct family_sizes *s, enum dtype dtype);
 };
 
-extern const struct family family_step3, family_step3p5, family_qwen3_moe, family_qwen3,
-    family_llama, family_deepseek3, family_glm4_moe, family_minimax_m2, family_gpt_oss;
-
 /* All families, NULL at the end. */
 const struct family *const *family_all(void);
 
@@ -77,6 +74,10 @@ const struct family *family_find(const char *name);
 
 /* The family of a model that was read; die() when there is none. */
 const struct family *family_of(const struct model *m);
+
+/* "step3, ... or gpt_oss". */
+#define FAMILY_NAMES_TEXT 256
+void family_names(char text[FAMILY_NAMES_TEXT]);
 
 /* Which rows of a tensor are meant. */
 enum family_rows { ROWS_ALL, ROWS_FIRST_HALF, ROWS_SECOND_HALF, ROWS_EVEN, ROWS_ODD };
@@ -91,5 +92,8 @@ struct family_place {
 /* Name `way` (0, 1, ...) of a tensor; expert is looked at when `#` stands in it. -1: no such way. */
 int family_name(const struct model *m, enum model_tensor kind, size_t layer, size_t expert, int way,
                 char name[FAMILY_NAME_MAX], struct family_place *place);
+
+/* The same name as `names` has it: with its marks, *length bytes; NULL: no such way. */
+const char *family_pattern(const struct model *m, enum model_tensor kind, int way, size_t *length);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "base/files.h"
 #include "base/mem.h"
-#include "data/gguf.h"
+#include "data/gguf_arch.h"
 #include "model/generate_blocks.h"
 #include "model/generate_values.h"
 #include "model/gguf_keys.h"
@@ -38,7 +38,7 @@ struct entry {
 struct file {
     const struct generate_options *o;
     struct model *m;
-    const char *arch;
+    const struct gguf_arch *arch;
     struct gguf_bytes values;
     uint64_t n_values;
     struct entry *entries;
@@ -47,64 +47,18 @@ struct file {
 
 /* ---- tensors -------------------------------------------------------------------------------- */
 
-static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "token_embd.weight",
-    [TENSOR_FINAL_NORM] = "output_norm.weight",
-    [TENSOR_LM_HEAD] = "output.weight",
-    [TENSOR_INPUT_NORM] = "attn_norm.weight",
-    [TENSOR_Q_DOWN] = "attn_q_a.weight",
-    [TENSOR_INTER_NORM] = "attn_q_a_norm.weight",
-    [TENSOR_Q_UP] = "attn_q.weight",
-    [TENSOR_K] = "attn_k.weight",
-    [TENSOR_V] = "attn_v.weight",
-    [TENSOR_O] = "attn_output.weight",
-    [TENSOR_POST_NORM] = "ffn_norm.weight",
-    [TENSOR_DENSE_GATE] = "ffn_gate.weight",
-    [TENSOR_DENSE_UP] = "ffn_up.weight",
-    [TENSOR_DENSE_DOWN] = "ffn_down.weight",
-    [TENSOR_ROUTER] = "ffn_gate_inp.weight",
-    [TENSOR_EXPERT_GATE] = "ffn_gate_exps.weight",
-    [TENSOR_EXPERT_UP] = "ffn_up_exps.weight",
-    [TENSOR_EXPERT_DOWN] = "ffn_down_exps.weight",
-    [TENSOR_SHARED_GATE] = "ffn_gate_shexp.weight",
-    [TENSOR_SHARED_UP] = "ffn_up_shexp.weight",
-    [TENSOR_SHARED_DOWN] = "ffn_down_shexp.weight",
-    [TENSOR_Q_NORM] = "attn_q_norm.weight",
-    [TENSOR_K_NORM] = "attn_k_norm.weight",
-    [TENSOR_HEAD_GATE] = "attn_gate.weight",
-    [TENSOR_ROUTER_BIAS] = "exp_probs_b.bias",
-    [TENSOR_Q_BIAS] = "attn_q.bias",
-    [TENSOR_K_BIAS] = "attn_k.bias",
-    [TENSOR_V_BIAS] = "attn_v.bias",
-    [TENSOR_O_BIAS] = "attn_output.bias",
-    [TENSOR_SINKS] = "attn_sinks.weight",
-    [TENSOR_EXPERT_GATE_BIAS] = "ffn_gate_exps.bias",
-    [TENSOR_EXPERT_UP_BIAS] = "ffn_up_exps.bias",
-    [TENSOR_EXPERT_DOWN_BIAS] = "ffn_down_exps.bias",
-    [TENSOR_KV_DOWN] = "attn_kv_a_mqa.weight",
-    [TENSOR_KV_NORM] = "attn_kv_a_norm.weight",
-    [TENSOR_KV_UP] = "attn_kv_b.weight",
-    [TENSOR_MTP_EMBED_NORM] = "nextn.enorm.weight",
-    [TENSOR_MTP_HIDDEN_NORM] = "nextn.hnorm.weight",
-    [TENSOR_MTP_PROJ] = "nextn.eh_proj.weight",
-    [TENSOR_MTP_NORM] = "nextn.shared_head_norm.weight",
-    [TENSOR_MTP_HEAD] = "nextn.shared_head_head.weight",
-};
-
-static bool is_arch(const struct file *f, const char *arch)
-{
-    return strcmp(f->arch, arch) == 0;
-}
-
+/* Where a family knows a tensor under several names, the first that the architecture has too. */
 static const char *name_of(const struct file *f, enum model_tensor kind, size_t layer)
 {
-    if (kind == TENSOR_Q_UP && f->m->layer[layer].attention.q_rank)
-        return "attn_q_b.weight";
-    if (is_arch(f, "gpt-oss") && kind == TENSOR_POST_NORM)
-        return "post_attention_norm.weight";
-    if (is_arch(f, "gpt-oss") && kind == TENSOR_ROUTER_BIAS)
-        return "ffn_gate_inp.bias";
-    return names[kind];
+    const char *pattern, *name = NULL;
+    size_t length;
+    if (kind == TENSOR_Q_UP && !f->m->layer[layer].attention.q_rank)
+        return "attn_q.weight";
+    for (int way = 0; !name && (pattern = family_pattern(f->m, kind, way, &length)); way++)
+        name = gguf_arch_name(f->arch, pattern, length);
+    if (!name)
+        die("GGUF files of %s have no name for tensor %d", f->m->family, (int)kind);
+    return name;
 }
 
 static const struct codec *codec_for(const struct file *f, enum tensor_use use, size_t columns)
@@ -144,7 +98,7 @@ static void add_member(void *context, const struct member *member, size_t layer)
     bool once = member->tensor == TENSOR_EMBED || member->tensor == TENSOR_FINAL_NORM ||
                 member->tensor == TENSOR_LM_HEAD;
     if (once)
-        snprintf(name, sizeof name, "%s", names[member->tensor]);
+        snprintf(name, sizeof name, "%s", name_of(f, member->tensor, 0));
     else
         snprintf(name, sizeof name, "blk.%zu.%s", layer, name_of(f, member->tensor, layer));
     struct entry *e = add_entry(f, name, codec_for(f, member->use, shape[dims - 1]), dims, shape);
@@ -194,12 +148,12 @@ static struct gguf_bytes header_of(const struct file *f)
     return b;
 }
 
-/* llama's rows of q and k stand in pairs: which row of Hugging Face's order is row `row` here. */
+/* Which row of Hugging Face's order is row `row` here. */
 static size_t turned_row(const struct file *f, const struct entry *e, size_t row)
 {
     enum model_tensor kind = e->member->tensor;
     size_t d = (size_t)f->m->layer[e->layer].attention.attn.key_dim;
-    if (!is_arch(f, "llama") || (kind != TENSOR_Q_UP && kind != TENSOR_K))
+    if (!f->arch->row_pairs || (kind != TENSOR_Q_UP && kind != TENSOR_K))
         return row;
     size_t in = row % d;
     return row - in + in / 2 + in % 2 * (d / 2);
@@ -285,10 +239,10 @@ static int write_file(const struct file *f, struct err *e)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static const struct {
-    const char *family, *arch;
-} archs[] = {{"llama", "llama"},    {"qwen3", "qwen3"},           {"qwen3_moe", "qwen3moe"},
-             {"step3p5", "step35"}, {"deepseek_v3", "deepseek2"}, {"gpt_oss", "gpt-oss"}};
+static bool is_arch(const struct file *f, const char *arch)
+{
+    return strcmp(f->arch->name, arch) == 0;
+}
 
 /* What GGUF has no key for. */
 static int refuse(const struct file *f, struct err *e)
@@ -300,20 +254,16 @@ static int refuse(const struct file *f, struct err *e)
     for (size_t l = gguf_dense_layers(m); l < m->layers; l++)
         tail = tail && m->layer[l].ffn.router.experts;
     if (!f->arch)
-        what = "this family has no GGUF that is read here; there are llama, qwen3, qwen3_moe, "
-               "step3p5, "
-               "deepseek_v3 and gpt_oss";
+        what = "this family has no GGUF";
     else if ((o->packing && o->packing != PACKING_MXFP4) || o->dtype == DTYPE_F8E4M3)
         what = "dtype must be one of GGUF: f32, f16, bf16, q8_0, q4_0, q4_k, ...";
     else if (o->tokenizer)
         what = "a GGUF file is written without a tokenizer; let the job name it (tokenizer: "
                "DIRECTORY)";
     else if (!tail || (is_arch(f, "qwen3moe") && gguf_dense_layers(m) > 0))
-        what = "moe_layers must be all of them, or for step3p5 and deepseek_v3 all but the first";
+        what = "moe_layers must be all of them, or in families with dense layers all but the first";
     else if (is_arch(f, "qwen3moe") && !m->layer[0].ffn.router.renormalize)
         what = "renormalize must be true in this family's GGUF";
-    else if (is_arch(f, "deepseek2") && m->mtp_layers > 0)
-        what = "mtp must be 0 in this family's GGUF";
     else if (is_arch(f, "step35") && o->model.rope_factor > 1)
         what = "rope_factor must be 1: this family's GGUF is stretched as the release is";
     return what ? err_set(e, "%s: %s", o->directory, what) : 0;
@@ -330,17 +280,16 @@ static void file_free(struct file *f)
 static int file_make(struct file *f, const struct generate_options *o, struct err *e)
 {
     *f = (struct file){.o = o, .m = mem_zeroed(1, sizeof *f->m)};
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
-        if (strcmp(o->model.family, archs[i].family) == 0)
-            f->arch = archs[i].arch;
-    json_t *config = family_find(o->model.family)->write(&o->model, o->dtype);
+    const struct family *family = family_find(o->model.family);
+    f->arch = gguf_arch_find(family->model_types[0]);
+    json_t *config = family->write(&o->model, o->dtype);
     json_object_del(config, "quantization_config");
     int status = model_read_config(f->m, config, "the model to generate", NULL, e);
     json_decref(config);
     if (status != 0 || refuse(f, e) != 0)
         return -1;
     f->m->gain_offset = 0; /* converters add it */
-    f->n_values = gguf_keys(&f->values, f->m, f->arch);
+    f->n_values = gguf_keys(&f->values, f->m, f->arch->name);
     members_visit(f->m, add_member, f);
     members_visit_mtp(f->m, add_member, f);
     add_factors(f);

@@ -250,10 +250,7 @@ static int set_value(struct generate_options *o, enum value is, void *field, con
 
 int generate_set(struct generate_options *o, const char *name, const char *value, struct err *e)
 {
-    static const char *const wanted[] = {[V_FAMILY] = "a family of models: step3, step3p5, "
-                                                      "qwen3_moe, qwen3, llama, deepseek_v3, "
-                                                      "glm4_moe, minimax_m2 or gpt_oss",
-                                         [V_SIZE] = "a whole number",
+    static const char *const wanted[] = {[V_SIZE] = "a whole number",
                                          [V_INT] = "a whole number",
                                          [V_BOOL] = "true or false",
                                          [V_NUMBER] = "a number",
@@ -277,8 +274,12 @@ int generate_set(struct generate_options *o, const char *name, const char *value
         }
         return -1;
     }
-    if (set_value(o, settings[i].is, (char *)o + settings[i].offset, value) != 0)
-        return err_set(e, "%s must be %s, not \"%.60s\"", name, wanted[settings[i].is], value);
+    if (set_value(o, settings[i].is, (char *)o + settings[i].offset, value) != 0) {
+        char families[FAMILY_NAMES_TEXT];
+        const char *is = wanted[settings[i].is];
+        family_names(families);
+        return err_set(e, "%s must be %s, not \"%.60s\"", name, is ? is : families, value);
+    }
     default_moe(o);
     return 0;
 }

@@ -153,6 +153,9 @@ static void put_experts(struct keys *f, const struct ffn_spec *s)
         put_size(f, "expert_gating_func", 2);
         put_bool(f, "expert_weights_norm", s->router.renormalize);
         put_number(f, "expert_weights_scale", (double)s->router.factor);
+        put_size(f, "expert_group_count", (size_t)s->router.groups);
+        put_size(f, "expert_group_used_count", (size_t)s->router.topk_groups);
+        put_size(f, "expert_shared_count", s->shared_inter / s->inter);
     }
 }
 
@@ -173,7 +176,6 @@ static void put_step35(struct keys *f)
     put_size(f, "attention.sliding_window", (size_t)m->layer[slide].attention.attn.window);
     put_number(f, "rope.freq_base", m->ropes[m->layer[full].attention.rope].theta);
     put_number(f, "rope.freq_base_swa", m->ropes[m->layer[slide].attention.rope].theta);
-    put_size(f, "nextn_predict_layers", m->mtp.layers);
     put_size(f, "expert_shared_feed_forward_length", last->ffn.shared_inter);
 }
 
@@ -181,15 +183,11 @@ static void put_deepseek2(struct keys *f)
 {
     const struct model *m = f->m;
     const struct attention_spec *a = &m->layer[0].attention;
-    const struct ffn_spec *s = &m->layer[m->layers - 1].ffn;
     put_size(f, "attention.q_lora_rank", a->q_rank);
     put_size(f, "attention.kv_lora_rank", a->kv_rank);
     put_size(f, "rope.dimension_count", (size_t)a->attn.rope_dim);
     put_size(f, "attention.key_length", a->nope_dim + (size_t)a->attn.rope_dim);
     put_size(f, "attention.value_length", a->head_value_dim);
-    put_size(f, "expert_shared_count", s->inter ? s->shared_inter / s->inter : 0);
-    put_size(f, "expert_group_count", (size_t)s->router.groups);
-    put_size(f, "expert_group_used_count", (size_t)s->router.topk_groups);
     put_rope(f, &m->ropes[0]);
     if (m->ropes[0].scaling == ROPE_YARN)
         put_number(f, "rope.scaling.yarn_log_multiplier", 0.1);
@@ -233,8 +231,9 @@ static void put_all(struct keys *f)
     put_size(f, "tokenizer.ggml.eos_token_id", (size_t)m->eos[0]);
     if (m->bos >= 0)
         put_size(f, "tokenizer.ggml.bos_token_id", (size_t)m->bos);
-    if (dense > 0)
-        put_size(f, "feed_forward_length", m->layer[0].ffn.inter);
+    if (m->mtp.layers > 0)
+        put_size(f, "nextn_predict_layers", m->mtp.layers);
+    put_size(f, "feed_forward_length", m->layer[0].ffn.inter); /* or of an expert */
     if (dense < m->layers) {
         put_size(f, "leading_dense_block_count", dense);
         put_experts(f, &m->layer[m->layers - 1].ffn);

@@ -18,6 +18,11 @@ for way in version --version -V; do "$tandem" $way | grep -q '^kernels: plain' |
 "$tandem" nonsense 2>"$work/errors" && fail "an unknown subcommand is no error"
 grep -q "unknown command 'nonsense'" "$work/errors" || fail "what is unknown is not said"
 
+"$tandem" generate "$work/none" family=none 2>"$work/errors" && fail "a family none"
+for family in $(sed 's/.*family must be \(.*\), not.*/\1/; s/,//g; s/ or / /' "$work/errors"); do
+    "$tandem" generate --help | tr '\n ,' '   ' | grep -q "[= ]$family " || fail "generate --help knows no family $family"
+done
+
 "$tandem" help bash >"$work/completion" && . "$work/completion" || fail "completion"
 compopt() { :; } # only meant for a line being completed
 COMP_WORDS=(tandem ex) COMP_CWORD=1 && _tandem && [ "${COMPREPLY[*]}" = export ] || fail "completion of a command: ${COMPREPLY[*]}"

@@ -170,6 +170,10 @@ static void test_families(void **state)
     FAMILY("deepseek_v3", SIZES, "q_rank", "34", "kv_rank", "43", "nope_dim", "11", "rope_dim", "6",
            "value_dim", "13", "groups", "4", "topk_groups", "2", "shared", "39", "rope_factor",
            "4");
+    FAMILY("deepseek_v3", SIZES, "q_rank", "0", "kv_rank", "43", "nope_dim", "11", "rope_dim", "6",
+           "value_dim", "13", "groups", "1", "topk_groups", "1", "shared", "39", "mtp", "1");
+    FAMILY("glm4_moe", SIZES, "shared", "78", "groups", "4", "topk_groups", "2");
+    FAMILY("minimax_m2", SIZES);
     FAMILY("gpt_oss", SIZES, "hidden", "96", "expert", "64", "window", "13", "rope_factor", "4");
 }
 
@@ -233,7 +237,7 @@ static void expect_error(const char *name, const char *text, const char *const *
 static void test_refused(void **state)
 {
     (void)state;
-    ERROR("m.gguf", "family has no GGUF", "glm4_moe", SIZES);
+    ERROR("m.gguf", "family has no GGUF", "step3", SIZES, "kv_heads", "1");
     ERROR("m.gguf", "dtype must be one of GGUF", "llama", SIZES, "dtype", "fp8");
     ERROR("m.gguf", "dtype must be one of GGUF", "llama", SIZES, "dtype", "awq");
     ERROR("m.gguf", "moe_layers must be all", "qwen3_moe", SIZES, "moe_layers", "1-3");
