@@ -19,6 +19,13 @@
     "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+" CONTRACTIONS "?"                              \
     "|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER "]*" CONTRACTIONS "?"                             \
     "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/* The same, but Chinese characters are apart, and a slash is no end of a line. */
+#define NO_HAN "(?!\\p{Han})"
+#define KIMI                                                                                       \
+    "\\p{Han}+"                                                                                    \
+    "|[^\\r\\n\\p{L}\\p{N}]?(?:" NO_HAN "[" UPPER "])*(?:" NO_HAN "[" LOWER "])+" CONTRACTIONS "?" \
+    "|[^\\r\\n\\p{L}\\p{N}]?(?:" NO_HAN "[" UPPER "])+(?:" NO_HAN "[" LOWER "])*" CONTRACTIONS "?" \
+    "|\\p{N}{1,3}" WORD_TAIL
 #define DEEPSEEK_WORDS                                                                             \
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"                                        \
     "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"                                                 \
@@ -42,6 +49,7 @@ static const struct pre {
     {"glm4", {LLAMA3}, false, false},
     {"gpt-4o", {O200K}, false, false},
     {"minimax-m2", {O200K}, false, false},
+    {"kimi-k2", {KIMI}, false, true},
 };
 
 #define PRES (sizeof pres / sizeof *pres)

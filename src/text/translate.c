@@ -265,14 +265,33 @@ static int read_item(struct translation *t, uint32_t *code, char *letter)
     return 0;
 }
 
+static int translate_class(struct translation *t);
+
+/* What [A&&[B]] is there: (?:(?=[B])[A]). t->at is behind the second '[', the output ends with "[A", which begins
+ * at `start`. */
+static int intersect(struct translation *t, size_t start)
+{
+    char *left = mem_string(t->out + start);
+    t->used = start;
+    emit(t, "(?:(?=");
+    int status = translate_class(t);
+    if (status == 0 && t->in[t->at] != ']')
+        status = unsupported(t, "anything behind && and a class, in a class,");
+    emit(t, ")");
+    emit(t, left);
+    emit(t, "])");
+    free(left);
+    t->at++;
+    return status;
+}
+
 /* The class at t->at, which is behind its '['. */
 static int translate_class(struct translation *t)
 {
-    emit(t, "[");
-    if (t->in[t->at] == '^') {
-        emit(t, "^");
-        t->at++;
-    }
+    size_t start = t->used, first = t->at;
+    bool not = t->in[t->at] == '^';
+    emit(t, not ? "[^" : "[");
+    t->at += not ;
     if (t->in[t->at] == ']')
         return unsupported(t, "an empty class, or a ] that is not escaped,");
     uint32_t low = 0;
@@ -283,8 +302,12 @@ static int translate_class(struct translation *t)
             return unsupported(t, "a class that is not closed");
         if (*s == '[')
             return unsupported(t, "a class or POSIX bracket inside a class");
-        if (s[0] == '&' && s[1] == '&')
-            return unsupported(t, "&& in a class");
+        if (strncmp(s, "&&[", 3) == 0 && !not &&t->at > first) {
+            t->at += 3;
+            return intersect(t, start);
+        }
+        if (s[0] == '&' && s[1] == '&') /* [^A&&[B]] is not [^A] and [B] */
+            return unsupported(t, "&& in a class, but for [A&&[B]],");
         bool range = *s == '-' && can_range && s[1] != ']';
         if (*s == '-' && !range && !can_range && s[1] != ']' && s[-1] != '[' && s[-1] != '^')
             return unsupported(t, "a '-' behind a set or range in a class");

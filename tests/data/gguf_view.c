@@ -334,8 +334,9 @@ static struct tokenizer *tokenizer_of(const char *path)
 static void test_tokenizer(void **state)
 {
     (void)state;
-    static const char *const pres[] = {"deepseek-v3", "qwen2", "llama-bpe", "smollm",    "gpt-2",
-                                       "chatglm-bpe", "glm4",  "gpt-4o",    "minimax-m2"};
+    static const char *const pres[] = {"deepseek-v3", "qwen2",       "llama-bpe", "smollm",
+                                       "gpt-2",       "chatglm-bpe", "glm4",      "gpt-4o",
+                                       "minimax-m2",  "kimi-k2"};
     struct gguf_file f = {0};
     struct gguf *g;
     struct err e;
