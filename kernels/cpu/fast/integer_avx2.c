@@ -8,8 +8,8 @@
  *   values  any others: |value| times the row's code with the value's sign; two products fit into 16
  *           bits, and every four inputs are made 32 at once
  *
- * A tile is at most four rows; weights are decoded once for all of them. Their broadcast inputs are made
- * once for a group of 32 and used by all 32 outputs; sums in f32 wait in the first cache.
+ * A tile is at most four rows. Of a group it takes 16 outputs at a time (one row: all 32), decoded once for
+ * all rows, and keeps their sums of integers in registers; sums in f32 wait in the first cache.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/integer_avx2.h"
@@ -24,6 +24,10 @@ TARGET_BEGIN(TARGET_AVX2)
 
 #define INTEGER_ROWS 4
 #define QUADS        (INTEGER_GROUP / 4) /* of inputs in a group */
+
+/* Keeps the compiler from adding up in another order: it would hold all products of a group until then,
+ * far more than there are registers. */
+#define IN_ORDER(sum) __asm__("" : "+x"(sum))
 
 /* What all groups of a tile have in common. */
 struct common {
@@ -54,101 +58,102 @@ INLINE __m256i broadcast(const int8_t *four)
     return _mm256_set1_epi32(v);
 }
 
-/* Four inputs each of eight outputs, all inputs of a group: q-th of them in code[q]. */
-struct octet {
-    __m256i code[QUADS];
-};
-
-INLINE struct octet octet_at(const enum integer_kind kind, const uint8_t *w, const struct common *c)
+/* Quad q of eight outputs; of codes, two quads lie in the same bytes. */
+INLINE __m256i quad_at(const enum integer_kind kind, const uint8_t *w, const int q,
+                       const struct common *c)
 {
-    struct octet o;
-    if (kind == BYTES) {
-#pragma GCC unroll 8
-        for (int q = 0; q < QUADS; q++)
-            o.code[q] = load32(w + 4 * PANEL * q);
-        return o;
-    }
-    const __m256i low = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
-    for (int q = 0; q < QUADS; q += 2) {
-        __m256i both = load32(w + 2 * PANEL * q);
-        o.code[q] = _mm256_and_si256(both, low);
-        o.code[q + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-        if (kind == VALUES) {
-            o.code[q] = _mm256_shuffle_epi8(c->values, o.code[q]);
-            o.code[q + 1] = _mm256_shuffle_epi8(c->values, o.code[q + 1]);
-        }
-    }
-    return o;
+    if (kind == BYTES)
+        return load32(w + 4 * PANEL * q);
+    __m256i code = load32(w + 4 * PANEL * (q / 2));
+    if (q % 2)
+        code = _mm256_srli_epi16(code, 4);
+    code = _mm256_and_si256(code, _mm256_set1_epi8(15));
+    return kind == VALUES ? _mm256_shuffle_epi8(c->values, code) : code;
 }
 
-/* The sums of quads first .. end - 1 for eight outputs. x: the row's, broadcast. */
-INLINE __m256i products(const enum integer_kind kind, const struct octet *o, const __m256i *x,
-                        const int first, const int end)
+/* sum (first: 0) + a quad's products: pairs of them in 16 bits of codes, else all four. */
+INLINE __m256i add_quad(const enum integer_kind kind, const bool first, __m256i sum, __m256i w,
+                        __m256i size, __m256i x)
 {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int q = first; q < end; q++) {
-        __m256i pairs;
-        if (kind == CODES) {
-            pairs = _mm256_maddubs_epi16(o->code[q], x[q]);
-            sum = q == first ? pairs : _mm256_add_epi16(sum, pairs);
-        } else {
-            pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(o->code[q]),
-                                         _mm256_sign_epi8(x[q], o->code[q]));
-            pairs = _mm256_madd_epi16(pairs, ones);
-            sum = q == first ? pairs : _mm256_add_epi32(sum, pairs);
-        }
+    if (kind == CODES) {
+        __m256i pairs = _mm256_maddubs_epi16(w, x);
+        return first ? pairs : _mm256_add_epi16(sum, pairs);
     }
-    return kind == CODES ? _mm256_madd_epi16(sum, ones) : sum;
+    __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x, w));
+    __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return first ? fours : _mm256_add_epi32(sum, fours);
 }
 
-/* c += one run's products. more: what its sums lack, offset x the sum of the row's codes; term: scale x
- * that sum. */
-INLINE void add_run(const enum integer_kind kind, bool mins, __m256i sum, const struct integers *x,
-                    __m256i more, float term, const float *scale, float *c)
+/* c += one run's products of eight outputs. more: what its sums lack, offset x the sum of the row's
+ * codes; term: scale x that sum. */
+INLINE void add_run(const enum integer_kind kind, bool mins, __m256i sum, __m256 x_scale,
+                    __m256i more, __m256 term, __m256 scale, __m256 min, float *c)
 {
     if (kind == CODES)
-        sum = _mm256_add_epi32(sum, more);
-    __m256 part = _mm256_mul_ps(_mm256_set1_ps(x->scale), _mm256_cvtepi32_ps(sum));
-    __m256 y = _mm256_fmadd_ps(_mm256_loadu_ps(scale), part, _mm256_loadu_ps(c));
+        sum = _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), more);
+    __m256 part = _mm256_mul_ps(x_scale, _mm256_cvtepi32_ps(sum));
+    __m256 y = _mm256_fmadd_ps(part, scale, _mm256_loadu_ps(c));
     if (mins)
-        y = _mm256_fnmadd_ps(_mm256_loadu_ps(scale + PANEL), _mm256_set1_ps(term), y);
+        y = _mm256_fnmadd_ps(term, min, y);
     _mm256_storeu_ps(c, y);
+}
+
+/* Quads first .. end - 1 of m rows times 8 x octets outputs. */
+INLINE void run(const enum integer_kind kind, bool mins, const int m, const int octets,
+                const struct common *common, const uint8_t *w, const uint8_t *x, const int first,
+                const int end, const float *scale, float *c)
+{
+    __m256i sum[INTEGER_ROWS][PANEL / 8];
+#pragma GCC unroll 8
+    for (int q = first; q < end; q++) {
+        __m256i quad[PANEL / 8], size[PANEL / 8];
+#pragma GCC unroll 4
+        for (int o = 0; o < octets; o++) {
+            quad[o] = quad_at(kind, w + 32 * o, q, common);
+            size[o] = kind == CODES ? quad[o] : _mm256_abs_epi8(quad[o]);
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < m; r++) {
+            __m256i four = broadcast((const int8_t *)x + r * X_ROW + 4 * q);
+#pragma GCC unroll 4
+            for (int o = 0; o < octets; o++) {
+                sum[r][o] = add_quad(kind, q == first, sum[r][o], quad[o], size[o], four);
+                IN_ORDER(sum[r][o]);
+            }
+        }
+    }
+    const bool all = end - first == QUADS;
+    __m256 scales[PANEL / 8], subtracted[PANEL / 8];
+#pragma GCC unroll 4
+    for (int o = 0; o < octets; o++) {
+        scales[o] = _mm256_loadu_ps(scale + 8 * o);
+        subtracted[o] = mins ? _mm256_loadu_ps(scale + PANEL + 8 * o) : scales[o];
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < m; r++) {
+        const struct integers *row = (const void *)(x + r * X_ROW);
+        int more = common->offset * (all ? row->all : row->sum[first > 0]);
+        float term = all ? row->term_all : row->term[first > 0];
+#pragma GCC unroll 4
+        for (int o = 0; o < octets; o++)
+            add_run(kind, mins, sum[r][o], _mm256_set1_ps(row->scale), _mm256_set1_epi32(more),
+                    _mm256_set1_ps(term), scales[o], subtracted[o], c + r * PANEL + 8 * o);
+    }
 }
 
 INLINE void group(const enum integer_kind kind, bool mins, const int m, const struct common *common,
                   const uint8_t *w, const uint8_t *x, const float *scale, const float *next,
                   float *c)
 {
-    __m256i broad[INTEGER_ROWS][QUADS], more[INTEGER_ROWS];
-#pragma GCC unroll 4
-    for (int r = 0; r < m; r++) {
-        const struct integers *row = (const void *)(x + r * X_ROW);
-        more[r] = _mm256_set1_epi32(row->all * common->offset);
-#pragma GCC unroll 8
-        for (int q = 0; q < QUADS; q++)
-            broad[r][q] = broadcast(row->code + 4 * q);
-    }
+    const int octets = m > 1 ? 2 : 4;
 #pragma GCC unroll 1
-    for (int at = 0; at < PANEL; at += 8) {
-        struct octet o = octet_at(kind, w + 4 * at, common);
-#pragma GCC unroll 4
-        for (int r = 0; r < m; r++) {
-            const struct integers *row = (const void *)(x + r * X_ROW);
-            float *to = c + r * PANEL + at;
-            if (!next) {
-                add_run(kind, mins, products(kind, &o, broad[r], 0, QUADS), row, more[r],
-                        row->term_all, scale + at, to);
-                continue;
-            }
-            for (int h = 0; h < 2; h++) {
-                __m256i sum = h ? products(kind, &o, broad[r], QUADS / 2, QUADS)
-                                : products(kind, &o, broad[r], 0, QUADS / 2);
-                add_run(kind, mins, sum, row, _mm256_set1_epi32(row->sum[h] * common->offset),
-                        row->term[h], (h ? next : scale) + at, to);
-            }
+    for (int at = 0; at < PANEL; at += 8 * octets) {
+        const uint8_t *from = w + 4 * at;
+        if (!next) {
+            run(kind, mins, m, octets, common, from, x, 0, QUADS, scale + at, c + at);
+        } else {
+            run(kind, mins, m, octets, common, from, x, 0, QUADS / 2, scale + at, c + at);
+            run(kind, mins, m, octets, common, from, x, QUADS / 2, QUADS, next + at, c + at);
         }
     }
 }
