@@ -9,6 +9,8 @@
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
 #include "kernels/cpu/fast/target.h"
+
+#define SHARED 8192 /* for a first cache of 32 KB (tile.h) */
 #include "kernels/cpu/fast/tile.h"
 
 #include <immintrin.h>
@@ -245,11 +247,21 @@ INLINE size_t run_of(const enum kind kind, const struct tile *t, size_t passed, 
     return left < most ? left : most;
 }
 
-/* fetch: memory behind the panel is asked for on the way; it pays where memory sets the pace. */
+/* What lies ahead is asked for in both halves alike, so that memory is never idle. */
+INLINE void fetch_lines(const uint8_t *from, const enum kind kind, const bool wide)
+{
+    int lines = kind == F32 ? 4 : kind == BF16 ? 2 : 1;
+    for (int i = 0; i < (wide || lines == 1 ? lines : lines / 2); i++)
+        prefetch(from + 64 * i);
+}
+
+/* More rows than three take their inputs from the second cache. */
 INLINE void tile(const struct tile *t, const enum kind kind, const int m, const bool wide,
                  const int half)
 {
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *const *more = t->more;
+    const uint8_t *w = t->w, *x = t->x, *const *more = t->more, *x_fetch = t->x_next;
+    size_t fetch_step = t->prefetch_step * (kind == F32 ? 2 : 1) / (wide ? 1 : 2);
+    const uint8_t *fetch = half ? t->prefetch_upper : t->prefetch;
     const float *scale = t->scale;
     float *sums = t->c + 16 * half;
     bool first = t->first;
@@ -265,11 +277,11 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     for (size_t left = t->k, passed = t->passed, run; left; left -= run, passed = 0) {
         run = run_of(kind, t, passed, left);
         for (size_t i = 0; i < run; i += 2) {
-            if (kind > F32_SCALED && half == 0) {
-                prefetch(fetch);
-                if (kind == BF16)
-                    prefetch(fetch + 64);
-                fetch += t->prefetch_step;
+            fetch_lines(fetch, kind, wide);
+            fetch += fetch_step;
+            if (half) {
+                prefetch(x_fetch);
+                x_fetch += t->x_step;
             }
             TIMES(EACH_ROW, MULTIPLY, half)
             if (wide)
@@ -382,6 +394,9 @@ struct way {
 FAMILY(tile_f32, F32, W_F32)
 FAMILY(tile_f32_scaled, F32_SCALED, W_F32)
 FAMILY(tile_bf16, BF16, W_BF16)
+TILE_WIDE(wide_bf16, BF16, 3)
+static tile_fn *const wide_bf16_fn[] = {NULL, tile_bf16_1, tile_bf16_2, wide_bf16_3};
+static const struct tiles wide_bf16_set = {wide_bf16_fn, 3, W_BF16, X_F32};
 WAY(tile_f8, F8, W_F8, &tile_f32_set)
 WAY(tile_f8_scaled, F8_SCALED, W_F8, &tile_f32_scaled_set)
 WAY(tile_i8, I8, W_I8, &tile_f32_set)
@@ -392,24 +407,29 @@ WAY(tile_g4_mins, G4_MINS, W_G4, &tile_f32_set)
 
 /* ---- many rows ------------------------------------------------------------------------------ */
 
-/* Memory that will be read soon: one or two pieces of so many lines. */
+/* What will be read soon: weights in two pieces of so many bytes, and rows. */
 struct ahead {
-    const uint8_t *piece[2];
-    size_t lines;
+    const uint8_t *piece[2], *x;
+    size_t bytes;
 };
 
-/* All rows x the widened inputs of t. What lies ahead is brought to the second cache meanwhile. */
+/* All rows x the widened inputs of t. What lies ahead is brought to the first cache meanwhile. */
 static void all_rows(const struct tiles *set, struct tile t, size_t rows, const struct ahead *ahead)
 {
     size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
-    size_t line = 0, lines = 2 * ahead->lines;
+    size_t share = (ahead->bytes + blocks - 1) / blocks;
+    t.prefetch = ahead->piece[0];
+    t.prefetch_upper = ahead->piece[1];
+    t.prefetch_step = (4 * share + t.k - 1) / t.k;
     for (size_t b = 0, m; b < blocks; b++, rows -= m) {
         m = (rows + blocks - b - 1) / (blocks - b); /* even blocks: tile.h says why */
-        for (size_t end = (b + 1) * lines / blocks; line < end; line++)
-            _mm_prefetch((const char *)ahead->piece[line % 2] + line / 2 * 64, _MM_HINT_T1);
+        t.x_next = b + 1 < blocks ? t.x + m * X_ROW : ahead->x;
+        t.x_step = 2 * m * X_ROW / t.k;
         set->fn[m](&t);
         t.x += m * X_ROW;
         t.c += m * PANEL;
+        t.prefetch += share;
+        t.prefetch_upper += share;
     }
 }
 
@@ -421,6 +441,7 @@ static void panel(const struct panel *p, const struct way *way)
     }
     _Alignas(64) float widened[F8_BLOCK * PANEL];
     size_t input = w_input(way->few->w), whole = X_CHUNK / sizeof(float), end;
+    size_t chunks = (p->k + whole - 1) / whole;
     for (size_t k = p->from; k < p->k; k = end) {
         end = k / F8_BLOCK * F8_BLOCK + F8_BLOCK; /* of a chunk, and of a block of scales */
         end = end < p->k ? end : p->k;
@@ -436,7 +457,10 @@ static void panel(const struct panel *p, const struct way *way)
         };
         size_t left = p->k - end, next = left && left < t.k ? left : t.k;
         const uint8_t *at = left ? p->w + end * input : p->next;
-        struct ahead ahead = {{at, at + next * input / 2}, (next * input / 2 + 63) / 64};
+        struct ahead ahead = {.piece = {at, at + next * input / 2},
+                              .x = p->x + end / whole % chunks * p->chunk +
+                                   end % whole * sizeof(float),
+                              .bytes = next * input / 2};
         way->widen(&t, widened);
         t.w = (const uint8_t *)widened;
         all_rows(way->many, t, p->rows, &ahead);
@@ -451,7 +475,7 @@ static void parts(const struct parts *p, const struct way *way)
     }
     _Alignas(64) float widened[F8_BLOCK * PANEL];
     size_t step = 2 * p->part_k, run;
-    struct ahead ahead = {.lines = p->part_k * w_input(way->few->w) / 64};
+    struct ahead ahead = {.bytes = p->part_k * w_input(way->few->w)};
     for (size_t k = 0; k < p->k; k += run) {
         run = p->k - k < step ? p->k - k : step;
         for (size_t i = 0; i < run; i += p->part_k) {
@@ -465,6 +489,7 @@ static void parts(const struct parts *p, const struct way *way)
             size_t at = k + run + i * p->part_k;
             ahead.piece[i] = at < p->k ? p->w[at / p->part_k] + p->offset : p->next;
         }
+        ahead.x = k + run < p->k ? t.x + run * sizeof(float) : p->x;
         all_rows(way->many, t, p->rows, &ahead);
     }
 }
@@ -478,7 +503,7 @@ void avx2_panel_f32(const struct panel *p)
 
 void avx2_panel_bf16(const struct panel *p)
 {
-    tile_panel(p, &tile_bf16_set);
+    tile_panel(p, p->rows <= 4 ? &wide_bf16_set : &tile_bf16_set);
 }
 
 void avx2_panel_f8(const struct panel *p)

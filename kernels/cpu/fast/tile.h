@@ -14,7 +14,9 @@
 #define AHEAD 8192
 
 /* Bytes of weights that several blocks of rows go over in turn. */
+#ifndef SHARED
 #define SHARED 16384
+#endif
 
 /* q8; q4 whose codes count up by one; q4 with codes that stand for any values. */
 enum integer_kind { BYTES, CODES, VALUES };
@@ -30,10 +32,11 @@ struct tile {
     size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
     float *c;
     const uint8_t *prefetch;
-    size_t prefetch_step;  /* bytes per 128 bytes of weights (8 bits: per 64) */
-    const uint8_t *x_next; /* rows of the next tile, to be fetched too */
-    size_t x_step;         /* bytes per step */
-    bool first;            /* c holds nothing yet */
+    const uint8_t *prefetch_upper; /* what the upper half of the panel asks for (AVX2) */
+    size_t prefetch_step;          /* bytes per 128 bytes of weights (8 bits: per 64) */
+    const uint8_t *x_next;         /* rows of the next tile, to be fetched too */
+    size_t x_step;                 /* bytes per step */
+    bool first;                    /* c holds nothing yet */
 };
 typedef void tile_fn(const struct tile *t);
 
@@ -76,6 +79,7 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
         size_t m = small + (b < larger);
         t->x_next = b + 1 < blocks ? t->x + m * X_ROW : x_after;
         t->x_step = blocks > 1 ? m * X_ROW / steps + 1 : 0; /* a lone block's rows stay near */
+        t->prefetch_upper = t->prefetch + share / 2;
         set->fn[m](t);
         t->x += m * X_ROW;
         t->c += m * PANEL;
@@ -134,7 +138,8 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
         else
             t.prefetch = left ? t.w + bytes : p->next;
         tile_blocks(set, &t, p->rows, (left ? ahead : len) * w_input(set->w),
-                    p->x + (k + len) / whole % chunks * p->chunk);
+                    p->x + (k + len) / whole % chunks * p->chunk +
+                        (k + len) % whole * x_size(set->x));
     }
 }
 
