@@ -269,7 +269,7 @@ static void test_fp8(void **state)
     check_model("fp8", &o);
 }
 
-/* Settings of `tandem generate`, a family's name first. */
+/* Settings of `tandem generate`, a family's name first; "rest": what is not packed is in F32. */
 static void check_family(int longest, const char *const *settings)
 {
     struct generate_options o;
@@ -277,7 +277,9 @@ static void check_family(int longest, const char *const *settings)
     const char *name = settings[1];
     generate_defaults(&o);
     for (; *settings; settings += 2)
-        if (generate_set(&o, settings[0], settings[1], &e) != 0)
+        if (strcmp(settings[0], "rest") == 0)
+            o.dtype = DTYPE_F32;
+        else if (generate_set(&o, settings[0], settings[1], &e) != 0)
             die("%s", e.text);
     machine_length[0] = longest;
     check_model(name, &o);
@@ -353,6 +355,8 @@ static void test_gpt_oss(void **state)
                 "0.5", "rope_factor", "4");
     FAMILY("family", "gpt_oss", ODD, "hidden", "160", "expert", "32", "window", "65", "tied",
            "true");
+    FAMILY("family", "gpt_oss", ODD, "hidden", "96", "expert", "64", "window", "13", "limit", "0.5",
+           "rest", "");
     FAMILY("family", "gpt_oss", ODD, "window", "13", "limit", "0.5", "dtype", "f32");
     FAMILY("family", "gpt_oss", ODD, "hidden", "160", "expert", "29", "window", "7", "dtype",
            "bf16");
