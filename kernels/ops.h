@@ -198,7 +198,7 @@ struct ops {
      *                                             f64: the parts first, their sum is rounded to f32
      *   y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * gain
      * x f32 [n][H]; parts: host array of n_parts device matrices [n][H] of part_dtype (f32, bf16
-     * or, on CPUs, f64), n_parts may be 0; gain f32 [H]; y act [n][H], or NULL: only add. (RMSNorm of the
+     * or f64), n_parts may be 0; gain f32 [H]; y act [n][H], or NULL: only add. (RMSNorm of the
      * public model.) */
     void (*residual_norm)(struct device *d, struct stream *s, float *x, const void *const *parts,
                           int n_parts, enum dtype part_dtype, const float *gain, float eps, int n,
@@ -271,14 +271,14 @@ struct ops {
      *   out[i] = sum over the chosen experts this rank holds of weights[i][k] x expert(x[i]),
      *            + shared(x[i]),  added as kernels/exact.h says
      * x act [n][H]; ids, weights [n][K] of route(), over all experts (NULL for a dense layer);
-     * out [n][H] of out_dtype: f32, bf16 (by way of f32), or on CPUs f64: the sum as it is; the
+     * out [n][H] of out_dtype: f32, bf16 (by way of f32), or f64: the sum as it is; the
      * intermediate silu(gate) x up is kept in act. */
     void (*ffn)(struct device *d, struct stream *s, const struct ffn *f, const void *x,
                 const int32_t *ids, const float *weights, int topk, int n, void *out,
                 enum dtype out_dtype);
 
     /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order;
-     * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32, bf16, or on CPUs f64,
+     * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32, bf16, or f64,
      * added in double), out likewise. For partial sums that are reduced before they travel (exchange/nccl.c). */
     void (*sum)(struct device *d, struct stream *s, const void *const *parts, int n_parts,
                 enum dtype dtype, int n, int width, void *out);

@@ -187,13 +187,18 @@ static void check_heads(struct pair *p, const struct form *form, const struct se
 
 /* ---- experts -------------------------------------------------------------------------------- */
 
-/* biased: with all that gpt-oss has. */
+/* In two slices. biased: with all that gpt-oss has. */
 static struct mlp_part pair_mlp(struct pair *p, const struct form *form, int hidden, int inter,
                                 bool biased)
 {
+    size_t *cuts = pair_host(p, 2, sizeof *cuts);
+    cuts[0] = (size_t)inter / 64 * 32;
+    cuts[1] = (size_t)inter;
     struct mlp_part m = {.gate = pair_matrix(p, form->stored, inter, hidden),
                          .up = pair_matrix(p, form->stored, inter, hidden),
-                         .down = pair_matrix(p, form->stored, hidden, inter)};
+                         .down = pair_matrix(p, form->stored, hidden, inter),
+                         .cuts = cuts[0] > 0 ? cuts : cuts + 1,
+                         .n_cuts = cuts[0] > 0 ? 2 : 1};
     if (biased) {
         m.gate_bias = pair_numbers(p, f32, (size_t)inter, 1);
         m.up_bias = pair_numbers(p, f32, (size_t)inter, 1);
@@ -400,8 +405,9 @@ static void check_rows(struct pair *p, const struct selftest_shapes *m)
 {
     if (pair_wants(p, "embed"))
         check_embed(p, m->hidden);
-    for (enum dtype part = DTYPE_F32; part <= DTYPE_BF16 && pair_wants(p, "residual_norm"); part++)
-        check_residual(p, m->hidden, part);
+    static const enum dtype parts[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64};
+    for (int i = 0; i < 3 && pair_wants(p, "residual_norm"); i++)
+        check_residual(p, m->hidden, parts[i]);
     if (pair_wants(p, "norm"))
         check_norm(p, m->hidden);
     for (int i = 0; i < m->n_attention && pair_wants(p, "norm"); i++)

@@ -91,6 +91,8 @@ static void write_number(enum dtype t, void *to, size_t i, float value)
         ((bf16_t *)to)[i] = bf16_from_f32(value);
     else if (t == DTYPE_I8)
         ((int8_t *)to)[i] = (int8_t)value;
+    else if (t == DTYPE_F64)
+        ((double *)to)[i] = (double)value;
     else
         ((f8e4m3_t *)to)[i] = f8e4m3_from_f32(value);
 }
@@ -158,6 +160,8 @@ static float read_number(enum dtype t, const void *from, size_t i)
         return ((const float *)from)[i];
     if (t == DTYPE_BF16)
         return f32_from_bf16(((const bf16_t *)from)[i]);
+    if (t == DTYPE_F64)
+        return (float)((const double *)from)[i];
     return t == DTYPE_I8 ? (float)((const int8_t *)from)[i]
                          : f32_from_f8e4m3(((const f8e4m3_t *)from)[i]);
 }

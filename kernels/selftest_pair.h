@@ -51,7 +51,7 @@ void pair_at(struct pair *p, const char *format, ...) __attribute__((format(prin
 /* Host memory until the next pair_compare(). */
 void *pair_host(struct pair *p, size_t count, size_t size);
 double pair_uniform(struct pair *p); /* in [0, 1) */
-/* n numbers in (-scale, scale), rounded to t, as their bytes. t: f32, bf16, f8e4m3 or int8. */
+/* n numbers in (-scale, scale), rounded to t, as their bytes. t: f32, bf16, f64, f8e4m3 or int8. */
 void *pair_numbers(struct pair *p, enum dtype t, size_t n, double scale);
 
 /* A random matrix [n][k] in a format of checkpoints; its products with numbers below 1 are around 1. */

@@ -57,8 +57,9 @@ struct weight_heads {
 
 struct ffn {
     int first_expert, n_experts, hidden;
-    int inter, inter_shared; /* of the widest expert, and of the shared one */
-    int type, down_type;     /* of gate and up, and of down, when layout is MATRIX_TILED */
+    int inter, inter_shared;   /* of the widest expert, and of the shared one */
+    int slices, shared_slices; /* of the columns of down (kernels/exact.h) */
+    int type, down_type;       /* of gate and up, and of down, when layout is MATRIX_TILED */
     int layout;
     struct cuda_mlp *mlp; /* device: [n_experts + 1], the shared one last */
     void *memory;

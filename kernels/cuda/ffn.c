@@ -101,11 +101,25 @@ static size_t up_bytes(const struct cuda_matrix *up)
     return (up->layout == MATRIX_TILED ? 2 : 1) * pack_data_bytes(up);
 }
 
-/* Biases of gate, up and down, as one run of numbers; where one is missing there is nothing. */
-static size_t bias_bytes(const struct mlp_part *p)
+/* The ends of the slices. Tensor cores' kernels copy eight columns at a time: where others end, which is
+ * where ranks have no whole slices, two slices are one. */
+static int take_cuts(const struct mlp_part *p, bool tiled, int32_t *cuts)
+{
+    int n = 0;
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (!tiled || p->cuts[i] % 8 == 0 || i + 1 == p->n_cuts)
+            cuts[n++] = (int32_t)p->cuts[i];
+    if (n == 0 && !absent(p))
+        cuts[n++] = (int32_t)p->gate.n;
+    return n;
+}
+
+/* Ends of slices, then biases of gate, up and down, as one run of numbers; where one is missing there is
+ * nothing. */
+static size_t extra_bytes(const struct mlp_part *p)
 {
     size_t n = (p->gate_bias ? p->gate.n : 0) + (p->up_bias ? p->up.n : 0) +
-               (p->down_bias ? p->down.n : 0);
+               (p->down_bias ? p->down.n : 0) + p->n_cuts + 1;
     return absent(p) ? 0 : scratch_round(n * sizeof(float));
 }
 
@@ -121,12 +135,15 @@ static const float *put_bias(const float *bias, size_t n, float **host, const un
 }
 
 /* Into host memory, for the place `to` on the device. */
-static void put_biases(const struct mlp_part *p, struct cuda_mlp *m, void *host,
+static void put_extras(const struct mlp_part *p, struct cuda_mlp *m, void *host,
                        const unsigned char *to)
 {
-    float *at = host;
+    float *at = (float *)host + p->n_cuts + 1;
     if (absent(p))
         return;
+    m->n_cuts = take_cuts(p, m->down.layout == MATRIX_TILED, host);
+    m->cuts = (const int32_t *)(const void *)to;
+    to += (p->n_cuts + 1) * sizeof *at;
     m->gate_bias = put_bias(p->gate_bias, p->gate.n, &at, &to);
     m->up_bias = put_bias(p->up_bias, p->up.n, &at, &to);
     m->down_bias = put_bias(p->down_bias, p->down.n, &at, &to);
@@ -149,7 +166,7 @@ static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, en
         describe_mlp(part_of(f, i), &p, keep, m);
         p.bytes += gate_bytes(&m->gate) + up_bytes(&m->up) + pack_data_bytes(&m->down) +
                    pack_scale_bytes(&m->gate) + pack_scale_bytes(&m->up) +
-                   pack_scale_bytes(&m->down) + bias_bytes(part_of(f, i));
+                   pack_scale_bytes(&m->down) + extra_bytes(part_of(f, i));
         if (i < p.count && m->up.n > p.inter)
             p.inter = m->up.n;
     }
@@ -171,7 +188,7 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weigh
     size_t size[7] = {gate_bytes(&m->gate),      up_bytes(&m->up),
                       pack_data_bytes(&m->down), pack_scale_bytes(&m->gate),
                       pack_scale_bytes(&m->up),  pack_scale_bytes(&m->down),
-                      bias_bytes(part)};
+                      extra_bytes(part)};
     size_t at[8] = {0};
     for (int i = 0; i < 7; i++)
         at[i + 1] = at[i] + size[i];
@@ -185,7 +202,7 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weigh
         pack_write(d, &part->down, keep, &m->down, 1, 0, host + at[2],
                    (float *)(void *)(host + at[5]));
     }
-    put_biases(part, m, host + at[6], to + at[6]);
+    put_extras(part, m, host + at[6], to + at[6]);
     cuda_check(cudaMemcpyAsync(to, host, at[7], cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
     cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
@@ -220,6 +237,11 @@ struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum wei
     cuda_check(cudaMemcpyAsync(packed->mlp, p.mlp, table, cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
     cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
+    for (int i = 0; i < p.count; i++)
+        if (p.mlp[i].n_cuts != p.mlp[0].n_cuts)
+            die("the experts of a layer are not cut alike");
+    packed->slices = p.count > 0 ? p.mlp[0].n_cuts : 0;
+    packed->shared_slices = p.mlp[p.count].n_cuts;
     free(p.mlp);
     return packed;
 }
@@ -238,6 +260,38 @@ static int round8(int n)
     return (n + 7) / 8 * 8;
 }
 
+/* What `down` works with, and where its products go. */
+struct down {
+    const struct cuda_groups *g;
+    const void *h, *h_shared;
+    int stride, shared_stride;
+    float *shares, *shared; /* shared: NULL without a shared expert */
+};
+
+static void down_tiled(struct device *d, struct stream *s, const struct ffn *f,
+                       const struct down *w, int topk, int n, int slice)
+{
+    cuda_ffn_down_tiled(s->cuda, f->mlp, w->g, f->down_type, w->h, w->stride, w->h_shared,
+                        w->shared_stride, f->hidden, n, topk, slice, w->shares, w->shared,
+                        d->processors);
+}
+
+/* kernels/exact.h */
+static void add_slices(struct device *d, struct stream *s, const struct ffn *f,
+                       const struct down *w, int topk, int n, void *out, enum dtype out_dtype)
+{
+    int slices = f->slices > f->shared_slices ? f->slices : f->shared_slices;
+    double *sums = scratch_take(s, (size_t)n, (size_t)f->hidden * sizeof *sums);
+    for (int c = 0; c == 0 || c < slices; c++) {
+        if (c < slices)
+            down_tiled(d, s, f, w, topk, n, c);
+        cuda_ffn_add_exact(s->cuda, w->g, topk, c < f->slices ? w->shares : NULL,
+                           c < f->shared_slices ? w->shared : NULL, f->hidden, n, sums, c == 0,
+                           c + 1 < slices ? NULL : out, (int)out_dtype);
+    }
+}
+
+/* Sums that travel in bf16 are added in f32. */
 static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, const void *x,
                       const int32_t *ids, const float *weights, int topk, int n, void *out,
                       enum dtype out_dtype)
@@ -251,6 +305,7 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     g.start = scratch_take(s, experts, sizeof *g.start);
     g.entry = scratch_take(s, experts * rows, sizeof *g.entry);
     g.place = scratch_take(s, rows * (size_t)topk, sizeof *g.place);
+    g.weight = scratch_take(s, rows * (size_t)topk, sizeof *g.weight);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
     float *shares = scratch_take(s, rows * held, (size_t)f->hidden * sizeof *shares);
@@ -260,8 +315,12 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
         cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
     cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, topk, h, stride, h_shared,
                       shared_stride, d->processors);
-    cuda_ffn_down_tiled(s->cuda, f->mlp, &g, f->down_type, h, stride, h_shared, shared_stride,
-                        f->hidden, n, topk, shares, shared, d->processors);
+    const struct down w = {&g, h, h_shared, stride, shared_stride, shares, shared};
+    if (out_dtype != DTYPE_BF16) {
+        add_slices(d, s, f, &w, topk, n, out, out_dtype);
+        return;
+    }
+    down_tiled(d, s, f, &w, topk, n, -1);
     cuda_ffn_add(s->cuda, &g, topk, shares, shared, f->hidden, n, out, (int)out_dtype);
 }
 

@@ -1,12 +1,14 @@
-/* ffn_down.cu - out = sum of weight x down h over the experts in their order, then the shared
- * expert (ops.h: ffn).
+/* ffn_down.cu - out = sum of weight x down h over the experts, and the shared expert (ops.h: ffn).
  *
  * Two kernels. The first makes every product on its own, all at the same time, and leaves weight x
  * product as f32: `shares`, a row for each row of each expert, in the order of h, and behind them those
  * of the shared expert. The second adds what a row has, in the order of the experts. Shares of few
  * rows stay in the L2 cache; those of many cost memory traffic (2,048 rows of Step-3: two fifths of a
  * layer's), but a chain of experts, one after the other in each block, would cost a round of latencies
- * for each of them: on an H200 a layer of Step-3 took 2.8 times as long, at 64 and at 256 rows. */
+ * for each of them: on an H200 a layer of Step-3 took 2.8 times as long, at 64 and at 256 rows.
+ *
+ * Sums that are to be exact (kernels/exact.h) need the product with every slice of the columns by itself: both
+ * run once for each slice, the second adding up doubles. */
 #include "kernels/cuda/grouped.cuh"
 
 #define ADD_THREADS 256
@@ -14,7 +16,7 @@
 template <int TYPE, typename SHAPE> struct down_work {
     grouped<SHAPE> all;
     const uint16_t *h, *h_shared;
-    int h_stride, h_shared_stride, hidden;
+    int h_stride, h_shared_stride, hidden, slice;
     float *shares, *shared_shares;
 
     __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
@@ -42,11 +44,19 @@ template <int TYPE, typename SHAPE> struct down_work {
         t.w_step = tile_bytes<SHAPE>(w);
         t.w_tiles = left < 0 ? 0 : left > SHAPE::tiles ? SHAPE::tiles : left;
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
-        t.k = w.k;
-        t.lead = w.lead;
-        t.end = w.chunks;
+        int first = 0, last = w.k;
+        if (slice >= 0) {
+            const int32_t *cuts = all.mlp[all.expert].cuts;
+            first = slice > 0 ? cuts[slice - 1] : 0;
+            last = cuts[slice];
+        }
+        t.k = last - first;
+        t.lead = w.lead + first;
+        t.begin = slice >= 0 ? t.lead / MATRIX_CHUNK : 0;
+        t.end = slice >= 0 ? (t.lead + t.k + MATRIX_CHUNK - 1) / MATRIX_CHUNK : w.chunks;
         int stride = routed ? h_stride : h_shared_stride;
-        t.x = (routed ? h : h_shared) + (size_t)(all.start_of(all.expert) + t.b) * (unsigned)stride;
+        t.x = (routed ? h : h_shared) + first +
+              (size_t)(all.start_of(all.expert) + t.b) * (unsigned)stride;
 #pragma unroll
         for (int i = 0; i < SHAPE::passes; i++) {
             int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i;
@@ -65,7 +75,7 @@ template <int TYPE, typename SHAPE> struct down_work {
     {
         const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
         bool routed = t.c < all.g.experts;
-        const float *biases = all.mlp[t.c].down_bias;
+        const float *biases = slice > 0 ? NULL : all.mlp[t.c].down_bias;
         float *to = routed ? shares : shared_shares, bias[SHAPE::tiles][2];
         to += (size_t)(all.start_of(t.c) + t.b) * hidden;
 #pragma unroll
@@ -78,8 +88,9 @@ template <int TYPE, typename SHAPE> struct down_work {
             int group = j / 2, token = at.token(group) + at.lane % 4 * 2 + j % 2;
             if (token >= t.tokens)
                 continue;
-            float weight =
-                routed ? all.g.entry[(size_t)t.c * all.g.capacity + t.b + token].weight : 1.0f;
+            float weight = routed && slice < 0
+                               ? all.g.entry[(size_t)t.c * all.g.capacity + t.b + token].weight
+                               : 1.0f;
             float *row = to + (size_t)token * hidden;
 #pragma unroll
             for (int i = 0; i < SHAPE::tiles * 2; i++) {
@@ -96,18 +107,19 @@ template <int TYPE, int FRAME>
 static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
                                          (gemm_shape<TYPE, FRAME>::blocks))
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
-                const uint16_t *h_shared, int h_shared_stride, int hidden, int n, float *shares,
-                float *shared_shares)
+                const uint16_t *h_shared, int h_shared_stride, int hidden, int n, int slice,
+                float *shares, float *shared_shares)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     int *items = (int *)(shared_memory() + shape::queue);
     grouped<shape> all = {mlp, g, n, items, 0, 0};
-    /* A shared expert without columns has nothing to add. */
+    /* A shared expert without columns has nothing to add, nor has an expert without the slice. */
     all.count([=](int e) {
-        return e == g.experts && mlp[e].up.n == 0 ? 0 : (hidden + shape::rows - 1) / shape::rows;
+        bool none = slice < 0 ? e == g.experts && mlp[e].up.n == 0 : slice >= mlp[e].n_cuts;
+        return none ? 0 : (hidden + shape::rows - 1) / shape::rows;
     });
-    down_work<TYPE, shape> work = {all,    h,      h_shared,     h_stride, h_shared_stride,
-                                   hidden, shares, shared_shares},
+    down_work<TYPE, shape> work = {all,    h,     h_shared, h_stride,     h_shared_stride,
+                                   hidden, slice, shares,   shared_shares},
                            load = work;
     gemm_run<TYPE, shape, true>(load, work);
 }
@@ -154,26 +166,48 @@ static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
         store_number(out, row * hidden + column + i, out_type, sum[i]);
 }
 
+static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *shares,
+                                        const float *shared_shares, int hidden, double *sums,
+                                        int first, void *out, int out_type)
+{
+    size_t row = blockIdx.x;
+    int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x);
+    if (column >= hidden)
+        return;
+    double sum = first ? 0.0 : sums[row * hidden + column];
+    for (int k = 0; k < topk && shares; k++) {
+        int from = g.place[row * topk + k];
+        if (from >= 0)
+            sum += exact_share(g.weight[row * topk + k], shares[(size_t)from * hidden + column]);
+    }
+    if (shared_shares)
+        sum += exact_share(1.0f, shared_shares[row * hidden + column]);
+    if (out)
+        store_exact(out, row * hidden + column, out_type, sum);
+    else
+        sums[row * hidden + column] = sum;
+}
+
 template <int TYPE, int FRAME>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
                   const void *h, int h_stride, const void *h_shared, int h_shared_stride,
-                  int hidden, int n, float *shares, float *shared_shares, int processors)
+                  int hidden, int n, int slice, float *shares, float *shared_shares, int processors)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     launch(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
            shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h, h_stride,
-           (const uint16_t *)h_shared, h_shared_stride, hidden, n, shares, shared_shares);
+           (const uint16_t *)h_shared, h_shared_stride, hidden, n, slice, shares, shared_shares);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                                     const struct cuda_groups *g, int type, const void *h,
                                     int h_stride, const void *h_shared, int h_shared_stride,
-                                    int hidden, int n, int topk, float *shares,
+                                    int hidden, int n, int topk, int slice, float *shares,
                                     float *shared_shares, int processors)
 {
     auto run = GROUPED_START(start, type, grouped_few(g->experts, n, topk));
-    run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, shares, shared_shares,
-        processors);
+    run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, slice, shares,
+        shared_shares, processors);
 }
 
 extern "C" void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk,
@@ -183,4 +217,12 @@ extern "C" void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, i
     dim3 grid(n, (hidden + ADD_THREADS * 4 - 1) / (ADD_THREADS * 4));
     launch(add_kernel, grid, ADD_THREADS, 0, stream, *g, topk, shares, shared_shares, hidden, out,
            out_type);
+}
+
+extern "C" void cuda_ffn_add_exact(cudaStream_t stream, const struct cuda_groups *g, int topk,
+                                   const float *shares, const float *shared_shares, int hidden,
+                                   int n, double *sums, int first, void *out, int out_type)
+{
+    launch(add_exact_kernel, dim3(n, (hidden + ADD_THREADS - 1) / ADD_THREADS), ADD_THREADS, 0,
+           stream, *g, topk, shares, shared_shares, hidden, sums, first, out, out_type);
 }

@@ -71,6 +71,7 @@ static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const flo
         cuda_entry entry = {row, weights[(size_t)row * topk + l.choice]};
         g.entry[(size_t)e * g.capacity + own] = entry;
         place[l.before] = start + own;
+        g.weight[(size_t)row * topk + l.before] = entry.weight;
         own++;
     }
     if (threadIdx.x == 0) {

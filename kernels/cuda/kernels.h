@@ -80,6 +80,9 @@ struct cuda_mlp {
     struct cuda_matrix gate, up, down;
     const float *gate_bias, *up_bias, *down_bias; /* or NULL */
     float limit, alpha;
+    const int32_t
+        *cuts; /* [n_cuts] ends of the slices of down's columns (ops.h: struct mlp_part) */
+    int n_cuts;
 };
 
 /* struct rows. */
@@ -187,7 +190,8 @@ struct cuda_groups {
     int32_t *count;           /* [experts] rows of each list */
     int32_t *start;           /* [experts] rows of the lists before it */
     struct cuda_entry *entry; /* [experts][capacity] */
-    int32_t *place; /* [row][topk] the numbers of a row, in the order of the experts; then -1 */
+    int32_t *place; /* [row][topk] the numbers of a row, in the order of the experts; then -1, */
+    float *weight;  /* and their weights */
 };
 
 void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
@@ -202,15 +206,22 @@ void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const st
                        void *h_shared, int h_shared_stride, int processors);
 
 /* shares, f32 [rows of the experts][hidden]: weight x down h; shared_shares [n][hidden]: down
- * h_shared, not written when the shared expert has no columns. */
+ * h_shared, not written when the shared expert has no columns. slice: the columns of that slice alone, and
+ * without the weights; -1: all columns. */
 void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                          const struct cuda_groups *g, int type, const void *h, int h_stride,
                          const void *h_shared, int h_shared_stride, int hidden, int n, int topk,
-                         float *shares, float *shared_shares, int processors);
+                         int slice, float *shares, float *shared_shares, int processors);
 
 /* out = the shares of a row in the order of the experts, then the shared one's; NULL: there is none. */
 void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk, const float *shares,
                   const float *shared_shares, int hidden, int n, void *out, int out_type);
+
+/* A slice's terms, as kernels/exact.h has them, join sums [n][hidden], which begin with the `first`; out: the
+ * sums, or NULL: there are more slices. Without shares or shared_shares there are none of them. */
+void cuda_ffn_add_exact(cudaStream_t stream, const struct cuda_groups *g, int topk,
+                        const float *shares, const float *shared_shares, int hidden, int n,
+                        double *sums, int first, void *out, int out_type);
 
 /* h [n][topk + 1][inter] of type act: one place for each choice, the shared expert last. */
 void cuda_ffn_up_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int first_expert,

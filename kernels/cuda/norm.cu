@@ -39,10 +39,16 @@ static __device__ float add_parts(float *x, float *row, struct cuda_parts parts,
     for (int i = (int)threadIdx.x * V; i < width; i += THREADS * V) {
         float v[V], add[V];
         load_some<V>(x, base + i, NUMBER_F32, v);
-        for (int p = 0; p < n_parts; p++) {
+        for (int p = 0; p < n_parts && PART != NUMBER_F64; p++) {
             load_some<V>(parts.part[p], base + i, PART, add);
             for (int c = 0; c < V; c++)
                 v[c] += add[c];
+        }
+        for (int c = 0; c < V && PART == NUMBER_F64; c++) {
+            double sum = 0.0;
+            for (int p = 0; p < n_parts; p++)
+                sum += ((const double *)parts.part[p])[base + i + c];
+            v[c] += (float)sum;
         }
         if (n_parts > 0)
             store_some<V>(x, base + i, NUMBER_F32, v);
@@ -121,9 +127,11 @@ static void start_residual(cudaStream_t stream, float *x, const struct cuda_part
                            int n_parts, int part_type, const float *gain, float eps, int n,
                            int width, void *y, int act)
 {
-    launch(
-        part_type == NUMBER_F32 ? residual_kernel<V, NUMBER_F32> : residual_kernel<V, NUMBER_BF16>,
-        n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps, width, y, act);
+    auto kernel = part_type == NUMBER_F32   ? residual_kernel<V, NUMBER_F32>
+                  : part_type == NUMBER_F64 ? residual_kernel<V, NUMBER_F64>
+                                            : residual_kernel<V, NUMBER_BF16>;
+    launch(kernel, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps,
+           width, y, act);
 }
 
 extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts,

@@ -6,8 +6,10 @@
 #define TANDEM_CUDA_NUMBER_CUH
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/exact.h"
 
-enum { NUMBER_F32, NUMBER_BF16, NUMBER_F8E4M3, NUMBER_I8 }; /* the values of enum dtype */
+/* The values of enum dtype. */
+enum { NUMBER_F32, NUMBER_BF16, NUMBER_F8E4M3, NUMBER_I8, NUMBER_F64 = 5 };
 
 static __device__ __forceinline__ float bf16_value(uint16_t b)
 {
@@ -158,6 +160,21 @@ static __device__ __forceinline__ void store_number4(void *p, size_t i, int type
 static __device__ __forceinline__ float bias_at(const float *bias, int i)
 {
     return bias ? bias[i] : 0.0f;
+}
+
+/* exact_term() of kernels/exact.h. */
+static __device__ __forceinline__ double exact_share(float weight, float product)
+{
+    return (double)weight * (double)product + EXACT_SHIFT - EXACT_SHIFT;
+}
+
+/* The sum of exact terms, as `type`. */
+static __device__ __forceinline__ void store_exact(void *p, size_t i, int type, double sum)
+{
+    if (type == NUMBER_F64)
+        ((double *)p)[i] = sum;
+    else
+        store_number(p, i, type, (float)sum);
 }
 
 /* What intermediate i is made of (ops.h: struct mlp_part). */

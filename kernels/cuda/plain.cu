@@ -6,22 +6,28 @@
 
 #define THREADS 128
 
-/* sum_j W[i][j] x[j], j ascending. */
-static __device__ float plain_dot(const cuda_matrix &w, int i, const void *x, size_t at, int act)
+/* sum_j W[i][j] x[j] of the columns from `first` to before `last`, j ascending. */
+static __device__ float plain_part(const cuda_matrix &w, int i, const void *x, size_t at, int act,
+                                   int first, int last)
 {
     float sum = 0.0f;
     if (w.type != NUMBER_F8E4M3) {
-        for (int j = 0; j < w.k; j++)
+        for (int j = first; j < last; j++)
             sum = fmaf(load_number(w.data, (size_t)j * w.n + i, w.type),
                        load_number(x, at + j, act), sum);
         return w.type == NUMBER_I8 ? sum * w.scale[i] : sum;
     }
     const float *scale = w.scale + (size_t)((w.row_lead + i) / MATRIX_BLOCK) * w.scale_stride;
-    for (int j = 0; j < w.k; j++)
+    for (int j = first; j < last; j++)
         sum = fmaf(load_number(w.data, (size_t)j * w.n + i, w.type) *
                        scale[(w.lead + j) / MATRIX_BLOCK],
                    load_number(x, at + j, act), sum);
     return sum;
+}
+
+static __device__ float plain_dot(const cuda_matrix &w, int i, const void *x, size_t at, int act)
+{
+    return plain_part(w, i, x, at, act, 0, w.k);
 }
 
 static __global__ void linear_kernel(cuda_matrix w, const void *x, int act, void *y, int y_type)
@@ -81,19 +87,25 @@ static __global__ void up_kernel(const cuda_mlp *mlp, int first, int experts, co
     store_number(h, (row * (topk + 1) + k) * inter + i, act, swiglu(mlp[e], i, gate, up));
 }
 
-/* The choice with the smallest expert that is larger than `after`, or -1. */
-static __device__ int next_choice(const int32_t *ids, size_t row, int topk, int first, int experts,
-                                  int after)
+/* Whether an earlier choice of the row is the same. */
+static __device__ bool chosen_before(const int32_t *ids, int k)
 {
-    int best = -1, best_expert = experts;
-    for (int k = 0; k < topk; k++) {
-        int e = choice(ids, row, k, topk, first, experts);
-        if (e > after && e < best_expert) {
-            best = k;
-            best_expert = e;
-        }
+    for (int j = 0; j < k; j++)
+        if (ids[j] == ids[k])
+            return true;
+    return false;
+}
+
+/* Output i of an expert's down, slice by slice (kernels/exact.h). */
+static __device__ double exact_down(const cuda_mlp &m, int i, const void *h, size_t at, int act,
+                                    float weight)
+{
+    double sum = 0.0;
+    for (int c = 0, first = 0; c < m.n_cuts; first = m.cuts[c++]) {
+        float product = plain_part(m.down, i, h, at, act, first, m.cuts[c]);
+        sum += exact_share(weight, product + (c == 0 ? bias_at(m.down_bias, i) : 0.0f));
     }
-    return best;
+    return sum;
 }
 
 static __global__ void down_kernel(const cuda_mlp *mlp, int first, int experts, const void *h,
@@ -101,18 +113,18 @@ static __global__ void down_kernel(const cuda_mlp *mlp, int first, int experts, 
                                    int topk, int hidden, void *out, int out_type)
 {
     size_t row = blockIdx.x, rows = row * (topk + 1);
-    int i = (int)(blockIdx.y * THREADS + threadIdx.x), expert = -1, k;
+    int i = (int)(blockIdx.y * THREADS + threadIdx.x);
     if (i >= hidden)
         return;
-    float sum = 0.0f;
-    while ((k = next_choice(ids, row, topk, first, experts, expert)) >= 0) {
-        expert = choice(ids, row, k, topk, first, experts);
-        float share = plain_dot(mlp[expert].down, i, h, (rows + k) * inter, act);
-        sum += weights[row * topk + k] * (share + bias_at(mlp[expert].down_bias, i));
+    double sum = 0.0;
+    for (int k = 0; k <= topk; k++) {
+        int e = choice(ids, row, k, topk, first, experts);
+        if (e < 0 || (k < topk && chosen_before(ids + row * topk, k)))
+            continue;
+        sum += exact_down(mlp[e], i, h, (rows + k) * inter, act,
+                          k < topk ? weights[row * topk + k] : 1.0f);
     }
-    sum += plain_dot(mlp[experts].down, i, h, (rows + topk) * inter, act) +
-           bias_at(mlp[experts].down_bias, i);
-    store_number(out, row * hidden + i, out_type, sum);
+    store_exact(out, row * hidden + i, out_type, sum);
 }
 
 extern "C" void cuda_ffn_up_plain(cudaStream_t stream, const struct cuda_mlp *mlp, int first_expert,

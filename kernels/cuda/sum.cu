@@ -29,10 +29,23 @@ static __global__ void sum_kernel(cuda_parts parts, int n_parts, int type, int w
     }
 }
 
+static __global__ void sum_exact_kernel(cuda_parts parts, int n_parts, int width, double *out)
+{
+    size_t row = (size_t)blockIdx.x * width;
+    for (int i = (int)threadIdx.x; i < width; i += THREADS) {
+        double v = 0.0;
+        for (int p = 0; p < n_parts; p++)
+            v += ((const double *)parts.part[p])[row + i];
+        out[row + i] = v;
+    }
+}
+
 extern "C" void cuda_sum(cudaStream_t stream, const struct cuda_parts *parts, int n_parts, int type,
                          int n, int width, void *out)
 {
-    if (width % 4 == 0)
+    if (type == NUMBER_F64)
+        launch(sum_exact_kernel, n, THREADS, 0, stream, *parts, n_parts, width, (double *)out);
+    else if (width % 4 == 0)
         launch(sum4_kernel, n, THREADS, 0, stream, *parts, n_parts, type, width, out);
     else
         launch(sum_kernel, n, THREADS, 0, stream, *parts, n_parts, type, width, out);

@@ -245,6 +245,9 @@ static void resolve(struct job *job)
         if (job->sampling.prompt_logprobs < 0)
             job->sampling.prompt_logprobs = 0;
     }
+    if (job->precision.combine == DTYPE_COUNT)
+        job->precision.combine =
+            strcmp(job->device, "cuda") == 0 ? job->precision.activations : DTYPE_F32;
     if (!job->tokenizer && n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
         job->tokenizer = mem_string(job->model); /* a GGUF file has its own */
     } else if (!job->tokenizer) {

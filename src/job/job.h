@@ -116,7 +116,9 @@ struct job {
         enum dtype activations; /* precision.activations: bf16 (default), f32 */
         enum dtype kv_cache;    /* precision.kv_cache: bf16 (default), f32, fp8 */
         enum dtype dispatch;    /* precision.dispatch, rows to the FFN: bf16 (default), f32, fp8 */
-        enum dtype combine;     /* precision.combine, partial sums back: f32 (default), bf16 */
+        enum dtype
+            combine; /* precision.combine, partial sums back: f32, bf16; auto (default): bf16 on
+                                   GPUs with bf16 activations, else f32; decided when the job is read */
         enum job_weights weights;   /* precision.weights: keep (default), int8, int4 */
         enum job_products products; /* precision.products: exact (default), int8 (CPUs only) */
     } precision;

@@ -18,6 +18,8 @@ static const struct choice exchanges[] = {
 static const struct choice devices[] = {{"cpu", 0}, {"cuda", 0}, {NULL, 0}};
 static const struct choice kernels[] = {
     {"auto", 0}, {"plain", 0}, {"avx2", 0}, {"avx512", 0}, {NULL, 0}};
+static const struct choice combines[] = {
+    {"auto", DTYPE_COUNT}, {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {NULL, 0}};
 static const struct choice wide[] = {{"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {NULL, 0}};
 static const struct choice narrow[] = {
     {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}, {"fp8", DTYPE_F8E4M3}, {NULL, 0}};
@@ -156,8 +158,10 @@ const struct key keys[] = {
      .help = "bf16, f32 or fp8"},
     {"precision", "dispatch", KEY_CHOICE, IN(precision.dispatch), PRESET("bf16"), .choices = narrow,
      .help = "rows on their way to the FFN ranks: bf16, f32 or fp8"},
-    {"precision", "combine", KEY_CHOICE, IN(precision.combine), PRESET("f32"), .choices = wide,
-     .help = "partial sums on their way back: f32 or bf16"},
+    {"precision", "combine", KEY_CHOICE, IN(precision.combine), PRESET("auto"), .choices = combines,
+     .help =
+         "partial sums on their way back: f32 (exact sums, the same however the FFN is split) or "
+         "bf16; auto: bf16 on GPUs with bf16 activations, else f32"},
     {"precision", "weights", KEY_CHOICE, IN(precision.weights), PRESET("keep"), .choices = weights,
      .help = "keep: as in the checkpoint; int8, int4: quantized while they are read"},
     {"precision", "products", KEY_CHOICE, IN(precision.products), PRESET("exact"),

@@ -54,8 +54,8 @@ int engine_micro_batches(const struct job *job, bool shared_cores, bool one_host
 /* Sums that several ranks share travel as they are (kernels/exact.h). */
 static enum dtype combine_of(const struct job *job)
 {
-    bool exact = strcmp(job->device, "cpu") == 0 && layout_ffn_ranks(&job->layout) > 1;
-    return exact && job->precision.combine == DTYPE_F32 ? DTYPE_F64 : job->precision.combine;
+    bool several = layout_ffn_ranks(&job->layout) > 1;
+    return several && job->precision.combine == DTYPE_F32 ? DTYPE_F64 : job->precision.combine;
 }
 
 static size_t largest(size_t a, size_t b)

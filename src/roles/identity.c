@@ -211,7 +211,7 @@ static bool exact_split(const struct inputs *in)
     int tensor = l->colocated ? 1 : l->tensor, all = layout_ffn_ranks(l);
     if (all == 1)
         return true;
-    if (strcmp(in->job.device, "cpu") != 0 || in->job.precision.combine != DTYPE_F32)
+    if (in->job.precision.combine != DTYPE_F32)
         return false;
     for (size_t i = 0; i < in->model.layers; i++) {
         const struct ffn_spec *f = &in->model.layer[i].ffn;

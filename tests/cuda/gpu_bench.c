@@ -208,12 +208,29 @@ static void linear(struct bench *b, const char *of, const struct weight *w, enum
     linear_of(b, of, w, dtype_name(t), (double)dtype_size(t), y_dtype, most);
 }
 
+/* Its o_proj is Step-3's. */
+static void of_deepseek(struct bench *b)
+{
+    static const struct {
+        const char *name;
+        size_t n, k;
+    } all[] = {{"DeepSeek q_a 1536x7168", 1536, 7168},
+               {"DeepSeek q_b 24576x1536", 24576, 1536},
+               {"DeepSeek kv_a 576x7168", 576, 7168}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct weight *w = bench_weight(b, all[i].n, all[i].k, DTYPE_F8E4M3);
+        linear(b, all[i].name, w, DTYPE_F8E4M3, DTYPE_BF16, 512);
+        b->ops->weight_destroy(b->d, w);
+    }
+}
+
 static void projections(struct bench *b, const struct bench_layer *l)
 {
     linear(b, "q_proj 2048x7168", l->weights.q_down, DTYPE_F8E4M3, DTYPE_BF16, MOST);
     linear(b, "k_proj 256x7168", l->weights.k, DTYPE_F8E4M3, DTYPE_BF16, MOST);
     linear(b, "wq 16384x2048", l->weights.q_up, DTYPE_F8E4M3, DTYPE_BF16, MOST);
     linear(b, "o_proj 7168x16384", l->weights.o, DTYPE_F8E4M3, DTYPE_F32, MOST);
+    of_deepseek(b);
     struct weight_part p = bench_part(b, HIDDEN, 4096, DTYPE_BF16);
     struct weight *w = b->ops->weight_create(b->d, &p, WEIGHT_INT4);
     linear_of(b, "7168x4096", w, "int4", 0.625, DTYPE_BF16, 512);
@@ -274,13 +291,13 @@ static void open_bench(struct bench *b, enum dtype kv)
                                    .limits = {.rows = MOST,
                                               .hidden = HIDDEN,
                                               .q_width = WIDTH,
-                                              .heads = HEADS,
-                                              .head_dim = DIM,
+                                              .heads = MOST_HEADS,
+                                              .head_dim = MOST_DIM,
                                               .context = TOKENS,
                                               .vocab = VOCAB,
                                               .logit_rows = ROWS,
-                                              .experts = HELD,
-                                              .topk = TOPK,
+                                              .experts = MOST_HELD,
+                                              .topk = MOST_TOPK,
                                               .inter = 640}};
     struct err e;
     *b = (struct bench){.dev = backend_cuda.device, .ops = backend_cuda.ops};
@@ -303,8 +320,8 @@ static void fill_bench(struct bench *b)
     b->f = bench_numbers(b, (size_t)MOST * HIDDEN * 4, false);
     b->g = bench_numbers(b, (size_t)MOST * HIDDEN * 4, false);
     b->angles = bench_numbers(b, (size_t)TOKENS * DIM * 4, false);
-    b->ids = b->dev->alloc(b->d, MOST * TOPK * 4);
-    b->weights = bench_numbers(b, MOST * TOPK * 4, false);
+    b->ids = b->dev->alloc(b->d, MOST * MOST_TOPK * 4);
+    b->weights = bench_numbers(b, MOST * MOST_TOPK * 4, false);
     b->w8 = mem_new(rows, 1);
     b->w16 = mem_new(rows, 2);
     for (size_t i = 0; i < rows; i++) {
@@ -335,6 +352,7 @@ static void measure(char **only)
         }
         bench_attention(&b, "MFA 64/1/256", &bench_mfa);
         bench_attention(&b, "GQA 64/4/128", &bench_gqa);
+        bench_attention(&b, "MLA 128/1/576/512", &bench_mla);
         bench_layers(&b, &layer);
         b.dev->close(b.d); /* and with it, as the program ends, what it holds */
     }

@@ -22,6 +22,11 @@
 #define ALL    48
 #define TOPK   3
 
+#define MOST_TOPK  8 /* of any model here, */
+#define MOST_HELD  256
+#define MOST_HEADS 128
+#define MOST_DIM   576
+
 extern const struct backend backend_cuda;
 
 struct bench {
@@ -35,7 +40,7 @@ struct bench {
     void *x, *y, *z;   /* bf16 rows [MOST][WIDTH], three times */
     float *f, *g;      /* f32 [MOST][HIDDEN], gains too */
     float *angles;     /* [TOKENS][DIM / 2][2] */
-    int32_t *ids;      /* [MOST][TOPK] */
+    int32_t *ids;      /* [MOST][MOST_TOPK] */
     float *weights;    /* likewise */
     unsigned char *w8; /* host: e4m3, and bf16 */
     uint16_t *w16;
@@ -61,7 +66,7 @@ struct weight *bench_weight(struct bench *b, size_t n, size_t k, enum dtype t);
 
 /* ---- gpu_bench_attention.c ------------------------------------------------------------------- */
 
-extern const struct attn_spec bench_mfa, bench_gqa;
+extern const struct attn_spec bench_mfa, bench_gqa, bench_mla;
 
 struct bench_layer {
     struct qkv_weights weights;

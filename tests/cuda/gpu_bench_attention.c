@@ -22,6 +22,16 @@ const struct attn_spec bench_gqa = {.heads = 64,
                                     .rope_dim = 128,
                                     .scale = 1.0f / 11};
 
+/* DeepSeek-V3's, queries in the space of the latents. */
+const struct attn_spec bench_mla = {.heads = MOST_HEADS,
+                                    .kv_heads = 1,
+                                    .key_dim = MOST_DIM,
+                                    .value_dim = 512,
+                                    .value_in_key = true,
+                                    .rope_at = 512,
+                                    .rope_dim = 64,
+                                    .scale = 1.0f / 14};
+
 static void *put(struct bench *b, const int32_t *from, size_t n)
 {
     void *p = b->dev->alloc(b->d, n * 4);
@@ -89,7 +99,8 @@ static void do_attend(struct bench *b, const void *what)
 static void do_rope(struct bench *b, const void *what)
 {
     const struct looking *l = what;
-    b->ops->rope_append(b->d, b->s, l->spec, l->kv, 0, &l->batch, b->angles, b->x, b->y, b->z);
+    b->ops->rope_append(b->d, b->s, l->spec, l->kv, 0, &l->batch, b->angles, b->x, b->y,
+                        l->spec->value_in_key ? NULL : b->z);
 }
 
 static struct kv *cache(struct bench *b, const struct attn_spec *s, size_t tokens)
@@ -98,7 +109,8 @@ static struct kv *cache(struct bench *b, const struct attn_spec *s, size_t token
                              .blocks = tokens / KV_BLOCK,
                              .kv_heads = s->kv_heads,
                              .key_dim = s->key_dim,
-                             .value_dim = s->value_dim};
+                             .value_dim = s->value_dim,
+                             .value_in_key = s->value_in_key};
     struct kv *kv = b->ops->kv_create(b->d, &shape);
     bool bf16 = b->d->config.kv == DTYPE_BF16;
     peak_noise(b->s->cuda, kv->cuda.data, kv->layer_bytes / 4, bf16 ? 0x807f807fu : 0xb7b7b7b7u,
@@ -115,20 +127,24 @@ void bench_attention(struct bench *b, const char *of, const struct attn_spec *sp
     struct looking l = {.spec = spec, .kv = cache(b, spec, (size_t)64 * 32768)};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int n = shapes[i].decode, prompt = shapes[i].prompt, context = shapes[i].context;
+        int width = spec->key_dim + (spec->value_in_key ? 0 : spec->value_dim);
         char name[80], with[32] = "";
+        if ((n + prompt) * spec->heads * spec->key_dim > MOST * WIDTH)
+            continue; /* there is no room for their queries */
         l.batch = batch(b, n, prompt, context);
         struct traffic t = traffic_attend(n + (prompt > 0), context, spec->heads * spec->kv_heads,
                                           spec->key_dim, (int)b->d->config.kv);
-        t.least = (double)(n + (prompt > 0)) * context * 2 * spec->kv_heads * spec->key_dim *
+        t.least = (double)(n + (prompt > 0)) * context * spec->kv_heads * width *
                   (double)dtype_size(b->d->config.kv);
-        t.flops = 4.0 * (n + prompt) * spec->heads * spec->key_dim * context;
+        t.flops = 2.0 * (n + prompt) * spec->heads * (spec->key_dim + spec->value_dim) * context;
         if (prompt > 0)
             snprintf(with, sizeof with, " + prompt of %d", prompt);
         snprintf(name, sizeof name, "attend %s %d x %d%s, %s", of, n, context, with,
                  dtype_name(b->d->config.kv));
         bench_show(b, name, do_attend, &l, t);
         if (i == 0)
-            bench_show_bytes(b, "rope_append 64 rows", do_rope, &l, 64.0 * spec->heads * DIM * 4);
+            bench_show_bytes(b, "rope_append 64 rows", do_rope, &l,
+                             64.0 * spec->heads * spec->rope_dim * 4);
         release_batch(b, &l.batch);
     }
     b->ops->kv_destroy(b->d, l.kv);

@@ -151,7 +151,7 @@ static const struct bad all[] = {
      "job.yaml:5:23: precision.products: int8 is for device: cpu; with device: cuda leave it at "
      "exact"},
     {GOOD "precision: {combine: fp8}\n", NULL,
-     "job.yaml:4:22: precision.combine: wants bf16 or f32, found 'fp8'"},
+     "job.yaml:4:22: precision.combine: wants auto, bf16 or f32, found 'fp8'"},
     {GOOD "schedule: {kv_memory: 4 gigs}\n", NULL,
      "job.yaml:4:23: schedule.kv_memory: wants a size such as '4 GiB', up to 1024 TiB, or auto, "
      "found '4 gigs'"},

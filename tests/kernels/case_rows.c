@@ -226,8 +226,7 @@ int case_residual_norm(const struct backend *b)
             for (size_t n = 0; n < COUNT(shape_rows); n++)
                 for (size_t p = 0; p < COUNT(part_counts); p++) {
                     static const enum dtype formats[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64};
-                    bool wide = strcmp(b->device->name, "cpu") == 0;
-                    enum dtype part = formats[(w + n + p) % (wide ? 3 : 2)];
+                    enum dtype part = formats[(w + n + p) % COUNT(formats)];
                     rig_at(&r, "residual_norm: width %d, rows %d, %d parts %s", shape_widths[w],
                            shape_rows[n], part_counts[p], dtype_name(part));
                     struct norm_inputs in =
