@@ -268,7 +268,7 @@ static void what_decides_a_completion(void **state)
     (void)state;
     static const char *const same[] = {
         GOOD "schedule: {slots: 3}\n", GOOD "layout: {attention: 7}\ntrace: x\n",
-        GOOD "device: cuda\n", GOOD "sampling: {top_p: 1.0, seed: 0}\n"};
+        GOOD "device: cuda\nprecision: {combine: f32}\n", GOOD "sampling: {top_p: 1.0, seed: 0}\n"};
     static const char *const other[] = {
         GOOD "sampling: {seed: 1}\n",
         GOOD "sampling: {temperature: 0.5}\n",
@@ -282,6 +282,7 @@ static void what_decides_a_completion(void **state)
         GOOD "schedule: {max_context: 99}\n",
         GOOD "precision: {activations: f32}\n",
         GOOD "precision: {dispatch: fp8}\n",
+        GOOD "device: cuda\n", /* sums travel in bf16 */
         GOOD "precision: {products: int8}\n",
         GOOD "chat: {system: S}\n",
         GOOD "chat: {template: t.jinja}\n",
