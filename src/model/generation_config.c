@@ -4,7 +4,9 @@
 #include "base/files.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int add(const struct model *m, const char *path, const json_t *id, int32_t *eos, int *n,
                struct err *e)
@@ -53,4 +55,18 @@ int generation_config_eos(const struct model *m, const char *directory, int32_t 
     }
     free(path);
     return status;
+}
+
+double generation_config_number(const char *directory, const char *name)
+{
+    char *path = files_join(directory, "generation_config.json");
+    struct err e;
+    json_t *root = files_exist(path) ? config_read_file(path, &e) : NULL;
+    const json_t *value = json_object_get(root, name);
+    double number = json_is_number(value) ? json_number_value(value) : NAN;
+    if (strcmp(name, "temperature") == 0 && json_is_false(json_object_get(root, "do_sample")))
+        number = 0;
+    json_decref(root);
+    free(path);
+    return number;
 }

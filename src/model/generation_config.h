@@ -1,4 +1,5 @@
-/* generation_config.h - the one thing needed from generation_config.json: what ends a completion.
+/* generation_config.h - what is read of generation_config.json: what ends a completion, and how its publisher
+ * would draw tokens.
  *
  * Publishers keep end tokens there that config.json does not have (the end of a turn). Any rank.
  */
@@ -15,5 +16,8 @@
  * is not what it should be, or an id is not in the model's vocabulary. */
 int generation_config_eos(const struct model *m, const char *directory, int32_t *eos, int *n,
                           struct err *e);
+
+/* The file's number of that name; NaN: there is none, or no file. "temperature" is 0 where do_sample is false. */
+double generation_config_number(const char *directory, const char *name);
 
 #endif

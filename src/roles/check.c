@@ -3,9 +3,11 @@
 #include "base/files.h"
 #include "base/host_memory.h"
 #include "base/mem.h"
+#include "model/generation_config.h"
 #include "roles/engine.h"
 #include "roles/survey.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,6 +183,31 @@ static void print_stops(const struct inputs *in, FILE *out)
             in->job.sampling.max_new_tokens);
 }
 
+/* How the model's publisher would draw, where the job does otherwise: it decides. */
+static void print_suggested(const struct job *job, FILE *out)
+{
+    const struct {
+        const char *name;
+        double here;
+    } known[] = {{"temperature", job->sampling.temperature},
+                 {"top_k", job->sampling.top_k},
+                 {"top_p", job->sampling.top_p},
+                 {"min_p", job->sampling.min_p},
+                 {"repetition_penalty", job->sampling.repetition_penalty}};
+    bool any = false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        double theirs = generation_config_number(job->model, known[i].name);
+        if (isnan(theirs) || (float)theirs == (float)known[i].here)
+            continue;
+        fprintf(out, "%s%s %g (here %g)",
+                any ? ", " : "suggested   by generation_config.json: sampling.", known[i].name,
+                theirs, known[i].here);
+        any = true;
+    }
+    if (any)
+        fputc('\n', out);
+}
+
 /* The first row; what is wrong with it is shown, not an error: the job would go on. */
 static void print_first_prompt(struct inputs *in, FILE *out)
 {
@@ -302,6 +329,7 @@ static int print_all(struct inputs *in, const struct check_options *o, FILE *out
     if (print_memory(in, transport, out, e) != 0)
         return -1;
     print_stops(in, out);
+    print_suggested(&in->job, out);
     print_notes(in, out);
     if (!o->quick && survey_prompts(in, out, &most, e) != 0)
         return -1;

@@ -68,9 +68,16 @@ for path in pathlib.Path(sys.argv[2]).glob("*.safetensors"):
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(body))
 END
 check --set output.file="$work/y.h5" --set model="$work/mixed" || fail "a mixed model: $(cat "$work/said")"
+grep -q '^suggested' "$work/said" && fail "a suggestion out of nothing: $(cat "$work/said")"
 says "gates wider than ups" '^WARNING  *gate and up matrices whose formats differ .* MiB more'
 check --set output.file="$work/y.h5" --set model="$work/mixed" --set kernels=plain || fail "plain: $(cat "$work/said")"
 grep -q 'formats differ' "$work/said" && fail "the plain kernels keep gate and up apart"
+
+
+# How the publisher would draw.
+echo '{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 1.0, "eos_token_id": 1}' >"$work/mixed/generation_config.json"
+check --set output.file="$work/y.h5" --set model="$work/mixed" --set sampling.temperature=0.5 || fail "generation_config.json: $(cat "$work/said")"
+says "what is suggested" '^suggested  *by generation_config.json: sampling.temperature 0.6 (here 0.5), top_k 20 (here 0)$'
 
 # For GPUs that are elsewhere.
 cuda=(--set output.file="$work/gpu.h5" --set device=cuda --set precision.activations=bf16)
