@@ -13,6 +13,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 comma := ,
+space := $(subst ,, )
 BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 
 say = $(if $(filter 1,$(V)),,@echo "  $(1)";)
@@ -107,7 +108,9 @@ NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xc
     -Xptxas -v,-warn-spills $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 
-OBJ := $(SRC:%.c=$(BUILD)/%.o) $(CU:%.cu=$(BUILD)/%.cu.o)
+# What nvcc made for other GPUs stays.
+CUDA_BUILD := $(BUILD)/sm-$(subst $(space),-,$(strip $(CUDA_ARCHS)))
+OBJ := $(SRC:%.c=$(BUILD)/%.o) $(CU:%.cu=$(CUDA_BUILD)/%.cu.o)
 # A .c file with a main() under tests/<area>/ is a program; the area's other .c files are its helpers.
 TEST_SRC := $(filter-out tests/cuda/%,$(wildcard tests/*/*.c))
 TEST_MAIN := $(if $(TEST_SRC),$(shell grep -lE '^int main\b' $(TEST_SRC)))
@@ -116,8 +119,14 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
     $(if $(findstring bench_kernels,$(1)),,tests/bench/peer%),$(TEST_SRC)))) \
     $(if $(filter tests/output/%,$(1)),$(BUILD)/tests/data/scratch.o)
 
+# What links tests, which are many: gold takes a quarter of the time.
+FAST_LINK := $(if $(filter /%,$(shell $(CC) -print-prog-name=ld.gold)),-fuse-ld=gold)
+# No test runs on a GPU: the kernels are compiled for one, or nvcc would take as long as all tests. LONG=1
+# (.ci/run) and `make ptxas`: for all.
+TEST_ARCHS = $(if $(LONG),$(CUDA_ARCHS),$(or $(filter 90,$(CUDA_ARCHS)),$(lastword $(CUDA_ARCHS))))
+
 # --- targets ---------------------------------------------------------------------------------
-RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" EMU_TESTS="$(EMU_TESTS)" tests/run
+RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" CUDA_ARCHS="$(CUDA_ARCHS)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 .PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf test-llama bench bench-peers info ptxas sass install uninstall format format-check clean help FORCE
 .SECONDARY:
@@ -131,8 +140,8 @@ demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mp
 
 test: ## install what is missing (as root), build, run every test
 	@tests/packages.sh build test
-	@$(MAKE) $(PARALLEL) all tests $(if $(EMU_TESTS),emu-tests)
-	@$(MAKE) --no-print-directory run-tests
+	@$(MAKE) $(PARALLEL) all tests $(if $(EMU_TESTS),emu-tests) CUDA_ARCHS="$(TEST_ARCHS)"
+	@$(MAKE) --no-print-directory run-tests CUDA_ARCHS="$(TEST_ARCHS)"
 
 # A make of its own: what was just installed (python3-h5py) is looked for again.
 run-tests:
@@ -183,7 +192,7 @@ info: ## what was found, and what was decided
 
 ptxas: ## registers, shared memory and spills of every CUDA kernel
 	$(if $(NVCC),,$(error nvcc was not found; set CUDA_HOME))
-	@BUILD=$(BUILD) NVCC=$(NVCC) tests/cuda/ptxas.sh $(CUDA_ARCHS)
+	@BUILD=$(BUILD) NVCC=$(NVCC) CUDA_ARCHS="$(CUDA_ARCHS)" tests/cuda/ptxas.sh
 
 sass: ## instructions of the CUDA kernels' main loops and modelled times (needs nvdisasm)
 	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py; status=$$?; [ $$status = 77 ] || exit $$status
@@ -220,15 +229,14 @@ help: ## this list
 	@echo "Settings: CUDA=auto|0|1  PEERS=auto|0  SAN=address,undefined  WERROR=1  CC=  CFLAGS=  BUILD=  V=1  PREFIX=  DESTDIR="
 
 # --- rules -----------------------------------------------------------------------------------
+# A file that is rewritten only when its text is another, and then what depends on it is made again.
+stamp = @mkdir -p $(@D); echo '$(1)' | cmp -s - $@ || echo '$(1)' > $@
 ifneq ($(strip $(MISSING)),)
 $(BUILD)/flags: FORCE
 	@echo "not found: $(strip $(MISSING))"; tests/packages.sh --print build; exit 1
 else
-# Rewritten only when the flags change, so that everything is then compiled again.
 $(BUILD)/flags: FORCE
-	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS) $(EMU_CXXFLAGS)' | cmp -s - $@ || \
-	    echo '$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(NVCCFLAGS) $(EMU_CXXFLAGS)' > $@
+	$(call stamp,$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(EMU_CXXFLAGS))
 endif
 $(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
 
@@ -236,16 +244,13 @@ $(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
 COMMIT := $(shell git describe --always --dirty --exclude='*' 2>/dev/null)
 VERSION ?= $(shell cat VERSION)$(if $(COMMIT),+$(COMMIT))
 $(BUILD)/version: FORCE
-	@mkdir -p $(@D)
-	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+	$(call stamp,$(VERSION))
 $(BUILD)/src/main.o $(BUILD)/src/roles/run.o: $(BUILD)/version
 $(BUILD)/src/main.o $(BUILD)/src/roles/run.o: private SYSTEM += -DTANDEM_VERSION='"$(VERSION)"'
 
 # And for the other libraries, which only bench_kernels knows.
 $(BUILD)/peers: FORCE
-	@mkdir -p $(@D)
-	@echo '$(PEER_FLAGS) $(ONEDNN_LIBS) $(OPENBLAS_LIBS)' | cmp -s - $@ || \
-	    echo '$(PEER_FLAGS) $(ONEDNN_LIBS) $(OPENBLAS_LIBS)' > $@
+	$(call stamp,$(PEER_FLAGS) $(ONEDNN_LIBS) $(OPENBLAS_LIBS))
 PEER_OBJ := $(BUILD)/tests/bench/peer_onednn.o $(BUILD)/tests/bench/peer_openblas.o
 $(PEER_OBJ): $(BUILD)/peers
 $(PEER_OBJ): private SYSTEM += $(PEER_FLAGS)
@@ -255,20 +260,24 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC    $<)$(CC) $(ALL_CFLAGS) $(SYSTEM) -MMD -MP -c -o $@ $<
 
-$(BUILD)/%.cu.o: %.cu $(BUILD)/flags
+$(CUDA_BUILD)/flags: FORCE
+	$(call stamp,$(NVCC) $(NVCCFLAGS))
+$(CUDA_BUILD)/%.cu.o: %.cu $(CUDA_BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,NVCC  $<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< >$@.log 2>&1 || \
 	    { cat $@.log; rm -f $@; exit 1; }; grep -i 'warning' $@.log || true
 
-$(BUILD)/libtandem.a: $(OBJ)
-	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@
+$(BUILD)/objects: FORCE
+	$(call stamp,$(OBJ))
+$(BUILD)/libtandem.a: $(OBJ) $(BUILD)/objects
+	@rm -f $@.new && ar qcs $@.new $(OBJ) && mv $@.new $@
 
 $(BUILD)/tandem: $(BUILD)/src/main.o $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
 
 .SECONDEXPANSION:
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call helpers,$$*.c) $(BUILD)/libtandem.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(if $(findstring /bench/,$@),,-lcmocka) $(LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(if $(findstring /bench/,$@),,$(FAST_LINK) -lcmocka) $(LIBS)
 
 -include tests/cuda/emulation.mk
 -include $(OBJ:.o=.d) $(BUILD)/src/main.d $(TEST_SRC:%.c=$(BUILD)/%.d)

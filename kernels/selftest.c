@@ -433,9 +433,8 @@ int selftest_run(struct selftest *t, const struct selftest_shapes *m, struct err
                                          .kv = t->kv,
                                          .blas = t->blas,
                                          .limits = limits_of(m)};
-    if (pair_open(&p, t->backend, &config, t->out, e) != 0)
+    if (pair_open(&p, t, &config, e) != 0)
         return -1;
-    p.only = t->only;
     check_rows(&p, m);
     for (int i = 0; i < m->n_attention && pair_wants(&p, "attend"); i++)
         selftest_attention(&p, &m->attention[i]);

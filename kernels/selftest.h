@@ -14,8 +14,6 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
-#include <stdio.h>
-
 #define SELFTEST_SHAPES 8
 
 /* What a model asks of the kernels; every list has its distinct ones, as many as there is room for. */
@@ -39,7 +37,8 @@ struct selftest {
     bool blas;
     const char
         *only; /* one operation, by its name in ops.h ("attend": with rope_append); NULL: all */
-    FILE *out; /* gets a line for everything that differs */
+    void (*tell)(void *teller, const char *line); /* called at once for everything that differs */
+    void *teller;
     int checks, wrong;
 };
 

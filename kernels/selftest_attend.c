@@ -3,7 +3,6 @@
 #include "kernels/selftest_pair.h"
 
 #include "base/mem.h"
-#include "kernels/selftest.h"
 
 #include <math.h>
 #include <string.h>

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,11 +18,12 @@ static int open_side(struct pair_side *s, const struct backend *b,
     return 0;
 }
 
-int pair_open(struct pair *p, const struct backend *b, const struct device_config *config,
-              FILE *out, struct err *e)
+int pair_open(struct pair *p, const struct selftest *of, const struct device_config *config,
+              struct err *e)
 {
-    *p = (struct pair){.act = config->act, .kv = config->kv, .random = 1, .out = out};
-    if (open_side(&p->side[1], b, config, e) != 0)
+    *p = (struct pair){
+        .act = config->act, .kv = config->kv, .random = 1, .only = of->only, .of = of};
+    if (open_side(&p->side[1], of->backend, config, e) != 0)
         return -1;
     if (open_side(&p->side[0], backend_all()[0], config, e) == 0)
         return 0;
@@ -217,10 +219,12 @@ void pair_compare_part(struct pair *p, int k, const char *name, size_t rows, siz
     if (wrong == 0)
         return;
     p->wrong++;
-    fprintf(p->out,
-            "%s: %s%s%s: %zu of %zu numbers are wrong; number %zu of row %zu is %.9g, not %.9g\n",
-            p->side[1].backend->name, p->what, *name ? ", " : "", name, wrong, rows * width,
-            at % width, at / width, (double)got[at], (double)want[at]);
+    char line[400];
+    snprintf(line, sizeof line,
+             "%s: %s%s%s: %zu of %zu numbers are wrong; number %zu of row %zu is %.9g, not %.9g",
+             p->side[1].backend->name, p->what, *name ? ", " : "", name, wrong, rows * width,
+             at % width, at / width, (double)got[at], (double)want[at]);
+    p->of->tell(p->of->teller, line);
 }
 
 void pair_compare(struct pair *p, const char *name, size_t rows, size_t width, double tolerance)

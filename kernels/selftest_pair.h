@@ -8,10 +8,7 @@
 #ifndef TANDEM_KERNELS_SELFTEST_PAIR_H
 #define TANDEM_KERNELS_SELFTEST_PAIR_H
 
-#include "kernels/device.h"
-#include "kernels/ops.h"
-
-#include <stdio.h>
+#include "kernels/selftest.h"
 
 #define PAIR_MEMORY  96 /* pieces of memory that a side has at once */
 #define PAIR_RESULTS 3  /* results that a check fetches at once */
@@ -32,15 +29,15 @@ struct pair {
     uint64_t random;
     void *host[PAIR_MEMORY];
     int n_host;
-    const char *only; /* the operation that is wanted; NULL: all */
-    char what[200];   /* what is looked at now, for messages */
-    FILE *out;
+    const char *only;          /* the operation that is wanted; NULL: all */
+    char what[200];            /* what is looked at now, for messages */
+    const struct selftest *of; /* it is told what differs */
     int checks, wrong;
 };
 
-/* Opens device `index` of a backend, and the plain one beside it. -1: it cannot be opened. */
-int pair_open(struct pair *p, const struct backend *b, const struct device_config *config,
-              FILE *out, struct err *e);
+/* Opens the device under test, and the plain one beside it. -1: it cannot be opened. */
+int pair_open(struct pair *p, const struct selftest *of, const struct device_config *config,
+              struct err *e);
 void pair_close(struct pair *p);
 
 /* Whether an operation is to be looked at. */

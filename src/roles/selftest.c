@@ -142,15 +142,23 @@ static void note_passed(const char *line)
 
 #define LINES_TOLD 20
 
-/* What a test has written, on stderr, line by line. */
-static void tell(const char *before, const char *text)
+struct teller {
+    char before[32];
+    int lines;
+};
+
+/* The first lines of a test, on stderr as they come. */
+static void tell(void *teller, const char *line)
 {
-    int lines = 0;
-    for (const char *end; (end = strchr(text, '\n')); text = end + 1)
-        if (lines++ < LINES_TOLD)
-            fprintf(stderr, "tandem: selftest: %s%.*s\n", before, (int)(end - text), text);
-    if (lines > LINES_TOLD)
-        fprintf(stderr, "tandem: selftest: %sand %d more\n", before, lines - LINES_TOLD);
+    struct teller *t = teller;
+    if (t->lines++ < LINES_TOLD)
+        fprintf(stderr, "tandem: selftest: %s%s\n", t->before, line);
+}
+
+static void tell_rest(const struct teller *t)
+{
+    if (t->lines > LINES_TOLD)
+        fprintf(stderr, "tandem: selftest: %sand %d more\n", t->before, t->lines - LINES_TOLD);
 }
 
 static int complain(const struct selftest *t, const char *what, const char *version, struct err *e)
@@ -167,8 +175,9 @@ static int complain(const struct selftest *t, const char *what, const char *vers
 static int test_kernels(const struct comm *c, const struct engine *g, const char *version,
                         struct err *e)
 {
-    char *text = NULL, before[64], sort[200];
-    size_t size = 0;
+    char sort[200];
+    struct teller teller = {.lines = 0};
+    snprintf(teller.before, sizeof teller.before, "rank %d: ", c->rank);
     struct selftest_shapes *shapes = shapes_of(g);
     struct selftest t = {.backend = g->backend,
                          .index = g->config.index,
@@ -176,20 +185,16 @@ static int test_kernels(const struct comm *c, const struct engine *g, const char
                          .act = g->config.act,
                          .kv = g->config.kv,
                          .blas = g->config.blas,
-                         .out = open_memstream(&text, &size)};
-    if (!t.out)
-        die("out of memory");
+                         .tell = tell,
+                         .teller = &teller};
     int status = selftest_run(&t, shapes, e);
-    fclose(t.out);
+    tell_rest(&teller);
     if (g->backend->device->sort)
         g->backend->device->sort(g->device, sort, sizeof sort);
     else
         g->backend->device->describe(g->device, sort, sizeof sort);
-    snprintf(before, sizeof before, "rank %d: ", c->rank);
-    tell(before, text);
     if (status == 0 && t.wrong > 0)
         status = complain(&t, sort, version, e);
-    free(text);
     free(shapes);
     return status;
 }
@@ -288,23 +293,20 @@ static int name_of(const struct selftest *t, char *text, size_t size, struct err
 static enum exit_status test_device(const struct backend *b, int index, const char *only,
                                     const char *version)
 {
-    char *text = NULL, name[256];
-    size_t size = 0;
+    char name[256];
+    struct teller teller = {.lines = 0};
     struct err e = {{0}};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct selftest t = {.backend = b,
                          .index = index,
                          .only = only,
                          .threads = cores > 0 ? (int)cores : 1,
-                         .out = open_memstream(&text, &size)};
-    if (!t.out)
-        die("out of memory");
+                         .tell = tell,
+                         .teller = &teller};
     int status = name_of(&t, name, sizeof name, &e);
     if (status == 0)
         status = selftest_all(&t, &e);
-    fclose(t.out);
-    tell("", text);
-    free(text);
+    tell_rest(&teller);
     if (status == 0 && t.wrong > 0)
         status = complain(&t, name, version, &e);
     if (status == 0)

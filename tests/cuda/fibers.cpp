@@ -66,13 +66,19 @@ struct copy {
 
 enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
-struct fiber {
+/* One line of the cache: every switch looks at two of them. */
+struct alignas(64) fiber {
     void *sp;
     unsigned char *stack; /* NULL: it has not begun */
     void *fake_stack;     /* of AddressSanitizer */
     uint3 index;
     int number;
     enum state state;
+    bool copied; /* has pending[number] anything? */
+};
+
+/* Asynchronous copies that nobody has waited for. */
+struct pending {
     std::vector<copy> copies;
     std::vector<size_t> groups; /* ends of committed groups in copies */
 };
@@ -84,6 +90,7 @@ struct warp {
 };
 
 std::vector<fiber> fibers;
+std::vector<pending> pendings; /* of each fiber */
 std::vector<unsigned char *> stacks; /* that no fiber has now */
 std::vector<warp> warps;
 /* Numbers of the fibers of this round, each run once in the order in which they stand, and of those
@@ -110,12 +117,25 @@ uint64_t chance = 1;
     abort();
 }
 
+/* What the fiber that comes after this one needs: stacks of a block are more than the nearest cache holds. */
+void fetch_ahead()
+{
+    if (round_at + 2 > round_now.size())
+        return;
+    const char *sp = (const char *)fibers[(size_t)round_now[round_at]].sp;
+    for (int line = 0; line < 5; line++)
+        __builtin_prefetch(sp + 64 * line, 1);
+    __builtin_prefetch(&fibers[(size_t)round_now[round_at + 1]], 1);
+}
+
 /* The next fiber of this round, now the one that runs, or NULL. */
 fiber *advance()
 {
-    self = round_at < round_now.size() ? &fibers[(size_t)round_now[round_at++]] : NULL;
-    if (self)
-        now.thread = self->index;
+    if (round_at == round_now.size())
+        return self = NULL;
+    self = &fibers[(size_t)round_now[round_at++]];
+    now.thread = self->index;
+    fetch_ahead();
     return self;
 }
 
@@ -202,6 +222,7 @@ void make_fibers()
         broken("no memory for stacks");
     madvise(all, bytes, MADV_HUGEPAGE);
     fibers.resize(MOST_FIBERS);
+    pendings.resize(MOST_FIBERS);
     for (size_t i = MOST_FIBERS; i > 0; i--)
         stacks.push_back(all + (i - 1) * STACK_BYTES);
 }
@@ -217,8 +238,11 @@ void prepare(size_t count, dim3 block)
                    (unsigned)i / block.x / block.y};
         f.number = (int)i;
         f.state = READY;
-        f.copies.clear();
-        f.groups.clear();
+        if (f.copied) {
+            pendings[i].copies.clear();
+            pendings[i].groups.clear();
+            f.copied = false;
+        }
     }
     warps.assign(count / 32, warp());
     live = (int)count;
@@ -296,28 +320,32 @@ void copy_later(void *to, const void *from, int bytes)
     if (((uintptr_t)to | (bytes > 0 ? (uintptr_t)from : 0)) & 15)
         broken("an asynchronous copy is not aligned to 16 bytes");
     count_copy(from, (size_t)bytes);
-    self->copies.push_back({(unsigned char *)to, from, bytes});
+    self->copied = true;
+    pendings[(size_t)self->number].copies.push_back({(unsigned char *)to, from, bytes});
 }
 
 void copy_commit()
 {
-    self->groups.push_back(self->copies.size());
+    self->copied = true;
+    pending &p = pendings[(size_t)self->number];
+    p.groups.push_back(p.copies.size());
 }
 
 void copy_wait(int left)
 {
-    if (self->groups.size() <= (size_t)left)
+    pending &p = pendings[(size_t)self->number];
+    if (p.groups.size() <= (size_t)left)
         return;
-    size_t groups = self->groups.size() - (size_t)left, count = self->groups[groups - 1];
+    size_t groups = p.groups.size() - (size_t)left, count = p.groups[groups - 1];
     for (size_t i = 0; i < count; i++) {
-        const copy &c = self->copies[i];
+        const copy &c = p.copies[i];
         if (c.bytes > 0)
             memcpy(c.to, c.from, (size_t)c.bytes);
         memset(c.to + c.bytes, 0, (size_t)(16 - c.bytes));
     }
-    self->copies.erase(self->copies.begin(), self->copies.begin() + (long)count);
-    self->groups.erase(self->groups.begin(), self->groups.begin() + (long)groups);
-    for (size_t &end : self->groups)
+    p.copies.erase(p.copies.begin(), p.copies.begin() + (long)count);
+    p.groups.erase(p.groups.begin(), p.groups.begin() + (long)groups);
+    for (size_t &end : p.groups)
         end -= count;
 }
 

@@ -1,31 +1,28 @@
 #!/bin/bash
 # Registers, shared memory and spills of every CUDA kernel, as a table; fails on a spill, on a local
 # array ("stack"), and on any warning of nvcc or ptxas.
-#   tests/cuda/ptxas.sh [sm ...]     NVCC=nvcc  BUILD=build
-# Without sm: 80, 90 and 100.
-# What nvcc said when it built the program is used, where that was after the last change; else the
+#   tests/cuda/ptxas.sh     NVCC=nvcc  BUILD=build  CUDA_ARCHS="80 90 100"
+# What nvcc said when it built the program for these is used, where that was after the last change; else the
 # kernels are compiled, several at a time, and what was said is kept in $BUILD/ptxas until they change.
 # Dynamic shared memory is chosen at the launch and stands in kernels/cuda/*.cuh.
 # timeout: 900
 set -u
 nvcc=${NVCC:-nvcc}
 command -v "$nvcc" >/dev/null || { echo "$nvcc was not found; set NVCC"; exit 77; }
-[ $# -gt 0 ] || set -- 80 90 100
+# shellcheck disable=SC2086
+set -- ${CUDA_ARCHS:-80 90 100}
 flags=(-O3 -fmad=false -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra -Xptxas -v,-warn-spills)
 for sm; do
     flags+=(-gencode "arch=compute_$sm,code=sm_$sm")
 done
-logs=${BUILD:-build}/ptxas
+logs=${BUILD:-build}/ptxas objects=${BUILD:-build}/sm-$(IFS=-; echo "$*")
 mkdir -p "$logs" || exit 2
 key=$({ "$nvcc" --version; echo "${flags[@]}"; cat kernels/cuda/*.h kernels/cuda/*.cuh src/base/dtype.h; } | sha256sum)
 
-# said FILE - the log of this file: of the build if it is newer than all sources and knows all sm.
+# said FILE - the log of this file: of the build if it is newer than all sources.
 said() {
-    local built=${BUILD:-build}/${1%.cu}.cu.o.log sm
-    [ -s "$built" ] && [ -z "$(find "$1" kernels/cuda/*.h kernels/cuda/*.cuh -newer "$built")" ] &&
-        for sm in $wanted; do
-            grep -q "for 'sm_$sm'" "$built" || built=
-        done && [ -n "$built" ] && { echo "$built"; return; }
+    local built=$objects/${1%.cu}.cu.o.log
+    [ -s "$built" ] && [ -z "$(find "$1" kernels/cuda/*.h kernels/cuda/*.cuh -newer "$built")" ] && { echo "$built"; return; }
     echo "$logs/$(basename "$1" .cu).$( { echo "$key"; cat "$1"; } | sha256sum | cut -c1-16)"
 }
 
@@ -45,7 +42,7 @@ compile() {
     fi
 }
 export -f said compile
-export nvcc logs key BUILD nvcc_flags="${flags[*]}" wanted="$*"
+export nvcc logs key objects nvcc_flags="${flags[*]}"
 status=0
 printf '%s\n' kernels/cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || status=1
 printf '%-62s %4s %5s %6s %6s %7s\n' kernel sm regs spills stack static
