@@ -3,6 +3,7 @@
 #include "base/err.h"
 
 #include <math.h>
+#include <string.h>
 
 size_t dtype_size(enum dtype t)
 {
@@ -70,25 +71,19 @@ float f32_from_f8e4m3(f8e4m3_t b)
 
 f8e4m3_t f8e4m3_from_f32(float f)
 {
-    uint8_t sign = signbit(f) ? 0x80 : 0;
-    if (isnan(f))
-        return sign | 0x7f;
-    float a = fabsf(f);
-    if (a >= 448.0f)
-        return sign | 0x7e;
-    int exponent;
-    frexpf(a, &exponent); /* a = m x 2^exponent, 0.5 <= m < 1 */
-    if (a == 0.0f || exponent - 1 < -6)
-        exponent = -5; /* subnormals share the smallest exponent */
-    /* In units of 2^(exponent-1-3) the number is an integer once rounded; 16 carries over. */
-    int units = (int)rintf(ldexpf(a, 4 - exponent));
-    if (units >= 16) {
-        units = 8;
-        exponent++;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t sign = bits >> 24 & 0x80u;
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u)
+        return (f8e4m3_t)(sign | 0x7fu);
+    if (bits >= 0x43e00000u) /* 448 */
+        return (f8e4m3_t)(sign | 0x7eu);
+    if (bits < 0x3c800000u) { /* 2^-6: units of 2^-9, which are the last bits of 2^14 and above */
+        float units = fabsf(f) + 0x1p14f;
+        memcpy(&bits, &units, sizeof bits);
+        return (f8e4m3_t)(sign | (bits & 15u));
     }
-    if (exponent - 1 > 8 || (exponent - 1 == 8 && units > 14))
-        return sign | 0x7e;
-    if (units < 8)
-        return (f8e4m3_t)(sign | units);
-    return (f8e4m3_t)(sign | (exponent - 1 + 7) << 3 | (units - 8));
+    /* To the nearest of three bits, ties to even; exponents begin at 2^-7 instead of 2^-127. */
+    return (f8e4m3_t)(sign | (((bits + 0x7ffffu + (bits >> 20 & 1u)) >> 20) - (120u << 3)));
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The kernels of 64-bit ARM, compiled by a cross compiler and run by an emulator: NEON against the plain ones, bit by
-# bit, and both against references in double. Every fourth shape, since an emulator takes its time.
+# bit, and both against references in double. Every twelfth shape, since an emulator takes its time; LONG=1: every fourth.
 # timeout: 400
 set -u
 BUILD=${BUILD:-build}

@@ -56,7 +56,7 @@ void rig_keep(struct rig *r);
 bool rig_slow(const struct backend *b);
 
 /* Whether shape i is left out, because the processor is emulated (EMULATED is set, tests/aarch64): then
- * every fourth is tried. */
+ * every twelfth is tried, with LONG=1 every fourth. */
 bool rig_skips(size_t i);
 
 /* Processors give the same bits: what a case downloads from the first of them is kept, and everything
