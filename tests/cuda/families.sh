@@ -24,7 +24,7 @@ run() { # NAME RANKS [KEY=VALUE]...
         sampling.max_new_tokens=4 sampling.ignore_eos=true schedule.max_context=96 layout.threads=1 "$@" || fail "$family: $name"
 }
 
-for family in step3p5 qwen3_moe deepseek_v3 llama gpt_oss; do
+for family in step3p5 qwen3_moe deepseek_v3 llama gpt_oss ${LONG:+glm4_moe minimax_m2 qwen3}; do
     rm -rf "$work"/model "$work"/[a-c].*
     [ $family = gpt_oss ] && dtype=mxfp4 || dtype=f32
     "$cpu" generate "$work/model" family=$family hidden=96 layers=2 vocab=1011 context=128 heads=6 kv_heads=2 head_dim=20 dense=53 \

@@ -57,7 +57,7 @@ for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2 gpt_
     run "c-$family" 4 tests/mpi/job.yaml layout.attention=2 layout.ffn.expert=2
     run "d-$family" 3 tests/mpi/job.yaml layout.ffn.tensor=2 layout.exchange=mpi schedule.slots=2 schedule.prefill_chunk=64
     case $family in
-    qwen3_moe | qwen3 | deepseek_v3) # the same numbers as GGUF
+    qwen3_moe | qwen3 | deepseek_v3 | glm4_moe | minimax_m2) # the same numbers as GGUF
         rm -f "$work/model.gguf"
         "$tandem" generate "$work/model.gguf" "${shape[@]}" >/dev/null || fail "generate $family as GGUF"
         run "g-$family" 2 tests/mpi/job.yaml model="$work/model.gguf"
