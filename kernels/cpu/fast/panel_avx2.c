@@ -1,10 +1,13 @@
-/* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are widened first.
+/* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are
+ * widened first.
  *
- * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half. One or
- * two rows (of codes: three) take all 32 outputs at once: then memory sets the pace, and it likes to
- * be read in one go. Codes for more rows are widened into the first cache, 128 inputs at a time, and
- * all rows are multiplied with that; bf16 costs too little for it. See panel_avx512.c for what both
- * have in common. Of each pair of inputs the second is added first, as panel.h says.
+ * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; memory
+ * is asked for what lies ahead both times. One or two rows (of bf16 up to four, of FP8 three) take all
+ * 32 outputs at once: then memory sets the pace, and it likes to be read in one go. Codes are decoded
+ * once for all rows and kept in the first cache; bf16 costs too little for it. What counts on Zen 3:
+ * beside multiply-adds, which two of four units make, shifts and shuffles find one unit free, and so
+ * cost about as much as they would alone; logic and conversions are all but free. See panel_avx512.c
+ * for what both have in common. Of each pair of inputs the second is added first, as panel.h says.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
@@ -21,8 +24,8 @@ TARGET_BEGIN(TARGET_AVX2)
 #define EACH_ROW(DO)  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define EACH_WIDE(DO) DO(0) DO(1) DO(2)
 
-/* Sums of row r: a, b for eight outputs each; c, d for the other half of the panel where a tile
- * takes all of it. */
+/* Sums of row r: a, b for eight outputs each; c, d for the other half of the
+ * panel where a tile takes all of it. */
 #define DECLARE(r)      __m256 a##r = _mm256_setzero_ps(), b##r = a##r;
 #define DECLARE_WIDE(r) __m256 c##r = _mm256_setzero_ps(), d##r = c##r;
 #define TAKE_UP(r)                                                                                 \
@@ -76,7 +79,8 @@ INLINE __m256i load8(const uint8_t *p)
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-/* ---- weights of eight outputs to f32 -------------------------------------------------------- */
+/* ---- weights of eight outputs to f32
+ * -------------------------------------------------------- */
 
 INLINE __m256 first_of(__m256i pairs)
 {
@@ -88,21 +92,38 @@ INLINE __m256 second_of(__m256i pairs)
     return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000)));
 }
 
-/* Sign and magnitude to the pairs of outputs 0..7 of a half: 16 of 32 codes, each in the upper half
- * of its 16 bits. */
-INLINE __m256i i8_pairs(const uint8_t *w, const int half)
+/* The 32 codes of outputs 16 half .. 16 half + 15 of a pair of inputs: of each
+ * 16 bytes the lower or upper eight. */
+INLINE __m256i half_codes(const uint8_t *w, const int half)
 {
-    __m256i code = load8(w), zero = _mm256_setzero_si256();
-    code = _mm256_sign_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x7f)), code);
-    return half ? _mm256_unpackhi_epi8(zero, code) : _mm256_unpacklo_epi8(zero, code);
+    __m256i a = load8(w), b = load8(w + 32);
+    return half ? _mm256_unpackhi_epi64(a, b) : _mm256_unpacklo_epi64(a, b);
 }
 
-/* FP8 to the pairs of outputs 0..7 of a half: 16 of 32 codes, to bf16, exactly. The exponent is 120
- * too small, and bf16 has it half a byte to the left; codes below 8 have none, so those below 16 are
- * looked up (saturation makes the places of all others negative, which gives 0). */
-INLINE __m256i f8_pairs(const uint8_t *w, const int half)
+/* Low and high bytes of the pairs that codes stand for. */
+struct bytes {
+    __m256i low, high;
+};
+
+INLINE __m256i pairs_of(struct bytes b, const int upper)
 {
-    __m256i code = load8(w), size = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
+    return upper ? _mm256_unpackhi_epi8(b.low, b.high) : _mm256_unpacklo_epi8(b.low, b.high);
+}
+
+/* Sign and magnitude to integers, in the upper half of 16 bits; the lower half
+ * is anything. */
+INLINE struct bytes i8_bytes(__m256i code)
+{
+    code = _mm256_sign_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x7f)), code);
+    return (struct bytes){code, code};
+}
+
+/* FP8 to bf16, exactly. The exponent is 120 too small, and bf16 has it half a
+ * byte to the left; codes below 8 have none, so those below 16 are looked up
+ * (saturation makes the places of all others negative, which gives 0). */
+INLINE struct bytes f8_bytes(__m256i code)
+{
+    __m256i size = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
     __m256i few = _mm256_adds_epu8(size, _mm256_set1_epi8(0x70));
     __m256i few_high = _mm256_shuffle_epi8(
         _mm256_setr_epi8(0, 59, 59, 59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 0, 59, 59,
@@ -121,27 +142,35 @@ INLINE __m256i f8_pairs(const uint8_t *w, const int half)
         _mm256_setr_epi8(0, 61, 62, 63, 64, 65, 66, 67, -128, -67, -66, -65, -64, -63, -62, -61, 0,
                          61, 62, 63, 64, 65, 66, 67, -128, -67, -66, -65, -64, -63, -62, -61),
         up);
-    high = _mm256_or_si256(_mm256_or_si256(high, few_high), nan);
-    return half ? _mm256_unpackhi_epi8(low, high) : _mm256_unpacklo_epi8(low, high);
+    return (struct bytes){low, _mm256_or_si256(_mm256_or_si256(high, few_high), nan)};
 }
 
-/* Outputs 8 v .. 8 v + 7 of sixteen codes of a grouped form: (scale * code) - min, each rounded, as
- * form_value() does. */
-INLINE __m256 group_wide(__m128i code, int v, const float *scale, const bool mins)
+INLINE __m256i load_twice(const uint8_t *p)
 {
-    __m128i eight = v ? _mm_unpackhi_epi64(code, code) : code;
-    __m256 w = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* Outputs 8 v .. 8 v + 7 of sixteen codes of a grouped form, which `codes`
+ * holds twice: (scale * code)
+ * - min, each rounded, as form_value() does. */
+INLINE __m256 group_wide(__m256i codes, const int v, const float *scale, const bool mins)
+{
+    const char o = (char)(8 * v), z = -1;
+    const __m256i upper =
+        _mm256_setr_epi8(z, z, z, o, z, z, z, o + 1, z, z, z, o + 2, z, z, z, o + 3, z, z, z, o + 4,
+                         z, z, z, o + 5, z, z, z, o + 6, z, z, z, o + 7);
+    __m256 w = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_shuffle_epi8(codes, upper), 24));
     w = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), w);
     return mins ? _mm256_sub_ps(w, _mm256_loadu_ps(scale + PANEL + 8 * v)) : w;
 }
 
-/* How weights lie, and what becomes of their sums: scaled ones are made afresh for each block of
- * 128 inputs, then c += scale x sum. */
-enum kind { F32, F32_SCALED, BF16, F8, F8_SCALED, I8, G8, G8_MINS, G4, G4_MINS };
+/* How weights lie, and what becomes of their sums: scaled ones are made afresh
+ * for each block of 128 inputs, then c += scale x sum. */
+enum kind { KEPT, PAIRS, PAIRS_SCALED, F32, BF16, F8, F8_SCALED, I8, G8, G8_MINS, G4, G4_MINS };
 
 INLINE bool is_scaled(const enum kind kind)
 {
-    return kind == F32_SCALED || kind == F8_SCALED;
+    return kind == PAIRS_SCALED || kind == F8_SCALED;
 }
 
 INLINE bool has_mins(const enum kind kind)
@@ -152,61 +181,69 @@ INLINE bool has_mins(const enum kind kind)
 /* Bytes of one pair of inputs of a panel. */
 INLINE size_t pair_bytes(const enum kind kind)
 {
-    return kind <= F32_SCALED ? 256 : kind == BF16 ? 128 : kind >= G4 ? 32 : 64;
+    return kind == F32 ? 256 : kind == KEPT || kind == BF16 ? 128 : kind >= G4 ? 32 : 64;
 }
 
-/* A pair of inputs of outputs 16 half .. 16 half + 15, not yet widened. Grouped: the first input,
- * the second; else outputs 0..7, 8..15 of both. */
+/* A pair of inputs of outputs 16 half .. 16 half + 15, not yet widened.
+ * Grouped: the first input, the second; else outputs 0..7, 8..15 of both. */
 struct codes {
     __m256i v[2];
 };
 
-INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const int half, __m128i values)
+INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const bool wide,
+                             const int half, __m256i values)
 {
     __m256i a = _mm256_setzero_si256(), b = a;
-    if (kind == BF16) {
+    if (kind == BF16 || kind == PAIRS || kind == PAIRS_SCALED) {
         a = load8(w + 64 * half);
         b = load8(w + 64 * half + 32);
-    } else if (kind == I8) {
-        a = i8_pairs(w, half);
-        b = i8_pairs(w + 32, half);
     } else if (kind >= G4) {
-        __m128i pair = _mm_loadu_si128((const __m128i *)(w + 16 * half)), low = _mm_set1_epi8(15);
-        a = _mm256_castsi128_si256(_mm_shuffle_epi8(values, _mm_and_si128(pair, low)));
-        pair = _mm_and_si128(_mm_srli_epi16(pair, 4), low);
-        b = _mm256_castsi128_si256(_mm_shuffle_epi8(values, pair));
+        __m256i pair = load_twice(w + 16 * half), low = _mm256_set1_epi8(15);
+        a = _mm256_shuffle_epi8(values, _mm256_and_si256(pair, low));
+        b = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(pair, 4), low));
     } else if (kind >= G8) {
-        a = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(w + 16 * half)));
-        b = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(w + PANEL + 16 * half)));
-    } else if (kind > F32_SCALED) {
-        a = f8_pairs(w, half);
-        b = f8_pairs(w + 32, half);
+        a = load_twice(w + 16 * half);
+        b = load_twice(w + PANEL + 16 * half);
+    } else if (kind >= F8 && wide) {
+        struct bytes c = kind == I8 ? i8_bytes(load8(w)) : f8_bytes(load8(w));
+        struct bytes d = kind == I8 ? i8_bytes(load8(w + 32)) : f8_bytes(load8(w + 32));
+        a = pairs_of(c, half);
+        b = pairs_of(d, half);
+    } else if (kind >= F8) {
+        __m256i code = half_codes(w, half);
+        struct bytes c = kind == I8 ? i8_bytes(code) : f8_bytes(code);
+        a = pairs_of(c, 0);
+        b = pairs_of(c, 1);
     }
     return (struct codes){{a, b}};
 }
 
-/* Input 0 or 1 (second) of the pair, its outputs 8 v .. 8 v + 7, as f32. scale: of a grouped form. */
+/* Input 0 or 1 (second) of the pair, its outputs 8 v .. 8 v + 7, as f32. scale:
+ * of a grouped form. */
 INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint8_t *w,
                          const int half, const bool second, const int v, const float *scale)
 {
-    if (kind <= F32_SCALED)
+    if (kind == KEPT)
+        return _mm256_loadu_ps((const float *)(const void *)w + 16 * second + 8 * v);
+    if (kind == F32)
         return _mm256_loadu_ps((const float *)(const void *)w + PANEL * second + 16 * half + 8 * v);
     if (kind == I8) {
         __m256i code = second ? c->v[v] : _mm256_slli_epi32(c->v[v], 16);
         return _mm256_cvtepi32_ps(_mm256_srai_epi32(code, 24));
     }
     if (kind >= G8)
-        return group_wide(_mm256_castsi256_si128(c->v[second]), v, scale + 16 * half,
-                          has_mins(kind));
+        return group_wide(c->v[second], v, scale + 16 * half, has_mins(kind));
     return second ? second_of(c->v[v]) : first_of(c->v[v]);
 }
 
-/* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
+/* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half
+ * --------------------- */
 
-/* A pair of inputs of the rows times its weights in `half`: the second first. */
+/* A pair of inputs of the rows times its weights in `half`: the second first.
+ */
 #define TIMES(EACH, MULTIPLY_IT, half)                                                             \
     {                                                                                              \
-        const struct codes codes = codes_at(kind, w, half, values);                                \
+        const struct codes codes = codes_at(kind, w, wide, half, values);                          \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 1)                                                    \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 0)                                                    \
     }
@@ -215,6 +252,10 @@ INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint
         const int at = 4 * (second);                                                               \
         __m256 w0 = weights_of(kind, &codes, w, half, second, 0, scale);                           \
         __m256 w1 = weights_of(kind, &codes, w, half, second, 1, scale);                           \
+        if (keep) {                                                                                \
+            _mm256_store_ps(kept + 16 * (second), w0);                                             \
+            _mm256_store_ps(kept + 16 * (second) + 8, w1);                                         \
+        }                                                                                          \
         EACH(MULTIPLY_IT)                                                                          \
     }
 
@@ -247,27 +288,31 @@ INLINE size_t run_of(const enum kind kind, const struct tile *t, size_t passed, 
     return left < most ? left : most;
 }
 
-/* What lies ahead is asked for in both halves alike, so that memory is never idle. */
+/* What lies ahead is asked for in both halves alike, so that memory is never
+ * idle. */
 INLINE void fetch_lines(const uint8_t *from, const enum kind kind, const bool wide)
 {
     int lines = kind == F32 ? 4 : kind == BF16 ? 2 : 1;
+    if (kind == F32 && wide)
+        return; /* the processor sees to it itself */
     for (int i = 0; i < (wide || lines == 1 ? lines : lines / 2); i++)
         prefetch(from + 64 * i);
 }
 
 /* More rows than three take their inputs from the second cache. */
 INLINE void tile(const struct tile *t, const enum kind kind, const int m, const bool wide,
-                 const int half)
+                 const int half, const bool keep)
 {
+    float *kept = t->kept;
     const uint8_t *w = t->w, *x = t->x, *const *more = t->more, *x_fetch = t->x_next;
     size_t fetch_step = t->prefetch_step * (kind == F32 ? 2 : 1) / (wide ? 1 : 2);
     const uint8_t *fetch = half ? t->prefetch_upper : t->prefetch;
     const float *scale = t->scale;
     float *sums = t->c + 16 * half;
     bool first = t->first;
-    __m128i values = _mm_setzero_si128();
+    __m256i values = _mm256_setzero_si256();
     if (kind >= G4)
-        values = _mm_loadu_si128((const __m128i *)t->grouped->values);
+        values = load_twice((const uint8_t *)t->grouped->values);
     EACH_ROW(DECLARE)
     EACH_WIDE(DECLARE_WIDE)
     if (!first && !is_scaled(kind)) {
@@ -288,6 +333,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
                 TIMES(EACH_WIDE, MULTIPLY_WIDE, 1)
             w += pair_bytes(kind);
             x += 8;
+            kept += 32;
         }
         if (is_scaled(kind)) {
             __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
@@ -312,24 +358,25 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     }
 }
 
-/* ---- one function per number of rows -------------------------------------------------------- */
+/* ---- one function per number of rows
+ * -------------------------------------------------------- */
 
 #define TILE_WIDE(name, kind, m)                                                                   \
     static void name##_##m(const struct tile *t)                                                   \
     {                                                                                              \
-        tile(t, kind, m, true, 0);                                                                 \
+        tile(t, kind, m, true, 0, false);                                                          \
     }
 #define TILE_HALVES(name, kind, m)                                                                 \
     static void name##_##m(const struct tile *t)                                                   \
     {                                                                                              \
-        tile(t, kind, m, false, 0);                                                                \
-        tile(t, kind, m, false, 1);                                                                \
+        tile(t, kind, m, false, 0, false);                                                         \
+        tile(t, kind, m, false, 1, false);                                                         \
     }
 
-#define FAMILY(name, kind, w_format)                                                               \
+#define FAMILY(name, kind, w_format, THREE)                                                        \
     TILE_WIDE(name, kind, 1)                                                                       \
     TILE_WIDE(name, kind, 2)                                                                       \
-    TILE_HALVES(name, kind, 3)                                                                     \
+    THREE(name, kind, 3)                                                                           \
     TILE_HALVES(name, kind, 4)                                                                     \
     TILE_HALVES(name, kind, 5)                                                                     \
     TILE_HALVES(name, kind, 6)                                                                     \
@@ -337,75 +384,99 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
                                          name##_4, name##_5, name##_6};                            \
     static const struct tiles name##_set = {name##_fn, 6, w_format, X_F32};
 
-/* Inputs of a panel, k of them, to f32: [k][32]. */
-typedef void widen_fn(const struct tile *t, float *restrict to);
+FAMILY(tile_f32, F32, W_F32, TILE_HALVES)
+FAMILY(tile_bf16, BF16, W_BF16, TILE_WIDE)
+static const struct tiles wide_bf16_set = {tile_bf16_fn, 3, W_BF16, X_F32};
 
-#define WIDEN_HALF(half)                                                                           \
-    {                                                                                              \
-        const struct codes codes = codes_at(kind, w, half, values);                                \
-        WIDEN(half, 0, 0)                                                                          \
-        WIDEN(half, 0, 1)                                                                          \
-        WIDEN(half, 1, 0)                                                                          \
-        WIDEN(half, 1, 1)                                                                          \
-    }
-#define WIDEN(half, second, v)                                                                     \
-    _mm256_store_ps(to + PANEL * (second) + 16 * (half) + 8 * (v),                                 \
-                    weights_of(kind, &codes, w, half, second, v, scale));
+/* Codes of many rows are decoded once for all of them, KEEP inputs at a time: FP8 to pairs of bf16,
+ * before the rows are multiplied; the others to f32, half by half, by the first rows on their way. */
+#define KEEP 128
+#define ROWS 6
 
-INLINE void widen(const enum kind kind, const struct tile *t, float *restrict to)
-{
-    const uint8_t *w = t->w;
-    const float *scale = t->scale;
-    size_t passed = t->passed;
-    __m128i values = _mm_setzero_si128();
-    if (kind >= G4)
-        values = _mm_loadu_si128((const __m128i *)t->grouped->values);
-    for (size_t left = t->k, run; left; left -= run, passed = 0) {
-        run = kind >= G8 ? run_of(kind, t, passed, left) : left;
-        for (size_t i = 0; i < run; i += 2) {
-            WIDEN_HALF(0)
-            WIDEN_HALF(1)
-            w += pair_bytes(kind);
-            to += 2 * PANEL;
-        }
-        if (kind >= G8)
-            scale += has_mins(kind) ? 2 * PANEL : PANEL;
-    }
-}
-
-/* Codes: up to three rows widen them in registers, more rows take them as f32. */
 struct way {
-    const struct tiles *few, *many;
-    widen_fn *widen;
+    const struct tiles *few;
+    tile_fn *decode;
+    tile_fn *const *first[2]; /* without decode: by half, rows */
+    tile_fn *const *rest;     /* by rows: kept weights */
 };
 
-#define WAY(name, kind, w_format, many)                                                            \
+#define TILE_KEPT(name, kind, m)                                                                   \
+    static void name##_##m(const struct tile *t)                                                   \
+    {                                                                                              \
+        tile(t, kind, m, false, 0, false);                                                         \
+    }
+#define REST(name, kind)                                                                           \
+    TILE_KEPT(name, kind, 3)                                                                       \
+    TILE_KEPT(name, kind, 4)                                                                       \
+    TILE_KEPT(name, kind, 5)                                                                       \
+    TILE_KEPT(name, kind, 6)                                                                       \
+    static tile_fn *const name##_fn[] = {NULL, NULL, NULL, name##_3, name##_4, name##_5, name##_6};
+
+#define TILE_FIRST(name, kind, m)                                                                  \
+    static void name##_lower_##m(const struct tile *t)                                             \
+    {                                                                                              \
+        tile(t, kind, m, false, 0, true);                                                          \
+    }                                                                                              \
+    static void name##_upper_##m(const struct tile *t)                                             \
+    {                                                                                              \
+        tile(t, kind, m, false, 1, true);                                                          \
+    }
+#define FIRST(name, half)                                                                          \
+    static tile_fn *const name##_##half[] = {                                                      \
+        NULL, NULL, NULL, NULL, name##_##half##_4, name##_##half##_5, name##_##half##_6};
+#define WAY(name, kind, w_format, THREE)                                                           \
+    FAMILY(name, kind, w_format, THREE)                                                            \
+    TILE_FIRST(name, kind, 4)                                                                      \
+    TILE_FIRST(name, kind, 5)                                                                      \
+    TILE_FIRST(name, kind, 6)                                                                      \
+    FIRST(name, lower)                                                                             \
+    FIRST(name, upper)                                                                             \
+    static const struct way name##_way = {                                                         \
+        &name##_set, NULL, {name##_lower, name##_upper}, tile_kept_fn};
+#define WAY_F8(name, kind, rest)                                                                   \
     TILE_WIDE(name, kind, 1)                                                                       \
     TILE_WIDE(name, kind, 2)                                                                       \
     TILE_WIDE(name, kind, 3)                                                                       \
     static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2, name##_3};                      \
-    static const struct tiles name##_set = {name##_fn, 3, w_format, X_F32};                        \
-    static void name##_widen(const struct tile *t, float *restrict to)                             \
-    {                                                                                              \
-        widen(kind, t, to);                                                                        \
-    }                                                                                              \
-    static const struct way name##_way = {&name##_set, many, name##_widen};
+    static const struct tiles name##_set = {name##_fn, 3, W_F8, X_F32};                            \
+    static const struct way name##_way = {&name##_set, decode_f8, {NULL, NULL}, rest};
 
-FAMILY(tile_f32, F32, W_F32)
-FAMILY(tile_f32_scaled, F32_SCALED, W_F32)
-FAMILY(tile_bf16, BF16, W_BF16)
-TILE_WIDE(wide_bf16, BF16, 3)
-static tile_fn *const wide_bf16_fn[] = {NULL, tile_bf16_1, tile_bf16_2, wide_bf16_3};
-static const struct tiles wide_bf16_set = {wide_bf16_fn, 3, W_BF16, X_F32};
-WAY(tile_f8, F8, W_F8, &tile_f32_set)
-WAY(tile_f8_scaled, F8_SCALED, W_F8, &tile_f32_scaled_set)
-WAY(tile_i8, I8, W_I8, &tile_f32_set)
-WAY(tile_g8, G8, W_G8, &tile_f32_set)
-WAY(tile_g8_mins, G8_MINS, W_G8, &tile_f32_set)
-WAY(tile_g4, G4, W_G4, &tile_f32_set)
-WAY(tile_g4_mins, G4_MINS, W_G4, &tile_f32_set)
+INLINE void store_pairs(const uint8_t *w, float *lower, float *upper)
+{
+    struct bytes b = f8_bytes(load8(w));
+    _mm256_store_si256((__m256i *)(void *)lower, pairs_of(b, 0));
+    _mm256_store_si256((__m256i *)(void *)upper, pairs_of(b, 1));
+}
 
-/* ---- many rows ------------------------------------------------------------------------------ */
+/* To pairs of bf16: [half][inputs / 2][64 bytes], a half every KEEP * PANEL bytes. */
+static void decode_f8(const struct tile *t)
+{
+    const uint8_t *w = t->w, *const *more = t->more;
+    float *lower = t->kept, *upper = lower + KEEP * PANEL / 4;
+    for (size_t left = t->k, run; left; left -= run) {
+        run = t->more && t->piece < left ? t->piece : left;
+        for (size_t i = 0; i < run; i += 2, w += 64, lower += 16, upper += 16) {
+            store_pairs(w, lower, upper);
+            store_pairs(w + 32, lower + 8, upper + 8);
+        }
+        if (left > run)
+            w = *more++ + t->offset;
+    }
+}
+
+REST(tile_kept, KEPT)
+REST(tile_pairs, PAIRS)
+REST(tile_pairs_scaled, PAIRS_SCALED)
+WAY_F8(tile_f8, F8, tile_pairs_fn)
+WAY_F8(tile_f8_scaled, F8_SCALED, tile_pairs_scaled_fn)
+WAY(tile_i8, I8, W_I8, TILE_WIDE)
+WAY(tile_g8, G8, W_G8, TILE_HALVES)
+WAY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
+WAY(tile_g4, G4, W_G4, TILE_HALVES)
+WAY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
+
+/* ---- codes x many rows
+ * ---------------------------------------------------------------------- */
 
 /* What will be read soon: weights in two pieces of so many bytes, and rows. */
 struct ahead {
@@ -413,23 +484,41 @@ struct ahead {
     size_t bytes;
 };
 
-/* All rows x the widened inputs of t. What lies ahead is brought to the first cache meanwhile. */
-static void all_rows(const struct tiles *set, struct tile t, size_t rows, const struct ahead *ahead)
+/* All rows x the inputs of t. What lies ahead is brought to the first cache
+ * meanwhile. */
+static void all_rows(const struct way *way, const struct tile *t, size_t rows,
+                     const struct ahead *ahead)
 {
-    size_t blocks = (rows + set->most_rows - 1) / set->most_rows;
-    size_t share = (ahead->bytes + blocks - 1) / blocks;
-    t.prefetch = ahead->piece[0];
-    t.prefetch_upper = ahead->piece[1];
-    t.prefetch_step = (4 * share + t.k - 1) / t.k;
-    for (size_t b = 0, m; b < blocks; b++, rows -= m) {
-        m = (rows + blocks - b - 1) / (blocks - b); /* even blocks: tile.h says why */
-        t.x_next = b + 1 < blocks ? t.x + m * X_ROW : ahead->x;
-        t.x_step = 2 * m * X_ROW / t.k;
-        set->fn[m](&t);
-        t.x += m * X_ROW;
-        t.c += m * PANEL;
-        t.prefetch += share;
-        t.prefetch_upper += share;
+    _Alignas(64) float kept[KEEP * PANEL / 2];
+    struct tile all = *t;
+    all.kept = kept;
+    if (way->decode)
+        way->decode(&all);
+    size_t blocks = (rows + ROWS - 1) / ROWS, share = (ahead->bytes + blocks - 1) / blocks;
+    all.prefetch_step = (4 * share + t->k - 1) / t->k;
+    for (int half = 0; half < 2; half++) {
+        struct tile b = all;
+        size_t left = rows;
+        b.prefetch = b.prefetch_upper = ahead->piece[half];
+        for (size_t i = 0, m; i < blocks; i++, left -= m) {
+            m = (left + blocks - i - 1) / (blocks - i); /* even blocks: tile.h says why */
+            b.x_next = i + 1 < blocks ? b.x + m * X_ROW : ahead->x;
+            b.x_step = 2 * m * X_ROW / t->k;
+            if (i == 0 && !way->decode)
+                way->first[half][m](&b);
+            if (i == 0) {
+                b.w = (const uint8_t *)(way->decode ? kept + half * (KEEP * PANEL / 4) : kept);
+                b.more = NULL;
+                b.c += 16 * half;
+                if (b.scale)
+                    b.scale += half;
+            }
+            if (i || way->decode)
+                way->rest[m](&b);
+            b.x += m * X_ROW;
+            b.c += m * PANEL;
+            b.prefetch += share;
+        }
     }
 }
 
@@ -439,11 +528,10 @@ static void panel(const struct panel *p, const struct way *way)
         tile_panel(p, way->few);
         return;
     }
-    _Alignas(64) float widened[F8_BLOCK * PANEL];
     size_t input = w_input(way->few->w), whole = X_CHUNK / sizeof(float), end;
     size_t chunks = (p->k + whole - 1) / whole;
     for (size_t k = p->from; k < p->k; k = end) {
-        end = k / F8_BLOCK * F8_BLOCK + F8_BLOCK; /* of a chunk, and of a block of scales */
+        end = k / KEEP * KEEP + KEEP; /* of a chunk, and of a block of scales */
         end = end < p->k ? end : p->k;
         struct tile t = {
             .w = p->w + k * input,
@@ -461,40 +549,39 @@ static void panel(const struct panel *p, const struct way *way)
                               .x = p->x + end / whole % chunks * p->chunk +
                                    end % whole * sizeof(float),
                               .bytes = next * input / 2};
-        way->widen(&t, widened);
-        t.w = (const uint8_t *)widened;
-        all_rows(way->many, t, p->rows, &ahead);
+        all_rows(way, &t, p->rows, &ahead);
     }
 }
 
 static void parts(const struct parts *p, const struct way *way)
 {
-    if (p->rows <= way->few->most_rows || p->part_k * 2 > F8_BLOCK) {
+    if (p->rows <= way->few->most_rows || p->part_k * 2 > KEEP) {
         tile_parts(p, way->few);
         return;
     }
-    _Alignas(64) float widened[F8_BLOCK * PANEL];
     size_t step = 2 * p->part_k, run;
     struct ahead ahead = {.bytes = p->part_k * w_input(way->few->w)};
     for (size_t k = 0; k < p->k; k += run) {
         run = p->k - k < step ? p->k - k : step;
-        for (size_t i = 0; i < run; i += p->part_k) {
-            struct tile piece = {.w = p->w[(k + i) / p->part_k] + p->offset};
-            piece.k = run - i < p->part_k ? run - i : p->part_k;
-            way->widen(&piece, widened + i * PANEL);
-        }
-        struct tile t = {
-            .w = (const uint8_t *)widened, .x = p->x + k * sizeof(float), .k = run, .c = p->c};
+        const uint8_t *const *w = p->w + k / p->part_k;
+        struct tile t = {.w = w[0] + p->offset,
+                         .more = w + 1,
+                         .offset = p->offset,
+                         .piece = p->part_k,
+                         .x = p->x + k * sizeof(float),
+                         .k = run,
+                         .c = p->c};
         for (size_t i = 0; i < 2; i++) {
             size_t at = k + run + i * p->part_k;
             ahead.piece[i] = at < p->k ? p->w[at / p->part_k] + p->offset : p->next;
         }
         ahead.x = k + run < p->k ? t.x + run * sizeof(float) : p->x;
-        all_rows(way->many, t, p->rows, &ahead);
+        all_rows(way, &t, p->rows, &ahead);
     }
 }
 
-/* ---- what fast.h asks for ------------------------------------------------------------------- */
+/* ---- what fast.h asks for
+ * ------------------------------------------------------------------- */
 
 void avx2_panel_f32(const struct panel *p)
 {
