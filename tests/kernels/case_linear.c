@@ -153,6 +153,35 @@ int case_linear_large(const struct backend *b)
     return failures;
 }
 
+/* Rows that no cache near a core holds, with all their inputs: panels go through them together. The last unit
+ * of panels is smaller than the others, and so is the last chunk of inputs. Bits are those of a row alone. */
+int case_linear_together(const struct backend *b)
+{
+    enum { ROWS = 230, N = 514, K = 2060, ONE = 217 };
+    struct device_limits limits = {.rows = ROWS, .hidden = K};
+    int failures = 0, all[ROWS], one = ONE;
+    for (int i = 0; i < ROWS; i++)
+        all[i] = i;
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r;
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &limits);
+        for (size_t f = 1 + a; f < 4; f += 2) {
+            rig_at(&r, "linear: weights %s%s, n %d, k %d, rows %d", dtype_name(forms[f].dtype),
+                   forms[f].keep == WEIGHT_INT8 ? " as int8" : "", N, K, ROWS);
+            struct linear_inputs in = {rig_weight(&r, forms[f].dtype, N, K, 0, 0), forms[f].keep,
+                                       DTYPE_F32, rig_values(&r, r.act, (size_t)ROWS * K, 1),
+                                       false};
+            const unsigned char *got = run_linear(&r, &in, all, ROWS);
+            const unsigned char *alone = run_linear(&r, &in, &one, 1);
+            if (memcmp(got + (size_t)ONE * N * sizeof(float), alone, N * sizeof(float)) != 0)
+                rig_fail(&r, "row %d of %d has other bits than alone", ONE, ROWS);
+            check_linear(&r, &in, ROWS);
+        }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
 /* What weights will be computed with. */
 static void set_values(struct rig *r, struct linear_inputs *in)
 {

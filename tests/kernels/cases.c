@@ -10,6 +10,7 @@ const struct kernel_case kernel_cases[] = {
     {.name = "wire", .run = case_wire},
     {.name = "linear", .run = case_linear},
     {.name = "linear_large", .run = case_linear_large},
+    {.name = "linear_together", .run = case_linear_together, .cpu_only = true},
     {.name = "linear_grouped", .run = case_linear_grouped},
     {.name = "linear_integers", .run = case_linear_integers, .cpu_only = true},
     {.name = "linear_integers_edges", .run = case_linear_integers_edges, .cpu_only = true},

@@ -253,7 +253,7 @@ PARTS_OF(parts_f8, &f8_set)
 static void panel_i8(const struct panel *p)
 {
     tile_panel(p, &i8_set);
-    for (size_t i = 0; i < p->rows; i++)
+    for (size_t i = 0; p->scale && i < p->rows; i++)
         for (size_t j = 0; j < PANEL; j += 16) {
             float *c = p->c + i * PANEL + j;
             v_store(c, v_mul(v_load(c), v_load(p->scale + j)));

@@ -109,12 +109,14 @@ struct grouped {
 struct panel {
     const uint8_t *w;
     const uint8_t *next; /* what will be read after this panel: fetched ahead; any address */
-    const float *scale;  /* fp8: [blocks][2], or NULL for none; int8: [32]; g8 to q4: [groups][32],
+    const float *
+        scale; /* fp8: [blocks][2], or NULL for none; int8: [32], or NULL: not yet; g8 to q4: [groups][32],
                           * with mins [groups][2][32] */
     const struct grouped *grouped; /* g8 to q4 */
     const uint8_t *x;              /* row 0 of chunk 0 */
     size_t chunk;                  /* bytes between chunks */
     size_t rows, from, k;          /* k padded; from even */
+    bool more;                     /* c holds the sums of the inputs before `from` */
     float *c;                      /* [rows][32] */
 };
 typedef void panel_fn(const struct panel *p);

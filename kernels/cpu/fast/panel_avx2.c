@@ -529,7 +529,6 @@ static void panel(const struct panel *p, const struct way *way)
         return;
     }
     size_t input = w_input(way->few->w), whole = X_CHUNK / sizeof(float), end;
-    size_t chunks = (p->k + whole - 1) / whole;
     for (size_t k = p->from; k < p->k; k = end) {
         end = k / KEEP * KEEP + KEEP; /* of a chunk, and of a block of scales */
         end = end < p->k ? end : p->k;
@@ -541,13 +540,13 @@ static void panel(const struct panel *p, const struct way *way)
             .grouped = p->grouped,
             .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,
-            .first = k == p->from,
+            .first = k == p->from && !p->more,
         };
         size_t left = p->k - end, next = left && left < t.k ? left : t.k;
+        size_t after = left ? end : p->from;
         const uint8_t *at = left ? p->w + end * input : p->next;
         struct ahead ahead = {.piece = {at, at + next * input / 2},
-                              .x = p->x + end / whole % chunks * p->chunk +
-                                   end % whole * sizeof(float),
+                              .x = p->x + after / whole * p->chunk + after % whole * sizeof(float),
                               .bytes = next * input / 2};
         all_rows(way, &t, p->rows, &ahead);
     }
@@ -601,7 +600,7 @@ void avx2_panel_f8(const struct panel *p)
 void avx2_panel_i8(const struct panel *p)
 {
     panel(p, &tile_i8_way);
-    for (size_t i = 0; i < p->rows; i++)
+    for (size_t i = 0; p->scale && i < p->rows; i++)
         for (size_t j = 0; j < PANEL; j += 8) {
             float *c = p->c + i * PANEL + j;
             _mm256_storeu_ps(c, _mm256_mul_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(p->scale + j)));

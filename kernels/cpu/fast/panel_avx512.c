@@ -441,6 +441,8 @@ void avx512_panel_f8_f32(const struct panel *p)
 /* One scale per output, once all inputs are in. */
 static void scale_outputs(const struct panel *p)
 {
+    if (!p->scale)
+        return;
     __m512 s0 = _mm512_loadu_ps(p->scale), s1 = _mm512_loadu_ps(p->scale + 16);
     for (float *c = p->c; c < p->c + p->rows * PANEL; c += PANEL) {
         _mm512_storeu_ps(c, _mm512_mul_ps(s0, _mm512_loadu_ps(c)));

@@ -119,11 +119,12 @@ static inline size_t scale_at(const struct panel *p, size_t k)
 static inline void tile_panel(const struct panel *p, const struct tiles *set)
 {
     bool lone = p->rows <= set->most_rows;
-    size_t whole = X_CHUNK / x_size(set->x), chunks = (p->k + whole - 1) / whole, len;
+    size_t whole = X_CHUNK / x_size(set->x), len;
     for (size_t k = p->from; k < p->k; k += len) {
         len = tile_chunk(p, set, k, lone);
         size_t bytes = len * w_input(set->w), left = p->k - k - len;
         size_t ahead = left < len ? left : len; /* inputs of the chunk after this one */
+        size_t after = left ? k + len : p->from;
         struct tile t = {
             .w = p->w + k * w_input(set->w),
             .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),
@@ -132,15 +133,14 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
             .grouped = p->grouped,
             .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,
-            .first = k == p->from,
+            .first = k == p->from && !p->more,
         };
         if (lone)
             t.prefetch = left ? t.w + AHEAD : p->next;
         else
             t.prefetch = left ? t.w + bytes : p->next;
         tile_blocks(set, &t, p->rows, (left ? ahead : len) * w_input(set->w),
-                    p->x + (k + len) / whole % chunks * p->chunk +
-                        (k + len) % whole * x_size(set->x));
+                    p->x + after / whole * p->chunk + after % whole * x_size(set->x));
     }
 }
 
