@@ -164,6 +164,7 @@ struct work {
     double *sum;         /* [threads][columns][rows][32] */
     uint8_t *to;
     enum dtype to_dtype;
+    bool rounds;    /* do intermediates become integers? */
     size_t turns;   /* pass 1 goes round the groups this often */
     size_t columns; /* panels of a unit of pass 2 */
 };
@@ -275,6 +276,7 @@ static void take_memory(struct device *d, struct work *w)
         x_most = larger(x_most, x_chunks(packed_x_format(d, &m->gate_up), m->gate_up.k_padded));
         mid_most = larger(mid_most, x_chunks(mid_format(d, &m->down), m->down.k_padded));
         panels = larger(panels, m->gate_up.panels);
+        w->rounds |= packed_x_format(d, &m->down) == X_INTEGERS;
     }
     w->chunk = w->pairs * X_ROW;
     w->x = cpu_scratch(d, mem_mul(x_most, w->pairs), X_ROW);
@@ -440,7 +442,7 @@ static void run(const struct device *d, const struct work *w)
             for (size_t unit = first; unit < end; unit++)
                 up_unit(d, w, unit, w->c + mine);
 #pragma omp barrier
-        if (d->config.int8_products) {
+        if (w->rounds) {
 #pragma omp for schedule(static)
             for (size_t pair = 0; pair < w->pairs; pair++)
                 round_mid(d, w, pair);
