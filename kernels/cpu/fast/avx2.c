@@ -38,9 +38,10 @@ const struct isa isa_avx2 = {
 
 static int usable(struct err *e)
 {
-    const char *missing = !__builtin_cpu_supports("avx2")  ? "avx2"
-                          : !__builtin_cpu_supports("fma") ? "fma"
-                                                           : NULL;
+    const char *missing = !__builtin_cpu_supports("avx2")   ? "avx2"
+                          : !__builtin_cpu_supports("fma")  ? "fma"
+                          : !__builtin_cpu_supports("f16c") ? "f16c"
+                                                            : NULL;
     if (missing)
         return err_set(e, "avx2 kernels need a CPU with %s, which this one lacks", missing);
     return 0;

@@ -3,6 +3,7 @@
 #include "kernels/cpu/fast/packed.h"
 
 #include "base/mem.h"
+#include "kernels/cpu/fast/scales.h"
 #include "kernels/cpu/integer.h"
 
 #include <math.h>
@@ -59,11 +60,13 @@ static enum w_format format_of(const struct device *d, const struct source *from
 }
 
 /* A group that is the whole row is padded like the row; others are multiples of that already. */
-static struct grouped grouped_of(const struct weight *w, const struct weight_part *p)
+static struct grouped grouped_of(const struct weight *w, const struct source *from)
 {
-    struct weight_form f = weight_form(p, w->keep);
+    struct weight_form f = weight_form(from->first, w->keep), g = f;
+    if (from->second)
+        g = weight_form(from->second, w->keep);
     size_t inputs = f.inner >= w->k ? w->k_padded : round_up(f.inner, K_ALIGN);
-    return (struct grouped){inputs, f.mins != MINS_NONE, f.values};
+    return (struct grouped){inputs, f.mins != MINS_NONE, f.values, scales_of(&f, &g)};
 }
 
 void packed_plan(const struct device *d, struct weight *w, const struct source *from,
@@ -85,9 +88,9 @@ void packed_plan(const struct device *d, struct weight *w, const struct source *
         w->panel_scales = PANEL;
     if (!is_grouped(w->format))
         return;
-    w->grouped = grouped_of(w, p);
+    w->grouped = grouped_of(w, from);
     size_t groups = (w->k_padded + w->grouped.inputs - 1) / w->grouped.inputs;
-    w->panel_scales = mem_mul(groups, w->grouped.mins ? 2 * PANEL : PANEL);
+    w->panel_scales = scales_bytes(&w->grouped.scales, groups) / sizeof *w->scale;
 }
 
 static size_t data_bytes(const struct weight *w)
@@ -215,12 +218,8 @@ static void fill_grouped(const struct weight *w, const struct weight_part *p, si
         else
             to[panel_place(w->format, output, i)] = code;
     }
-    for (size_t i = 0; i < form_groups(w->k, f.inner); i++) {
-        const struct form_group *g = &work->groups[i];
-        *(scale + i * (w->grouped.mins ? 2 * PANEL : PANEL) + output) = g->d * (float)g->scale;
-        if (w->grouped.mins)
-            scale[(2 * i + 1) * PANEL + output] = g->m * (float)g->min;
-    }
+    for (size_t i = 0; i < form_groups(w->k, f.inner); i++)
+        scales_put(&w->grouped.scales, scale, output, i, &work->groups[i]);
 }
 
 static void fill_panel_integers(const struct weight *w, const struct source *from, size_t panel,

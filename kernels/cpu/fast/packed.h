@@ -16,7 +16,7 @@ struct weight {
     size_t k_padded; /* k_before + k and zeros behind */
     size_t panels;
     size_t panel_bytes;  /* of weights */
-    size_t panel_scales; /* floats per panel (struct panel: scale) */
+    size_t panel_scales; /* floats per panel (struct panel: scale), or what takes as many bytes */
     struct grouped grouped;
     uint8_t *data; /* [panels][panel_bytes] */
     float *scale;  /* [panels][panel_scales] */

@@ -98,20 +98,29 @@ static inline size_t panel_place(enum w_format f, size_t output, size_t input)
     }
 }
 
+/* How a grouped form keeps its scales (scales.h). */
+struct scales {
+    enum dtype factor; /* of d and m */
+    size_t groups;     /* that share them */
+    bool mins;         /* is there something to subtract? */
+    bool own_min;      /* m is not d */
+    bool scale, min;   /* bytes of each group */
+};
+
 /* What the codes of a grouped form mean, the same for all panels of a matrix. */
 struct grouped {
     size_t inputs;        /* that share one scale: even */
     bool mins;            /* is there something to subtract? */
     const int8_t *values; /* g4, q4: [16] */
+    struct scales scales;
 };
 
 /* c = x W^T for one panel, over its inputs from .. k - 1. */
 struct panel {
     const uint8_t *w;
     const uint8_t *next; /* what will be read after this panel: fetched ahead; any address */
-    const float *
-        scale; /* fp8: [blocks][2], or NULL for none; int8: [32], or NULL: not yet; g8 to q4: [groups][32],
-                          * with mins [groups][2][32] */
+    /* fp8: [blocks][2], or NULL for none; int8: [32], or NULL: not yet; g8 to q4: scales.h */
+    const float *scale;
     const struct grouped *grouped; /* g8 to q4 */
     const uint8_t *x;              /* row 0 of chunk 0 */
     size_t chunk;                  /* bytes between chunks */

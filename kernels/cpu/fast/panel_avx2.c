@@ -528,6 +528,7 @@ static void panel(const struct panel *p, const struct way *way)
         tile_panel(p, way->few);
         return;
     }
+    float scales[SCALES_ROOM];
     size_t input = w_input(way->few->w), whole = X_CHUNK / sizeof(float), end;
     for (size_t k = p->from; k < p->k; k = end) {
         end = k / KEEP * KEEP + KEEP; /* of a chunk, and of a block of scales */
@@ -536,7 +537,7 @@ static void panel(const struct panel *p, const struct way *way)
             .w = p->w + k * input,
             .x = p->x + k / whole * p->chunk + k % whole * sizeof(float),
             .k = end - k,
-            .scale = p->scale ? p->scale + scale_at(p, k) : NULL,
+            .scale = tile_scales(p, k, end - k, scales),
             .grouped = p->grouped,
             .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,

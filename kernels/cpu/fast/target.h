@@ -21,7 +21,7 @@
 #endif
 
 #define TARGET_AVX512 "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx512bf16"
-#define TARGET_AVX2   "avx2,fma"
+#define TARGET_AVX2   "avx2,fma,f16c"
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -9,6 +9,7 @@
 #define TANDEM_KERNELS_CPU_FAST_TILE_H
 
 #include "kernels/cpu/fast/panel.h"
+#include "kernels/cpu/fast/scales.h"
 
 /* A single block of rows reads each weight once: this far ahead the memory has to be asked. */
 #define AHEAD 8192
@@ -26,8 +27,10 @@ struct tile {
     const uint8_t *const *more; /* parts(): the next pieces, each `piece` inputs; else NULL */
     size_t offset, piece;       /* of the pieces */
     const uint8_t *x;
-    size_t k;           /* inputs */
-    const float *scale; /* fp8: of the first block; grouped: of the first input's group */
+    size_t k; /* inputs */
+    const float
+        *scale; /* fp8: of the first block; grouped: of the first input's group, [groups][32],
+                         * with mins [groups][2][32] */
     const struct grouped *grouped;
     size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
     float *c;
@@ -108,18 +111,21 @@ static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, 
     return end > k ? end - k : len;
 }
 
-/* Where the scales of input k are. */
-static inline size_t scale_at(const struct panel *p, size_t k)
+/* The scales of inputs k .. k + n - 1, as a tile wants them. room: they may be made there. */
+static inline const float *tile_scales(const struct panel *p, size_t k, size_t n,
+                                       float room[SCALES_ROOM])
 {
     if (!p->grouped)
-        return k / F8_BLOCK * 2;
-    return k / p->grouped->inputs * (p->grouped->mins ? 2 * PANEL : PANEL);
+        return p->scale ? p->scale + k / F8_BLOCK * 2 : NULL;
+    size_t first = k / p->grouped->inputs, last = (k + n - 1) / p->grouped->inputs;
+    return scales_wide(&p->grouped->scales, p->scale, first, last + 1 - first, room);
 }
 
 static inline void tile_panel(const struct panel *p, const struct tiles *set)
 {
     bool lone = p->rows <= set->most_rows;
     size_t whole = X_CHUNK / x_size(set->x), len;
+    float scales[SCALES_ROOM];
     for (size_t k = p->from; k < p->k; k += len) {
         len = tile_chunk(p, set, k, lone);
         size_t bytes = len * w_input(set->w), left = p->k - k - len;
@@ -129,7 +135,7 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
             .w = p->w + k * w_input(set->w),
             .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),
             .k = len,
-            .scale = p->scale ? p->scale + scale_at(p, k) : NULL,
+            .scale = tile_scales(p, k, len, scales),
             .grouped = p->grouped,
             .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,
