@@ -78,6 +78,11 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     size_t bytes = r->ops->weight_bytes(r->d, &shape, in->keep);
     if (bytes < least || bytes != r->ops->weight_bytes(r->d, part, in->keep))
         rig_fail(r, "weight_bytes is %zu, the numbers alone take %zu", bytes, least);
+    struct weight_form f = weight_form(&shape, in->keep);
+    size_t most = (part->n + 31) / 32 * 32 * form_row_bytes(&f, (part->k + 255) / 256 * 256);
+    bool groups = (f.kind == FORM_I8 || f.kind == FORM_I4) && strcmp(r->backend->name, "cuda") != 0;
+    if (groups && bytes > most + 4096)
+        rig_fail(r, "weight_bytes is %zu, whole panels and their scales take %zu", bytes, most);
     rig_clear(r);
 }
 

@@ -23,7 +23,8 @@
 TARGET_BEGIN(TARGET_AVX2)
 
 #define INTEGER_ROWS 4
-#define QUADS        (INTEGER_GROUP / 4) /* of inputs in a group */
+#define INTEGER_KEPT
+#define QUADS (INTEGER_GROUP / 4) /* of inputs in a group */
 
 /* Keeps the compiler from adding up in another order: it would hold all products of a group until then,
  * far more than there are registers. */
@@ -98,10 +99,25 @@ INLINE void add_run(const enum integer_kind kind, bool mins, __m256i sum, __m256
     _mm256_storeu_ps(c, y);
 }
 
-/* Quads first .. end - 1 of m rows times 8 x octets outputs. */
-INLINE void run(const enum integer_kind kind, bool mins, const int m, const int octets,
-                const struct common *common, const uint8_t *w, const uint8_t *x, const int first,
-                const int end, const float *scale, float *c)
+/* Outputs `at` .. at + 7 of what is multiplied (second: subtracted), as f32. */
+INLINE __m256 scale_at(const enum integer_scales kept, const struct scales_at *s, int at,
+                       const bool second)
+{
+    at += second ? PANEL : 0;
+    if (kept == WIDE)
+        return _mm256_loadu_ps((const float *)(const void *)s->factors + at);
+    __m256 v = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(s->factors + 2 * at)));
+    if (kept == HALF)
+        return v;
+    __m256i small = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(s->small + at)));
+    return _mm256_mul_ps(v, _mm256_cvtepi32_ps(small));
+}
+
+/* Quads first .. end - 1 of m rows times 8 x octets outputs from `at` on. */
+INLINE void run(const enum integer_kind kind, const enum integer_scales kept, bool mins,
+                const int m, const int octets, const struct common *common, const uint8_t *w,
+                const uint8_t *x, const int first, const int end, const struct scales_at *scale,
+                int at, float *c)
 {
     __m256i sum[INTEGER_ROWS][PANEL / 8];
 #pragma GCC unroll 8
@@ -109,7 +125,7 @@ INLINE void run(const enum integer_kind kind, bool mins, const int m, const int 
         __m256i quad[PANEL / 8], size[PANEL / 8];
 #pragma GCC unroll 4
         for (int o = 0; o < octets; o++) {
-            quad[o] = quad_at(kind, w + 32 * o, q, common);
+            quad[o] = quad_at(kind, w + 4 * at + 32 * o, q, common);
             size[o] = kind == CODES ? quad[o] : _mm256_abs_epi8(quad[o]);
         }
 #pragma GCC unroll 4
@@ -126,8 +142,8 @@ INLINE void run(const enum integer_kind kind, bool mins, const int m, const int 
     __m256 scales[PANEL / 8], subtracted[PANEL / 8];
 #pragma GCC unroll 4
     for (int o = 0; o < octets; o++) {
-        scales[o] = _mm256_loadu_ps(scale + 8 * o);
-        subtracted[o] = mins ? _mm256_loadu_ps(scale + PANEL + 8 * o) : scales[o];
+        scales[o] = scale_at(kept, scale, at + 8 * o, false);
+        subtracted[o] = mins ? scale_at(kept, scale, at + 8 * o, true) : scales[o];
     }
 #pragma GCC unroll 4
     for (int r = 0; r < m; r++) {
@@ -137,23 +153,22 @@ INLINE void run(const enum integer_kind kind, bool mins, const int m, const int 
 #pragma GCC unroll 4
         for (int o = 0; o < octets; o++)
             add_run(kind, mins, sum[r][o], _mm256_set1_ps(row->scale), _mm256_set1_epi32(more),
-                    _mm256_set1_ps(term), scales[o], subtracted[o], c + r * PANEL + 8 * o);
+                    _mm256_set1_ps(term), scales[o], subtracted[o], c + r * PANEL + at + 8 * o);
     }
 }
 
-INLINE void group(const enum integer_kind kind, bool mins, const int m, const struct common *common,
-                  const uint8_t *w, const uint8_t *x, const float *scale, const float *next,
-                  float *c)
+INLINE void group(const enum integer_kind kind, const enum integer_scales kept, bool mins,
+                  const int m, const struct common *common, const uint8_t *w, const uint8_t *x,
+                  const struct scales_at *scale, const struct scales_at *next, float *c)
 {
-    const int octets = m > 1 ? 2 : 4;
+    const int octets = m > 1 ? 2 : 4, half = QUADS / 2;
 #pragma GCC unroll 1
     for (int at = 0; at < PANEL; at += 8 * octets) {
-        const uint8_t *from = w + 4 * at;
         if (!next) {
-            run(kind, mins, m, octets, common, from, x, 0, QUADS, scale + at, c + at);
+            run(kind, kept, mins, m, octets, common, w, x, 0, QUADS, scale, at, c);
         } else {
-            run(kind, mins, m, octets, common, from, x, 0, QUADS / 2, scale + at, c + at);
-            run(kind, mins, m, octets, common, from, x, QUADS / 2, QUADS, next + at, c + at);
+            run(kind, kept, mins, m, octets, common, w, x, 0, half, scale, at, c);
+            run(kind, kept, mins, m, octets, common, w, x, half, QUADS, next, at, c);
         }
     }
 }

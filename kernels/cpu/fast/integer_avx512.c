@@ -107,15 +107,17 @@ INLINE void run(const enum integer_kind kind, bool mins, const int m, const stru
     }
 }
 
-INLINE void group(const enum integer_kind kind, bool mins, const int m, const struct common *common,
-                  const uint8_t *w, const uint8_t *x, const float *scale, const float *next,
-                  float *c)
+INLINE void group(const enum integer_kind kind, const enum integer_scales kept, bool mins,
+                  const int m, const struct common *common, const uint8_t *w, const uint8_t *x,
+                  const struct scales_at *scale, const struct scales_at *next, float *c)
 {
+    const float *first = (const void *)scale->factors;
+    (void)kept;
     if (next) {
-        run(kind, mins, m, common, w, x, 0, QUADS / 2, scale, c);
-        run(kind, mins, m, common, w, x, QUADS / 2, QUADS, next, c);
+        run(kind, mins, m, common, w, x, 0, QUADS / 2, first, c);
+        run(kind, mins, m, common, w, x, QUADS / 2, QUADS, (const void *)next->factors, c);
     } else {
-        run(kind, mins, m, common, w, x, 0, QUADS, scale, c);
+        run(kind, mins, m, common, w, x, 0, QUADS, first, c);
     }
 }
 

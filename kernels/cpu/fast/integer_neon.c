@@ -51,20 +51,23 @@ static void add_run(int8_t w[INTEGER_GROUP][PANEL], const struct integers *x, si
     }
 }
 
-static void group(enum integer_kind kind, bool mins, int m, const struct common *common,
-                  const uint8_t *w, const uint8_t *x, const float *scale, const float *next,
-                  float *c)
+static void group(enum integer_kind kind, enum integer_scales kept, bool mins, int m,
+                  const struct common *common, const uint8_t *w, const uint8_t *x,
+                  const struct scales_at *scale, const struct scales_at *next, float *c)
 {
     int8_t integers[INTEGER_GROUP][PANEL];
     const size_t half = INTEGER_GROUP / 2;
+    const float *first = (const void *)scale->factors;
+    (void)kept;
     integers_of(kind, w, common->values, integers);
     for (int r = 0; r < m; r++, x += X_ROW, c += PANEL) {
         const struct integers *row = (const void *)x;
         if (next) {
-            add_run(integers, row, 0, half, mins, row->term[0], scale, c);
-            add_run(integers, row, half, INTEGER_GROUP, mins, row->term[1], next, c);
+            const float *second = (const void *)next->factors;
+            add_run(integers, row, 0, half, mins, row->term[0], first, c);
+            add_run(integers, row, half, INTEGER_GROUP, mins, row->term[1], second, c);
         } else {
-            add_run(integers, row, 0, INTEGER_GROUP, mins, row->term_all, scale, c);
+            add_run(integers, row, 0, INTEGER_GROUP, mins, row->term_all, first, c);
         }
     }
 }

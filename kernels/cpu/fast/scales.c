@@ -39,26 +39,9 @@ struct scales scales_of(const struct weight_form *a, const struct weight_form *b
     return s;
 }
 
-/* Bytes of d and m. */
-static size_t factor_bytes(const struct scales *s)
-{
-    return PANEL * dtype_size(s->factor) * (s->own_min ? 2 : 1);
-}
-
-/* Bytes of a group's scale and min. */
-static size_t small_bytes(const struct scales *s)
-{
-    return PANEL * ((size_t)s->scale + (size_t)s->min);
-}
-
-static size_t block_bytes(const struct scales *s)
-{
-    return factor_bytes(s) + s->groups * small_bytes(s);
-}
-
 size_t scales_bytes(const struct scales *s, size_t groups)
 {
-    return (groups + s->groups - 1) / s->groups * block_bytes(s);
+    return (groups + s->groups - 1) / s->groups * scales_block(s);
 }
 
 static void put(enum dtype t, float value, void *to, size_t at)
@@ -74,8 +57,8 @@ static void put(enum dtype t, float value, void *to, size_t at)
 void scales_put(const struct scales *s, void *panel, size_t output, size_t at,
                 const struct form_group *g)
 {
-    uint8_t *block = (uint8_t *)panel + at / s->groups * block_bytes(s);
-    uint8_t *small = block + factor_bytes(s) + at % s->groups * small_bytes(s) + output;
+    uint8_t *block = (uint8_t *)panel + at / s->groups * scales_block(s);
+    uint8_t *small = block + scales_factors(s) + at % s->groups * scales_small(s) + output;
     put(s->factor, s->scale ? g->d : g->d * (float)g->scale, block, output);
     if (s->own_min)
         put(s->factor, s->min ? g->m : g->m * (float)g->min, block, PANEL + output);
@@ -146,47 +129,48 @@ INLINE void store8(v8 v, float *to)
 }
 #endif
 
-INLINE void wide(const struct scales *s, const enum dtype factor, const uint8_t *panel,
-                 size_t first, size_t n, float *to)
+INLINE void wide(const struct scales *s, const enum dtype factor, const bool mins,
+                 const uint8_t *panel, size_t first, size_t n, float *to)
 {
-    const size_t size = factor == DTYPE_F32 ? 4 : 2, smalls = small_bytes(s);
-    size_t place = first % s->groups;
-    const uint8_t *block = panel + first / s->groups * block_bytes(s);
-    const uint8_t *small = block + factor_bytes(s) + place * smalls;
-    for (size_t i = 0; i < n; i++, to += s->mins ? 2 * PANEL : PANEL, small += smalls) {
-        if (place == s->groups) {
-            place = 0;
-            block = small;
-            small += factor_bytes(s);
-        }
-        place++;
+    const size_t size = factor == DTYPE_F32 ? 4 : 2;
+    struct scales_at at = scales_find(s, panel, first);
+    for (size_t i = 0; i < n; i++, to += mins ? 2 * PANEL : PANEL, scales_next(s, &at))
         for (size_t o = 0; o < PANEL; o += 8) {
-            v8 d = factors_at(factor, block + o * size);
-            store8(s->scale ? times_small(d, small + o) : d, to + o);
-            if (!s->mins)
+            v8 d = factors_at(factor, at.factors + o * size);
+            store8(s->scale ? times_small(d, at.small + o) : d, to + o);
+            if (!mins)
                 continue;
-            v8 m = s->own_min ? factors_at(factor, block + (PANEL + o) * size) : d;
-            store8(s->min ? times_small(m, small + (s->scale ? PANEL : 0) + o) : m, to + PANEL + o);
+            v8 m = s->own_min ? factors_at(factor, at.factors + (PANEL + o) * size) : d;
+            const uint8_t *min = at.small + (s->scale ? PANEL : 0) + o;
+            store8(s->min ? times_small(m, min) : m, to + PANEL + o);
         }
-    }
 }
 
 static void wide_f16(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
                      float *to)
 {
-    wide(s, DTYPE_F16, panel, first, n, to);
+    if (s->mins)
+        wide(s, DTYPE_F16, true, panel, first, n, to);
+    else
+        wide(s, DTYPE_F16, false, panel, first, n, to);
 }
 
 static void wide_bf16(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
                       float *to)
 {
-    wide(s, DTYPE_BF16, panel, first, n, to);
+    if (s->mins)
+        wide(s, DTYPE_BF16, true, panel, first, n, to);
+    else
+        wide(s, DTYPE_BF16, false, panel, first, n, to);
 }
 
 static void wide_f32(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
                      float *to)
 {
-    wide(s, DTYPE_F32, panel, first, n, to);
+    if (s->mins)
+        wide(s, DTYPE_F32, true, panel, first, n, to);
+    else
+        wide(s, DTYPE_F32, false, panel, first, n, to);
 }
 
 #ifdef __x86_64__

@@ -23,6 +23,45 @@
 /* Of two matrices in one panel, which may be the same. */
 struct scales scales_of(const struct weight_form *a, const struct weight_form *b);
 
+/* Bytes of d and m in a block; of scale and min of a group; of a block. */
+static inline size_t scales_factors(const struct scales *s)
+{
+    return PANEL * (s->factor == DTYPE_F32 ? 4 : 2) * (s->own_min ? 2 : 1);
+}
+
+static inline size_t scales_small(const struct scales *s)
+{
+    return PANEL * ((size_t)s->scale + (size_t)s->min);
+}
+
+static inline size_t scales_block(const struct scales *s)
+{
+    return scales_factors(s) + s->groups * scales_small(s);
+}
+
+/* Where a group's scales are. */
+struct scales_at {
+    const uint8_t *factors, *small;
+    size_t place; /* among those that share the factors */
+};
+
+static inline struct scales_at scales_find(const struct scales *s, const void *panel, size_t group)
+{
+    const uint8_t *block = (const uint8_t *)panel + group / s->groups * scales_block(s);
+    size_t place = group % s->groups;
+    return (struct scales_at){block, block + scales_factors(s) + place * scales_small(s), place};
+}
+
+static inline void scales_next(const struct scales *s, struct scales_at *at)
+{
+    at->small += scales_small(s);
+    if (++at->place == s->groups) {
+        at->place = 0;
+        at->factors = at->small;
+        at->small += scales_factors(s);
+    }
+}
+
 /* Bytes of `groups` groups. */
 size_t scales_bytes(const struct scales *s, size_t groups);
 

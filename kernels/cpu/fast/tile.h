@@ -22,6 +22,9 @@
 /* q8; q4 whose codes count up by one; q4 with codes that stand for any values. */
 enum integer_kind { BYTES, CODES, VALUES };
 
+/* How their tiles find scales: f32; f16 d, and m where there are mins; f16 with bytes for each group. */
+enum integer_scales { WIDE, HALF, SMALL };
+
 struct tile {
     const uint8_t *w;
     const uint8_t *const *more; /* parts(): the next pieces, each `piece` inputs; else NULL */
@@ -32,6 +35,7 @@ struct tile {
         *scale; /* fp8: of the first block; grouped: of the first input's group, [groups][32],
                          * with mins [groups][2][32] */
     const struct grouped *grouped;
+    size_t group;  /* grouped: of the first input */
     size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
     float *c;
     const uint8_t *prefetch;
@@ -121,7 +125,8 @@ static inline const float *tile_scales(const struct panel *p, size_t k, size_t n
     return scales_wide(&p->grouped->scales, p->scale, first, last + 1 - first, room);
 }
 
-static inline void tile_panel(const struct panel *p, const struct tiles *set)
+/* kept: tiles take scales as the panel has them. */
+static inline void tile_panel_as(const struct panel *p, const struct tiles *set, bool kept)
 {
     bool lone = p->rows <= set->most_rows;
     size_t whole = X_CHUNK / x_size(set->x), len;
@@ -135,7 +140,8 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
             .w = p->w + k * w_input(set->w),
             .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),
             .k = len,
-            .scale = tile_scales(p, k, len, scales),
+            .scale = kept ? p->scale : tile_scales(p, k, len, scales),
+            .group = p->grouped ? k / p->grouped->inputs : 0,
             .grouped = p->grouped,
             .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,
@@ -148,6 +154,11 @@ static inline void tile_panel(const struct panel *p, const struct tiles *set)
         tile_blocks(set, &t, p->rows, (left ? ahead : len) * w_input(set->w),
                     p->x + after / whole * p->chunk + after % whole * x_size(set->x));
     }
+}
+
+static inline void tile_panel(const struct panel *p, const struct tiles *set)
+{
+    tile_panel_as(p, set, false);
 }
 
 static inline void tile_parts(const struct parts *p, const struct tiles *set)
