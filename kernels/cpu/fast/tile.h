@@ -31,9 +31,9 @@ struct tile {
     size_t offset, piece;       /* of the pieces */
     const uint8_t *x;
     size_t k; /* inputs */
-    const float
-        *scale; /* fp8: of the first block; grouped: of the first input's group, [groups][32],
-                         * with mins [groups][2][32] */
+    /* fp8: of the first block; grouped: of the first input's group, [groups][32], with mins
+     * [groups][2][32]; or tile_panel_as() */
+    const float *scale;
     const struct grouped *grouped;
     size_t group;  /* grouped: of the first input */
     size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
