@@ -10,7 +10,8 @@
 /* The matrices of a layer as they will be, without pointers. */
 struct plan {
     int count, layout, hidden, inter, inter_shared;
-    int type, down_type;  /* TILED */
+    int type, down_type; /* TILED */
+    int slices, shared_slices;
     struct cuda_mlp *mlp; /* [count + 1] */
     size_t bytes;
 };
@@ -101,26 +102,30 @@ static size_t up_bytes(const struct cuda_matrix *up)
     return (up->layout == MATRIX_TILED ? 2 : 1) * pack_data_bytes(up);
 }
 
-/* The ends of the slices. Tensor cores' kernels copy eight columns at a time: where others end, which is
- * where ranks have no whole slices, two slices are one. */
-static int take_cuts(const struct mlp_part *p, bool tiled, int32_t *cuts)
+/* Does a slice end there? Tensor cores' kernels copy eight columns at a time: where others end, which is where
+ * ranks have no whole slices, two slices are one. */
+static bool ends_slice(const struct mlp_part *p, size_t i, bool tiled)
 {
-    int n = 0;
-    for (size_t i = 0; i < p->n_cuts; i++)
-        if (!tiled || p->cuts[i] % 8 == 0 || i + 1 == p->n_cuts)
-            cuts[n++] = (int32_t)p->cuts[i];
-    if (n == 0 && !absent(p))
-        cuts[n++] = (int32_t)p->gate.n;
-    return n;
+    return !tiled || p->cuts[i] % 8 == 0 || i + 1 == p->n_cuts;
 }
 
-/* Ends of slices, then biases of gate, up and down, as one run of numbers; where one is missing there is
+static int count_slices(const struct mlp_part *p, bool tiled)
+{
+    int n = 0;
+    if (absent(p))
+        return 0;
+    for (size_t i = 0; i < p->n_cuts; i++)
+        n += ends_slice(p, i, tiled);
+    return n > 0 ? n : 1;
+}
+
+/* The ends of slices, then biases of gate, up and down, as one run of numbers; where one is missing there is
  * nothing. */
-static size_t extra_bytes(const struct mlp_part *p)
+static size_t extra_bytes(const struct mlp_part *p, int slices)
 {
     size_t n = (p->gate_bias ? p->gate.n : 0) + (p->up_bias ? p->up.n : 0) +
-               (p->down_bias ? p->down.n : 0) + p->n_cuts + 1;
-    return absent(p) ? 0 : scratch_round(n * sizeof(float));
+               (p->down_bias ? p->down.n : 0);
+    return scratch_round(((absent(p) ? 0 : n) + (size_t)slices) * sizeof(float));
 }
 
 static const float *put_bias(const float *bias, size_t n, float **host, const unsigned char **to)
@@ -134,16 +139,24 @@ static const float *put_bias(const float *bias, size_t n, float **host, const un
     return place;
 }
 
-/* Into host memory, for the place `to` on the device. */
-static void put_extras(const struct mlp_part *p, struct cuda_mlp *m, void *host,
+/* Into host memory, for the place `to` on the device. All experts have as many slices: behind its own end there
+ * are empty ones. */
+static void put_extras(const struct mlp_part *p, struct cuda_mlp *m, int slices, void *host,
                        const unsigned char *to)
 {
-    float *at = (float *)host + p->n_cuts + 1;
+    int32_t *cuts = host;
+    float *at = (float *)host + slices;
+    int n = 0;
+    for (size_t i = 0; i < p->n_cuts && !absent(p); i++)
+        if (ends_slice(p, i, m->down.layout == MATRIX_TILED))
+            cuts[n++] = (int32_t)p->cuts[i];
+    for (; n < slices; n++)
+        cuts[n] = (int32_t)p->gate.n;
+    m->n_cuts = slices;
+    m->cuts = (const int32_t *)(const void *)to;
+    to += (size_t)slices * sizeof *at;
     if (absent(p))
         return;
-    m->n_cuts = take_cuts(p, m->down.layout == MATRIX_TILED, host);
-    m->cuts = (const int32_t *)(const void *)to;
-    to += (p->n_cuts + 1) * sizeof *at;
     m->gate_bias = put_bias(p->gate_bias, p->gate.n, &at, &to);
     m->up_bias = put_bias(p->up_bias, p->up.n, &at, &to);
     m->down_bias = put_bias(p->down_bias, p->down.n, &at, &to);
@@ -162,11 +175,17 @@ static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, en
     p.mlp = mem_zeroed((size_t)p.count + 1, sizeof *p.mlp);
     p.bytes = scratch_round(((size_t)p.count + 1) * sizeof *p.mlp);
     for (int i = 0; i <= p.count; i++) {
+        int n = count_slices(part_of(f, i), p.layout == MATRIX_TILED);
+        int *most = i < p.count ? &p.slices : &p.shared_slices;
+        *most = n > *most ? n : *most;
+    }
+    for (int i = 0; i <= p.count; i++) {
         struct cuda_mlp *m = &p.mlp[i];
         describe_mlp(part_of(f, i), &p, keep, m);
         p.bytes += gate_bytes(&m->gate) + up_bytes(&m->up) + pack_data_bytes(&m->down) +
                    pack_scale_bytes(&m->gate) + pack_scale_bytes(&m->up) +
-                   pack_scale_bytes(&m->down) + extra_bytes(part_of(f, i));
+                   pack_scale_bytes(&m->down) +
+                   extra_bytes(part_of(f, i), i < p.count ? p.slices : p.shared_slices);
         if (i < p.count && m->up.n > p.inter)
             p.inter = m->up.n;
     }
@@ -183,12 +202,12 @@ size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum wei
 
 /* Packs and uploads one MLP to `to`, sets its pointers, and returns the bytes it took. */
 static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weight_keep keep,
-                       struct cuda_mlp *m, unsigned char *to)
+                       int slices, struct cuda_mlp *m, unsigned char *to)
 {
     size_t size[7] = {gate_bytes(&m->gate),      up_bytes(&m->up),
                       pack_data_bytes(&m->down), pack_scale_bytes(&m->gate),
                       pack_scale_bytes(&m->up),  pack_scale_bytes(&m->down),
-                      extra_bytes(part)};
+                      extra_bytes(part, slices)};
     size_t at[8] = {0};
     for (int i = 0; i < 7; i++)
         at[i + 1] = at[i] + size[i];
@@ -202,7 +221,7 @@ static size_t load_mlp(struct device *d, const struct mlp_part *part, enum weigh
         pack_write(d, &part->down, keep, &m->down, 1, 0, host + at[2],
                    (float *)(void *)(host + at[5]));
     }
-    put_extras(part, m, host + at[6], to + at[6]);
+    put_extras(part, m, slices, host + at[6], to + at[6]);
     cuda_check(cudaMemcpyAsync(to, host, at[7], cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
     cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
@@ -227,21 +246,19 @@ struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum wei
     packed->inter_shared = p.inter_shared;
     packed->type = p.type;
     packed->down_type = p.down_type;
+    packed->slices = p.slices;
+    packed->shared_slices = p.shared_slices;
     packed->layout = p.layout;
     cuda_check(cudaMalloc(&packed->memory, p.bytes), "taking memory for experts");
     packed->mlp = packed->memory;
 
     size_t table = ((size_t)p.count + 1) * sizeof *p.mlp, at = scratch_round(table);
     for (int i = 0; i <= p.count; i++)
-        at += load_mlp(d, part_of(f, i), keep, &p.mlp[i], (unsigned char *)packed->memory + at);
+        at += load_mlp(d, part_of(f, i), keep, i < p.count ? p.slices : p.shared_slices, &p.mlp[i],
+                       (unsigned char *)packed->memory + at);
     cuda_check(cudaMemcpyAsync(packed->mlp, p.mlp, table, cudaMemcpyHostToDevice, d->loading->cuda),
                "copying experts");
     cuda_check(cudaStreamSynchronize(d->loading->cuda), "copying experts");
-    for (int i = 0; i < p.count; i++)
-        if (p.mlp[i].n_cuts != p.mlp[0].n_cuts)
-            die("the experts of a layer are not cut alike");
-    packed->slices = p.count > 0 ? p.mlp[0].n_cuts : 0;
-    packed->shared_slices = p.mlp[p.count].n_cuts;
     free(p.mlp);
     return packed;
 }

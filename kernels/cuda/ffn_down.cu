@@ -52,8 +52,10 @@ template <int TYPE, typename SHAPE> struct down_work {
         }
         t.k = last - first;
         t.lead = w.lead + first;
-        t.begin = slice >= 0 ? t.lead / MATRIX_CHUNK : 0;
-        t.end = slice >= 0 ? (t.lead + t.k + MATRIX_CHUNK - 1) / MATRIX_CHUNK : w.chunks;
+        t.begin = slice >= 0 && t.k > 0 ? t.lead / MATRIX_CHUNK : 0;
+        t.end = slice < 0 ? w.chunks
+                : t.k > 0 ? (t.lead + t.k + MATRIX_CHUNK - 1) / MATRIX_CHUNK
+                          : 1; /* an empty one: zeros */
         int stride = routed ? h_stride : h_shared_stride;
         t.x = (routed ? h : h_shared) + first +
               (size_t)(all.start_of(all.expert) + t.b) * (unsigned)stride;

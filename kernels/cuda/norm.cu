@@ -127,11 +127,11 @@ static void start_residual(cudaStream_t stream, float *x, const struct cuda_part
                            int n_parts, int part_type, const float *gain, float eps, int n,
                            int width, void *y, int act)
 {
-    auto kernel = part_type == NUMBER_F32   ? residual_kernel<V, NUMBER_F32>
-                  : part_type == NUMBER_F64 ? residual_kernel<V, NUMBER_F64>
-                                            : residual_kernel<V, NUMBER_BF16>;
-    launch(kernel, n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps,
-           width, y, act);
+    launch(part_type == NUMBER_F32   ? residual_kernel<V, NUMBER_F32>
+           : part_type == NUMBER_F64 ? residual_kernel<V, NUMBER_F64>
+                                     : residual_kernel<V, NUMBER_BF16>,
+           n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps, width, y,
+           act);
 }
 
 extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts,

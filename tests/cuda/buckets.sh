@@ -4,8 +4,8 @@
 # guess is another than without; windows and MTP layers too. And `speculate: auto` guesses where guesses come true.
 # timeout: 240
 . "$(dirname "$0")/../mpi/lib.sh"
-tandem=$BUILD/emu/tandem cpu=$BUILD/tandem
-need "$tandem"
+. tests/cuda/gpu_lib.sh
+cpu=$tandem tandem=$gpu
 need "$cpu"
 export TANDEM_EMU_DEVICES=4
 job=tests/mpi/job.yaml

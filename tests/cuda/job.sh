@@ -5,16 +5,9 @@
 # With REAL=1 on one real GPU, which all ranks share (one_gpu.cu), as far as that makes sense.
 # timeout: 900
 . "$(dirname "$0")/../mpi/lib.sh"
-tandem=$BUILD/emu/tandem
+. tests/cuda/gpu_lib.sh
 export TANDEM_EMU_DEVICES=8
-if [ -n "${REAL:-}" ]; then
-    need "$BUILD/tandem"
-    printf '#!/bin/sh\nexec env LD_PRELOAD=%s %s "$@"\n' "$PWD/$BUILD/tests/cuda/one_gpu.so" \
-        "$PWD/$BUILD/tandem" >"$work/tandem"
-    chmod +x "$work/tandem"
-    tandem=$work/tandem
-fi
-need "$tandem"
+tandem=$gpu
 short=(prompts.count=5 sampling.max_new_tokens=7 layout.threads=1)
 # As small as shows the order of things: the emulation takes its time.
 "$tandem" generate "$work/model" family=step3 hidden=64 layers=6 vocab=301 context=160 heads=4 head_dim=32 q_rank=48 dense=96 \
