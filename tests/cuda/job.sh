@@ -11,7 +11,7 @@ tandem=$gpu
 short=(prompts.count=5 sampling.max_new_tokens=7 layout.threads=1)
 # As small as shows the order of things: the emulation takes its time.
 "$tandem" generate "$work/model" family=step3 hidden=64 layers=6 vocab=301 context=160 heads=4 head_dim=32 q_rank=48 dense=96 \
-    experts=8 topk=3 expert=40 shared=24 moe_layers=1-4 >"$work/log" || { cat "$work/log"; fail "generate"; }
+    experts=8 topk=3 expert=40 shared=64 moe_layers=1-4 >"$work/log" || { cat "$work/log"; fail "generate"; }
 for length in 8 3 11 6 13; do
     echo "{\"tokens\": [0$(for ((i = 1; i < length; i++)); do echo -n ", $(((i * i * 37 + i * length) % 301))"; done)]}"
 done >"$work/prompts.jsonl"
@@ -103,6 +103,7 @@ same 2a2f-tensor no-graphs
 # ---- bf16 and FP8: near the CPU, and the same bits whatever the number of ranks -----------------
 # With a trained model: of a random one's logprobs rounding leaves less.
 job=tests/mpi/job.yaml short=(prompts.count=3 sampling.max_new_tokens=4 layout.threads=1)
+sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 bf16() { # NAME PRECISION...
     local name=$1
     shift
