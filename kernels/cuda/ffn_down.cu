@@ -5,7 +5,7 @@
  * of the shared expert. The second adds what a row has, in the order of the experts. Shares of few
  * rows stay in the L2 cache; those of many cost memory traffic (2,048 rows of Step-3: two fifths of a
  * layer's), but a chain of experts, one after the other in each block, would cost a round of latencies
- * for each of them: on an H200 a layer of Step-3 took 2.8 times as long, at 64 and at 256 rows.
+ * for each of them.
  *
  * Sums that are to be exact (kernels/exact.h) need the product with every slice of the columns by itself: both
  * run once for each slice, the second adding up doubles. */

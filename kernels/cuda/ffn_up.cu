@@ -60,21 +60,29 @@ template <int TYPE, typename SHAPE> struct up_work {
                                           const float (*sums)[SHAPE::groups][4])
     {
         const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
-        int inter = all.mlp[t.c].up.n;
+        const cuda_mlp &m = all.mlp[t.c];
+        const float alpha = m.alpha, limit = m.limit;
+        int inter = m.up.n;
         bool routed = t.c < all.g.experts;
         uint16_t *to = routed ? h + (size_t)all.start_of(t.c) * h_stride : h_shared;
         int stride = routed ? h_stride : h_shared_stride;
         const int column = t.a + at.lane / 4, pair = at.lane / 4 % 2;
+        float gate[SHAPE::tiles], up[SHAPE::tiles]; /* biases of the lane's columns */
+#pragma unroll
+        for (int i = 0; i < SHAPE::tiles; i++) {
+            int c = column + i * 8;
+            gate[i] = c < inter ? bias_at(m.gate_bias, c) : 0.0f;
+            up[i] = c < inter ? bias_at(m.up_bias, c) : 0.0f;
+        }
 #pragma unroll
         for (int i = 0; i < SHAPE::tiles * SHAPE::groups; i++) {
-            int group = i / 2 % SHAPE::groups, m = i / 2 / SHAPE::groups * 2, half = i % 2 * 2;
-            int c = column + m / 2 * MATRIX_TILE + half * 4;
-            float v[2] = {0.0f, 0.0f};
-            if (c < inter) {
-                v[0] = swiglu(all.mlp[t.c], c, sums[m][group][half], sums[m + 1][group][half]);
-                v[1] =
-                    swiglu(all.mlp[t.c], c, sums[m][group][half + 1], sums[m + 1][group][half + 1]);
-            }
+            int group = i / SHAPE::tiles, own = i % SHAPE::tiles, half = own % 2 * 2;
+            int c = column + own * 8;
+            const float *g = &sums[own / 2 * 2][group][half],
+                        *u = &sums[own / 2 * 2 + 1][group][half];
+            float v[2];
+            v[0] = swiglu(alpha, limit, g[0] + gate[own], u[0] + up[own]);
+            v[1] = swiglu(alpha, limit, g[1] + gate[own], u[1] + up[own]);
             gemm_turn(at.lane, v);
             int token = at.token(group) + at.lane % 4 * 2 + pair;
             /* Rows of h are a multiple of 8 long. */

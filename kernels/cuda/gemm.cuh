@@ -79,10 +79,10 @@ template <typename SHAPE> struct gemm_place {
 
 /* What a thread knows of one work item. */
 template <typename SHAPE> struct gemm_tile {
-    const uint8_t *w;              /* the warp's first tile, chunk 0 */
-    size_t w_step;                 /* bytes to its next tile */
-    int w_tiles;                   /* of its tiles, how many exist */
-    const float *scale;            /* of the matrix, */
+    const uint8_t *w;   /* the warp's first tile, chunk 0; of what is loaded: gemm_begin */
+    size_t w_step;      /* bytes to its next tile */
+    int w_tiles;        /* of its tiles, how many exist */
+    const float *scale; /* of the matrix, */
     int scale_at[SHAPE::tiles][2]; /* of rows g and g + 8 of each tile, */
     int ratios;                    /* and from a scale to its ratio */
     const uint16_t *x;             /* rows of tokens, and how many bytes behind it begins */
@@ -90,8 +90,28 @@ template <typename SHAPE> struct gemm_tile {
     cuda_form form;
     int k, lead;    /* columns of x, and where they begin among the packed columns */
     int begin, end; /* chunks */
-    int tokens;     /* 1 to those of the frame */
-    int a, b, c;    /* for the epilogue */
+    int whole,
+        many; /* from the end, the first chunk that gemm_copy may take as whole, and how many do */
+    int tokens;  /* 1 to those of the frame */
+    int a, b, c; /* for the epilogue */
+};
+
+/* Where a thread copies to and reads from in a stage. */
+template <typename SHAPE> struct gemm_lane {
+    int w_to, x_to, w_from, x_from;
+
+    __device__ __forceinline__ gemm_lane()
+    {
+        const gemm_place<SHAPE> at(threadIdx.x);
+        int eight = (int)(threadIdx.x % 8), token = (int)(threadIdx.x / 8);
+        w_from = SHAPE::x_bytes + at.down * SHAPE::tiles * SHAPE::tile + at.lane * 16;
+        /* Warps that share rows of W copy a part of them each. */
+        w_to = w_from + at.across * GEMM_PIECE;
+        /* The swizzle is one for all tokens of a thread: a multiple of 8 apart. */
+        x_to = token * (MATRIX_CHUNK * 2) + ((eight ^ (token & 7)) * 16);
+        token = at.across * 16 + at.lane / 16 * 8 + at.lane % 8; /* token % 8 is lane % 8 */
+        x_from = token * (MATRIX_CHUNK * 2) + (((at.lane / 8 % 2) ^ (at.lane & 7)) * 16);
+    }
 };
 
 /* The tokens of a tile whose columns are being multiplied, and the weights as they lie in memory. */
@@ -116,43 +136,56 @@ template <int TYPE> static __device__ __forceinline__ int scale_row(const cuda_m
     return TYPE == NUMBER_I8 ? n : 0;
 }
 
-/* Starts the copies of one chunk. What does not exist is 0: of 0 bytes nothing is read, whatever
- * the address. WHOLE: all of the warp's tiles and of the columns exist, so no sizes are worked out, and
- * tokens that do not exist may have any numbers: they have columns of the result for themselves. */
-template <typename SHAPE, bool ALIGNED, bool WHOLE>
-static __device__ __forceinline__ void gemm_copy(unsigned char *stage, const gemm_tile<SHAPE> &t,
-                                                 int chunk)
+/* Bytes of a tile's chunk. */
+template <typename SHAPE>
+static __device__ __forceinline__ int chunk_bytes(const gemm_tile<SHAPE> &t)
+{
+    return SHAPE::pieces * GEMM_PIECE + (SHAPE::grouped ? t.form.bytes : 0);
+}
+
+/* From here on t.w and t.x are what this thread copies next. */
+template <typename SHAPE> static __device__ __forceinline__ void gemm_begin(gemm_tile<SHAPE> &t)
 {
     const gemm_place<SHAPE> at(threadIdx.x);
-    int form = SHAPE::grouped ? t.form.bytes : 0, step = SHAPE::pieces * GEMM_PIECE + form;
-    /* Warps that share rows of W copy a part of them each. */
-    int part = at.across * GEMM_PIECE + at.lane * 16;
-    unsigned char *to = stage + SHAPE::x_bytes + at.down * SHAPE::tiles * SHAPE::tile + part;
-    const uint8_t *w = t.w + ((size_t)(unsigned)chunk * (unsigned)step + (unsigned)part);
+    int first = t.begin * MATRIX_CHUNK + (int)(threadIdx.x % 8) * 8 - t.lead;
+    int from = (t.lead + MATRIX_CHUNK - 1) / MATRIX_CHUNK, to = (t.lead + t.k) / MATRIX_CHUNK;
+    t.w += (size_t)(unsigned)t.begin * (unsigned)chunk_bytes(t) +
+           (unsigned)(at.across * GEMM_PIECE + at.lane * 16);
+    t.x += first;
+    t.whole = t.end - from;
+    t.many = t.w_tiles == SHAPE::tiles && to > from ? to - from : 0;
+}
+
+/* Starts the copies of one chunk, the `left`-th from the end. What does not exist is 0: of 0 bytes nothing
+ * is read, whatever the address. WHOLE: all of the warp's tiles and of the columns exist, so no sizes are
+ * worked out, and tokens that do not exist may have any numbers: they have columns of the result for
+ * themselves. */
+template <typename SHAPE, bool ALIGNED, bool WHOLE>
+static __device__ __forceinline__ void gemm_copy(unsigned char *stage, const gemm_lane<SHAPE> &lane,
+                                                 const gemm_tile<SHAPE> &t, int left)
+{
+    unsigned char *to = stage + lane.w_to, *place = stage + lane.x_to;
+    const uint8_t *w = t.w, *x = (const uint8_t *)t.x;
 #pragma unroll
-    for (int m = 0; m < SHAPE::tiles; m++) {
+    for (int m = 0; m < SHAPE::tiles; m++, w += t.w_step) {
         int bytes = WHOLE || m < t.w_tiles ? 16 : 0;
 #pragma unroll
         for (int p = 0; p < SHAPE::pieces; p += SHAPE::across)
             cp_async16(to + m * SHAPE::tile + p * GEMM_PIECE, w + p * GEMM_PIECE, bytes);
-        if (SHAPE::grouped && at.lane * 16 < form)
+        if (SHAPE::grouped && (int)(threadIdx.x % 32) * 16 < t.form.bytes)
             cp_async16(to + m * SHAPE::tile + SHAPE::pieces * GEMM_PIECE,
                        w + SHAPE::pieces * GEMM_PIECE, bytes);
-        w += t.w_step;
     }
-    /* The swizzle is one for all tokens of a thread: a multiple of 8 apart. */
-    int eight = (int)(threadIdx.x % 8), token = (int)(threadIdx.x / 8);
-    unsigned char *place = stage + token * (MATRIX_CHUNK * 2) + ((eight ^ (token & 7)) * 16);
-    int first = chunk * MATRIX_CHUNK + eight * 8 - t.lead;
-    const uint8_t *x = (const uint8_t *)t.x + (ptrdiff_t)first * 2;
-    int left = first < 0 || first >= t.k ? 0 : t.k - first < 8 ? (t.k - first) * 2 : 16;
+    int token = (int)(threadIdx.x / 8);
+    int first = (t.end - left) * MATRIX_CHUNK + (int)(threadIdx.x % 8) * 8 - t.lead;
+    int count = first < 0 || first >= t.k ? 0 : t.k - first < 8 ? (t.k - first) * 2 : 16;
 #pragma unroll
     for (int i = 0; i < SHAPE::passes; i++, place += SHAPE::threads / 8 * MATRIX_CHUNK * 2) {
         bool there = token + SHAPE::threads / 8 * i < t.tokens;
         if (WHOLE) {
             cp_async16(place, x + t.x_at[i], 16);
         } else if (ALIGNED) {
-            cp_async16(place, x + t.x_at[i], there ? left : 0);
+            cp_async16(place, x + t.x_at[i], there ? count : 0);
         } else {
             uint32_t v[4] = {0, 0, 0, 0};
             for (int c = 0; c < 8; c++)
@@ -164,25 +197,23 @@ static __device__ __forceinline__ void gemm_copy(unsigned char *stage, const gem
 }
 
 template <typename SHAPE, bool ALIGNED>
-static __device__ __forceinline__ void gemm_stage(unsigned char *stage, const gemm_tile<SHAPE> &t,
-                                                  int chunk)
+static __device__ __forceinline__ void
+gemm_stage(unsigned char *stage, const gemm_lane<SHAPE> &lane, gemm_tile<SHAPE> &t, int left)
 {
-    int first = chunk * MATRIX_CHUNK - t.lead;
-    bool whole = t.w_tiles == SHAPE::tiles && first >= 0 && first + MATRIX_CHUNK <= t.k;
-    if (ALIGNED && whole)
-        gemm_copy<SHAPE, true, true>(stage, t, chunk);
+    if (ALIGNED && (unsigned)(t.whole - left) < (unsigned)t.many)
+        gemm_copy<SHAPE, true, true>(stage, lane, t, left);
     else
-        gemm_copy<SHAPE, ALIGNED, false>(stage, t, chunk);
+        gemm_copy<SHAPE, ALIGNED, false>(stage, lane, t, left);
+    t.w += chunk_bytes(t);
+    t.x += MATRIX_CHUNK;
 }
 
 /* Reads what columns [16 kk, 16 kk + 16) of a stage need. An 8-bit piece serves two such steps. */
 template <int TYPE, typename SHAPE>
-static __device__ __forceinline__ void gemm_read_weights(const unsigned char *stage, int kk,
-                                                         uint4 w[SHAPE::tiles])
+static __device__ __forceinline__ void
+gemm_read_weights(int stage, int kk, const gemm_lane<SHAPE> &lane, uint4 w[SHAPE::tiles])
 {
-    const gemm_place<SHAPE> at(threadIdx.x);
-    const unsigned char *from =
-        stage + SHAPE::x_bytes + at.down * SHAPE::tiles * SHAPE::tile + at.lane * 16;
+    const unsigned char *from = shared_memory() + (stage + lane.w_from);
 #pragma unroll
     for (int m = 0; m < SHAPE::tiles; m++) {
         int piece = TYPE == NUMBER_BF16 ? kk : kk / 2;
@@ -190,14 +221,12 @@ static __device__ __forceinline__ void gemm_read_weights(const unsigned char *st
     }
 }
 
+/* The swizzle of columns 16 kk is that of the first ones, two bits turned: stages begin at multiples of 128. */
 template <typename SHAPE, int PAIRS>
-static __device__ __forceinline__ void gemm_read_tokens(const unsigned char *stage, int kk,
-                                                        uint32_t x[SHAPE::pairs][4])
+static __device__ __forceinline__ void
+gemm_read_tokens(int stage, int kk, const gemm_lane<SHAPE> &lane, uint32_t x[SHAPE::pairs][4])
 {
-    const gemm_place<SHAPE> at(threadIdx.x);
-    int token = at.across * 16 + at.lane / 16 * 8 + at.lane % 8; /* token % 8 is lane % 8 */
-    int part = (kk * 2 + at.lane / 8 % 2) ^ (at.lane & 7);
-    const unsigned char *from = stage + token * (MATRIX_CHUNK * 2) + part * 16;
+    const unsigned char *from = shared_memory() + ((stage + lane.x_from) ^ (kk * 32));
 #pragma unroll
     for (int pair = 0; pair < PAIRS; pair++)
         ldmatrix_x4(x[pair], from + pair * SHAPE::across * 16 * (MATRIX_CHUNK * 2));
@@ -222,13 +251,13 @@ static __device__ __forceinline__ void gemm_weights(uint4 v, bool second, uint32
 #include "kernels/cuda/gemm_groups.cuh"
 
 /* acc += W x of one chunk, for the warp's first PAIRS x 16 tokens: a number that is known when this is
- * compiled, or the loads of one pair would wait for the products of the one before. `next` is the stage
- * behind it, `ready` those of its first columns afterwards. Element: acc[tile][group][c], row g + 8
+ * compiled, or the loads of one pair would wait for the products of the one before. `stage` is where it lies
+ * in shared memory, `next` where the one behind it does, `ready` those of its first columns afterwards. Element: acc[tile][group][c], row g + 8
  * (c / 2), token 2t + c % 2 of the group, for lane 4g + t. */
 template <int TYPE, typename SHAPE, int PAIRS>
 static __device__ __forceinline__ void
-gemm_multiply_pairs(const unsigned char *stage, const unsigned char *next,
-                    gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
+gemm_multiply_pairs(int stage, int next, const gemm_lane<SHAPE> &lane, gemm_operands<SHAPE> &ready,
+                    float acc[SHAPE::tiles][SHAPE::groups][4])
 {
     uint32_t x[2][SHAPE::pairs][4];
 #pragma unroll
@@ -244,12 +273,12 @@ gemm_multiply_pairs(const unsigned char *stage, const unsigned char *next,
             /* All have read this stage; the next one is there. */
             cp_async_wait<SHAPE::stages - 2>();
             __syncthreads();
-            gemm_read_tokens<SHAPE, SHAPE::pairs>(next, 0, ready.x);
+            gemm_read_tokens<SHAPE, SHAPE::pairs>(next, 0, lane, ready.x);
         } else {
-            gemm_read_tokens<SHAPE, PAIRS>(stage, kk + 1, x[(kk + 1) % 2]);
+            gemm_read_tokens<SHAPE, PAIRS>(stage, kk + 1, lane, x[(kk + 1) % 2]);
         }
         if (TYPE == NUMBER_BF16 || kk % 2 == 1)
-            gemm_read_weights<TYPE, SHAPE>(kk == 3 ? next : stage, (kk + 1) % 4, ready.w);
+            gemm_read_weights<TYPE, SHAPE>(kk == 3 ? next : stage, (kk + 1) % 4, lane, ready.w);
 #pragma unroll
         for (int i = 0; i < PAIRS * 2 * SHAPE::tiles; i++) {
             int m = i % SHAPE::tiles, group = i / SHAPE::tiles;
@@ -262,32 +291,32 @@ gemm_multiply_pairs(const unsigned char *stage, const unsigned char *next,
 /* The same, or for grouped weights, of which nothing is read ahead, what they have instead. */
 template <int TYPE, typename SHAPE, int PAIRS>
 static __device__ __forceinline__ void
-gemm_multiply_some(const unsigned char *stage, const unsigned char *next, const cuda_form &form,
+gemm_multiply_some(int stage, int next, const gemm_lane<SHAPE> &lane, const cuda_form &form,
                    gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
 {
     if constexpr (SHAPE::grouped) {
-        gemm_multiply_groups<TYPE, SHAPE, PAIRS>(stage, form, acc);
+        gemm_multiply_groups<TYPE, SHAPE, PAIRS>(shared_memory() + stage, form, acc);
         cp_async_wait<SHAPE::stages - 2>();
         __syncthreads();
     } else {
-        gemm_multiply_pairs<TYPE, SHAPE, PAIRS>(stage, next, ready, acc);
+        gemm_multiply_pairs<TYPE, SHAPE, PAIRS>(stage, next, lane, ready, acc);
     }
 }
 
 template <int TYPE, typename SHAPE>
 static __device__ __forceinline__ void
-gemm_multiply(const unsigned char *stage, const unsigned char *next, const gemm_tile<SHAPE> &t,
+gemm_multiply(int stage, int next, const gemm_lane<SHAPE> &lane, const gemm_tile<SHAPE> &t,
               gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
 {
     const int pair = 16 * SHAPE::across, three = SHAPE::pairs < 3 ? SHAPE::pairs : 3;
     if (SHAPE::pairs > 3 && t.tokens > 3 * pair)
-        gemm_multiply_some<TYPE, SHAPE, SHAPE::pairs>(stage, next, t.form, ready, acc);
+        gemm_multiply_some<TYPE, SHAPE, SHAPE::pairs>(stage, next, lane, t.form, ready, acc);
     else if (SHAPE::pairs > 2 && t.tokens > 2 * pair)
-        gemm_multiply_some<TYPE, SHAPE, three>(stage, next, t.form, ready, acc);
+        gemm_multiply_some<TYPE, SHAPE, three>(stage, next, lane, t.form, ready, acc);
     else if (t.tokens > pair)
-        gemm_multiply_some<TYPE, SHAPE, 2>(stage, next, t.form, ready, acc);
+        gemm_multiply_some<TYPE, SHAPE, 2>(stage, next, lane, t.form, ready, acc);
     else
-        gemm_multiply_some<TYPE, SHAPE, 1>(stage, next, t.form, ready, acc);
+        gemm_multiply_some<TYPE, SHAPE, 1>(stage, next, lane, t.form, ready, acc);
 }
 
 template <typename SHAPE>
@@ -298,22 +327,21 @@ static __device__ __forceinline__ void gemm_clear(float acc[SHAPE::tiles][SHAPE:
         acc[i / 4 / SHAPE::groups][i / 4 % SHAPE::groups][i % 4] = 0.0f;
 }
 
-/* Where an item's numbers change their unit behind a chunk, and by what: int8: at the end, e4m3: at the
- * end of each block of 128 columns, by the ratio of its scale to the next one's, and at the end of all by
- * the scale. */
-template <int TYPE> static __device__ __forceinline__ bool gemm_rescales(int chunk, bool last)
-{
-    return (TYPE == NUMBER_I8 && last) || (TYPE == NUMBER_F8E4M3 && (last || (chunk & 1) == 1));
-}
-
+/* The chunk behind which an item's numbers change their unit next, at or behind `chunk`, and by what then.
+ * int8: at the end; e4m3: at the end of each block of 128 columns, by the ratio of its scale to the next
+ * one's, and at the end of all by the scale. -1: never. */
 template <int TYPE, typename SHAPE>
-static __device__ __forceinline__ void gemm_scales(const gemm_tile<SHAPE> &t, int chunk, bool last,
-                                                   float scale[SHAPE::tiles][2])
+static __device__ __forceinline__ int gemm_scales(const gemm_tile<SHAPE> &t, int chunk,
+                                                  float scale[SHAPE::tiles][2])
 {
-    int block = TYPE == NUMBER_I8 ? 0 : (chunk >> 1) + (last ? 0 : t.ratios + 1);
+    if (TYPE != NUMBER_I8 && TYPE != NUMBER_F8E4M3)
+        return -1;
+    int last = t.end - 1, at = TYPE == NUMBER_I8 || (chunk | 1) > last ? last : chunk | 1;
+    int block = TYPE == NUMBER_I8 ? 0 : (at >> 1) + (at == last ? 0 : t.ratios + 1);
 #pragma unroll
     for (int i = 0; i < SHAPE::tiles * 2; i++)
         scale[i / 2][i % 2] = t.scale[t.scale_at[i / 2][i % 2] + block];
+    return at;
 }
 
 template <typename SHAPE>
@@ -343,50 +371,57 @@ template <int TYPE, typename SHAPE, bool ALIGNED, typename WORK>
 static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
 {
     unsigned char *memory = shared_memory();
+    const gemm_lane<SHAPE> lane;
     gemm_tile<SHAPE> load, use;
     gemm_operands<SHAPE> ready;
     float acc[SHAPE::tiles][SHAPE::groups][4], scale[SHAPE::tiles][2];
-    bool more = load_work.first(load), live = work.first(use);
-    int load_chunk = load.begin, chunk = use.begin, slot = 0, to = 0, missing = SHAPE::stages - 1;
+    bool live = work.first(use);
+    int left = load_work.first(load) ? load.end - load.begin : 0; /* chunks of its item to load */
+    int chunk = use.begin, due = -1, slot = 0, to = 0, missing = SHAPE::stages - 1;
 
+    gemm_begin(load);
     gemm_clear<SHAPE>(acc);
+    if (live)
+        due = gemm_scales<TYPE>(use, chunk, scale);
     while (live) {
-        if (more) {
-            gemm_stage<SHAPE, ALIGNED>(memory + to * SHAPE::stage, load, load_chunk);
-            if (++load_chunk == load.end) {
-                more = load_work.next(load);
-                load_chunk = load.begin;
+        if (left > 0) {
+            gemm_stage<SHAPE, ALIGNED>(memory + to, lane, load, left);
+            if (--left == 0) {
+                left = load_work.next(load) ? load.end - load.begin : 0;
+                gemm_begin(load);
             }
         }
         cp_async_commit();
-        to = to + 1 < SHAPE::stages ? to + 1 : 0;
+        to = to + SHAPE::stage < SHAPE::queue ? to + SHAPE::stage : 0;
         if (missing > 0) { /* the queue is not full for the first time */
             if (--missing > 0)
                 continue;
             cp_async_wait<SHAPE::stages - 2>();
             __syncthreads();
             if (!SHAPE::grouped) {
-                gemm_read_weights<TYPE, SHAPE>(memory, 0, ready.w);
-                gemm_read_tokens<SHAPE, SHAPE::pairs>(memory, 0, ready.x);
+                gemm_read_weights<TYPE, SHAPE>(0, 0, lane, ready.w);
+                gemm_read_tokens<SHAPE, SHAPE::pairs>(0, 0, lane, ready.x);
             }
             continue;
         }
 
-        bool last = chunk + 1 == use.end, rescales = gemm_rescales<TYPE>(chunk, last);
-        if (rescales) /* they are here when they are needed */
-            gemm_scales<TYPE, SHAPE>(use, chunk, last, scale);
-        const unsigned char *at = memory + slot * SHAPE::stage;
-        slot = slot + 1 < SHAPE::stages ? slot + 1 : 0;
-        gemm_multiply<TYPE, SHAPE>(at, memory + slot * SHAPE::stage, use, ready, acc);
-        if (rescales)
+        int at = slot;
+        slot = slot + SHAPE::stage < SHAPE::queue ? slot + SHAPE::stage : 0;
+        gemm_multiply<TYPE, SHAPE>(at, slot, lane, use, ready, acc);
+        if ((TYPE == NUMBER_I8 || TYPE == NUMBER_F8E4M3) &&
+            chunk == due) { /* the next ones are here when they are needed */
             gemm_rescale<SHAPE>(scale, acc);
-        chunk++;
-        if (!last)
+            if (chunk + 1 < use.end)
+                due = gemm_scales<TYPE>(use, chunk + 1, scale);
+        }
+        if (++chunk < use.end)
             continue;
         work.store(use, acc);
         gemm_clear<SHAPE>(acc);
         live = work.next(use);
         chunk = use.begin;
+        if (live)
+            due = gemm_scales<TYPE>(use, chunk, scale);
     }
 }
 

@@ -177,20 +177,18 @@ static __device__ __forceinline__ void store_exact(void *p, size_t i, int type, 
         store_number(p, i, type, (float)sum);
 }
 
-/* What intermediate i is made of (ops.h: struct mlp_part). */
-template <typename MLP>
-static __device__ __forceinline__ float swiglu(const MLP &m, int i, float gate, float up)
+/* An intermediate (ops.h: struct mlp_part), from what gate and up gave with their biases. */
+static __device__ __forceinline__ float swiglu(float alpha, float limit, float gate, float up)
 {
-    gate += bias_at(m.gate_bias, i);
-    up += bias_at(m.up_bias, i);
-    if (m.alpha > 0.0f && m.limit > 0.0f)
-        gate = gate > m.limit ? m.limit : gate;
-    float open = gate / (1.0f + expf(m.alpha > 0.0f ? -m.alpha * gate : -gate));
-    if (m.limit > 0.0f) {
-        open = open > m.limit && m.alpha == 0.0f ? m.limit : open;
-        up = up > m.limit ? m.limit : up < -m.limit ? -m.limit : up;
+    bool sharp = alpha > 0.0f, limited = limit > 0.0f;
+    float slope = sharp ? -alpha : -1.0f;
+    gate = sharp && limited && gate > limit ? limit : gate;
+    float open = gate / (1.0f + expf(slope * gate));
+    if (limited) {
+        open = !sharp && open > limit ? limit : open;
+        up = up > limit ? limit : up < -limit ? -limit : up;
     }
-    return open * (m.alpha > 0.0f ? up + 1.0f : up);
+    return open * (sharp ? up + 1.0f : up);
 }
 
 /* Sums of a warp, and of a block of `warps` warps through shared memory (one T a warp). The

@@ -82,9 +82,10 @@ static __global__ void up_kernel(const cuda_mlp *mlp, int first, int experts, co
     int e = choice(ids, row, k, topk, first, experts);
     if (e < 0 || i >= mlp[e].up.n)
         return;
-    float gate = plain_dot(mlp[e].gate, i, x, row * mlp[e].gate.k, act);
-    float up = plain_dot(mlp[e].up, i, x, row * mlp[e].up.k, act);
-    store_number(h, (row * (topk + 1) + k) * inter + i, act, swiglu(mlp[e], i, gate, up));
+    const cuda_mlp &m = mlp[e];
+    float gate = plain_dot(m.gate, i, x, row * m.gate.k, act) + bias_at(m.gate_bias, i);
+    float up = plain_dot(m.up, i, x, row * m.up.k, act) + bias_at(m.up_bias, i);
+    store_number(h, (row * (topk + 1) + k) * inter + i, act, swiglu(m.alpha, m.limit, gate, up));
 }
 
 /* Whether an earlier choice of the row is the same. */

@@ -2,15 +2,16 @@
 
     make sass     or: python3 tests/cuda/sass.py [--write | --model]      NVCC= NVDISASM= BUILD= OBJECTS= CUOBJDUMP=
 
-From the counts come the times of sass_model.py, beside what was measured; --model prints only these, of the counts
-in sass.txt.
+From the counts come the times of sass_model.py, and of those of the kernels as they were measured
+(measured_sass.txt) its errors; --model prints only these, of the counts in sass.txt.
 
 The main loop of a kernel is the smallest loop that has all its HMMA instructions (mma.sync). `loop` are
-all its instructions, with what it does only now and then (an epilogue, the border of a work item);
-`turn` are those from the first HMMA to the last, and of these the pipes are counted. A loop inside, as
-over the dimensions of a head of 256, is counted once and not as often as it runs. A product's turn has its
-multiplications for one, two, ... pairs of groups of tokens one after another, of which one runs: `run` and
-the pipes in sass.txt are those of the longest; of other kernels they are the turn's.
+all its instructions; `turn` those from the first HMMA to the last. What runs of them in a turn is a path
+through the loop: `run` are the instructions, and the pipes in sass.txt those, of the path that has most HMMA
+and copies to shared memory, in as few other instructions as can be: that of a full tile without a mask,
+whose sums are not rescaled. Loops inside count as often as they run. `scaled`: the block that multiplies
+the sums by a new scale, where there is one; `border`: what more runs when a work item ends, on the path with
+most stores.
 Fails when a loop or a turn is more than 2 % longer than tests/cuda/sass.txt says, or keeps something in
 local memory; --write writes that file anew. Counts belong to a compiler: another version of nvcc than the one in the
 file is not compared. OBJECTS: the folder of a build with code for sm_90 (build/kernels/cuda), to take its kernels
@@ -28,8 +29,8 @@ import sass_model
 SM = "90"
 FILES = ("linear", "ffn_up", "ffn_down", "attend", "attend_latent", "heads")
 KNOWN = "tests/cuda/sass.txt"
-MEASURED = "tests/cuda/measured.txt"
-COLUMNS = ("turn", "loop", "run", "hmma", "integer", "half", "float", "registers")  # of sass.txt
+MEASURED, MEASURED_SASS = "tests/cuda/measured.txt", "tests/cuda/measured_sass.txt"
+COLUMNS = ("turn", "loop", "run", "scaled", "border", "hmma", "integer", "half", "float", "registers")  # of sass.txt
 PIPES = (  # the first that begins the opcode
     ("hmma", ("HMMA",)),
     ("shared", ("LDS", "STS", "ATOMS")),  # LDSM (ldmatrix) too
@@ -82,7 +83,7 @@ def registers_of(text):
 
 
 def functions(text):
-    """Yields (name, [(opcode, target or None)], {label: index of the instruction after it})."""
+    """Yields (name, [(opcode, target or None, conditional)], {label: index of the instruction after it})."""
     name, code, labels = None, [], {}
     for line in text.splitlines():
         section = re.match(r'\s*\.section\s+\.text\.([^,]+(?:,[^"]*)?),"ax"', line)
@@ -94,50 +95,102 @@ def functions(text):
         label = re.match(r"(\.L_x?_?\d+|\.L_\S+):", line)
         if label:
             labels[label.group(1)] = len(code)
-        said = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*);", line)
+        said = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*);", line)
         if said:
-            target = re.search(r"`\((\.L_\S+)\)", said.group(2))
-            code.append((said.group(1), target.group(1) if target else None))
+            target = re.search(r"^(.*)`\((\.L_\S+)\)", said.group(3))
+            conditional = bool(said.group(1) or (target and target.group(1).strip()))
+            code.append((said.group(2), target.group(2) if target else None, conditional))
     if name:
         yield name, code, labels
 
 
 def main_loop(code, labels):
     """First and last instruction of the smallest loop that has every HMMA, or None."""
-    at = [i for i, (op, _) in enumerate(code) if op.startswith("HMMA")]
+    at = [i for i, (op, _, _) in enumerate(code) if op.startswith("HMMA")]
     if not at:
         return None
-    loops = [(labels[to], i) for i, (op, to) in enumerate(code)
+    loops = [(labels[to], i) for i, (op, to, _) in enumerate(code)
              if op.startswith("BRA") and to in labels and labels[to] <= at[0] and i >= at[-1]]
     return min(loops, key=lambda l: l[1] - l[0]) if loops else None
 
 
-def longest_run(code, labels, first, last):
-    """First instruction and the one after the last of the run without jumps that has the most HMMA."""
-    ends = {first, last + 1} | {i for i in labels.values() if first < i <= last}
-    ends |= {i + 1 for i in range(first, last + 1) if code[i][0].startswith(("BRA", "EXIT", "RET"))}
+class Block:
+    """Instructions that run one after another, in a loop from first to last; next: the blocks behind it."""
+
+    def __init__(self, code, labels, loop, begin, end):
+        op, to, conditional = code[end - 1]
+        self.begin, self.end, self.times = begin, end, 1
+        self.counts = pipes(code[begin:end])
+        self.stores = sum(op.startswith(("ST.", "STG")) for op, _, _ in code[begin:end])
+        jumps = op.startswith("BRA")
+        self.next = {labels[to]} if jumps else set()
+        if not op.startswith(("EXIT", "RET")) and not (jumps and not conditional):
+            self.next.add(end)
+        self.back = {n for n in self.next if loop[0] < n <= begin}
+        self.next = {n for n in self.next if begin < n <= loop[1]}
+
+
+def blocks_of(code, labels, loop):
+    ends = {loop[0], loop[1] + 1} | {i for i in labels.values() if loop[0] < i <= loop[1]}
+    ends |= {i + 1 for i in range(loop[0], loop[1] + 1) if code[i][0].startswith(("BRA", "EXIT", "RET"))}
     ends = sorted(ends)
-    return max(zip(ends, ends[1:]), key=lambda r: sum(op.startswith("HMMA") for op, _ in code[r[0]:r[1]]))
+    return [Block(code, labels, loop, b, e) for b, e in zip(ends, ends[1:])]
+
+
+def path(blocks, worth):
+    """The blocks of the path through the loop for which the sum of worth(block) is largest."""
+    best = {blocks[0].begin: (0, [])}
+    for block in blocks:
+        if block.begin not in best:
+            continue
+        value, way = best[block.begin]
+        found = value + worth(block) * block.times, way + [block]
+        for n in block.next or {None}:
+            if n not in best or best[n][0] < found[0]:
+                best[n] = found
+        if block is blocks[-1]:
+            return found[1]
+    return best[None][1]
+
+
+def pipes_of(way):
+    counts = {}
+    for block in way:
+        for name, n in block.counts.items():
+            counts[name] = counts.get(name, 0) + n * block.times
+    return counts
 
 
 def pipes(code):
     counts = dict.fromkeys([p[0] for p in PIPES] + ["integer"], 0)
-    for op, _ in code:
+    for op, _, _ in code:
         counts[pipe_of(op)] += 1
     return counts
 
 
 def count(kernel, code, labels, loop):
-    """Of the turn; of_run: what runs of it."""
-    at = [i for i, (op, _) in enumerate(code) if op.startswith("HMMA")]
-    begin, end = at[0], at[-1] + 1
-    counts = pipes(code[begin:end])
-    counts["turn"] = end - begin
+    """Of the turn; of_run: what runs of the loop."""
+    at = [i for i, (op, _, _) in enumerate(code) if op.startswith("HMMA")]
+    counts = pipes(code[at[0]:at[-1] + 1])
+    counts["turn"] = at[-1] + 1 - at[0]
     counts["loop"] = loop[1] + 1 - loop[0]
-    counts["local"] = sum(pipe_of(op) == "local" for op, _ in code)
-    if sass_model.is_product(kernel):
-        begin, end = longest_run(code, labels, *loop)
-    counts["of_run"] = dict(pipes(code[begin:end]), run=end - begin)
+    counts["local"] = sum(pipe_of(op) == "local" for op, _, _ in code)
+    blocks = blocks_of(code, labels, loop)
+    for last in blocks:
+        for first in last.back:
+            inside = [b for b in blocks if first <= b.begin <= last.begin]
+            hmma, copies = (sum(b.counts[n] for b in inside) for n in ("hmma", "copy"))
+            for b in inside:
+                b.times = sass_model.times(kernel, hmma, copies)
+    way = path(blocks, lambda b: 1000 * (b.counts["hmma"] + b.counts["copy"]) - (b.end - b.begin))
+    border = path(blocks, lambda b: 1000 * (b.counts["hmma"] + b.counts["copy"]) + 300 * b.stores + 50 * b.counts["special"] - (b.end - b.begin))
+    scaled = [b for b in blocks if b.counts["float"] >= 32 and not b.counts["hmma"] and not b.stores
+              and b.counts["float"] > (b.end - b.begin) / 2]
+    of_run = pipes_of(way)
+    of_run["run"] = sum(of_run.values())
+    of_run["border"] = sum(pipes_of(border).values()) - of_run["run"]
+    of_run["scaled"] = scaled[0].end - scaled[0].begin if scaled else 0
+    counts["of_run"] = of_run
     return counts
 
 
@@ -147,10 +200,10 @@ def plain_name(mangled):
     return re.sub(r"^void |\(.*$", "", name.strip()).replace("(bool)0", "false").replace("(bool)1", "true")
 
 
-def read_known():
-    if not os.path.exists(KNOWN):
+def read_known(path=KNOWN):
+    if not os.path.exists(path):
         return "", {}
-    with open(KNOWN) as f:
+    with open(path) as f:
         lines = [line.rstrip("\n") for line in f if not line.startswith("#")]
     return lines[0], {f[0]: dict(zip(COLUMNS, map(int, f[1:]))) for f in (line.split("\t") for line in lines[1:])}
 
@@ -181,7 +234,7 @@ def measure(nvcc, nvdisasm):
 
 def print_model(found):
     sass_model.print_cards(found)
-    sass_model.print_errors(found, MEASURED)
+    sass_model.print_errors(read_known(MEASURED_SASS)[1], MEASURED)
 
 
 def main():

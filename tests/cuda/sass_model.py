@@ -3,8 +3,8 @@
 Printed by sass.py; sass.txt has the counts. A turn is 64 columns for a tile of tokens (products) or 32 tokens
 of a cache (attention), by four warps, one on each scheduler. Warps of a block meet at a barrier each turn, so it
 takes what the tensor cores need and SERIAL of what the issue of its instructions does, or its integers (16 lanes a
-scheduler) or floats, if they take longer. ALONE: what a processor's last blocks reach of that rate; of what stands
-between turns EPILOGUE runs, as types and borders stand side by side. Memory and turns hide behind each other as a
+scheduler) or floats, if they take longer. ALONE: what a processor's last blocks reach of that rate; EPILOGUE: clocks
+of an instruction at the end of a work item, whose stores wait. Memory and turns hide behind each other as a
 norm of degree BESIDE has it; the L2 cache gives L2_BYTES a clock and processor.
 
 All these constants, FILL and LAUNCH are fitted to measured.txt's times of an H200, which is no proof of them: the
@@ -17,10 +17,10 @@ tensor cores: a bound, not a promise (the same loop with wgmma, tried on an H200
 """
 import math
 
-SERIAL, ALONE, EPILOGUE, BESIDE = 1.1, 0.8, 0.5, 2.5
-L2_BYTES = 36.0
+SERIAL, ALONE, EPILOGUE, BESIDE = 1.09, 0.81, 2.3, 2.7
+L2_BYTES = 37.0
 DRAM_SHARE = 0.92            # of what is printed on the card
-LAUNCH, GAP, FILL = 2.7, 0.6, 2.0  # us: a kernel, one more in a graph, until the first data are there
+LAUNCH, GAP, FILL = 2.8, 0.6, 2.4  # us: a kernel, one more in a graph, until the first data are there
 HMMA_FLOP = 4096.0
 
 
@@ -63,6 +63,18 @@ class Shape:
         self.blocks = 2 if self.wide else (3 if frame == 64 else 4) - (kind == BF16 or grouped)
         stage = frame * 128 + 8 * (pieces * 512 + (FORM if grouped else 0))
         self.queue = min(min(216 * 1024 // self.blocks, 96 * 1024) // stage, 6) * stage
+
+
+def times(kernel, hmma, copies):
+    """How often a loop inside of the main loop runs, from the HMMA and the copies in it."""
+    if is_product(kernel):
+        return 2 if hmma else 1  # halves of a chunk
+    if not kernel.startswith("attend"):
+        return 1
+    dim, kind, rows = arguments(kernel)
+    if hmma:
+        return dim // 4 // hmma  # scores of 32 tokens
+    return 2 * 32 * dim * (2 if kind == BF16 else 1) // (16 * 128 * rows) // copies if copies else 1
 
 
 def arguments(kernel):
@@ -108,17 +120,12 @@ class Loops:
     def turn(self, kernel, hmma):
         """Clocks of a turn that runs `hmma` of the multiplications of its longest run."""
         c, card = self.found[kernel], self.card
-        share = 1.0 if is_product(kernel) else hmma / c["hmma"]
-        issued, integer, floats = (share * n for n in (c["run"], c["integer"], c["half"] + c["float"]))
+        issued, integer, floats = c["run"], c["integer"], c["half"] + c["float"]
         if is_product(kernel):
-            # About what stands outside of the run: the copies of a chunk; e4m3: at every other one scales are
-            # read and sums multiplied.
             kind, frame = arguments(kernel)[:2]
-            sums = Shape(kind, frame).sums
-            copies, scales = 75 + 0.4 * sums, (sums if kind == FP8 else 0)
-            issued += copies + scales - (c["hmma"] - hmma) * 1.2
-            integer += 0.7 * copies + scales / 2
-            floats += scales / 2
+            scales = c["scaled"] / 2 if kind == FP8 else 0  # at every other chunk
+            issued += scales - (c["hmma"] - hmma) * 1.2
+            floats += min(scales, Shape(kind, frame).sums / 2)
         others = max(2 * integer, floats * card.float_clocks)
         if self.wgmma:
             return max(hmma * card.wgmma, issued - 1.25 * hmma, others)
@@ -128,7 +135,7 @@ class Loops:
         """`count` items of `each` turns, dealt out to all blocks; l2: bytes a turn."""
         card, clocks = self.card, self.turn(kernel, hmma)
         at_once = max(1, blocks(kernel, self.found[kernel]["registers"], card.shared, warps))
-        epilogue = EPILOGUE * (self.found[kernel]["loop"] - self.found[kernel]["turn"])
+        epilogue = EPILOGUE * self.found[kernel]["border"]
         each_has = math.ceil(count / card.processors) if count < 4 * card.processors else count / card.processors
         all_at = each_has * (each * clocks + epilogue) * warps / 4
         last = math.ceil(count / (card.processors * at_once)) * (each * clocks / ALONE + epilogue)
@@ -191,9 +198,9 @@ class Loops:
         pieces = -(-hidden // 128)
         routed, common = held * tiles * pieces, shared_tiles * pieces
         turns = (routed * -(-inter // 64) + common * -(-shared // 64)) / max(routed + common, 1)
-        t_down = self.turns(down, routed + common, turns, hmma, x, weights)
-        shares = (rows * topk * held / of + (rows if shared else 0) + rows) * hidden * 4
-        t_add = shares / self.card.tbs / 1e6 + FILL
+        shares = (rows * topk * held / of + (rows if shared else 0)) * hidden * 4
+        t_down = self.turns(down, routed + common, turns, hmma, x, weights + shares)
+        t_add = (shares + rows * hidden * 2) / self.card.tbs / 1e6 + FILL
         return t_up, t_down, t_add
 
 
