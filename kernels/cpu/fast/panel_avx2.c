@@ -1,13 +1,15 @@
-/* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are
- * widened first.
+/* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are widened first.
  *
- * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; memory
- * is asked for what lies ahead both times. One or two rows (of bf16 up to four, of FP8 three) take all
- * 32 outputs at once: then memory sets the pace, and it likes to be read in one go. Codes are decoded
- * once for all rows and kept in the first cache; bf16 costs too little for it. What counts on Zen 3:
- * beside multiply-adds, which two of four units make, shifts and shuffles find one unit free, and so
- * cost about as much as they would alone; logic and conversions are all but free. See panel_avx512.c
- * for what both have in common. Of each pair of inputs the second is added first, as panel.h says.
+ * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; what
+ * lies ahead in memory is asked for both times. Few rows (two; three of bf16, FP8 and int8; four of
+ * bf16 as two and two) take all 32 outputs at once: then memory sets the pace, and it likes to be read
+ * in one go. Codes of more rows are decoded once and kept in the first cache (codes_avx2.h); bf16
+ * costs too little for it. See panel_avx512.c for what both have in common. Of each pair of inputs the
+ * second is added first, as panel.h says.
+ *
+ * What binds on Zen 3: of four units two multiply and add, two shift and shuffle, and one is in both
+ * pairs. Decoding 16 outputs of two inputs takes 5 to 7 cycles, alone or beside the 16 multiply-adds
+ * of four rows, which take 8; a store between them costs one more.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
@@ -21,11 +23,13 @@
 
 TARGET_BEGIN(TARGET_AVX2)
 
+#include "kernels/cpu/fast/codes_avx2.h"
+
 #define EACH_ROW(DO)  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define EACH_WIDE(DO) DO(0) DO(1) DO(2)
 
-/* Sums of row r: a, b for eight outputs each; c, d for the other half of the
- * panel where a tile takes all of it. */
+/* Sums of row r: a, b for eight outputs each; c, d for the other half of the panel where a tile
+ * takes all of it. */
 #define DECLARE(r)      __m256 a##r = _mm256_setzero_ps(), b##r = a##r;
 #define DECLARE_WIDE(r) __m256 c##r = _mm256_setzero_ps(), d##r = c##r;
 #define TAKE_UP(r)                                                                                 \
@@ -74,173 +78,9 @@ INLINE void prefetch(const uint8_t *p)
     _mm_prefetch((const char *)p, _MM_HINT_T0);
 }
 
-INLINE __m256i load8(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
+/* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
 
-/* ---- weights of eight outputs to f32
- * -------------------------------------------------------- */
-
-INLINE __m256 first_of(__m256i pairs)
-{
-    return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-}
-
-INLINE __m256 second_of(__m256i pairs)
-{
-    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000)));
-}
-
-/* The 32 codes of outputs 16 half .. 16 half + 15 of a pair of inputs: of each
- * 16 bytes the lower or upper eight. */
-INLINE __m256i half_codes(const uint8_t *w, const int half)
-{
-    __m256i a = load8(w), b = load8(w + 32);
-    return half ? _mm256_unpackhi_epi64(a, b) : _mm256_unpacklo_epi64(a, b);
-}
-
-/* Low and high bytes of the pairs that codes stand for. */
-struct bytes {
-    __m256i low, high;
-};
-
-INLINE __m256i pairs_of(struct bytes b, const int upper)
-{
-    return upper ? _mm256_unpackhi_epi8(b.low, b.high) : _mm256_unpacklo_epi8(b.low, b.high);
-}
-
-/* Sign and magnitude to integers, in the upper half of 16 bits; the lower half
- * is anything. */
-INLINE struct bytes i8_bytes(__m256i code)
-{
-    code = _mm256_sign_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x7f)), code);
-    return (struct bytes){code, code};
-}
-
-/* FP8 to bf16, exactly. The exponent is 120 too small, and bf16 has it half a
- * byte to the left; codes below 8 have none, so those below 16 are looked up
- * (saturation makes the places of all others negative, which gives 0). */
-INLINE struct bytes f8_bytes(__m256i code)
-{
-    __m256i size = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
-    __m256i few = _mm256_adds_epu8(size, _mm256_set1_epi8(0x70));
-    __m256i few_high = _mm256_shuffle_epi8(
-        _mm256_setr_epi8(0, 59, 59, 59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 0, 59, 59,
-                         59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60),
-        few);
-    /* what differs from the code's own low bits */
-    __m256i few_low = _mm256_shuffle_epi8(_mm256_setr_epi8(0, 16, -96, -16, 64, 112, 32, 16, 0, 0,
-                                                           0, 0, 0, 0, 0, 0, 0, 16, -96, -16, 64,
-                                                           112, 32, 16, 0, 0, 0, 0, 0, 0, 0, 0),
-                                          few);
-    __m256i up = _mm256_and_si256(_mm256_srli_epi16(code, 4), _mm256_set1_epi8(15));
-    __m256i down = _mm256_and_si256(_mm256_slli_epi16(code, 4), _mm256_set1_epi8(-16));
-    __m256i nan = _mm256_cmpeq_epi8(size, _mm256_set1_epi8(0x7f));
-    __m256i low = _mm256_xor_si256(down, few_low);
-    __m256i high = _mm256_shuffle_epi8(
-        _mm256_setr_epi8(0, 61, 62, 63, 64, 65, 66, 67, -128, -67, -66, -65, -64, -63, -62, -61, 0,
-                         61, 62, 63, 64, 65, 66, 67, -128, -67, -66, -65, -64, -63, -62, -61),
-        up);
-    return (struct bytes){low, _mm256_or_si256(_mm256_or_si256(high, few_high), nan)};
-}
-
-INLINE __m256i load_twice(const uint8_t *p)
-{
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
-}
-
-/* Outputs 8 v .. 8 v + 7 of sixteen codes of a grouped form, which `codes`
- * holds twice: (scale * code)
- * - min, each rounded, as form_value() does. */
-INLINE __m256 group_wide(__m256i codes, const int v, const float *scale, const bool mins)
-{
-    const char o = (char)(8 * v), z = -1;
-    const __m256i upper =
-        _mm256_setr_epi8(z, z, z, o, z, z, z, o + 1, z, z, z, o + 2, z, z, z, o + 3, z, z, z, o + 4,
-                         z, z, z, o + 5, z, z, z, o + 6, z, z, z, o + 7);
-    __m256 w = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_shuffle_epi8(codes, upper), 24));
-    w = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), w);
-    return mins ? _mm256_sub_ps(w, _mm256_loadu_ps(scale + PANEL + 8 * v)) : w;
-}
-
-/* How weights lie, and what becomes of their sums: scaled ones are made afresh
- * for each block of 128 inputs, then c += scale x sum. */
-enum kind { KEPT, PAIRS, PAIRS_SCALED, F32, BF16, F8, F8_SCALED, I8, G8, G8_MINS, G4, G4_MINS };
-
-INLINE bool is_scaled(const enum kind kind)
-{
-    return kind == PAIRS_SCALED || kind == F8_SCALED;
-}
-
-INLINE bool has_mins(const enum kind kind)
-{
-    return kind == G8_MINS || kind == G4_MINS;
-}
-
-/* Bytes of one pair of inputs of a panel. */
-INLINE size_t pair_bytes(const enum kind kind)
-{
-    return kind == F32 ? 256 : kind == KEPT || kind == BF16 ? 128 : kind >= G4 ? 32 : 64;
-}
-
-/* A pair of inputs of outputs 16 half .. 16 half + 15, not yet widened.
- * Grouped: the first input, the second; else outputs 0..7, 8..15 of both. */
-struct codes {
-    __m256i v[2];
-};
-
-INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const bool wide,
-                             const int half, __m256i values)
-{
-    __m256i a = _mm256_setzero_si256(), b = a;
-    if (kind == BF16 || kind == PAIRS || kind == PAIRS_SCALED) {
-        a = load8(w + 64 * half);
-        b = load8(w + 64 * half + 32);
-    } else if (kind >= G4) {
-        __m256i pair = load_twice(w + 16 * half), low = _mm256_set1_epi8(15);
-        a = _mm256_shuffle_epi8(values, _mm256_and_si256(pair, low));
-        b = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(pair, 4), low));
-    } else if (kind >= G8) {
-        a = load_twice(w + 16 * half);
-        b = load_twice(w + PANEL + 16 * half);
-    } else if (kind >= F8 && wide) {
-        struct bytes c = kind == I8 ? i8_bytes(load8(w)) : f8_bytes(load8(w));
-        struct bytes d = kind == I8 ? i8_bytes(load8(w + 32)) : f8_bytes(load8(w + 32));
-        a = pairs_of(c, half);
-        b = pairs_of(d, half);
-    } else if (kind >= F8) {
-        __m256i code = half_codes(w, half);
-        struct bytes c = kind == I8 ? i8_bytes(code) : f8_bytes(code);
-        a = pairs_of(c, 0);
-        b = pairs_of(c, 1);
-    }
-    return (struct codes){{a, b}};
-}
-
-/* Input 0 or 1 (second) of the pair, its outputs 8 v .. 8 v + 7, as f32. scale:
- * of a grouped form. */
-INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint8_t *w,
-                         const int half, const bool second, const int v, const float *scale)
-{
-    if (kind == KEPT)
-        return _mm256_loadu_ps((const float *)(const void *)w + 16 * second + 8 * v);
-    if (kind == F32)
-        return _mm256_loadu_ps((const float *)(const void *)w + PANEL * second + 16 * half + 8 * v);
-    if (kind == I8) {
-        __m256i code = second ? c->v[v] : _mm256_slli_epi32(c->v[v], 16);
-        return _mm256_cvtepi32_ps(_mm256_srai_epi32(code, 24));
-    }
-    if (kind >= G8)
-        return group_wide(c->v[second], v, scale + 16 * half, has_mins(kind));
-    return second ? second_of(c->v[v]) : first_of(c->v[v]);
-}
-
-/* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half
- * --------------------- */
-
-/* A pair of inputs of the rows times its weights in `half`: the second first.
- */
+/* A pair of inputs of the rows times its weights in `half`: the second first. */
 #define TIMES(EACH, MULTIPLY_IT, half)                                                             \
     {                                                                                              \
         const struct codes codes = codes_at(kind, w, wide, half, values);                          \
@@ -250,8 +90,8 @@ INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint
 #define TIMES_INPUT(EACH, MULTIPLY_IT, half, second)                                               \
     {                                                                                              \
         const int at = 4 * (second);                                                               \
-        __m256 w0 = weights_of(kind, &codes, w, half, second, 0, scale);                           \
-        __m256 w1 = weights_of(kind, &codes, w, half, second, 1, scale);                           \
+        __m256 w0 = weights_of(kind, &codes, w, wide, half, second, 0, scale);                     \
+        __m256 w1 = weights_of(kind, &codes, w, wide, half, second, 1, scale);                     \
         if (keep) {                                                                                \
             _mm256_store_ps(kept + 16 * (second), w0);                                             \
             _mm256_store_ps(kept + 16 * (second) + 8, w1);                                         \
@@ -288,18 +128,17 @@ INLINE size_t run_of(const enum kind kind, const struct tile *t, size_t passed, 
     return left < most ? left : most;
 }
 
-/* What lies ahead is asked for in both halves alike, so that memory is never
- * idle. */
+/* What lies ahead is asked for in both halves alike, so that memory is never idle. */
 INLINE void fetch_lines(const uint8_t *from, const enum kind kind, const bool wide)
 {
-    int lines = kind == F32 ? 4 : kind == BF16 ? 2 : 1;
     if (kind == F32 && wide)
         return; /* the processor sees to it itself */
-    for (int i = 0; i < (wide || lines == 1 ? lines : lines / 2); i++)
+    for (int i = 0; i < (kind == F32 || (kind == BF16 && wide) ? 2 : 1); i++)
         prefetch(from + 64 * i);
 }
 
-/* More rows than three take their inputs from the second cache. */
+/* keep: the weights as f32 are left behind for other rows. Rows ahead are fetched from the second
+ * cache. */
 INLINE void tile(const struct tile *t, const enum kind kind, const int m, const bool wide,
                  const int half, const bool keep)
 {
@@ -312,7 +151,8 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     bool first = t->first;
     __m256i values = _mm256_setzero_si256();
     if (kind >= G4)
-        values = load_twice((const uint8_t *)t->grouped->values);
+        values = _mm256_xor_si256(load_twice((const uint8_t *)t->grouped->values),
+                                  _mm256_set1_epi8(wide ? -128 : 0));
     EACH_ROW(DECLARE)
     EACH_WIDE(DECLARE_WIDE)
     if (!first && !is_scaled(kind)) {
@@ -358,8 +198,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     }
 }
 
-/* ---- one function per number of rows
- * -------------------------------------------------------- */
+/* ---- one function per number of rows --------------------------------------------------------- */
 
 #define TILE_WIDE(name, kind, m)                                                                   \
     static void name##_##m(const struct tile *t)                                                   \
@@ -388,8 +227,9 @@ FAMILY(tile_f32, F32, W_F32, TILE_HALVES)
 FAMILY(tile_bf16, BF16, W_BF16, TILE_WIDE)
 static const struct tiles wide_bf16_set = {tile_bf16_fn, 3, W_BF16, X_F32};
 
-/* Codes of many rows are decoded once for all of them, KEEP inputs at a time: FP8 to pairs of bf16,
- * before the rows are multiplied; the others to f32, half by half, by the first rows on their way. */
+/* Codes of many rows are decoded once for all of them, KEEP inputs at a time: FP8 to pairs of
+ * bf16, before the rows are multiplied; the others to f32, half by half, by the first rows on
+ * their way. */
 #define KEEP 128
 #define ROWS 6
 
@@ -475,8 +315,7 @@ WAY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
 WAY(tile_g4, G4, W_G4, TILE_HALVES)
 WAY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
 
-/* ---- codes x many rows
- * ---------------------------------------------------------------------- */
+/* ---- codes x many rows ----------------------------------------------------------------------- */
 
 /* What will be read soon: weights in two pieces of so many bytes, and rows. */
 struct ahead {
@@ -484,8 +323,7 @@ struct ahead {
     size_t bytes;
 };
 
-/* All rows x the inputs of t. What lies ahead is brought to the first cache
- * meanwhile. */
+/* All rows x the inputs of t. What lies ahead is brought to the first cache meanwhile. */
 static void all_rows(const struct way *way, const struct tile *t, size_t rows,
                      const struct ahead *ahead)
 {
@@ -580,8 +418,7 @@ static void parts(const struct parts *p, const struct way *way)
     }
 }
 
-/* ---- what fast.h asks for
- * ------------------------------------------------------------------- */
+/* ---- what fast.h asks for -------------------------------------------------------------------- */
 
 void avx2_panel_f32(const struct panel *p)
 {
