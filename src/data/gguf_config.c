@@ -103,14 +103,16 @@ void gguf_put_rope(struct gguf_builder *b)
     gguf_put(b, "rope_scaling", yarn);
 }
 
-static const char *const stop_texts[] = {"<|im_end|>",
+/* Of architectures that do not say it. */
+static const char *const usual_ends[] = {"<|im_end|>",
                                          "<|eot_id|>",
                                          "<|end|>",
                                          "<|endoftext|>",
                                          "<|end_of_text|>",
                                          "<|eom_id|>",
                                          "<｜end▁of▁sentence｜>",
-                                         "<|EOT|>"};
+                                         "<|EOT|>",
+                                         NULL};
 
 static bool listed(const json_t *list, int64_t id)
 {
@@ -134,9 +136,10 @@ static void put_ends(struct gguf_builder *b)
     const struct gguf_value *tokens = gguf_find(b->g, "tokenizer.ggml.tokens");
     const struct gguf_value *types = gguf_find(b->g, "tokenizer.ggml.token_type");
     const struct gguf_value *bos = gguf_find(b->g, "tokenizer.ggml.bos_token_id");
+    const char *const *ends = b->arch->ends ? b->arch->ends : usual_ends;
     json_t *eos = json_array();
     int64_t id, type;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < (b->arch->ends ? 1 : 2); i++) {
         const struct gguf_value *v = gguf_find(b->g, keys[i]);
         if (v && gguf_integer(v, 0, &id) && id >= 0)
             add_id(eos, id);
@@ -145,8 +148,8 @@ static void put_ends(struct gguf_builder *b)
         if (!gguf_integer(types, i, &type) || type != 3)
             continue;
         const struct gguf_string *s = &tokens->strings[i];
-        for (size_t j = 0; j < sizeof stop_texts / sizeof *stop_texts; j++)
-            if (s->bytes == strlen(stop_texts[j]) && memcmp(s->text, stop_texts[j], s->bytes) == 0)
+        for (const char *const *end = ends; *end; end++)
+            if (s->bytes == strlen(*end) && memcmp(s->text, *end, s->bytes) == 0)
                 add_id(eos, (int64_t)i);
     }
     gguf_put(b, "eos_token_id", eos);

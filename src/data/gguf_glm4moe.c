@@ -17,9 +17,12 @@ static void put_all(struct gguf_builder *b)
 static const struct gguf_rule rules[] = {
     {"post_attention_norm.weight", "post_attention_layernorm.weight", GGUF_AS_IS}, {0}};
 
+static const char *const ends[] = {"<|endoftext|>", "<|user|>", "<|observation|>", NULL};
+
 const struct gguf_arch gguf_glm4moe = {
     .name = "glm4moe",
     .model_type = "glm4_moe",
+    .ends = ends,
     .rules = {rules, gguf_every_layer, gguf_keys_values, gguf_biases, gguf_head_norms, gguf_experts,
               gguf_shared, gguf_mtp},
     .config = put_all,

@@ -28,9 +28,13 @@ static const struct gguf_rule rules[] = {
     {"ffn_down_exps.bias", "mlp.experts.down_proj_bias", GGUF_AS_IS},
     {0}};
 
+/* <|end|> ends a message, and the answer comes behind that of the analysis. */
+static const char *const ends[] = {"<|return|>", "<|call|>", "<|endoftext|>", NULL};
+
 const struct gguf_arch gguf_gpt_oss = {
     .name = "gpt-oss",
     .model_type = "gpt_oss",
+    .ends = ends,
     .rules = {rules, gguf_every_layer, gguf_keys_values, gguf_biases},
     .config = put_all,
 };

@@ -47,11 +47,12 @@ static void add(struct gguf_file *f, const char *name, uint64_t a, uint64_t b, u
     free(values);
 }
 
+static const char *tokens[VOCAB] = {"a", "b",      "\u0120",  "ab", "<|im_end|>", "<x>",
+                                    "'", "[PAD7]", "\u0120a", "1",  "<|eot_id|>"};
+static int32_t token_types[VOCAB] = {1, 1, 1, 1, 3, 4, 1, 5, 1, 1, 3};
+
 static void common(struct gguf_file *f, const char *arch)
 {
-    static const char *const tokens[VOCAB] = {"a", "b",      "\u0120",  "ab", "<|im_end|>", "<x>",
-                                              "'", "[PAD7]", "\u0120a", "1",  "<|eot_id|>"};
-    static const int32_t types[VOCAB] = {1, 1, 1, 1, 3, 4, 1, 5, 1, 1, 3};
     static const char *const merges[] = {"a b", "\u0120 a"};
     char key[64];
     static const struct {
@@ -68,7 +69,7 @@ static void common(struct gguf_file *f, const char *arch)
     gguf_file_text(f, "tokenizer.ggml.model", "gpt2");
     gguf_file_text(f, "tokenizer.ggml.pre", "smollm");
     gguf_file_texts(f, "tokenizer.ggml.tokens", tokens, VOCAB);
-    gguf_file_i32s(f, "tokenizer.ggml.token_type", types, VOCAB);
+    gguf_file_i32s(f, "tokenizer.ggml.token_type", token_types, VOCAB);
     gguf_file_texts(f, "tokenizer.ggml.merges", merges, 2);
     gguf_file_u32(f, "tokenizer.ggml.bos_token_id", 4);
     gguf_file_u32(f, "tokenizer.ggml.eos_token_id", 4);
@@ -137,6 +138,33 @@ static void test_llama(void **state)
     assert_true(json_is_true(json_object_get(v->config, "rope_interleaved")));
     assert_true(value_at(find(v, "model.norm.weight"), 0, 1) == 2 + 1.0f / 1024);
     gguf_view_close(v);
+}
+
+/* A message's end is not the answer's. */
+static void test_ends(void **state)
+{
+    (void)state;
+    struct gguf_file f = {0};
+    const char *before[VOCAB];
+    memcpy(before, tokens, sizeof before);
+    tokens[4] = "<|return|>";
+    tokens[6] = "<|call|>";
+    tokens[10] = "<|end|>";
+    token_types[6] = 3;
+    common(&f, "gpt-oss");
+    gguf_file_u32(&f, "gpt-oss.expert_count", 4);
+    gguf_file_u32(&f, "gpt-oss.expert_used_count", 2);
+    gguf_file_u32(&f, "gpt-oss.expert_feed_forward_length", 32);
+    gguf_file_u32(&f, "gpt-oss.attention.sliding_window", 8);
+    gguf_file_u32(&f, "tokenizer.ggml.eot_token_id", 10);
+    struct gguf_view *v = open_view(&f);
+    const json_t *eos = json_object_get(v->config, "eos_token_id");
+    assert_int_equal(json_array_size(eos), 2);
+    assert_int_equal(json_integer_value(json_array_get(eos, 0)), 4);
+    assert_int_equal(json_integer_value(json_array_get(eos, 1)), 6);
+    gguf_view_close(v);
+    memcpy(tokens, before, sizeof before);
+    token_types[6] = 1;
 }
 
 static void test_qwen3moe(void **state)
@@ -468,10 +496,10 @@ int main(int argc, char **argv)
     if (argc > 1)
         return print_model(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama),        cmocka_unit_test(test_qwen3moe),
-        cmocka_unit_test(test_step35),       cmocka_unit_test(test_deepseek2),
-        cmocka_unit_test(test_view_refuses), cmocka_unit_test(test_tokenizer),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_llama),     cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_qwen3moe),  cmocka_unit_test(test_step35),
+        cmocka_unit_test(test_deepseek2), cmocka_unit_test(test_view_refuses),
+        cmocka_unit_test(test_tokenizer), cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
