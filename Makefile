@@ -74,7 +74,7 @@ PEER_FLAGS := $(if $(ONEDNN_LIBS),-DTANDEM_ONEDNN) $(if $(OPENBLAS_LIBS),-DTANDE
 
 # --- how to compile --------------------------------------------------------------------------
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla $(if $(filter 1,$(WERROR)),-Werror)
-CFLAGS ?= -O2 -g
+CFLAGS ?= $(if $(SAN),-O1,-O2) -g
 # No contraction of a*b+c behind our back: a row's result must not depend on how a loop was cut.
 ALL_CFLAGS := -std=gnu17 $(CFLAGS) -fopenmp -ffp-contract=off $(WARN) -D_GNU_SOURCE -Isrc -I.
 SYSTEM := $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(foreach p,$(SMALL),$(call pkg,$(p),cflags)))
@@ -239,6 +239,12 @@ $(BUILD)/flags: FORCE
 	$(call stamp,$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(EMU_CXXFLAGS))
 endif
 $(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
+ifneq ($(findstring address,$(SAN)),)
+# Checks written out in these would take gcc minutes: calls instead.
+ASAN_CALLS := $(shell $(CC) --param=asan-instrumentation-with-call-threshold=0 -fsyntax-only -x c /dev/null 2>/dev/null && \
+    echo --param=asan-instrumentation-with-call-threshold=0)
+$(BUILD)/kernels/cpu/fast/panel_%.o: private ALL_CFLAGS += $(ASAN_CALLS)
+endif
 
 # The same for the version, which only two files know.
 COMMIT := $(shell git describe --always --dirty --exclude='*' 2>/dev/null)

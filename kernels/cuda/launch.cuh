@@ -246,6 +246,21 @@ template <typename T> static __device__ __forceinline__ T warp_xor(T value, int 
     return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
+/* The sum and the largest number of a warp, in the order of halves; all lanes get it. */
+template <typename T> static __device__ __forceinline__ T warp_sum(T v)
+{
+    for (int mask = 16; mask > 0; mask >>= 1)
+        v += warp_xor(v, mask);
+    return v;
+}
+
+static __device__ __forceinline__ float warp_max(float v)
+{
+    for (int mask = 16; mask > 0; mask >>= 1)
+        v = fmaxf(v, warp_xor(v, mask));
+    return v;
+}
+
 /* What lane `from` has; each lane may name another. */
 template <typename T> static __device__ __forceinline__ T warp_from(T value, int from)
 {

@@ -191,15 +191,6 @@ static __device__ __forceinline__ float swiglu(float alpha, float limit, float g
     return open * (sharp ? up + 1.0f : up);
 }
 
-/* Sums of a warp, and of a block of `warps` warps through shared memory (one T a warp). The
- * order of the additions is fixed by the thread's place alone. All threads get the result. */
-template <typename T> static __device__ __forceinline__ T warp_sum(T v)
-{
-    for (int mask = 16; mask > 0; mask >>= 1)
-        v += warp_xor(v, mask);
-    return v;
-}
-
 /* The sum of v of the lanes before this one; v becomes that of all. */
 template <typename T> static __device__ __forceinline__ T lanes_before(T *v)
 {
@@ -213,13 +204,8 @@ template <typename T> static __device__ __forceinline__ T lanes_before(T *v)
     return before;
 }
 
-static __device__ __forceinline__ float warp_max(float v)
-{
-    for (int mask = 16; mask > 0; mask >>= 1)
-        v = fmaxf(v, warp_xor(v, mask));
-    return v;
-}
-
+/* The sum of a block of `warps` warps through shared memory (one T a warp). The order of the additions
+ * is fixed by the thread's place alone. All threads get the result. */
 template <typename T> static __device__ __forceinline__ T block_sum(T v, T *scratch, int warps)
 {
     v = warp_sum(v);

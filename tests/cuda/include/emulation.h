@@ -267,6 +267,43 @@ template <typename T> static inline T warp_xor(T value, int mask)
     return x.result;
 }
 
+/* As five times warp_xor() would, all at once: most of what lanes wait for are sums. */
+template <typename T, T OP(T, T)> static inline void emu_halves(void **args)
+{
+    T v[32], half[32];
+    for (int i = 0; i < 32; i++)
+        v[i] = *(T *)args[i];
+    for (int mask = 16; mask > 0; mask >>= 1) {
+        for (int i = 0; i < 32; i++)
+            half[i] = OP(v[i], v[i ^ mask]);
+        memcpy(v, half, sizeof v);
+    }
+    for (int i = 0; i < 32; i++)
+        *(T *)args[i] = v[i];
+}
+
+template <typename T> static inline T emu_add(T a, T b)
+{
+    return a + b;
+}
+
+static inline float emu_max(float a, float b)
+{
+    return fmaxf(a, b);
+}
+
+template <typename T> static inline T warp_sum(T v)
+{
+    emu::collective(emu_halves<T, emu_add<T>>, &v);
+    return v;
+}
+
+static inline float warp_max(float v)
+{
+    emu::collective(emu_halves<float, emu_max>, &v);
+    return v;
+}
+
 template <typename T> struct emu_from {
     T value, result;
     int from;
