@@ -40,7 +40,7 @@ INLINE v16 v_exp2(v16 x)
     p = v_fma(r, p, v_set(0x1.ebdb56p-3f));
     p = v_fma(r, p, v_set(0x1.62e4bap-1f));
     p = v_fma(r, p, v_set(1.0f));
-    return v_scale2(p, x);
+    return v_scale2_flushed(p, x);
 }
 
 /* e^x: relative error 1e-7 also for large |x|, because ln 2 is taken off in two pieces. */

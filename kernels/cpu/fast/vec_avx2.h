@@ -94,6 +94,20 @@ INLINE v16 v_scale2(v16 x, v16 n)
     return (v16){v_scale2_half(x.a, n.a), v_scale2_half(x.b, n.b)};
 }
 
+/* The same for x from 1 to 2, where results that are subnormal are 0: the exponent alone changes. */
+INLINE __m256 v_scale2_flushed_half(__m256 x, __m256 n)
+{
+    __m256i by = _mm256_slli_epi32(_mm256_cvtps_epi32(_mm256_floor_ps(n)), 23);
+    __m256 tiny = _mm256_cmp_ps(n, _mm256_set1_ps(-126.0f), _CMP_LT_OQ);
+    return _mm256_andnot_ps(tiny,
+                            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), by)));
+}
+
+INLINE v16 v_scale2_flushed(v16 x, v16 n)
+{
+    return (v16){v_scale2_flushed_half(x.a, n.a), v_scale2_flushed_half(x.b, n.b)};
+}
+
 /* All ones in the elements of half `h` (0, 1) that are among the first n of 16. */
 INLINE __m256i v_first(size_t n, int h)
 {

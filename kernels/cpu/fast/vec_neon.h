@@ -100,6 +100,12 @@ INLINE float32x4_t v_scale2_four(float32x4_t x, float32x4_t n)
 }
 V_TWO(v_scale2, v_scale2_four)
 
+/* The same; where x is from 1 to 2 and subnormal results are 0, others have a shorter way. */
+INLINE v16 v_scale2_flushed(v16 x, v16 n)
+{
+    return v_scale2(x, n);
+}
+
 /* All ones in the elements of vector j that are among the first n of 16. */
 INLINE uint32x4_t v_first(size_t n, uint32_t j)
 {
