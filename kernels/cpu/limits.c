@@ -179,6 +179,7 @@ void limits_open(struct limits *l, const char *backend, int threads, size_t byte
     l->bytes = (bytes + step - 1) / step * step;
     l->at = 0;
     l->wanted = l->got = 0;
+    l->passed = l->passing = l->fastest = 0;
     l->memory = mem_aligned(l->bytes, 1);
     memset(l->memory, 1, l->bytes);
 }
@@ -200,11 +201,18 @@ double limits_cores(const struct limits *l)
     return l->wanted > 0 ? l->got / l->wanted : 1;
 }
 
+double limits_slots(const struct limits *l)
+{
+    return l->passing > 0 ? l->passed / l->passing / l->fastest : 1;
+}
+
 void limits_tell(const struct limits *l, FILE *out)
 {
-    double cores = limits_cores(l);
+    double cores = limits_cores(l), slots = limits_slots(l);
     fprintf(out, "the machine was %s: threads that never wait got %.1f %% of their cores\n",
             cores < LIMITS_QUIET ? "NOT quiet" : "quiet", 100 * cores);
+    fprintf(out, "of the instructions that the cores can begin they began %.0f %%%s\n", 100 * slots,
+            slots < LIMITS_QUIET ? ": the rest went to other hardware threads of these cores" : "");
 }
 
 /* Each thread works until the time is over, in one parallel region: a region for every piece would
@@ -231,8 +239,37 @@ double limits_bandwidth(struct limits *l, double seconds)
     return read / (clock_now() - start);
 }
 
+#define PASSES 400 /* times 250 instructions: some 20 microseconds */
+
+static void pass(void)
+{
+    for (int i = 0; i < PASSES; i++) {
+#if defined(__x86_64__) || defined(__aarch64__)
+        __asm__ volatile(".rept 250\n\tnop\n\t.endr");
+#endif
+    }
+}
+
+/* How many instructions a second every core begins now. */
+static void count_slots(struct limits *l)
+{
+    double seconds = 0, fastest = l->fastest;
+#pragma omp parallel num_threads(l->threads) reduction(+ : seconds) reduction(max : fastest)
+    {
+        double begin = thread_seconds(), rate;
+        pass();
+        seconds = thread_seconds() - begin;
+        rate = seconds > 0 ? PASSES * 250 / seconds : 0;
+        fastest = rate > fastest ? rate : fastest;
+    }
+    l->passed += PASSES * 250.0 * l->threads;
+    l->passing += seconds;
+    l->fastest = fastest;
+}
+
 double limits_peak(struct limits *l, double seconds)
 {
+    count_slots(l);
     double start = clock_now(), done = 0, wanted = 0, got = 0;
 #pragma omp parallel for num_threads(l->threads) schedule(static) reduction(+ : done, wanted, got)
     for (int t = 0; t < l->threads; t++) {

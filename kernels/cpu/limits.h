@@ -18,6 +18,8 @@ struct limits {
     unsigned char *memory;
     size_t bytes, at;   /* of memory; where the next piece is read */
     double wanted, got; /* seconds of cores: what the threads of all measurements wanted, and got */
+    double passed, passing,
+        fastest; /* empty instructions, the seconds they took; the best a second */
 };
 
 #define LIMITS_BYTES ((size_t)512 << 20) /* more than any cache */
@@ -43,6 +45,12 @@ struct limits_roofs limits_roofs(const char *backend, int threads);
  * others, and below LIMITS_QUIET the machine was not quiet. limits_tell() prints a line that says so. */
 #define LIMITS_QUIET 0.98
 double limits_cores(const struct limits *l);
+
+/* The share of the instructions that the cores can begin at most, of the best second seen, that they began while
+ * peaks were measured. What is missing went to other hardware threads of the same cores, which on a virtual machine
+ * may be a stranger's: no count of its own system shows it. The loop of multiply-adds hardly feels it, kernels that
+ * begin nearly as many instructions as a core can do. 1 where it cannot be measured. */
+double limits_slots(const struct limits *l);
 void limits_tell(const struct limits *l, FILE *out);
 
 #endif

@@ -189,8 +189,8 @@ void bench_end(struct bench *b)
     printf("the best kernel read %.2f times as fast as the read loop\n", b->meter.faster_memory);
     limits_close(&b->limits);
     if (b->json) {
-        fprintf(b->json, "\n], \"cores\": %.3f, \"faster_memory\": %.3f}\n",
-                limits_cores(&b->limits), b->meter.faster_memory);
+        fprintf(b->json, "\n], \"cores\": %.3f, \"slots\": %.3f, \"faster_memory\": %.3f}\n",
+                limits_cores(&b->limits), limits_slots(&b->limits), b->meter.faster_memory);
         fclose(b->json);
     }
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # peers.sh [quick|smoke] - decode steps of Tandem beside those of llama.cpp (from PyPI, installed into
-# build/bench-peers), on the same files of weights: a random Qwen3-MoE in GGUF as bf16 (3 GB; quick: 0.3 GB), Q8_0, Q4_0
+# build/bench-peers), on the same files of weights: a random Qwen3-MoE in GGUF as bf16 (3 GB; quick: 0.3 GB, and no 256 rows), Q8_0, Q4_0
 # and Q4_1. In turns, with equal threads, batches and contexts, caches that are full, and draws by temperature and
 # top_p included; of Q8_0 also Tandem with rows rounded to 8 bits (precision.products: int8), as llama.cpp has them
 # always. Prints the medians of the turns, their spread and the ratios; lines of JSON: build/bench-peers/peers.jsonl,
@@ -11,7 +11,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=${BUILD:-build} turns=5 batches="1 4 16 64 256" seconds=30 threads=${THREADS:-$(nproc)} formats="bf16 q8_0 q4_0 q4_1"
 sizes="hidden=2048 layers=12 vocab=65536 experts=32 topk=4 expert=768 dense=4096 heads=32 kv_heads=4 head_dim=128 context=1024"
-[ "${1:-}" = quick ] && turns=3 seconds=10 sizes="hidden=1024 layers=6 vocab=32768 experts=16 topk=4 expert=512 dense=2048 heads=16 kv_heads=4 head_dim=64 context=1024"
+[ "${1:-}" = quick ] && turns=3 batches="1 4 16 64" seconds=10 sizes="hidden=1024 layers=6 vocab=32768 experts=16 topk=4 expert=512 dense=2048 heads=16 kv_heads=4 head_dim=64 context=1024"
 [ "${1:-}" = smoke ] && turns=1 batches="1 4" seconds=2 sizes="hidden=256 layers=2 vocab=512 experts=8 topk=2 expert=128 dense=256 heads=4 kv_heads=2 head_dim=64 context=1024"
 vocab=${sizes#*vocab=} vocab=${vocab%% *}
 folder=$BUILD/bench-peers

@@ -14,10 +14,14 @@ QUIET = 0.98  # of the cores (LIMITS_QUIET)
 
 
 def share(r, best, peak):
-    """(quarter, median, quarter) of a result, of the final limits."""
+    """(quarter, median, quarter) of a result, of the final limits. Only products of integers may pass theirs: what else
+    does was held against a peak that was measured while others had the cores, and is held against the run's."""
     by = r["faster_memory"] / best if r["limit"] == "bandwidth" else 1
-    least = r["flops"] / peak / r["seconds"] if by < 1 else 0
-    return [max(by * r[name], least) for name in ("share_low", "share", "share_high")]
+    least = r["flops"] / peak / r["seconds"]
+    most = max(1, least) if r["dtype"].endswith("x8") and r["limit"] == "peak" else 1
+    if r["share"] > most:
+        by = least / r["share"]
+    return [min(max(by * r[name], least if by < 1 else 0), most) for name in ("share_low", "share", "share_high")]
 
 
 def cell(shares):
@@ -130,11 +134,12 @@ def into(path, text):
 
 
 def main():
-    folder, out, cores = sys.argv[1], [], []
+    folder, out, cores, slots = sys.argv[1], [], [], 1
     path = os.path.join(folder, "kernels.json")
     if os.path.exists(path):
         k = json.load(open(path))
         cores.append(k["cores"])
+        slots = k.get("slots", 1)
         kernels(k, out)
         peers(k, out)
     path = os.path.join(folder, "decode.jsonl")
@@ -146,6 +151,11 @@ def main():
         sys.exit(f"table.py: {folder} has neither kernels.json nor decode.jsonl")
     quiet = "quiet" if min(cores) >= QUIET else "NOT quiet, so that the figures say little"
     out.append(f"The machine was {quiet}: threads that never wait got {100 * min(cores):.1f} % of their cores in the worst of {len(cores)} pieces, {100 * statistics.median(cores):.1f} % in the median one.")
+    if slots < QUIET:
+        out.append(
+            f"Of the instructions that its cores can begin they began {100 * slots:.0f} %, the rest went to other hardware threads of the same cores: "
+            "the loop of multiply-adds hardly feels that, what begins nearly as many instructions as a core can does."
+        )
     text = "\n".join(out) + "\n"
     with open(os.path.join(folder, "readme.md"), "w") as f:
         f.write(text)
