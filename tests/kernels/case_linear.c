@@ -245,20 +245,21 @@ static struct linear_inputs packed(struct rig *r, int bits, size_t group, enum d
 }
 
 /* Groups of every size, also those that no kernel of a GPU knows; and the groups that are made at load. */
-static void check_groups(struct rig *r)
+static void check_groups(struct rig *r, bool integers)
 {
-    static const size_t sizes[] = {16, 32, 48, 64, 128};
+    static const size_t sizes[] = {16, 32, 48, 64, 80, 128};
     for (size_t i = 0; i < COUNT(sizes) * 2; i++) {
         int bits = i % 2 ? 8 : 4, n = i % 4 ? 3 : 37;
         enum dtype type = i % 3 ? DTYPE_BF16 : DTYPE_F32;
         rig_at(r, "linear: %d bits in groups of %zu, n 37, k 330, rows %d", bits, sizes[i / 2], n);
         struct linear_inputs in = packed(r, bits, sizes[i / 2], type, 37, 330);
+        in.integers = integers;
         check_linear(r, &in, n);
     }
     for (size_t k = 40; k < 400; k += 300) {
         rig_at(r, "linear: weights bf16 as int4, n 66, k %zu, rows 70", k);
         struct linear_inputs in = {rig_weight(r, DTYPE_BF16, 66, k, 3, 5), WEIGHT_INT4, DTYPE_F32,
-                                   NULL, false};
+                                   NULL, integers};
         set_values(r, &in);
         check_linear(r, &in, 70);
     }
@@ -284,7 +285,7 @@ int case_linear_grouped(const struct backend *b)
                 struct linear_inputs in = coded(&r, codecs[i], 50, k);
                 check_linear(&r, &in, n);
             }
-        check_groups(&r);
+        check_groups(&r, false);
         failures += rig_close(&r);
     }
     return failures;
@@ -294,9 +295,9 @@ int case_linear_grouped(const struct backend *b)
  * inputs of several chunks, rows of all counts that tiles have, more than a slab. */
 int case_linear_integers(const struct backend *b)
 {
-    static const struct codec *const codecs[] = {&codec_q8_0, &codec_q4_0,   &codec_q4_1,
-                                                 &codec_q4_k, &codec_q5_k,   &codec_q6_k,
-                                                 &codec_q2_k, &codec_iq4_nl, &codec_mxfp4};
+    static const struct codec *const codecs[] = {
+        &codec_q8_0, &codec_q4_0, &codec_q4_1,   &codec_q4_k,   &codec_q5_k,
+        &codec_q6_k, &codec_q2_k, &codec_iq4_nl, &codec_iq4_xs, &codec_mxfp4};
     static const size_t inputs[] = {256, 768, 1280};
     static const int rows[] = {1, 2, 3, 4, 5, 13, 70};
     int failures = 0;
@@ -325,6 +326,7 @@ int case_linear_integers(const struct backend *b)
                                            forms[f].keep, DTYPE_F32, NULL, int8};
                 check_linear(&r, &in, n);
             }
+        check_groups(&r, true);
         failures += rig_close(&r);
     }
     return failures;
