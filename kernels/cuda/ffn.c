@@ -26,12 +26,16 @@ static bool absent(const struct mlp_part *m)
     return m->gate.n == 0;
 }
 
+/* Whether GROUP8 can have what the type has: one scale for a row is one group. */
+static bool has_groups(int type)
+{
+    return type == MATRIX_GROUP4 || type == MATRIX_GROUP8 || type == DTYPE_I8;
+}
+
 /* The type that serves matrices of both; F32: there is none. */
 static int common_type(int a, int b)
 {
-    bool grouped =
-        (a == MATRIX_GROUP4 || a == MATRIX_GROUP8) && (b == MATRIX_GROUP4 || b == MATRIX_GROUP8);
-    return a == b ? a : grouped ? MATRIX_GROUP8 : DTYPE_F32;
+    return a == b ? a : has_groups(a) && has_groups(b) ? MATRIX_GROUP8 : DTYPE_F32;
 }
 
 /* Gate and up are one matrix for the kernels. */
@@ -325,9 +329,9 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     g.weight = scratch_take(s, rows * (size_t)topk, sizeof *g.weight);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
-    float *shares = scratch_take(s, rows * held, (size_t)f->hidden * sizeof *shares);
-    float *shared =
-        f->inter_shared > 0 ? scratch_take(s, rows, (size_t)f->hidden * sizeof *shared) : NULL;
+    size_t share = (size_t)FFN_STRIDE(f->hidden) * sizeof(float);
+    float *shares = scratch_take(s, rows * held, share);
+    float *shared = f->inter_shared > 0 ? scratch_take(s, rows, share) : NULL;
     if (f->n_experts > 0)
         cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
     cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, topk, h, stride, h_shared,

@@ -78,28 +78,31 @@ template <int TYPE, typename SHAPE> struct down_work {
         const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
         bool routed = t.c < all.g.experts;
         const float *biases = slice > 0 ? NULL : all.mlp[t.c].down_bias;
-        float *to = routed ? shares : shared_shares, bias[SHAPE::tiles][2];
-        to += (size_t)(all.start_of(t.c) + t.b) * hidden;
+        const cuda_entry *entry = all.g.entry + (size_t)t.c * all.g.capacity + t.b;
+        int odd = at.lane / 4 % 2, column = t.a + at.lane / 4 - odd;
+        int left = FFN_STRIDE(hidden) - column;
+        float *to = routed ? shares : shared_shares, bias[SHAPE::tiles * 2][2];
+        to += (size_t)(all.start_of(t.c) + t.b) * (unsigned)FFN_STRIDE(hidden) + column;
 #pragma unroll
-        for (int i = 0; i < SHAPE::tiles * 2; i++) {
-            int column = t.a + i * 8 + at.lane / 4;
-            bias[i / 2][i % 2] = column < hidden ? bias_at(biases, column) : 0.0f;
+        for (int i = 0; i < SHAPE::tiles * 4; i++) {
+            int c = i / 2 * 8 + i % 2;
+            bias[i / 2][i % 2] = column + c < hidden ? bias_at(biases, column + c) : 0.0f;
         }
 #pragma unroll
-        for (int j = 0; j < SHAPE::groups * 2; j++) {
-            int group = j / 2, token = at.token(group) + at.lane % 4 * 2 + j % 2;
-            if (token >= t.tokens)
-                continue;
-            float weight = routed && slice < 0
-                               ? all.g.entry[(size_t)t.c * all.g.capacity + t.b + token].weight
-                               : 1.0f;
-            float *row = to + (size_t)token * hidden;
+        for (int group = 0; group < SHAPE::groups; group++) {
+            int token = at.token(group) + at.lane % 4 * 2 + odd;
+            int there = token < t.tokens ? left : 0;
+            float *row = to + (size_t)(unsigned)token * (unsigned)FFN_STRIDE(hidden), weight = 1.0f;
+            if (routed && slice < 0 && token < t.tokens)
+                weight = entry[token].weight;
 #pragma unroll
             for (int i = 0; i < SHAPE::tiles * 2; i++) {
-                int column = t.a + i * 8 + at.lane / 4;
-                if (column < hidden)
-                    row[column] =
-                        weight * (sums[i / 2][group][i % 2 * 2 + j % 2] + bias[i / 2][i % 2]);
+                float v[2] = {sums[i / 2][group][i % 2 * 2], sums[i / 2][group][i % 2 * 2 + 1]};
+                gemm_turn(at.lane, v);
+                v[0] = weight * (v[0] + bias[i][0]);
+                v[1] = weight * (v[1] + bias[i][1]);
+                if (i * 8 < there)
+                    *(float2 *)(row + i * 8) = {v[0], v[1]};
             }
         }
     }
@@ -130,7 +133,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
                                   const float *shared_shares, int hidden, void *out, int out_type)
 {
-    size_t row = blockIdx.x;
+    size_t row = blockIdx.x, stride = FFN_STRIDE(hidden);
     int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x) * 4;
     const int32_t *place = g.place + row * topk;
     if (column >= hidden)
@@ -139,12 +142,12 @@ static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
     int many = hidden - column < 4 ? hidden - column : 4;
     bool whole = hidden % 4 == 0;
     for (int k = 0; k <= topk; k++) {
-        const float *from = shared_shares + row * hidden;
+        const float *from = shared_shares + row * stride;
         if (k < topk) {
             int at = g.experts > 0 ? place[k] : -1;
             if (at < 0)
                 continue;
-            from = shares + (size_t)at * hidden;
+            from = shares + (size_t)at * stride;
         } else if (!shared_shares) {
             break;
         }
@@ -172,7 +175,7 @@ static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *sh
                                         const float *shared_shares, int hidden, double *sums,
                                         int first, void *out, int out_type)
 {
-    size_t row = blockIdx.x;
+    size_t row = blockIdx.x, stride = FFN_STRIDE(hidden);
     int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x);
     if (column >= hidden)
         return;
@@ -180,10 +183,10 @@ static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *sh
     for (int k = 0; k < topk && shares; k++) {
         int from = g.place[row * topk + k];
         if (from >= 0)
-            sum += exact_share(g.weight[row * topk + k], shares[(size_t)from * hidden + column]);
+            sum += exact_share(g.weight[row * topk + k], shares[(size_t)from * stride + column]);
     }
     if (shared_shares)
-        sum += exact_share(1.0f, shared_shares[row * hidden + column]);
+        sum += exact_share(1.0f, shared_shares[row * stride + column]);
     if (out)
         store_exact(out, row * hidden + column, out_type, sum);
     else

@@ -205,7 +205,10 @@ void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const st
                        int type, const void *x, int hidden, int n, int topk, void *h, int h_stride,
                        void *h_shared, int h_shared_stride, int processors);
 
-/* shares, f32 [rows of the experts][hidden]: weight x down h; shared_shares [n][hidden]: down
+/* Numbers from one row of shares to the next. */
+#define FFN_STRIDE(hidden) (((hidden) + 1) / 2 * 2)
+
+/* shares, f32 [rows of the experts][stride]: weight x down h; shared_shares [n][stride]: down
  * h_shared, not written when the shared expert has no columns. slice: the columns of that slice alone, and
  * without the weights; -1: all columns. */
 void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,

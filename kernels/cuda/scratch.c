@@ -80,7 +80,8 @@ static size_t ffn_bytes(const struct device_limits *l)
     size_t lists = 2 * bytes_of(l->experts, 4) + 2 * bytes_of(rows, l->topk * 4) +
                    bytes_of(mem_mul(l->experts, rows), sizeof(struct cuda_entry));
     size_t tiled = lists + bytes_of(pairs, mem_mul(inter, 2)) + bytes_of(rows, mem_mul(inter, 2)) +
-                   bytes_of(pairs, mem_mul(l->hidden, 4)) + bytes_of(rows, mem_mul(l->hidden, 4)) +
+                   bytes_of(pairs, mem_mul(FFN_STRIDE(l->hidden), 4)) +
+                   bytes_of(rows, mem_mul(FFN_STRIDE(l->hidden), 4)) +
                    bytes_of(rows, mem_mul(l->hidden, 8));
     return max(tiled, bytes_of(mem_mul(l->rows, l->topk + 1), mem_mul(l->inter, 4)));
 }
