@@ -9,6 +9,7 @@ mk() { make -j"$(nproc)" BUILD="$BUILD/mpich" CUDA=0 MPICC=mpicc.mpich MPIRUN=mp
 # Of the program's objects those that see neither MPI nor CUDA are the same.
 rm -rf "$BUILD/mpich"
 mk "$BUILD/mpich/flags"
+grep -q fsanitize "$BUILD/flags" && { echo "mpich: $BUILD is a build with sanitizers, whose objects are no use"; exit 1; }
 touch -r "$BUILD/flags" "$BUILD/mpich/flags"
 differ=$(grep -rlE '#include <mpi.h>|TANDEM_CUDA' src kernels)
 find "$BUILD/src" "$BUILD/kernels" -name '*.d' | while read -r list; do

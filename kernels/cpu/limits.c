@@ -211,8 +211,11 @@ void limits_tell(const struct limits *l, FILE *out)
     double cores = limits_cores(l), slots = limits_slots(l);
     fprintf(out, "the machine was %s: threads that never wait got %.1f %% of their cores\n",
             cores < LIMITS_QUIET ? "NOT quiet" : "quiet", 100 * cores);
-    fprintf(out, "of the instructions that the cores can begin they began %.0f %%%s\n", 100 * slots,
-            slots < LIMITS_QUIET ? ": the rest went to other hardware threads of these cores" : "");
+    fprintf(
+        out, "of the instructions that the cores can begin they began %.0f %%%s\n", 100 * slots,
+        slots < LIMITS_QUIET
+            ? ": the rest went to other hardware threads of these cores, or their clock was lower"
+            : "");
 }
 
 /* Each thread works until the time is over, in one parallel region: a region for every piece would

@@ -14,7 +14,7 @@
  * teams and trials have not lost more than they won, TEAM_CREDIT, and a TEAM_SHAREth of the time.
  *
  * What waking costs is noted for all classes together: one that never had a team gets its trial early only if
- * that should pay. It at most doubles with an operation, and only those teach it that are so short that
+ * that should pay. It at most doubles with an operation, and only those raise it that are so short that
  * nothing else makes them late: that a long one took a millisecond more says nothing about waking.
  *
  * Called by the device's thread, around the parallel region of an operation.

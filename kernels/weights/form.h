@@ -17,7 +17,7 @@
  *     Q4_1        I4    32            5        m
  *     Q4_K        I4    256    32     4.63     m, scale, min
  *     IQ4_XS      I4    256    32     4.31     scale; values of a curve
- *     AWQ 128     I4    128           4.25     m is d: nothing is stored for it
+ *     AWQ 128     I4    128           4.19     m is d: only min is stored
  *     Q6_K        I8    256    16     8.56     scale
  *     int8        I8    all           8        one f32 a row
  *

@@ -64,8 +64,8 @@ double generation_config_number(const char *directory, const char *name)
     json_t *root = files_exist(path) ? config_read_file(path, &e) : NULL;
     const json_t *value = json_object_get(root, name);
     double number = json_is_number(value) ? json_number_value(value) : NAN;
-    if (strcmp(name, "temperature") == 0 && json_is_false(json_object_get(root, "do_sample")))
-        number = 0;
+    if (json_is_false(json_object_get(root, "do_sample")))
+        number = strcmp(name, "temperature") == 0 ? 0 : NAN;
     json_decref(root);
     free(path);
     return number;

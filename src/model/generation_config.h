@@ -17,7 +17,8 @@
 int generation_config_eos(const struct model *m, const char *directory, int32_t *eos, int *n,
                           struct err *e);
 
-/* The file's number of that name; NaN: there is none, or no file. "temperature" is 0 where do_sample is false. */
+/* The file's number of that name; NaN: there is none, or no file. Where do_sample is false, "temperature" is 0 and
+ * there is nothing else. */
 double generation_config_number(const char *directory, const char *name);
 
 #endif

@@ -289,9 +289,9 @@ static int intersect(struct translation *t, size_t start)
 static int translate_class(struct translation *t)
 {
     size_t start = t->used, first = t->at;
-    bool not = t->in[t->at] == '^';
-    emit(t, not ? "[^" : "[");
-    t->at += not ;
+    bool negated = t->in[t->at] == '^';
+    emit(t, negated ? "[^" : "[");
+    t->at += negated;
     if (t->in[t->at] == ']')
         return unsupported(t, "an empty class, or a ] that is not escaped,");
     uint32_t low = 0;
@@ -302,7 +302,7 @@ static int translate_class(struct translation *t)
             return unsupported(t, "a class that is not closed");
         if (*s == '[')
             return unsupported(t, "a class or POSIX bracket inside a class");
-        if (strncmp(s, "&&[", 3) == 0 && !not &&t->at > first) {
+        if (strncmp(s, "&&[", 3) == 0 && !negated && t->at > first) {
             t->at += 3;
             return intersect(t, start);
         }

@@ -17,11 +17,12 @@ def share(r, best, peak):
     """(quarter, median, quarter) of a result, of the final limits. Only products of integers may pass theirs: what else
     does was held against a peak that was measured while others had the cores, and is held against the run's."""
     by = r["faster_memory"] / best if r["limit"] == "bandwidth" else 1
+    turned = by < 1  # to the other limit, where that is higher now
     least = r["flops"] / peak / r["seconds"]
     most = max(1, least) if r["dtype"].endswith("x8") and r["limit"] == "peak" else 1
     if r["share"] > most:
         by = least / r["share"]
-    return [min(max(by * r[name], least if by < 1 else 0), most) for name in ("share_low", "share", "share_high")]
+    return [min(max(by * r[name], least if turned else 0), most) for name in ("share_low", "share", "share_high")]
 
 
 def cell(shares):
@@ -153,7 +154,7 @@ def main():
     out.append(f"The machine was {quiet}: threads that never wait got {100 * min(cores):.1f} % of their cores in the worst of {len(cores)} pieces, {100 * statistics.median(cores):.1f} % in the median one.")
     if slots < QUIET:
         out.append(
-            f"Of the instructions that its cores can begin they began {100 * slots:.0f} %, the rest went to other hardware threads of the same cores: "
+            f"Of the instructions that its cores can begin they began {100 * slots:.0f} %, the rest went to other hardware threads of the same cores or to a lower clock: "
             "the loop of multiply-adds hardly feels that, what begins nearly as many instructions as a core can does."
         )
     text = "\n".join(out) + "\n"

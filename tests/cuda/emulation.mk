@@ -108,7 +108,7 @@ emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED) $(if $(SAN),,$(EMU)/counted
 ifeq ($(USE_CUDA),1)
 GPU_BENCH := $(BUILD)/tests/cuda/gpu_bench
 # Several ranks on one GPU, without NCCL (tests/cuda/one_gpu.cu): REAL=1 tests/cuda/job.sh.
-$(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu
+$(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu $(CUDA_BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,NVCC  $<)$(NVCC) -std=c++17 -O2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<

@@ -14,7 +14,7 @@ the sums by a new scale, where there is one; `border`: what more runs when a wor
 most stores.
 Fails when a loop or a turn is more than 2 % longer than tests/cuda/sass.txt says, or keeps something in
 local memory; --write writes that file anew. Counts belong to a compiler: another version of nvcc than the one in the
-file is not compared. OBJECTS: the folder of a build with code for sm_90 (build/kernels/cuda), to take its kernels
+file is not compared. OBJECTS: the folder of a build with code for sm_90 (build/sm-80-90-100/kernels/cuda), to take its kernels
 instead of compiling them; needs cuobjdump. nvdisasm comes with the CUDA Toolkit, or with the package
 nvidia-cuda-nvdisasm; exit status 77 without it.
 """

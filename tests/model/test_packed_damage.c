@@ -36,7 +36,8 @@ static void read_part(const struct weight_part *p, enum weight_keep keep)
     int8_t *codes = mem_new(p->k + 1, 1);
     struct form_group *groups = mem_new(p->k + 1, sizeof *groups);
     assert_true(weight_granule(p) >= 1);
-    for (size_t row = 0; row<p->n; row += p->n> 1 ? p->n - 1 : 1) {
+    size_t last = p->n > 1 ? p->n - 1 : 1; /* the first row, and then the last one */
+    for (size_t row = 0; row < p->n; row += last) {
         weight_row(p, row, numbers);
         if (f.kind == FORM_I8 || f.kind == FORM_I4)
             weight_row_grouped(p, keep, &f, row, codes, groups, numbers);
@@ -56,7 +57,8 @@ static void read_member(void *context, const struct member *member, size_t layer
     const struct opened *o = context;
     size_t experts = (size_t)o->m.layer[layer].ffn.router.experts;
     bool each = member->dims == 3 && member->as == AS_FFN && experts > 0;
-    for (size_t e = 0; e<(each ? experts : 1); e += experts> 1 ? experts - 1 : 1) {
+    size_t last = experts > 1 ? experts - 1 : 1, end = each ? experts : 1;
+    for (size_t e = 0; e < end; e += last) {
         struct weight_part p = tensors_part(&o->m, o->c, member->tensor, layer, e);
         read_part(&p, WEIGHT_KEEP);
         if (member->use == USE_LINEAR)

@@ -38,7 +38,9 @@ const struct isa isa_avx512 = {
 
 static int usable(struct err *e)
 {
-    const char *missing = !__builtin_cpu_supports("avx512f")      ? "avx512f"
+    const char *missing = !__builtin_cpu_supports("fma")          ? "fma"
+                          : !__builtin_cpu_supports("f16c")       ? "f16c"
+                          : !__builtin_cpu_supports("avx512f")    ? "avx512f"
                           : !__builtin_cpu_supports("avx512bw")   ? "avx512bw"
                           : !__builtin_cpu_supports("avx512vl")   ? "avx512vl"
                           : !__builtin_cpu_supports("avx512dq")   ? "avx512dq"

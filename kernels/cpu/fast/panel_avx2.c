@@ -138,7 +138,7 @@ INLINE void fetch_lines(const uint8_t *from, const enum kind kind, const bool wi
 }
 
 /* keep: the weights as f32 are left behind for other rows. Rows ahead are fetched from the second
- * cache. */
+ * cache, once for both halves where one tile goes over both. */
 INLINE void tile(const struct tile *t, const enum kind kind, const int m, const bool wide,
                  const int half, const bool keep)
 {
@@ -164,7 +164,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
         for (size_t i = 0; i < run; i += 2) {
             fetch_lines(fetch, kind, wide);
             fetch += fetch_step;
-            if (half) {
+            if (half || kind <= PAIRS_SCALED) {
                 prefetch(x_fetch);
                 x_fetch += t->x_step;
             }
@@ -173,12 +173,14 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
                 TIMES(EACH_WIDE, MULTIPLY_WIDE, 1)
             w += pair_bytes(kind);
             x += 8;
-            kept += 32;
+            if (keep || kind == KEPT)
+                kept += 32;
         }
         if (is_scaled(kind)) {
             __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
             EACH_ROW(SCALE_ROW)
-            s = _mm256_set1_ps(scale[1]);
+            if (wide)
+                s = _mm256_set1_ps(scale[1]);
             EACH_WIDE(SCALE_WIDE)
             EACH_ROW(PUT_BACK)
             EACH_WIDE(PUT_BACK_WIDE)
