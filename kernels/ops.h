@@ -277,9 +277,9 @@ struct ops {
                 const int32_t *ids, const float *weights, int topk, int n, void *out,
                 enum dtype out_dtype);
 
-    /* out[i] = parts[0][i] + parts[1][i] + ..., added in f32 one after the other in this order;
-     * parts: host array of n_parts >= 1 device matrices [n][width] of dtype (f32, bf16, or f64,
-     * added in double), out likewise. For partial sums that are reduced before they travel (exchange/nccl.c). */
+    /* out[i] = parts[0][i] + parts[1][i] + ..., added one after the other in this order: f32 and bf16
+     * in f32, f64 in double; parts: host array of n_parts >= 1 device matrices [n][width] of dtype (one of
+     * these), out likewise. For partial sums that are reduced before they travel (exchange/nccl.c). */
     void (*sum)(struct device *d, struct stream *s, const void *const *parts, int n_parts,
                 enum dtype dtype, int n, int width, void *out);
 

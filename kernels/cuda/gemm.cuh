@@ -252,8 +252,8 @@ static __device__ __forceinline__ void gemm_weights(uint4 v, bool second, uint32
 
 /* acc += W x of one chunk, for the warp's first PAIRS x 16 tokens: a number that is known when this is
  * compiled, or the loads of one pair would wait for the products of the one before. `stage` is where it lies
- * in shared memory, `next` where the one behind it does, `ready` those of its first columns afterwards. Element: acc[tile][group][c], row g + 8
- * (c / 2), token 2t + c % 2 of the group, for lane 4g + t. */
+ * in shared memory, `next` where the one behind it does, `ready` those of its first columns afterwards.
+ * Element: acc[tile][group][c], row g + 8 (c / 2), token 2t + c % 2 of the group, for lane 4g + t. */
 template <int TYPE, typename SHAPE, int PAIRS>
 static __device__ __forceinline__ void
 gemm_multiply_pairs(int stage, int next, const gemm_lane<SHAPE> &lane, gemm_operands<SHAPE> &ready,

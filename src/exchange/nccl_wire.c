@@ -117,13 +117,11 @@ static void split(const struct place *p, ncclComm_t all, int blocks, struct dire
 
 #if NCCL_VERSION_CODE >= 21900
 
+/* NULL: it is not there. */
 static char *take(size_t bytes)
 {
     void *memory = NULL;
-    if (bytes > 0 && ncclMemAlloc(&memory, bytes) != ncclSuccess)
-        die("NCCL: %zu bytes of device memory for the exchange are not there: %s", bytes,
-            ncclGetLastError(NULL));
-    return memory;
+    return ncclMemAlloc(&memory, bytes) == ncclSuccess ? memory : NULL;
 }
 
 static void give_back(char *memory)
@@ -154,9 +152,7 @@ static void hide(ncclComm_t user, void *handle)
 static char *take(size_t bytes)
 {
     void *memory = NULL;
-    if (bytes > 0)
-        cuda_check(cudaMalloc(&memory, bytes), "taking memory for the exchange");
-    return memory;
+    return cudaMalloc(&memory, bytes) == cudaSuccess ? memory : NULL;
 }
 
 static void give_back(char *memory)
@@ -182,8 +178,10 @@ static void hide(ncclComm_t user, void *handle)
 
 struct buffer nccl_buffer(size_t bytes, const struct direction *both)
 {
-    struct buffer b = {.memory = take(bytes),
+    struct buffer b = {.memory = bytes > 0 ? take(bytes) : NULL,
                        .user = {both[0].rail, both[0].instance, both[1].rail, both[1].instance}};
+    if (bytes > 0 && !b.memory)
+        die("%zu bytes of device memory for the exchange are not there", bytes);
     for (int i = 0; i < BUFFER_USERS && b.memory; i++)
         if (b.user[i])
             b.handle[i] = show(b.user[i], b.memory, bytes);
@@ -206,7 +204,11 @@ size_t nccl_buffer_bytes(size_t bytes)
     size_t before = 0, after = 0, total, pages = (bytes + PAGE - 1) / PAGE * PAGE;
     if (cudaMemGetInfo(&before, &total) != cudaSuccess)
         return pages; /* the card is elsewhere */
-    char *memory = take(bytes);
+    char *memory = bytes > 0 ? take(bytes) : NULL;
+    if (!memory) { /* the plan says so, with all that is needed */
+        cudaGetLastError();
+        return pages;
+    }
     cuda_check(cudaMemGetInfo(&after, &total), "asking for free memory");
     give_back(memory);
     return before > after + pages ? before - after : pages;

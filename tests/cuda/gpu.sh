@@ -69,7 +69,7 @@ part selftest 600 $in/tandem selftest --device cuda
 part bench 1800 $in/tests/cuda/gpu_bench
 part edges 900 $in/tests/cuda/edges
 part experts 900 $in/tests/cuda/experts
-[ -z "$sm" ] || part ptxas 900 env BUILD="$build" tests/cuda/ptxas.sh "$sm"
+[ -z "$sm" ] || part ptxas 900 env BUILD="$build" CUDA_ARCHS="$sm" tests/cuda/ptxas.sh
 part job 1800 env "${real[@]}" BUILD="$build" tests/cuda/job.sh
 part families 900 env "${real[@]}" BUILD="$build" tests/cuda/families.sh
 part buckets 600 env "${real[@]}" BUILD="$build" tests/cuda/buckets.sh
@@ -80,7 +80,7 @@ part synccheck 1800 bash -c "sanitize synccheck $in/tests/cuda/experts"
 
 # What gpu_bench has measured, as rows of a table: name, microseconds, share of the roof.
 readme() {
-    echo "| Step-3, one card's part | us | of the roof |"
+    echo "| One card's part | us | of the roof |"
     echo "|---|---|---|"
     sed -n 's/^\(.*[^ ]\)  *\([0-9.]*\) us .* roof ([a-z]*)  *\([0-9.]*\) %.*/| \1 | \2 | \3 % |/p' "$report/bench.log"
 }

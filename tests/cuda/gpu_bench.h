@@ -37,7 +37,8 @@ struct bench {
     struct event *from, *to;
     void *flush, *sink;
     double read, mma;  /* bytes and operations a second, at most */
-    void *x, *y, *z;   /* bf16 rows [MOST][WIDTH], three times */
+    void *x, *z;       /* bf16 rows [MOST][WIDTH], twice */
+    void *y;           /* rows as large in f32, filled with bf16 */
     float *f, *g;      /* f32 [MOST][HIDDEN], gains too */
     float *angles;     /* [TOKENS][DIM / 2][2] */
     int32_t *ids;      /* [MOST][MOST_TOPK] */

@@ -192,6 +192,30 @@ const char *ncclGetLastError(ncclComm_t)
     return "";
 }
 
+/* Memory is any memory, and nothing is taken in place. */
+#if NCCL_VERSION_CODE >= 21900
+ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
+{
+    return cudaMalloc(memory, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclMemFree(void *memory)
+{
+    return cudaFree(memory) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclCommRegister(const ncclComm_t, void *, size_t, void **handle)
+{
+    *handle = NULL;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommDeregister(const ncclComm_t, void *)
+{
+    return ncclSuccess;
+}
+#endif
+
 /* Operations of a group run in the order of the calls: enough for what nccl.c puts into one. */
 ncclResult_t ncclGroupStart(void)
 {
