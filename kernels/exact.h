@@ -33,6 +33,9 @@
 #define EXACT_SHIFT                                                                                \
     0x1.8p+20 /* 1.5 x 2^52 steps: for terms below 2^19 its own last bit is a step */
 
+/* Parts that any device adds with one rounding at the end; more may be rounded in between. */
+#define EXACT_PARTS 64
+
 static inline double exact_term(float weight, float product)
 {
     return (double)weight * (double)product + EXACT_SHIFT - EXACT_SHIFT;

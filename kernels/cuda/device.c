@@ -201,6 +201,11 @@ static size_t device_scratch_bytes(const struct device *d)
     return d->scratch_bytes + (d->config.blas ? BLAS_WORKSPACE : 0);
 }
 
+static size_t device_ffn_rows(const struct device *d)
+{
+    return ffn_slice(&d->config.limits);
+}
+
 static size_t memory_free(const struct device *d)
 {
     size_t left = 0, total = 0;
@@ -328,6 +333,7 @@ static const struct device_ops cuda_device = {
     .sort = sort,
     .memory_free = memory_free,
     .scratch_bytes = device_scratch_bytes,
+    .ffn_rows = device_ffn_rows,
     .alloc = device_alloc,
     .release = device_release,
     .alloc_host = alloc_host,

@@ -1,6 +1,10 @@
 /* ops.c - the operations table of the CUDA backend; what needs no host code of its own is here. */
 #include "kernels/cuda/device_cuda.h"
 
+#include "kernels/exact.h"
+
+_Static_assert(NORM_PARTS >= EXACT_PARTS, "parts of one launch are added exactly");
+
 static void embed(struct device *d, struct stream *s, const struct weight *table,
                   const int32_t *ids, int n, float *x)
 {

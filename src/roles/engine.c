@@ -204,14 +204,42 @@ static struct weights_plan weights_plan(const struct engine *g)
 /* Launches and copies of a layer: counted, of both roles, and rounded up. */
 #define LAYER_NODES_ATTENTION 28
 #define LAYER_NODES_FFN       12
+#define SLICE_NODES           2 /* of a slice whose sums are exact: down, and adding */
+
+/* Slices that this rank has of an MLP, at most. */
+static size_t slices_most(const struct engine *g)
+{
+    const struct layout *l = &g->in->job.layout;
+    const struct model_most *most = &g->in->model.most;
+    size_t cuts[PLACEMENT_SLICES_MAX + 1],
+        n[] = {
+            placement_cuts(most->inter, l->granule,
+                           placement_expert_inter(most->inter, l, g->place.index), cuts),
+            placement_cuts(most->shared_inter, l->granule,
+                           placement_shared_inter(most->shared_inter, l, g->place.index), cuts),
+            placement_cuts(most->dense_inter, l->granule,
+                           placement_shared_inter(most->dense_inter, l, g->place.index), cuts),
+        };
+    return largest(n[0], largest(n[1], n[2]));
+}
+
+static size_t ffn_nodes(const struct engine *g)
+{
+    size_t rows = g->backend->device->ffn_rows(g->device),
+           panels = (g->config.limits.rows + rows - 1) / rows;
+    size_t slices = g->shape.combine == DTYPE_BF16 ? 0 : slices_most(g);
+    return mem_mul(LAYER_NODES_FFN + SLICE_NODES * slices, largest(panels, 1));
+}
 
 static size_t graphs_bytes(const struct engine *g)
 {
     size_t layers = g->in->model.layers + g->in->model.drafts + 1, nodes = 0;
+    if (!graphs(g))
+        return 0;
     nodes += g->place.attention ? LAYER_NODES_ATTENTION : 0;
-    nodes += g->place.ffn ? LAYER_NODES_FFN : 0;
+    nodes += g->place.ffn ? ffn_nodes(g) : 0;
     nodes = mem_mul(mem_mul(nodes, layers), (size_t)g->shape.micro_batches);
-    return graphs(g) ? mem_mul(REPLAY_GRAPHS, mem_mul(nodes, REPLAY_NODE_BYTES)) : 0;
+    return mem_mul(REPLAY_GRAPHS, mem_mul(nodes, REPLAY_NODE_BYTES));
 }
 
 /* All but the KV cache, which gets what is left. */

@@ -7,6 +7,7 @@
 #include "data/gguf_view.h"
 #include "model/tensors.h"
 #include "output/output.h"
+#include "roles/exact_split.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -204,30 +205,16 @@ static int add_prompts(struct identity *id, const struct inputs *in, bool read, 
     return 0;
 }
 
-/* Whether completions are the same as if one rank had all of the FFN (kernels/exact.h). */
-static bool exact_split(const struct inputs *in)
-{
-    const struct layout *l = &in->job.layout;
-    int tensor = l->colocated ? 1 : l->tensor, all = layout_ffn_ranks(l);
-    if (all == 1)
-        return true;
-    if (in->job.precision.combine != DTYPE_F32)
-        return false;
-    for (size_t i = 0; i < in->model.layers; i++) {
-        const struct ffn_spec *f = &in->model.layer[i].ffn;
-        bool moe = in->model.moe[i];
-        if ((moe && !placement_whole(f->inter, tensor, l->granule)) ||
-            !placement_whole(moe ? f->shared_inter : f->inter, all, l->granule))
-            return false;
-    }
-    return true;
-}
-
+/* GPUs add f32 sums exactly since 0.2.0: what was begun with other sums is not continued. */
 static void add_split(struct identity *id, const struct inputs *in)
 {
-    char split[64];
-    snprintf(split, sizeof split, "%d x %d", in->job.layout.expert, in->job.layout.tensor);
-    identity_add(id, "layout.ffn", exact_split(in) ? "any" : split);
+    const struct job *job = &in->job;
+    bool sums = strcmp(job->device, "cuda") == 0 && job->precision.combine == DTYPE_F32;
+    char split[64] = "any";
+    if (!exact_split(in))
+        snprintf(split, sizeof split, "%d x %d", job->layout.expert, job->layout.tensor);
+    snprintf(split + strlen(split), sizeof split - strlen(split), "%s", sums ? ", exact sums" : "");
+    identity_add(id, "layout.ffn", split);
 }
 
 /* Everything that needs no reading of large files. */
