@@ -34,14 +34,14 @@ run two 3 tests/mpi/job.yaml layout.attention=2 layout.micro_batches=3 speculate
 same whole two
 grep "guesses came true" "$work/two.log" || fail "nothing was guessed: nothing was tested"
 
-# Killed in the middle, and continued with other chunks and slots.
+# Killed in the middle, and continued with other chunks and slots. Small chunks: it must not end before.
 start=(--set output.file="$work/killed.h5" --set model="$work/model" --set tokenizer="$work/none.json" --set prompts.file="$work/in.h5"
     --set prompts.count=all --set sampling.max_new_tokens=100 --set sampling.ignore_eos=true --set schedule.max_context=2200
-    --set schedule.slots=1 --set output.commit_seconds=0.05)
+    --set schedule.slots=1 --set schedule.prefill_chunk=2 --set output.commit_seconds=0.05)
 setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
 for ((i = 0; i < 600; i++)); do
     [ "$("$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l)" -ge 2 ] && break
-    sleep 0.1
+    sleep 0.02
 done
 pkill -KILL -f "run $job --set output.file=$work/killed.h5"
 wait 2>/dev/null
