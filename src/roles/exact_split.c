@@ -69,7 +69,8 @@ static bool fits(const struct inputs *in, const struct mlps *m, const struct wei
             return false;
     for (int rank = 0; rank < layout_ffn_ranks(l); rank++) {
         struct span mine = m->of(m->width, l, rank);
-        if (down->inner && (mine.first % down->outer || mine.count <= down->inner))
+        bool begins = mine.first == 0 || (down->outer && mine.first % down->outer == 0);
+        if (down->inner && (!begins || mine.count <= down->inner))
             return false;
     }
     return true;
