@@ -264,9 +264,35 @@ static const char *form_name(size_t f)
     return names[f];
 }
 
+/* Gate and up in groups of one size, whose scales are kept in different ways though they lie side by side. */
+static int check_mixed(const struct backend *b)
+{
+    static const struct shape shape = {SHAPE(330, 65, 33, 0, 2, 2, 1)};
+    static const int rows[] = {1, 17};
+    int failures = 0;
+    for (size_t i = 0; i < 4; i++) {
+        struct rig r;
+        struct device_limits limits = limits_of(&shape, (size_t)rows[i / 2]);
+        rig_open(&r, b, shape_acts[i % 2], DTYPE_BF16, 2, &limits);
+        struct ffn_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+        rig_at(&r, "ffn: gate with scales of f16, up of f32, rows %d", rows[i / 2]);
+        fill_inputs(&r, &in, &shape, DTYPE_BF16, rows[i / 2]);
+        for (int e = 0; e < shape.held; e++) {
+            struct mlp *m = &in.experts[e];
+            m->gate = rig_packed(&r, 4, 64, DTYPE_F16, e == 0, 65, 330);
+            m->up = rig_packed(&r, 4, 64, DTYPE_F32, e == 0, 65, 330);
+            in.parts[e] = parts_of(&r, m, in.cuts[0]);
+        }
+        rig_keep(&r);
+        check_ffn(&r, &in, rows[i / 2]);
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
 int case_ffn(const struct backend *b)
 {
-    int failures = 0;
+    int failures = check_mixed(b);
     for (size_t a = 0; a < COUNT(shape_acts); a++)
         for (size_t f = 0; f < COUNT(forms); f++)
             for (size_t i = 0; i < COUNT(shapes); i++)

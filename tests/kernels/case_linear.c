@@ -1,4 +1,5 @@
 /* case_linear.c - y = x W^T for every form that weights come and are kept in. */
+#include "kernels/cpu/fast/packed.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/rig.h"
 #include "tests/kernels/shapes.h"
@@ -46,33 +47,16 @@ static void reference(const struct linear_inputs *in, const double *w, size_t ro
         }
 }
 
-static void check_linear(struct rig *r, struct linear_inputs *in, int n)
+/* What weight_bytes() says before there is any data, and after. */
+static void check_bytes(struct rig *r, const struct linear_inputs *in)
 {
-    int rows[RIG_PICKED], *all = rig_host(r, (size_t)n, sizeof *all),
-                          picked = rig_some_rows(n, rows);
-    for (int i = 0; i < n; i++)
-        all[i] = i;
     const struct weight_part *part = &in->w.part;
-    in->x = rig_values(r, r->act, (size_t)n * part->k, 1);
-    double *want = rig_host(r, (size_t)picked * part->n, sizeof *want);
-    double *size = rig_host(r, (size_t)picked, sizeof *size);
-    const float *got = (const float *)(const void *)run_linear(r, in, all, n);
-    got = rig_pick(r, got, part->n, rows, picked);
-    in->x = rig_pick(r, in->x, part->k, rows, picked);
-    if (in->integers) {
-        float *rounded = rig_host(r, (size_t)picked * part->k, sizeof *rounded);
-        for (int i = 0; i < picked; i++)
-            rig_round_row(in->x + (size_t)i * part->k, part->k, rounded + (size_t)i * part->k);
-        in->x = rounded;
-    }
-    reference(in, rig_kept(r, &in->w, in->keep), (size_t)picked, want, size);
-    rig_compare(r, "y", got, want, (size_t)picked, part->n, size, rig_tolerance(in->out));
     size_t least = part->n * part->k;
     if (in->keep == WEIGHT_KEEP)
         least = least / part->codec->block * part->codec->block_bytes;
     else if (in->keep == WEIGHT_INT4)
         least /= 2;
-    struct weight_part shape = *part; /* the plan asks before there is any data */
+    struct weight_part shape = *part;
     shape.data = NULL;
     shape.scale = NULL;
     size_t bytes = r->ops->weight_bytes(r->d, &shape, in->keep);
@@ -83,6 +67,35 @@ static void check_linear(struct rig *r, struct linear_inputs *in, int n)
     bool groups = (f.kind == FORM_I8 || f.kind == FORM_I4) && strcmp(r->backend->name, "cuda") != 0;
     if (groups && bytes > most + 4096)
         rig_fail(r, "weight_bytes is %zu, whole panels and their scales take %zu", bytes, most);
+}
+
+/* y of n rows. */
+static void check_outputs(struct rig *r, struct linear_inputs *in, int n, const float *got)
+{
+    int rows[RIG_PICKED], picked = rig_some_rows(n, rows);
+    const struct weight_part *part = &in->w.part;
+    double *want = rig_host(r, (size_t)picked * part->n, sizeof *want);
+    double *size = rig_host(r, (size_t)picked, sizeof *size);
+    got = rig_pick(r, got, part->n, rows, picked);
+    in->x = rig_pick(r, in->x, part->k, rows, picked);
+    if (in->integers) {
+        float *rounded = rig_host(r, (size_t)picked * part->k, sizeof *rounded);
+        for (int i = 0; i < picked; i++)
+            rig_round_row(in->x + (size_t)i * part->k, part->k, rounded + (size_t)i * part->k);
+        in->x = rounded;
+    }
+    reference(in, rig_kept(r, &in->w, in->keep), (size_t)picked, want, size);
+    rig_compare(r, "y", got, want, (size_t)picked, part->n, size, rig_tolerance(in->out));
+}
+
+static void check_linear(struct rig *r, struct linear_inputs *in, int n)
+{
+    int *all = rig_host(r, (size_t)n, sizeof *all);
+    for (int i = 0; i < n; i++)
+        all[i] = i;
+    in->x = rig_values(r, r->act, (size_t)n * in->w.part.k, 1);
+    check_outputs(r, in, n, (const float *)(const void *)run_linear(r, in, all, n));
+    check_bytes(r, in);
     rig_clear(r);
 }
 
@@ -158,109 +171,117 @@ int case_linear_large(const struct backend *b)
     return failures;
 }
 
+/* All rows; one of them has the same bits alone. */
+static void check_together(struct rig *r, struct linear_inputs *in, int n, int one)
+{
+    int *all = rig_host(r, (size_t)n, sizeof *all);
+    size_t outputs = in->w.part.n;
+    for (int i = 0; i < n; i++)
+        all[i] = i;
+    if (strcmp(r->backend->name, "plain") != 0) {
+        struct weight *w = r->ops->weight_create(r->d, &in->w.part, in->keep);
+        if (fast_linear_together(r->d, w, (size_t)n) != 2)
+            rig_fail(r, "panels are not taken two by two");
+        r->ops->weight_destroy(r->d, w);
+    }
+    in->x = rig_values(r, r->act, (size_t)n * in->w.part.k, 1);
+    const float *got = (const float *)(const void *)run_linear(r, in, all, n);
+    rig_same_bytes(r, "a row alone", run_linear(r, in, &one, 1), got + (size_t)one * outputs,
+                   outputs * sizeof *got);
+    check_outputs(r, in, n, got);
+    rig_clear(r);
+}
+
 /* Rows that no cache near a core holds, with all their inputs: panels go through them together. The last unit
- * of panels is smaller than the others, and so is the last chunk of inputs. Bits are those of a row alone. */
+ * of panels is smaller than the others, and so is the last chunk of inputs. Chunks of f32 begin inside groups
+ * of 48 and 80. Where rows of bf16 stay so, a chunk has twice as many inputs. */
 int case_linear_together(const struct backend *b)
 {
-    enum { ROWS = 230, N = 514, K = 2060, ONE = 217 };
-    struct device_limits limits = {.rows = ROWS, .hidden = K};
-    int failures = 0, all[ROWS], one = ONE;
-    for (int i = 0; i < ROWS; i++)
-        all[i] = i;
-    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+    enum { ROWS = 500, N = 514, K = 780, K_BF16 = 1548, F8_COLUMN = 48 };
+    static const struct {
+        enum dtype act, dtype;
+        enum weight_keep keep;
+        int bits; /* of integers in groups; else 0 */
+        size_t group;
+        enum dtype scales;
+        bool zeros;
+    } kinds[] = {
+        {DTYPE_F32, DTYPE_F8E4M3, .keep = WEIGHT_KEEP},
+        {DTYPE_F32, DTYPE_F32, .keep = WEIGHT_INT8},
+        {DTYPE_F32, .bits = 4, .group = 48, .scales = DTYPE_F16, .zeros = true},
+        {DTYPE_BF16, DTYPE_BF16, .keep = WEIGHT_KEEP},
+        {DTYPE_BF16, DTYPE_F8E4M3, .keep = WEIGHT_KEEP},
+        {DTYPE_BF16, DTYPE_BF16, .keep = WEIGHT_INT8},
+        {DTYPE_BF16, .bits = 8, .group = 80, .scales = DTYPE_BF16},
+    };
+    struct device_limits limits = {.rows = ROWS, .hidden = K_BF16};
+    int failures = 0;
+    for (size_t i = 0; i < COUNT(kinds); i++) {
         struct rig r;
-        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 1, &limits);
-        for (size_t f = 1 + a; f < 4; f += 2) {
-            rig_at(&r, "linear: weights %s%s, n %d, k %d, rows %d", dtype_name(forms[f].dtype),
-                   forms[f].keep == WEIGHT_INT8 ? " as int8" : "", N, K, ROWS);
-            struct linear_inputs in = {rig_weight(&r, forms[f].dtype, N, K, 0, 0), forms[f].keep,
-                                       DTYPE_F32, rig_values(&r, r.act, (size_t)ROWS * K, 1),
-                                       false};
-            const unsigned char *got = run_linear(&r, &in, all, ROWS);
-            const unsigned char *alone = run_linear(&r, &in, &one, 1);
-            if (memcmp(got + (size_t)ONE * N * sizeof(float), alone, N * sizeof(float)) != 0)
-                rig_fail(&r, "row %d of %d has other bits than alone", ONE, ROWS);
-            check_linear(&r, &in, ROWS);
-        }
+        rig_open(&r, b, kinds[i].act, DTYPE_BF16, 1, &limits);
+        size_t k = kinds[i].act == DTYPE_BF16 && !kinds[i].bits ? K_BF16 : K;
+        size_t column = kinds[i].dtype == DTYPE_F8E4M3 ? F8_COLUMN : 0;
+        struct linear_inputs in = {.keep = kinds[i].keep, .out = DTYPE_F32};
+        if (kinds[i].bits)
+            in.w = rig_packed(&r, kinds[i].bits, kinds[i].group, kinds[i].scales, kinds[i].zeros, N,
+                              k);
+        else
+            in.w = rig_weight(&r, kinds[i].dtype, N, k - column, 0, column);
+        rig_at(&r, "linear: weights %s%s, n %d, k %zu, rows %d", in.w.part.codec->name,
+               in.keep == WEIGHT_INT8 ? " as int8" : "", N, k, ROWS);
+        check_together(&r, &in, ROWS, 217);
         failures += rig_close(&r);
     }
     return failures;
 }
 
-/* What weights will be computed with. */
-static void set_values(struct rig *r, struct linear_inputs *in)
+static struct linear_inputs coded(struct rig *r, const struct codec *c, size_t n, size_t k,
+                                  size_t col0)
 {
-    size_t n = in->w.part.n, k = in->w.part.k;
-    float *row = rig_host(r, k, sizeof *row);
-    in->w.value = rig_host(r, n * k, sizeof *in->w.value);
-    for (size_t i = 0; i < n; i++) {
-        weight_row_kept(&in->w.part, in->keep, i, row);
-        for (size_t j = 0; j < k; j++)
-            in->w.value[i * k + j] = (double)row[j];
+    return (struct linear_inputs){
+        .w = rig_coded(r, c, n, k, col0), .keep = WEIGHT_KEEP, .out = DTYPE_F32};
+}
+
+/* Parts that begin inside a block: every group then has its own d and m. */
+static void check_inside(struct rig *r, bool integers)
+{
+    static const struct codec *const codecs[] = {&codec_q4_k, &codec_q6_k};
+    for (size_t i = 0; i < 2 * COUNT(codecs); i++) {
+        int n = i < COUNT(codecs) ? 2 : 13;
+        rig_at(r, "linear%s: weights %s, n 50, k 470 from (0, 32), rows %d",
+               integers ? " of integers" : "", codecs[i % 2]->name, n);
+        struct linear_inputs in = coded(r, codecs[i % 2], 50, 470, 32);
+        in.integers = integers;
+        check_linear(r, &in, n);
     }
 }
 
-/* A matrix in one of the grouped formats: any bytes, but for the highest bit of every exponent. */
-static struct linear_inputs coded(struct rig *r, const struct codec *c, size_t n, size_t k)
-{
-    size_t columns = (k + c->block - 1) / c->block * c->block;
-    size_t bytes = n * (columns / c->block) * c->block_bytes;
-    uint8_t *data = rig_host(r, bytes, 1);
-    for (size_t i = 0; i < bytes; i++)
-        data[i] = (uint8_t)(rig_uniform(r) * 256) & 0xbf;
-    struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
-    in.w.part = (struct weight_part){.codec = c, .data = data, .stride = columns, .n = n, .k = k};
-    set_values(r, &in);
-    return in;
-}
-
-/* Integers with zero points that stand beside them: 4 or 8 bits, groups of `group`, scales of `type`. */
-static struct linear_inputs packed(struct rig *r, int bits, size_t group, enum dtype type, size_t n,
-                                   size_t k)
-{
-    size_t words = (k * (size_t)bits + 31) / 32, groups = (k + group - 1) / group;
-    size_t each = 32 / (size_t)bits, zeros = (n + each - 1) / each * groups;
-    uint32_t *data = rig_host(r, n * words, sizeof *data);
-    uint32_t *zero = rig_host(r, zeros, sizeof *zero);
-    for (size_t i = 0; i < n * words; i++)
-        data[i] = (uint32_t)(rig_uniform(r) * 4294967295.0);
-    for (size_t i = 0; i < zeros; i++)
-        zero[i] = (uint32_t)(rig_uniform(r) * 4294967295.0);
-    struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
-    in.w.part = (struct weight_part){
-        .codec = bits == 4 ? &codec_packed4 : &codec_packed8,
-        .data = data,
-        .stride = k,
-        .scale = rig_encode(r, type, rig_values(r, type, n * groups, 1), n * groups),
-        .scale_dtype = type,
-        .scale_rows = 1,
-        .scale_columns = group,
-        .scale_stride = groups,
-        .zero = zero,
-        .zero_stride = groups,
-        .n = n,
-        .k = k};
-    set_values(r, &in);
-    return in;
-}
-
-/* Groups of every size, also those that no kernel of a GPU knows; and the groups that are made at load. */
+/* Groups of every size, also those that no kernel of a GPU knows, and whole rows (0); scales of every type,
+ * with and without zero points; and the groups that are made at load. */
 static void check_groups(struct rig *r, bool integers)
 {
-    static const size_t sizes[] = {16, 32, 48, 64, 80, 128};
-    for (size_t i = 0; i < COUNT(sizes) * 2; i++) {
-        int bits = i % 2 ? 8 : 4, n = i % 4 ? 3 : 37;
-        enum dtype type = i % 3 ? DTYPE_BF16 : DTYPE_F32;
-        rig_at(r, "linear: %d bits in groups of %zu, n 37, k 330, rows %d", bits, sizes[i / 2], n);
-        struct linear_inputs in = packed(r, bits, sizes[i / 2], type, 37, 330);
-        in.integers = integers;
+    static const size_t sizes[] = {16, 32, 48, 64, 80, 128, 0};
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
+    static const int rows[] = {1, 3, 37};
+    size_t turn = r->act == DTYPE_BF16;
+    for (size_t i = 0; i < COUNT(sizes) * COUNT(types) * 2; i++) {
+        size_t group = sizes[i / 2 / COUNT(types)];
+        enum dtype type = types[i / 2 % COUNT(types)];
+        int bits = (i / 2 + turn) % 2 ? 8 : 4, n = rows[(i + i / 6 + turn) % COUNT(rows)];
+        bool zeros = i % 2;
+        rig_at(
+            r,
+            "linear%s: %d bits in groups of %zu, scales %s, zero points %d, n 37, k 330, rows %d",
+            integers ? " of integers" : "", bits, group, dtype_name(type), zeros, n);
+        struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32, .integers = integers};
+        in.w = rig_packed(r, bits, group, type, zeros, 37, 330);
         check_linear(r, &in, n);
     }
     for (size_t k = 40; k < 400; k += 300) {
         rig_at(r, "linear: weights bf16 as int4, n 66, k %zu, rows 70", k);
         struct linear_inputs in = {rig_weight(r, DTYPE_BF16, 66, k, 3, 5), WEIGHT_INT4, DTYPE_F32,
                                    NULL, integers};
-        set_values(r, &in);
+        rig_set_values(r, &in.w, in.keep);
         check_linear(r, &in, 70);
     }
 }
@@ -282,9 +303,10 @@ int case_linear_grouped(const struct backend *b)
             for (size_t k = 256; k <= 768; k += 512) {
                 int n = rows[(i + k / 512 + a) % COUNT(rows)];
                 rig_at(&r, "linear: weights %s, n 50, k %zu, rows %d", codecs[i]->name, k, n);
-                struct linear_inputs in = coded(&r, codecs[i], 50, k);
+                struct linear_inputs in = coded(&r, codecs[i], 50, k, 0);
                 check_linear(&r, &in, n);
             }
+        check_inside(&r, false);
         check_groups(&r, false);
         failures += rig_close(&r);
     }
@@ -310,7 +332,7 @@ int case_linear_integers(const struct backend *b)
             size_t k = inputs[i / COUNT(codecs)];
             int n = i + 1 < COUNT(codecs) * COUNT(inputs) ? rows[(i + a) % COUNT(rows)] : 530;
             rig_at(&r, "linear of integers: weights %s, n 50, k %zu, rows %d", c->name, k, n);
-            struct linear_inputs in = coded(&r, c, 50, k);
+            struct linear_inputs in = coded(&r, c, 50, k, 0);
             in.integers = true;
             check_linear(&r, &in, n);
         }
@@ -326,6 +348,7 @@ int case_linear_integers(const struct backend *b)
                                            forms[f].keep, DTYPE_F32, NULL, int8};
                 check_linear(&r, &in, n);
             }
+        check_inside(&r, true);
         check_groups(&r, true);
         failures += rig_close(&r);
     }
@@ -339,7 +362,7 @@ int case_linear_integers_edges(const struct backend *b)
     struct rig r;
     rig_open_integers(&r, b, DTYPE_F32, 1, &(struct device_limits){.rows = 8, .hidden = 256});
     rig_at(&r, "linear of integers: NaN, infinities, zeros");
-    struct linear_inputs in = coded(&r, &codec_q4_1, 33, 256);
+    struct linear_inputs in = coded(&r, &codec_q4_1, 33, 256, 0);
     float *x = rig_values(&r, DTYPE_F32, 5 * 256, 1);
     for (size_t i = 0; i < 4; i++)
         x[i * 256 + 37] = odd[i];
@@ -380,7 +403,7 @@ int case_linear_invariance(const struct backend *b)
         struct rig r;
         rig_open(&r, b, DTYPE_BF16, DTYPE_BF16, 1, &rig_limits);
         rig_at(&r, "weights %s, n 40, k 256", codecs[i]->name);
-        struct linear_inputs in = coded(&r, codecs[i], 40, 256);
+        struct linear_inputs in = coded(&r, codecs[i], 40, 256, 0);
         in.x = rig_values(&r, DTYPE_BF16, (size_t)total * 256, 1);
         rig_keep(&r);
         struct row_op op = {"linear", &in, 40 * sizeof(float), true, run_linear};

@@ -116,6 +116,18 @@ struct rig_weight {
 struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, size_t row0,
                              size_t col0);
 
+/* Fills w->value: what w->part is computed with. */
+void rig_set_values(struct rig *r, struct rig_weight *w, enum weight_keep keep);
+
+/* A part from column col0 on of a matrix in one of the grouped formats: any bytes, but for the highest bit of
+ * every exponent. */
+struct rig_weight rig_coded(struct rig *r, const struct codec *c, size_t n, size_t k, size_t col0);
+
+/* Integers of 4 or 8 bits in groups of `group` inputs (0: whole rows), scales of `type`, with zero points
+ * that stand beside them or symmetric. */
+struct rig_weight rig_packed(struct rig *r, int bits, size_t group, enum dtype type, bool zeros,
+                             size_t n, size_t k);
+
 /* What a row x [k] is when it is multiplied with integers (kernels/cpu/integer.h): code x scale. */
 void rig_round_row(const float *x, size_t k, float *rounded);
 

@@ -43,12 +43,13 @@ struct slab {
     enum dtype to_dtype;
 };
 
-/* How many panels a unit is: so many that the rows are worth it, but every thread gets several units. */
-static size_t panels_together(const struct device *d, const struct slab *b, size_t rows)
+/* So many that the rows are worth it, but every thread gets several units. */
+size_t fast_linear_together(const struct device *d, const struct weight *w, size_t rows)
 {
-    size_t bytes = mem_mul(x_chunks(b->format, b->w->k_padded), rows) * X_ROW;
-    size_t share = b->w->panels / (8 * (size_t)d->threads);
-    if (b->format == X_INTEGERS || bytes <= NEAR || share == 0)
+    enum x_format format = packed_x_format(d, w);
+    size_t bytes = mem_mul(x_chunks(format, w->k_padded), rows) * X_ROW;
+    size_t share = w->panels / (8 * (size_t)d->threads);
+    if (format == X_INTEGERS || bytes <= NEAR || share == 0)
         return 1;
     return share < TOGETHER ? share : TOGETHER;
 }
@@ -144,7 +145,7 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
     struct slab b = {.w = w, .format = packed_x_format(d, w), .to_dtype = y_dtype};
     cpu_scratch_begin(d);
     b.x = cpu_scratch(d, mem_mul(x_chunks(b.format, w->k_padded), most), X_ROW);
-    b.together = panels_together(d, &b, most);
+    b.together = fast_linear_together(d, w, most);
     b.c = cpu_scratch(d, mem_mul(mem_mul((size_t)d->threads, most), b.together * PANEL),
                       sizeof(float));
     for (size_t row = 0; row < rows; row += b.rows) {

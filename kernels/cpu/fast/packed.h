@@ -50,4 +50,7 @@ enum x_format packed_x_format(const struct device *d, const struct weight *w);
 /* Panel i of w, all its inputs, ready but for x, rows and c. `next`: what will be read after it. */
 struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next);
 
+/* How many panels of w are multiplied together with a slab of so many rows (linear.c). */
+size_t fast_linear_together(const struct device *d, const struct weight *w, size_t rows);
+
 #endif
