@@ -88,9 +88,6 @@ struct device_ops {
     /* Bytes of device memory that open() and one stream_create() take for scratch: for the plan. */
     size_t (*scratch_bytes)(const struct device *d);
 
-    /* Rows that one round of ffn's launches takes, for the plan of graphs; NULL without graphs. */
-    size_t (*ffn_rows)(const struct device *d);
-
     /* Device memory, aligned to at least 256 bytes (CPU: 64), contents undefined. */
     void *(*alloc)(struct device *d, size_t bytes);
     void (*release)(struct device *d, void *p);
@@ -130,6 +127,8 @@ struct device_ops {
     void (*graph_launch)(struct device *d, struct stream *s, struct graph *g);
     /* The stream it was launched on must have passed it. */
     void (*graph_destroy)(struct device *d, struct graph *g);
+    /* Rows that one round of ffn's launches takes: for the memory of graphs. */
+    size_t (*ffn_rows)(const struct device *d);
 };
 
 /* The tables of one implementation. */

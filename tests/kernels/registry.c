@@ -26,7 +26,7 @@ static void test_all_are_complete(void **state)
         /* count and sort are optional too: the CPU has neither. */
         for (size_t i = offsetof(struct device_ops, open) / sizeof(void *);
              i < sizeof device / sizeof *device; i++)
-            if (i < optional || device[optional]) /* of the last four, all or none */
+            if (i < optional || device[optional]) /* of those for graphs, all or none */
                 assert_non_null(device[i]);
             else
                 assert_null(device[i]);

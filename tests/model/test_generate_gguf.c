@@ -237,7 +237,7 @@ static void expect_error(const char *name, const char *text, const char *const *
 static void test_refused(void **state)
 {
     (void)state;
-    ERROR("m.gguf", "family has no GGUF", "step3", SIZES, "kv_heads", "1");
+    ERROR("m.gguf", "has no GGUF of this family", "step3", SIZES, "kv_heads", "1");
     ERROR("m.gguf", "dtype must be one of GGUF", "llama", SIZES, "dtype", "fp8");
     ERROR("m.gguf", "dtype must be one of GGUF", "llama", SIZES, "dtype", "awq");
     ERROR("m.gguf", "moe_layers must be all", "qwen3_moe", SIZES, "moe_layers", "1-3");
