@@ -118,7 +118,7 @@ struct device_ops {
     /* Seconds between two events that have happened (CPU: clock at the record). Needs config.timed. */
     double (*event_seconds)(struct device *d, struct event *from, struct event *to);
 
-    /* Optional, all four or none (CPU: NULL). From capture_begin to capture_end what is enqueued on
+    /* Optional, all or none (CPU: NULL). From capture_begin to capture_end what is enqueued on
      * s, and on streams that wait for events recorded there, is not run but kept in a graph; those
      * streams must have been waited for by s at the end. Meanwhile the host may not wait for any of
      * them. graph_launch enqueues all of it on s, with the same pointers and sizes. */

@@ -254,7 +254,8 @@ static int refuse(const struct file *f, struct err *e)
     for (size_t l = gguf_dense_layers(m); l < m->layers; l++)
         tail = tail && m->layer[l].ffn.router.experts;
     if (!f->arch)
-        what = "llama.cpp has no GGUF of this family; a name without .gguf is written as safetensors";
+        what =
+            "llama.cpp has no GGUF of this family; a name without .gguf is written as safetensors";
     else if ((o->packing && o->packing != PACKING_MXFP4) || o->dtype == DTYPE_F8E4M3)
         what = "dtype must be one of GGUF: f32, f16, bf16, q8_0, q4_0, q4_k, ...";
     else if (o->tokenizer)
