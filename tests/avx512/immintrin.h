@@ -165,6 +165,8 @@ EMU __m512 emu_join(__m256 low, __m256 high)
 
 EMU_HALVES(fmadd_ps(__m512 a, __m512 b, __m512 c),
            _mm256_fmadd_ps(EMU_HALF(a), EMU_HALF(b), EMU_HALF(c)))
+EMU_HALVES(fnmadd_ps(__m512 a, __m512 b, __m512 c),
+           _mm256_fnmadd_ps(EMU_HALF(a), EMU_HALF(b), EMU_HALF(c)))
 EMU_HALVES(max_ps(__m512 a, __m512 b), _mm256_max_ps(EMU_HALF(a), EMU_HALF(b)))
 EMU_HALVES(min_ps(__m512 a, __m512 b), _mm256_min_ps(EMU_HALF(a), EMU_HALF(b)))
 EMU_HALVES(roundscale_ps(__m512 a, int how),
@@ -482,6 +484,7 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #define _mm512_mul_ps              emu_mul_ps
 #define _mm512_div_ps              emu_div_ps
 #define _mm512_fmadd_ps            emu_fmadd_ps
+#define _mm512_fnmadd_ps           emu_fnmadd_ps
 #define _mm512_max_ps              emu_max_ps
 #define _mm512_min_ps              emu_min_ps
 #define _mm512_roundscale_ps       emu_roundscale_ps
