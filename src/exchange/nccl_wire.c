@@ -24,6 +24,18 @@ struct rank_gpu {
     int rank, version;       /* the launcher's number; NCCL's version */
 };
 
+/* NCCL's version; dies when it has not all that this program calls, which must be asked before it is called. */
+static int version_found(void)
+{
+    int v;
+    nccl_must(ncclGetVersion(&v), "ncclGetVersion");
+    if (v < NCCL_RUNS)
+        die("the NCCL that was found when the program started is %d.%d.%d, %d.%d is needed: look "
+            "at LD_LIBRARY_PATH",
+            v / 10000, v / 100 % 100, v % 100, NCCL_RUNS / 10000, NCCL_RUNS / 100 % 100);
+    return v;
+}
+
 /* Whether ranks i and j, i < j, can be in one job; dies on rank j when they cannot. */
 static bool check_pair(const struct rank_gpu *all, int i, int j, int rank)
 {
@@ -52,13 +64,7 @@ static void check_ranks(const struct endpoint *end)
     mpi_must(MPI_Comm_rank(MPI_COMM_WORLD, &mine.rank), "MPI_Comm_rank");
     snprintf(mine.host, sizeof mine.host, "%.63s", host);
     end->backend->device->describe(end->device, mine.gpu, sizeof mine.gpu);
-    nccl_must(ncclGetVersion(&mine.version), "ncclGetVersion");
-    if (mine.version < NCCL_RUNS)
-        die("the NCCL that was found when the program started is %d.%d.%d, %d.%d is needed: look "
-            "at "
-            "LD_LIBRARY_PATH",
-            mine.version / 10000, mine.version / 100 % 100, mine.version % 100, NCCL_RUNS / 10000,
-            NCCL_RUNS / 100 % 100);
+    mine.version = version_found();
     all = mem_zeroed((size_t)size, sizeof *all);
     mpi_must(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, end->cell),
              "MPI_Allgather of GPUs");
@@ -117,11 +123,9 @@ static void split(const struct place *p, ncclComm_t all, int blocks, struct dire
 
 #if NCCL_VERSION_CODE >= 21900
 
-/* NULL: it is not there. */
-static char *take(size_t bytes)
+static ncclResult_t take(size_t bytes, char **memory)
 {
-    void *memory = NULL;
-    return ncclMemAlloc(&memory, bytes) == ncclSuccess ? memory : NULL;
+    return ncclMemAlloc((void **)memory, bytes);
 }
 
 static void give_back(char *memory)
@@ -130,14 +134,17 @@ static void give_back(char *memory)
         nccl_must(ncclMemFree(memory), "giving back memory of the exchange");
 }
 
-/* That a network or a GPU cannot use it in place is no failure: then it travels through buffers of NCCL, as
- * everything else does. */
+/* That a network or a GPU cannot use it in place is no failure, however NCCL says so: then it travels through
+ * buffers of NCCL, as everything else does. */
 static void *show(ncclComm_t user, char *memory, size_t bytes)
 {
     void *handle = NULL;
     ncclResult_t r = ncclCommRegister(user, memory, bytes, &handle);
-    if (r == ncclInvalidUsage || r == ncclSystemError)
+    if (r == ncclInvalidUsage || r == ncclInvalidArgument || r == ncclSystemError ||
+        r == ncclUnhandledCudaError) {
+        cudaGetLastError();
         return NULL;
+    }
     nccl_must(r, "ncclCommRegister");
     return handle;
 }
@@ -149,10 +156,9 @@ static void hide(ncclComm_t user, void *handle)
 
 #else
 
-static char *take(size_t bytes)
+static ncclResult_t take(size_t bytes, char **memory)
 {
-    void *memory = NULL;
-    return cudaMalloc(&memory, bytes) == cudaSuccess ? memory : NULL;
+    return cudaMalloc((void **)memory, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
 
 static void give_back(char *memory)
@@ -176,12 +182,18 @@ static void hide(ncclComm_t user, void *handle)
 
 #endif
 
+static void took(ncclResult_t code, size_t bytes)
+{
+    char what[80];
+    snprintf(what, sizeof what, "taking %zu bytes of device memory for the exchange", bytes);
+    nccl_must(code, what);
+}
+
 struct buffer nccl_buffer(size_t bytes, const struct direction *both)
 {
-    struct buffer b = {.memory = bytes > 0 ? take(bytes) : NULL,
-                       .user = {both[0].rail, both[0].instance, both[1].rail, both[1].instance}};
-    if (bytes > 0 && !b.memory)
-        die("%zu bytes of device memory for the exchange are not there", bytes);
+    struct buffer b = {.user = {both[0].rail, both[0].instance, both[1].rail, both[1].instance}};
+    if (bytes > 0)
+        took(take(bytes, &b.memory), bytes);
     for (int i = 0; i < BUFFER_USERS && b.memory; i++)
         if (b.user[i])
             b.handle[i] = show(b.user[i], b.memory, bytes);
@@ -204,11 +216,11 @@ size_t nccl_buffer_bytes(size_t bytes)
     size_t before = 0, after = 0, total, pages = (bytes + PAGE - 1) / PAGE * PAGE;
     if (cudaMemGetInfo(&before, &total) != cudaSuccess)
         return pages; /* the card is elsewhere */
-    char *memory = bytes > 0 ? take(bytes) : NULL;
-    if (!memory) { /* the plan says so, with all that is needed */
-        cudaGetLastError();
-        return pages;
-    }
+    version_found();
+    if (bytes == 0 || bytes > before)
+        return pages; /* that there is too little the plan says, with all that is needed */
+    char *memory = NULL;
+    took(take(bytes, &memory), bytes);
     cuda_check(cudaMemGetInfo(&after, &total), "asking for free memory");
     give_back(memory);
     return before > after + pages ? before - after : pages;

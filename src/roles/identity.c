@@ -205,15 +205,11 @@ static int add_prompts(struct identity *id, const struct inputs *in, bool read, 
     return 0;
 }
 
-/* GPUs add f32 sums exactly since 0.2.0: what was begun with other sums is not continued. */
 static void add_split(struct identity *id, const struct inputs *in)
 {
-    const struct job *job = &in->job;
-    bool sums = strcmp(job->device, "cuda") == 0 && job->precision.combine == DTYPE_F32;
     char split[64] = "any";
     if (!exact_split(in))
-        snprintf(split, sizeof split, "%d x %d", job->layout.expert, job->layout.tensor);
-    snprintf(split + strlen(split), sizeof split - strlen(split), "%s", sums ? ", exact sums" : "");
+        snprintf(split, sizeof split, "%d x %d", in->job.layout.expert, in->job.layout.tensor);
     identity_add(id, "layout.ffn", split);
 }
 
@@ -230,6 +226,9 @@ static int add_small(struct identity *id, const struct inputs *in, struct err *e
     identity_add(id, "device", in->job.device);
     identity_add(id, "kernels", apart ? in->backend->name : "as the reference");
     identity_add(id, "cublas", in->job.cublas ? "true" : "false");
+    /* Earlier versions rounded in between on GPUs, also for sums in bf16: what they began has no such entry. */
+    if (strcmp(in->job.device, "cuda") == 0)
+        identity_add(id, "sums", "exact, as since version 0.2.0");
     return add_config(id, in, e);
 }
 

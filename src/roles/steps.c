@@ -126,6 +126,7 @@ static void sample(struct steps *s, int m)
     decoder_changes(s->decoder, &s->plan[m], &s->changes);
     attention_change(f, m, &s->changes);
     attention_sample(f, m, NULL);
+    s->trace->rows = s->plan[m].rows;
     trace_add(s->trace, TRACE_SAMPLE, s->step, -1, m, t);
 }
 

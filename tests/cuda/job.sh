@@ -160,6 +160,8 @@ done
 
 # ---- what breaks ends the job -------------------------------------------------------------------
 TANDEM_EMU_DEVICES=1 expect 2 'ranks 0 and 1 share one GPU' 3 layout.ffn.expert=2
+TANDEM_EMU_NCCL=old:1 expect 2 'the NCCL that was found .* is 2.18.5, 2.19 is needed' 2
+TANDEM_EMU_NCCL=memory:1 expect 2 'taking .* bytes of device memory for the exchange failed: .*NCCL_DEBUG' 2
 TANDEM_EMU_NCCL=version:1 expect 2 'has NCCL 22005, rank 0' 2
 TANDEM_EMU_NCCL=hang:1:20 expect 2 'the step has not ended after 3 s' 3 layout.attention=2 \
     schedule.step_timeout=3s

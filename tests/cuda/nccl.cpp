@@ -12,7 +12,7 @@
  * all-gathers, and the bytes it sent (of an all-gather: its part).
  *
  * TANDEM_EMU_NCCL=WHAT:RANK[:OPERATIONS] makes trouble on one rank, after that many groups have
- * run: `version` has another NCCL; `hang` never finishes the group, `stop` stops the process,
+ * run: `version` has another NCCL, `old` one without ncclMemAlloc; `memory` gives none; `hang` never finishes the group, `stop` stops the process,
  * `fail` reports an error. */
 #include <nccl.h>
 
@@ -336,6 +336,8 @@ std::vector<taken *> all_taken;
 ncclResult_t ncclMemAlloc(void **p, size_t bytes)
 {
     const char *granule = getenv("TANDEM_EMU_GRANULE");
+    if (trouble("old", 0) || trouble("memory", 0))
+        return ncclUnhandledCudaError;
     size_t page = (granule ? strtoul(granule, NULL, 10) : 2) << 20;
     bytes = (bytes + page - 1) / page * page;
     return cudaMalloc(p, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
@@ -374,7 +376,7 @@ ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *handle)
 
 ncclResult_t ncclGetVersion(int *version)
 {
-    *version = trouble("version", 0) ? 22005 : 22809;
+    *version = trouble("old", 0) ? 21805 : trouble("version", 0) ? 22005 : 22809;
     return ncclSuccess;
 }
 
