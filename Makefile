@@ -119,13 +119,6 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
     $(if $(findstring bench_kernels,$(1)),,tests/bench/peer%),$(TEST_SRC)))) \
     $(if $(filter tests/output/%,$(1)),$(BUILD)/tests/data/scratch.o)
 
-# What links tests, which are many: gold takes a quarter of the time.
-FAST_LINK := $(if $(filter /%,$(shell $(CC) -print-prog-name=ld.gold)),-fuse-ld=gold)
-# No test runs on a GPU: the kernels are compiled for the oldest, or nvcc would take as long as all tests. On newer
-# ones the program works too, when the driver has compiled its PTX; `make` makes it for all. LONG=1 (.ci/run) and
-# `make ptxas`: for all.
-TEST_ARCHS = $(if $(LONG),$(CUDA_ARCHS),$(firstword $(CUDA_ARCHS)))
-
 # --- targets ---------------------------------------------------------------------------------
 RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" CUDA_ARCHS="$(CUDA_ARCHS)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -141,8 +134,8 @@ demo: ## install what is missing (as root), build, decode jobs/demo.yaml with mp
 
 test: ## install what is missing (as root), build, run every test
 	@tests/packages.sh build test
-	@$(MAKE) $(PARALLEL) all tests $(if $(EMU_TESTS),emu-tests) CUDA_ARCHS="$(TEST_ARCHS)"
-	@$(MAKE) --no-print-directory run-tests CUDA_ARCHS="$(TEST_ARCHS)"
+	@$(MAKE) $(PARALLEL) all tests $(if $(EMU_TESTS),emu-tests)
+	@$(MAKE) --no-print-directory run-tests
 
 # A make of its own: what was just installed (python3-h5py) is looked for again.
 run-tests:
@@ -226,7 +219,7 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#=]*## /\1\t/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):[^#=]*## /\1\t/p' Makefile tests/cuda/emulation.mk | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo "Settings: CUDA=auto|0|1  PEERS=auto|0  SAN=address,undefined  WERROR=1  CC=  CFLAGS=  BUILD=  V=1  PREFIX=  DESTDIR="
 
 # --- rules -----------------------------------------------------------------------------------
@@ -284,7 +277,7 @@ $(BUILD)/tandem: $(BUILD)/src/main.o $(BUILD)/libtandem.a
 
 .SECONDEXPANSION:
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call helpers,$$*.c) $(BUILD)/libtandem.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(if $(findstring /bench/,$@),,$(FAST_LINK) -lcmocka) $(LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(if $(findstring /bench/,$@),,-lcmocka) $(LIBS)
 
 -include tests/cuda/emulation.mk
 -include $(OBJ:.o=.d) $(BUILD)/src/main.d $(TEST_SRC:%.c=$(BUILD)/%.d)

@@ -46,10 +46,10 @@ if ! command -v apt-get >/dev/null; then
     cat <<END
 Some libraries are missing (make info lists them), and this is not Debian or Ubuntu. As root, one of these, which also
 have what the tests need; then repeat the command:
-    Fedora    dnf install gcc gcc-c++ make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-jinja2 python3-jsonschema python3-pandas
+    Fedora    dnf install gcc gcc-c++ make pkgconf openmpi-devel hdf5-devel libyaml-devel jansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-jinja2 python3-jsonschema python3-pandas procps-ng
     RHEL 9    dnf install epel-release && dnf config-manager --set-enabled crb   and then the line of Fedora
-    openSUSE  zypper install gcc gcc-c++ make pkgconf openmpi4-devel hdf5-devel libyaml-devel libjansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-Jinja2 python3-jsonschema python3-pandas
-    Arch      pacman -S --needed gcc make pkgconf openmpi hdf5 libyaml jansson pcre2 zlib cmocka python-h5py python-jinja python-jsonschema python-pandas
+    openSUSE  zypper install gcc gcc-c++ make pkgconf openmpi4-devel hdf5-devel libyaml-devel libjansson-devel pcre2-devel zlib-devel libcmocka-devel python3-h5py python3-Jinja2 python3-jsonschema python3-pandas procps
+    Arch      pacman -S --needed gcc make pkgconf openmpi hdf5 libyaml jansson pcre2 zlib cmocka python-h5py python-jinja python-jsonschema python-pandas procps-ng
     conda     conda install -c conda-forge c-compiler cxx-compiler make pkg-config openmpi hdf5 libyaml jansson pcre2 zlib cmocka h5py jinja2 jsonschema pandas
 On Fedora and RHEL mpicc is found after:  module load mpi/openmpi-x86_64
 END

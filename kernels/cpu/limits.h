@@ -46,10 +46,10 @@ struct limits_roofs limits_roofs(const char *backend, int threads);
 #define LIMITS_QUIET 0.98
 double limits_cores(const struct limits *l);
 
-/* The share of the instructions that the cores can begin at most, of the best second seen, that they began while
- * peaks were measured. What is missing went to a lower clock or to other hardware threads of the same cores, which on
- * a virtual machine may be a stranger's: no count of its own system shows it. The loop of multiply-adds hardly feels it, kernels that
- * begin nearly as many instructions as a core can do. 1 where it cannot be measured. */
+/* The share of the instructions that the cores can begin, at the best pace seen in this run, that they began while
+ * peaks were measured. What is missing went to a lower clock or to other hardware threads of the same cores: the
+ * run's own, or on a virtual machine a stranger's, which no count of its own system shows. The loop of multiply-adds
+ * hardly feels it, kernels that begin nearly as many instructions as a core can do. */
 double limits_slots(const struct limits *l);
 void limits_tell(const struct limits *l, FILE *out);
 

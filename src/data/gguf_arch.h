@@ -52,7 +52,7 @@ struct gguf_arch {
     bool row_pairs;                /* rows of q and k that turn together stand side by side */
     /* Control tokens that end a completion beside eos_token_id, by their texts; NULL: those of most models. */
     const char *const *ends;
-    const struct gguf_rule *rules[GGUF_RULES_MAX]; /* the first that fits counts; NULL-terminated */
+    const struct gguf_rule *rules[GGUF_RULES_MAX]; /* the first that fits counts; NULL behind the last */
     void (*config)(struct gguf_builder *b); /* puts what gguf_view_config() has not put yet */
 };
 

@@ -20,11 +20,10 @@
     "|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER "]*" CONTRACTIONS "?"                             \
     "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 /* The same, but Chinese characters are apart, and a slash is no end of a line. */
-#define NO_HAN "(?!\\p{Han})"
 #define KIMI                                                                                       \
     "\\p{Han}+"                                                                                    \
-    "|[^\\r\\n\\p{L}\\p{N}]?(?:" NO_HAN "[" UPPER "])*(?:" NO_HAN "[" LOWER "])+" CONTRACTIONS "?" \
-    "|[^\\r\\n\\p{L}\\p{N}]?(?:" NO_HAN "[" UPPER "])+(?:" NO_HAN "[" LOWER "])*" CONTRACTIONS "?" \
+    "|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "&&[^\\p{Han}]]*[" LOWER "&&[^\\p{Han}]]+" CONTRACTIONS "?"   \
+    "|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "&&[^\\p{Han}]]+[" LOWER "&&[^\\p{Han}]]*" CONTRACTIONS "?"   \
     "|\\p{N}{1,3}" WORD_TAIL
 #define DEEPSEEK_WORDS                                                                             \
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"                                        \

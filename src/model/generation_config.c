@@ -57,16 +57,19 @@ int generation_config_eos(const struct model *m, const char *directory, int32_t 
     return status;
 }
 
-double generation_config_number(const char *directory, const char *name)
+void generation_config_numbers(const char *directory, const char *const *names, size_t n,
+                               double *values)
 {
     char *path = files_join(directory, "generation_config.json");
-    struct err e;
+    struct err e; /* generation_config_eos() has said it */
     json_t *root = files_exist(path) ? config_read_file(path, &e) : NULL;
-    const json_t *value = json_object_get(root, name);
-    double number = json_is_number(value) ? json_number_value(value) : NAN;
-    if (json_is_false(json_object_get(root, "do_sample")))
-        number = strcmp(name, "temperature") == 0 ? 0 : NAN;
+    bool draws = !json_is_false(json_object_get(root, "do_sample"));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_object_get(root, names[i]);
+        values[i] = draws && json_is_number(value) ? json_number_value(value) : NAN;
+        if (!draws && strcmp(names[i], "temperature") == 0)
+            values[i] = 0;
+    }
     json_decref(root);
     free(path);
-    return number;
 }

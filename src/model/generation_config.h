@@ -17,8 +17,9 @@
 int generation_config_eos(const struct model *m, const char *directory, int32_t *eos, int *n,
                           struct err *e);
 
-/* The file's number of that name; NaN: there is none, or no file. Where do_sample is false, "temperature" is 0 and
- * there is nothing else. */
-double generation_config_number(const char *directory, const char *name);
+/* The file's numbers of these names; NaN: there is none, or no file. Where do_sample is false, "temperature" is 0
+ * and there is nothing else. */
+void generation_config_numbers(const char *directory, const char *const *names, size_t n,
+                               double *values);
 
 #endif

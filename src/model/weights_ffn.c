@@ -225,6 +225,20 @@ size_t ffn_weights_bytes(const struct weights_plan *p)
     return bytes;
 }
 
+/* Whether some gate of a layer is kept in another form than its up. */
+static bool unlike(const struct weights_plan *p, const struct ffn_part *f)
+{
+    for (int i = 0; i <= f->n_experts; i++) {
+        const struct mlp_part *m = i < f->n_experts ? &f->experts[i] : &f->shared;
+        if (!m->gate.codec)
+            continue;
+        struct weight_form a = weight_form(&m->gate, p->keep), b = weight_form(&m->up, p->keep);
+        if (a.kind != b.kind || a.inner != b.inner || a.values != b.values || a.mins != b.mins)
+            return true;
+    }
+    return false;
+}
+
 /* Bytes of a layer if its gates had the format of the ups, or the other way round. */
 static size_t bytes_alike(const struct weights_plan *p, struct ffn_part f, struct layer_room *room,
                           bool as_up)
@@ -245,6 +259,8 @@ size_t ffn_weights_widened(const struct weights_plan *p)
     size_t more = 0;
     for (size_t i = 0; i < weights_layers(p->model); i++) {
         struct ffn_part f = layer_part(p, i, &room);
+        if (!unlike(p, &f))
+            continue;
         size_t bytes = p->backend->ops->ffn_bytes(p->device, &f, p->keep);
         size_t gates = bytes_alike(p, f, &room, false);
         f = layer_part(p, i, &room);

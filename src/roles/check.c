@@ -186,22 +186,19 @@ static void print_stops(const struct inputs *in, FILE *out)
 /* How the model's publisher would draw, where the job does otherwise: it decides. */
 static void print_suggested(const struct job *job, FILE *out)
 {
-    const struct {
-        const char *name;
-        double here;
-    } known[] = {{"temperature", job->sampling.temperature},
-                 {"top_k", job->sampling.top_k},
-                 {"top_p", job->sampling.top_p},
-                 {"min_p", job->sampling.min_p},
-                 {"repetition_penalty", job->sampling.repetition_penalty}};
+    static const char *const names[] = {"temperature", "top_k", "top_p", "min_p",
+                                        "repetition_penalty"};
+    const double here[] = {job->sampling.temperature, job->sampling.top_k, job->sampling.top_p,
+                           job->sampling.min_p, job->sampling.repetition_penalty};
+    double theirs[sizeof here / sizeof *here];
     bool any = false;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        double theirs = generation_config_number(job->model, known[i].name);
-        if (isnan(theirs) || (float)theirs == (float)known[i].here)
+    generation_config_numbers(job->model, names, sizeof here / sizeof *here, theirs);
+    for (size_t i = 0; i < sizeof here / sizeof *here; i++) {
+        if (isnan(theirs[i]) || (float)theirs[i] == (float)here[i])
             continue;
         fprintf(out, "%s%s %g (here %g)",
-                any ? ", " : "suggested   by generation_config.json: sampling.", known[i].name,
-                theirs, known[i].here);
+                any ? ", " : "suggested   by generation_config.json: sampling.", names[i],
+                theirs[i], here[i]);
         any = true;
     }
     if (any)

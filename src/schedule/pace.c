@@ -1,8 +1,9 @@
 #include "schedule/pace.h"
 
 #define WARMUP 8 /* steps before MTP layers' first stake */
-#define WARMUP_GRAM                                                                                \
-    156 /* steps before the first trial of n-grams: one of its steps may take as long as four */
+/* Steps before the first trial of n-grams: one of its steps may take as long as four, and yet no job of any length
+ * loses 2 % (tests/schedule/test_drafts.c). */
+#define WARMUP_GRAM  156
 #define TRIAL        4  /* steps of one: fewer are too noisy */
 #define TRIAL_MTP    16 /* the same; some of them go without, to compare */
 #define PAUSE        64 /* steps at least between two: what a trial costs is not known to a few per cent */

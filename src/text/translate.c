@@ -302,11 +302,12 @@ static int translate_class(struct translation *t)
             return unsupported(t, "a class that is not closed");
         if (*s == '[')
             return unsupported(t, "a class or POSIX bracket inside a class");
-        if (strncmp(s, "&&[", 3) == 0 && !negated && t->at > first) {
+        if (strncmp(s, "&&[", 3) == 0 && !negated && !t->caseless && t->at > first) {
             t->at += 3;
             return intersect(t, start);
         }
-        if (s[0] == '&' && s[1] == '&') /* [^A&&[B]] is not [^A] and [B] */
+        /* [^A&&[B]] is not [^A] and [B]; without case, what is common to both is looked for first there. */
+        if (s[0] == '&' && s[1] == '&')
             return unsupported(t, "&& in a class, but for [A&&[B]],");
         bool range = *s == '-' && can_range && s[1] != ']';
         if (*s == '-' && !range && !can_range && s[1] != ']' && s[-1] != '[' && s[-1] != '^')

@@ -154,8 +154,8 @@ def main():
     out.append(f"The machine was {quiet}: threads that never wait got {100 * min(cores):.1f} % of their cores in the worst of {len(cores)} pieces, {100 * statistics.median(cores):.1f} % in the median one.")
     if slots < QUIET:
         out.append(
-            f"Of the instructions that its cores can begin they began {100 * slots:.0f} %, the rest went to other hardware threads of the same cores or to a lower clock: "
-            "the loop of multiply-adds hardly feels that, what begins nearly as many instructions as a core can does."
+            f"The threads got {100 * slots:.0f} % of the instruction slots of their cores; the rest went to sibling hardware threads or to a lower clock. "
+            "The loop that finds the peak hardly notices; loops that fill a core do, so that their shares are too low."
         )
     text = "\n".join(out) + "\n"
     with open(os.path.join(folder, "readme.md"), "w") as f:

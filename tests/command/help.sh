@@ -19,6 +19,7 @@ for way in version --version -V; do "$tandem" $way | grep -q '^kernels: plain' |
 grep -q "unknown command 'nonsense'" "$work/errors" || fail "what is unknown is not said"
 
 "$tandem" generate "$work/none" family=none 2>"$work/errors" && fail "a family none"
+grep -q 'family must be .*llama' "$work/errors" || fail "what families there are is not said"
 for family in $(sed 's/.*family must be \(.*\), not.*/\1/; s/,//g; s/ or / /' "$work/errors"); do
     "$tandem" generate --help | tr '\n ,' '   ' | grep -q "[= ]$family " || fail "generate --help knows no family $family"
 done

@@ -47,17 +47,17 @@ $(EMU)/libtandem_emu.a: $(EMU_OBJ) $(EMU_SHARED)
 	@rm -f $@.new && ar qcs $@.new $^ && mv $@.new $@
 
 $(EMU)/tandem: $(BUILD)/src/main.o $(EMU)/libtandem_emu.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $^ $(EMU_LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
 $(EMU)/tests/kernels/parity: $(EMU_PARITY) $(EMU)/libtandem_emu.a
 	@mkdir -p $(@D)
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $^ -lcmocka $(EMU_LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(EMU_LIBS)
 
 # Objects go in front of the library, whose kernels are then left out where counted ones are there.
 GPU_BENCH_PARTS := tests/cuda/gpu_peak.cu.o tests/cuda/gpu_bench_attention.o tests/cuda/gpu_bench_experts.o
 $(EMU)/tests/cuda/gpu_bench: $(addprefix $(EMU)/,$(GPU_BENCH_PARTS))
 $(EMU_MAIN:%.c=$(EMU)/%): $(EMU)/%: $(EMU)/%.o $(EMU_HELPERS) $(EMU)/libtandem_emu.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(EMU_LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(EMU_LIBS)
 
 # The same kernels, compiled so that they say every access to memory (counted.cpp), quickly: they run less than
 # their compiler does.
@@ -70,7 +70,7 @@ ifeq ($(SAN),)
 $(EMU)/tests/cuda/traffic: $(COUNTED_CU)
 endif
 $(EMU)/counted/tandem: $(BUILD)/src/main.o $(COUNTED_CU) $(EMU)/libtandem_emu.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $^ $(EMU_LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
 # The program with one event of the exchange forgotten: tests/cuda/job.sh sees that it shows.
 EMU_PLANTED := $(addprefix $(EMU)/planted/,dispatch collect receive reply)
@@ -83,7 +83,7 @@ $(EMU)/planted/%.o: $(EMU)/planted/%.c $(wildcard src/exchange/*.h kernels/*.h k
 	$(call say,EMU   $<)$(CC) $(EMU_CFLAGS) $(EMU_SYSTEM) -c -o $@ $<
 
 $(EMU_PLANTED): %: %.o $(BUILD)/src/main.o $(EMU)/libtandem_emu.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $^ $(EMU_LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(EMU_LIBS)
 
 # The avx512 backend on a processor without AVX-512: its sources with tests/avx512 in place of the
 # compiler's header. Every download of every parity case must be what plain gives, bit for bit.
@@ -93,10 +93,10 @@ $(EMU_AVX512): $(EMU)/avx512/%.o: kernels/cpu/fast/%.c tests/avx512/immintrin.h 
 	$(call say,EMU   $<)$(CC) $(ALL_CFLAGS) -O1 -Wno-psabi -isystem tests/avx512 -MMD -MP -c -o $@ $<
 
 $(EMU)/avx512/parity: $(BUILD)/tests/kernels/parity.o $(call helpers,tests/kernels/parity.c) $(EMU_AVX512) $(BUILD)/libtandem.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $^ -lcmocka $(LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
 test-avx512: $(EMU)/avx512/parity ## the kernels of AVX-512, emulated where the processor has none
-	@OMP_WAIT_POLICY=passive $< plain avx512
+	@$(if $(X86),OMP_WAIT_POLICY=passive $< plain avx512,echo "SKIPPED: the kernels of AVX-512 are for x86-64")
 .PHONY: test-avx512
 
 emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED) $(if $(SAN),,$(EMU)/counted/tandem)
@@ -115,7 +115,7 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu $(CUDA_BUILD)/flags
 GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
 $(GPU_BENCH): $(foreach o,$(GPU_BENCH_PARTS),$(if $(filter %.cu.o,$(o)),$(CUDA_BUILD),$(BUILD))/$(o))
 $(GPU_BENCH) $(GPU_TESTS): %: %.o $(EMU_HELPERS) $(BUILD)/libtandem.a
-	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) $(FAST_LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(LIBS)
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(LIBS)
 gpu-tests: all $(GPU_BENCH) $(GPU_TESTS) $(BUILD)/tests/cuda/one_gpu.so
 .PHONY: gpu-tests
 endif

@@ -5,6 +5,7 @@
 #include "data/gguf_view.h"
 
 #include "base/mem.h"
+#include "data/gguf_arch.h"
 #include "kernels/weights/codec.h"
 #include "tests/data/gguf_file.h"
 #include "tests/data/scratch.h"
@@ -138,6 +139,40 @@ static void test_llama(void **state)
     assert_true(json_is_true(json_object_get(v->config, "rope_interleaved")));
     assert_true(value_at(find(v, "model.norm.weight"), 0, 1) == 2 + 1.0f / 1024);
     gguf_view_close(v);
+}
+
+/* Names that llama.cpp's converter writes, of the architectures whose files no other test has by hand. */
+static void test_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family, *hf, *gguf;
+    } known[] = {
+        {"glm4_moe", "post_attention_layernorm.weight", "post_attention_norm.weight"},
+        {"glm4_moe", "self_attn.q_norm.weight", "attn_q_norm.weight"},
+        {"glm4_moe", "self_attn.k_proj.bias", "attn_k.bias"},
+        {"glm4_moe", "mlp.gate.weight", "ffn_gate_inp.weight"},
+        {"glm4_moe", "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
+        {"glm4_moe", "mlp.shared_experts.down_proj.weight", "ffn_down_shexp.weight"},
+        {"minimax_m2", "post_attention_layernorm.weight", "ffn_norm.weight"},
+        {"minimax_m2", "self_attn.k_norm.weight", "attn_k_norm.weight"},
+        {"minimax_m2", "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"},
+        {"minimax_m2", "block_sparse_moe.e_score_correction_bias", "exp_probs_b.bias"},
+        {"minimax_m2", "block_sparse_moe.experts.#.w3.weight", "ffn_up_exps.weight"},
+        {"gpt_oss", "post_attention_layernorm.weight", "post_attention_norm.weight"},
+        {"gpt_oss", "self_attn.o_proj.bias", "attn_output.bias"},
+        {"gpt_oss", "self_attn.sinks", "attn_sinks.weight"},
+        {"gpt_oss", "mlp.router.bias", "ffn_gate_inp.bias"},
+        {"gpt_oss", "mlp.experts.down_proj_bias", "ffn_down_exps.bias"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const struct gguf_arch *arch = gguf_arch_find(known[i].family);
+        assert_non_null(arch);
+        const char *name = gguf_arch_name(arch, known[i].hf, strlen(known[i].hf));
+        if (!name || strcmp(name, known[i].gguf) != 0)
+            fail_msg("%s: %s is %s, wanted %s", known[i].family, known[i].hf,
+                     name ? name : "nothing", known[i].gguf);
+    }
 }
 
 /* A message's end is not the answer's. */
@@ -496,10 +531,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         return print_model(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama),     cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_qwen3moe),  cmocka_unit_test(test_step35),
-        cmocka_unit_test(test_deepseek2), cmocka_unit_test(test_view_refuses),
-        cmocka_unit_test(test_tokenizer), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_llama),        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_ends),         cmocka_unit_test(test_qwen3moe),
+        cmocka_unit_test(test_step35),       cmocka_unit_test(test_deepseek2),
+        cmocka_unit_test(test_view_refuses), cmocka_unit_test(test_tokenizer),
+        cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

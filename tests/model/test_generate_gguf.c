@@ -126,6 +126,7 @@ static void compare_specs(const struct both *b)
         assert_int_equal(f->router.experts, h->router.experts);
         assert_int_equal(f->router.topk, h->router.topk);
         assert_int_equal(f->router.groups, h->router.groups);
+        assert_int_equal(f->router.topk_groups, h->router.topk_groups);
         assert_int_equal(f->router.renormalize, h->router.renormalize);
         assert_true(f->router.factor == h->router.factor || f->router.experts == 0);
         const struct rope_spec *r = &p->ropes[a->rope], *s = &g->ropes[c->rope];

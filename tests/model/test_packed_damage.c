@@ -1,5 +1,5 @@
 /* Checkpoints of packed tensors with damage: headers and config.json that say other shapes, types, places and
- * formats, data that are anything. Each is refused, or read without leaving the file (sanitizers watch).
+ * formats, data that are anything. Each is refused, or read without a crash and without leaving the tensors.
  * TRIALS: how many of each format. */
 #include "model/tensors.h"
 
@@ -100,7 +100,7 @@ static void damage_format(const char *format, const char *family, int trials)
         "kv_heads", "1",     "head_dim", "32",      "dense",  "64",   "context", "64"};
     struct generate_options o;
     struct err e;
-    int refused = 0;
+    int refused = 0, accepted = 0; /* of those whose texts are damaged */
     fixture_remove(directory);
     generate_defaults(&o);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i += 2)
@@ -126,10 +126,12 @@ static void damage_format(const char *format, const char *family, int trials)
             copy[8 + header + below(n - 8 - (size_t)header)] = (char)below(256);
         fixture_write(directory, "model.safetensors", copy, n);
         fixture_write(directory, "config.json", other, n_config);
-        refused += !read_model();
+        bool fits = read_model();
+        refused += !fits;
+        accepted += fits && i % 3 != 2;
     }
     printf("%s: %d damaged checkpoints, %d refused\n", format, trials, refused);
-    assert_true(refused > trials / 10 && refused < trials);
+    assert_true(refused > trials / 10 && accepted > 0);
     free(file);
     free(copy);
     free(config);
@@ -140,7 +142,7 @@ static void test_damage(void **state)
 {
     (void)state;
     const char *named = getenv("TRIALS");
-    int trials = named ? atoi(named) : 240;
+    int trials = named ? atoi(named) : getenv("QUICK") ? 24 : 240;
     damage_format("awq", "qwen3_moe", trials);
     damage_format("int4", "qwen3_moe", trials);
     damage_format("int8", "llama", trials);

@@ -103,6 +103,8 @@ def main():
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("paths", nargs=3)
     args = parser.parse_args()
+    if args.count < 4:
+        parser.error("--count: wants 4 or more")
     file, ranks = ranks_of(args.paths[0])
     rng, bad, longest = random.Random(1), 0, 0
     with tempfile.TemporaryDirectory() as folder:

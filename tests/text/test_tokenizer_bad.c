@@ -299,7 +299,8 @@ static void unsupported_patterns(void **state)
         "(?i:\\p{Lu})", "\\xff",        "\\x{110000}",   "\\ud800",    "\\u12",
         "a{2}?",        "*a",           "a**",           "(a",         "a)",
         "[a",           "[z-a]",        "a\\",           "\\q",        "\\0",
-        "(?#x)",        "\\Q",          "(?<=a+)b",      "\xff",
+        "(?#x)",        "\\Q",          "(?<=a+)b",      "\xff",       "[^a&&[b]]",
+        "[a&&[b]c]",    "[&&[a]]",      "(?i:[a&&[A]])",
     };
     for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
         struct pattern *p = (struct pattern *)&patterns;

@@ -3,8 +3,8 @@
  * Every panel needs all inputs of all rows. Where those are more than the caches near a core hold, panels that are
  * multiplied one after the other would each fetch them from far away. So some panels together take a chunk of the
  * inputs, some rows at a time, then the next chunk, while the sums of all of them wait: the chain of additions of an
- * output (panel.h) is the same. Measured: 0.92 to 0.98 of the time with 256 to 512
- * rows of 2048 inputs and more, nothing below.
+ * output (panel.h) is the same. Measured with AVX2: 0.92 (int8) to 0.98 (bf16) of the time with 256 to 512 rows of
+ * 2048 inputs and more, nothing below.
  */
 #include "kernels/cpu/fast/packed.h"
 

@@ -19,9 +19,9 @@
  * A part of a matrix that begins within a block of 128 columns gets zeros in front (k_before), so
  * that blocks stay whole. Rows stay as exact as they come, but for q8 and q4.
  *
- * q8 and q4 add as integer.h says; of the others an output is one chain of multiply-adds, each rounded once, over its inputs in the order 1, 0, 3,
- * 2, 5, 4, ...: of each pair the second first, as VDPBF16PS takes them. With FP8 scales every block
- * of 128 inputs is such a chain from 0, and the output is the chain of scale x block. The scale of
+ * q8 and q4 add as integer.h says; of the others an output is one chain of multiply-adds, each
+ * rounded once, over its inputs in the order 1, 0, 3, 2, 5, 4, ...: of each pair the second first,
+ * as VDPBF16PS takes them. With FP8 scales every block of 128 inputs is such a chain from 0, and the output is the chain of scale x block. The scale of
  * int8 is multiplied at the end. Weights of grouped forms become f32 in registers, as form_value()
  * makes them, before they are multiplied.
  *

@@ -164,7 +164,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
         for (size_t i = 0; i < run; i += 2) {
             fetch_lines(fetch, kind, wide);
             fetch += fetch_step;
-            if (half || kind <= PAIRS_SCALED) {
+            if (half || keep || kind <= PAIRS_SCALED) {
                 prefetch(x_fetch);
                 x_fetch += t->x_step;
             }
@@ -173,7 +173,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
                 TIMES(EACH_WIDE, MULTIPLY_WIDE, 1)
             w += pair_bytes(kind);
             x += 8;
-            if (keep || kind == KEPT)
+            if (keep)
                 kept += 32;
         }
         if (is_scaled(kind)) {
@@ -342,7 +342,7 @@ static void all_rows(const struct way *way, const struct tile *t, size_t rows,
         b.prefetch = b.prefetch_upper = ahead->piece[half];
         for (size_t i = 0, m; i < blocks; i++, left -= m) {
             m = (left + blocks - i - 1) / (blocks - i); /* even blocks: tile.h says why */
-            b.x_next = i + 1 < blocks ? b.x + m * X_ROW : ahead->x;
+            b.x_next = i + 1 < blocks ? b.x + m * X_ROW : half ? ahead->x : t->x;
             b.x_step = 2 * m * X_ROW / t->k;
             if (i == 0 && !way->decode)
                 way->first[half][m](&b);

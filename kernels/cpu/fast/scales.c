@@ -146,31 +146,16 @@ INLINE void wide(const struct scales *s, const enum dtype factor, const bool min
         }
 }
 
-static void wide_f16(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
+#define WIDE(factor, mins) wide(s, factor, mins, panel, first, n, to)
+static void wide_any(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
                      float *to)
 {
-    if (s->mins)
-        wide(s, DTYPE_F16, true, panel, first, n, to);
+    if (s->factor == DTYPE_F16)
+        s->mins ? WIDE(DTYPE_F16, true) : WIDE(DTYPE_F16, false);
+    else if (s->factor == DTYPE_BF16)
+        s->mins ? WIDE(DTYPE_BF16, true) : WIDE(DTYPE_BF16, false);
     else
-        wide(s, DTYPE_F16, false, panel, first, n, to);
-}
-
-static void wide_bf16(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
-                      float *to)
-{
-    if (s->mins)
-        wide(s, DTYPE_BF16, true, panel, first, n, to);
-    else
-        wide(s, DTYPE_BF16, false, panel, first, n, to);
-}
-
-static void wide_f32(const struct scales *s, const uint8_t *panel, size_t first, size_t n,
-                     float *to)
-{
-    if (s->mins)
-        wide(s, DTYPE_F32, true, panel, first, n, to);
-    else
-        wide(s, DTYPE_F32, false, panel, first, n, to);
+        s->mins ? WIDE(DTYPE_F32, true) : WIDE(DTYPE_F32, false);
 }
 
 #ifdef __x86_64__
@@ -186,8 +171,6 @@ const float *scales_wide(const struct scales *s, const void *panel, size_t first
         __builtin_prefetch(at + from + bytes + line);
     if (s->factor == DTYPE_F32 && !s->scale && !s->min)
         return (const float *)panel + first * (s->mins ? 2 * PANEL : PANEL);
-    (s->factor == DTYPE_F16    ? wide_f16
-     : s->factor == DTYPE_BF16 ? wide_bf16
-                               : wide_f32)(s, at, first, n, room);
+    wide_any(s, at, first, n, room);
     return room;
 }
