@@ -72,11 +72,6 @@ float codec_scale(const struct weight_part *w, size_t row, size_t column)
 
 /* ---- the form of a part --------------------------------------------------------------------- */
 
-static bool grouped(enum form_kind kind)
-{
-    return kind == FORM_I8 || kind == FORM_I4;
-}
-
 static struct weight_form form_int8(size_t k)
 {
     return (struct weight_form){
@@ -102,7 +97,7 @@ struct weight_form weight_form(const struct weight_part *w, enum weight_keep kee
     if (keep == WEIGHT_INT4)
         return form_int4();
     w->codec->form(w, &f);
-    if (!grouped(f.kind))
+    if (!form_is_grouped(f.kind))
         return f;
     /* 0: the whole row. A part of it is one group as well. */
     if (f.outer == 0)
@@ -119,7 +114,7 @@ size_t form_row_bytes(const struct weight_form *f, size_t k)
     static const size_t bits[] = {
         [FORM_F32] = 32, [FORM_BF16] = 16, [FORM_F8] = 8, [FORM_I8] = 8, [FORM_I4] = 4};
     size_t bytes = (mem_mul(k, bits[f->kind]) + 7) / 8;
-    if (!grouped(f->kind))
+    if (!form_is_grouped(f->kind))
         return bytes;
     size_t factors = f->mins == MINS_OUTER || f->mins == MINS_INNER ? 2 : 1;
     size_t smalls = (f->scales ? 1 : 0) + (f->mins == MINS_INNER || f->mins == MINS_SHARED ? 1 : 0);
@@ -133,7 +128,7 @@ size_t weight_granule(const struct weight_part *w)
     w->codec->form(w, &f);
     if (f.kind == FORM_F8)
         return 128;
-    return grouped(f.kind) && f.outer ? f.inner : 1;
+    return form_is_grouped(f.kind) && f.outer ? f.inner : 1;
 }
 
 struct weight_stored weight_stored(const struct weight_part *w)

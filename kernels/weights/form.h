@@ -52,6 +52,12 @@ struct weight_form {
     enum form_mins mins;
 };
 
+/* Whether it is one of the grouped forms. */
+static inline bool form_is_grouped(enum form_kind kind)
+{
+    return kind == FORM_I8 || kind == FORM_I4;
+}
+
 /* The numbers of one inner group. */
 struct form_group {
     float d, m;

@@ -203,42 +203,44 @@ static struct weights_plan weights_plan(const struct engine *g)
 
 /* Launches and copies of a layer: counted, of both roles, and rounded up. */
 #define LAYER_NODES_ATTENTION 28
-#define LAYER_NODES_FFN       12
+#define LAYER_NODES_FFN       8 /* without those of a panel of rows (ffn_rows) */
+#define PANEL_NODES           4
 #define SLICE_NODES           2 /* of a slice whose sums are exact: down, and adding */
 
-/* Slices that this rank has of an MLP, at most. */
-static size_t slices_most(const struct engine *g)
+/* Slices that this rank has of the widest MLP of a layer. */
+static size_t slices_of(const struct engine *g, size_t layer)
 {
     const struct layout *l = &g->in->job.layout;
-    const struct model_most *most = &g->in->model.most;
-    size_t cuts[PLACEMENT_SLICES_MAX + 1],
-        n[] = {
-            placement_cuts(most->inter, l->granule,
-                           placement_expert_inter(most->inter, l, g->place.index), cuts),
-            placement_cuts(most->shared_inter, l->granule,
-                           placement_shared_inter(most->shared_inter, l, g->place.index), cuts),
-            placement_cuts(most->dense_inter, l->granule,
-                           placement_shared_inter(most->dense_inter, l, g->place.index), cuts),
-        };
-    return largest(n[0], largest(n[1], n[2]));
+    const struct model *m = &g->in->model;
+    const struct ffn_spec *f = &m->layer[layer].ffn;
+    size_t cuts[PLACEMENT_SLICES_MAX + 1], common = m->moe[layer] ? f->shared_inter : f->inter;
+    struct span routed = placement_expert_inter(f->inter, l, g->place.index);
+    struct span shared = placement_shared_inter(common, l, g->place.index);
+    return largest(m->moe[layer] ? placement_cuts(f->inter, l->granule, routed, cuts) : 0,
+                   placement_cuts(common, l->granule, shared, cuts));
 }
 
-static size_t ffn_nodes(const struct engine *g)
+/* With f32 activations an FFN takes all rows at once, and a launch has all slices. */
+static size_t ffn_nodes(const struct engine *g, size_t layer)
 {
     size_t rows = g->backend->device->ffn_rows(g->device),
-           panels = (g->config.limits.rows + rows - 1) / rows;
-    size_t slices = g->shape.combine == DTYPE_BF16 ? 0 : slices_most(g);
-    return mem_mul(LAYER_NODES_FFN + SLICE_NODES * slices, largest(panels, 1));
+           panels = largest((g->config.limits.rows + rows - 1) / rows, 1);
+    if (g->config.act == DTYPE_F32)
+        return LAYER_NODES_FFN + PANEL_NODES;
+    size_t slices = g->shape.combine == DTYPE_BF16 ? 0 : slices_of(g, layer);
+    return LAYER_NODES_FFN + mem_mul(PANEL_NODES + SLICE_NODES * slices, panels);
 }
 
 static size_t graphs_bytes(const struct engine *g)
 {
-    size_t layers = g->in->model.layers + g->in->model.drafts + 1, nodes = 0;
+    size_t layers = g->in->model.layers + g->in->model.drafts, nodes = 0;
     if (!graphs(g))
         return 0;
-    nodes += g->place.attention ? LAYER_NODES_ATTENTION : 0;
-    nodes += g->place.ffn ? ffn_nodes(g) : 0;
-    nodes = mem_mul(mem_mul(nodes, layers), (size_t)g->shape.micro_batches);
+    if (g->place.attention) /* one more: what begins and ends a step */
+        nodes += mem_mul(LAYER_NODES_ATTENTION, layers + 1);
+    for (size_t i = 0; i < layers && g->place.ffn; i++)
+        nodes += ffn_nodes(g, i);
+    nodes = mem_mul(nodes, (size_t)g->shape.micro_batches);
     return mem_mul(REPLAY_GRAPHS, mem_mul(nodes, REPLAY_NODE_BYTES));
 }
 

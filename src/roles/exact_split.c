@@ -28,18 +28,13 @@ static bool whole_slices(const struct inputs *in)
     return true;
 }
 
-static bool is_grouped(const struct weight_form *f)
-{
-    return f->kind == FORM_I8 || f->kind == FORM_I4;
-}
-
 /* The form of a matrix; the size of a group that has the whole row is 0. */
 static struct weight_form form_of(const struct inputs *in, enum model_tensor kind, size_t layer,
                                   size_t expert)
 {
     struct weight_part p = tensors_part(&in->model, in->checkpoint, kind, layer, expert);
     struct weight_form f = weight_form(&p, inputs_keep(&in->job));
-    if (!is_grouped(&f))
+    if (!form_is_grouped(f.kind))
         return (struct weight_form){.kind = f.kind};
     f.outer = f.outer < p.k ? f.outer : 0;
     f.inner = f.inner < p.k ? f.inner : 0;
@@ -63,7 +58,7 @@ static bool power_of_two(size_t n)
 static bool fits(const struct inputs *in, const struct mlps *m, const struct weight_form *down)
 {
     const struct layout *l = &in->job.layout;
-    size_t step = is_grouped(down) ? 32 : 16;
+    size_t step = form_is_grouped(down->kind) ? 32 : 16;
     for (int s = 1; s < placement_slices(m->width, l->granule); s++)
         if (placement_cut(m->width, l->granule, s) % step)
             return false;

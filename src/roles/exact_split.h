@@ -1,4 +1,4 @@
-/* exact_split.h - whether a job's completions depend on how the FFN is split (kernels/exact.h).
+/* exact_split.h - whether a job's completions are the same however the FFN is split (kernels/exact.h).
  *
  * Terms are added exactly, so that it does not matter which rank has them, as long as each comes out the
  * same on every rank: ranks have whole slices, and on GPUs a matrix's kernel is the same for any of its parts.
