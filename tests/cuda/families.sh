@@ -17,7 +17,7 @@ for length in 70 3 19; do
 done >"$work/prompts.jsonl"
 "$cpu" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
 job=tests/mpi/job.yaml
-sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
+colocated
 
 run() { # NAME RANKS [KEY=VALUE]...
     local name=$1 ranks=$2
@@ -38,9 +38,7 @@ for family in step3p5 qwen3_moe deepseek_v3 llama gpt_oss ${LONG:+glm4_moe minim
     tandem=$gpu run d 4 device=cuda layout.attention=2 layout.ffn.expert=2 layout.micro_batches=2
     [ -z "${LONG:-}" ] || tandem=$gpu job=$work/colocated.yaml run e 1 device=cuda
     same_tokens a b
-    completions a >"$work/a.jsonl"
-    completions b >"$work/b.jsonl"
-    "$PYTHON" tests/cuda/near.py "$work/a.jsonl" "$work/b.jsonl" 1e-3 || fail "$family: a and b"
+    near a b 1e-3
     for split in c d ${LONG:+e}; do
         same b $split
     done

@@ -18,24 +18,6 @@ done >"$work/prompts.jsonl"
 "$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
 job=$work/apart.yaml
 sed "s|^model: .*|model: $work/model\ntokenizer: $work/none.json|; s|file: input/prompts.h5|file: $work/in.h5|" tests/mpi/job.yaml >$job
-sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
-
-# gpu NAME ATTENTION EXPERT TENSOR [KEY=VALUE]... - on emulated GPUs; EXPERT 0: colocated.
-gpu() {
-    local name=$1 ranks=$(($2 + $3 * $4)) layout=(layout.attention="$2") file=$job start=$SECONDS
-    [ "$3" = 0 ] && file=$work/colocated.yaml
-    [ "$3" = 0 ] || layout+=(layout.ffn.expert="$3" layout.ffn.tensor="$4")
-    shift 4
-    job=$file decode "$name" "$ranks" device=cuda "${layout[@]}" "${short[@]}" "$@" || fail "$name"
-    [ -z "${REAL:-}" ] || echo "$name: $ranks ranks, $((SECONDS - start)) s"
-}
-
-# near NAME NAME TOLERANCE
-near() {
-    completions "$1" >"$work/a.jsonl"
-    completions "$2" >"$work/b.jsonl"
-    "$PYTHON" tests/cuda/near.py "$work/a.jsonl" "$work/b.jsonl" "$3" || fail "$1 and $2"
-}
 
 # graphs NAME - the run launched steps as graphs.
 graphs() {
@@ -103,7 +85,6 @@ same 2a2f-tensor no-graphs
 # ---- bf16 and FP8: near the CPU, and the same bits whatever the number of ranks -----------------
 # With a trained model: of a random one's logprobs rounding leaves less.
 job=tests/mpi/job.yaml short=(prompts.count=3 sampling.max_new_tokens=4 layout.threads=1)
-sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 bf16() { # NAME PRECISION...
     local name=$1
     shift

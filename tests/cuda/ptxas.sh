@@ -17,12 +17,15 @@ for sm; do
 done
 logs=${BUILD:-build}/ptxas objects=${BUILD:-build}/sm-$(IFS=-; echo "$*")
 mkdir -p "$logs" || exit 2
-key=$({ "$nvcc" --version; echo "${flags[@]}"; cat kernels/cuda/*.h kernels/cuda/*.cuh src/base/dtype.h; } | sha256sum)
+headers=$(echo kernels/*.h kernels/*/*.h kernels/cuda/*.cuh src/base/*.h) # all that a kernel can include
+# shellcheck disable=SC2086
+key=$({ "$nvcc" --version; echo "${flags[@]}"; cat $headers; } | sha256sum)
 
 # said FILE - the log of this file: of the build if it is newer than all sources.
 said() {
     local built=$objects/${1%.cu}.cu.o.log
-    [ -s "$built" ] && [ -z "$(find "$1" kernels/cuda/*.h kernels/cuda/*.cuh -newer "$built")" ] && { echo "$built"; return; }
+    # shellcheck disable=SC2086
+    [ -s "$built" ] && [ -z "$(find "$1" $headers -newer "$built")" ] && { echo "$built"; return; }
     echo "$logs/$(basename "$1" .cu).$( { echo "$key"; cat "$1"; } | sha256sum | cut -c1-16)"
 }
 
@@ -42,7 +45,7 @@ compile() {
     fi
 }
 export -f said compile
-export nvcc logs key objects nvcc_flags="${flags[*]}"
+export nvcc logs key objects headers nvcc_flags="${flags[*]}"
 status=0
 printf '%s\n' kernels/cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || status=1
 printf '%-62s %4s %5s %6s %6s %7s\n' kernel sm regs spills stack static

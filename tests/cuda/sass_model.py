@@ -82,11 +82,12 @@ def arguments(kernel):
     return [int(g) if g.isdigit() else g for g in kernel.partition("<")[2].rstrip(">").split(", ")]
 
 
-def shared_bytes(kernel):
-    """Dynamic shared memory of a block: gemm_shape of gemm.cuh, attend_shape of attend.cu, latent_shape."""
+def shared_bytes(kernel, experts=128):
+    """Dynamic shared memory of a block: gemm_shape of gemm.cuh, attend_shape of attend.cu, latent_shape. experts: held by
+    a rank, whose lists (grouped_bytes) the experts' kernels have."""
     name = kernel.partition("<")[0]
     if is_product(kernel):
-        return Shape(*arguments(kernel)[:2]).queue + (0 if name == "linear_kernel" else 512)  # lists of up to 126 experts
+        return Shape(*arguments(kernel)[:2]).queue + (0 if name == "linear_kernel" else 4 * (experts + 2))
     if name == "attend_kernel":
         dim, kind, rows = arguments(kernel)
         stage = 2 * 32 * dim * (2 if kind == BF16 else 1)
@@ -99,15 +100,15 @@ def shared_bytes(kernel):
     return 0
 
 
-def blocks(kernel, registers, shared_kb, warps=4):
-    """On a processor; warps: of a row in attention."""
+def blocks(kernel, registers, shared_kb, warps=4, experts=128):
+    """On a processor; warps: of a row in attention; experts: held by a rank."""
     if is_product(kernel):
         threads = 128
     else:
         pair = kernel.startswith("latent") or kernel.endswith(", 2>") and kernel.startswith("attend")
         threads = (2 if pair else 1) * 32 * warps
     by_registers = 65536 // (max(registers, 24) * threads)
-    by_shared = shared_kb * 1024 // (shared_bytes(kernel) + 1024)
+    by_shared = shared_kb * 1024 // (shared_bytes(kernel, experts) + 1024)
     return min(by_registers, by_shared, 32)
 
 
@@ -131,10 +132,10 @@ class Loops:
             return max(hmma * card.wgmma, issued - 1.25 * hmma, others)
         return max(hmma * card.mma + SERIAL * issued, others)
 
-    def turns(self, kernel, count, each, hmma, l2, bytes_read, warps=4):
+    def turns(self, kernel, count, each, hmma, l2, bytes_read, warps=4, experts=128):
         """`count` items of `each` turns, dealt out to all blocks; l2: bytes a turn."""
         card, clocks = self.card, self.turn(kernel, hmma)
-        at_once = max(1, blocks(kernel, self.found[kernel]["registers"], card.shared, warps))
+        at_once = max(1, blocks(kernel, self.found[kernel]["registers"], card.shared, warps, experts))
         epilogue = EPILOGUE * self.found[kernel]["border"]
         each_has = math.ceil(count / card.processors) if count < 4 * card.processors else count / card.processors
         all_at = each_has * (each * clocks + epilogue) * warps / 4
@@ -194,12 +195,12 @@ class Loops:
         down = "down_kernel<%d, %d>" % (kind, tokens)
         up_items = held * tiles * -(-inter // 64) + shared_tiles * -(-shared // 64)
         weights = (held * inter + shared) * hidden * size
-        t_up = self.turns(up, up_items, -(-hidden // 64), hmma, x, 2 * weights)
+        t_up = self.turns(up, up_items, -(-hidden // 64), hmma, x, 2 * weights, experts=held)
         pieces = -(-hidden // 128)
         routed, common = held * tiles * pieces, shared_tiles * pieces
         turns = (routed * -(-inter // 64) + common * -(-shared // 64)) / max(routed + common, 1)
         shares = (rows * topk * held / of + (rows if shared else 0)) * hidden * 4
-        t_down = self.turns(down, routed + common, turns, hmma, x, weights + shares)
+        t_down = self.turns(down, routed + common, turns, hmma, x, weights + shares, experts=held)
         t_add = (shares + rows * hidden * 2) / self.card.tbs / 1e6 + FILL
         return t_up, t_down, t_add
 

@@ -11,20 +11,11 @@ cpu=$tandem
 GPUS=${GPUS:-8}
 [ "$GPUS" -ge 2 ] || skip "NCCL needs two GPUs, here are $GPUS"
 job=tests/mpi/job.yaml
-sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 short=(prompts.count=7 sampling.max_new_tokens=9 layout.threads=1)
 tandem=$gpu
 
-# on NAME ATTENTION EXPERT TENSOR [KEY=VALUE]... - EXPERT 0: colocated. False: there are too few GPUs.
-on() {
-    local name=$1 ranks=$(($2 + $3 * $4)) layout=(layout.attention="$2") file=$job start=$SECONDS
-    [ $ranks -le "$GPUS" ] || return 1
-    [ "$3" = 0 ] && file=$work/colocated.yaml
-    [ "$3" = 0 ] || layout+=(layout.ffn.expert="$3" layout.ffn.tensor="$4")
-    shift 4
-    job=$file decode "$name" "$ranks" device=cuda "${layout[@]}" "${short[@]}" "$@" || fail "$name"
-    echo "$name: $ranks GPUs, $((SECONDS - start)) s$(sed -n 's/^rail /; rail /p' "$work/$name.log" | tr -d '\n')"
-}
+# on NAME ATTENTION EXPERT TENSOR [KEY=VALUE]... - as gpu. False: there are too few GPUs.
+on() { [ $(($2 + $3 * $4)) -le "$GPUS" ] && gpu "$@"; }
 
 # all PREFIX [KEY=VALUE]... - in all layouts, each with the bits of the first.
 all() {
@@ -40,6 +31,8 @@ all() {
 tandem=$cpu decode cpu 2 "${short[@]}" || fail cpu
 all f32
 same_tokens cpu f32-1-1-1
+fp8=(precision.activations=bf16 precision.kv_cache=fp8 precision.dispatch=fp8 precision.combine=bf16)
+tandem=$cpu decode cpu-fp8 2 "${short[@]}" "${fp8[@]}" || fail cpu-fp8
 all bf16 precision.activations=bf16 precision.kv_cache=bf16 precision.dispatch=bf16 layout.micro_batches=3
 for layout in "1 1 1" "2 1 2" "4 1 4"; do
     name=${layout// /-}
@@ -48,6 +41,6 @@ for layout in "1 1 1" "2 1 2" "4 1 4"; do
     # shellcheck disable=SC2086
     NCCL_LOCAL_REGISTER=0 on "copied-$name" $layout && same "f32-$name" "copied-$name"
     # shellcheck disable=SC2086
-    on "fp8-$name" $layout precision.activations=bf16 precision.kv_cache=fp8 precision.dispatch=fp8 precision.combine=bf16
+    on "fp8-$name" $layout "${fp8[@]}" && near cpu-fp8 "fp8-$name" 0.2
 done
 echo "NCCL agrees on $GPUS GPUs"
