@@ -107,7 +107,7 @@ def main():
         for n, (family, settings) in enumerate(MODELS.items()):
             for dtype in ["f32", *COMMON, *OTHERS[n % 4::4]]:
                 path, decoded = work / f"{family}.gguf", work / "decoded.gguf"
-                command(tandem, "generate", path, f"family={family}", f"vocab={VOCAB}", *SIZES, *settings, f"dtype={dtype}")
+                command(tandem, "generate", path, f"family={family}", "unused=ignore", f"vocab={VOCAB}", *SIZES, *settings, f"dtype={dtype}")
                 if dtype != "f32":
                     numbers(path, decoded)
                 exact = theirs(path if dtype == "f32" else decoded, tokens)

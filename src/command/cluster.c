@@ -119,7 +119,7 @@ static int generate_main(const struct usage *usage, int argc, char **argv)
 const struct command command_generate = {
     {"generate", "DIRECTORY|FILE.gguf [NAME=VALUE]...", 1, 64,
      "a checkpoint with random weights, for measuring",
-     "Settings, the family first: family=step3, step3p5, qwen3_moe, qwen3, llama, deepseek_v3, "
+     "Settings: family=step3, step3p5, qwen3_moe, qwen3, llama, deepseek_v3, "
      "glm4_moe, minimax_m2, gpt_oss; dtype=f32, bf16, fp8, awq, int4, int8, for gpt_oss mxfp4, "
      "and in GGUF f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, "
      "mxfp4; "
@@ -128,7 +128,7 @@ const struct command command_generate = {
      "shared, moe_layers=1-4,7, window; of MLA q_rank, kv_rank, nope_dim, rope_dim, value_dim; "
      "groups, "
      "topk_groups, renormalize, tied, limit, rope_theta, rope_factor, mtp, eos; seed, file_mb, "
-     "threads.",
+     "threads. unused=ignore: what the family has no use for is no error.",
      generate_rows},
     generate_main};
 

@@ -462,6 +462,11 @@ void fields_common(struct model *m, struct config *c, double eps, size_t context
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
+size_t fields_shared_experts(const struct family_sizes *s)
+{
+    return s->expert_inter ? s->shared_inter / s->expert_inter : 0;
+}
+
 double fields_decimal(float f)
 {
     char text[32];

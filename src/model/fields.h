@@ -95,6 +95,9 @@ void fields_set_number(json_t *j, const char *field, double x);
 void fields_set_bool(json_t *j, const char *field, bool yes);
 void fields_set_text(json_t *j, const char *field, const char *text);
 
+/* How many shared experts are as wide as `shared` together, for families that count them. */
+size_t fields_shared_experts(const struct family_sizes *s);
+
 /* The short decimal that stands for the float: 1e-05, not 9.99999974737875e-06. */
 double fields_decimal(float f);
 

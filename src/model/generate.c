@@ -178,7 +178,7 @@ static int plan_make(struct plan *p, const struct generate_options *o, struct er
     json_t *config = config_of(o);
     int status = model_read_config(p->model, config, what, NULL, e);
     json_decref(config);
-    if (status != 0)
+    if (status != 0 || generate_used(o, p->model, e) != 0)
         return -1;
     members_visit(p->model, plan_member, p);
     members_visit_mtp(p->model, plan_member, p);

@@ -287,7 +287,7 @@ static int file_make(struct file *f, const struct generate_options *o, struct er
     json_object_del(config, "quantization_config");
     int status = model_read_config(f->m, config, "the model to generate", NULL, e);
     json_decref(config);
-    if (status != 0 || refuse(f, e) != 0)
+    if (status != 0 || refuse(f, e) != 0 || generate_used(o, f->m, e) != 0)
         return -1;
     f->m->gain_offset = 0; /* converters add it */
     f->n_values = gguf_keys(&f->values, f->m, f->arch->name);

@@ -1,6 +1,7 @@
 /* generate_options.c - the settings of generate.h: defaults, and one by name. */
 #include "model/generate.h"
 
+#include "data/gguf.h"
 #include "job/suggest.h"
 #include "model/family.h"
 #include "model/generate_blocks.h"
@@ -11,10 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Its place in the lists below. */
+#define SETTING_MOE_LAYERS 22
+
 static void default_moe(struct generate_options *o)
 {
     struct family_sizes *s = &o->model;
-    if (o->moe_chosen)
+    if (o->chosen[SETTING_MOE_LAYERS])
         return;
     for (size_t l = 0; l < MODEL_MAX_LAYERS; l++)
         s->moe[l] = l < s->layers && family_find(s->family)->moe(s, l);
@@ -60,7 +64,8 @@ enum value {
     V_EOS,
     V_SEED,
     V_MEGABYTES,
-    V_THREADS
+    V_THREADS,
+    V_UNUSED
 };
 
 /* In the order of generate_names(). */
@@ -91,7 +96,7 @@ static const struct {
     {V_SIZE, IN_MODEL(shared_inter)},
     {V_INT, IN_MODEL(router.groups)},
     {V_INT, IN_MODEL(router.topk_groups)},
-    {V_LAYERS, IN_MODEL(moe)},
+    [SETTING_MOE_LAYERS] = {V_LAYERS, IN_MODEL(moe)},
     {V_BOOL, IN_MODEL(router.renormalize)},
     {V_BOOL, IN_MODEL(tied)},
     {V_NUMBER, IN_MODEL(limit)},
@@ -102,18 +107,50 @@ static const struct {
     {V_SEED, offsetof(struct generate_options, seed)},
     {V_MEGABYTES, offsetof(struct generate_options, file_bytes)},
     {V_THREADS, offsetof(struct generate_options, threads)},
+    {V_UNUSED, offsetof(struct generate_options, ignore_unused)},
 };
 
 static const char *const names[] = {
-    "family",      "hidden",     "layers",      "vocab",    "context",  "heads",      "kv_heads",
-    "head_dim",    "q_rank",     "kv_rank",     "nope_dim", "rope_dim", "value_dim",  "window",
-    "mtp",         "dense",      "experts",     "topk",     "expert",   "shared",     "groups",
-    "topk_groups", "moe_layers", "renormalize", "tied",     "limit",    "rope_theta", "rope_factor",
-    "eos",         "dtype",      "seed",        "file_mb",  "threads",  NULL,
+    "family",
+    "hidden",
+    "layers",
+    "vocab",
+    "context",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "q_rank",
+    "kv_rank",
+    "nope_dim",
+    "rope_dim",
+    "value_dim",
+    "window",
+    "mtp",
+    "dense",
+    "experts",
+    "topk",
+    "expert",
+    "shared",
+    "groups",
+    "topk_groups",
+    [SETTING_MOE_LAYERS] = "moe_layers",
+    "renormalize",
+    "tied",
+    "limit",
+    "rope_theta",
+    "rope_factor",
+    "eos",
+    "dtype",
+    "seed",
+    "file_mb",
+    "threads",
+    "unused",
+    NULL,
 };
 
-_Static_assert(sizeof names / sizeof *names == sizeof settings / sizeof *settings + 1,
-               "every setting has a name");
+#define N_SETTINGS (sizeof settings / sizeof *settings)
+_Static_assert(sizeof names / sizeof *names == N_SETTINGS + 1, "every setting has a name");
+_Static_assert(N_SETTINGS <= GENERATE_SETTINGS, "all of them can be chosen");
 
 const char *const *generate_names(void)
 {
@@ -155,7 +192,6 @@ static int parse_layers(struct generate_options *o, const char *text)
             return -1;
     }
     memcpy(o->model.moe, moe, sizeof moe);
-    o->moe_chosen = true;
     return 0;
 }
 
@@ -187,14 +223,32 @@ static int set_number(struct generate_options *o, enum value is, void *field, co
     return 0;
 }
 
+/* Bytes of a setting that families have defaults for; 0: they have none. */
+static size_t width_of(enum value is)
+{
+    return is == V_SIZE     ? sizeof(size_t)
+           : is == V_INT    ? sizeof(int)
+           : is == V_BOOL   ? sizeof(bool)
+           : is == V_NUMBER ? sizeof(double)
+                            : 0;
+}
+
 static int set_family(struct generate_options *o, const char *name)
 {
     const struct family *f = family_find(name);
     if (!f)
         return -1;
+    const struct generate_options before = *o;
+    bool dtype_chosen = false;
     snprintf(o->model.family, sizeof o->model.family, "%s", name);
     f->defaults(&o->model);
-    if (f->mxfp4 || o->packing == PACKING_MXFP4)
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        if (o->chosen[i])
+            memcpy((char *)o + settings[i].offset, (const char *)&before + settings[i].offset,
+                   width_of(settings[i].is));
+        dtype_chosen |= o->chosen[i] && settings[i].is == V_DTYPE;
+    }
+    if (!dtype_chosen && (f->mxfp4 || o->packing == PACKING_MXFP4))
         o->packing = f->mxfp4 ? PACKING_MXFP4 : PACKING_NONE;
     return 0;
 }
@@ -226,13 +280,15 @@ static int set_dtype(struct generate_options *o, const char *name)
 static int set_value(struct generate_options *o, enum value is, void *field, const char *value)
 {
     static const char *const truth[] = {"false", "true", NULL};
-    int word = parse_word(value, truth);
+    static const char *const unused[] = {"error", "ignore", NULL};
+    int word = parse_word(value, is == V_UNUSED ? unused : truth);
     char *end;
     double number;
     switch (is) {
     case V_FAMILY:
         return set_family(o, value);
     case V_BOOL:
+    case V_UNUSED:
         *(bool *)field = word == 1;
         return word < 0 ? -1 : 0;
     case V_DTYPE:
@@ -260,7 +316,8 @@ int generate_set(struct generate_options *o, const char *name, const char *value
                                          [V_EOS] = "a token",
                                          [V_SEED] = "a whole number below 2^64",
                                          [V_MEGABYTES] = "whole MiB, 0 for a single file",
-                                         [V_THREADS] = "0 to 1024"};
+                                         [V_THREADS] = "0 to 1024",
+                                         [V_UNUSED] = "error or ignore"};
     int i = parse_word(name, names);
     if (i < 0) {
         size_t known = sizeof names / sizeof *names;
@@ -280,6 +337,75 @@ int generate_set(struct generate_options *o, const char *name, const char *value
         family_names(families);
         return err_set(e, "%s must be %s, not \"%.60s\"", name, is ? is : families, value);
     }
+    o->chosen[i] = true;
     default_moe(o);
+    return 0;
+}
+
+/* ---- are they used? ------------------------------------------------------------------------- */
+
+/* Values that ask for nothing. */
+static bool is_neutral(enum value is, const void *field)
+{
+    return is == V_BOOL     ? !*(const bool *)field
+           : is == V_INT    ? *(const int *)field <= 1
+           : is == V_SIZE   ? *(const size_t *)field == 0
+           : is == V_NUMBER ? *(const double *)field == 0 || *(const double *)field == 1
+                            : true;
+}
+
+static void change(enum value is, void *field)
+{
+    size_t *size = field;
+    int *whole = field;
+    if (is == V_BOOL)
+        *(bool *)field = !*(bool *)field;
+    else if (is == V_NUMBER)
+        *(double *)field += 1;
+    else if (is == V_INT)
+        *whole = *whole > 1 ? *whole - 1 : 2;
+    else
+        *size = *size > 1 ? *size - 1 : 2;
+}
+
+/* A setting without which the family's config.json would be the same has no use. */
+static bool is_used(const struct generate_options *o, size_t setting)
+{
+    const struct family *f = family_find(o->model.family);
+    struct generate_options other = *o;
+    change(settings[setting].is, (char *)&other + settings[setting].offset);
+    json_t *as_is = f->write(&o->model, o->dtype), *changed = f->write(&other.model, o->dtype);
+    bool used = !json_equal(as_is, changed);
+    json_decref(as_is);
+    json_decref(changed);
+    return used;
+}
+
+int generate_used(const struct generate_options *o, const struct model *m, struct err *e)
+{
+    const char *family = o->model.family;
+    if (o->ignore_unused)
+        return 0;
+    for (size_t l = 0; o->chosen[SETTING_MOE_LAYERS] && l < m->layers; l++)
+        if ((m->layer[l].ffn.router.experts > 0) != o->model.moe[l])
+            return err_set(
+                e,
+                "moe_layers: layer %zu is to have %s, which models of %s cannot say with the "
+                "other layers as they are to be",
+                l, o->model.moe[l] ? "experts" : "no experts", family);
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        if (o->chosen[i] && settings[i].is == V_MEGABYTES && o->file_bytes && o->directory &&
+            gguf_is_path(o->directory))
+            return err_set(e, "file_mb: %s is one file, a GGUF is not split here; leave it out",
+                           o->directory);
+        if (!o->chosen[i] || is_neutral(settings[i].is, (const char *)o + settings[i].offset) ||
+            is_used(o, i))
+            continue;
+        return err_set(e,
+                       "%s: models of %s have no use for this value%s; leave it out, or say "
+                       "unused=ignore where one list of settings serves several families",
+                       names[i], family,
+                       strcmp(names[i], "shared") == 0 ? " (some count in wholes of expert)" : "");
+    }
     return 0;
 }

@@ -72,7 +72,7 @@ static json_t *write_config(const struct family_sizes *s, enum dtype dtype)
     fields_set_size(j, "n_routed_experts", (size_t)s->router.experts);
     fields_set_size(j, "num_experts_per_tok", (size_t)s->router.topk);
     fields_set_size(j, "moe_intermediate_size", s->expert_inter);
-    fields_set_size(j, "n_shared_experts", s->shared_inter ? s->shared_inter / s->expert_inter : 0);
+    fields_set_size(j, "n_shared_experts", fields_shared_experts(s));
     fields_set_size(j, "n_group", (size_t)s->router.groups);
     fields_set_size(j, "topk_group", (size_t)s->router.topk_groups);
     fields_set_bool(j, "norm_topk_prob", s->router.renormalize);

@@ -70,7 +70,7 @@ done
 echo
 echo "grouped queries, grouped queries in windows, latent attention; the first with 4 bits too"
 sizes=(hidden=2048 layers=4 vocab=128815 context=4224 heads=32 dense=4096 experts=32 topk=4 expert=768 shared=768)
-model qwen3_moe family=qwen3_moe "${sizes[@]}" kv_heads=4 head_dim=128
+model qwen3_moe family=qwen3_moe unused=ignore "${sizes[@]}" kv_heads=4 head_dim=128
 model step3p5 family=step3p5 "${sizes[@]}" kv_heads=4 head_dim=128 window=512 mtp=0
 model deepseek_v3 family=deepseek_v3 "${sizes[@]}" q_rank=768 kv_rank=512 nope_dim=128 rope_dim=64 value_dim=128 mtp=0
 json=$folder/kinds.jsonl

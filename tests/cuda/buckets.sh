@@ -45,7 +45,7 @@ guesses() { sed -n 's/^speculation *//p' "$work/$1.log"; }
 
 for family in step3p5 deepseek_v3; do
     rm -rf "$work/model" "$work"/[a-e].*
-    "$cpu" generate "$work/model" family=$family mtp=$([ $family = step3p5 ] && echo 2 || echo 1) hidden=76 layers=2 vocab=31 context=128 \
+    "$cpu" generate "$work/model" family=$family unused=ignore mtp=$([ $family = step3p5 ] && echo 2 || echo 1) hidden=76 layers=2 vocab=31 context=128 \
         heads=6 kv_heads=2 head_dim=20 dense=53 experts=6 topk=2 expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 \
         rope_dim=6 value_dim=13 window=29 limit=0.4 groups=2 topk_groups=1 rope_factor=2 dtype=f32 >/dev/null || fail "generate $family"
     run a 2 $job graphs=false speculate.draft=mtp speculate.tokens=2

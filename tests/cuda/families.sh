@@ -29,7 +29,7 @@ run() { # NAME RANKS [KEY=VALUE]...
 for family in step3p5 qwen3_moe deepseek_v3 llama gpt_oss ${LONG:+glm4_moe minimax_m2 qwen3}; do
     rm -rf "$work"/model "$work"/[a-e].*
     [ $family = gpt_oss ] && dtype=mxfp4 || dtype=f32
-    "$cpu" generate "$work/model" family=$family hidden=96 layers=2 vocab=1011 context=128 heads=6 kv_heads=2 head_dim=20 dense=53 \
+    "$cpu" generate "$work/model" family=$family unused=ignore hidden=96 layers=2 vocab=1011 context=128 heads=6 kv_heads=2 head_dim=20 dense=53 \
         experts=6 topk=2 expert=64 shared=64 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 window=13 limit=0.4 \
         groups=3 topk_groups=2 rope_factor=2 dtype=$dtype >/dev/null || fail "generate $family"
     tandem=$cpu run a 2

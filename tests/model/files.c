@@ -70,6 +70,7 @@ void files_odd_model(struct generate_options *o, const char *directory)
     };
     struct err e;
     generate_defaults(o);
+    o->ignore_unused = true; /* one list for all families */
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if (generate_set(o, settings[i][0], settings[i][1], &e) != 0)
             die("%s", e.text);

@@ -305,6 +305,7 @@ static void check_family(int longest, const char *const *settings)
     struct err e;
     const char *name = settings[1];
     generate_defaults(&o);
+    o.ignore_unused = true; /* one list for all families */
     for (; *settings; settings += 2)
         if (strcmp(settings[0], "rest") == 0)
             o.dtype = DTYPE_F32;

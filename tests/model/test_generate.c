@@ -1,4 +1,5 @@
 /* Random checkpoints: the same for the same seed, of the right shape and size of numbers. */
+#include "base/mem.h"
 #include "data/checkpoint.h"
 #include "model/generate.h"
 
@@ -350,6 +351,86 @@ static void test_settings(void **state)
     }
 }
 
+/* A small model of the family with one more setting. */
+static void set_small(struct generate_options *o, const char *family, const char *name,
+                      const char *value)
+{
+    const char *const settings[][2] = {{name, value},   {"family", family}, {"hidden", "64"},
+                                       {"layers", "4"}, {"vocab", "40"},    {"context", "64"},
+                                       {"heads", "8"}};
+    struct err e;
+    generate_defaults(o);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (generate_set(o, settings[i][0], settings[i][1], &e) != 0)
+            fail_msg("%s", e.text);
+}
+
+/* What the family cannot do is an error, whatever comes first; nothing and ignored are none. */
+static void test_unused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family, *name, *value, *error; /* NULL: it has a use */
+    } cases[] = {
+        {"llama", "window", "32", "window: models of llama have no use for this value"},
+        {"llama", "experts", "8", "experts: models of llama"},
+        {"llama", "moe_layers", "1-2", "layer 1 is to have experts, which models of llama"},
+        {"llama", "rope_factor", "2", NULL},
+        {"llama", "tied", "true", NULL},
+        {"qwen3_moe", "limit", "7", "limit: models of qwen3_moe"},
+        {"qwen3_moe", "shared", "64", "shared: models of qwen3_moe"},
+        {"qwen3_moe", "shared", "0", NULL},
+        {"qwen3_moe", "moe_layers", "1,3", NULL},
+        {"qwen3_moe", "kv_rank", "64", "kv_rank: "},
+        {"deepseek_v3", "kv_heads", "4", "kv_heads: models of deepseek_v3"},
+        {"deepseek_v3", "moe_layers", "1,3", "layer 2 is to have no experts"},
+        {"deepseek_v3", "moe_layers", "2-3", NULL},
+        {"deepseek_v3", "shared", "1500", "(some count in wholes of expert)"},
+        {"deepseek_v3", "shared", "2048", NULL},
+        {"glm4_moe", "window", "8", "window: models of glm4_moe"},
+        {"glm4_moe", "mtp", "1", NULL},
+        {"minimax_m2", "renormalize", "true", "renormalize: models of minimax_m2"},
+        {"minimax_m2", "rope_factor", "4", "rope_factor: "},
+        {"gpt_oss", "dense", "64", "dense: models of gpt_oss"},
+        {"gpt_oss", "window", "32", NULL},
+        {"gpt_oss", "moe_layers", "1-3", "layer 0 is to have no experts"},
+        {"step3", "rope_factor", "2", "rope_factor: "},
+        {"step3", "moe_layers", "1,3", NULL},
+        {"step3p5", "window", "32", NULL},
+        {"step3p5", "q_rank", "32", "q_rank: "},
+    };
+    struct generate_options o;
+    struct model *m = mem_zeroed(1, sizeof *m);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {""};
+        set_small(&o, cases[i].family, cases[i].name, cases[i].value);
+        json_t *config = family_find(cases[i].family)->write(&o.model, DTYPE_F32);
+        if (model_read_config(m, config, "config.json", NULL, &e) != 0)
+            fail_msg("%s", e.text);
+        json_decref(config);
+        bool used = generate_used(&o, m, &e) == 0;
+        if (used != !cases[i].error || (!used && !strstr(e.text, cases[i].error)))
+            fail_msg("%s %s=%s: %s", cases[i].family, cases[i].name, cases[i].value, e.text);
+        o.ignore_unused = true;
+        assert_int_equal(generate_used(&o, m, &e), 0);
+    }
+    free(m);
+}
+
+/* The family's own defaults do not undo what was chosen before it. */
+static void test_family_last(void **state)
+{
+    (void)state;
+    struct generate_options o;
+    struct err e;
+    set_small(&o, "gpt_oss", "window", "32");
+    assert_true(o.model.window == 32 && o.model.kv_heads == 8 && o.packing == PACKING_MXFP4);
+    set_small(&o, "gpt_oss", "dtype", "bf16");
+    assert_true(o.model.window == 128 && o.packing == PACKING_NONE && o.dtype == DTYPE_BF16);
+    assert_int_equal(generate_set(&o, "unused", "never", &e), -1);
+    assert_non_null(strstr(e.text, "unused must be error or ignore, not \"never\""));
+}
+
 static int make(void **state)
 {
     (void)state;
@@ -375,6 +456,8 @@ int main(void)
         cmocka_unit_test(test_tokenizer_is_copied),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_family_last),
     };
     return cmocka_run_group_tests(tests, make, clean);
 }

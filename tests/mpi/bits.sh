@@ -24,7 +24,7 @@ for family in step3 qwen3_moe deepseek_v3 step3-fp8 step3-int8 qwen3_moe-int4; d
     want= kv_heads=2 integers=()
     case $family in *-int?) integers=(precision.weights="${family#*-}" precision.products=int8) ;; esac
     case $family in step3*) kv_heads=1 ;; esac
-    "$tandem" generate "$work/model" --tokenizer input/demo family="${family%-*}" hidden=192 layers=4 context=256 heads=8 \
+    "$tandem" generate "$work/model" --tokenizer input/demo family="${family%-*}" unused=ignore hidden=192 layers=4 context=256 heads=8 \
         kv_heads=$kv_heads head_dim=32 vocab=4096 dense=320 experts=13 topk=3 expert=160 shared=192 q_rank=64 kv_rank=48 \
         nope_dim=16 rope_dim=16 value_dim=32 groups=1 topk_groups=1 dtype="$([ "${family#*-}" = fp8 ] && echo fp8 || echo bf16)" \
         >"$work/log" 2>&1 || fail "generate $family: $(cat "$work/log")"

@@ -44,7 +44,7 @@ signals=
 for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2 gpt_oss; do
     [ $family = gpt_oss ] && sizes="hidden=96 expert=64 dtype=mxfp4" || sizes= # it has blocks of 32
     rm -rf "$work/model" "$work"/*.h5.partial "$work"/[a-h]-*.h5
-    shape=(family=$family hidden=76 layers=5 vocab=1011 context=171 heads=6 kv_heads=2 head_dim=20 dense=53 experts=12 topk=3
+    shape=(family=$family unused=ignore hidden=76 layers=5 vocab=1011 context=171 heads=6 kv_heads=2 head_dim=20 dense=53 experts=12 topk=3
         expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 value_dim=13 window=29 limit=0.4 groups=4 topk_groups=2
         rope_factor=2 dtype=f32 $sizes)
     "$tandem" generate "$work/model" "${shape[@]}" >/dev/null || fail "generate $family"

@@ -43,7 +43,7 @@ cmp <(answers latent) <(answers latent-old) || fail "matrices of heads differ fr
 packed() {
     local name=$1 kind=$2 family=$3
     shift 3
-    "$tandem" generate "$work/$name" family="$family" dtype="$kind" hidden=64 layers=2 vocab=90 context=256 heads=4 kv_heads=2 \
+    "$tandem" generate "$work/$name" family="$family" unused=ignore dtype="$kind" hidden=64 layers=2 vocab=90 context=256 heads=4 kv_heads=2 \
         head_dim=32 experts=4 topk=2 expert=128 dense=160 shared=128 groups=2 topk_groups=1 q_rank=32 kv_rank=64 nope_dim=32 \
         rope_dim=16 value_dim=32 "$@" >/dev/null || fail "generate $name"
     "$PYTHON" tests/mpi/unpack.py "$work/$name" "$work/$name-numbers" "$work/$name-stacked" || fail "unpack.py $name"

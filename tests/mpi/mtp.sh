@@ -17,7 +17,7 @@ settings=(model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in
 # generate FAMILY LAYERS VOCAB
 generate() {
     rm -rf "$work/model"
-    "$tandem" generate "$work/model" family="$1" mtp="$2" vocab="$3" hidden=76 layers=3 context=171 heads=6 kv_heads=2 \
+    "$tandem" generate "$work/model" family="$1" unused=ignore mtp="$2" vocab="$3" hidden=76 layers=3 context=171 heads=6 kv_heads=2 \
         head_dim=20 dense=53 experts=12 topk=3 expert=39 shared=39 q_rank=34 kv_rank=43 nope_dim=11 rope_dim=6 \
         value_dim=13 window=29 limit=0.4 groups=4 topk_groups=2 rope_factor=2 dtype=f32 >/dev/null || fail "generate $1"
 }
