@@ -46,6 +46,12 @@ bool files_exist(const char *path)
     return lstat(path, &st) == 0;
 }
 
+bool files_is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 int files_err_open(const char *path, struct err *e)
 {
     int why = errno;

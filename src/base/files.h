@@ -20,7 +20,9 @@ const char *files_name(const char *path);
 /* Is that the end of the path? Capitals do not count. */
 bool files_ends_with(const char *path, const char *end);
 
+/* Anything of that name, and a directory (links are followed). */
 bool files_exist(const char *path);
+bool files_is_directory(const char *path);
 
 /* The message that `path` cannot be opened, from errno; of a link to nothing: where it points.
  * Returns -1. */

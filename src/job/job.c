@@ -248,9 +248,17 @@ static void resolve(struct job *job)
     if (job->precision.combine == DTYPE_COUNT)
         job->precision.combine =
             strcmp(job->device, "cuda") == 0 ? job->precision.activations : DTYPE_F32;
-    if (!job->tokenizer && n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
+    job->tokenizer_named = job->tokenizer != NULL;
+    if (job->tokenizer_named) {
+        if (strcmp(job->tokenizer, "none") == 0) {
+            free(job->tokenizer);
+            job->tokenizer = NULL;
+        }
+        return;
+    }
+    if (n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
         job->tokenizer = mem_string(job->model); /* a GGUF file has its own */
-    } else if (!job->tokenizer) {
+    } else {
         bool slash = n > 0 && job->model[n - 1] == '/';
         const char *name = slash ? "tokenizer.json" : "/tokenizer.json";
         size_t bytes = n + strlen(name) + 1;

@@ -59,7 +59,10 @@ struct job {
     char *model;        /* model: checkpoint directory */
     char *model_ignore; /* model_ignore: JSON list of config fields that count as absent, or NULL */
     bool model_mtp;     /* model_mtp: the model's MTP layers are there to be used; default true */
-    char *tokenizer;    /* tokenizer: file; default <model>/tokenizer.json */
+    /* tokenizer: a tokenizer.json, its directory or a GGUF file; default <model>/tokenizer.json. NULL (none):
+     * prompts are token ids and completions have no text. Named: the job says it, so it must be there. */
+    char *tokenizer;
+    bool tokenizer_named;
 
     struct {
         char *file;          /* prompts.file */
@@ -166,7 +169,7 @@ struct job {
         bool include_stop;
         int seed_from;                           /* 0: row, 1: prompt */
         char *logit_bias, *ban, *allow, *format; /* JSON, or NULL */
-        char *thinking_end;
+        char *thinking_end; /* NULL (auto): </think>, where the model knows it */
         enum job_truncate truncate_prompt;
     } sampling;
 

@@ -53,7 +53,8 @@ const struct key keys[] = {
     {"", "model", KEY_TEXT, IN(model), .about = "the checkpoint directory", .example = "input/demo",
      .help = "checkpoint: config.json, *.safetensors, tokenizer.json"},
     {"", "tokenizer", KEY_TEXT, IN(tokenizer), PRESET("auto"), AUTO(0),
-     .help = "a tokenizer.json; auto: the one in the checkpoint"},
+     .help = "a tokenizer.json or its directory; auto: the one in the checkpoint; none: prompts "
+             "are token ids"},
 
     {"", "model_ignore", KEY_JSON, IN(model_ignore), PRESET("none"), .word = "none", .max = 1,
      .help =
@@ -246,8 +247,10 @@ const struct key keys[] = {
     {"sampling", "thinking_tokens", KEY_INT, IN(sampling.thinking_tokens), PRESET("none"),
      RANGE(0, TOKENS_MAX), .word = "none", .word_value = -1,
      .help = "after so many tokens without it, thinking_end is forced"},
-    {"sampling", "thinking_end", KEY_TEXT, IN(sampling.thinking_end), PRESET("</think>"),
-     .example = "\"</think>\"", .help = "what ends the reasoning of a model"},
+    {"sampling", "thinking_end", KEY_TEXT, IN(sampling.thinking_end), PRESET("auto"),
+     .word = "auto", .example = "\"</think>\"",
+     .help = "what ends the reasoning of a model; auto: </think>, if vocabulary or "
+             "chat template know it"},
     {"sampling", "truncate_prompt", KEY_CHOICE, IN(sampling.truncate_prompt), PRESET("no"),
      .choices = truncations,
      .help = "a prompt that does not fit loses its left or right end, so that max_new_tokens can "

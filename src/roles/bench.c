@@ -1,6 +1,7 @@
 #include "roles/bench.h"
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "base/median.h"
 #include "base/mem.h"
 #include "data/gguf.h"
@@ -9,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define ROUNDS       5
 #define SLOTS        256
@@ -157,8 +157,7 @@ static int choose_layout(struct run *r, struct forecast_job *job, double seconds
 
 static bool is_model(const char *path)
 {
-    struct stat s;
-    return (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) || gguf_is_path(path);
+    return files_is_directory(path) || gguf_is_path(path);
 }
 
 /* Of a model alone, contexts that are not measured need no memory. */

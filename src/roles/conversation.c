@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "roles/request.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 static int parse(struct conversation *c, const char *text, size_t n, struct err *e)
 {
     c->hash = hash_bytes(HASH_START, text, n);
+    c->thinks = strstr(text, THINKING_END) != NULL;
     if (chat_parse(text, n, &c->chat, e) != 0)
         return err_prefix(e, "%s", c->place);
     return 0;
@@ -50,6 +52,23 @@ int conversation_open(struct conversation *c, const struct job *job,
         return 0;
     conversation_close(c);
     return -1;
+}
+
+int conversation_refuse(const struct job *job, struct err *e)
+{
+    const struct {
+        const char *key, *value;
+    } keys[] = {{"template", job->chat.template},
+                {"template_kwargs", job->chat.kwargs},
+                {"system", job->chat.system},
+                {"date", job->chat.date}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].value)
+            return err_set(e,
+                           "%s: chat.%s is for prompts that are messages, but those of %s are not; "
+                           "import records with `messages`, or leave it out",
+                           job->path, keys[i].key, job->prompts.file);
+    return 0;
 }
 
 void conversation_close(struct conversation *c)

@@ -19,6 +19,7 @@ struct conversation {
     char *place;        /* where the template stands, for messages */
     const char *system; /* of the job; NULL: none */
     const char *date;
+    bool thinks;   /* the template has THINKING_END */
     uint64_t hash; /* of the template's text */
 };
 
@@ -26,6 +27,9 @@ struct conversation {
 int conversation_open(struct conversation *c, const struct job *job,
                       const struct tokenizer_config *config, struct err *e);
 void conversation_close(struct conversation *c);
+
+/* Where prompts are no messages, no key of the job may speak of them. */
+int conversation_refuse(const struct job *job, struct err *e);
 
 /* The prompt of a row: JSON text of n bytes, a list of messages ({"role": ..., "content": ...}) or an
  * object with "messages", and perhaps "tools" and "chat_template_kwargs". *text and *marks are malloc'd,

@@ -1,5 +1,6 @@
 #include "roles/prompting.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 #include "model/generation_config.h"
 #include "data/gguf_view.h"
@@ -41,14 +42,27 @@ static json_t *parsed(const char *text)
     return text ? json_loads(text, 0, NULL) : json_null();
 }
 
-/* The sampling section by the names of its keys, as rows override it. */
-static json_t *sampling_json(const struct job *job)
+/* What ends the reasoning: as the job says, or as usual where the vocabulary or the chat template knows
+ * that text; NULL: nobody does. */
+static const char *thinking_end(const struct prompting *p, const struct job *job,
+                                const struct tokenizer_config *config)
+{
+    if (job->sampling.thinking_end)
+        return job->sampling.thinking_end;
+    bool known = p->conversation.thinks ||
+                 (p->tokenizer && tokenizer_id(p->tokenizer, THINKING_END) >= 0) ||
+                 (config->template && strstr(config->template, THINKING_END));
+    return known ? THINKING_END : NULL;
+}
+
+/* The sampling section by the names of its keys, as rows override it; `end`: thinking_end(). */
+static json_t *sampling_json(const struct job *job, const char *end)
 {
     char seed[32];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->sampling.seed);
     json_t *out = json_pack(
-        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:s, s:i, s:i, "
-        "s:i, s:s}",
+        "{s:f, s:i, s:f, s:f, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:i, s:i, s:i, s:i, "
+        "s:s}",
         "temperature", job->sampling.temperature, "top_k", job->sampling.top_k, "top_p",
         job->sampling.top_p, "min_p", job->sampling.min_p, "seed", seed, "seed_from",
         job->sampling.seed_from ? "prompt" : "row", "max_new_tokens", job->sampling.max_new_tokens,
@@ -56,10 +70,12 @@ static json_t *sampling_json(const struct job *job)
         job->sampling.repetition_penalty, "presence_penalty", job->sampling.presence_penalty,
         "frequency_penalty", job->sampling.frequency_penalty, "ignore_eos",
         job->sampling.ignore_eos, "include_stop", job->sampling.include_stop, "thinking_tokens",
-        job->sampling.thinking_tokens, "thinking_end", job->sampling.thinking_end,
-        "repetition_stop", job->sampling.repetition_stop, "logprobs", job->sampling.logprobs,
-        "prompt_logprobs", job->sampling.prompt_logprobs, "truncate_prompt",
+        job->sampling.thinking_tokens, "repetition_stop", job->sampling.repetition_stop, "logprobs",
+        job->sampling.logprobs, "prompt_logprobs", job->sampling.prompt_logprobs, "truncate_prompt",
         request_truncations[job->sampling.truncate_prompt]);
+    if (!out)
+        die("the sampling section is not what it is packed as");
+    json_object_set_new(out, "thinking_end", end ? json_string(end) : json_null());
     json_object_set_new(out, "stop", job_stops(job));
     json_object_set_new(out, "logit_bias", parsed(job->sampling.logit_bias));
     json_object_set_new(out, "ban", parsed(job->sampling.ban));
@@ -83,14 +99,14 @@ struct request_context prompting_requests(const struct prompting *p)
 
 /* The job's own values are right before anything is decoded. */
 static int find_sampling(struct prompting *p, const struct job *job, const struct model *model,
-                         struct err *e)
+                         const struct tokenizer_config *config, struct err *e)
 {
     if (find_eos(p, job, model, e) != 0)
         return -1;
     if (job->prompts.eos && p->n_stop == 0)
         return err_set(e, "prompts.eos: the model names no end token");
     p->eos = job->prompts.eos ? p->stop[0] : -1;
-    p->sampling = sampling_json(job);
+    p->sampling = sampling_json(job, thinking_end(p, job, config));
     if (p->tokenizer)
         p->formats = formats_new(p->tokenizer, p->vocab);
     struct request_context context = prompting_requests(p);
@@ -156,11 +172,15 @@ static int open_tokenizer(struct tokenizer **out, const char *path, struct err *
     return none ? err_set(e, "%s: has no tokenizer; name one by " NAME_ANOTHER, path) : rc;
 }
 
-/* Prompts of token ids take what is there. */
-static bool has_tokenizer(const char *path)
+/* Prompts of token ids take what is there, but what was named must be. */
+static bool wants_tokenizer(const struct job *job, const char *path, bool tokens)
 {
     struct gguf *g;
     struct err e;
+    if (!path)
+        return false;
+    if (!tokens || job->tokenizer_named)
+        return true;
     if (!gguf_is_path(path) || gguf_open(&g, path, &e) != 0)
         return access(path, F_OK) == 0;
     bool has = gguf_has_tokenizer(g);
@@ -168,9 +188,21 @@ static bool has_tokenizer(const char *path)
     return has;
 }
 
+/* tokenizer.json of a directory; malloc'd, NULL: there is to be none. */
+static char *tokenizer_path(const struct job *job)
+{
+    if (!job->tokenizer || !files_is_directory(job->tokenizer))
+        return job->tokenizer ? mem_string(job->tokenizer) : NULL;
+    return files_join(job->tokenizer, "tokenizer.json");
+}
+
 static int read_config(const char *path, struct tokenizer_config *config, struct err *e)
 {
     struct gguf *g;
+    if (!path) {
+        *config = (struct tokenizer_config){.add_bos = -1, .tokens = json_object()};
+        return 0;
+    }
     if (!gguf_is_path(path))
         return tokenizer_config_read(path, config, e);
     if (gguf_open(&g, path, e) != 0)
@@ -184,18 +216,23 @@ static int read_config(const char *path, struct tokenizer_config *config, struct
 
 static int open_parts(struct prompting *p, const struct job *job, const struct model *model,
                       const struct tokenizer_config *config, const struct prompts *prompts,
-                      struct err *e)
+                      const char *path, struct err *e)
 {
     bool tokens = prompts_are_tokens(prompts), messages = prompts_are_messages(prompts);
-    if (!tokens || has_tokenizer(job->tokenizer)) {
-        if (open_tokenizer(&p->tokenizer, job->tokenizer, e) != 0)
+    if (!tokens && !path)
+        return err_set(e, "tokenizer: none, but the prompts are %s; name one, or give token ids",
+                       messages ? "messages" : "texts");
+    if (wants_tokenizer(job, path, tokens)) {
+        if (open_tokenizer(&p->tokenizer, path, e) != 0)
             return -1;
         if (tokenizer_size(p->tokenizer) > model->vocab)
-            return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu",
-                           job->tokenizer, tokenizer_size(p->tokenizer), model->vocab);
+            return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu", path,
+                           tokenizer_size(p->tokenizer), model->vocab);
         p->vocab = (int32_t)tokenizer_size(p->tokenizer);
     }
     if (messages && conversation_open(&p->conversation, job, config, e) != 0)
+        return -1;
+    if (!messages && conversation_refuse(job, e) != 0)
         return -1;
     if (template_parse(job->prompts.template_text, &p->template, e) != 0)
         return err_prefix(e, "prompts.template");
@@ -205,7 +242,7 @@ static int open_parts(struct prompting *p, const struct job *job, const struct m
     p->special = job->output.special_tokens;
     p->reasoning_begin = job->output.reasoning_begin;
     p->reasoning_end = job->output.reasoning_end;
-    return find_sampling(p, job, model, e);
+    return find_sampling(p, job, model, config, e);
 }
 
 int prompting_open(struct prompting *p, const struct job *job, const struct model *model,
@@ -213,10 +250,13 @@ int prompting_open(struct prompting *p, const struct job *job, const struct mode
 {
     struct tokenizer_config config;
     *p = (struct prompting){.bos = -1, .eos = -1, .vocab = (int32_t)model->vocab};
-    if (read_config(job->tokenizer, &config, e) != 0)
-        return -1;
-    int status = open_parts(p, job, model, &config, prompts, e);
-    tokenizer_config_free(&config);
+    char *path = tokenizer_path(job);
+    int status = read_config(path, &config, e);
+    if (status == 0) {
+        status = open_parts(p, job, model, &config, prompts, path, e);
+        tokenizer_config_free(&config);
+    }
+    free(path);
     if (status == 0)
         return 0;
     prompting_close(p);

@@ -34,6 +34,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#define THINKING_END                                                                               \
+    "</think>" /* what ends the reasoning, where the model knows it and nobody says */
+
 /* What all requests of a job share. */
 struct request_context {
     const struct tokenizer *tokenizer; /* NULL: texts cannot be used */

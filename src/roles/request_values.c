@@ -277,6 +277,10 @@ static int read_thinking(struct request *r, const json_t *values, struct err *e)
         return -1;
     if (r->thinking_tokens < 0)
         return 0;
+    if (!end || json_is_null(end))
+        return err_set(
+            e, "thinking_tokens: neither the vocabulary nor the chat template knows " THINKING_END
+               "; say with thinking_end what ends the reasoning of this model");
     if (!json_is_string(end))
         return wrong("thinking_end", "a text", end, e);
     return encode(r, "thinking_end", json_string_value(end), &r->think_end, e);

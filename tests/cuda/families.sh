@@ -22,7 +22,7 @@ colocated
 run() { # NAME RANKS [KEY=VALUE]...
     local name=$1 ranks=$2
     shift 2
-    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
+    decode "$name" "$ranks" model="$work/model" tokenizer=none prompts.file="$work/in.h5" prompts.count=all \
         sampling.max_new_tokens=4 sampling.ignore_eos=true schedule.max_context=96 layout.threads=1 "$@" || fail "$family: $name"
 }
 

@@ -80,6 +80,18 @@ shown() {
 [ "$(shown chat 2 --set prompts.special=control | grep -o "'<|begin|>'" | wc -l)" = 2 ] || fail "special: control"
 shown chat 0 --set 'chat.template_kwargs={noun: false}' | grep -q noun && fail "template_kwargs"
 [ "$(shown chat 0 --set 'chat.system=to waltz' | wc -w)" -gt "$(shown chat 0 | wc -w)" ] || fail "chat.system"
+# What ends the reasoning is usual only where the template or the vocabulary has it.
+"$tandem" check $job --set model="$work/model" --set output.file="$work/none.h5" --set sampling.thinking_tokens=5 >"$work/log" 2>&1 &&
+    fail "reasoning that no </think> can end"
+grep -q "thinking_tokens: neither the vocabulary nor the chat template knows </think>; say with thinking_end" "$work/log" || fail "thinking: $(cat "$work/log")"
+echo "{# </think> #}{{ messages[0].content }}" >"$work/think.jinja"
+shown chat 0 --set sampling.thinking_tokens=5 --set chat.template="$work/think.jinja" | grep -q tokens || fail "</think> in the template"
+# Keys of conversations mean nothing to texts, a file that is not there less.
+"$tandem" check $job --set chat.template="$work/think.jinja" --set output.file="$work/none.h5" >"$work/log" 2>&1 && fail "a template for texts"
+grep -q "chat.template is for prompts that are messages, but those of .* are not; import" "$work/log" || fail "texts: $(cat "$work/log")"
+"$tandem" check $job --set model="$work/model" --set prompts.file="$work/chat.h5" --set chat.template="$work/gone" --set output.file="$work/none.h5" \
+    >"$work/log" 2>&1 && fail "a template that is gone"
+grep -q "chat.template: .*gone: cannot be opened" "$work/log" || fail "gone: $(cat "$work/log")"
 cp -r input/demo "$work/plain"
 sed -i '/chat_template/d; s/\("model_max_length": [0-9]*\),/\1/' "$work/plain/tokenizer_config.json"
 if "$tandem" check $job --set model="$work/plain" --set prompts.file="$work/chat.h5" --set output.file="$work/none.h5" >"$work/log" 2>&1; then

@@ -111,6 +111,12 @@ wrong "n" "that is 'samples' here" --set sampling.n=3
 wrong "too little for a cache" "needs [0-9]* KiB of KV cache, but schedule.kv_memory gives 1.00 KiB" --set schedule.kv_memory=1KiB
 grep -q '^ *rank' "$work/said" && fail "half a table of memory: $(cat "$work/said")"
 wrong "no tokenizer" 'none.json: .*name another by the key .tokenizer.' --set tokenizer="$work/none.json"
+wrong "no tokenizer for texts" 'tokenizer: none, but the prompts are texts' --set tokenizer=none
+check --set output.file="$work/y.h5" --set tokenizer=input/demo || fail "the directory of a tokenizer: $(cat "$work/said")"
+echo '{"tokens": [0, 5, 7]}' >"$work/ids.jsonl"
+"$tandem" import "$work/ids.jsonl" "$work/ids.h5" --tokens tokens >/dev/null 2>&1 || fail "import of token ids"
+wrong "a tokenizer that is named" "none.json: .*name another by the key" --set prompts.file="$work/ids.h5" --set prompts.count=all --set tokenizer="$work/none.json"
+check --set output.file="$work/y.h5" --set prompts.file="$work/ids.h5" --set prompts.count=all --set tokenizer=none || fail "token ids alone: $(cat "$work/said")"
 tests/mpirun 1 "$tandem" run "$job" --set output.file="$work/one.h5" >"$work/said" 2>&1 && fail "one rank of two"
 says "one rank" "but 1 rank was started"
 echo "the dry run says what a run would do"

@@ -20,7 +20,7 @@ usual=(sampling.max_new_tokens=11 schedule.max_context=170)
 cut() {
     local signal=$1 pair set=()
     shift
-    for pair in "$@" output.commit_seconds=0.01 output.file="$work/b-$family.h5" model="$work/model" tokenizer="$work/none.json" \
+    for pair in "$@" output.commit_seconds=0.01 output.file="$work/b-$family.h5" model="$work/model" tokenizer=none \
         prompts.file="$work/in.h5" prompts.count=all sampling.max_new_tokens=11 sampling.ignore_eos=true schedule.max_context=170; do
         set+=(--set "$pair")
     done

@@ -47,7 +47,7 @@ run() {
     local name=$1 ranks=$2
     job=$3
     shift 3
-    decode "$name" "$ranks" model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all \
+    decode "$name" "$ranks" model="$work/model" tokenizer=none prompts.file="$work/in.h5" prompts.count=all \
         sampling.ignore_eos=true "${usual[@]}" "$@" || fail "${family:-}: $name"
 }
 

@@ -11,7 +11,7 @@ for i in 0 1 2 3 4 5 6 7; do
     echo "{\"tokens\": [1, $i$(for ((k = 0; k < i * i; k++)); do echo -n ", $((k * k % 11))"; done)], \"frequency_penalty\": $((i == 3 ? 1 : 0))}"
 done >"$work/prompts.jsonl"
 "$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
-settings=(model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all
+settings=(model="$work/model" tokenizer=none prompts.file="$work/in.h5" prompts.count=all
     sampling.ignore_eos=true sampling.max_new_tokens=60)
 
 # generate FAMILY LAYERS VOCAB

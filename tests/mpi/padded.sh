@@ -34,7 +34,7 @@ fi
 # Without a tokenizer nobody knows which rows are padding: then they do win.
 "$tandem" export "$work/greedy.h5" --tokens | sed -n 's/.*"tokens": *\(\[[^]]*\]\).*/{"t": \1}/p' >"$work/tokens.jsonl"
 "$tandem" import "$work/tokens.jsonl" "$work/tokens.h5" --format jsonl --tokens t >/dev/null || fail "import"
-decode all 2 "${pad[@]}" prompts.file="$work/tokens.h5" tokenizer="$work/none.json" sampling.ignore_eos=true || fail "all"
+decode all 2 "${pad[@]}" prompts.file="$work/tokens.h5" tokenizer=none sampling.ignore_eos=true || fail "all"
 tokens all | grep -oE '\b4(09[6-9]|1[0-4][0-9]|15[0-4])\b' | grep -q . || fail "the padding would not win"
 
 # What is no token of the tokenizer cannot stand in a prompt either: that row is an error.

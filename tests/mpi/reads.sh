@@ -72,7 +72,7 @@ run() {
         set+=(--set "$pair")
     done
     rm -f "$READS" "$work/$1".h5*
-    tests/mpirun $((1 + $2)) "$work/rank" "$tandem" run "$job" --set model="$work/$name" --set tokenizer="$work/none.json" \
+    tests/mpirun $((1 + $2)) "$work/rank" "$tandem" run "$job" --set model="$work/$name" --set tokenizer=none \
         --set output.file="$work/$1.h5" --set prompts.file="$work/in.h5" --set prompts.count=all \
         --set sampling.max_new_tokens=3 --set sampling.ignore_eos=true "${set[@]}" >"$work/log" 2>&1 || fail "$1: $(cat "$work/log")"
     sum=$(awk '$1 > 0 { s += $2 } END { print 1024 * s }' "$READS")

@@ -13,7 +13,7 @@ against() {
     shift 4
     "$PYTHON" tests/model/reference.py greedy "$checkpoint" --prompts "$work/$name-in.h5" --max-new 12 \
         --out "$work/$name-ref.h5" || fail "$name: reference"
-    decode "$name" 3 model="$checkpoint" tokenizer="$work/none.json" prompts.file="$work/$name-in.h5" \
+    decode "$name" 3 model="$checkpoint" tokenizer=none prompts.file="$work/$name-in.h5" \
         prompts.count=all sampling.max_new_tokens=12 schedule.max_context=64 layout.ffn.expert=2 "$@" || fail "$name"
     "$tandem" export "$work/$name.h5" --tokens --logprobs >"$work/$name.jsonl" || fail "$name: export"
     "$PYTHON" - "$work" "$name" "$margin" "$close" <<'P' || fail "$name: another token than the reference"

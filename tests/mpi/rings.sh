@@ -18,7 +18,7 @@ for family in step3p5 gpt_oss; do
     rm -rf "$work/model" "$work"/out.*
     "$tandem" generate "$work/model" family=$family unused=ignore hidden=64 layers=4 vocab=301 context=1024 heads=4 kv_heads=2 head_dim=32 \
         dense=24 experts=6 topk=2 expert=32 shared=12 window=70 rope_factor=2 dtype=f32 >/dev/null || fail "generate"
-    decode out 3 model="$work/model" tokenizer="$work/none.json" prompts.file="$work/in.h5" prompts.count=all layout.attention=2 \
+    decode out 3 model="$work/model" tokenizer=none prompts.file="$work/in.h5" prompts.count=all layout.attention=2 \
         sampling.max_new_tokens=150 sampling.ignore_eos=true schedule.max_context=900 schedule.prefill_chunk=45 schedule.slots=2 ||
         fail "$family"
     completions out >"$work/out.jsonl"

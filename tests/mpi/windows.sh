@@ -35,7 +35,7 @@ same whole two
 grep "guesses came true" "$work/two.log" || fail "nothing was guessed: nothing was tested"
 
 # Killed in the middle, and continued with other chunks and slots. Small chunks: it must not end before.
-start=(--set output.file="$work/killed.h5" --set model="$work/model" --set tokenizer="$work/none.json" --set prompts.file="$work/in.h5"
+start=(--set output.file="$work/killed.h5" --set model="$work/model" --set tokenizer=none --set prompts.file="$work/in.h5"
     --set prompts.count=all --set sampling.max_new_tokens=100 --set sampling.ignore_eos=true --set schedule.max_context=2200
     --set schedule.slots=1 --set schedule.prefill_chunk=2 --set output.commit_seconds=0.05)
 setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
@@ -48,6 +48,6 @@ wait 2>/dev/null
 [ -f "$work/killed.h5" ] && fail "the job ended before it was killed"
 run killed 2 tests/mpi/job.yaml schedule.prefill_chunk=200 schedule.slots=4
 same whole killed
-"$tandem" check "$job" --set model="$work/model" --set tokenizer="$work/none.json" --set prompts.file="$work/in.h5" \
+"$tandem" check "$job" --set model="$work/model" --set tokenizer=none --set prompts.file="$work/in.h5" \
     --set schedule.max_context=800 --set schedule.slots=7 --set output.file="$work/never.h5" >"$work/check.log" 2>&1
 grep "KV cache .*(288 KiB of it for windows)" "$work/check.log" || { cat "$work/check.log"; fail "check"; }
