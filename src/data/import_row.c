@@ -287,6 +287,12 @@ static int read_text(struct import *m, json_t *record, struct row *row, struct e
     } else {
         char fields[256];
         records_names(record, fields, sizeof fields);
+        if (json_is_array(value) && json_is_integer(json_array_get(value, 0)))
+            return err_set(
+                e,
+                "wanted \"%s\" as a string, found an array of integers; if they are token ids, "
+                "say --tokens %s",
+                m->text_field, m->text_field);
         return err_set(e,
                        "wanted \"%s\" as a string, found %s; the record has %s (--text names a "
                        "field, --template joins several)",

@@ -223,6 +223,10 @@ static void names_the_line(void **state)
         {"\n\n{\"txt\": \"a\", \"x\": 1}\n",
          "in.x:3: wanted \"text\" as a string, found nothing; the record has \"txt\", \"x\"", true,
          false},
+        {"{\"text\": [5, 7]}\n",
+         "in.x:1: wanted \"text\" as a string, found an array of integers; if they are token ids, "
+         "say --tokens text",
+         true, false},
         {"{\"text\": 5}\n", "in.x:1: wanted \"text\" as a string, found an integer", true, false},
         {"{\"text\": null}\n", "found null", true, false},
         {"[1]\n", "in.x:1: wanted one JSON object a line, found an array", true, false},
