@@ -17,7 +17,9 @@ static const char *find_text_field(const struct import *m, json_t *first)
     if (m->o->text_field)
         return m->o->text_field;
     if (m->messages)
-        return json_is_array(records_member(first, "messages")) ? "messages" : "body.messages";
+        return m->batch ? "body.messages" : "messages";
+    if (m->batch)
+        return "body.prompt";
     if (records_member(first, "text"))
         return "text";
     if (records_member(first, "prompt"))
@@ -48,50 +50,61 @@ static bool is_batch_setting(const char *name)
 /* What a line of the batch format asks for and does not get is said, not swallowed. */
 static void note_unused(const struct import *m, json_t *body)
 {
-    static const char *const read[] = {
-        "messages", "tools",           "max_tokens",  "max_completion_tokens",
-        "model",    "response_format", "top_logprobs"};
+    /* Read, or without a say in what is decoded. */
+    static const char *const known[] = {
+        "messages",        "prompt",         "tools",
+        "model",           "max_tokens",     "max_completion_tokens",
+        "response_format", "top_logprobs",   "user",
+        "stream",          "stream_options", "metadata",
+        "store",           "service_tier"};
     const char *name;
     json_t *value;
     json_object_foreach(body, name, value)
     {
         size_t i = 0;
-        while (i < sizeof read / sizeof *read && strcmp(name, read[i]) != 0)
+        while (i < sizeof known / sizeof *known && strcmp(name, known[i]) != 0)
             i++;
-        if (i == sizeof read / sizeof *read && !is_batch_setting(name) && m->o->notes)
+        if (i < sizeof known / sizeof *known || is_batch_setting(name) || !m->o->notes)
+            continue;
+        bool samples = strcmp(name, "n") == 0;
+        if (samples || strcmp(name, "best_of") == 0)
             fprintf(m->o->notes,
-                    "tandem: field \"body.%s\" is not used; the job's sampling section sets it\n",
-                    name);
+                    "tandem: field \"body.%s\" is not used; the job's sampling.%s sets it\n", name,
+                    samples ? "samples" : name);
+        else
+            fprintf(m->o->notes, "tandem: field \"body.%s\" is not used\n", name);
     }
 }
 
-/* Conversations: a field of messages, or a line of OpenAI's batch format, which has them in `body`. */
+/* Conversations: a field of messages. Or a line of OpenAI's batch format, which has them, or a prompt, in
+ * `body`. */
 static void find_messages(struct import *m, json_t *first)
 {
     const char *field = m->o->text_field;
-    bool asked = m->o->text_template || m->o->tokens_field;
-    bool batch = !field && json_is_array(records_member(first, "body.messages"));
-    m->messages =
-        !asked && (batch || json_is_array(records_member(first, field ? field : "messages")));
-    if (!m->messages)
+    if (m->o->text_template || m->o->tokens_field)
         return;
-    m->batch = batch;
-    m->tools_field = batch ? "body.tools" : "tools";
+    bool conversation = json_is_array(records_member(first, "body.messages"));
+    m->batch = !field && (conversation ||
+                          (json_is_string(records_member(first, "body.prompt")) &&
+                           !records_member(first, "text") && !records_member(first, "prompt")));
+    m->messages =
+        m->batch ? conversation : json_is_array(records_member(first, field ? field : "messages"));
+    if (!m->messages && !m->batch)
+        return;
+    m->tools_field = m->batch ? "body.tools" : "tools";
     if (!m->o->id_field && !records_member(first, "id") && records_member(first, "custom_id"))
         m->id_field = "custom_id";
-    if (batch)
+    if (m->batch)
         note_unused(m, json_object_get(first, "body"));
-    if (batch && !m->o->limit_field)
-        m->limit_field = records_member(first, "body.max_completion_tokens")
-                             ? "body.max_completion_tokens"
-                             : "body.max_tokens";
+    if (m->batch && !m->o->limit_field)
+        m->limit_field = "body.max_completion_tokens";
 }
 
 /* Is the field read as something else already? */
 static bool is_used(const struct import *m, const char *name)
 {
     const char *prompt = m->o->tokens_field ? m->o->tokens_field : m->text_field;
-    if (m->messages && (strcmp(name, "tools") == 0 || strcmp(name, "body") == 0))
+    if ((m->messages && strcmp(name, "tools") == 0) || (m->batch && strcmp(name, "body") == 0))
         return true;
     return strcmp(name, m->id_field) == 0 || strcmp(name, m->limit_field) == 0 ||
            (!m->o->text_template && strcmp(name, prompt) == 0);
@@ -338,7 +351,10 @@ static int read_id(struct import *m, json_t *record, struct row *row, struct err
 /* A cell of a table is a string; an empty one says nothing. */
 static int read_limit(struct import *m, json_t *record, struct row *row, struct err *e)
 {
-    json_t *limit = records_member(record, m->limit_field);
+    const char *field = m->limit_field;
+    if (m->batch && !m->o->limit_field && !records_member(record, field))
+        field = "body.max_tokens"; /* the older name; lines may differ */
+    json_t *limit = records_member(record, field);
     bool cell = json_is_string(limit) && records_kind(m->in) != RECORDS_JSON;
     const char *text = cell ? json_string_value(limit) : "";
     char *end = NULL;
@@ -348,8 +364,7 @@ static int read_limit(struct import *m, json_t *record, struct row *row, struct 
     if (!limit || json_is_null(limit) || (cell && !*text))
         return 0;
     if (value < 1 || value > INT32_MAX || (end && *end))
-        return err_set(e, "wanted \"%s\" as an integer from 1 to %d, found %s", m->limit_field,
-                       INT32_MAX,
+        return err_set(e, "wanted \"%s\" as an integer from 1 to %d, found %s", field, INT32_MAX,
                        json_is_integer(limit) ? "one out of range" : records_type(limit));
     row->limit = (int32_t)value;
     return 0;

@@ -23,7 +23,7 @@ struct import {
     size_t n_early;
     json_t *large;           /* fields of the first record that are not kept unasked */
     bool messages;           /* text_field holds conversations */
-    bool batch;              /* in `body`, as OpenAI's lines have them */
+    bool batch;              /* messages or the prompt are in `body`, as OpenAI's lines have them */
     const char *tools_field; /* beside it; NULL */
     bool want_id, all_integers;
     struct h5_output output;

@@ -7,10 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Has the template a loop over the parts of a content, {% for part in message.content %}? */
+static bool goes_through_parts(const char *text)
+{
+    for (const char *tag = strstr(text, "{%"); tag; tag = strstr(tag + 2, "{%")) {
+        const char *word = tag + 2 + strspn(tag + 2, "-+ \t\r\n"), *end = strstr(word, "%}");
+        const char *in = strstr(word, " in "), *content = in ? strstr(in, "content") : NULL;
+        if (end && strncmp(word, "for ", 4) == 0 && content && content < end)
+            return true;
+    }
+    return false;
+}
+
 static int parse(struct conversation *c, const char *text, size_t n, struct err *e)
 {
     c->hash = hash_bytes(HASH_START, text, n);
     c->thinks = strstr(text, THINKING_END) != NULL;
+    c->parts = goes_through_parts(text);
     if (chat_parse(text, n, &c->chat, e) != 0)
         return err_prefix(e, "%s", c->place);
     return 0;
@@ -79,15 +92,57 @@ void conversation_close(struct conversation *c)
     *c = (struct conversation){0};
 }
 
-static int check_messages(const json_t *messages, struct err *e)
+static const char *text_of_part(const json_t *part)
+{
+    return json_string_value(json_is_string(part) ? part : json_object_get(part, "text"));
+}
+
+/* A content in parts must be text; a template that knows only whole texts gets them joined by ends of line. */
+static int join_parts(const struct conversation *c, json_t *message, size_t i, struct err *e)
+{
+    size_t k, n = 0;
+    json_t *parts = json_object_get(message, "content"), *part;
+    if (!json_is_array(parts))
+        return 0;
+    json_array_foreach(parts, k, part)
+    {
+        const char *type = json_string_value(json_object_get(part, "type"));
+        if (!text_of_part(part))
+            return err_set(
+                e, "message %zu: part %zu of its content is \"%.40s\"; only text can be decoded",
+                i + 1, k + 1, type ? type : "no text");
+        n += strlen(text_of_part(part)) + 1;
+    }
+    if (c->parts)
+        return 0;
+    char *whole = mem_zeroed(n + 1, 1);
+    n = 0;
+    json_array_foreach(parts, k, part)
+    {
+        if (k > 0)
+            whole[n++] = '\n';
+        strcpy(whole + n, text_of_part(part));
+        n += strlen(whole + n);
+    }
+    json_object_set_new(message, "content", json_string(whole));
+    free(whole);
+    return 0;
+}
+
+/* Are they messages? Contents become what the template can use. */
+static int check_messages(const struct conversation *c, json_t *messages, struct err *e)
 {
     size_t i;
     json_t *message;
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return err_set(e, "wanted a list of messages, {\"role\": ..., \"content\": ...}");
-    json_array_foreach(messages, i, message) if (
-        !json_is_string(json_object_get(
-            message, "role"))) return err_set(e, "message %zu has no \"role\"", i + 1);
+    json_array_foreach(messages, i, message)
+    {
+        if (!json_is_string(json_object_get(message, "role")))
+            return err_set(e, "message %zu has no \"role\"", i + 1);
+        if (join_parts(c, message, i, e) != 0)
+            return -1;
+    }
     return 0;
 }
 
@@ -122,7 +177,7 @@ int conversation_text(const struct conversation *c, const char *json, size_t n, 
     if (!row)
         return err_set(e, "the messages are not JSON: column %d: %s", why.column, why.text);
     json_t *messages = json_is_object(row) ? json_object_get(row, "messages") : row;
-    int status = check_messages(messages, e);
+    int status = check_messages(c, messages, e);
     if (status == 0) {
         json_t *all = with_system(c, messages), *variables = with_variables(c, row);
         struct chat_input input = {.messages = all,

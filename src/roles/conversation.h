@@ -20,6 +20,7 @@ struct conversation {
     const char *system; /* of the job; NULL: none */
     const char *date;
     bool thinks;   /* the template has THINKING_END */
+    bool parts;    /* it goes through the parts of a content itself */
     uint64_t hash; /* of the template's text */
 };
 
@@ -32,7 +33,8 @@ void conversation_close(struct conversation *c);
 int conversation_refuse(const struct job *job, struct err *e);
 
 /* The prompt of a row: JSON text of n bytes, a list of messages ({"role": ..., "content": ...}) or an
- * object with "messages", and perhaps "tools" and "chat_template_kwargs". *text and *marks are malloc'd,
+ * object with "messages", and perhaps "tools" and "chat_template_kwargs". A content may be a list of
+ * texts ({"type": "text", "text": ...}), joined by ends of line where the template has no loop over them. *text and *marks are malloc'd,
  * *bytes long (chat_render()). -1: the row's own error. */
 int conversation_text(const struct conversation *c, const char *json, size_t n, char **text,
                       char **marks, size_t *bytes, struct err *e);

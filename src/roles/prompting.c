@@ -152,6 +152,32 @@ static int find_bos(struct prompting *p, const struct job *job, const struct mod
 
 #define NAME_ANOTHER "the key `tokenizer` (prompts of token ids need none)"
 
+/* The file is not there; a checkpoint may have its tokenizer in an older form. Returns -1. */
+static int say_missing(const char *path, struct err *e)
+{
+    static const char *const older[] = {"tokenizer.model", "vocab.json", "tiktoken.model"};
+    const struct err why = *e;
+    char *folder = files_directory(path);
+    size_t i = 0, n = sizeof older / sizeof *older;
+    for (bool there = false; i < n && !there; i += !there) {
+        char *other = files_join(folder, older[i]);
+        there = files_exist(other);
+        free(other);
+    }
+    if (i < n)
+        err_set(e,
+                "%s; %s there is an older form: python3 -c \"from transformers import "
+                "AutoTokenizer as T; "
+                "T.from_pretrained('%s').save_pretrained('DIRECTORY')\" makes a tokenizer.json of "
+                "it, which "
+                "the key `tokenizer` names",
+                why.text, older[i], folder);
+    else
+        err_set(e, "%s; name another by " NAME_ANOTHER, why.text);
+    free(folder);
+    return -1;
+}
+
 static int open_tokenizer(struct tokenizer **out, const char *path, struct err *e)
 {
     struct gguf *g;
@@ -159,8 +185,7 @@ static int open_tokenizer(struct tokenizer **out, const char *path, struct err *
         bool there = access(path, F_OK) == 0;
         if (tokenizer_open(out, path, e) == 0)
             return 0;
-        const struct err why = *e;
-        return there ? -1 : err_set(e, "%s; name another by " NAME_ANOTHER, why.text);
+        return there ? -1 : say_missing(path, e);
     }
     if (gguf_open(&g, path, e) != 0)
         return -1;

@@ -140,6 +140,23 @@ static void settings_of_batch_and_table(void **state)
                     NULL);
     expect_settings(p, 1, "{}", NULL);
     prompts_close(p);
+    /* Prompts instead of messages, and the limit by either of its names. */
+    const char *lines = scratch_path("lines.jsonl"), *texts = scratch_path("lines.h5");
+    scratch_text(lines, "{\"custom_id\": \"a\", \"body\": {\"prompt\": \"one\", \"top_p\": 0.5, "
+                        "\"max_tokens\": 3}}\n"
+                        "{\"custom_id\": \"b\", \"body\": {\"prompt\": \"two\", "
+                        "\"max_completion_tokens\": 4}}\n");
+    expect_ok(import_prompts(lines, texts, &plain, NULL, &e), &e);
+    p = open_prompts(texts, 2);
+    expect_settings(p, 0, "{\"top_p\":0.5}", NULL);
+    for (size_t i = 0; i < 2; i++) {
+        struct prompt row;
+        expect_ok(prompts_read(p, i, &row, &e), &e);
+        assert_string_equal(row.text, i == 0 ? "one" : "two");
+        assert_int_equal(row.max_new_tokens, 3 + i);
+        prompt_free(&row);
+    }
+    prompts_close(p);
     scratch_text(csv, "text,temperature,stop\na,0.25,end\nb,,\"[\"\"x\"\", 1]\"\n");
     expect_ok(import_prompts(csv, cells, &plain, NULL, &e), &e);
     p = open_prompts(cells, 2);

@@ -20,11 +20,14 @@ cat >"$work/chat.jsonl" <<'J'
 {"id": "c", "messages": [{"role": "user", "content": "a <|begin|> b"}]}
 {"id": "d", "messages": [{"role": "pirate", "content": "x"}]}
 {"id": "e", "messages": []}
+{"id": "f", "messages": [{"role": "user", "content": [{"type": "text", "text": "harbor"}, {"type": "text", "text": "boat"}]}]}
+{"id": "g", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]}]}
 J
 # The same as texts: what the template makes of them.
 cat >"$work/text.jsonl" <<'J'
 {"id": "a", "text": "harbor, noun:"}
 {"id": "b", "text": "to waltz,caf\u00e9, noun:"}
+{"id": "f", "text": "harbor\nboat, noun:"}
 J
 cat >"$work/batch.jsonl" <<'J'
 {"custom_id": "q", "body": {"messages": [{"role": "user", "content": "harbor"}], "max_tokens": 3}}
@@ -33,9 +36,12 @@ for name in chat text batch; do
     "$tandem" import "$work/$name.jsonl" "$work/$name.h5" || fail "import of $name"
     decode $name-done 2 model="$work/model" prompts.file="$work/$name.h5" prompts.count=all prompts.bos=auto || fail $name
 done
-cmp <(completions chat-done | head -n 2) <(completions text-done) || fail "a conversation is not its text"
+cmp <(completions chat-done | head -n 2) <(completions text-done | head -n 2) || fail "a conversation is not its text"
 "$tandem" export "$work/chat-done.h5" | sed -n 4p | grep -q "a role that nobody knows" || fail "a role"
 "$tandem" export "$work/chat-done.h5" | sed -n 5p | grep -q "a list of messages" || fail "no messages"
+"$tandem" export "$work/chat-done.h5" | sed -n 7p | grep -q 'message 1: part 2 of its content is \\"image_url' || fail "an image"
+text_of() { completions "$1" | sed -n "$2p" | grep -o '"text": "[^"]*"'; }
+[ "$(text_of chat-done 6)" = "$(text_of text-done 3)" ] || fail "parts of a content: $(text_of chat-done 6)"
 "$tandem" export "$work/batch-done.h5" | grep -q '"id": *"q"' || fail "custom_id"
 decode many 2 model="$work/model" prompts.file="$work/chat.h5" prompts.count=all sampling.samples=2 sampling.temperature=1 || fail many
 "$tandem" export "$work/many.h5" --format openai >"$work/openai.jsonl" || fail "export --format openai"
@@ -45,7 +51,7 @@ decode many 2 model="$work/model" prompts.file="$work/chat.h5" prompts.count=all
 import json, sys
 rows = [json.loads(line) for line in open(f"{sys.argv[1]}/own.jsonl", encoding="utf-8")]
 lines = [json.loads(line) for line in open(f"{sys.argv[1]}/openai.jsonl", encoding="utf-8")]
-assert [l["custom_id"] for l in lines] == ["a", "b", "c", "d", "e"], lines
+assert [l["custom_id"] for l in lines] == ["a", "b", "c", "d", "e", "f", "g"], lines
 for l, both in zip(lines, zip(rows[::2], rows[1::2])):
     if both[0]["error"]:
         assert l["response"] is None and l["error"]["message"] == both[0]["error"], l

@@ -111,6 +111,8 @@ wrong "n" "that is 'samples' here" --set sampling.n=3
 wrong "too little for a cache" "needs [0-9]* KiB of KV cache, but schedule.kv_memory gives 1.00 KiB" --set schedule.kv_memory=1KiB
 grep -q '^ *rank' "$work/said" && fail "half a table of memory: $(cat "$work/said")"
 wrong "no tokenizer" 'none.json: .*name another by the key .tokenizer.' --set tokenizer="$work/none.json"
+cp -rL input/demo "$work/older" && rm "$work/older/tokenizer.json" && touch "$work/older/tokenizer.model" || fail "a model without tokenizer.json"
+wrong "an older tokenizer" "older/tokenizer.json: cannot be opened: .*; tokenizer.model there is an older form: python3 -c" --set model="$work/older"
 wrong "no tokenizer for texts" 'tokenizer: none, but the prompts are texts' --set tokenizer=none
 check --set output.file="$work/y.h5" --set tokenizer=input/demo || fail "the directory of a tokenizer: $(cat "$work/said")"
 echo '{"tokens": [0, 5, 7]}' >"$work/ids.jsonl"
