@@ -122,7 +122,7 @@ helpers = $(patsubst %.c,$(BUILD)/%.o,$(filter $(dir $(1))%,$(filter-out $(TEST_
 # --- targets ---------------------------------------------------------------------------------
 RUN = MPIRUN=$(MPIRUN) BUILD=$(BUILD) SAN=$(SAN) TESTS="$(TESTS)" PYTHON="$(PYTHON)" NVCC="$(NVCC)" CUDA_ARCHS="$(CUDA_ARCHS)" EMU_TESTS="$(EMU_TESTS)" tests/run
 PARALLEL = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf test-llama bench bench-peers info ptxas sass install uninstall format format-check clean help FORCE
+.PHONY: all demo test run-tests check test-mpi test-slurm test-real test-hf test-llama bench bench-peers info ptxas sass cycles install uninstall format format-check clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(BUILD)/tandem ## the program, build/tandem
@@ -190,6 +190,9 @@ ptxas: ## registers, shared memory and spills of every CUDA kernel
 
 sass: ## instructions of the CUDA kernels' main loops and modelled times (needs nvdisasm)
 	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py; status=$$?; [ $$status = 77 ] || exit $$status
+
+cycles: $(BUILD)/libtandem.a ## instructions of the CPU kernels' loops, and the cycles they take at least
+	@BUILD=$(BUILD) $(or $(PYTHON),python3) tests/bench/loops.py; status=$$?; [ $$status = 77 ] || exit $$status
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 install: $(BUILD)/tandem ## PREFIX=/usr/local, DESTDIR= for packagers

@@ -1,0 +1,171 @@
+"""Counts the instructions of the CPU kernels' loops, and the cycles that they take at least.
+
+    make cycles     or: python3 tests/bench/loops.py [--write | --check] [--core NAME] [--gbs N --ghz N]   BUILD=
+
+Of every tile (a form of weights, and behind the last _ its rows) the innermost loops that multiply, from
+objdump: instructions and, of them, multiply-adds (or dot products), loads, stores, broadcasts from memory,
+shuffles and shifts, prefetches. Cycles by loops_model.py on a core that has the instructions, and what binds:
+slots (instructions begun), FMA (their units), units (all vector units together), loads, stores, or the chain of
+sums. From them the share of the peak that limits.c measures which the loop can reach, bytes of weights a cycle,
+and with --gbs (of a core) and --ghz which of memory and loop is slower.
+
+--check, for `make test`: fails where a loop keeps a vector in its stack frame, or has more instructions a
+multiply-add than loops.txt says (by 3 %), which --write writes anew. Counts belong to a compiler: objects of another
+are not compared, exit status 77. So do objects without optimisation.
+"""
+import os
+import re
+import sys
+
+import loops_code
+import loops_model
+
+FILES = {"panel_avx2": "zen3", "integer_avx2": "zen3", "panel_avx512": "zen4", "integer_avx512": "zen4"}
+KNOWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loops.txt")
+MORE = 1.03
+BYTES = (("f32", 4), ("bf16", 2), ("f8", 1), ("i8", 1), ("g8", 1), ("bytes", 1), ("g4", 0.5), ("codes", 0.5), ("values", 0.5))
+COLUMNS = ("instructions", "multiply-adds", "loads", "stores", "broadcasts", "shuffles", "prefetches")
+
+
+def count(code):
+    """{kind: instructions}, and slots, loads, stores, of some instructions one after the other."""
+    counts = {"slots": 0, "loads": 0, "stores": 0}
+    for before, i in zip([None] + code, code):
+        fused = i.kind == "jump" and before and before.op.rstrip("blqw") in loops_code.FUSED
+        tally(counts, i, 1, 0 if fused else i.slots)
+    return counts
+
+
+def tally(counts, i, times, slots):
+    counts[i.kind] = counts.get(i.kind, 0) + times
+    counts["slots"] += times * slots
+    counts["loads"] += times * i.loads
+    counts["stores"] += times * i.stores
+
+
+class Loop:
+    """One loop of a tile. name: of its function, with .2, .3, ... of its other loops."""
+
+    def __init__(self, function, number, code):
+        self.function, self.code = function, code
+        self.name = function.name + (".%d" % (number + 1) if number else "")
+        self.counts = count(code)
+        integers = any(i.op.startswith(("vpmaddubsw", "vpdpbusd")) for i in code)
+        self.products = [i for i in code if i.macs() and (not integers or i.kind in ("imul", "vnni"))]
+        self.macs = sum(i.macs() for i in self.products)
+        frame = function.in_frame(code)
+        self.spilled, self.reread = [i for i in frame if i.stores], [i for i in frame if not i.stores]
+
+    def columns(self):
+        c = self.counts
+        of = {"instructions": len(self.code), "multiply-adds": len(self.products), "broadcasts": c.get("broadcast", 0),
+              "shuffles": sum(c.get(k, 0) for k in ("shuffle", "shift", "cross")), "prefetches": c.get("prefetch", 0)}
+        return [of.get(n, c.get(n, 0)) for n in COLUMNS]
+
+    def weight_bytes(self):
+        """Of one turn, or None: kept weights, or a name that says nothing."""
+        rows = re.search(r"_(\d+)(\.|$)", self.function.name)
+        each = [b for form, b in BYTES if form in self.function.name.split("_")]
+        if not rows or not each or "bf16" in self.function.name and "pairs" in self.function.name:
+            return None
+        return self.macs / int(rows.group(1)) * each[0]
+
+    def cycles(self, core):
+        return loops_model.cycles(core, self.counts, loops_model.chain(core, self.code))
+
+
+def loops_of(path):
+    for function in loops_code.functions(path):
+        loops = [function.code(span) for span in function.loops]
+        for number, code in enumerate(loops):
+            yield Loop(function, number, code)
+
+
+def objects():
+    folder = os.path.join(os.environ.get("BUILD", "build"), "kernels/cpu/fast")
+    return {name: os.path.join(folder, name + ".o") for name in FILES if os.path.exists(os.path.join(folder, name + ".o"))}
+
+
+def option(name, otherwise=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else otherwise
+
+
+def print_loops(found):
+    gbs, ghz = option("--gbs"), option("--ghz")
+    for name, loops in found.items():
+        wide = "avx512" in name
+        named = option("--core")
+        core = loops_model.CORES[named if named and (loops_model.CORES[named].bytes == 64) == wide else FILES[name]]
+        print("%-26s %s  %s  %-6s %8s %8s%s" % (name, " ".join("%5s" % c[:5] for c in COLUMNS), core.name + " cycles", "binds", "of peak", "bytes/cy", "  slower" if gbs and ghz else ""))
+        for l in loops:
+            _, cycles, what = l.cycles(core)
+            read = l.weight_bytes()
+            line = "%-26s %s  %*.1f  %-6s %6.0f %% %8s" % (l.name, " ".join("%5d" % c for c in l.columns()), len(core.name) + 7, cycles, what, 100 * l.macs / cycles / loops_model.PEAK[core.bytes], "%.2f" % (read / cycles) if read else "-")
+            if gbs and ghz and read:
+                line += "  memory" if float(gbs) / float(ghz) < read / cycles else "  loop"
+            print(line)
+        print()
+
+
+def read_known():
+    with open(KNOWN) as f:
+        lines = [line.rstrip("\n") for line in f if not line.startswith("#")]
+    return lines[0], {name: tuple(map(int, counts)) for name, *counts in (line.split("\t") for line in lines[1:])}
+
+
+def known_name(name, loop):
+    return "%s/%s" % (name, loop.name)
+
+
+def write(found, made_by):
+    with open(KNOWN, "w") as f:
+        f.write("# Of the loops of tiles: instructions, multiply-adds, vectors written to the stack frame, and read there. Made by\n"
+                "# tests/bench/loops.py --write, with:\n%s\n" % made_by)
+        f.writelines("%s\t%d\t%d\t%d\t%d\n" % (known_name(name, l), len(l.code), len(l.products), len(l.spilled), len(l.reread))
+                     for name, loops in found.items() for l in loops)
+
+
+def compare(name, loop, known):
+    """What is wrong, in words. A tile that loops.txt does not know may read constants in its stack frame."""
+    code, products, spilled, reread = known or (len(loop.code), len(loop.products), 0, len(loop.reread))
+    bad = []
+    for what, now, before in (("written to", loop.spilled, spilled), ("read in", loop.reread, reread)):
+        if len(now) > before:
+            bad.append("%s: %d vectors %s the stack frame, wanted %d at most:" % (name, len(now), what, before))
+            bad += ["    %s %s" % (i.op, i.args) for i in now]
+    if len(loop.code) * products > MORE * code * len(loop.products):
+        bad.append("%s: %d instructions for %d multiply-adds, wanted %d for %d" % (name, len(loop.code), len(loop.products), code, products))
+    return bad
+
+
+def check(found, made_by):
+    wanted, known = read_known()
+    if made_by != wanted:
+        print("loops.txt is about %s, these objects are of %s" % (wanted, made_by))
+        return 77
+    all_of = [(known_name(name, l), l) for name, loops in found.items() for l in loops]
+    bad = [said for name, l in all_of for said in compare(name, l, known.get(name))]
+    if bad:
+        print("\n".join(bad + ["What is meant to be so is written down by: BUILD=%s tests/bench/loops.py --write" % os.environ.get("BUILD", "build")]))
+    else:
+        print("%d loops, %d of them keep no sums on the stack; no more instructions than known" % (len(all_of), sum(not l.spilled for _, l in all_of)))
+    return 1 if bad else 0
+
+
+def main():
+    paths = objects()
+    if not paths:
+        print("no objects of kernels/cpu/fast for x86-64 in %s" % os.environ.get("BUILD", "build"))
+        return 77
+    found = {name: list(loops_of(path)) for name, path in paths.items()}
+    made_by = loops_code.compiler(next(iter(paths.values())))
+    if "--check" in sys.argv:
+        return check(found, made_by)
+    if "--write" in sys.argv:
+        write(found, made_by)
+    print_loops(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
