@@ -42,23 +42,21 @@ status=$?
 # Another processor goes on where the first was stopped.
 settings+=(sampling.max_new_tokens=120 sampling.ignore_eos=true)
 on avx2,avx2,avx2 long || fail "long"
-# stopped KIND - when it has decoded for 0.2 s
+# stopped KIND - when it has decoded for a moment
 stopped() {
-    : >"$work/from-$1.log"
+    local pid status
+    rm -rf "$work/from-$1".*
     on "$1,$1,$1" "from-$1" >/dev/null &
-    local pid=$! try status
-    for ((try = 0; try < 600; try++)); do
-        grep -q 'completions to do' "$work/from-$1.log" && break
-        sleep 0.05
-    done
-    sleep 0.2
+    pid=$!
+    decodes "$work/from-$1.log" $pid && [ $turn = 0 ] && sleep 0.2
     pkill -USR1 -f "^[^ ]*backends run .*output.file=$work/from-$1.h5 "
     wait $pid
     status=$?
+    [ $status != 0 ] || return
     [ $status = 75 ] || fail "stopped with $1: exit status $status: $(cat "$work/from-$1.log")"
 }
-stopped avx2
-stopped avx512
+in_time stopped avx2
+in_time stopped avx512
 refused() { # NAME KIND NOW THEN
     on "$2,$2,$2" "$1" >/dev/null
     local status=$?

@@ -12,48 +12,47 @@ decode whole 2 "${settings[@]}" || fail "uninterrupted"
 
 steps() { "$PYTHON" -c 'import sys, h5py; f = h5py.File(sys.argv[1]); print(f["steps"][:][f["rank"][:] == 0].sum())' "$work/$1.steps.h5"; }
 
-# start - the job in the background; returns when it decodes.
+# start - the job in the background; returns when it decodes, false if a sequence has ended.
 start() {
     : >"$work/stopped.log"
     setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/stopped.h5" \
         $(printf -- '--set %s ' "${settings[@]}") >"$work/stopped.log" 2>&1 &
     pid=$!
-    for ((try = 0; try < 600; try++)); do
-        grep -q 'completions to do' "$work/stopped.log" && break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.02
-    done
-    grep -q '3 of 3 completions to do' "$work/stopped.log" || { cat "$work/stopped.log"; fail "a sequence ended too early"; }
+    decodes "$work/stopped.log" $pid '3 of 3 completions to do'
 }
-# stop SIGNAL... - starts the job and ends it by each signal in turn; then lets it end. Sets runs.
+# stop SIGNAL... - starts the job and ends it by each signal in turn, after less and less of the time that it takes;
+# then lets it end. False when no stop was in the middle of all sequences. Sets runs, the starts after the first.
 stop() {
     rm -rf "$work"/stopped.*
-    runs=0
-    local signal
-    for signal in "$@"; do
-        start
-        sleep 0.2
-        if [ "$signal" = KILL ]; then
+    local signal middles=-1
+    runs=-1
+    for signal in "$@" none; do
+        runs=$((runs + 1))
+        start || break
+        middles=$((middles + 1))
+        [ $signal = none ] && break
+        sleep "$(awk "BEGIN { print $seconds * 0.4 / 2 ^ $turn }")"
+        if [ $signal = KILL ]; then
             pkill -KILL -f "run $job --set output.file=$work/stopped.h5"
             kill -KILL -- -$pid 2>/dev/null
         else
-            kill -"$signal" $pid
+            kill -$signal $pid
         fi
-        wait $pid 2>/dev/null
-        [ -f "$work/stopped.h5" ] && break
-        runs=$((runs + 1))
+        wait $pid 2>/dev/null # says "Killed"
     done 2>/dev/null
-    [ "$runs" -ge 1 ] || fail "no stop came in time"
-    decode stopped 2 "${settings[@]}" || fail "the last continuation"
+    wait $pid || fail "the last continuation: $(cat "$work/stopped.log")"
+    [ $middles -ge 1 ] || return
     same whole stopped
 }
+seconds=$(sed -n 's/^completions .*, in \([0-9.]*\)s.*/\1/p' "$work/whole.log")
+[ -n "$seconds" ] || fail "how long did it take? $(cat "$work/whole.log")"
 
-stop USR1 USR1 USR1
+in_time stop USR1 USR1 USR1
 alone=$(steps whole) all=$(steps stopped)
 echo "$runs stops: $all steps instead of $alone"
 # Every run reads what is known: at most ten chunks.
 [ "$all" -le $((alone + runs * 10)) ] || fail "tokens were sampled twice: $all steps, $alone alone"
 
 settings+=(output.save_minutes=0.001)
-stop KILL KILL
+in_time stop KILL KILL
 echo "$runs kills: $(steps stopped) steps"

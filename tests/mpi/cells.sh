@@ -17,31 +17,34 @@ sed 's/ffn: .*/colocated: true/' $job >"$work/colocated.yaml"
 job=$work/colocated.yaml decode colocated 3 "${settings[@]}" layout.cells=3 || fail "three colocated cells"
 same one colocated
 
-# start NAME CELLS - in the background, until some completions are on disk.
+# start NAME CELLS - in the background, until some completions are on disk; false when it ended before.
 start() {
+    rm -rf "$work/$1".*
     tests/mpirun $((2 * $2)) "$tandem" run $job --set output.file="$work/$1.h5" --set layout.cells="$2" \
         $(printf -- '--set %s ' "${settings[@]}") >"$work/$1.log" 2>&1 &
     pid=$!
-    for ((try = 0; try < 600; try++)); do
-        [ "$("$tandem" export "$work/$1.h5" --partial 2>/dev/null | wc -l)" -gt 4 ] && return
-        kill -0 $pid 2>/dev/null || return
-        sleep 0.05
-    done
+    seals "$work/$1.h5" 5 $pid
+}
+# kill_one - false when the job had ended before a rank of it was killed.
+kill_one() {
+    start killed 4 && kill -KILL "$(rank_of "$work/killed.h5" 5)"
+    wait $pid 2>/dev/null
+    [ ! -f "$work/killed.h5" ]
+}
+stop_one() {
+    start stopped 4 && kill -USR1 "$(rank_of "$work/stopped.h5" 7)"
+    wait $pid
+    status=$?
+    [ $status != 0 ]
 }
 
-start killed 4
-kill -KILL "$(rank_of "$work/killed.h5" 5)"
-wait $pid 2>/dev/null
-[ -f "$work/killed.h5" ] && fail "the job had ended before a rank of it was killed"
+in_time kill_one
 [ "$(ls "$work/killed.h5.partial"/*.journal | wc -l)" = 4 ] || fail "there are not four journals"
 decode killed 8 "${settings[@]}" layout.cells=4 || fail "continued after a kill"
 same one killed
 grep -q ' 63 of 63 completions to do' "$work/killed.log" && fail "what the killed cells had done was lost"
 
-start stopped 4
-kill -USR1 "$(rank_of "$work/stopped.h5" 7)"
-wait $pid
-status=$?
+in_time stop_one
 [ $status = 75 ] || fail "one rank of four cells was asked to stop: exit status $status, wanted 75"
 decode stopped 2 "${settings[@]}" || fail "four cells continued by one"
 same one stopped

@@ -10,28 +10,40 @@ seq 300 | sed 's/.*/harbor &, noun:/' | "$tandem" import - "$work/right.h5" >/de
 seq 300 | sed 's/.*/pigeon &, noun:/' | "$tandem" import - "$work/wrong.h5" >/dev/null || fail import
 job=$work/alone.yaml
 
-# run NAME FILE - the job of this file, in the background; returns when it decodes.
+# start NAME - the job, in the background; returns when it decodes.
 start() {
     : >"$work/$1.log"
     timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/$1.h5" --set output.commit_seconds=0.1 \
         --set prompts.file="$work/p.h5" >"$work/$1.log" 2>&1 &
     pid=$!
-    for ((try = 0; try < 300; try++)); do
-        grep -q 'completions to do' "$work/$1.log" && break
-        sleep 0.05
-    done
-    sleep 0.3
+    decodes "$work/$1.log" $pid
 }
 cp "$work/right.h5" "$work/p.h5"
 start whole
 wait $pid || fail "undisturbed: $(cat "$work/whole.log")"
-for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "truncate -s 3000 $work/p.h5" "rm $work/p.h5"; do
-    name=${way%% *}
+# noticed - waits for the job; sets status. False when it had ended, or had looked for the last time: that may be once.
+unseen=0
+noticed() {
+    local alive=0
+    kill -0 $pid 2>/dev/null && alive=1
+    wait $pid
+    status=$?
+    [ $status = 0 ] || return 0
+    [ $((unseen += alive)) -lt 2 ] || fail "$name: a change was not noticed"
+    return 1
+}
+# change - does it to the file of a job that decodes.
+change() {
+    rm -rf "$work/$name".*
+    cp "$work/right.h5" "$work/p.h5"
     cp "$work/wrong.h5" "$work/moved.h5"
     start "$name"
     $way
-    wait $pid
-    status=$?
+    noticed
+}
+for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "truncate -s 3000 $work/p.h5" "rm $work/p.h5"; do
+    name=${way%% *}
+    in_time change
     [ $status = 1 ] || fail "$way: exit status $status: $(cat "$work/$name.log")"
     grep -q 'p.h5: was .* while the job was using it' "$work/$name.log" || fail "$way: $(cat "$work/$name.log")"
     [ "$(grep -c '^tandem:' "$work/$name.log")" = 1 ] || fail "$way: more than one message: $(cat "$work/$name.log")"
@@ -42,18 +54,20 @@ for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "trunca
 done
 
 # The last prompt has been read, its completion is still being decoded: nothing may be made of it.
-rm -rf "$work"/late.h5*
-: >"$work/late.log"
-timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/late.h5" --set prompts.file="$work/p.h5" \
-    --set prompts.count=1 --set kernels=plain --set layout.threads=1 --set sampling.max_new_tokens=140 \
-    --set sampling.ignore_eos=true --set speculate.draft=off >"$work/late.log" 2>&1 &
-pid=$!
-until grep -q 'completions to do' "$work/late.log" || ! kill -0 $pid; do sleep 0.02; done
-sleep 0.1
-kill -0 $pid || fail "the job was over before its prompts could be changed: $(cat "$work/late.log")"
-cp "$work/wrong.h5" "$work/p.h5"
-wait $pid
-status=$?
+change_late() {
+    rm -rf "$work"/late.*
+    cp "$work/right.h5" "$work/p.h5"
+    timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/late.h5" --set prompts.file="$work/p.h5" \
+        --set prompts.count=1 --set kernels=plain --set layout.threads=1 --set sampling.max_new_tokens=140 \
+        --set sampling.ignore_eos=true --set speculate.draft=off >"$work/late.log" 2>&1 &
+    pid=$!
+    decodes "$work/late.log" $pid
+    [ $turn = 0 ] && sleep 0.1
+    cp "$work/wrong.h5" "$work/p.h5"
+    noticed
+}
+name=late
+in_time change_late
 [ $status = 1 ] || fail "prompts changed behind the last row: exit status $status: $(cat "$work/late.log")"
 cp "$work/right.h5" "$work/p.h5"
 

@@ -39,28 +39,29 @@ start() {
     setsid tests/mpirun 2 "$tandem" run "$job" --set output.file="$work/$1.h5" \
         $(printf -- '--set %s ' "${settings[@]}") >"$work/$1.log" 2>&1 &
     pid=$!
-    for ((try = 0; try < 300; try++)); do
-        grep -q 'completions to do' "$work/$1.log" && break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.05
-    done
+    decodes "$work/$1.log" $pid
 }
 
-before=0 done_kills=0
-for ((i = 0; i < kills; i++)); do
-    start killed
-    sleep "$(awk "BEGIN { print $micros / 1e6 / 8 * $RANDOM / 32768 }")"
-    # Ranks first: mpirun would otherwise have time to end them in an orderly way.
-    pkill -KILL -f "run $job --set output.file=$work/killed.h5" 
-    kill -KILL -- -$pid 2>/dev/null
-    wait $pid 2>/dev/null # says "Killed"
-    [ -f "$work/killed.h5" ] && break
-    now=$(on_disk)
-    [ "$now" -ge "$before" ] || fail "kill $i: $now completions are on disk, $before were"
-    before=$now
-    done_kills=$((done_kills + 1))
-done 2>/dev/null
-[ "$before" -gt 0 ] || fail "no kill came after a completion was on disk"
+# kill_often - false when no kill came after a completion was on disk: then earlier ones follow, and more.
+kill_often() {
+    rm -rf "$work"/killed.*
+    before=0 done_kills=0
+    for ((i = 0; i < kills * (turn + 1); i++)); do
+        start killed
+        sleep "$(awk "BEGIN { print $micros / 1e6 / 8 / ($turn + 1) * $RANDOM / 32768 }")"
+        # Ranks first: mpirun would otherwise have time to end them in an orderly way.
+        pkill -KILL -f "run $job --set output.file=$work/killed.h5"
+        kill -KILL -- -$pid 2>/dev/null
+        wait $pid 2>/dev/null # says "Killed"
+        [ -f "$work/killed.h5" ] && break
+        now=$(on_disk)
+        [ "$now" -ge "$before" ] || fail "kill $i: $now completions are on disk, $before were"
+        before=$now
+        done_kills=$((done_kills + 1))
+    done 2>/dev/null
+    [ "$before" -gt 0 ]
+}
+in_time kill_often
 echo "$done_kills kills, $before completions on disk by then"
 decode killed 2 "${settings[@]}" || fail "the last continuation"
 same whole killed
@@ -69,19 +70,23 @@ same whole killed
 # that was under way is drawn twice.
 drawn() { sed -n 's/.*"tokens_drawn": *\([0-9]*\).*/\1/p' "$work/summary.json"; }
 settings+=(output.summary="$work/summary.json")
-all=0 stops=0
-for ((i = 0; i < 3; i++)); do
-    start warned
-    sleep 0.1
-    kill -USR1 $pid
-    wait $pid
-    status=$?
-    [ $status = 75 ] || [ -f "$work/warned.h5" ] || fail "SIGUSR1: exit status $status, wanted 75"
-    all=$((all + $(drawn)))
-    [ -f "$work/warned.h5" ] && break
-    stops=$((stops + 1))
-done
-[ $stops -gt 0 ] || fail "the job had ended before it could be stopped"
+stop_often() {
+    rm -rf "$work"/warned.*
+    all=0 stops=0
+    for ((i = 0; i < 3; i++)); do
+        start warned
+        sleep 0.1
+        kill -USR1 $pid
+        wait $pid
+        status=$?
+        [ $status = 75 ] || [ -f "$work/warned.h5" ] || fail "SIGUSR1: exit status $status, wanted 75"
+        all=$((all + $(drawn)))
+        [ -f "$work/warned.h5" ] && break
+        stops=$((stops + 1))
+    done
+    [ $stops -gt 0 ]
+}
+in_time stop_often
 [ -f "$work/warned.h5" ] || { decode warned 2 "${settings[@]}" && all=$((all + $(drawn))); } || fail "after SIGUSR1"
 same whole warned
 tokens=$(completions warned | sed 's/.*"tokens": *\[\([^]]*\)\].*/\1/' | tr -cd ',\n' | awk '{ n += length + 1 } END { print n }')

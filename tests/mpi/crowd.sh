@@ -28,30 +28,30 @@ ticks() {
     done
 }
 
-waiting() { # EXCHANGE
-    local name=waiting-$1 pid before after i
+waiting() { # EXCHANGE - false when the job had ended before a rank was stopped
+    local name=waiting-$1 pid before after job_pid
+    rm -rf "$work/$name".*
     decode "$name" 3 layout.threads=1 layout.attention=2 layout.exchange="$1" sampling.max_new_tokens=60 \
         sampling.ignore_eos=true >/dev/null &
-    for ((i = 0; i < 1000; i++)); do
-        grep -q '^loaded in' "$work/$name.log" 2>/dev/null && break
-        sleep 0.02
-    done
+    job_pid=$!
+    decodes "$work/$name.log" $job_pid '^loaded in' || fail "$name: $(cat "$work/$name.log")"
     pid=$(pgrep -f "^[^ ]*tandem run .*output.file=$work/$name.h5 " | tail -n 1)
-    kill -STOP "$pid" || fail "$1: no rank was there to be stopped"
+    [ "$pid" ] && kill -STOP "$pid" || return
     sleep 0.5
     before=$(ticks "$work/$name.h5")
     sleep 3
     after=$(ticks "$work/$name.h5")
     kill -CONT "$pid"
+    wait $job_pid || fail "$1: after the pause"
+    [ "$(wc -l <<<"$before")" = 3 ] && [ "$(wc -l <<<"$after")" = 3 ] || return
     join <(sort <<<"$before") <(sort <<<"$after") | awk -v how="$1" -v hz="$(getconf CLK_TCK)" '
         { share = 100 * ($3 - $2) / hz / 3; printf "%s: rank waits with %.1f %% of a core\n", how, share
           if (share > 5) bad = 1; n++ }
         END { exit bad || n != 3 }' || fail "$1: ranks are busy while they wait"
-    wait $! || fail "$1: after the pause"
 }
 decode reference 3 layout.threads=1 layout.attention=2 sampling.max_new_tokens=60 sampling.ignore_eos=true ||
     fail "reference"
 for exchange in shared mpi; do
-    waiting $exchange
+    in_time waiting $exchange
     same reference waiting-$exchange
 done

@@ -42,13 +42,9 @@ kill_one() {
     local start
     : >"$work/log"
     tests/mpirun 3 "$tandem" run $job --set output.file="$work/k.h5" --set layout.ffn.expert=2 \
-        --set prompts.count=300 --set sampling.max_new_tokens=100 --set layout.exchange="$1" >"$work/log" 2>&1 &
+        --set prompts.count=300 --set sampling.samples=100 --set sampling.max_new_tokens=100 --set layout.exchange="$1" >"$work/log" 2>&1 &
     local pid=$!
-    for ((i = 0; i < 300; i++)); do
-        grep -q 'completions to do' "$work/log" && break
-        sleep 0.1
-    done
-    grep -q 'completions to do' "$work/log" || { cat "$work/log"; fail "the job did not start in 30 s"; }
+    decodes "$work/log" $pid || { cat "$work/log"; fail "the job did not start"; }
     sleep 0.3
     local rank
     rank=$(pgrep -f "run $job --set output.file=$work/k.h5" | tail -n 1)

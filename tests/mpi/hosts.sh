@@ -31,15 +31,19 @@ same one four
 [ "$how" != "on two hosts" ] || grep -q 'ranks on node1 and 1 more host' "$work/four.log" ||
     fail "these are not two hosts: $(head -n 3 "$work/four.log")"
 
-run killed &
-pid=$!
-for ((try = 0; try < 600; try++)); do
-    [ "$("$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l)" -gt 2 ] && break
-    kill -0 $pid 2>/dev/null || fail "the job has ended before a rank of it was killed: $(cat "$work/killed.log")"
-    sleep 0.05
-done
-kill -KILL "$(rank_of "$work/killed.h5" 5)" || fail "no rank 5"
-wait $pid && fail "a job of which a rank was killed says that it is done"
+# kill_one - false when the job had ended before a rank of it was killed.
+kill_one() {
+    local status
+    rm -rf "$work"/killed.*
+    run killed &
+    pid=$!
+    seals "$work/killed.h5" 3 $pid && kill -KILL "$(rank_of "$work/killed.h5" 5)"
+    wait $pid
+    status=$?
+    [ ! -f "$work/killed.h5" ] || return
+    [ $status != 0 ] || fail "a job of which a rank was killed says that it is done"
+}
+in_time kill_one
 run killed || fail "continued: $(cat "$work/killed.log")"
 grep -q ' 27 of 27 completions to do' "$work/killed.log" && fail "what the killed cells had done was lost"
 same one killed

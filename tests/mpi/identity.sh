@@ -107,32 +107,36 @@ rows() { # NUMBER WORD - a prompt that is too long, and others
     { printf 'word %.0s' {1..600}; echo; seq "$1" | sed "s/.*/$2&, noun:/"; } |
         "$tandem" import - p.h5 --force >/dev/null || fail import
 }
-stopped() { # as some, but stopped when it has decoded for 0.2 s
+stopped() { # as some, but stopped when it decodes; what was there before is there again if that was too late
+    local pid status
+    rm -rf before
+    [ -e "$1.h5.partial" ] && cp -r "$1.h5.partial" before
     : >"$work/log"
     some "$@" &
-    local pid=$! try
-    for ((try = 0; try < 300; try++)); do
-        grep -q 'completions to do' "$work/log" && break
-        sleep 0.05
-    done
-    sleep 0.2
+    pid=$!
+    decodes "$work/log" $pid && [ $turn = 0 ] && sleep 0.2
     pkill -USR1 -P "$(pgrep -P $pid -x timeout)"
     wait $pid
-    local status=$?
+    status=$?
+    if [ $status != 75 ] && [ -e "$1.h5" ]; then
+        rm -rf "$1".*
+        [ -e before ] && mv before "$1.h5.partial"
+        return 1
+    fi
     [ $status = 75 ] || fail "a job that was asked to stop: exit status $status: $(cat "$work/log")"
 }
 to_do() { sed -n 's/.*; \([0-9]*\) of .* to do.*/\1/p' "$work/log"; }
 rows 12 harbor
-stopped grown
+in_time stopped grown
 rows 14 pigeon
 some grown
 [ $? = 1 ] && grep -q 'belongs to another job.*prompts' "$work/log" || fail "other rows, grown: $(cat "$work/log")"
 rows 14 harbor
-stopped grown
+in_time stopped grown
 done=$("$tandem" export --partial grown.h5 | wc -l)
 other=() # kernels whose bits are the same: all but those of AVX-512
 grep -q avx512_bf16 /proc/cpuinfo || other=(--set kernels=plain)
-stopped grown --retry-errors "${other[@]}"
+in_time stopped grown --retry-errors "${other[@]}"
 [ "$(to_do)" = $((600 - done + 40)) ] || fail "--retry-errors: $done done, then $(to_do) of 600 to do"
 some grown || fail "a grown job: $(cat "$work/log")"
 some fresh || fail "a fresh job: $(cat "$work/log")"

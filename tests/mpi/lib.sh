@@ -71,6 +71,50 @@ same_tokens() {
     cmp <(tokens "$1") <(tokens "$2") || fail "$1 and $2 differ in tokens"
 }
 
+# decodes LOG PID [PATTERN] - waits at most a minute until the job that is this process says so, by default that it
+# decodes; false when it ended before.
+decodes() {
+    local pattern=${3:-completions to do} try
+    for ((try = 0; try < 3000; try++)); do
+        grep -qs "$pattern" "$1" && return
+        kill -0 "$2" 2>/dev/null || break
+        sleep 0.02
+    done
+    grep -qs "$pattern" "$1"
+}
+
+# seals FILE COUNT PID - the same until so many completions are on disk.
+seals() {
+    local try
+    for ((try = 0; try < 1200; try++)); do
+        [ "$("$tandem" export "$1" --partial 2>/dev/null | wc -l)" -ge "$2" ] && return
+        kill -0 "$3" 2>/dev/null || return
+        sleep 0.02
+    done
+    return 1
+}
+
+# in_time COMMAND ... - disturbs a job that must be running then. How fast it runs and how late the shell is, nobody
+# knows: the command is false when the job had ended before, and is tried again, ten times.
+in_time() {
+    local turn
+    for ((turn = 0; turn < 10; turn++)); do
+        "$@" && return
+    done
+    fail "$*: ten jobs had ended before they were disturbed"
+}
+
+# handles PID SIGNAL - waits until the process has a handler for it.
+handles() {
+    local try mask
+    for ((try = 0; try < 3000; try++)); do
+        mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null)
+        ((0x${mask:-0} >> ($(kill -l "$2") - 1) & 1)) && return
+        sleep 0.02
+    done
+    return 1
+}
+
 # rank_of FILE RANK - the process that is this rank of the job with that output.
 rank_of() {
     local pid

@@ -25,11 +25,7 @@ start() {
     "$tandem" run "$job" "${alone[@]}" --set prompts.count=300 --set sampling.samples=7 --set schedule.slots=1 --set sampling.max_new_tokens=100 \
         --set output.commit_seconds=0.05 --set output.file="$work/$1.h5" --set output.summary="$work/$1.json" >"$work/$1.log" 2>&1 &
     pid=$!
-    for ((try = 0; try < 300; try++)); do
-        grep -q 'completions to do' "$work/$1.log" && return
-        sleep 0.05
-    done
-    fail "$1 does not decode: $(cat "$work/$1.log")"
+    decodes "$work/$1.log" $pid || fail "$1 does not decode: $(cat "$work/$1.log")"
 }
 wait_for() { # PATTERN FILE
     for ((try = 0; try < 200; try++)); do
@@ -74,7 +70,7 @@ printf '{"text": "%s"}\n' "$(seq -s ' ' 1 50)" | "$tandem" import - "$work/slow.
         "$tandem" run "$job" "${alone[@]}" --max-restarts 9 --set prompts.file="$work/slow.h5" --set prompts.count=all --set schedule.prefill_chunk=1 --set schedule.max_context=400 \
             --set output.file="$work/read.h5" --set output.summary="$work/slow.json" >"$work/slow.log" 2>&1 &
         pid=$!
-        wait_for 'completions to do' "$work/slow.log"
+        decodes "$work/slow.log" $pid
         sleep 0.0$((turn * 2))
         kill -USR1 $pid
         wait $pid
@@ -95,7 +91,7 @@ printf '{"text": "%s"}\n' "$(seq -s ' ' 1 50)" | "$tandem" import - "$work/slow.
     grep -q 'Slurm has restarted this job 3 times' "$work/again.log" || fail "it does not say why: $(tail -3 "$work/again.log")"
     alone+=(--max-restarts 4)
     start again
-    sleep 1 # so that it draws a token
+    seals "$work/again.h5" 1 $pid || fail "nothing is drawn: $(cat "$work/again.log")"
     kill -USR1 $pid
     wait $pid
     [ $? = 75 ] || fail "not restarted often enough: $(tail -3 "$work/again.log")"

@@ -7,19 +7,14 @@ job=tests/mpi/job.yaml
 need "$tandem"
 sed 's/^  ffn:.*/  colocated: true/' $job >"$work/alone.yaml"
 
-# stop_while SIGNAL SECONDS STATUS ARGUMENTS ... - sends the signal to the one rank of a job when it has
-# decoded for so long.
+# stop_while SIGNAL COMPLETIONS STATUS ARGUMENTS ... - sends the signal to the one rank of a job when so many
+# are on disk.
 stop_while() {
     local signal=$1 after=$2 wanted=$3 pid status
     shift 3
-    : >"$work/log"
     timeout -k 1 60 "$tandem" run "$work/alone.yaml" --set output.file="$work/s.h5" "$@" >"$work/log" 2>&1 &
     pid=$!
-    for ((i = 0; i < 300; i++)); do
-        grep -q '^loaded in' "$work/log" && break
-        sleep 0.1
-    done
-    sleep "$after"
+    seals "$work/s.h5" "$after" $pid || fail "$*: not $after completions on disk: $(cat "$work/log")"
     kill "-$signal" "$(pgrep -P $pid)" || fail "$*: ended before the signal: $(cat "$work/log")"
     wait $pid
     status=$?
@@ -29,16 +24,16 @@ stop_while() {
 # Reading inputs may last: here a prompts file that never comes.
 mkfifo "$work/pipe.yaml"
 for signal in TERM USR1 INT; do
-    timeout -k 1 20 "$tandem" run "$work/pipe.yaml" >"$work/log" 2>&1 &
+    timeout -k 1 60 "$tandem" run "$work/pipe.yaml" >"$work/log" 2>&1 &
     pid=$!
-    sleep 0.7
-    kill "-$signal" "$(pgrep -P $pid)" || fail "no job that waits for its input"
+    until job_pid=$(pgrep -P $pid -x tandem); do sleep 0.02; done
+    handles "$job_pid" $signal && kill "-$signal" "$job_pid" || fail "no job that waits for its input"
     wait $pid
     status=$?
     [ $status = 75 ] || fail "SIG$signal while inputs are read: exit status $status: $(cat "$work/log")"
 done
+wanted=0
 for signal in TERM USR1; do
-    stop_while $signal 2 75 --set prompts.count=21 --set sampling.samples=400 --set sampling.ignore_eos=true
+    stop_while $signal $((wanted += 5)) 75 --set prompts.count=21 --set sampling.samples=4000 --set sampling.ignore_eos=true
 done
-"$tandem" export --partial "$work/s.h5" | grep -q '"text"' || fail "nothing of a stopped job was sealed"
 echo "signals end a job, with what is finished kept"

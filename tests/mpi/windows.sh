@@ -38,14 +38,14 @@ grep "guesses came true" "$work/two.log" || fail "nothing was guessed: nothing w
 start=(--set output.file="$work/killed.h5" --set model="$work/model" --set tokenizer=none --set prompts.file="$work/in.h5"
     --set prompts.count=all --set sampling.max_new_tokens=100 --set sampling.ignore_eos=true --set schedule.max_context=2200
     --set schedule.slots=1 --set schedule.prefill_chunk=2 --set output.commit_seconds=0.05)
-setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
-for ((i = 0; i < 600; i++)); do
-    [ "$("$tandem" export "$work/killed.h5" --partial 2>/dev/null | wc -l)" -ge 2 ] && break
-    sleep 0.02
-done
-pkill -KILL -f "run $job --set output.file=$work/killed.h5"
-wait 2>/dev/null
-[ -f "$work/killed.h5" ] && fail "the job ended before it was killed"
+kill_it() {
+    rm -rf "$work"/killed.*
+    setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
+    seals "$work/killed.h5" 2 $! && pkill -KILL -f "run $job --set output.file=$work/killed.h5"
+    wait $! 2>/dev/null
+    [ ! -f "$work/killed.h5" ]
+}
+in_time kill_it
 run killed 2 tests/mpi/job.yaml schedule.prefill_chunk=200 schedule.slots=4
 same whole killed
 "$tandem" check "$job" --set model="$work/model" --set tokenizer=none --set prompts.file="$work/in.h5" \

@@ -27,15 +27,16 @@ printf '%s\n' "model: $PWD/input/demo" "prompts: {file: $work/rows.h5}" "output:
     "sampling: {samples: 2, temperature: 0.7, max_new_tokens: 64}" >"$work/job.yaml"
 "$tandem" import "$work/rows.jsonl" "$work/rows.h5" || fail "import"
 "$tandem" check "$work/job.yaml" | grep -q '^columns .*source/file.*copied' || fail "check does not name the columns"
-"$tandem" run "$work/job.yaml" --set schedule.slots=1 --set output.commit_seconds=0.02 >"$work/log" 2>&1 &
-pid=$!
-while kill -0 $pid 2>/dev/null; do
-    "$tandem" export "$work/out.h5" --partial 2>/dev/null | grep -q . && break
-    sleep 0.02
-done
-kill -USR1 $pid
-wait $pid
-[ $? = 75 ] || fail "the run that stops early: $(tail -3 "$work/log")"
+stop_early() {
+    rm -rf "$work"/out.*
+    "$tandem" run "$work/job.yaml" --set schedule.slots=1 --set output.commit_seconds=0.02 >"$work/log" 2>&1 &
+    seals "$work/out.h5" 1 $! && kill -USR1 $!
+    wait $!
+    status=$?
+    [ $status != 0 ]
+}
+in_time stop_early
+[ $status = 75 ] || fail "the run that stops early: $(tail -3 "$work/log")"
 "$tandem" export "$work/out.h5" --partial >"$work/early.jsonl" || fail "export --partial"
 "$tandem" merge "$work/job.yaml" --partial || fail "merge --partial"
 "$tandem" run "$work/job.yaml" >"$work/log" 2>&1 || fail "$(cat "$work/log")"

@@ -62,7 +62,7 @@ id=$(submit "$CLUSTER/hetjob.sh" -- "${small[@]}" --set output.file="$out/het.h5
 expect_done "$id" "$out/het.h5" 8
 
 say "a job array, one of its tasks signalled and queued again; its outputs merged"
-array=(jobs/demo.yaml --set layout.threads=1 --set prompts.count=31 --set schedule.slots=2 --set sampling.max_new_tokens=60
+array=(jobs/demo.yaml --set layout.threads=1 --set prompts.count=31 --set sampling.samples=4 --set schedule.slots=2 --set sampling.max_new_tokens=60
     --set sampling.ignore_eos=true --set output.commit_seconds=0.2)
 id=$(sbatch --parsable --array=1-3%2 --cpus-per-task=1 --output="$CLUSTER/%x-%A_%a.log" slurm/array.sh "${array[@]}" \
     --set output.file="$out/part-%a.h5")
@@ -89,7 +89,7 @@ log_of "$id" | grep -q "did you mean 'slots'" || fail "no message" "$id"
 
 say "signalled, queued again, continued"
 long=(jobs/demo.yaml --set layout.threads=1 --set prompts.count=32 --set schedule.slots=4
-    --set sampling.max_new_tokens=100 --set sampling.ignore_eos=true --set output.commit_seconds=0.2)
+    --set sampling.max_new_tokens=100 --set sampling.samples=3 --set sampling.ignore_eos=true --set output.commit_seconds=0.2)
 id=$(submit slurm/one-node.sh --cpus-per-task=1 -- "${long[@]}" --set output.file="$out/long.h5")
 for ((i = 0; i < 300; i++)); do
     [ -n "$(ls "$out/long.h5.partial" 2>/dev/null | grep -v tmp)" ] && break
