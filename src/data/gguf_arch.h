@@ -52,7 +52,8 @@ struct gguf_arch {
     bool row_pairs;                /* rows of q and k that turn together stand side by side */
     /* Control tokens that end a completion beside eos_token_id, by their texts; NULL: those of most models. */
     const char *const *ends;
-    const struct gguf_rule *rules[GGUF_RULES_MAX]; /* the first that fits counts; NULL behind the last */
+    const struct gguf_rule
+        *rules[GGUF_RULES_MAX];             /* the first that fits counts; NULL behind the last */
     void (*config)(struct gguf_builder *b); /* puts what gguf_view_config() has not put yet */
 };
 
@@ -88,14 +89,17 @@ void gguf_put_integer(struct gguf_builder *b, const char *field, int64_t value);
 /* One that was put; 0: it was not. */
 int64_t gguf_put_before(const struct gguf_builder *b, const char *field);
 
-/* Layers, and the MTP blocks behind them that are in this file. Returns how many layers there are, 0: wrong. */
-int64_t gguf_put_layers(struct gguf_builder *b);
 /* Keys and values of one width, which it returns. */
 int64_t gguf_put_head_dim(struct gguf_builder *b);
 /* That, and heads of keys and values, and rotation; whole: all of a head must turn. Returns how much does. */
 int64_t gguf_put_heads(struct gguf_builder *b, bool whole);
 /* Theta and yarn. */
 void gguf_put_rope(struct gguf_builder *b);
+/* How many experts there are, how many a token gets, and how wide one is, in these fields. */
+void gguf_put_experts(struct gguf_builder *b, const char *experts, const char *topk,
+                      const char *width);
+/* Experts are scored by a sigmoid; absent: the function of files that do not say it (2: a sigmoid). */
+void gguf_want_sigmoid(struct gguf_builder *b, int64_t absent);
 /* Experts chosen by a sigmoid, in DeepSeek's fields; groups: what counts when the file does not say. */
 void gguf_put_sigmoid(struct gguf_builder *b, int64_t groups, int64_t topk_groups);
 

@@ -157,6 +157,27 @@ static void put_ends(struct gguf_builder *b)
         gguf_put_integer(b, "bos_token_id", id);
 }
 
+/* And the MTP blocks behind them that are in this file. */
+static void put_layers(struct gguf_builder *b)
+{
+    int64_t blocks = gguf_integer_key(b, "block_count", -1);
+    int64_t mtp = gguf_integer_key(b, "nextn_predict_layers", 0), layers = blocks - mtp;
+    char last[64];
+    if (blocks > BLOCKS_MAX) { /* there may be a list of them to come */
+        gguf_wrong(b, "block_count", "wanted at most 4096");
+        return;
+    }
+    if (layers < 1) {
+        gguf_wrong(b, "block_count", "is not more than nextn_predict_layers");
+        return;
+    }
+    snprintf(last, sizeof last, "blk.%lld.attn_norm.weight", (long long)blocks - 1);
+    bool there = gguf_tensor(b->g, last); /* else they are in a file of their own */
+    gguf_put_integer(b, "num_hidden_layers", layers);
+    if (mtp > 0)
+        gguf_put_integer(b, "num_nextn_predict_layers", there ? mtp : 0);
+}
+
 static void put_common(struct gguf_builder *b)
 {
     const struct tensor *embed = gguf_tensor(b->g, "token_embd.weight");
@@ -174,6 +195,7 @@ static void put_common(struct gguf_builder *b)
     gguf_put(b, "rms_norm_eps",
              json_real(gguf_number_key(b, "attention.layer_norm_rms_epsilon", 1e-5)));
     gguf_put(b, "tie_word_embeddings", json_boolean(!gguf_tensor(b->g, "output.weight")));
+    put_layers(b);
     put_ends(b);
 }
 
@@ -181,26 +203,6 @@ static void put_common(struct gguf_builder *b)
 int64_t gguf_put_before(const struct gguf_builder *b, const char *field)
 {
     return json_integer_value(json_object_get(b->out, field));
-}
-
-int64_t gguf_put_layers(struct gguf_builder *b)
-{
-    int64_t blocks = gguf_integer_key(b, "block_count", -1);
-    int64_t mtp = gguf_integer_key(b, "nextn_predict_layers", 0), layers = blocks - mtp;
-    char last[64];
-    if (blocks > BLOCKS_MAX) { /* there may be a list of them to come */
-        gguf_wrong(b, "block_count", "wanted at most 4096");
-        return 0;
-    }
-    if (layers < 1) {
-        gguf_wrong(b, "block_count", "is not more than nextn_predict_layers");
-        return 0;
-    }
-    snprintf(last, sizeof last, "blk.%lld.attn_norm.weight", (long long)blocks - 1);
-    bool there = gguf_tensor(b->g, last); /* else they are in a file of their own */
-    gguf_put_integer(b, "num_hidden_layers", layers);
-    gguf_put_integer(b, "num_nextn_predict_layers", there ? mtp : 0);
-    return layers;
 }
 
 int64_t gguf_put_head_dim(struct gguf_builder *b)
@@ -230,13 +232,24 @@ int64_t gguf_put_heads(struct gguf_builder *b, bool whole)
     return turning;
 }
 
+void gguf_put_experts(struct gguf_builder *b, const char *experts, const char *topk,
+                      const char *width)
+{
+    gguf_put_integer(b, experts, gguf_integer_key(b, "expert_count", -1));
+    gguf_put_integer(b, topk, gguf_integer_key(b, "expert_used_count", -1));
+    gguf_put_integer(b, width, gguf_integer_key(b, "expert_feed_forward_length", -1));
+}
+
+void gguf_want_sigmoid(struct gguf_builder *b, int64_t absent)
+{
+    if (gguf_integer_key(b, "expert_gating_func", absent) != 2)
+        gguf_wrong(b, "expert_gating_func", "only 2 (a sigmoid) is supported in this architecture");
+}
+
 void gguf_put_sigmoid(struct gguf_builder *b, int64_t groups, int64_t topk_groups)
 {
     double scale = gguf_number_key(b, "expert_weights_scale", 1);
-    gguf_put_integer(b, "n_routed_experts", gguf_integer_key(b, "expert_count", -1));
-    gguf_put_integer(b, "num_experts_per_tok", gguf_integer_key(b, "expert_used_count", -1));
-    gguf_put_integer(b, "moe_intermediate_size",
-                     gguf_integer_key(b, "expert_feed_forward_length", -1));
+    gguf_put_experts(b, "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size");
     gguf_put_integer(b, "n_shared_experts", gguf_integer_key(b, "expert_shared_count", 0));
     gguf_put_integer(b, "n_group", gguf_integer_key(b, "expert_group_count", groups));
     gguf_put_integer(b, "topk_group", gguf_integer_key(b, "expert_group_used_count", topk_groups));

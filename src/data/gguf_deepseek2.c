@@ -46,15 +46,13 @@ static void put_all(struct gguf_builder *b)
 {
     bool grouped = gguf_integer_key(b, "expert_count", -1) == 256;
     gguf_put(b, "hidden_act", json_string("silu"));
-    gguf_put_layers(b);
     gguf_put_integer(b, "moe_layer_freq", 1);
     put_heads(b);
     put_yarn(b);
     gguf_put_sigmoid(b, grouped ? 8 : 1, grouped ? 4 : 1); /* not written at first; 256 are V3's */
     gguf_put(b, "scoring_func", json_string("sigmoid"));
     gguf_put(b, "topk_method", json_string("noaux_tc"));
-    if (gguf_integer_key(b, "expert_gating_func", 0) != 2)
-        gguf_wrong(b, "expert_gating_func", "only 2 (sigmoid, DeepSeek-V3's router) is supported");
+    gguf_want_sigmoid(b, 0);
 }
 
 static const struct gguf_rule rules[] = {

@@ -3,15 +3,13 @@
 
 static void put_all(struct gguf_builder *b)
 {
-    gguf_put_layers(b);
     int64_t turning = gguf_put_heads(b, false), head_dim = gguf_put_before(b, "head_dim");
     if (head_dim > 0)
         gguf_put(b, "partial_rotary_factor", json_real((double)turning / (double)head_dim));
     gguf_put(b, "attention_bias", json_boolean(gguf_tensor(b->g, "blk.0.attn_q.bias") != NULL));
     gguf_put(b, "use_qk_norm", json_boolean(gguf_tensor(b->g, "blk.0.attn_q_norm.weight") != NULL));
     gguf_put_sigmoid(b, 1, 1);
-    if (gguf_integer_key(b, "expert_gating_func", 2) != 2)
-        gguf_wrong(b, "expert_gating_func", "only 2 (sigmoid) is supported");
+    gguf_want_sigmoid(b, 2);
 }
 
 static const struct gguf_rule rules[] = {

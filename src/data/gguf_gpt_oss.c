@@ -4,10 +4,7 @@
 static void put_all(struct gguf_builder *b)
 {
     gguf_put_heads(b, true);
-    gguf_put_integer(b, "num_hidden_layers", gguf_integer_key(b, "block_count", -1));
-    gguf_put_integer(b, "intermediate_size", gguf_integer_key(b, "expert_feed_forward_length", -1));
-    gguf_put_integer(b, "num_local_experts", gguf_integer_key(b, "expert_count", -1));
-    gguf_put_integer(b, "num_experts_per_tok", gguf_integer_key(b, "expert_used_count", -1));
+    gguf_put_experts(b, "num_local_experts", "num_experts_per_tok", "intermediate_size");
     gguf_put_integer(b, "sliding_window", gguf_integer_key(b, "attention.sliding_window", -1));
     json_t *yarn = json_object_get(b->out, "rope_scaling");
     if (yarn)

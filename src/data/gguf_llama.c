@@ -21,7 +21,6 @@ static void put_factors(struct gguf_builder *b)
 static void put_dense(struct gguf_builder *b)
 {
     gguf_put_heads(b, true);
-    gguf_put_integer(b, "num_hidden_layers", gguf_integer_key(b, "block_count", -1));
     gguf_put_integer(b, "intermediate_size", gguf_integer_key(b, "feed_forward_length", -1));
     if (b->arch->row_pairs)
         gguf_put(b, "rope_interleaved", json_true());
@@ -34,12 +33,8 @@ static void put_dense(struct gguf_builder *b)
 static void put_moe(struct gguf_builder *b)
 {
     gguf_put_heads(b, true);
-    gguf_put_integer(b, "num_hidden_layers", gguf_integer_key(b, "block_count", -1));
     gguf_put_integer(b, "intermediate_size", gguf_integer_key(b, "feed_forward_length", 1));
-    gguf_put_integer(b, "num_experts", gguf_integer_key(b, "expert_count", -1));
-    gguf_put_integer(b, "num_experts_per_tok", gguf_integer_key(b, "expert_used_count", -1));
-    gguf_put_integer(b, "moe_intermediate_size",
-                     gguf_integer_key(b, "expert_feed_forward_length", -1));
+    gguf_put_experts(b, "num_experts", "num_experts_per_tok", "moe_intermediate_size");
     gguf_put(b, "norm_topk_prob", json_true());
     gguf_put_integer(b, "decoder_sparse_step", 1);
     gguf_put(b, "mlp_only_layers", json_array());

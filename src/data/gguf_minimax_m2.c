@@ -5,7 +5,6 @@ static void put_all(struct gguf_builder *b)
 {
     int64_t width = gguf_integer_key(b, "feed_forward_length", 0);
     gguf_put_integer(b, "rotary_dim", gguf_put_heads(b, false));
-    gguf_put_integer(b, "num_hidden_layers", gguf_integer_key(b, "block_count", -1));
     gguf_put_integer(b, "intermediate_size",
                      gguf_integer_key(b, "expert_feed_forward_length", width > 0 ? width : -1));
     gguf_put_integer(b, "num_local_experts", gguf_integer_key(b, "expert_count", -1));
@@ -14,8 +13,7 @@ static void put_all(struct gguf_builder *b)
     gguf_put(b, "qk_norm_type", json_string("per_layer"));
     gguf_put(b, "use_qk_norm", json_true());
     gguf_put(b, "use_routing_bias", json_true());
-    if (gguf_integer_key(b, "expert_gating_func", 2) != 2)
-        gguf_wrong(b, "expert_gating_func", "only 2 (sigmoid) is supported");
+    gguf_want_sigmoid(b, 2);
 }
 
 static const struct gguf_rule rules[] = {

@@ -84,10 +84,7 @@ static void put_experts(struct gguf_builder *b, int64_t trunk)
     for (int64_t l = gguf_integer_key(b, "leading_dense_block_count", 0); l < trunk; l++)
         json_array_append_new(moe, json_integer(l));
     gguf_put(b, "moe_layers_enum", moe);
-    gguf_put_integer(b, "moe_num_experts", gguf_integer_key(b, "expert_count", -1));
-    gguf_put_integer(b, "moe_top_k", gguf_integer_key(b, "expert_used_count", -1));
-    gguf_put_integer(b, "moe_intermediate_size",
-                     gguf_integer_key(b, "expert_feed_forward_length", -1));
+    gguf_put_experts(b, "moe_num_experts", "moe_top_k", "moe_intermediate_size");
     gguf_put_integer(b, "share_expert_dim",
                      gguf_integer_key(b, "expert_shared_feed_forward_length", -1));
     gguf_put(b, "moe_router_activation", json_string("sigmoid"));
@@ -96,8 +93,7 @@ static void put_experts(struct gguf_builder *b, int64_t trunk)
     gguf_put(b, "norm_expert_weight", json_boolean(gguf_integer_key(b, "expert_weights_norm", 1)));
     double scale = gguf_number_key(b, "expert_weights_scale", 1);
     gguf_put(b, "moe_router_scaling_factor", json_real(scale > 0 ? scale : 1));
-    if (gguf_integer_key(b, "expert_gating_func", 2) != 2)
-        gguf_wrong(b, "expert_gating_func", "only 2 (sigmoid) is supported");
+    gguf_want_sigmoid(b, 2);
     if (gguf_integer_key(b, "moe_every_n_layers", 1) != 1)
         gguf_wrong(b, "moe_every_n_layers", "only 1 is supported");
 }
@@ -106,7 +102,7 @@ static void put_all(struct gguf_builder *b)
 {
     static const char *const yes[] = {"use_qk_norm", "zero_centered", "use_head_wise_attn_gate",
                                       "norm_gains_stored_whole"};
-    int64_t layers = gguf_put_layers(b);
+    int64_t layers = gguf_put_before(b, "num_hidden_layers");
     gguf_put_head_dim(b);
     if (layers < 1)
         return;

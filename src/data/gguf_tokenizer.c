@@ -70,20 +70,14 @@ static int wrong(const struct maker *m, const char *key, const char *what)
 static const struct pre *find_pre(const struct maker *m)
 {
     const struct gguf_value *v = gguf_find(m->g, "tokenizer.ggml.pre");
-    for (size_t i = 0; i < PRES; i++)
+    const char *names[PRES + 1] = {NULL};
+    for (size_t i = 0; i < PRES; i++) {
         if (gguf_is_text(v, pres[i].name))
             return &pres[i];
-    bool text = v && v->type == GGUF_STRING && v->count == 1;
-    size_t n = text && v->strings[0].bytes < 60 ? v->strings[0].bytes : text ? 60 : 0;
-    char known[256] = "";
-    for (size_t i = 0; i < PRES; i++) {
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", pres[i].name);
+        names[i] = pres[i].name;
     }
-    err_set(m->e,
-            "%s: tokenizer.ggml.pre is \"%.*s\"; known are %s. Give the model's tokenizer.json "
-            "(tokenizer: in the job)",
-            gguf_path(m->g), (int)n, text ? v->strings[0].text : "", known);
+    gguf_unknown(m->g, "tokenizer.ggml.pre",
+                 "give the model's tokenizer.json (tokenizer: in the job); known are", names, m->e);
     return NULL;
 }
 

@@ -18,20 +18,31 @@ static const struct gguf_arch *const all[] = {&gguf_llama,   &gguf_qwen3,      &
                                               &gguf_step35,  &gguf_gpt_oss,    &gguf_deepseek2,
                                               &gguf_glm4moe, &gguf_minimax_m2, NULL};
 
+int gguf_unknown(const struct gguf *g, const char *key, const char *said, const char *const *names,
+                 struct err *e)
+{
+    const struct gguf_value *v = gguf_find(g, key);
+    char known[256] = "";
+    for (size_t i = 0; names[i]; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", names[i]);
+    }
+    bool text = v && v->type == GGUF_STRING && v->count == 1;
+    size_t n = !text ? 0 : v->strings[0].bytes < 60 ? v->strings[0].bytes : 60;
+    return err_set(e, "%s: %s is \"%.*s\"; %s %s", gguf_path(g), key, (int)n,
+                   text ? v->strings[0].text : "", said, known);
+}
+
 const struct gguf_arch *gguf_arch_of(const struct gguf *g, struct err *e)
 {
     const struct gguf_value *v = gguf_find(g, "general.architecture");
-    char known[256] = "";
+    const char *names[sizeof all / sizeof *all] = {NULL};
     for (size_t i = 0; all[i]; i++) {
-        size_t used = strlen(known);
         if (gguf_is_text(v, all[i]->name))
             return all[i];
-        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", all[i]->name);
+        names[i] = all[i]->name;
     }
-    bool text = v && v->type == GGUF_STRING && v->count == 1;
-    size_t n = text && v->strings[0].bytes < 40 ? v->strings[0].bytes : text ? 40 : 0;
-    err_set(e, "%s: general.architecture is \"%.*s\"; GGUF files are read of %s", gguf_path(g),
-            (int)n, text ? v->strings[0].text : "", known);
+    gguf_unknown(g, "general.architecture", "GGUF files are read of", names, e);
     return NULL;
 }
 

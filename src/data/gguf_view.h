@@ -40,6 +40,11 @@ char *gguf_tokenizer(const struct gguf *g, struct err *e);
  * reference. Fields the file does not have are left out. */
 json_t *gguf_tokenizer_config(const struct gguf *g);
 
+/* The error that the text of a key is none of `names`, NULL at the end; said: words before their list. Returns
+ * -1. */
+int gguf_unknown(const struct gguf *g, const char *key, const char *said, const char *const *names,
+                 struct err *e);
+
 /* The tensor of that name in the file, or NULL. */
 const struct tensor *gguf_tensor(const struct gguf *g, const char *name);
 

@@ -127,13 +127,12 @@ static size_t common_multiple(size_t a, size_t b)
     return mem_mul(a / x, b);
 }
 
-/* What tensors_granule() and tensors_integers() pass on. */
+/* What tensors_forms() passes on. */
 struct survey {
     const struct model *m;
     const struct checkpoint *c;
     enum weight_keep keep;
-    size_t granule;
-    bool integers;
+    struct tensors_forms found;
 };
 
 static void look(void *context, const struct member *member, size_t layer)
@@ -147,30 +146,19 @@ static void look(void *context, const struct member *member, size_t layer)
         return; /* not rows times a matrix */
     struct weight_part p = tensors_part(s->m, s->c, kind, layer, 0);
     struct weight_form f = weight_form(&p, s->keep);
-    s->integers = s->integers || f.kind == FORM_I8 || f.kind == FORM_I4;
+    s->found.integers = s->found.integers || f.kind == FORM_I8 || f.kind == FORM_I4;
     if (down && s->keep == WEIGHT_KEEP && p.codec->codes) /* FP8 may be cut anywhere */
-        s->granule = common_multiple(s->granule, weight_granule(&p));
+        s->found.granule = common_multiple(s->found.granule, weight_granule(&p));
 }
 
-static struct survey survey(const struct model *m, const struct checkpoint *c,
-                            enum weight_keep keep)
+struct tensors_forms tensors_forms(const struct model *m, const struct checkpoint *c,
+                                   enum weight_keep keep, size_t least)
 {
-    struct survey s = {m, c, keep, keep == WEIGHT_INT4 ? 32 : 1, false};
+    struct survey s = {m, c, keep, {common_multiple(keep == WEIGHT_INT4 ? 32 : 1, least), false}};
     members_visit(m, look, &s);
     if (m->drafts > 0)
         members_visit_mtp(m, look, &s);
-    return s;
-}
-
-size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep,
-                       size_t least)
-{
-    return common_multiple(survey(m, c, keep).granule, least);
-}
-
-bool tensors_integers(const struct model *m, const struct checkpoint *c, enum weight_keep keep)
-{
-    return survey(m, c, keep).integers;
+    return s.found;
 }
 
 /* ---- checking ------------------------------------------------------------------------------- */

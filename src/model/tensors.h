@@ -32,12 +32,14 @@ struct weight_part tensors_part(const struct model *m, const struct checkpoint *
  * model_check(). */
 const struct tensor **tensors_used(const struct model *m, const struct checkpoint *c, size_t *n);
 
-/* The multiple at which the columns of down-projections may be cut without cutting a group of packed
- * weights, or of those that `keep` makes; of `least` as well. 1: anywhere. Only after model_check(). */
-size_t tensors_granule(const struct model *m, const struct checkpoint *c, enum weight_keep keep,
-                       size_t least);
-
-/* Is any matrix kept as integers (kernels/weights/form.h)? Only after model_check(). */
-bool tensors_integers(const struct model *m, const struct checkpoint *c, enum weight_keep keep);
+/* What the matrices of a model become when they are kept by `keep`. granule: the columns of down-projections may be
+ * cut at its multiples without cutting a group of packed weights, or of those that `keep` makes, and of `least`; 1: anywhere.
+ * integers: is any kept as integers (kernels/weights/form.h)? Only after model_check(). */
+struct tensors_forms {
+    size_t granule;
+    bool integers;
+};
+struct tensors_forms tensors_forms(const struct model *m, const struct checkpoint *c,
+                                   enum weight_keep keep, size_t least);
 
 #endif

@@ -74,13 +74,14 @@ static int open_model(struct inputs *in, struct err *e)
         return -1;
     enum weight_keep keep = inputs_keep(&in->job);
     bool rounded = in->job.precision.products == JOB_PRODUCTS_INT8;
-    if (rounded && !tensors_integers(&in->model, in->checkpoint, keep))
+    /* Nor does a slice cut the groups of 32 in which rows become integers. */
+    struct tensors_forms forms = tensors_forms(&in->model, in->checkpoint, keep, rounded ? 32 : 1);
+    if (rounded && !forms.integers)
         return err_set(e,
                        "%s: precision.products: int8 multiplies weights that are integers, and %s "
                        "has none; leave it out, or make them so by precision.weights: int8 or int4",
                        in->job.path, in->job.model);
-    /* Nor does a slice cut the groups of 32 in which rows become integers. */
-    in->job.layout.granule = tensors_granule(&in->model, in->checkpoint, keep, rounded ? 32 : 1);
+    in->job.layout.granule = forms.granule;
     size_t wanted = in->job.schedule.max_context;
     if (wanted > in->model.context)
         return err_set(e, "%s: schedule.max_context is %zu, but the model's context is %zu",
