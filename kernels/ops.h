@@ -182,6 +182,11 @@ struct ops {
     size_t (*ffn_bytes)(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
     struct ffn *(*ffn_create)(struct device *d, const struct ffn_part *f, enum weight_keep keep);
     void (*ffn_destroy)(struct device *d, struct ffn *f);
+    /* Whether a part of `whole`, which has some of its experts and in each MLP a run of its slices or nothing, comes to
+     * the same terms (exact.h) with activations of `act`. From the descriptions alone; numbers and scales are
+     * not read. NULL: they are always the same. */
+    bool (*ffn_same)(enum dtype act, const struct ffn_part *whole, const struct ffn_part *part,
+                     enum weight_keep keep);
 
     size_t (*kv_bytes)(const struct device *d, const struct kv_shape *shape);
     struct kv *(*kv_create)(struct device *d, const struct kv_shape *shape);

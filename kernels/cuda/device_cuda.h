@@ -112,6 +112,8 @@ void cuda_heads_destroy(struct device *d, struct weight_heads *w);
 size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
 struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
 void cuda_ffn_destroy(struct device *d, struct ffn *f);
+bool cuda_ffn_same(enum dtype act, const struct ffn_part *whole, const struct ffn_part *part,
+                   enum weight_keep keep);
 void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, const void *x,
                     int n, void *y, enum dtype y_dtype);
 void cuda_heads_op(struct device *d, struct stream *s, const struct weight_heads *w,
@@ -136,8 +138,9 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *
 /* The number format a part is kept in, but in TILED matrices: grouped forms become f32. */
 enum dtype pack_type(const struct weight_part *w, enum weight_keep keep);
 
-/* The type of the part in a TILED matrix; F32: it cannot be one. */
-int pack_tiled_type(const struct weight_part *w, enum weight_keep keep);
+/* The type of the part in a TILED matrix; F32: it cannot be one. read: scales of e4m3 may be looked at; else they
+ * count as even. */
+int pack_tiled_type(const struct weight_part *w, enum weight_keep keep, bool read);
 
 /* Whether the scales of an e4m3 part, if it has them already, are near enough to each other for TILED. */
 bool pack_even(const struct weight_part *w);

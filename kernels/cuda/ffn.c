@@ -52,19 +52,21 @@ static bool alike(const struct mlp_part *m, enum weight_keep keep, int type)
 }
 
 /* Whether the tensor core kernels can have all matrices of a layer: those of gate and up in one type,
- * those of down in one. */
-static bool all_tiled(const struct device *d, const struct ffn_part *f, enum weight_keep keep,
+ * those of down in one. read: pack_tiled_type(). */
+static bool all_tiled(enum dtype act, const struct ffn_part *f, enum weight_keep keep, bool read,
                       struct plan *p)
 {
     bool known = false;
-    if (d->config.act != DTYPE_BF16)
+    p->type = p->down_type = DTYPE_BF16;
+    if (act != DTYPE_BF16)
         return false;
     for (int i = 0; i <= f->n_experts; i++) {
         const struct mlp_part *m = part_of(f, i);
         if (absent(m))
             continue;
-        int type = common_type(pack_tiled_type(&m->gate, keep), pack_tiled_type(&m->up, keep));
-        int down = pack_tiled_type(&m->down, keep);
+        int type =
+            common_type(pack_tiled_type(&m->gate, keep, read), pack_tiled_type(&m->up, keep, read));
+        int down = pack_tiled_type(&m->down, keep, read);
         p->type = known ? common_type(p->type, type) : type;
         p->down_type = known ? common_type(p->down_type, down) : down;
         known = true;
@@ -168,11 +170,8 @@ static void put_extras(const struct mlp_part *p, struct cuda_mlp *m, int slices,
 
 static struct plan plan_ffn(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
 {
-    struct plan p = {.count = f->n_experts,
-                     .hidden = (int)d->config.limits.hidden,
-                     .type = DTYPE_BF16,
-                     .down_type = DTYPE_BF16};
-    p.layout = all_tiled(d, f, keep, &p) ? MATRIX_TILED : MATRIX_PLAIN;
+    struct plan p = {.count = f->n_experts, .hidden = (int)d->config.limits.hidden};
+    p.layout = all_tiled(d->config.act, f, keep, true, &p) ? MATRIX_TILED : MATRIX_PLAIN;
     for (int i = 0; i <= p.count; i++)
         if (!absent(part_of(f, i)))
             p.hidden = (int)part_of(f, i)->gate.k;
@@ -202,6 +201,50 @@ size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum wei
     struct plan p = plan_ffn(d, f, keep);
     free(p.mlp);
     return p.bytes;
+}
+
+/* ---- parts that come to the same ------------------------------------------------------------- */
+
+/* Of TILED matrices: a slice begins where tensor cores begin a product, or a sum of a group, and groups change
+ * at the same places in a part of down. */
+static bool same_mlp(const struct mlp_part *whole, const struct mlp_part *part,
+                     enum weight_keep keep, int down_type)
+{
+    bool groups = down_type == MATRIX_GROUP4 || down_type == MATRIX_GROUP8;
+    struct cuda_form all = {0}, own = {0};
+    if (absent(part))
+        return true;
+    for (size_t i = 0; i + 1 < whole->n_cuts; i++)
+        if (whole->cuts[i] % (groups ? 32 : 16))
+            return false;
+    if (groups) {
+        pack_form(&whole->down, keep, down_type, &all);
+        pack_form(&part->down, keep, down_type, &own);
+    }
+    return memcmp(&all, &own, sizeof all) == 0;
+}
+
+/* PLAIN matrices have one kernel, and a row's chain is its own. */
+bool cuda_ffn_same(enum dtype act, const struct ffn_part *whole, const struct ffn_part *part,
+                   enum weight_keep keep)
+{
+    struct plan all = {0}, own = {0};
+    bool tiled = all_tiled(act, whole, keep, false, &all), empty = absent(&part->shared);
+    int first = part->first_expert - whole->first_expert;
+    for (int i = 0; i < part->n_experts; i++)
+        empty = empty && absent(&part->experts[i]);
+    if (empty)
+        return true;
+    if (all_tiled(act, part, keep, false, &own) != tiled)
+        return false;
+    if (!tiled)
+        return true;
+    if (own.type != all.type || own.down_type != all.down_type)
+        return false;
+    for (int i = 0; i < part->n_experts; i++)
+        if (!same_mlp(&whole->experts[first + i], &part->experts[i], keep, all.down_type))
+            return false;
+    return same_mlp(&whole->shared, &part->shared, keep, all.down_type);
 }
 
 /* Packs and uploads one MLP to `to`, sets its pointers, and returns the bytes it took. */

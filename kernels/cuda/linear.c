@@ -20,7 +20,7 @@
 static void describe(const struct device *d, const struct weight_part *w, enum weight_keep keep,
                      struct cuda_matrix *m)
 {
-    int type = d->config.act == DTYPE_BF16 ? pack_tiled_type(w, keep) : DTYPE_F32;
+    int type = d->config.act == DTYPE_BF16 ? pack_tiled_type(w, keep, true) : DTYPE_F32;
     bool blas = d->config.blas && type == DTYPE_BF16;
     if (type == DTYPE_F32)
         pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);

@@ -179,6 +179,7 @@ const struct ops cuda_ops = {
     .ffn_bytes = cuda_ffn_bytes,
     .ffn_create = cuda_ffn_create,
     .ffn_destroy = cuda_ffn_destroy,
+    .ffn_same = cuda_ffn_same,
     .kv_bytes = cuda_kv_bytes,
     .kv_create = cuda_kv_create,
     .kv_destroy = cuda_kv_destroy,

@@ -46,11 +46,11 @@ static bool form_of(const struct weight_form *f, size_t k, int type, struct cuda
            (f->mins != MINS_SHARED || codes == CODES_LINEAR);
 }
 
-int pack_tiled_type(const struct weight_part *w, enum weight_keep keep)
+int pack_tiled_type(const struct weight_part *w, enum weight_keep keep, bool read)
 {
     struct weight_form f = weight_form(w, keep);
     struct cuda_form form;
-    if (f.kind == FORM_F8 && keep != WEIGHT_INT8 && !pack_even(w))
+    if (f.kind == FORM_F8 && read && !pack_even(w))
         return DTYPE_F32;
     if (f.kind != FORM_I8 && f.kind != FORM_I4)
         return (int)pack_type(w, keep);

@@ -55,6 +55,10 @@ size_t ffn_weights_bytes(const struct weights_plan *p);
  * the bytes above come on top of those that the two formats would take. */
 size_t ffn_weights_widened(const struct weights_plan *p);
 
+/* Whether every FFN rank comes to the terms (kernels/exact.h) that one rank with all layers' FFNs would, where ranks
+ * have whole slices. Of the plan neither device nor rank is looked at; act: of the device. */
+bool ffn_weights_same(const struct weights_plan *p, enum dtype act);
+
 /* Host bytes that ffn_weights_load() takes beside the weights where there is a way: the slices of the layer that
  * has most of them. */
 size_t ffn_weights_loading(const struct weights_plan *p);

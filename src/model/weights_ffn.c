@@ -271,6 +271,27 @@ size_t ffn_weights_widened(const struct weights_plan *p)
     return more;
 }
 
+bool ffn_weights_same(const struct weights_plan *p, enum dtype act)
+{
+    struct layout one = {.expert = 1, .tensor = 1, .granule = p->layout->granule};
+    struct weights_plan all = *p, own = *p;
+    struct layer_room all_room = layer_room(p->model, false);
+    struct layer_room own_room = layer_room(p->model, false);
+    bool same = true;
+    all.layout = &one;
+    all.ffn_rank = 0;
+    for (size_t i = 0; i < p->model->layers && same && p->backend->ops->ffn_same; i++) {
+        struct ffn_part whole = layer_part(&all, i, &all_room);
+        for (own.ffn_rank = 0; own.ffn_rank < layout_ffn_ranks(p->layout) && same; own.ffn_rank++) {
+            struct ffn_part part = layer_part(&own, i, &own_room);
+            same = p->backend->ops->ffn_same(act, &whole, &part, p->keep);
+        }
+    }
+    layer_room_free(&all_room);
+    layer_room_free(&own_room);
+    return same;
+}
+
 size_t ffn_weights_loading(const struct weights_plan *p)
 {
     struct layer_room room = layer_room(p->model, false);

@@ -17,7 +17,10 @@ for name in ${PARTS:-}; do
     [[ " ${known[*]} " == *" $name "* ]] || { echo "PARTS: there is no '$name', but ${known[*]}"; exit 1; }
 done
 mkdir -p "$report" || exit 1
-rm -f "$report"/*.log "$report/report.txt" # what an earlier run has left says nothing about this one
+for name in "${known[@]}" build; do # what an earlier run has left says nothing about this one
+    rm -f "$report/$name.log"
+done
+rm -f "$report/report.txt"
 [ -f input/demo/config.json ] || { echo "the demo model is not there"; exit 1; }
 if [ -n "${EMULATED:-}" ]; then
     in=$build/emu real=() nccl=() count=${GPUS:-8} sm=
@@ -41,9 +44,48 @@ cat "$report/card.txt"
 wrong=0 right=0
 rows=()
 row() { rows+=("$(printf '%-10s %6s s  %s' "$1" "$2" "$3")"); }
+# What gpu_bench has measured, as rows of a table: name, microseconds, share of the roof.
+readme() {
+    echo "| One card's part | us | of the roof |"
+    echo "|---|---|---|"
+    sed -n 's/^\(.*[^ ]\)  *\([0-9.]*\) us .* roof ([a-z]*)  *\([0-9.]*\) %.*/| \1 | \2 | \3 % |/p' "$report/bench.log"
+}
+# The report as it is by now: a machine may be taken away at any time.
+report() {
+    {
+        cat "$report/card.txt"
+        echo
+        grep '^this card' "$report/bench.log"
+        grep -h '; rail' "$report/nccl.log"
+        [ ! -e "$report/bench.log" ] || readme
+        echo
+        printf '%s\n' "${rows[@]}"
+    } >"$report/report.txt" 2>/dev/null
+}
+# finish: the table, and how it ended.
+finish() {
+    report
+    cat "$report/report.txt"
+    echo
+    if [ $wrong = 0 ]; then
+        echo "All is right. $report/report.txt has the rows for the README."
+    else
+        echo "Something is wrong: send the folder $report to the authors."
+    fi
+    exit $wrong
+}
+# stopped: by whoever waits no longer; the part under way ends too.
+stopped() {
+    row "${now:-none}" $((SECONDS - ${start:-$SECONDS})) "STOPPED"
+    wrong=1
+    [ -z "${under_way:-}" ] || kill "$under_way" 2>/dev/null
+    finish
+}
+trap stopped INT TERM HUP
 # part NAME SECONDS COMMAND ...
 part() {
-    local name=$1 limit=$2 status start=$SECONDS said
+    local name=$1 limit=$2 status said
+    start=$SECONDS
     shift 2
     [[ " ${PARTS:-$name} " == *" $name "* ]] || return
     case "${EMULATED:+emulated} $name" in
@@ -53,8 +95,12 @@ part() {
         ;;
     esac
     echo "== $name"
-    timeout -k 10 "$limit" "$@" >"$report/$name.log" 2>&1
+    now=$name
+    timeout -k 10 "$limit" "$@" >"$report/$name.log" 2>&1 &
+    under_way=$!
+    wait $under_way
     status=$?
+    now='' under_way=''
     case $status in
     0) said=right right=$((right + 1)) ;;
     77) said="skipped: $(tail -n 1 "$report/$name.log")" ;;
@@ -63,6 +109,7 @@ part() {
     esac
     [ $status = 0 ] || [ $status = 77 ] || { wrong=1; tail -n 20 "$report/$name.log" | sed 's/^/   | /'; }
     row "$name" $((SECONDS - start)) "$said"
+    report
 }
 # A tool of compute-sanitizer.
 sanitize() {
@@ -89,26 +136,4 @@ part memcheck 1800 bash -c "sanitize memcheck $in/tests/cuda/edges"
 part racecheck 1800 bash -c "sanitize racecheck $in/tandem selftest --device cuda"
 part synccheck 1800 bash -c "sanitize synccheck $in/tests/cuda/experts"
 [ $right -gt 0 ] || { wrong=1; row all 0 "WRONG, nothing was tested"; }
-
-# What gpu_bench has measured, as rows of a table: name, microseconds, share of the roof.
-readme() {
-    echo "| One card's part | us | of the roof |"
-    echo "|---|---|---|"
-    sed -n 's/^\(.*[^ ]\)  *\([0-9.]*\) us .* roof ([a-z]*)  *\([0-9.]*\) %.*/| \1 | \2 | \3 % |/p' "$report/bench.log"
-}
-{
-    cat "$report/card.txt"
-    echo
-    grep '^this card' "$report/bench.log" 2>/dev/null
-    grep -h '; rail' "$report/nccl.log" 2>/dev/null
-    [ ! -e "$report/bench.log" ] || readme
-    echo
-    printf '%s\n' "${rows[@]}"
-} | tee "$report/report.txt"
-echo
-if [ $wrong = 0 ]; then
-    echo "All is right. $report/report.txt has the rows for the README."
-else
-    echo "Something is wrong: send the folder $report to the authors."
-fi
-exit $wrong
+finish

@@ -23,6 +23,7 @@ const struct kernel_case kernel_cases[] = {
     {.name = "ffn_large", .run = case_ffn_large},
     {.name = "ffn_order", .run = case_ffn_order},
     {.name = "ffn_split", .run = case_ffn_split},
+    {.name = "ffn_parts", .run = case_ffn_parts},
     {.name = "greedy", .run = case_greedy},
     {.name = "edit", .run = case_edit},
     {.name = "score", .run = case_score},

@@ -39,6 +39,7 @@ int case_route(const struct backend *b);
 int case_ffn(const struct backend *b);
 int case_ffn_large(const struct backend *b);
 int case_ffn_split(const struct backend *b);
+int case_ffn_parts(const struct backend *b);
 int case_ffn_order(const struct backend *b);
 int case_greedy(const struct backend *b);
 int case_edit(const struct backend *b);
