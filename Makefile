@@ -160,9 +160,10 @@ test-hf: all $(BUILD)/tests/model/test_forward ## logits and draws against Huggi
 test-llama: all ## GGUF files of every architecture against llama.cpp (pip compiles it into build/bench-peers: minutes)
 	@BUILD=$(BUILD) tests/llama.sh $(BUILD)/tandem; status=$$?; [ $$status = 77 ] || exit $$status
 
-bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode ## a quarter of an hour: kernels, then whole decode steps (on a random model of 4 GB in build/bench); FULL=1: all layouts, and forecasts (25)
+bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode $(BUILD)/tests/bench/loops_time ## a quarter of an hour: kernels, then whole decode steps (on a random model of 4 GB in build/bench); FULL=1: all layouts, and forecasts (25)
 	@mkdir -p $(BUILD)/bench
 	@$(BUILD)/tests/bench/bench_kernels --json $(BUILD)/bench/kernels.json
+	@BUILD=$(BUILD) "$(or $(PYTHON),python3)" tests/bench/loops.py --timed --json $(BUILD)/bench/loops.json
 	@BUILD=$(BUILD) tests/bench/decode.sh $(if $(FULL),full)
 	@"$(or $(PYTHON),python3)" tests/bench/table.py $(BUILD)/bench
 	@$(if $(FULL),BUILD=$(BUILD) tests/bench/forecast.sh)
@@ -191,7 +192,7 @@ ptxas: ## registers, shared memory and spills of every CUDA kernel
 sass: ## instructions of the CUDA kernels' main loops and modelled times (needs nvdisasm)
 	@BUILD=$(BUILD) NVCC=$(NVCC) $(or $(PYTHON),python3) tests/cuda/sass.py; status=$$?; [ $$status = 77 ] || exit $$status
 
-cycles: $(BUILD)/libtandem.a ## instructions of the CPU kernels' loops, and the cycles they take at least
+cycles: $(BUILD)/tests/bench/loops_time ## instructions of the CPU kernels' loops, the cycles they take at least, and do take
 	@BUILD=$(BUILD) $(or $(PYTHON),python3) tests/bench/loops.py; status=$$?; [ $$status = 77 ] || exit $$status
 
 SHARE = $(DESTDIR)$(PREFIX)/share

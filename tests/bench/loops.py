@@ -1,46 +1,37 @@
+#!/usr/bin/env python3
 """Counts the instructions of the CPU kernels' loops, and the cycles that they take at least.
 
-    make cycles     or: python3 tests/bench/loops.py [--write | --check] [--core NAME] [--gbs N --ghz N]   BUILD=
+    make cycles     or: python3 tests/bench/loops.py [--timed] [--json FILE] [--gbs N --ghz N]      BUILD=
 
 Of every tile (a form of weights, and behind the last _ its rows) the innermost loops that multiply, from
 objdump: instructions and, of them, multiply-adds (or dot products), loads, stores, broadcasts from memory,
-shuffles and shifts, prefetches. Cycles by loops_model.py on a core that has the instructions, and what binds:
-slots (instructions begun), FMA (their units), units (all vector units together), loads, stores, or the chain of
-sums. From them the share of the peak that limits.c measures which the loop can reach, bytes of weights a cycle,
-and with --gbs (of a core) and --ghz which of memory and loop is slower.
+shuffles and shifts, prefetches, vectors of the stack frame. Cycles by loops_model.py on a core that has the
+instructions, and what binds: slots (instructions begun), FMA (their units), units (of vectors), loads, stores,
+or their order (chains of sums, and what a core cannot look ahead). From them the share of the peak that
+limits.c measures which the loop can reach, and bytes of weights a cycle; with --gbs (of a core) and --ghz also
+whether memory or the loop is slower.
 
---check, for `make test`: fails where a loop keeps a vector in its stack frame, or has more instructions a
-multiply-add than loops.txt says (by 3 %), which --write writes anew. Counts belong to a compiler: objects of another
-are not compared, exit status 77. So do objects without optimisation.
+Then what loops_time runs and measures on this machine, every panel function with some numbers of rows, by the same
+model (--timed: only this), and the model's errors. --json: these results, for table.py.
+
+--check, for `make test`: fails where a loop keeps more vectors in its stack frame, or has more instructions a
+multiply-add, than loops.txt says (by 3 %), which --write writes anew. Counts belong to a compiler: objects of
+another are not compared, exit status 77.
 """
+import json
 import os
 import re
 import sys
 
 import loops_code
 import loops_model
+import loops_timed
 
-FILES = {"panel_avx2": "zen3", "integer_avx2": "zen3", "panel_avx512": "zen4", "integer_avx512": "zen4"}
+FILES = ("panel_avx2", "integer_avx2", "panel_avx512", "integer_avx512")
 KNOWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loops.txt")
 MORE = 1.03
 BYTES = (("f32", 4), ("bf16", 2), ("f8", 1), ("i8", 1), ("g8", 1), ("bytes", 1), ("g4", 0.5), ("codes", 0.5), ("values", 0.5))
 COLUMNS = ("instructions", "multiply-adds", "loads", "stores", "broadcasts", "shuffles", "prefetches")
-
-
-def count(code):
-    """{kind: instructions}, and slots, loads, stores, of some instructions one after the other."""
-    counts = {"slots": 0, "loads": 0, "stores": 0}
-    for before, i in zip([None] + code, code):
-        fused = i.kind == "jump" and before and before.op.rstrip("blqw") in loops_code.FUSED
-        tally(counts, i, 1, 0 if fused else i.slots)
-    return counts
-
-
-def tally(counts, i, times, slots):
-    counts[i.kind] = counts.get(i.kind, 0) + times
-    counts["slots"] += times * slots
-    counts["loads"] += times * i.loads
-    counts["stores"] += times * i.stores
 
 
 class Loop:
@@ -49,7 +40,8 @@ class Loop:
     def __init__(self, function, number, code):
         self.function, self.code = function, code
         self.name = function.name + (".%d" % (number + 1) if number else "")
-        self.counts = count(code)
+        self.steps = loops_code.steps_of(code)
+        self.counts = loops_code.count(self.steps)
         integers = any(i.op.startswith(("vpmaddubsw", "vpdpbusd")) for i in code)
         self.products = [i for i in code if i.macs() and (not integers or i.kind in ("imul", "vnni"))]
         self.macs = sum(i.macs() for i in self.products)
@@ -71,7 +63,8 @@ class Loop:
         return self.macs / int(rows.group(1)) * each[0]
 
     def cycles(self, core):
-        return loops_model.cycles(core, self.counts, loops_model.chain(core, self.code))
+        cycles = loops_model.run_loop(core, self.steps)
+        return cycles, loops_model.binds(core, self.counts, cycles)
 
 
 def loops_of(path):
@@ -91,20 +84,24 @@ def option(name, otherwise=None):
 
 
 def print_loops(found):
-    gbs, ghz = option("--gbs"), option("--ghz")
     for name, loops in found.items():
-        wide = "avx512" in name
-        named = option("--core")
-        core = loops_model.CORES[named if named and (loops_model.CORES[named].bytes == 64) == wide else FILES[name]]
-        print("%-26s %s  %s  %-6s %8s %8s%s" % (name, " ".join("%5s" % c[:5] for c in COLUMNS), core.name + " cycles", "binds", "of peak", "bytes/cy", "  slower" if gbs and ghz else ""))
+        core = loops_timed.this_core("avx512" in name)
+        print("%-26s" % name, *("%5s" % c[:5] for c in COLUMNS + ("stack",)), " cycles  binds   of peak  bytes of weights a cycle, %s" % core.name)
         for l in loops:
-            _, cycles, what = l.cycles(core)
-            read = l.weight_bytes()
-            line = "%-26s %s  %*.1f  %-6s %6.0f %% %8s" % (l.name, " ".join("%5d" % c for c in l.columns()), len(core.name) + 7, cycles, what, 100 * l.macs / cycles / loops_model.PEAK[core.bytes], "%.2f" % (read / cycles) if read else "-")
-            if gbs and ghz and read:
-                line += "  memory" if float(gbs) / float(ghz) < read / cycles else "  loop"
-            print(line)
+            cycles, what = l.cycles(core)
+            read, share = l.weight_bytes(), l.macs / cycles / loops_model.PEAK[core.bytes]
+            print("%-26s" % l.name, *("%5d" % c for c in l.columns() + [len(l.spilled) + len(l.reread)]),
+                  " %6.1f  %-6s %6.0f %%  %s" % (cycles, what, 100 * share, memory(core, read / cycles) if read else "-"))
         print()
+
+
+def memory(core, each):
+    """Bytes a cycle that a loop can take, beside what the memory gives."""
+    gbs, ghz = option("--gbs"), option("--ghz")
+    if not gbs or not ghz:
+        return "%.2f" % each
+    given = float(gbs) / float(ghz)
+    return "%.2f of %.2f: %s" % (each, given, "memory is slower" if given < each else "the loop is slower")
 
 
 def read_known():
@@ -163,7 +160,14 @@ def main():
         return check(found, made_by)
     if "--write" in sys.argv:
         write(found, made_by)
-    print_loops(found)
+        return 0
+    if "--timed" not in sys.argv:
+        print_loops(found)
+    said = loops_timed.results(os.path.join(os.environ.get("BUILD", "build"), "tests/bench/loops_time"))
+    if said and option("--json"):
+        with open(option("--json"), "w") as f:
+            json.dump(said, f, indent=1)
+    loops_timed.print_results(said)
     return 0
 
 

@@ -24,7 +24,7 @@ FUSED = ("cmp", "test", "add", "sub", "inc", "dec", "and", "or", "xor")  # with 
 
 MULTIPLIES = re.compile(r"vf(n?m)(add|sub)|vdpbf16ps|vpdpbusd|vpmaddubsw")
 PREFIX = re.compile(r"^(?:(?:data16|cs|rep|lock|notrack|bnd|\{evex\}|\{vex\}) )+")
-MEMORY = re.compile(r"\(([^)]*)\)")
+MEMORY = re.compile(r"[-\w]*\(([^)]*)\)")
 REGISTER = re.compile(r"%([xyz])mm(\d+)")
 
 
@@ -34,7 +34,7 @@ class Instruction:
     def __init__(self, op, args):
         self.op, self.args = op, args
         memory, vectors = MEMORY.search(args), REGISTER.findall(args)
-        self.base = memory.group(1) if memory else None
+        self.base, self.place = (memory.group(1), memory.group(0)) if memory else (None, None)
         self.bytes = max((BYTES[v] for v, _ in vectors), default=0)
         self.stores = bool(memory) and args.rstrip("}kz%{01234567").endswith(")") and op.startswith(("mov", "vmov"))
         self.kind = self.find_kind(op, bool(memory))
@@ -101,6 +101,23 @@ class Function:
         frame = any(op == "mov" and args == "%rsp,%rbp" for _, op, args in self.lines[:40])
         bases = ("%rsp", "%rbp") if frame else ("%rsp",)
         return [i for i in code if i.bytes and i.base and i.base.startswith(bases)]
+
+
+def steps_of(code):
+    """[(instruction, the slots that it takes)] of instructions one after the other."""
+    return [(i, 0 if i.kind == "jump" and before and before.op.rstrip("blqw") in FUSED else i.slots)
+            for before, i in zip([None] + code, code)]
+
+
+def count(steps):
+    """{kind: instructions}, and slots, loads, stores."""
+    counts = {"slots": 0, "loads": 0, "stores": 0}
+    for i, slots in steps:
+        counts[i.kind] = counts.get(i.kind, 0) + 1
+        counts["slots"] += slots
+        counts["loads"] += i.loads
+        counts["stores"] += i.stores
+    return counts
 
 
 def functions(path):

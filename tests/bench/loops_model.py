@@ -1,92 +1,127 @@
-"""Cycles that instructions take at least, by the units of a processor core.
+"""Cycles that instructions take, by the units of a processor core.
 
 A core begins so many instructions a cycle (`slots`), loads and stores so many vectors, and its vector units
-(numbered) each take one instruction a cycle, of the kinds that they know: (units, cycles of one of them).
-What is needed most is what a loop waits for, unless its shortest chain of sums takes longer.
+(numbered) each take one instruction a cycle of the kinds that they know: (units, cycles of one of them). needs() says how
+long each would take alone. run() lets instructions wait for each other: begun in order, done when their factors are there
+and a unit is free, the oldest first; at most `window` of those for vector units wait, at most `kept` are under way.
 
 From AMD's Software Optimization Guides for EPYC 7003 (56665) and 9004 (57647), Intel's Optimization Reference
-Manual (248966) and the tables of uops.info. Zen 3's were also measured, two kinds at a time, which is how
-`sign` (VPSIGN, VPABS) came to share the units of multiply-adds. Of Intel's cores only what AVX2 code runs
-with stands here, and of those that have what the AVX-512 kernels need, Golden Cove and Zen 4: both begin one
-VDPBF16PS of 64 bytes a cycle, and Zen 4 does every operation of 64 bytes in two halves.
+Manual (248966) and the tables of uops.info. Zen 3's units were also measured, two and three kinds at a time, which is how
+`sign` (VPSIGN, VPABS) came to share those of multiply-adds. Of Intel's cores only what AVX2 code runs with stands here,
+and of those that have what the AVX-512 kernels need, Golden Cove and Zen 4: both begin one VDPBF16PS of 64 bytes a
+cycle, and Zen 4 does every operation of 64 bytes in two halves. None of them but Zen 3 was tried.
 """
+import itertools
+
+LATENCY = {"fma": 4, "dot": 6, "vnni": 4, "imul": 3, "fadd": 3, "half": 4, "cross": 3, "move": 0}  # others: 1
+INTEL = {**LATENCY, "fadd": 4, "imul": 5, "vnni": 5}
+LOADED = 8  # cycles until a vector is there, from the first cache, or from a store before it
+ENDED = 8  # instructions a cycle at most
 
 
 class Core:
-    def __init__(self, name, slots, loads, stores, units, latency, bytes=32):
-        self.name, self.slots, self.loads, self.stores = name, slots, loads, stores
-        self.units, self.latency, self.bytes = units, latency, bytes  # bytes: of the vectors that all this is about
+    def __init__(self, name, slots, units, latency, window, kept, bytes=32, loads=2, store_cycles=1, **others):
+        self.name, self.slots, self.latency, self.window, self.kept = name, slots, latency, window, kept
+        self.bytes = bytes  # of the vectors that all this is about
+        self.units = dict({kind: (on, 1) for kind, on in units.items()}, **others)
+        self.load_units = ("load 1", "load 2")[:loads]
+        self.store_cycles = store_cycles
+
+    def after(self, kind):
+        return self.latency.get(kind, 1)
 
 
-def core(name, slots, units, latency, bytes=32, loads=2, stores=1, **others):
-    return Core(name, slots, loads, stores, dict({k: (v, 1) for k, v in units.items()}, **others), latency, bytes)
-
-
-def twice(units):
-    return {kind: (on, 2) for kind, on in units.items()}
-
-
-LATENCY = {"fma": 4, "dot": 6, "vnni": 4, "imul": 3, "fadd": 3, "half": 4, "cross": 3}  # others: 1
-INTEL = {**LATENCY, "fadd": 4, "imul": 5, "dot": 6, "vnni": 5}
 ZEN = {"fma": (0, 1), "imul": (0, 3), "fadd": (2, 3), "shift": (1, 2), "shuffle": (1, 2), "sign": (0, 1), "logic": (0, 1, 2, 3)}
-ZEN4 = {**ZEN, "dot": (0, 1), "vnni": (0, 1), "half": (2, 3), "cross": (1, 2)}
-LAKE = {"fma": (0, 1), "imul": (0, 1), "fadd": (0, 1), "shift": (0, 1), "sign": (0, 1), "logic": (0, 1, 5)}
+HALVES = {kind: (on, 2) for kind, on in {**ZEN, "dot": (0, 1), "vnni": (0, 1), "half": (2, 3), "cross": (1, 2)}.items()}
+LAKE = {"fma": (0, 1), "imul": (0, 1), "fadd": (0, 1), "shift": (0, 1), "sign": (0, 1), "logic": (0, 1, 5), "cross": (5,)}
 COVE = {"fma": (0, 5), "imul": (0, 5), "vnni": (0, 5), "dot": (0,), "fadd": (0, 5), "shift": (0,), "logic": (0, 5), "shuffle": (5,), "cross": (5,)}
 CORES = {
-    "zen3": core("Zen 3", 6, ZEN, LATENCY, half=((2, 3), 2), cross=((1, 2), 2), div=((1,), 5)),
-    "skylake": core("Skylake-SP", 4, {**LAKE, "shuffle": (5,), "cross": (5,)}, INTEL, half=((0, 1, 5), 2), div=((0,), 5)),
-    "icelake": core("Ice Lake-SP", 5, {**LAKE, "shuffle": (1, 5), "cross": (5,)}, INTEL, half=((0, 1, 5), 2), div=((0,), 5)),
-    "goldencove": core("Golden Cove", 6, COVE, INTEL, 64, half=((0, 5), 2), div=((0,), 10)),
-    "zen4": Core("Zen 4", 6, 1, 0.5, dict(twice(ZEN4), div=((1,), 10)), LATENCY, 64),
+    "zen3": Core("Zen 3", 6, ZEN, LATENCY, 64, 256, half=((2, 3), 2), cross=((1, 2), 2), div=((1,), 5)),
+    "skylake": Core("Skylake-SP", 4, {**LAKE, "shuffle": (5,)}, INTEL, 97, 224, half=((0, 1, 5), 2), div=((0,), 5)),
+    "icelake": Core("Ice Lake-SP", 5, {**LAKE, "shuffle": (1, 5)}, INTEL, 160, 352, half=((0, 1, 5), 2), div=((0,), 5)),
+    "goldencove": Core("Golden Cove", 6, COVE, INTEL, 97, 512, 64, half=((0, 5), 2), div=((0,), 10)),
+    "zen4": Core("Zen 4", 6, {}, LATENCY, 64, 320, 64, 1, 2, div=((1,), 10), **HALVES),
 }
 PEAK = {32: 16, 64: 32}  # multiply-adds a cycle that limits.c counts: two VFMADD of 32 bytes, one VDPBF16PS of 64
-# Where several things are needed nearly as much, a core does not find the best order of them: their cycles together
-# are this norm of each alone. From loops of two and three kinds of instructions on Zen 3, all within 8 %.
-TOGETHER = 6
 
 
-def subsets(units):
-    found = [()]
-    for u in units:
-        found += [s + (u,) for s in found]
-    return [frozenset(s) for s in found if s]
-
-
-def needs(core, counts, slots=None):
+def needs(core, counts):
     """{what: cycles}; counts: {kind: instructions}, with "slots", "loads" and "stores" among them."""
     work = {}
     for kind, count in counts.items():
         if kind in core.units:
             on, cycles = core.units[kind]
             work[frozenset(on)] = work.get(frozenset(on), 0) + count * cycles
-    result = {"slots": counts["slots"] / (slots or core.slots), "loads": counts["loads"] / core.loads,
-              "stores": counts["stores"] / core.stores, "FMA": 0, "some": 0, "units": 0}
-    fma, all_of = frozenset(core.units["fma"][0]), frozenset().union(*work)
-    for some in subsets(sorted(all_of)):
-        what = "FMA" if some == fma else "units" if some == all_of else "some"
-        result[what] = max(result[what], sum(c for on, c in work.items() if on <= some) / len(some))
+    result = {"slots": counts["slots"] / core.slots, "loads": counts["loads"] / len(core.load_units),
+              "stores": counts["stores"] * core.store_cycles, "FMA": 0, "units": 0}
+    all_of, products = sorted(frozenset().union(*work)), [frozenset(core.units[k][0]) for k in ("fma", "dot") if k in core.units]
+    for some in itertools.chain(*(itertools.combinations(all_of, n + 1) for n in range(len(all_of)))):
+        what = "FMA" if frozenset(some) in products else "units"
+        result[what] = max(result[what], sum(c for on, c in work.items() if on <= frozenset(some)) / len(some))
     return result
 
 
-def chain(core, code):
-    """Cycles of the longest chain of additions from one turn of a loop to the next."""
-    longest, turns = 0, 3
-    after = [(i.read, i.written, core.latency.get(i.kind, 0 if i.kind == "move" else 1)) for i in code if i.written]
-    for start in {written for _, written, _ in after}:
-        reached = {start: 0}
-        for turn in range(1, turns + 1):
-            for read, written, latency in after:
-                since = [reached[r] for r in read if r in reached]
-                if since:
-                    reached[written] = max(since) + latency
-                else:
-                    reached.pop(written, None)
-            longest = max(longest, reached.get(start, 0) / turn)
-    return longest
+class Run:
+    def __init__(self, core, slots):
+        self.core, self.slots, self.number, self.vectors = core, slots, 0, 0
+        self.begun, self.ended = 0.0, 0.0
+        self.ready, self.stored = {}, {}  # by register; by address, as it is written
+        self.waiting, self.under_way = [0] * core.window, [0] * core.kept
+        self.busy = {unit: set() for on, _ in core.units.values() for unit in on}
+        self.busy.update((unit, set()) for unit in core.load_units + ("store",))
+
+    def earliest(self, on, cycle, cycles=1):
+        """Takes the first free cycle of one of some units."""
+        found, unit = None, None
+        for one in on:
+            at, busy = cycle, self.busy[one]
+            while at in busy:
+                at += 1
+            if found is None or at < found:
+                found, unit = at, one
+        self.busy[unit].update(range(found, found + cycles))
+        return found
+
+    def step(self, i, slots):
+        core, n, v = self.core, self.number % self.core.kept, self.vectors % self.core.window
+        self.begun = max(self.begun + slots / self.slots, self.under_way[n])
+        done = start = int(self.begun) + 1
+        for register in i.read:
+            done = max(done, self.ready.get(register, 0))
+        if i.loads:
+            loaded = max(self.earliest(core.load_units, start), self.stored.get(i.place, 0)) + LOADED
+            done = max(done, loaded) if i.bytes else done  # nothing waits for a prefetch
+        if i.stores:
+            done = self.stored[i.place] = self.earliest(("store",), done, core.store_cycles)
+        if i.kind in core.units:
+            on, cycles = core.units[i.kind]
+            at = self.earliest(on, max(done, self.waiting[v]), cycles)
+            self.waiting[v] = at + 1
+            self.vectors += 1
+            done = at + core.after(i.kind)
+        if i.written:
+            self.ready[i.written] = done
+        self.ended = max(self.ended + 1 / ENDED, done)
+        self.under_way[n] = self.ended
+        self.number += 1
 
 
-def cycles(core, counts, chained=0, slots=None):
-    """(cycles at least, cycles as it will be, what they are waited for)"""
-    wanted = dict(needs(core, counts, slots), chain=chained)
+def run(core, steps, slots=None):
+    """Cycles of [(instruction, its slots)], one after the other."""
+    r = Run(core, slots or core.slots)
+    for i, of_it in steps:
+        r.step(i, of_it)
+    return r.ended
+
+
+def run_loop(core, steps):
+    """Cycles of one turn of a loop that has run for a while."""
+    turns = max(4, 400 // len(steps))
+    return (run(core, steps * 2 * turns) - run(core, steps * turns)) / turns
+
+
+def binds(core, counts, cycles):
+    """What instructions that take `cycles` wait for most: what is needed for most of the time, or each other."""
+    wanted = needs(core, counts)
     what = max(wanted, key=lambda w: wanted[w])
-    return wanted[what], sum(c ** TOGETHER for c in wanted.values()) ** (1 / TOGETHER), what
+    return what if wanted[what] > 0.75 * cycles else "order"

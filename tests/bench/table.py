@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""table.py FOLDER [README.md] - the tables of `make bench`, in markdown, from kernels.json and decode.jsonl in FOLDER;
-into FOLDER/readme.md, and in place of those that the README has.
+"""table.py FOLDER [README.md] - the tables of `make bench`, in markdown, from kernels.json, loops.json and decode.jsonl in
+FOLDER; into FOLDER/readme.md, and in place of those that the README has.
 
 Shares are percent of the limit that binds: medians, and in brackets the least and the greatest of them over shapes
 or turns, or, where there is one shape, the quarters of its rounds. Memory's limit is the read loop's, or what the
@@ -25,16 +25,43 @@ def share(r, best, peak):
     return [min(max(by * r[name], least if turned else 0), most) for name in ("share_low", "share", "share_high")]
 
 
-def cell(shares):
-    """shares: a list of triples."""
+class Loops:
+    """What the machine code of products allows (loops.py), from loops.json, which may not be there."""
+
+    def __init__(self, path, k):
+        self.k, self.reach = k, {}
+        for r in json.load(open(path)) if os.path.exists(path) else []:
+            if r["backend"] == k["backend"]:
+                self.reach.setdefault(r["form"], {})[r["rows"]] = r["reach"]
+
+    def of_rows(self, dtype, rows):
+        """Share of the peak, with the number of rows that is nearest."""
+        known = self.reach[dtype]
+        return known[min(known, key=lambda n: max(n, rows) / min(n, rows))]
+
+    def most(self, r):
+        """The share of its limit that a result could come to, or None: its loop alone, while memory does its best."""
+        if r["dtype"] not in self.reach or r["group"] not in ("linear", "moe", "lm_head"):
+            return None
+        reach = self.of_rows(r["dtype"], r["rows"])
+        if r["group"] == "moe":  # three of 16 experts a row, and one that all rows have
+            reach = 1 / (0.75 / self.of_rows(r["dtype"], max(1, r["rows"] * 3 / 16)) + 0.25 / reach)
+        read = r["bytes"] / self.k["read_bytes_per_s"] / self.k["faster_memory"]
+        calculate = r["flops"] / self.k["peak_flops_per_s"]
+        return max(read, calculate) / max(read, calculate / reach)
+
+
+def cell(shares, most=()):
+    """shares: a list of triples; most: what each could be."""
     if not shares:
         return ""
+    most = [m for m in most if m]
     if len(shares) == 1:
         low, middle, high = shares[0]
     else:
         middles = [s[1] for s in shares]
         low, middle, high = min(middles), statistics.median(middles), max(middles)
-    return f"{100 * middle:.0f} ({100 * low:.0f}-{100 * high:.0f})"
+    return f"{100 * middle:.0f} ({100 * low:.0f}-{100 * high:.0f})" + (f" ≤ {100 * statistics.median(most):.0f}" if most else "")
 
 
 def table(head, rows, out):
@@ -44,17 +71,17 @@ def table(head, rows, out):
     out.append("")
 
 
-def kernels(k, out):
+def kernels(k, loops, out):
     best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4", "int8x8", "int4x8"]
 
     def find(group, rows, shape=""):
-        return lambda dtype: cell(
-            [
-                share(r, best, peak)
-                for r in k["results"]
-                if r["group"] == group and r["rows"] in rows and r["dtype"] == dtype and r["shape"].startswith(shape)
+        def of(dtype):
+            found = [
+                r for r in k["results"] if r["group"] == group and r["rows"] in rows and r["dtype"] == dtype and r["shape"].startswith(shape)
             ]
-        )
+            return cell([share(r, best, peak) for r in found], [loops.most(r) for r in found])
+
+        return of
 
     lines = []
     for name, rows in (("1 row", [1]), ("4 rows", [4]), ("8 rows", [8]), ("16 rows", [16]), ("64 rows", [64]), ("256 rows", [256])):
@@ -69,6 +96,7 @@ def kernels(k, out):
         f"{k['backend']}, {k['threads']} threads: reads {k['read_bytes_per_s'] / 1e9:.0f} GB/s, {k['peak_flops_per_s'] / 1e9:.0f} GFLOP/s "
         f"({k['peak_unit']}); the best kernel read {best:.2f} times as fast as the read loop. Products of "
         "integers are held against the same peak, which they may pass."
+        + (" Behind ≤ what the instructions of the loops allow." if loops.reach else "")
     )
     out.append("")
     names = {"fp8": "FP8", "int8x8": "int8, `products: int8`", "int4x8": "int4, `products: int8`"}
@@ -141,7 +169,7 @@ def main():
         k = json.load(open(path))
         cores.append(k["cores"])
         slots = k.get("slots", 1)
-        kernels(k, out)
+        kernels(k, Loops(os.path.join(folder, "loops.json"), k), out)
         peers(k, out)
     path = os.path.join(folder, "decode.jsonl")
     if os.path.exists(path):

@@ -1,0 +1,189 @@
+/* loops_time.c - the panel functions of this machine's best backend, by one thread, with everything in the first cache: how
+ * long they take beside the loop of multiply-adds that finds the peak, and which instructions they run, one by one.
+ * For loops.py: a line of JSON for every form of weights and number of rows. `flops`: what that loop would have made in the
+ * time of the fastest tenth of some turns; `median`: of all of them; `ran`: the instructions that ran, one after the
+ * other, by their distance from main().
+ */
+#include "kernels/cpu/device.h"
+#include "kernels/cpu/fast/packed.h"
+#include "kernels/cpu/limits.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/median.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define INPUTS       128
+#define MOST_ROWS    64
+#define TURNS        120
+#define PIECE        60e-6 /* seconds of a turn: short beside what a scheduler deals out */
+
+#if defined(__x86_64__)
+#include <ucontext.h>
+
+/* ---- which instructions run ------------------------------------------------------------------ */
+
+#define STEP 0x100 /* of the flags: a signal after every instruction */
+#define MOST 1000000
+extern const char __executable_start, etext;
+static const char *ran[MOST];
+static size_t count;
+static volatile bool stepping;
+
+static void stepped(int number, siginfo_t *info, void *context)
+{
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    const char *at = (const char *)r[REG_RIP];
+    (void)number, (void)info;
+    if (at >= &__executable_start && at < &etext && count < MOST)
+        ran[count++] = at;
+    if (stepping)
+        r[REG_EFL] |= STEP;
+    else
+        r[REG_EFL] &= ~STEP;
+}
+
+int main(int argc, char **argv);
+
+static void print_ran(panel_fn *run, const struct panel *p)
+{
+    count = 0;
+    stepping = true;
+    raise(SIGTRAP);
+    run(p);
+    stepping = false;
+    printf("\"ran\": [");
+    for (size_t i = 0; i < count; i++)
+        printf("%s%td", i ? ", " : "", ran[i] - (const char *)main);
+    printf("]}\n");
+}
+
+/* ---- how long they take ---------------------------------------------------------------------- */
+
+static double run_for(panel_fn *run, const struct panel *p, size_t times)
+{
+    double start = clock_now();
+    for (size_t i = 0; i < times; i++)
+        run(p);
+    return (clock_now() - start) / (double)times;
+}
+
+/* Of short turns the fastest tenth: in the others, other programs had the core, or its other hardware thread. */
+static void print_times(struct limits *l, panel_fn *run, const struct panel *p)
+{
+    double flops[TURNS], once = run_for(run, p, 3);
+    size_t times = once < PIECE ? (size_t)(PIECE / once) + 1 : 1;
+    for (size_t i = 0; i < TURNS; i++) {
+        double before = limits_peak(l, PIECE / 2), seconds = run_for(run, p, times);
+        flops[i] = seconds * 0.5 * (before + limits_peak(l, PIECE / 2));
+    }
+    double middle = median(flops, TURNS);
+    printf("\"flops\": %.6g, \"median\": %.6g, ", flops[TURNS / 10], middle);
+}
+
+/* ---- what is multiplied ---------------------------------------------------------------------- */
+
+struct form {
+    const char *name;
+    enum dtype dtype;
+    enum weight_keep keep;
+    bool int8_products;
+};
+static const struct form forms[] = {
+    {"bf16", DTYPE_BF16, WEIGHT_KEEP, false},  {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
+    {"int8", DTYPE_BF16, WEIGHT_INT8, false},  {"int4", DTYPE_BF16, WEIGHT_INT4, false},
+    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}, {"int4x8", DTYPE_BF16, WEIGHT_INT4, true}};
+
+static void fill(enum dtype dtype, size_t n, void *to)
+{
+    for (size_t i = 0; i < n; i++)
+        if (dtype == DTYPE_BF16)
+            ((bf16_t *)to)[i] = bf16_from_f32((float)(i * 2654435761u >> 16 & 255) / 128 - 1);
+        else
+            ((uint8_t *)to)[i] = (uint8_t)(i * 2654435761u >> 16 & 0xf7); /* codes below NaN */
+}
+
+static struct weight *new_weight(struct device *d, const struct form *form)
+{
+    static bf16_t numbers[PANEL * INPUTS];
+    static float scales[INPUTS / 128 + 1] = {1, 1};
+    struct weight_part part = {
+        .data = numbers, .codec = codec_of(form->dtype), .n = PANEL, .k = INPUTS, .stride = INPUTS};
+    fill(form->dtype, PANEL * INPUTS, numbers);
+    if (form->dtype == DTYPE_F8E4M3) {
+        part.scale_rows = part.scale_columns = 128;
+        part.scale_stride = INPUTS / 128;
+        part.scale = scales;
+    }
+    return fast_weight_create(d, &part, form->keep);
+}
+
+static void time_rows(struct limits *l, const struct device *d, const struct form *form,
+                      const struct weight *w, size_t rows)
+{
+    static bf16_t from[INPUTS];
+    static _Alignas(64) float c[MOST_ROWS * PANEL];
+    enum x_format format = packed_x_format(d, w);
+    size_t chunk = rows * X_ROW;
+    uint8_t *x = mem_aligned(chunk * x_chunks(format, w->k_padded), 1);
+    fill(DTYPE_BF16, INPUTS, from);
+    for (size_t i = 0; i < rows; i++)
+        d->isa->pack_row(DTYPE_BF16, from, INPUTS, 0, w->k_padded, format, x + i * X_ROW, chunk);
+    struct panel p = packed_panel(w, 0, w->data);
+    p.x = x;
+    p.chunk = chunk;
+    p.rows = rows;
+    p.c = c;
+    panel_fn *run = d->isa->panel[w->format][format];
+    printf("{\"backend\": \"%s\", \"form\": \"%s\", \"rows\": %zu, \"macs\": %zu, \"bytes\": %zu, ",
+           d->isa->name, form->name, rows, rows * PANEL * INPUTS, packed_bytes(w));
+    print_times(l, run, &p);
+    print_ran(run, &p);
+    free(x);
+}
+
+int main(int argc, char **argv)
+{
+    static const size_t rows[] = {1, 2, 3, 4, 8, 16, 64};
+    struct sigaction action = {.sa_sigaction = stepped, .sa_flags = SA_SIGINFO};
+    struct err e;
+    const struct backend *backend = backend_find("cpu", argc > 1 ? argv[1] : "auto", &e);
+    if (!backend) {
+        fprintf(stderr, "%s\n", e.text);
+        return EXIT_INPUT;
+    }
+    if (strncmp(backend->name, "avx", 3) != 0)
+        return 77;
+    struct limits l;
+    limits_open(&l, backend->name, 1, 1);
+    sigaction(SIGTRAP, &action, NULL);
+    for (size_t f = 0; f < COUNT(forms); f++) {
+        struct device_config config = {.threads = 1,
+                                       .act = DTYPE_BF16,
+                                       .kv = DTYPE_BF16,
+                                       .int8_products = forms[f].int8_products,
+                                       .limits = {.rows = MOST_ROWS, .hidden = INPUTS}};
+        struct device *d;
+        if (backend->device->open(&config, &d, &e) != 0)
+            die("%s", e.text);
+        struct weight *w = new_weight(d, &forms[f]);
+        for (size_t i = 0; i < COUNT(rows); i++)
+            time_rows(&l, d, &forms[f], w, rows[i]);
+        fast_weight_destroy(d, w);
+        backend->device->close(d);
+    }
+    limits_close(&l);
+    return EXIT_DONE;
+}
+#else
+int main(void)
+{
+    return 77;
+}
+#endif
