@@ -4,6 +4,7 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 #include <math.h>
 
@@ -12,10 +13,14 @@ static const char *const model_types[] = {"deepseek_v3", "kimi_k2", NULL};
 static const char *const skipped[] = {NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
+    NAMES_MODEL,
+    NAMES_NORMS,
+    NAMES_O,
+    NAMES_DENSE,
+    NAMES_EXPERTS,
+    NAMES_ROUTER_BIAS,
+    NAMES_SHARED("mlp.shared_experts"),
+    NAMES_MTP,
     [TENSOR_Q_DOWN] = "self_attn.q_a_proj.weight",
     [TENSOR_INTER_NORM] = "self_attn.q_a_layernorm.weight",
     [TENSOR_Q_UP] = "self_attn.q_b_proj.weight|self_attn.q_proj.weight",
@@ -24,22 +29,6 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_KV_UP] = "self_attn.kv_b_proj.weight",
     [TENSOR_KEY_UP] = "self_attn.k_b_proj.weight",
     [TENSOR_VALUE_UP] = "self_attn.v_b_proj.weight",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
-    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
-    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
-    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
-    [TENSOR_ROUTER] = "mlp.gate.weight",
-    [TENSOR_ROUTER_BIAS] = "mlp.gate.e_score_correction_bias",
-    [TENSOR_EXPERT_GATE] = "mlp.experts.#.gate_proj.weight|mlp.experts.gate_up_proj@0",
-    [TENSOR_EXPERT_UP] = "mlp.experts.#.up_proj.weight|mlp.experts.gate_up_proj@1",
-    [TENSOR_EXPERT_DOWN] = "mlp.experts.#.down_proj.weight|mlp.experts.down_proj",
-    [TENSOR_SHARED_GATE] = "mlp.shared_experts.gate_proj.weight",
-    [TENSOR_SHARED_UP] = "mlp.shared_experts.up_proj.weight",
-    [TENSOR_SHARED_DOWN] = "mlp.shared_experts.down_proj.weight",
-    [TENSOR_MTP_EMBED_NORM] = "enorm.weight",
-    [TENSOR_MTP_HIDDEN_NORM] = "hnorm.weight",
-    [TENSOR_MTP_PROJ] = "eh_proj.weight",
     [TENSOR_MTP_NORM] = "shared_head.norm.weight",
 };
 

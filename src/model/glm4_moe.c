@@ -3,37 +3,15 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 static const char *const model_types[] = {"glm4_moe", NULL};
 
 static const char *const skipped[] = {NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
-    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
-    [TENSOR_K] = "self_attn.k_proj.weight",
-    [TENSOR_V] = "self_attn.v_proj.weight",
-    [TENSOR_Q_NORM] = "self_attn.q_norm.weight",
-    [TENSOR_K_NORM] = "self_attn.k_norm.weight",
-    [TENSOR_Q_BIAS] = "self_attn.q_proj.bias",
-    [TENSOR_K_BIAS] = "self_attn.k_proj.bias",
-    [TENSOR_V_BIAS] = "self_attn.v_proj.bias",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
-    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
-    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
-    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
-    [TENSOR_ROUTER] = "mlp.gate.weight",
-    [TENSOR_ROUTER_BIAS] = "mlp.gate.e_score_correction_bias",
-    [TENSOR_EXPERT_GATE] = "mlp.experts.#.gate_proj.weight|mlp.experts.gate_up_proj@0",
-    [TENSOR_EXPERT_UP] = "mlp.experts.#.up_proj.weight|mlp.experts.gate_up_proj@1",
-    [TENSOR_EXPERT_DOWN] = "mlp.experts.#.down_proj.weight|mlp.experts.down_proj",
-    [TENSOR_SHARED_GATE] = "mlp.shared_experts.gate_proj.weight",
-    [TENSOR_SHARED_UP] = "mlp.shared_experts.up_proj.weight",
-    [TENSOR_SHARED_DOWN] = "mlp.shared_experts.down_proj.weight",
+    NAMES_MODEL, NAMES_NORMS, NAMES_Q_K_V,   NAMES_Q_K_V_BIAS,  NAMES_Q_K_NORM,
+    NAMES_O,     NAMES_DENSE, NAMES_EXPERTS, NAMES_ROUTER_BIAS, NAMES_SHARED("mlp.shared_experts"),
 };
 
 /* Half of a head turns unless partial_rotary_factor says otherwise. */

@@ -5,6 +5,7 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 #include <string.h>
 
@@ -13,20 +14,13 @@ static const char *const model_types[] = {"gpt_oss", NULL};
 static const char *const skipped[] = {NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
-    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
-    [TENSOR_K] = "self_attn.k_proj.weight",
-    [TENSOR_V] = "self_attn.v_proj.weight",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_Q_BIAS] = "self_attn.q_proj.bias",
-    [TENSOR_K_BIAS] = "self_attn.k_proj.bias",
-    [TENSOR_V_BIAS] = "self_attn.v_proj.bias",
+    NAMES_MODEL,
+    NAMES_NORMS,
+    NAMES_Q_K_V,
+    NAMES_Q_K_V_BIAS,
+    NAMES_O,
     [TENSOR_O_BIAS] = "self_attn.o_proj.bias",
     [TENSOR_SINKS] = "self_attn.sinks",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
     [TENSOR_ROUTER] = "mlp.router.weight",
     [TENSOR_ROUTER_BIAS] = "mlp.router.bias",
     /* The second names are those of GGUF files, which keep gate and up apart, outputs as rows. */

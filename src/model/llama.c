@@ -3,6 +3,7 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 static const char *const model_types[] = {"llama", NULL};
 
@@ -10,21 +11,7 @@ static const char *const model_types[] = {"llama", NULL};
 static const char *const skipped[] = {"model.rotary_emb.", NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
-    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
-    [TENSOR_K] = "self_attn.k_proj.weight",
-    [TENSOR_V] = "self_attn.v_proj.weight",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
-    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
-    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
-    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
-    [TENSOR_Q_BIAS] = "self_attn.q_proj.bias",
-    [TENSOR_K_BIAS] = "self_attn.k_proj.bias",
-    [TENSOR_V_BIAS] = "self_attn.v_proj.bias",
+    NAMES_MODEL, NAMES_NORMS, NAMES_Q_K_V, NAMES_Q_K_V_BIAS, NAMES_O, NAMES_DENSE,
 };
 
 static void read_config(struct model *m, struct config *c)

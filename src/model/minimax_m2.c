@@ -4,23 +4,18 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 static const char *const model_types[] = {"minimax_m2", NULL};
 
 static const char *const skipped[] = {NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
-    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
-    [TENSOR_K] = "self_attn.k_proj.weight",
-    [TENSOR_V] = "self_attn.v_proj.weight",
-    [TENSOR_Q_NORM] = "self_attn.q_norm.weight",
-    [TENSOR_K_NORM] = "self_attn.k_norm.weight",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
+    NAMES_MODEL,
+    NAMES_NORMS,
+    NAMES_Q_K_V,
+    NAMES_Q_K_NORM,
+    NAMES_O,
     [TENSOR_ROUTER] = "block_sparse_moe.gate.weight",
     [TENSOR_ROUTER_BIAS] = "block_sparse_moe.e_score_correction_bias",
     [TENSOR_EXPERT_GATE] = "block_sparse_moe.experts.#.w1.weight",

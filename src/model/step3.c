@@ -6,6 +6,7 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -18,27 +19,20 @@ static const char *const model_types[] = {"step3_text", "step3_vl", NULL};
 static const char *const skipped[] = {"vision_model.", "vit_", NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
+    NAMES_MODEL,
+    NAMES_NORMS,
+    NAMES_O,
+    NAMES_DENSE,
+    NAMES_SHARED("share_expert"),
     [TENSOR_Q_DOWN] = "self_attn.q_proj.weight",
     [TENSOR_INTER_NORM] = "self_attn.inter_norm.weight",
     [TENSOR_Q_UP] = "self_attn.wq.weight",
     [TENSOR_K] = "self_attn.k_proj.weight",
     [TENSOR_V] = "self_attn.v_proj.weight",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
-    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
-    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
-    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
     [TENSOR_ROUTER] = "moe.gate.weight",
     [TENSOR_EXPERT_GATE] = "moe.gate_proj.weight",
     [TENSOR_EXPERT_UP] = "moe.up_proj.weight",
     [TENSOR_EXPERT_DOWN] = "moe.down_proj.weight",
-    [TENSOR_SHARED_GATE] = "share_expert.gate_proj.weight",
-    [TENSOR_SHARED_UP] = "share_expert.up_proj.weight",
-    [TENSOR_SHARED_DOWN] = "share_expert.down_proj.weight",
 };
 
 static const char *const harmless_vision[] = {

@@ -7,6 +7,7 @@
  */
 #include "model/block.h"
 #include "model/fields.h"
+#include "model/names.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,21 +18,15 @@ static const char *const model_types[] = {"step3p5", NULL};
 static const char *const skipped[] = {"vision_model.", "vit_", NULL};
 
 static const char *const names[TENSOR_KINDS] = {
-    [TENSOR_EMBED] = "model.embed_tokens.weight",
-    [TENSOR_FINAL_NORM] = "model.norm.weight",
-    [TENSOR_LM_HEAD] = "lm_head.weight",
-    [TENSOR_INPUT_NORM] = "input_layernorm.weight",
-    [TENSOR_Q_UP] = "self_attn.q_proj.weight",
-    [TENSOR_K] = "self_attn.k_proj.weight",
-    [TENSOR_V] = "self_attn.v_proj.weight",
-    [TENSOR_Q_NORM] = "self_attn.q_norm.weight",
-    [TENSOR_K_NORM] = "self_attn.k_norm.weight",
+    NAMES_MODEL,
+    NAMES_NORMS,
+    NAMES_Q_K_V,
+    NAMES_Q_K_NORM,
+    NAMES_O,
+    NAMES_DENSE,
+    NAMES_SHARED("share_expert"),
+    NAMES_MTP,
     [TENSOR_HEAD_GATE] = "self_attn.g_proj.weight",
-    [TENSOR_O] = "self_attn.o_proj.weight",
-    [TENSOR_POST_NORM] = "post_attention_layernorm.weight",
-    [TENSOR_DENSE_GATE] = "mlp.gate_proj.weight",
-    [TENSOR_DENSE_UP] = "mlp.up_proj.weight",
-    [TENSOR_DENSE_DOWN] = "mlp.down_proj.weight",
     [TENSOR_ROUTER] = "moe.gate.weight",
     [TENSOR_ROUTER_BIAS] = "moe.router_bias",
     [TENSOR_EXPERT_GATE] =
@@ -39,12 +34,6 @@ static const char *const names[TENSOR_KINDS] = {
     [TENSOR_EXPERT_UP] = "moe.up_proj.weight|moe.experts.#.up_proj.weight|moe.#.up_proj.weight",
     [TENSOR_EXPERT_DOWN] =
         "moe.down_proj.weight|moe.experts.#.down_proj.weight|moe.#.down_proj.weight",
-    [TENSOR_SHARED_GATE] = "share_expert.gate_proj.weight",
-    [TENSOR_SHARED_UP] = "share_expert.up_proj.weight",
-    [TENSOR_SHARED_DOWN] = "share_expert.down_proj.weight",
-    [TENSOR_MTP_EMBED_NORM] = "enorm.weight",
-    [TENSOR_MTP_HIDDEN_NORM] = "hnorm.weight",
-    [TENSOR_MTP_PROJ] = "eh_proj.weight",
     [TENSOR_MTP_NORM] = "transformer.shared_head.norm.weight",
     [TENSOR_MTP_HEAD] = "transformer.shared_head.output.weight",
 };
