@@ -194,11 +194,23 @@ static char *read_cached(const char *path, size_t most, size_t *n)
     return data && *n <= most ? mem_string_n(data, *n) : NULL;
 }
 
+int files_refuse_pointer(const char *path, const void *data, size_t n, struct err *e)
+{
+    static const char begins[] = "version https://git-lfs";
+    if (n < sizeof begins - 1 || memcmp(data, begins, sizeof begins - 1) != 0)
+        return 0;
+    return err_set(e, "%s: is a Git LFS pointer, not the file; fetch it with `git lfs pull`", path);
+}
+
 static char *read_opened(FILE *f, const char *path, size_t most, size_t *n, struct err *e)
 {
     struct stamp stamp;
     bool stamped = stamp_take_open(&stamp, fileno(f)) == 0;
     char *data = read_all(f, path, most, n, e);
+    if (data && files_refuse_pointer(path, data, *n, e) != 0) {
+        free(data);
+        return NULL;
+    }
     if (data && stamped && stamp.bytes == *n)
         file_cache_add(path, &stamp, data, *n);
     return data;

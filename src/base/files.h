@@ -42,10 +42,13 @@ int files_publish(const char *from, const char *to, struct err *e);
 /* Writes n bytes to directory/name through directory/name.tmp, and publishes it. */
 int files_write(const char *directory, const char *name, const void *data, size_t n, struct err *e);
 
+/* -1 and an error: the n bytes at the beginning of the file are a Git LFS pointer, a text that stands for it. */
+int files_refuse_pointer(const char *path, const void *data, size_t n, struct err *e);
+
 #define FILES_BYTES_MAX ((size_t)1 << 30) /* a tokenizer of a million tokens has 50 MB */
 
-/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read or has
- * more than `most` bytes. A pipe or a device is not waited for: it is an error; files_read_any() reads
+/* The whole file, malloc'd, with a NUL behind it; NULL and a message when it cannot be read, has
+ * more than `most` bytes or is a Git LFS pointer. A pipe or a device is not waited for: it is an error; files_read_any() reads
  * those too. What the file cache has is taken from there (base/file_cache.h). */
 char *files_read(const char *path, size_t most, size_t *n, struct err *e);
 char *files_read_any(const char *path, size_t most, size_t *n, struct err *e);

@@ -1,5 +1,6 @@
 #include "data/gguf_part.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 #include "kernels/weights/codec.h"
 
@@ -358,6 +359,9 @@ static int check_head(struct part_reader *r)
 {
     uint32_t version;
     const uint8_t *magic = take(r, "the head", 4);
+    if (files_refuse_pointer(r->part->file.path, r->part->file.data, r->part->file.bytes, r->e) !=
+        0)
+        return -1;
     if (memcmp(magic, "GGUF", 4) != 0)
         return err_set(r->e, "%s: is no GGUF file: it begins with %02x %02x %02x %02x",
                        r->part->file.path, magic[0], magic[1], magic[2], magic[3]);

@@ -1,5 +1,6 @@
 #include "data/safetensors.h"
 
+#include "base/files.h"
 #include "base/mem.h"
 #include "kernels/weights/codec.h"
 #include "data/mapped.h"
@@ -41,10 +42,8 @@ static int read_header_length(struct safetensors *s, size_t *length, struct err 
     uint64_t n = 0;
     for (int i = 0; i < 8; i++)
         n |= (uint64_t)s->file.data[i] << 8 * i;
-    if (memcmp(s->file.data, "version ", 8) == 0)
-        return err_set(e,
-                       "%s: is a Git LFS pointer, not the weights; fetch them with `git lfs pull`",
-                       s->file.path);
+    if (files_refuse_pointer(s->file.path, s->file.data, s->file.bytes, e) != 0)
+        return -1;
     if (n > SAFETENSORS_HEADER_MAX)
         return err_set(e,
                        "%s: header length %llu is above the format's limit of %u bytes; this is no "

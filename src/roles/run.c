@@ -132,8 +132,10 @@ static void show_loading(void *context, size_t done, size_t total)
     double now = clock_now();
     if (now - l->last < 2 && !(l->shown && done == total))
         return;
-    fprintf(stderr, "tandem: attention rank 0 has loaded %.1f of %.1f GiB\n", (double)done / 0x1p30,
-            (double)total / 0x1p30);
+    bool small = total < (size_t)1 << 30;
+    double unit = small ? 0x1p20 : 0x1p30;
+    fprintf(stderr, "tandem: attention rank 0 has loaded %.1f of %.1f %s\n", (double)done / unit,
+            (double)total / unit, small ? "MiB" : "GiB");
     *l = (struct loading){now, true};
 }
 

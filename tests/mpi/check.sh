@@ -111,6 +111,9 @@ wrong "n" "that is 'samples' here" --set sampling.n=3
 wrong "too little for a cache" "needs [0-9]* KiB of KV cache, but schedule.kv_memory gives 1.00 KiB" --set schedule.kv_memory=1KiB
 grep -q '^ *rank' "$work/said" && fail "half a table of memory: $(cat "$work/said")"
 wrong "no tokenizer" 'none.json: .*name another by the key .tokenizer.' --set tokenizer="$work/none.json"
+cp -rL input/demo "$work/pointer" && printf 'version https://git-lfs.github.com/spec/v1\noid sha256:00\n' >"$work/pointer/tokenizer.json" && cp "$work/pointer/tokenizer.json" "$work/p.gguf"
+wrong "a pointer for a tokenizer" "tokenizer.json: is a Git LFS pointer, not the file; fetch it" --set model="$work/pointer"
+wrong "a pointer for a GGUF file" "p.gguf: is a Git LFS pointer, not the file; fetch it" --set model="$work/p.gguf"
 cp -rL input/demo "$work/older" && rm "$work/older/tokenizer.json" && touch "$work/older/tokenizer.model" || fail "a model without tokenizer.json"
 wrong "an older tokenizer" "older/tokenizer.json: cannot be opened: .*; tokenizer.model there is an older form: python3 -c" --set model="$work/older"
 wrong "no tokenizer for texts" 'tokenizer: none, but the prompts are texts' --set tokenizer=none
