@@ -15,7 +15,8 @@ import itertools
 
 LATENCY = {"fma": 4, "dot": 6, "vnni": 4, "imul": 3, "fadd": 3, "half": 4, "cross": 3, "move": 0}  # others: 1
 INTEL = {**LATENCY, "fadd": 4, "imul": 5, "vnni": 5}
-LOADED = 8  # cycles until a vector is there, from the first cache, or from a store before it
+LOADED = 8  # cycles until a vector is there, from the first cache
+FORWARD = 5  # ... from a store before it: fitted to tiles that keep sums on the stack, which say 4 to 8
 ENDED = 8  # instructions a cycle at most
 
 
@@ -89,7 +90,7 @@ class Run:
         for register in i.read:
             done = max(done, self.ready.get(register, 0))
         if i.loads:
-            loaded = max(self.earliest(core.load_units, start), self.stored.get(i.place, 0)) + LOADED
+            loaded = max(self.earliest(core.load_units, start) + LOADED, self.stored.get(i.place, 0) + FORWARD)
             done = max(done, loaded) if i.bytes else done  # nothing waits for a prefetch
         if i.stores:
             done = self.stored[i.place] = self.earliest(("store",), done, core.store_cycles)

@@ -1,10 +1,11 @@
 /* loops_time.c - the panel functions of this machine's best backend, by one thread, with everything in the first cache: how
  * long they take beside the loop of multiply-adds that finds the peak, and which instructions they run, one by one.
- * For loops.py: a line of JSON for every form of weights and number of rows. `flops`: what that loop would have made in the
+ * For loops.py: a line of JSON for every form of weights and number of rows, and for attention's softmax. `flops`: what that loop would have made in the
  * time of the fastest tenth of some turns; `median`: of all of them; `ran`: the instructions that ran, one after the
  * other, by their distance from main().
  */
 #include "kernels/cpu/device.h"
+#include "kernels/cpu/fast/fast.h"
 #include "kernels/cpu/fast/packed.h"
 #include "kernels/cpu/limits.h"
 
@@ -51,12 +52,28 @@ static void stepped(int number, siginfo_t *info, void *context)
 
 int main(int argc, char **argv);
 
-static void print_ran(panel_fn *run, const struct panel *p)
+/* Something to run: a panel function, or the softmax. */
+struct job {
+    panel_fn *panel;
+    struct panel p;
+    void (*softmax)(const struct softmax *s);
+    struct softmax s;
+};
+
+static void run(const struct job *j)
+{
+    if (j->softmax)
+        j->softmax(&j->s);
+    else
+        j->panel(&j->p);
+}
+
+static void print_ran(const struct job *j)
 {
     count = 0;
     stepping = true;
     raise(SIGTRAP);
-    run(p);
+    run(j);
     stepping = false;
     printf("\"ran\": [");
     for (size_t i = 0; i < count; i++)
@@ -66,21 +83,21 @@ static void print_ran(panel_fn *run, const struct panel *p)
 
 /* ---- how long they take ---------------------------------------------------------------------- */
 
-static double run_for(panel_fn *run, const struct panel *p, size_t times)
+static double run_for(const struct job *j, size_t times)
 {
     double start = clock_now();
     for (size_t i = 0; i < times; i++)
-        run(p);
+        run(j);
     return (clock_now() - start) / (double)times;
 }
 
 /* Of short turns the fastest tenth: in the others, other programs had the core, or its other hardware thread. */
-static void print_times(struct limits *l, panel_fn *run, const struct panel *p)
+static void print_times(struct limits *l, const struct job *j)
 {
-    double flops[TURNS], once = run_for(run, p, 3);
+    double flops[TURNS], once = run_for(j, 3);
     size_t times = once < PIECE ? (size_t)(PIECE / once) + 1 : 1;
     for (size_t i = 0; i < TURNS; i++) {
-        double before = limits_peak(l, PIECE / 2), seconds = run_for(run, p, times);
+        double before = limits_peak(l, PIECE / 2), seconds = run_for(j, times);
         flops[i] = seconds * 0.5 * (before + limits_peak(l, PIECE / 2));
     }
     double middle = median(flops, TURNS);
@@ -124,6 +141,16 @@ static struct weight *new_weight(struct device *d, const struct form *form)
     return fast_weight_create(d, &part, form->keep);
 }
 
+/* macs: multiply-adds, or scores. */
+static void print_job(struct limits *l, const struct device *d, const struct job *j,
+                      const char *form, size_t rows, size_t macs, size_t bytes)
+{
+    printf("{\"backend\": \"%s\", \"form\": \"%s\", \"rows\": %zu, \"macs\": %zu, \"bytes\": %zu, ",
+           d->isa->name, form, rows, macs, bytes);
+    print_times(l, j);
+    print_ran(j);
+}
+
 static void time_rows(struct limits *l, const struct device *d, const struct form *form,
                       const struct weight *w, size_t rows)
 {
@@ -135,17 +162,39 @@ static void time_rows(struct limits *l, const struct device *d, const struct for
     fill(DTYPE_BF16, INPUTS, from);
     for (size_t i = 0; i < rows; i++)
         d->isa->pack_row(DTYPE_BF16, from, INPUTS, 0, w->k_padded, format, x + i * X_ROW, chunk);
-    struct panel p = packed_panel(w, 0, w->data);
-    p.x = x;
-    p.chunk = chunk;
-    p.rows = rows;
-    p.c = c;
-    panel_fn *run = d->isa->panel[w->format][format];
-    printf("{\"backend\": \"%s\", \"form\": \"%s\", \"rows\": %zu, \"macs\": %zu, \"bytes\": %zu, ",
-           d->isa->name, form->name, rows, rows * PANEL * INPUTS, packed_bytes(w));
-    print_times(l, run, &p);
-    print_ran(run, &p);
+    struct job j = {.panel = d->isa->panel[w->format][format], .p = packed_panel(w, 0, w->data)};
+    j.p.x = x;
+    j.p.chunk = chunk;
+    j.p.rows = rows;
+    j.p.c = c;
+    print_job(l, d, &j, form->name, rows, rows * PANEL * INPUTS, packed_bytes(w));
     free(x);
+}
+
+/* Of scores that never grow: no sums are rescaled. */
+static void time_softmax(struct limits *l, const struct device *d)
+{
+    static _Alignas(64) float scores[CPU_TILE * MOST_ROWS];
+    static float most[MOST_ROWS], total[MOST_ROWS];
+    static size_t from[MOST_ROWS], seen[MOST_ROWS];
+    for (size_t i = 0; i < CPU_TILE * MOST_ROWS; i++)
+        scores[i] = (float)(i % 97) / 97;
+    for (size_t i = 0; i < MOST_ROWS; i++)
+        seen[i] = CPU_TILE;
+    struct job j = {.softmax = d->isa->softmax,
+                    .s = {.scores = scores,
+                          .rows = MOST_ROWS,
+                          .tokens = CPU_TILE,
+                          .from = from,
+                          .seen = seen,
+                          .scale = 1,
+                          .most = most,
+                          .total = total,
+                          .format = d->isa->x_bf16 ? X_BF16 : X_F32,
+                          .coarse = true,
+                          .to = mem_aligned(MOST_ROWS, X_ROW)}};
+    print_job(l, d, &j, "softmax", MOST_ROWS, CPU_TILE * MOST_ROWS, sizeof scores);
+    free(j.s.to);
 }
 
 int main(int argc, char **argv)
@@ -175,6 +224,8 @@ int main(int argc, char **argv)
         struct weight *w = new_weight(d, &forms[f]);
         for (size_t i = 0; i < COUNT(rows); i++)
             time_rows(&l, d, &forms[f], w, rows[i]);
+        if (f == 0)
+            time_softmax(&l, d);
         fast_weight_destroy(d, w);
         backend->device->close(d);
     }

@@ -1,4 +1,4 @@
-"""What loops_time ran, by loops_model.py: cycles of every loop as often as it ran, and of what lies between loops."""
+"""What loops_time ran and measured, beside the cycles that loops_model.py gives the very same instructions."""
 import json
 import os
 import statistics
@@ -40,7 +40,7 @@ class Program:
 
 
 def results(path):
-    """What loops_time says of every form and number of rows, and cycles (of the model), measured and median (of all turns),
+    """What loops_time says of every form and number of rows (the softmax: a score as a multiply-add), and cycles (of the model), measured and median (of all turns),
     instructions a multiply-add, binds, reach (the model's share of the peak). None: no program, or nothing to run."""
     if not os.path.exists(path):
         return None

@@ -39,13 +39,21 @@ class Loops:
         known = self.reach[dtype]
         return known[min(known, key=lambda n: max(n, rows) / min(n, rows))]
 
+    def attention(self, r):
+        """Two products of all heads that share a KV head, and a softmax in between: of each score."""
+        heads, products = {"MFA": (64, 512), "GQA": (8, 256), "MLA": (64, 1088)}[r["shape"][:3]]
+        exponential = 1 / self.of_rows("softmax", 64)
+        return products / (products / self.of_rows(r["dtype"], heads) + exponential)
+
     def most(self, r):
-        """The share of its limit that a result could come to, or None: its loop alone, while memory does its best."""
-        if r["dtype"] not in self.reach or r["group"] not in ("linear", "moe", "lm_head"):
+        """The share of its limit that a result could come to, or None: its loops alone, while memory does its best."""
+        dtype = {"f8e4m3": "fp8"}.get(r["dtype"], r["dtype"])
+        if dtype not in self.reach or "softmax" not in self.reach or r["group"] == "rows":
             return None
-        reach = self.of_rows(r["dtype"], r["rows"])
+        r = dict(r, dtype=dtype)
+        reach = self.attention(r) if r["group"] == "attention" else self.of_rows(dtype, r["rows"])
         if r["group"] == "moe":  # three of 16 experts a row, and one that all rows have
-            reach = 1 / (0.75 / self.of_rows(r["dtype"], max(1, r["rows"] * 3 / 16)) + 0.25 / reach)
+            reach = 1 / (0.75 / self.of_rows(dtype, max(1, r["rows"] * 3 / 16)) + 0.25 / reach)
         read = r["bytes"] / self.k["read_bytes_per_s"] / self.k["faster_memory"]
         calculate = r["flops"] / self.k["peak_flops_per_s"]
         return max(read, calculate) / max(read, calculate / reach)
