@@ -64,4 +64,13 @@ both int8 "$work/int8" "$work/int8-numbers" 3 layout.ffn.expert=2
 packed oss mxfp4 gpt_oss window=13 # as published, and as copies have it, inputs as rows
 both oss "$work/oss" "$work/oss-numbers" 3 layout.ffn.tensor=2
 both oss-int8 "$work/oss" "$work/oss-numbers" 2 precision.weights=int8
+# narrow NAME KIND - the same numbers in fewer bytes: block scales of FP8 in BF16, all numbers in F16.
+narrow() {
+    "$tandem" generate "$work/$1" family=qwen3_moe dtype="$2" hidden=160 layers=2 vocab=90 context=256 heads=4 kv_heads=2 head_dim=48 \
+        experts=4 topk=2 expert=144 >/dev/null || fail "generate $1"
+    "$PYTHON" tests/mpi/narrow.py "$work/$1" "$work/$1-narrow" "$work/$1-wide" || fail "narrow.py $1"
+    both "$1" "$work/$1-narrow" "$work/$1-wide" 3 layout.ffn.tensor=2
+}
+narrow scales fp8
+narrow halves f32
 echo "packed formats agree with their numbers"

@@ -13,7 +13,8 @@ import sys
 
 import numpy as np
 
-TYPES = {"F32": np.float32, "BF16": np.uint16, "F16": np.float16, "I32": np.uint32, "I64": np.int64, "U8": np.uint8}
+TYPES = {"F32": np.float32, "BF16": np.uint16, "F16": np.float16, "I32": np.uint32, "I64": np.int64, "U8": np.uint8,
+         "F8_E4M3": np.uint8}
 
 
 def read(directory):
@@ -126,4 +127,5 @@ def main():
     write(sys.argv[2], numbers(tensors), config)
 
 
-main()
+if __name__ == "__main__":
+    main()
