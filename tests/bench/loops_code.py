@@ -39,6 +39,7 @@ class Instruction:
         self.stores = bool(memory) and args.rstrip("}kz%{01234567").endswith(")") and op.startswith(("mov", "vmov"))
         self.kind = self.find_kind(op, bool(memory))
         self.loads = bool(memory) and not self.stores and not op.startswith(("lea", "nop"))
+        self.wide = self.loads and self.bytes == 64 and self.kind != "broadcast"
         self.slots = 2 if op.startswith(("vpmovsx", "vpmovzx", "vcvtph", "vpermq")) else 1
         self.read = [n for _, n in vectors]
         self.written = self.read.pop() if vectors and not self.stores and REGISTER.search(args.rpartition(" " if " " in args else ",")[2]) else None
@@ -110,12 +111,13 @@ def steps_of(code):
 
 
 def count(steps):
-    """{kind: instructions}, and slots, loads, stores."""
-    counts = {"slots": 0, "loads": 0, "stores": 0}
+    """{kind: instructions}, and slots, loads, stores, and wide: loads of 64 bytes."""
+    counts = {"slots": 0, "loads": 0, "stores": 0, "wide": 0}
     for i, slots in steps:
         counts[i.kind] = counts.get(i.kind, 0) + 1
         counts["slots"] += slots
         counts["loads"] += i.loads
+        counts["wide"] += i.wide
         counts["stores"] += i.stores
     return counts
 

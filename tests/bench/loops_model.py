@@ -21,12 +21,12 @@ ENDED = 8  # instructions a cycle at most
 
 
 class Core:
-    def __init__(self, name, slots, units, latency, window, kept, bytes=32, loads=2, store_cycles=1, **others):
+    def __init__(self, name, slots, units, latency, window, kept, bytes=32, load_cycles=1, store_cycles=1, **others):
         self.name, self.slots, self.latency, self.window, self.kept = name, slots, latency, window, kept
         self.bytes = bytes  # of the vectors that all this is about
         self.units = dict({kind: (on, 1) for kind, on in units.items()}, **others)
-        self.load_units = ("load 1", "load 2")[:loads]
-        self.store_cycles = store_cycles
+        self.load_units = ("load 1", "load 2")
+        self.load_cycles, self.store_cycles = load_cycles, store_cycles  # of a vector of 64 bytes
 
     def after(self, kind):
         return self.latency.get(kind, 1)
@@ -41,19 +41,19 @@ CORES = {
     "skylake": Core("Skylake-SP", 4, {**LAKE, "shuffle": (5,)}, INTEL, 97, 224, half=((0, 1, 5), 2), div=((0,), 5)),
     "icelake": Core("Ice Lake-SP", 5, {**LAKE, "shuffle": (1, 5)}, INTEL, 160, 352, half=((0, 1, 5), 2), div=((0,), 5)),
     "goldencove": Core("Golden Cove", 6, COVE, INTEL, 97, 512, 64, half=((0, 5), 2), div=((0,), 10)),
-    "zen4": Core("Zen 4", 6, {}, LATENCY, 64, 320, 64, 1, 2, div=((1,), 10), **HALVES),
+    "zen4": Core("Zen 4", 6, {}, LATENCY, 64, 320, 64, 2, 2, div=((1,), 10), **HALVES),
 }
 PEAK = {32: 16, 64: 32}  # multiply-adds a cycle that limits.c counts: two VFMADD of 32 bytes, one VDPBF16PS of 64
 
 
 def needs(core, counts):
-    """{what: cycles}; counts: {kind: instructions}, with "slots", "loads" and "stores" among them."""
+    """{what: cycles}; counts: those of loops_code.count()."""
     work = {}
     for kind, count in counts.items():
         if kind in core.units:
             on, cycles = core.units[kind]
             work[frozenset(on)] = work.get(frozenset(on), 0) + count * cycles
-    result = {"slots": counts["slots"] / core.slots, "loads": counts["loads"] / len(core.load_units),
+    result = {"slots": counts["slots"] / core.slots, "loads": (counts["loads"] + (core.load_cycles - 1) * counts["wide"]) / len(core.load_units),
               "stores": counts["stores"] * core.store_cycles, "FMA": 0, "units": 0}
     all_of, products = sorted(frozenset().union(*work)), [frozenset(core.units[k][0]) for k in ("fma", "dot") if k in core.units]
     for some in itertools.chain(*(itertools.combinations(all_of, n + 1) for n in range(len(all_of)))):
@@ -90,7 +90,7 @@ class Run:
         for register in i.read:
             done = max(done, self.ready.get(register, 0))
         if i.loads:
-            loaded = max(self.earliest(core.load_units, start) + LOADED, self.stored.get(i.place, 0) + FORWARD)
+            loaded = max(self.earliest(core.load_units, start, core.load_cycles if i.wide else 1) + LOADED, self.stored.get(i.place, 0) + FORWARD)
             done = max(done, loaded) if i.bytes else done  # nothing waits for a prefetch
         if i.stores:
             done = self.stored[i.place] = self.earliest(("store",), done, core.store_cycles)
