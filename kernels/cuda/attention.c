@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define GRID_ROWS 65535 /* blocks that a grid can have in its second dimension */
+
 static bool tiled(const struct device *d, const struct kv_shape *s)
 {
     int dim = s->key_dim;
@@ -106,7 +108,7 @@ void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *
         return;
     }
     int chunks = cuda_attend_chunks(cuda.type, spec->window, batch->max_context);
-    int panel = chunks > 1 ? ATTEND_PAIRS / chunks : batch->rows;
+    int panel = chunks > 1 ? ATTEND_PAIRS / chunks : GRID_ROWS;
     panel = panel > 0 ? panel : 1;
     for (int row = 0; row < batch->rows; row += panel) {
         int count = batch->rows - row < panel ? batch->rows - row : panel;

@@ -247,4 +247,12 @@ void inputs_doubts(const struct inputs *in, const char *prefix, FILE *out)
                 "%slayout.ffn.expert is %d, but a layer has %d experts: the ranks of %d of them "
                 "hold none\n",
                 prefix, instances, experts, instances - experts);
+    if (strcmp(job->device, "cuda") == 0 && job->precision.activations == DTYPE_F32 &&
+        job->precision.weights != JOB_WEIGHTS_INT8 &&
+        tensors_forms(&in->model, in->checkpoint, inputs_keep(job), 1).integers)
+        fprintf(out,
+                "%sweights of 4 and 8 bits in groups are kept as f32 on a GPU, at 4 to 8 times "
+                "their size, since "
+                "precision.activations is f32; with bf16 they stay as they are\n",
+                prefix);
 }

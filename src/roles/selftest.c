@@ -199,10 +199,19 @@ static int test_kernels(const struct comm *c, const struct engine *g, const char
     return status;
 }
 
-/* Ranks of a host have devices of one kind: one tests for all. */
-static bool first_of_host(const struct comm *c)
+/* Of the ranks of a host whose devices have one line, the first tests for all. Collective. */
+static bool first_of_kind(const struct comm *c, const char *line)
 {
-    return c->peers[c->world.rank].host == c->rank;
+    size_t size = (size_t)c->world.size;
+    uint64_t mine = hash_string(HASH_START, line), *all = mem_zeroed(size, sizeof *all);
+    int host = c->peers[c->world.rank].host;
+    bool first = true;
+    comm_allgather(&c->world, &mine, sizeof mine, all);
+    for (size_t i = 0; i < size; i++)
+        first =
+            first && !(all[i] == mine && c->peers[i].host == host && c->peers[i].rank < c->rank);
+    free(all);
+    return first;
 }
 
 bool selftest_kernels_of(struct comm *c, const struct engine *g, const char *version, bool always,
@@ -213,7 +222,8 @@ bool selftest_kernels_of(struct comm *c, const struct engine *g, const char *ver
     bool notes = g->backend->device->sort != NULL;
     if (notes)
         passed_line(g, version, line, sizeof line);
-    uint64_t test = always || (notes && first_of_host(c) && !passed_before(line));
+    bool first = first_of_kind(c, line);
+    uint64_t test = always || (notes && first && !passed_before(line));
     int status = test ? test_kernels(c, g, version, &e) : 0;
     comm_largest(&c->world, &test, 1);
     *tested = test;
@@ -264,11 +274,11 @@ bool selftest_exchange_of(struct comm *c, const struct engine *g, const char *ve
         fflush(stdout);
     }
     free(all);
-    if (good && note && first_of_host(c) && g->backend->device->sort) {
-        char line[512];
+    char line[512] = "";
+    if (note && g->backend->device->sort)
         passed_line(g, version, line, sizeof line);
+    if (note && first_of_kind(c, line) && good && *line)
         note_passed(line);
-    }
     return good;
 }
 

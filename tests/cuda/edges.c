@@ -11,6 +11,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -519,9 +521,52 @@ static void what_does_not_fit_is_refused(void **state)
     unsetenv("TANDEM_EMU_SHARED");
 }
 
+/* Rows are the second dimension of the latent kernel's grid, which the launch refuses beyond 65,535. They are
+ * enqueued and not run, which would take a minute. */
+static void more_rows_than_a_grid_has(void **state)
+{
+    enum { MANY_ROWS = 65536 + 40 };
+    const struct device_config config = {
+        .threads = 1,
+        .act = DTYPE_BF16,
+        .kv = DTYPE_BF16,
+        .limits = {.rows = MANY_ROWS, .hidden = 16, .heads = 1, .head_dim = 576, .context = 64}};
+    const struct kv_shape shape = {1, 1, 1, 576, 512, true, 0};
+    const struct attn_spec spec = {
+        .heads = 1, .kv_heads = 1, .key_dim = 576, .value_dim = 512, .value_in_key = true};
+    (void)state;
+    if (!emulated())
+        skip();
+    pid_t child = fork();
+    if (child == 0) {
+        struct device *d;
+        struct err e;
+        const struct device_ops *dev = backend_cuda.device;
+        if (dev->open(&config, &d, &e) != 0)
+            _exit(1);
+        int32_t *zeros = dev->alloc(d, (size_t)MANY_ROWS * sizeof *zeros);
+        void *q = dev->alloc(d, (size_t)MANY_ROWS * 576 * 2);
+        const struct attn_batch batch = {.rows = MANY_ROWS,
+                                         .segments = 1,
+                                         .max_rows = 1,
+                                         .max_context = 1,
+                                         .row_seg = zeros,
+                                         .row_pos = zeros,
+                                         .blocks = zeros,
+                                         .blocks_stride = 1};
+        struct kv *kv = backend_cuda.ops->kv_create(d, &shape);
+        backend_cuda.ops->attend(d, dev->stream_create(d), &spec, kv, 0, &batch, q, q);
+        _exit(0);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(more_rows_than_a_grid_has),
         cmocka_unit_test(attention_of_step3),
         cmocka_unit_test(attention_of_other_shapes),
         cmocka_unit_test(attention_in_windows),

@@ -83,7 +83,10 @@ int emu::device()
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *about, int device)
 {
     memset(about, 0, sizeof *about);
-    snprintf(about->name, sizeof about->name, "emulation");
+    const char *unlike =
+        getenv("TANDEM_EMU_UNLIKE"); /* from this device on they are of another kind */
+    snprintf(about->name, sizeof about->name, "emulation%s",
+             unlike && device >= atoi(unlike) ? " of another card" : "");
     about->major = 8;
     const char *shared = getenv("TANDEM_EMU_SHARED"), *count = getenv("TANDEM_EMU_PROCESSORS");
     emu::the_card = emu::card();

@@ -75,6 +75,9 @@ grep -q 'tests of kernels have failed on emulation, driver for CUDA 13.0' "$work
 [ ! -e "$XDG_CACHE_HOME/tandem/selftest" ] || fail "what is broken has passed"
 decode first 2 "${small[@]}" || fail "first"
 [ "$(wc -l <"$XDG_CACHE_HOME/tandem/selftest")" = 1 ] || fail "what has passed is not noted"
+TANDEM_EMU_UNLIKE=1 decode unlike 2 "${small[@]}" || fail "unlike"
+[ "$(wc -l <"$XDG_CACHE_HOME/tandem/selftest")" = 2 ] && grep -q '^emulation of another card' "$XDG_CACHE_HOME/tandem/selftest" ||
+    fail "a host's second sort of card was not tested"
 grep -q '^rail 0 .*nccl: .* rows out and back in .* us' "$work/first.log" || fail "the exchange is not shown"
 # Noted: the fault is not looked for now, in this job; with another driver it is.
 TANDEM_EMU_FAULT=score.cu:score_kernel decode second 2 "${small[@]}" || fail "it was tested again"

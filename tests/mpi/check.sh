@@ -97,6 +97,9 @@ fi
 cuda=(--set output.file="$work/gpu.h5" --set device=cuda --set precision.activations=bf16)
 check "${cuda[@]}" --for h800 || fail "--for h800: $(cat "$work/said")"
 says "a card" '^device  *as on h800, 80 GB a card'
+grep -q 'kept as f32' "$work/said" && fail "bf16 needs no word on f32: $(cat "$work/said")"
+check "${cuda[@]}" --for h800 --set precision.activations=f32 --set precision.weights=int4 || fail "--for h800: $(cat "$work/said")"
+says "integers with f32" '^note  *weights of 4 and 8 bits in groups are kept as f32 on a GPU'
 check "${cuda[@]}" --for auto || fail "--for auto: $(cat "$work/said")"
 says "any card" '^device  *as on [a-z0-9]*, [0-9]* GB'
 wrong "a card that is too small" "GiB of KV cache for a rank, but there is room for" "${cuda[@]}" --for l20 --set schedule.slots=100000 --set schedule.max_context=512 --set schedule.kv_memory=900GiB
