@@ -1,5 +1,6 @@
 #include "kernels/cpu/device.h"
 
+#include "kernels/cpu/seats.h"
 #include "base/clock.h"
 #include "base/host_memory.h"
 #include "base/mem.h"
@@ -44,6 +45,7 @@ int cpu_device_open(const struct device_config *config, const char *name, size_t
     d->name = name;
     d->threads = config->threads;
     d->teams = teams_new();
+    d->seats = config->takes_turns ? seats_new(config->threads) : NULL;
     for (int code = 0; code < 256; code++)
         d->f8_value[code] = f32_from_f8e4m3((f8e4m3_t)code);
     d->scratch = mem_aligned(scratch_bytes, 1);
@@ -61,6 +63,7 @@ void cpu_device_close(struct device *d)
         return;
     free(d->scratch);
     free(d->teams);
+    seats_free(d->seats);
     free(d);
 }
 

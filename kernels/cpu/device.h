@@ -28,6 +28,7 @@ struct device {
     float f8_value[256];         /* f32_from_f8e4m3() of every code */
     const struct isa *isa;       /* vector backends: their instruction set's kernels */
     struct teams *teams;         /* team.h */
+    struct seats *seats;         /* seats.h, or NULL */
 
     /* Scratch memory: a bump arena that every operation begins empty. */
     unsigned char *scratch;

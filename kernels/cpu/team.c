@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/cpu/device.h"
+#include "kernels/cpu/seats.h"
 
 #define SIZES     64 /* powers of two */
 #define REMEMBERS 8
@@ -114,7 +115,7 @@ static size_t size_of(size_t numbers)
     return bits;
 }
 
-struct team team_begin(const struct device *d, enum team_kind kind, size_t numbers)
+static struct team choose(const struct device *d, enum team_kind kind, size_t numbers)
 {
     struct team t = {.threads = d->threads, .numbers = numbers};
     if (d->threads == 1 || d->config.always_all_threads || numbers >= TEAM_ALL)
@@ -127,6 +128,14 @@ struct team team_begin(const struct device *d, enum team_kind kind, size_t numbe
     if (team_choose(t.class, t.all, numbers))
         t.threads = d->threads;
     t.start = clock_now();
+    return t;
+}
+
+struct team team_begin(const struct device *d, enum team_kind kind, size_t numbers)
+{
+    struct team t = choose(d, kind, numbers);
+    if (t.threads > 1)
+        seats_take(d->seats);
     return t;
 }
 

@@ -162,6 +162,7 @@ static void plan_device(struct engine *g, int threads)
     g->config = (struct device_config){
         .index = device_of(g),
         .threads = threads,
+        .takes_turns = g->place.shared_cores,
         .act = job->precision.activations,
         .kv = job->precision.kv_cache,
         .int8_products = job->precision.products == JOB_PRODUCTS_INT8,

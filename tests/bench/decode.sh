@@ -1,6 +1,6 @@
 #!/bin/bash
 # decode.sh [quick|full] - decode steps end to end, on a random Step-3 checkpoint of 4 GB made on the first call:
-# colocated and 1A1F on the same cores in five turns, then, colocated, large batches, long contexts and a prompt.
+# colocated and 1A1F on the same cores, taking turns every few steps, three times over, then, colocated, large batches, long contexts and a prompt.
 # With `full` also micro-batches and 2A2F, and one model of every other kind of attention, 1 to 2 GB each (ten
 # minutes more). Lines of JSON: build/bench/decode.jsonl, kinds.jsonl; table.py makes tables of them.
 set -u
@@ -45,14 +45,16 @@ cases() {
 }
 
 model model context=16448 vocab=128896
+# Both layouts hold the model.
+pairs() {
+    cases 2 "schedule.kv_memory=2GiB" "$@" --colocated
+}
 if [ "${1:-}" = quick ]; then
-    cases 1 "layout.colocated=true" 16:512 64:512
-    cases 2 "" 16:512 64:512
+    pairs 16:512 64:512
     exit
 fi
-for turn in 1 2 3 4 5; do
-    cases 1 "layout.colocated=true" 1:512 16:512 64:512
-    cases 2 "" 1:512 16:512 64:512
+for turn in 1 2 3; do
+    pairs 1:512 16:512 64:512
 done
 cases 1 "layout.colocated=true schedule.prefill_chunk=512" 4:512 256:512 16:4096 64:4096 16:16384 prompt:512
 [ "${1:-}" = full ] || exit 0

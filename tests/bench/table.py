@@ -59,7 +59,7 @@ class Loops:
         return max(read, calculate) / max(read, calculate / reach)
 
 
-def cell(shares, most=()):
+def cell(shares, most=(), times=100, form=".0f"):
     """shares: a list of triples; most: what each could be."""
     if not shares:
         return ""
@@ -69,7 +69,7 @@ def cell(shares, most=()):
     else:
         middles = [s[1] for s in shares]
         low, middle, high = min(middles), statistics.median(middles), max(middles)
-    return f"{100 * middle:.0f} ({100 * low:.0f}-{100 * high:.0f})" + (f" ≤ {100 * statistics.median(most):.0f}" if most else "")
+    return f"{times * middle:{form}} ({times * low:{form}}-{times * high:{form}})" + (f" ≤ {100 * statistics.median(most):.0f}" if most else "")
 
 
 def table(head, rows, out):
@@ -139,8 +139,7 @@ def decode(lines, out):
         steps.setdefault(key, []).append(l)
     rows = []
     for (layout, m, batch, context), all_of in sorted(steps.items(), key=lambda i: (i[0][0] != "1 colocated", i[0])):
-        base = steps.get(("1 colocated", 1, batch, context), [])
-        ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(all_of, base)] if (layout, m) != ("1 colocated", 1) else []
+        paired = [l["over"] for l in all_of if l["over"][1] > 0]
         get = lambda name: [a[name] for a in all_of]
         one = all_of[0]
         rates = f"{one['tokens_per_second']:.1f} ({one['slowest']:.1f}-{one['fastest']:.1f})" if len(all_of) == 1 else spread(get("tokens_per_second"), ".1f")
@@ -148,10 +147,10 @@ def decode(lines, out):
         rows.append(
             (
                 name,
-                [str(batch), str(context), rates, spread([100 * v for v in get("roof")], ".0f"), spread([100 * v for v in get("sample")], ".1f"), spread(ratios, ".2f") if ratios else ""],
+                [str(batch), str(context), rates, spread([100 * v for v in get("roof")], ".0f"), spread([100 * v for v in get("sample")], ".1f"), cell(paired, times=1, form=".2f") if paired else ""],
             )
         )
-    table(["batch", "context", "tokens/s", "% of its operations' limits", "sampling, % of the step", "over 1 colocated, same turn"], rows, out)
+    table(["batch", "context", "tokens/s", "% of its operations' limits", "sampling, % of the step", "over 1 colocated, in turns"], rows, out)
     for p in prompts:
         out.append(
             f"A prompt of {p['prompt']} tokens is read at {p['tokens_per_second']:.0f} tokens/s ({p['slowest']:.0f}-{p['fastest']:.0f}): "
