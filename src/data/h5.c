@@ -93,15 +93,22 @@ void h5_close(hid_t id)
         H5Eset_current_stack(reason);
 }
 
+static int want_file(const char *path, struct stat *st, struct err *e)
+{
+    if (stat(path, st) != 0)
+        return err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
+    if (S_ISREG(st->st_mode))
+        return 0;
+    return err_set(e, "%s: wanted an HDF5 file, found %s", path,
+                   S_ISDIR(st->st_mode) ? "a directory" : "a special file");
+}
+
 int h5_open(hid_t *out, const char *path, struct err *e)
 {
     h5_quiet();
     struct stat st;
-    if (stat(path, &st) != 0)
-        return err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, "%s: wanted an HDF5 file, found %s", path,
-                       S_ISDIR(st.st_mode) ? "a directory" : "a special file");
+    if (want_file(path, &st, e) != 0)
+        return -1;
     if (access(path, R_OK) != 0)
         return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
@@ -154,7 +161,11 @@ int h5_create(struct h5_output *o, const char *path, struct err *e)
 int h5_read_output(struct h5_output *o, const char *path, struct err *e)
 {
     h5_quiet();
+    struct stat st;
     o->pool = NULL;
+    o->file = -1;
+    if (want_file(path, &st, e) != 0)
+        return -1;
     hid_t access = driver_access(&o->state);
     o->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (o->file < 0)

@@ -144,6 +144,15 @@ static int fail_unknown_path(struct reader *r, const char *path, const char *ove
     for (size_t i = 0; i < keys_count; i++)
         paths[i] = keys_path(&keys[i], store[i], sizeof store[i]);
     const char *near = suggest_nearest(path, paths, keys_count);
+    const char *dot = strrchr(path, '.');
+    char above[64] = "";
+    if (dot && dot - path < (int)sizeof above)
+        memcpy(above, path, (size_t)(dot - path));
+    if (!near && keys_find(above) >= 0) {
+        err_set(r->e, "unknown key '%.100s': %s is one value, as %s='{%s: ...}'", path, above,
+                above, dot + 1);
+        return put_place(r, NULL, override);
+    }
     if (!near)
         return fail_unknown(r, "", path, NULL, override);
     err_set(r->e, "unknown key '%.100s'; did you mean '%s'?", path, near);

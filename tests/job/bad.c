@@ -248,6 +248,10 @@ static const struct bad all[] = {
      "chat, output, layout, "
      "device, cublas, graphs, kernels, precision, schedule, speculate, sampling, score, trace, "
      "trace_steps"},
+    {GOOD, "sampling.format.regex=a",
+     "--set sampling.format.regex=a: unknown key 'sampling.format.regex': sampling.format is one "
+     "value, as "
+     "sampling.format='{regex: ...}'"},
     {GOOD, "model=",
      "job.yaml: 'model' is missing: the checkpoint directory (jobs/example.yaml names every key)"},
     {GOOD, "output.file=p.h5",

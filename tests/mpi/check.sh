@@ -119,6 +119,7 @@ wrong "a pointer for a tokenizer" "tokenizer.json: is a Git LFS pointer, not the
 wrong "a pointer for a GGUF file" "p.gguf: is a Git LFS pointer, not the file; fetch it" --set model="$work/p.gguf"
 cp -rL input/demo "$work/older" && rm "$work/older/tokenizer.json" && touch "$work/older/tokenizer.model" || fail "a model without tokenizer.json"
 wrong "an older tokenizer" "older/tokenizer.json: cannot be opened: .*; tokenizer.model there is an older form: python3 -c" --set model="$work/older"
+wrong "a device as output" "/dev/null: wanted an HDF5 file, found a special file" --set output.file=/dev/null
 wrong "no tokenizer for texts" 'tokenizer: none, but the prompts are texts' --set tokenizer=none
 check --set output.file="$work/y.h5" --set tokenizer=input/demo || fail "the directory of a tokenizer: $(cat "$work/said")"
 echo '{"tokens": [0, 5, 7]}' >"$work/ids.jsonl"
