@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "kernels/exact.h"
 #include "roles/replay.h"
 #include "schedule/bucket.h"
 
@@ -31,6 +32,12 @@ const struct exchange_ops *engine_transport(const struct job *job, bool one_host
         err_set(e, "%s: layout.exchange: 'nccl' needs device: cuda; use auto", job->path);
     else if ((kind == EXCHANGE_MPI || kind == EXCHANGE_SHARED) && cuda)
         err_set(e, "%s: layout.exchange: device cuda exchanges by 'nccl'; use auto", job->path);
+    else if (kind == EXCHANGE_NCCL && job->layout.tensor > EXACT_PARTS)
+        err_set(
+            e,
+            "%s: layout.ffn.tensor: %d, but GPUs add the sums of at most %d ranks of an instance; "
+            "use more instances (layout.ffn.expert)",
+            job->path, job->layout.tensor, EXACT_PARTS);
     else if (kind == EXCHANGE_SHARED && !one_host)
         err_set(e, "%s: layout.exchange: 'shared' needs all ranks on one host; use mpi", job->path);
     else

@@ -103,6 +103,7 @@ says "integers with f32" '^note  *weights of 4 and 8 bits in groups are kept as 
 check "${cuda[@]}" --for auto || fail "--for auto: $(cat "$work/said")"
 says "any card" '^device  *as on [a-z0-9]*, [0-9]* GB'
 wrong "a card that is too small" "GiB of KV cache for a rank, but there is room for" "${cuda[@]}" --for l20 --set schedule.slots=100000 --set schedule.max_context=512 --set schedule.kv_memory=900GiB
+wrong "more ranks than sums are added of" "layout.ffn.tensor: 65, but GPUs add the sums of at most 64" "${cuda[@]}" --for h800 --set layout.ffn.tensor=65
 wrong "a card for a CPU's job" "for jobs with device: cuda" --for h800
 wrong "an unknown card" "no card 'x9'" "${cuda[@]}" --for x9
 
