@@ -17,7 +17,7 @@ for length in 8 3 11 6 13; do
 done >"$work/prompts.jsonl"
 "$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
 job=$work/apart.yaml
-sed "s|^model: .*|model: $work/model\ntokenizer: $work/none.json|; s|file: input/prompts.h5|file: $work/in.h5|" tests/mpi/job.yaml >$job
+sed "s|^model: .*|model: $work/model\ntokenizer: none|; s|file: input/prompts.h5|file: $work/in.h5|" tests/mpi/job.yaml >$job
 
 # graphs NAME - the run launched steps as graphs.
 graphs() {

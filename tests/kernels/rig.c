@@ -369,8 +369,10 @@ static void clear_ties(const struct rig_weight *w, float *part)
     size_t k = w->part.k;
     for (size_t i = 0; i < w->part.n; i++) {
         double most = 0;
-        for (size_t j = 0; j < k; j++)
-            most = fmax(most, fabs(w->value[i * k + j]));
+        for (size_t j = 0; j < k; j++) {
+            double size = fabs(w->value[i * k + j]);
+            most = size > most ? size : most;
+        }
         for (size_t j = i * k; j < (i + 1) * k; j++) {
             double steps = w->value[j] / most * 127;
             if (most > 0 && fabs(fabs(steps - nearbyint(steps)) - 0.5) < 1e-4)
@@ -393,17 +395,17 @@ struct rig_weight rig_weight(struct rig *r, enum dtype t, size_t n, size_t k, si
         w.part.scale_stride = (cols + 127) / 128;
         w.part.scale = block_scales(r, &w.part, (rows + 127) / 128, w.part.scale_stride);
     }
-    for (size_t i = 0; i < n * k; i++) {
-        size_t block = (row0 + i / k) / 128 * w.part.scale_stride + (col0 + i % k) / 128;
-        w.value[i] =
-            (double)part[i] * (w.part.scale ? (double)((const float *)w.part.scale)[block] : 1.0);
+    for (size_t i = 0, at = 0; i < n; i++) {
+        const float *scales = w.part.scale;
+        scales += scales ? (row0 + i) / 128 * w.part.scale_stride : 0;
+        for (size_t j = 0; j < k; j++, at++)
+            w.value[at] = (double)part[at] * (scales ? (double)scales[(col0 + j) / 128] : 1.0);
     }
     clear_ties(&w, part);
-    for (size_t i = 0; i < rows * cols; i++) {
-        size_t row = i / cols, col = i % cols;
-        bool inside = row >= row0 && row < row0 + n && col >= col0 && col < col0 + k;
-        whole[i] = inside ? part[(row - row0) * k + col - col0] : NAN;
-    }
+    for (size_t i = 0; i < rows * cols; i++)
+        whole[i] = NAN;
+    for (size_t i = 0; i < n; i++)
+        memcpy(&whole[(row0 + i) * cols + col0], &part[i * k], k * sizeof *whole);
     w.part.data = rig_encode(r, t, whole, rows * cols);
     return w;
 }
@@ -428,8 +430,10 @@ const double *rig_kept(struct rig *r, const struct rig_weight *w, enum weight_ke
     double *kept = rig_host(r, w->part.n * k, sizeof *kept);
     for (size_t i = 0; i < w->part.n; i++) {
         double most = 0;
-        for (size_t j = 0; j < k; j++)
-            most = fmax(most, fabs(w->value[i * k + j]));
+        for (size_t j = 0; j < k; j++) {
+            double size = fabs(w->value[i * k + j]);
+            most = size > most ? size : most;
+        }
         double step = most / 127;
         for (size_t j = 0; j < k; j++)
             kept[i * k + j] = step > 0 ? step * nearbyint(w->value[i * k + j] / step) : 0;

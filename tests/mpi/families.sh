@@ -1,6 +1,6 @@
 #!/bin/bash
 # Every family of models: the same bits colocated, apart, and with the FFN split over experts or within
-# them, stopped and killed on the way and continued; windows that bind, and prompts longer than a block of
+# them, stopped or killed on the way and continued; windows that bind, and prompts longer than a block of
 # the KV cache.
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
@@ -36,7 +36,7 @@ cut() {
     wait $pid 2>/dev/null
 }
 
-signals=0
+signals=0 turn=0
 for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2 gpt_oss; do
     [ $family = gpt_oss ] && sizes="hidden=96 expert=64 dtype=mxfp4" || sizes= # it has blocks of 32
     rm -rf "$work/model" "$work"/*.h5.partial "$work"/[a-h]-*.h5
@@ -45,9 +45,14 @@ for family in step3p5 qwen3_moe qwen3 llama deepseek_v3 glm4_moe minimax_m2 gpt_
         rope_factor=2 dtype=f32 $sizes)
     "$tandem" generate "$work/model" "${shape[@]}" >/dev/null || fail "generate $family"
     run "a-$family" 1 "$work/colocated.yaml"
-    cut USR1
-    [ -f "$work/b-$family.h5" ] || signals=$((signals + $(grep -c 'stops after this step' "$work/cut.log")))
-    [ -f "$work/b-$family.h5" ] || cut KILL
+    # Stopped, or killed, in turn; LONG=1: both.
+    if [ $((turn++ % 2)) = 0 ] || [ -n "${LONG:-}" ]; then
+        cut USR1
+        [ -f "$work/b-$family.h5" ] || signals=$((signals + $(grep -c 'stops after this step' "$work/cut.log")))
+    fi
+    if [ $((turn % 2)) = 0 ] || [ -n "${LONG:-}" ]; then
+        [ -f "$work/b-$family.h5" ] || cut KILL
+    fi
     [ -f "$work/b-$family.h5" ] || run "b-$family" 2 tests/mpi/job.yaml output.commit_seconds=0.01
     same "a-$family" "b-$family"
     run "c-$family" 4 tests/mpi/job.yaml layout.attention=2 layout.ffn.expert=2

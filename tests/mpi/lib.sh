@@ -53,7 +53,9 @@ run() {
 
 # completions NAME - what was decoded, one JSON line a completion: everything but times and ranks.
 completions() {
-    "$tandem" export "$work/$1.h5" --tokens --logprobs || fail "export of $1"
+    local lines=$work/$1.completions
+    [ -f "$work/$1.h5" ] && [ "$lines" -nt "$work/$1.h5" ] || "$tandem" export "$work/$1.h5" --tokens --logprobs >"$lines" || fail "export of $1"
+    cat "$lines"
 }
 
 # tokens NAME - the same without the logprobs.
@@ -89,7 +91,7 @@ seals() {
     for ((try = 0; try < 1200; try++)); do
         [ "$("$tandem" export "$1" --partial 2>/dev/null | wc -l)" -ge "$2" ] && return
         kill -0 "$3" 2>/dev/null || return
-        sleep 0.02
+        sleep 0.05
     done
     return 1
 }
