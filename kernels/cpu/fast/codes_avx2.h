@@ -103,11 +103,11 @@ INLINE __m256 group_wide(__m256i codes, const bool wide, const int v, const floa
 
 /* How weights lie, and what becomes of their sums: scaled ones are made afresh for each block of
  * 128 inputs, then c += scale x sum. */
-enum kind { KEPT, PAIRS, PAIRS_SCALED, F32, BF16, F8, F8_SCALED, I8, G8, G8_MINS, G4, G4_MINS };
+enum kind { F32, BF16, BF16_SCALED, F8, F8_SCALED, I8, G8, G8_MINS, G4, G4_MINS };
 
 INLINE bool is_scaled(const enum kind kind)
 {
-    return kind == PAIRS_SCALED || kind == F8_SCALED;
+    return kind == BF16_SCALED || kind == F8_SCALED;
 }
 
 INLINE bool has_mins(const enum kind kind)
@@ -118,7 +118,7 @@ INLINE bool has_mins(const enum kind kind)
 /* Bytes of one pair of inputs of a panel. */
 INLINE size_t pair_bytes(const enum kind kind)
 {
-    return kind == F32 ? 256 : kind == KEPT || kind == BF16 ? 128 : kind >= G4 ? 32 : 64;
+    return kind == F32 ? 256 : kind <= BF16_SCALED ? 128 : kind >= G4 ? 32 : 64;
 }
 
 /* A pair of inputs of outputs 16 half .. 16 half + 15, not yet widened. Grouped: the first input,
@@ -131,7 +131,7 @@ INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const bool 
                              const int half, __m256i values)
 {
     __m256i a = _mm256_setzero_si256(), b = a;
-    if (kind == BF16 || kind == PAIRS || kind == PAIRS_SCALED) {
+    if (kind == BF16 || kind == BF16_SCALED) {
         a = load8(w + 64 * half);
         b = load8(w + 64 * half + 32);
     } else if (kind >= G4) {
@@ -162,8 +162,6 @@ INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint
                          const bool wide, const int half, const bool second, const int v,
                          const float *scale)
 {
-    if (kind == KEPT)
-        return _mm256_loadu_ps((const float *)(const void *)w + 16 * second + 8 * v);
     if (kind == F32)
         return _mm256_loadu_ps((const float *)(const void *)w + PANEL * second + 16 * half + 8 * v);
     if (kind == I8) {

@@ -3,13 +3,15 @@
  * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; what
  * lies ahead in memory is asked for both times. Few rows (two; three of bf16, FP8 and int8; four of
  * bf16 as two and two) take all 32 outputs at once: then memory sets the pace, and it likes to be read
- * in one go. Codes of more rows are decoded once and kept in the first cache (codes_avx2.h); bf16
- * costs too little for it. See panel_avx512.c for what both have in common. Of each pair of inputs the
- * second is added first, as panel.h says.
+ * in one go. Codes of more rows are widened once and kept in the first cache, bf16 only of many rows.
+ * See panel_avx512.c for what both have in common. Of each pair of inputs the second is added first,
+ * as panel.h says.
  *
  * What binds on Zen 3: of four units two multiply and add, two shift and shuffle, and one is in both
  * pairs. Decoding 16 outputs of two inputs takes 5 to 7 cycles, alone or beside the 16 multiply-adds
- * of four rows, which take 8; a store between them costs one more.
+ * of four rows, which take 8; a store between them costs one more. Three rows of kept weights take 309
+ * instructions for 16 inputs, 192 of them multiply-adds: at 6 a cycle they wait for nothing, and where
+ * another thread of the core takes half of that, nearly nothing.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
@@ -83,8 +85,12 @@ INLINE void prefetch(const uint8_t *p)
 /* A pair of inputs of the rows times its weights in `half`: the second first. */
 #define TIMES(EACH, MULTIPLY_IT, half)                                                             \
     {                                                                                              \
-        const struct codes codes = codes_at(kind, w, wide, half, values);                          \
+        struct codes codes = codes_at(kind, w, wide, half, values);                                \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 1)                                                    \
+        if (kind <= BF16_SCALED && keep) {                                                         \
+            __asm__("" : "+r"(w)); /* loaded again: gcc would put sums aside for it */             \
+            codes = codes_at(kind, w, wide, half, values);                                         \
+        }                                                                                          \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 0)                                                    \
     }
 #define TIMES_INPUT(EACH, MULTIPLY_IT, half, second)                                               \
@@ -93,8 +99,8 @@ INLINE void prefetch(const uint8_t *p)
         __m256 w0 = weights_of(kind, &codes, w, wide, half, second, 0, scale);                     \
         __m256 w1 = weights_of(kind, &codes, w, wide, half, second, 1, scale);                     \
         if (keep) {                                                                                \
-            _mm256_store_ps(kept + 16 * (second), w0);                                             \
-            _mm256_store_ps(kept + 16 * (second) + 8, w1);                                         \
+            _mm256_store_ps(kept + PANEL * (second) + 16 * (half), w0);                            \
+            _mm256_store_ps(kept + PANEL * (second) + 16 * (half) + 8, w1);                        \
         }                                                                                          \
         EACH(MULTIPLY_IT)                                                                          \
     }
@@ -164,7 +170,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
         for (size_t i = 0; i < run; i += 2) {
             fetch_lines(fetch, kind, wide);
             fetch += fetch_step;
-            if (half || keep || kind <= PAIRS_SCALED) {
+            if (half || keep) {
                 prefetch(x_fetch);
                 x_fetch += t->x_step;
             }
@@ -174,7 +180,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
             w += pair_bytes(kind);
             x += 8;
             if (keep)
-                kept += 32;
+                kept += 2 * PANEL;
         }
         if (is_scaled(kind)) {
             __m256 s = _mm256_set1_ps(scale[half]), zero = _mm256_setzero_ps();
@@ -229,95 +235,202 @@ FAMILY(tile_f32, F32, W_F32, TILE_HALVES)
 FAMILY(tile_bf16, BF16, W_BF16, TILE_WIDE)
 static const struct tiles wide_bf16_set = {tile_bf16_fn, 3, W_BF16, X_F32};
 
-/* Codes of many rows are decoded once for all of them, KEEP inputs at a time: FP8 to pairs of
- * bf16, before the rows are multiplied; the others to f32, half by half, by the first rows on
- * their way. */
+/* ---- many rows ------------------------------------------------------------------------------- */
+
+/* The first rows leave their weights as f32, KEEP inputs of a panel, in the first cache for all others. What the
+ * others cost is instructions: three rows x 32 outputs take least. Their fourth vector of weights comes straight
+ * from memory, for which no register is left. Five (four) rows take the panel half by half, so that no block has so
+ * few sums that it waits for them. */
 #define KEEP 128
-#define ROWS 6
+#define ROWS 6 /* of a block whose weights are not kept */
+
+/* Rows from which it pays: bf16 is soon widened, FP8 is at least made to bf16 once. */
+#define KEEP_BF16 96
+#define KEEP_F8   48
 
 struct way {
     const struct tiles *few;
-    tile_fn *decode;
-    tile_fn *const *first[2]; /* without decode: by half, rows */
-    tile_fn *const *rest;     /* by rows: kept weights */
+    tile_fn *decode;      /* to pairs of bf16, which the tiles read then; or NULL */
+    size_t keep;          /* rows from which f32 is kept */
+    tile_fn *const *each; /* by rows: with fewer */
+    tile_fn *const *first;
+    tile_fn *const *rest;
 };
 
-#define TILE_KEPT(name, kind, m)                                                                   \
+/* As an instruction, because gcc would rather load once and put other registers aside. */
+INLINE __m256 add_product(const float *w, __m256 v, __m256 sum)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(v), "m"(*(const __m256 *)w));
+    return sum;
+}
+
+#define ADD_ROW(r)                                                                                 \
+    if (m > r) {                                                                                   \
+        __m256 v = _mm256_set1_ps(loadf(x + 4 * (at) + r * X_ROW));                                \
+        a##r = _mm256_fmadd_ps(w0, v, a##r);                                                       \
+        b##r = _mm256_fmadd_ps(w1, v, b##r);                                                       \
+        ADD_WIDE_##r                                                                               \
+    }
+#define ADD_WIDE(r)                                                                                \
+    if (wide) {                                                                                    \
+        c##r = _mm256_fmadd_ps(w2, v, c##r);                                                       \
+        d##r = add_product(of + 24, v, d##r);                                                      \
+    }
+#define ADD_WIDE_0 ADD_WIDE(0)
+#define ADD_WIDE_1 ADD_WIDE(1)
+#define ADD_WIDE_2 ADD_WIDE(2)
+#define ADD_WIDE_3
+#define ADD_WIDE_4
+#define ADD_WIDE_5
+#define ADD_INPUT(input)                                                                           \
+    {                                                                                              \
+        const int at = (input);                                                                    \
+        const float *of = w + PANEL * at;                                                          \
+        __m256 w0 = _mm256_loadu_ps(of), w1 = _mm256_loadu_ps(of + 8), w2 = w0;                    \
+        if (wide)                                                                                  \
+            w2 = _mm256_loadu_ps(of + 16);                                                         \
+        EACH_ROW(ADD_ROW)                                                                          \
+    }
+#define ADD_FOUR(at)                                                                               \
+    {                                                                                              \
+        prefetch(fetch);                                                                           \
+        fetch += t->prefetch_step;                                                                 \
+        ADD_INPUT((at) + 1)                                                                        \
+        ADD_INPUT(at)                                                                              \
+        ADD_INPUT((at) + 3)                                                                        \
+        ADD_INPUT((at) + 2)                                                                        \
+    }
+
+/* Of outputs 16 x half and on. Rows of the next block are fetched line by line. */
+INLINE void kept_tile(const struct tile *t, const int m, const bool wide, const int half,
+                      const bool scaled)
+{
+    const float *w = (const float *)(const void *)t->w + 16 * half;
+    const uint8_t *x = t->x, *x_next = t->x_next;
+    const uint8_t *fetch = half ? t->prefetch_upper : t->prefetch;
+    float *sums = t->c + 16 * half;
+    bool first = t->first;
+    size_t i = 0;
+    EACH_ROW(DECLARE)
+    EACH_WIDE(DECLARE_WIDE)
+    if (!first && !scaled) {
+        EACH_ROW(TAKE_UP)
+        EACH_WIDE(TAKE_UP_WIDE)
+    }
+    for (; i + 16 <= t->k; i += 16, w += 16 * PANEL, x += 64, x_next += 64) {
+        if (wide || half)
+            for (int r = 0; r < m; r++)
+                prefetch(x_next + r * X_ROW);
+        ADD_FOUR(0)
+        ADD_FOUR(4)
+        ADD_FOUR(8)
+        ADD_FOUR(12)
+    }
+    for (; i < t->k; i += 2, w += 2 * PANEL, x += 8) {
+        ADD_INPUT(1)
+        ADD_INPUT(0)
+    }
+    if (scaled) {
+        __m256 s = _mm256_set1_ps(t->scale[half]), zero = _mm256_setzero_ps();
+        EACH_ROW(SCALE_ROW)
+        if (wide)
+            s = _mm256_set1_ps(t->scale[1]);
+        EACH_WIDE(SCALE_WIDE)
+    }
+    EACH_ROW(PUT_BACK)
+    EACH_WIDE(PUT_BACK_WIDE)
+}
+
+#define KEPT_WIDE(name, m, scaled)                                                                 \
     static void name##_##m(const struct tile *t)                                                   \
     {                                                                                              \
-        tile(t, kind, m, false, 0, false);                                                         \
+        kept_tile(t, m, true, 0, scaled);                                                          \
     }
-#define REST(name, kind)                                                                           \
-    TILE_KEPT(name, kind, 3)                                                                       \
-    TILE_KEPT(name, kind, 4)                                                                       \
-    TILE_KEPT(name, kind, 5)                                                                       \
-    TILE_KEPT(name, kind, 6)                                                                       \
-    static tile_fn *const name##_fn[] = {NULL, NULL, NULL, name##_3, name##_4, name##_5, name##_6};
+#define KEPT_HALVES(name, m, scaled)                                                               \
+    static void name##_##m(const struct tile *t)                                                   \
+    {                                                                                              \
+        kept_tile(t, m, false, 0, scaled);                                                         \
+        kept_tile(t, m, false, 1, scaled);                                                         \
+    }
+#define REST(name, scaled)                                                                         \
+    KEPT_WIDE(name, 2, scaled)                                                                     \
+    KEPT_WIDE(name, 3, scaled)                                                                     \
+    KEPT_HALVES(name, 4, scaled)                                                                   \
+    KEPT_HALVES(name, 5, scaled)                                                                   \
+    static tile_fn *const name##_fn[] = {NULL, NULL, name##_2, name##_3, name##_4, name##_5};
 
 #define TILE_FIRST(name, kind, m)                                                                  \
-    static void name##_lower_##m(const struct tile *t)                                             \
+    static void name##_keep_##m(const struct tile *t)                                              \
     {                                                                                              \
-        tile(t, kind, m, false, 0, true);                                                          \
-    }                                                                                              \
-    static void name##_upper_##m(const struct tile *t)                                             \
-    {                                                                                              \
-        tile(t, kind, m, false, 1, true);                                                          \
+        tile(t, kind, m, true, 0, true);                                                           \
     }
-#define FIRST(name, half)                                                                          \
-    static tile_fn *const name##_##half[] = {                                                      \
-        NULL, NULL, NULL, NULL, name##_##half##_4, name##_##half##_5, name##_##half##_6};
-#define WAY(name, kind, w_format, THREE)                                                           \
-    FAMILY(name, kind, w_format, THREE)                                                            \
-    TILE_FIRST(name, kind, 4)                                                                      \
-    TILE_FIRST(name, kind, 5)                                                                      \
-    TILE_FIRST(name, kind, 6)                                                                      \
-    FIRST(name, lower)                                                                             \
-    FIRST(name, upper)                                                                             \
-    static const struct way name##_way = {                                                         \
-        &name##_set, NULL, {name##_lower, name##_upper}, tile_kept_fn};
-#define WAY_F8(name, kind, rest)                                                                   \
+#define WAY(name, kind, decode, keep, each, rest)                                                  \
+    TILE_FIRST(name, kind, 2)                                                                      \
+    TILE_FIRST(name, kind, 3)                                                                      \
+    static tile_fn *const name##_first[] = {NULL, NULL, name##_keep_2, name##_keep_3};             \
+    static const struct way name##_way = {&name##_set, decode, keep, each, name##_first, rest};
+
+#define FAMILY_F8(name, kind)                                                                      \
     TILE_WIDE(name, kind, 1)                                                                       \
     TILE_WIDE(name, kind, 2)                                                                       \
     TILE_WIDE(name, kind, 3)                                                                       \
     static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2, name##_3};                      \
-    static const struct tiles name##_set = {name##_fn, 3, W_F8, X_F32};                            \
-    static const struct way name##_way = {&name##_set, decode_f8, {NULL, NULL}, rest};
+    static const struct tiles name##_set = {name##_fn, 3, W_F8, X_F32};
 
-INLINE void store_pairs(const uint8_t *w, float *lower, float *upper)
+INLINE void store_pairs(const uint8_t *w, uint8_t *pairs)
 {
     struct bytes b = f8_bytes(load8(w));
-    _mm256_store_si256((__m256i *)(void *)lower, pairs_of(b, 0));
-    _mm256_store_si256((__m256i *)(void *)upper, pairs_of(b, 1));
+    _mm256_store_si256((__m256i *)(void *)pairs, pairs_of(b, 0));
+    _mm256_store_si256((__m256i *)(void *)(pairs + 64), pairs_of(b, 1));
 }
 
-/* To pairs of bf16: [half][inputs / 2][64 bytes], a half every KEEP * PANEL bytes. */
+/* To pairs of bf16, as a panel has them. */
 static void decode_f8(const struct tile *t)
 {
     const uint8_t *w = t->w, *const *more = t->more;
-    float *lower = t->kept, *upper = lower + KEEP * PANEL / 4;
+    uint8_t *pairs = t->pairs;
     for (size_t left = t->k, run; left; left -= run) {
         run = t->more && t->piece < left ? t->piece : left;
-        for (size_t i = 0; i < run; i += 2, w += 64, lower += 16, upper += 16) {
-            store_pairs(w, lower, upper);
-            store_pairs(w + 32, lower + 8, upper + 8);
+        for (size_t i = 0; i < run; i += 2, w += 64, pairs += 128) {
+            store_pairs(w, pairs);
+            store_pairs(w + 32, pairs + 32);
         }
         if (left > run)
             w = *more++ + t->offset;
     }
 }
 
-REST(tile_kept, KEPT)
-REST(tile_pairs, PAIRS)
-REST(tile_pairs_scaled, PAIRS_SCALED)
-WAY_F8(tile_f8, F8, tile_pairs_fn)
-WAY_F8(tile_f8_scaled, F8_SCALED, tile_pairs_scaled_fn)
-WAY(tile_i8, I8, W_I8, TILE_WIDE)
-WAY(tile_g8, G8, W_G8, TILE_HALVES)
-WAY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
-WAY(tile_g4, G4, W_G4, TILE_HALVES)
-WAY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
-
-/* ---- codes x many rows ----------------------------------------------------------------------- */
+REST(kept, false)
+REST(kept_scaled, true)
+FAMILY_F8(tile_f8, F8)
+FAMILY_F8(tile_f8_scaled, F8_SCALED)
+FAMILY(tile_i8, I8, W_I8, TILE_WIDE)
+FAMILY(tile_g8, G8, W_G8, TILE_HALVES)
+FAMILY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
+FAMILY(tile_g4, G4, W_G4, TILE_HALVES)
+FAMILY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
+TILE_WIDE(tile_pairs_scaled, BF16_SCALED, 2)
+TILE_WIDE(tile_pairs_scaled, BF16_SCALED, 3)
+TILE_HALVES(tile_pairs_scaled, BF16_SCALED, 4)
+TILE_HALVES(tile_pairs_scaled, BF16_SCALED, 5)
+TILE_HALVES(tile_pairs_scaled, BF16_SCALED, 6)
+static tile_fn *const tile_pairs_scaled_fn[] = {
+    NULL,
+    NULL,
+    tile_pairs_scaled_2,
+    tile_pairs_scaled_3,
+    tile_pairs_scaled_4,
+    tile_pairs_scaled_5,
+    tile_pairs_scaled_6,
+};
+WAY(tile_bf16, BF16, NULL, KEEP_BF16, NULL, kept_fn)
+WAY(tile_f8, BF16, decode_f8, KEEP_F8, tile_bf16_fn, kept_fn)
+WAY(tile_f8_scaled, BF16_SCALED, decode_f8, KEEP_F8, tile_pairs_scaled_fn, kept_scaled_fn)
+WAY(tile_i8, I8, NULL, 0, NULL, kept_fn)
+WAY(tile_g8, G8, NULL, 0, NULL, kept_fn)
+WAY(tile_g8_mins, G8_MINS, NULL, 0, NULL, kept_fn)
+WAY(tile_g4, G4, NULL, 0, NULL, kept_fn)
+WAY(tile_g4_mins, G4_MINS, NULL, 0, NULL, kept_fn)
 
 /* What will be read soon: weights in two pieces of so many bytes, and rows. */
 struct ahead {
@@ -325,40 +438,65 @@ struct ahead {
     size_t bytes;
 };
 
-/* All rows x the inputs of t. What lies ahead is brought to the first cache meanwhile. */
+/* Rows of the next block, of `left`. Not kept: even blocks, because small ones have too few sums under way. */
+static size_t block_of(size_t left, bool keep, bool first)
+{
+    size_t blocks = (left + ROWS - 1) / ROWS;
+    if (!keep)
+        return (left + blocks - 1) / blocks;
+    if (first)
+        return left == 4 ? 2 : 3;
+    if (left % 3 == 0 || left == 7)
+        return 3;
+    return left < 5 ? left : 5;
+}
+
+/* How often a tile asks for weights: every two inputs, of kept ones every four; in both halves. */
+static size_t places(size_t m, size_t k, bool kept)
+{
+    return k / (kept ? 4 : 2) * (m > 3 ? 2 : 1);
+}
+
+/* All rows x the inputs of t. What lies ahead is fetched meanwhile. */
 static void all_rows(const struct way *way, const struct tile *t, size_t rows,
                      const struct ahead *ahead)
 {
-    _Alignas(64) float kept[KEEP * PANEL / 2];
-    struct tile all = *t;
-    all.kept = kept;
-    if (way->decode)
-        way->decode(&all);
-    size_t blocks = (rows + ROWS - 1) / ROWS, share = (ahead->bytes + blocks - 1) / blocks;
-    all.prefetch_step = (4 * share + t->k - 1) / t->k;
-    for (int half = 0; half < 2; half++) {
-        struct tile b = all;
-        size_t left = rows;
-        b.prefetch = b.prefetch_upper = ahead->piece[half];
-        for (size_t i = 0, m; i < blocks; i++, left -= m) {
-            m = (left + blocks - i - 1) / (blocks - i); /* even blocks: tile.h says why */
-            b.x_next = i + 1 < blocks ? b.x + m * X_ROW : half ? ahead->x : t->x;
-            b.x_step = 2 * m * X_ROW / t->k;
-            if (i == 0 && !way->decode)
-                way->first[half][m](&b);
-            if (i == 0) {
-                b.w = (const uint8_t *)(way->decode ? kept + half * (KEEP * PANEL / 4) : kept);
-                b.more = NULL;
-                b.c += 16 * half;
-                if (b.scale)
-                    b.scale += half;
-            }
-            if (i || way->decode)
-                way->rest[m](&b);
-            b.x += m * X_ROW;
-            b.c += m * PANEL;
-            b.prefetch += share;
+    _Alignas(64) float kept[KEEP * PANEL];
+    _Alignas(64) uint8_t pairs[KEEP * PANEL * sizeof(bf16_t)];
+    struct tile b = *t;
+    size_t all = 0, done = 0;
+    bool keep = rows >= way->keep;
+    for (size_t left = rows, m; left; left -= m) {
+        m = block_of(left, keep, left == rows);
+        all += places(m, t->k, keep && left < rows);
+    }
+    size_t step = (2 * ahead->bytes + all - 1) / all;
+    b.kept = kept;
+    b.pairs = pairs;
+    if (way->decode) {
+        way->decode(&b);
+        b.w = pairs;
+        b.more = NULL;
+    }
+    for (size_t left = rows, m; left; left -= m) {
+        bool first = left == rows;
+        m = block_of(left, keep, first);
+        size_t share = places(m, t->k, keep && !first) * step;
+        b.prefetch =
+            done < ahead->bytes ? ahead->piece[0] + done : ahead->piece[1] + (done - ahead->bytes);
+        b.prefetch_upper = b.prefetch + share / 2;
+        b.x_next = left > m ? b.x + m * X_ROW : ahead->x;
+        b.x_step = m * X_ROW * 2 / t->k;
+        /* tile() takes steps by 128 bytes of weights */
+        b.prefetch_step = keep && !first ? step : m > 3 ? 2 * step : step;
+        (!keep ? way->each : first ? way->first : way->rest)[m](&b);
+        if (keep && first) {
+            b.w = (const uint8_t *)kept;
+            b.more = NULL;
         }
+        b.x += m * X_ROW;
+        b.c += m * PANEL;
+        done += share;
     }
 }
 
@@ -429,7 +567,10 @@ void avx2_panel_f32(const struct panel *p)
 
 void avx2_panel_bf16(const struct panel *p)
 {
-    tile_panel(p, p->rows <= 4 ? &wide_bf16_set : &tile_bf16_set);
+    if (p->rows >= KEEP_BF16)
+        panel(p, &tile_bf16_way);
+    else
+        tile_panel(p, p->rows <= 4 ? &wide_bf16_set : &tile_bf16_set);
 }
 
 void avx2_panel_f8(const struct panel *p)
