@@ -140,8 +140,8 @@ def functions(path):
 
 
 def compiler(path):
-    """"gcc 12", "clang 14", ... or "another compiler"."""
+    """"gcc 12.2", "clang 14.0", ... or "another compiler"."""
     said = subprocess.run(["objdump", "-s", "-j", ".comment", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True).stdout
     text = "".join(line[-16:] for line in said.splitlines() if re.match(r" [0-9a-f]{4}", line))
-    found = re.search(r"(GCC|clang).*?(\d+)\.\d+\.", text)
+    found = re.search(r"(GCC|clang).*?(\d+\.\d+)\.", text)
     return "%s %s" % (found.group(1).lower(), found.group(2)) if found else "another compiler"

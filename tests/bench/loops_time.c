@@ -1,8 +1,9 @@
 /* loops_time.c - the panel functions of this machine's best backend, by one thread, with everything in the first cache: how
  * long they take beside the loop of multiply-adds that finds the peak, and which instructions they run, one by one.
- * For loops.py: a line of JSON for every form of weights and number of rows, and for attention's softmax. `flops`: what that loop would have made in the
- * time of the fastest tenth of some turns; `median`: of all of them; `ran`: the instructions that ran, one after the
- * other, by their distance from main().
+ * For loops.py: a line of JSON for every form of weights and number of rows, and for attention's softmax. `seconds`: of
+ * the fastest tenth of some turns; `median`: of them; `peak`: flop/s of that loop, of the fastest tenth of its turns in
+ * between; `begun`: instructions that do nothing, a second, meanwhile; `ran`: those that ran, one after the other, by
+ * their distance from main().
  */
 #include "kernels/cpu/device.h"
 #include "kernels/cpu/fast/fast.h"
@@ -91,17 +92,21 @@ static double run_for(const struct job *j, size_t times)
     return (clock_now() - start) / (double)times;
 }
 
-/* Of short turns the fastest tenth: in the others, other programs had the core, or its other hardware thread. */
+/* In most turns other programs have the core now and then, or its other hardware thread: the tenth fastest of each. */
 static void print_times(struct limits *l, const struct job *j)
 {
-    double flops[TURNS], once = run_for(j, 3);
+    double seconds[TURNS], peak[TURNS], once = run_for(j, 3);
+    double passed = l->passed, passing = l->passing;
     size_t times = once < PIECE ? (size_t)(PIECE / once) + 1 : 1;
     for (size_t i = 0; i < TURNS; i++) {
-        double before = limits_peak(l, PIECE / 2), seconds = run_for(j, times);
-        flops[i] = seconds * 0.5 * (before + limits_peak(l, PIECE / 2));
+        seconds[i] = run_for(j, times);
+        peak[i] = limits_peak(l, PIECE / 2);
     }
-    double middle = median(flops, TURNS);
-    printf("\"flops\": %.6g, \"median\": %.6g, ", flops[TURNS / 10], middle);
+    double middle = median(seconds, TURNS);
+    median(peak, TURNS);
+    printf("\"seconds\": %.6g, \"median\": %.6g, \"peak\": %.6g, \"begun\": %.6g, ",
+           seconds[TURNS / 10], middle, peak[TURNS - TURNS / 10],
+           (l->passed - passed) / (l->passing - passing));
 }
 
 /* ---- what is multiplied ---------------------------------------------------------------------- */

@@ -48,12 +48,14 @@ def results(path):
     if ended.returncode:
         return None
     program, said = Program(path), [json.loads(line) for line in ended.stdout.splitlines()]
+    flops = statistics.median(r.pop("peak") for r in said)  # others may have had the core all the while that one took
     for r in said:
         core = this_core(r["backend"] == "avx512")
         peak = loops_model.PEAK[core.bytes]
         steps = loops_code.steps_of(program.code(r.pop("ran")))
         r["core"], r["cycles"] = core.name, loops_model.run(core, steps)
-        r["measured"], r["median"] = r.pop("flops") / (2 * peak), r["median"] / (2 * peak)
+        hertz = flops / (2 * peak)
+        r["measured"], r["median"], r["slots"] = r.pop("seconds") * hertz, r["median"] * hertz, r.pop("begun") / hertz
         r["each"] = len(steps) * core.bytes / 4 / r["macs"]
         r["binds"] = loops_model.binds(core, loops_code.count(steps), r["cycles"])
         r["reach"] = r["macs"] / r["cycles"] / peak
@@ -66,11 +68,21 @@ def print_results(said):
         print("not measured: no build/tests/bench/loops_time, or a processor without AVX2")
         return
     print("%s, one thread, all in the first cache: instructions a multiply-add, what binds, cycles of the model, of the fastest\n"
-          "tenth of turns and of the median, share of the peak by the model and of the fastest, error of the model" % said[0]["core"])
-    print("%-8s %4s %12s  %-6s %8s %9s %8s %7s %9s %7s" % ("form", "rows", "instructions", "binds", "model", "measured", "median", "model", "measured", "error"))
-    errors = [r["cycles"] / r["measured"] - 1 for r in said]
-    for r, error in zip(said, errors):
-        print("%-8s %4d %12.2f  %-6s %8.0f %9.0f %8.0f %5.0f %% %7.0f %% %+5.0f %%" % (
-            r["form"], r["rows"], r["each"], r["binds"], r["cycles"], r["measured"], r["median"], 100 * r["reach"], 100 * r["reached"], 100 * error))
-    sizes = sorted(abs(e) for e in errors)
-    print("error of the model: median %.0f %%, largest %.0f %%, of %d" % (100 * statistics.median(sizes), 100 * sizes[-1], len(sizes)))
+          "tenth of turns and of the median, share of the peak by the model and of the fastest, error of the model, and the\n"
+          "instructions a cycle that the core could begin meanwhile: what is missing went to another hardware thread of it" % said[0]["core"])
+    print("%-8s %4s %12s  %-6s %8s %9s %8s %7s %9s %7s %6s" % (
+        "form", "rows", "instructions", "binds", "model", "measured", "median", "model", "measured", "error", "slots"))
+    for r in said:
+        r["error"] = r["cycles"] / r["measured"] - 1
+        print("%-8s %4d %12.2f  %-6s %8.0f %9.0f %8.0f %5.0f %% %7.0f %% %+5.0f %% %6.1f" % (
+            r["form"], r["rows"], r["each"], r["binds"], r["cycles"], r["measured"], r["median"], 100 * r["reach"], 100 * r["reached"],
+            100 * r["error"], r["slots"]))
+    most = max(c.slots for c in loops_model.CORES.values() if c.name == said[0]["core"])
+    print_error("error of the model", said)
+    print_error("where the thread had nine tenths of the slots", [r for r in said if r["slots"] > 0.9 * most])
+
+
+def print_error(where, said):
+    sizes = sorted(abs(r["error"]) for r in said)
+    if sizes:
+        print("%s: median %.0f %%, largest %.0f %%, of %d" % (where, 100 * statistics.median(sizes), 100 * sizes[-1], len(sizes)))
