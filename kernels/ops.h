@@ -161,6 +161,12 @@ struct logit_edit {
 
 #define SCORE_MOST 64 /* likeliest tokens that score() finds */
 
+/* One of several products with the same rows. */
+struct linear_part {
+    const struct weight *w;
+    void *y;
+};
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 struct ops {
@@ -234,6 +240,11 @@ struct ops {
     /* y = x W^T: x act [n][w->k], y [n][w->n] of y_dtype (act or f32). */
     void (*linear)(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,
                    void *y, enum dtype y_dtype);
+
+    /* linear() of each part with the same x, n and y_dtype: the same bits, in fewer launches. NULL:
+     * nothing is gained; call ops_linears(). */
+    void (*linears)(struct device *d, struct stream *s, const struct linear_part *parts, int count,
+                    const void *x, int n, enum dtype y_dtype);
 
     /* y[i][h] = x[i][h] W[h]^T for every head: row i of x has head h at column h x x_step, row i of
      * y at h x y_step. x, y act. */
@@ -320,5 +331,16 @@ struct ops {
     void (*score)(struct device *d, struct stream *s, const float *logits, int n, int vocab,
                   const int32_t *targets, float *own, int k, int32_t *top, float *logprobs);
 };
+
+/* linears() on every backend. */
+static inline void ops_linears(const struct ops *op, struct device *d, struct stream *s,
+                               const struct linear_part *parts, int count, const void *x, int n,
+                               enum dtype y_dtype)
+{
+    if (op->linears)
+        op->linears(d, s, parts, count, x, n, y_dtype);
+    for (int i = 0; i < count && !op->linears; i++)
+        op->linear(d, s, parts[i].w, x, n, parts[i].y, y_dtype);
+}
 
 #endif

@@ -92,7 +92,7 @@ size_t scratch_bytes(const struct device_config *config);
 size_t ffn_slice(const struct device_limits *l);
 extern size_t ffn_shares;
 #define ROUTER_MAX     1024               /* experts of a router */
-#define LINEAR_PANEL   256                /* rows whose partial sums are in scratch at once */
+#define LINEAR_PANEL   256                /* rows whose parts are in scratch at once, at most */
 #define BLAS_PANEL     128                /* rows of every cuBLAS call */
 #define BLAS_WORKSPACE ((size_t)32 << 20) /* what cuBLAS would take itself on sm_90 */
 #define ATTEND_PAIRS   2048               /* (row, chunk) pairs likewise, or one row's */
@@ -116,6 +116,8 @@ bool cuda_ffn_same(enum dtype act, const struct ffn_part *whole, const struct ff
                    enum weight_keep keep);
 void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, const void *x,
                     int n, void *y, enum dtype y_dtype);
+void cuda_linears_op(struct device *d, struct stream *s, const struct linear_part *parts, int count,
+                     const void *x, int n, enum dtype y_dtype);
 void cuda_heads_op(struct device *d, struct stream *s, const struct weight_heads *w,
                    const struct rows *x, int x_step, int n, const struct rows *y, int y_step);
 struct cuda_rows cuda_rows_of(const struct rows *r);

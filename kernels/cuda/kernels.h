@@ -150,14 +150,24 @@ void cuda_score(cudaStream_t stream, const float *logits, int n, int vocab, cons
 /* ---- matrices ---------------------------------------------------------------------------------
  */
 
-/* Splits of the columns of a TILED matrix: a function of its shape alone, so that the order of a
- * row's additions is one too. partial: scratch f32 [splits][n][matrix.n], unused when splits is 1.
- */
+/* Parts that the columns of a TILED matrix are split into: a function of its shape alone, so that the
+ * order of a row's additions is one too. */
 int cuda_linear_splits(int n, int k);
-#define LINEAR_TARGET 264 /* blocks a launch aims at: two on each processor of an H100 */
+#define LINEAR_TARGET 264 /* blocks a launch aims at: two on each processor of an H100, */
+#define LINEAR_MOST   396 /* or three */
 
-void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
-                       float *partial, void *y, int y_type);
+/* Products of TILED matrices with the same rows; w[0 .. count - 1] differ in data, scale, n and row_lead alone,
+ * and all or none are split; the rest is zero. */
+#define LINEAR_BESIDE 3
+struct cuda_linear {
+    int count, n;
+    const void *x;
+    struct cuda_matrix w[LINEAR_BESIDE];
+    void *y[LINEAR_BESIDE];
+    float *partial[LINEAR_BESIDE]; /* scratch f32 [splits][n][w.n], unused when splits is 1 */
+};
+
+void cuda_linear_tiled(cudaStream_t stream, const struct cuda_linear *l, int y_type);
 void cuda_linear_plain(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int act,
                        int n, void *y, int y_type);
 

@@ -121,21 +121,43 @@ static void linear_blas(struct device *d, struct stream *s, const struct cuda_ma
     }
 }
 
-static void linear_tiled(struct stream *s, const struct cuda_matrix *m, const unsigned char *x,
-                         int n, unsigned char *y, enum dtype y_dtype)
+/* Bytes of scratch for the parts of one row. */
+static size_t partial_bytes(const struct cuda_matrix *m)
 {
-    int splits = cuda_linear_splits(m->n, m->k), panel = splits > 1 ? LINEAR_PANEL : n;
-    size_t in = (size_t)m->k * 2, out = (size_t)m->n * dtype_size(y_dtype);
-    for (int row = 0; row < n; row += panel) {
-        int rows = n - row < panel ? n - row : panel;
-        float *partial = NULL;
-        if (splits > 1) {
-            scratch_begin(s);
-            partial = scratch_take(s, mem_mul((size_t)splits, (size_t)rows),
-                                   (size_t)m->n * sizeof(float));
+    int splits = cuda_linear_splits(m->n, m->k);
+    return splits > 1 ? mem_mul((size_t)splits, (size_t)m->n) * sizeof(float) : 0;
+}
+
+/* Rows whose parts there is scratch for. */
+static int panel_of(const struct stream *s, const struct cuda_linear *l)
+{
+    size_t row = 0, most = LINEAR_PANEL, rounded = (size_t)l->count * scratch_round(1);
+    for (int i = 0; i < l->count; i++)
+        row += partial_bytes(&l->w[i]);
+    if (row == 0)
+        return l->n;
+    if (most * row + rounded > s->bytes)
+        most = s->bytes > rounded ? (s->bytes - rounded) / row : 0;
+    if (most == 0)
+        die("no scratch memory for the parts of one row, %zu bytes", row);
+    return (int)most;
+}
+
+static void linear_tiled(struct stream *s, const struct cuda_linear *all, enum dtype y_dtype)
+{
+    int panel = panel_of(s, all);
+    for (int row = 0; row < all->n; row += panel) {
+        struct cuda_linear l = *all;
+        size_t at = (size_t)row;
+        l.n = all->n - row < panel ? all->n - row : panel;
+        l.x = (const unsigned char *)all->x + at * (size_t)l.w[0].k * 2;
+        scratch_begin(s);
+        for (int i = 0; i < l.count; i++) {
+            size_t bytes = partial_bytes(&l.w[i]);
+            l.y[i] = (unsigned char *)all->y[i] + at * (size_t)l.w[i].n * dtype_size(y_dtype);
+            l.partial[i] = bytes > 0 ? scratch_take(s, (size_t)l.n, bytes) : NULL;
         }
-        cuda_linear_tiled(s->cuda, m, x + (size_t)row * in, rows, partial, y + (size_t)row * out,
-                          (int)y_dtype);
+        cuda_linear_tiled(s->cuda, &l, (int)y_dtype);
     }
 }
 
@@ -146,9 +168,36 @@ void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, 
     if (n == 0 || m->n == 0)
         return;
     if (m->layout == MATRIX_TILED)
-        linear_tiled(s, m, x, n, y, y_dtype);
+        linear_tiled(s, &(struct cuda_linear){1, n, x, {*m}, {y}, {NULL}}, y_dtype);
     else if (m->layout == MATRIX_ROWS && m->k > 0)
         linear_blas(d, s, m, x, n, y, y_dtype);
     else
         cuda_linear_plain(s->cuda, m, x, (int)d->config.act, n, y, (int)y_dtype);
+}
+
+/* Whether the matrices can stand side by side (kernels.h: struct cuda_linear). */
+static bool alike(const struct cuda_matrix *a, const struct cuda_matrix *b)
+{
+    return a->type == b->type && a->k == b->k && a->chunks == b->chunks && a->lead == b->lead &&
+           a->scale_stride == b->scale_stride && memcmp(&a->form, &b->form, sizeof a->form) == 0 &&
+           (partial_bytes(a) > 0) == (partial_bytes(b) > 0);
+}
+
+void cuda_linears_op(struct device *d, struct stream *s, const struct linear_part *parts, int count,
+                     const void *x, int n, enum dtype y_dtype)
+{
+    struct cuda_linear l = {.n = n, .x = x};
+    for (int i = 0; i < count; i++) {
+        const struct cuda_matrix *m = &parts[i].w->m;
+        bool beside = m->layout == MATRIX_TILED && m->n > 0 && l.count < LINEAR_BESIDE &&
+                      (l.count == 0 || alike(m, &l.w[0]));
+        if (!beside) {
+            cuda_linear_op(d, s, parts[i].w, x, n, parts[i].y, y_dtype);
+            continue;
+        }
+        l.w[l.count] = *m;
+        l.y[l.count++] = parts[i].y;
+    }
+    if (n > 0 && l.count > 0)
+        linear_tiled(s, &l, y_dtype);
 }

@@ -1,23 +1,38 @@
-/* linear.cu - y = x W^T for TILED matrices (ops.h: linear).
+/* linear.cu - y = x W^T for TILED matrices (ops.h: linear, linears).
  *
  * A small matrix has too few rows to keep a GPU busy, so its columns are split; into how many parts
- * is a function of the shape alone, and the parts are added in order by a second kernel. */
+ * is a function of the shape alone, and the parts are added in order by a second kernel. Matrices with the
+ * same x stand side by side in one launch: small ones alone would leave most processors idle. */
 #include "kernels/cuda/gemm.cuh"
 
 #define ROWS           128 /* of W a narrow block makes */
 #define REDUCE_THREADS 256
 
+/* The product with one of the matrices: where they differ. The type of y is one for all, and an argument of
+ * the kernel: as a member of this it would cost the main loop 40 registers. */
+struct linear_side {
+    const void *data;
+    const float *scale;
+    void *y; /* [n][outputs], or the parts: f32 [splits][n][outputs] */
+    int outputs, row_lead, splits;
+    int first; /* of the grid's y: its blocks, part after part */
+};
+
+struct linear_sides {
+    linear_side of[LINEAR_BESIDE];
+};
+
 template <int TYPE, typename SHAPE> struct linear_work {
     cuda_matrix w;
     const uint16_t *x;
     int n, splits;
-    void *y; /* [n][w.n], or partial sums [splits][n][w.n] */
-    int y_type;
+    void *y;
+    int y_type, split, block;
 
     __device__ bool first(gemm_tile<SHAPE> &t)
     {
         const gemm_place<SHAPE> at(threadIdx.x);
-        int row = (int)blockIdx.y * SHAPE::rows + at.row(), split = (int)blockIdx.z;
+        int row = block * SHAPE::rows + at.row();
         int tiles = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - row / MATRIX_TILE;
         t.w_tiles = tiles < 0 ? 0 : tiles > SHAPE::tiles ? SHAPE::tiles : tiles;
         t.form = w.form;
@@ -52,7 +67,7 @@ template <int TYPE, typename SHAPE> struct linear_work {
     __device__ void store(const gemm_tile<SHAPE> &t, const float (*sums)[SHAPE::groups][4])
     {
         const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
-        size_t base = ((size_t)blockIdx.z * n + t.b) * w.n;
+        size_t base = ((size_t)split * n + t.b) * w.n;
 #pragma unroll
         for (int i = 0; i < SHAPE::tiles * SHAPE::groups * 4; i++) {
             int group = i / 4 % SHAPE::groups, m = i / 4 / SHAPE::groups;
@@ -67,30 +82,64 @@ template <int TYPE, typename SHAPE> struct linear_work {
 template <int TYPE, int FRAME, bool ALIGNED>
 static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
                                          (gemm_shape<TYPE, FRAME>::blocks))
-    linear_kernel(cuda_matrix w, const uint16_t *x, int n, int splits, void *y, int y_type)
+    linear_kernel(cuda_matrix w, const uint16_t *x, int n, int y_type, linear_sides all)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
-    linear_work<TYPE, shape> work = {w, x, n, splits, y, y_type};
+    static_assert(shape::rows == ROWS, "of all frames");
+    linear_side s = all.of[0];
+#pragma unroll
+    for (int i = 1; i < LINEAR_BESIDE; i++)
+        if ((int)blockIdx.y >= all.of[i].first)
+            s = all.of[i];
+    w.data = s.data;
+    w.scale = s.scale;
+    w.n = s.outputs;
+    w.row_lead = s.row_lead;
+    int at = (int)blockIdx.y - s.first, blocks = (s.outputs + ROWS - 1) / ROWS;
+    linear_work<TYPE, shape> work = {w, x, n, s.splits, s.y, y_type, at / blocks, at % blocks};
     gemm_run<TYPE, shape, ALIGNED>(work, work);
 }
 
-static __global__ void reduce_kernel(const float *partial, int splits, size_t size, void *y,
-                                     int y_type)
+/* Adds up the parts: y [n][outputs]. */
+struct linear_sums {
+    const float *parts[LINEAR_BESIDE];
+    void *y[LINEAR_BESIDE];
+    size_t size[LINEAR_BESIDE];
+    int splits[LINEAR_BESIDE];
+};
+
+static __global__ void reduce_kernel(linear_sums l, int y_type)
 {
-    size_t i = (size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x;
+    size_t i = (size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x, size = l.size[0];
+    const float *parts = l.parts[0];
+    void *y = l.y[0];
+    int splits = l.splits[0];
+#pragma unroll
+    for (int m = 1; m < LINEAR_BESIDE; m++)
+        if ((int)blockIdx.y == m)
+            size = l.size[m], parts = l.parts[m], y = l.y[m], splits = l.splits[m];
     if (i >= size)
         return;
-    float sum = partial[i];
+    float sum = parts[i];
 #pragma unroll 8 /* so many loads are on their way together */
     for (int s = 1; s < splits; s++)
-        sum += partial[(size_t)s * size + i];
+        sum += parts[(size_t)s * size + i];
     store_number(y, i, y_type, sum);
+}
+
+/* Of `blocks`, on `target` places. */
+static int splits_for(int blocks, int target)
+{
+    return blocks > 0 && blocks < target ? target / blocks : 1;
 }
 
 extern "C" int cuda_linear_splits(int n, int k)
 {
     int blocks = (n + ROWS - 1) / ROWS, chunks = (k + MATRIX_CHUNK - 1) / MATRIX_CHUNK;
-    int splits = blocks > 0 ? LINEAR_TARGET / blocks : 1;
+    int splits = splits_for(blocks, LINEAR_TARGET), more = splits_for(blocks, LINEAR_MOST);
+    /* Three blocks on each processor, where two would leave many of them idle. */
+    if (100 * blocks * more / LINEAR_MOST >= 100 * blocks * splits / LINEAR_TARGET + 10)
+        splits = more;
     if (splits > chunks / 4) /* a part shall have 256 columns */
         splits = chunks / 4;
     /* With a block for most processors already, short parts cost more for their sums than they
@@ -101,57 +150,71 @@ extern "C" int cuda_linear_splits(int n, int k)
 }
 
 template <int TYPE, int FRAME, bool ALIGNED>
-static void start_frame(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
-                        int splits, void *y, int y_type)
+static void start_frame(cudaStream_t stream, const struct cuda_linear *l, int y_type,
+                        const linear_sides &all, int blocks)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
-    dim3 grid((n + shape::tokens - 1) / shape::tokens, (w->n + shape::rows - 1) / shape::rows,
-              splits);
-    launch(linear_kernel<TYPE, FRAME, ALIGNED>, grid, shape::threads, shape::queue, stream, *w,
-           (const uint16_t *)x, n, splits, y, y_type);
+    launch(linear_kernel<TYPE, FRAME, ALIGNED>,
+           dim3((l->n + shape::tokens - 1) / shape::tokens, blocks), shape::threads, shape::queue,
+           stream, l->w[0], (const uint16_t *)l->x, l->n, y_type, all);
 }
 
 /* Whether the wide frame is faster: when its blocks fill the processors nearly always. e4m3 in narrow ones
  * has more warps on a processor, so it takes more to be so. Measured on an H200. */
-static bool is_wide(int type, int n, int rows, int splits)
+static bool is_wide(int type, int n, int blocks)
 {
-    int blocks = (n + 127) / 128 * ((rows + 127) / 128) * splits;
+    blocks *= (n + 127) / 128;
     int waves = (blocks + LINEAR_TARGET - 1) / LINEAR_TARGET, least = type == NUMBER_BF16 ? 80 : 90;
     return n > 64 && blocks * 100 >= waves * LINEAR_TARGET * least;
 }
 
 template <int TYPE>
-static void start(cudaStream_t stream, const struct cuda_matrix *w, const void *x, int n,
-                  int splits, void *y, int y_type)
+static void start(cudaStream_t stream, const struct cuda_linear *l, int y_type,
+                  const linear_sides &all, int blocks)
 {
     /* Integers have no wide frame. */
     const bool may = TYPE == NUMBER_BF16 || TYPE == NUMBER_F8E4M3;
-    bool aligned = w->k % 8 == 0 && w->lead % 8 == 0 && ((uintptr_t)x & 15) == 0;
-    auto run = !aligned ? start_frame<TYPE, 64, false>
-                        : may && is_wide(w->type, n, w->n, splits) ? start_frame < TYPE,
-         may ? 128 : 64, true > : start_frame<TYPE, 64, true>;
-    run(stream, w, x, n, splits, y, y_type);
+    const int wide = may ? 128 : 64;
+    bool aligned = l->w[0].k % 8 == 0 && l->w[0].lead % 8 == 0 && ((uintptr_t)l->x & 15) == 0;
+    if (!aligned)
+        start_frame<TYPE, 64, false>(stream, l, y_type, all, blocks);
+    else if (may && is_wide(TYPE, l->n, blocks))
+        start_frame<TYPE, wide, true>(stream, l, y_type, all, blocks);
+    else
+        start_frame<TYPE, 64, true>(stream, l, y_type, all, blocks);
 }
 
-extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_matrix *w, const void *x,
-                                  int n, float *partial, void *y, int y_type)
+extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_linear *l, int y_type)
 {
-    int splits = cuda_linear_splits(w->n, w->k);
-    void *to = splits > 1 ? (void *)partial : y;
-    int type = splits > 1 ? (int)NUMBER_F32 : y_type;
-    if (w->type == NUMBER_BF16)
-        start<NUMBER_BF16>(stream, w, x, n, splits, to, type);
-    else if (w->type == NUMBER_F8E4M3)
-        start<NUMBER_F8E4M3>(stream, w, x, n, splits, to, type);
-    else if (w->type == NUMBER_I8)
-        start<NUMBER_I8>(stream, w, x, n, splits, to, type);
-    else if (w->type == MATRIX_GROUP4)
-        start<MATRIX_GROUP4>(stream, w, x, n, splits, to, type);
-    else
-        start<MATRIX_GROUP8>(stream, w, x, n, splits, to, type);
-    if (splits == 1)
-        return;
-    size_t size = (size_t)n * w->n;
-    launch(reduce_kernel, (unsigned)((size + REDUCE_THREADS - 1) / REDUCE_THREADS), REDUCE_THREADS,
-           0, stream, (const float *)partial, splits, size, y, y_type);
+    linear_sides all = {};
+    linear_sums sums = {};
+    size_t most = 0;
+    int blocks = 0;
+    const bool split = cuda_linear_splits(l->w[0].n, l->w[0].k) > 1;
+    for (int i = 0; i < LINEAR_BESIDE; i++) {
+        const cuda_matrix &w = l->w[i];
+        all.of[i].first = INT32_MAX;
+        if (i >= l->count)
+            continue;
+        int splits = cuda_linear_splits(w.n, w.k);
+        void *to = split ? (void *)l->partial[i] : l->y[i];
+        all.of[i] = {w.data, w.scale, to, w.n, w.row_lead, splits, blocks};
+        sums.parts[i] = l->partial[i];
+        sums.y[i] = l->y[i];
+        sums.size[i] = (size_t)l->n * w.n;
+        sums.splits[i] = splits;
+        most = sums.size[i] > most ? sums.size[i] : most;
+        blocks += (w.n + ROWS - 1) / ROWS * splits;
+    }
+    int type = l->w[0].type;
+    auto run = type == NUMBER_BF16     ? start<NUMBER_BF16>
+               : type == NUMBER_F8E4M3 ? start<NUMBER_F8E4M3>
+               : type == NUMBER_I8     ? start<NUMBER_I8>
+               : type == MATRIX_GROUP4 ? start<MATRIX_GROUP4>
+                                       : start<MATRIX_GROUP8>;
+    run(stream, l, split ? (int)NUMBER_F32 : y_type, all, blocks);
+    if (split)
+        launch(reduce_kernel,
+               dim3((unsigned)((most + REDUCE_THREADS - 1) / REDUCE_THREADS), l->count),
+               REDUCE_THREADS, 0, stream, sums, y_type);
 }

@@ -191,6 +191,7 @@ const struct ops cuda_ops = {
     .bias = bias,
     .gate = gate,
     .linear = cuda_linear_op,
+    .linears = cuda_linears_op,
     .linear_heads = cuda_heads_op,
     .rope_append = cuda_rope_op,
     .attend = cuda_attend_op,

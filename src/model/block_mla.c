@@ -96,6 +96,7 @@ static struct rows at(const struct pass *p, void *data, size_t width, size_t fir
     return (struct rows){p->act, (char *)data + first * dtype_size(p->act), NULL, width};
 }
 
+/* And what keys are made of. */
 static void queries(const struct pass *p, const struct mla_weights *w)
 {
     const struct ops *op = p->backend->ops;
@@ -103,15 +104,16 @@ static void queries(const struct pass *p, const struct mla_weights *w)
     size_t heads = (size_t)a->attn.heads, turning = (size_t)a->attn.rope_dim;
     size_t head = a->nope_dim + turning, key = a->kv_rank + turning;
     int n = p->batch->rows;
-    const void *x = p->h;
+    const struct linear_part parts[] = {
+        {w->q_down ? w->q_down : w->q_up, p->buffer[w->q_down ? LOW : Q]},
+        {w->kv_down, p->buffer[KEY]}};
+    ops_linears(op, p->device, p->stream, parts, 2, p->h, n, p->act);
     if (w->q_down) {
         struct rows low = at(p, p->buffer[LOW], a->q_rank, 0);
-        op->linear(p->device, p->stream, w->q_down, p->h, n, p->buffer[LOW], p->act);
         op->norm(p->device, p->stream, &low, w->q_norm, p->model->norm_eps, n, (int)a->q_rank,
                  &low);
-        x = p->buffer[LOW];
+        op->linear(p->device, p->stream, w->q_up, p->buffer[LOW], n, p->buffer[Q], p->act);
     }
-    op->linear(p->device, p->stream, w->q_up, x, n, p->buffer[Q], p->act);
     struct rows from = at(p, p->buffer[Q], heads * head, 0);
     struct rows to = at(p, p->buffer[ABSORBED], heads * key, 0);
     op->linear_heads(p->device, p->stream, w->keys, &from, (int)head, n, &to, (int)key);
@@ -129,7 +131,6 @@ static void run(const struct pass *p)
     int n = p->batch->rows;
     queries(p, w);
     struct rows latent = at(p, p->buffer[KEY], key, 0);
-    op->linear(p->device, p->stream, w->kv_down, p->h, n, p->buffer[KEY], p->act);
     op->norm(p->device, p->stream, &latent, w->kv_norm, p->model->norm_eps, n, (int)a->kv_rank,
              &latent);
     op->rope_append(p->device, p->stream, &a->attn, p->kv, a->cache_layer, p->batch, p->angles,

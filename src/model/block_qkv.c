@@ -95,13 +95,10 @@ static void bytes(const struct model *m, const struct layer_spec *l, size_t rows
     bytes[GATE] = l->attention.head_gate ? mem_mul(rows, (size_t)a->heads) * sizeof(float) : 0;
 }
 
-static void project(const struct pass *p, const struct weight *w, const float *bias, const void *x,
-                    int width, void *y)
+static void add_bias(const struct pass *p, const float *bias, int width, void *y)
 {
-    const struct ops *op = p->backend->ops;
-    op->linear(p->device, p->stream, w, x, p->batch->rows, y, p->act);
     if (bias)
-        op->bias(p->device, p->stream, bias, p->batch->rows, width, y, p->act);
+        p->backend->ops->bias(p->device, p->stream, bias, p->batch->rows, width, y, p->act);
 }
 
 static void normalize(const struct pass *p, const float *gain, void *x, int n, int width)
@@ -127,18 +124,20 @@ static void run(const struct pass *p)
     const struct ops *op = p->backend->ops;
     const struct qkv_weights *w = p->weights;
     struct attn_spec spec = p->layer->attention.attn, *a = &spec;
-    const void *x = p->h;
+    const struct linear_part parts[] = {
+        {w->q_down ? w->q_down : w->q_up, p->buffer[w->q_down ? LOW : Q]},
+        {w->k, p->buffer[K]},
+        {w->v, p->buffer[V]}};
     int n = p->batch->rows;
     spec.sinks = w->sinks;
+    ops_linears(op, p->device, p->stream, parts, 3, p->h, n, p->act);
     if (w->q_down) {
-        int rank = (int)p->layer->attention.q_rank;
-        project(p, w->q_down, NULL, p->h, rank, p->buffer[LOW]);
-        normalize(p, w->inter_norm, p->buffer[LOW], n, rank);
-        x = p->buffer[LOW];
+        normalize(p, w->inter_norm, p->buffer[LOW], n, (int)p->layer->attention.q_rank);
+        op->linear(p->device, p->stream, w->q_up, p->buffer[LOW], n, p->buffer[Q], p->act);
     }
-    project(p, w->q_up, w->q_bias, x, a->heads * a->key_dim, p->buffer[Q]);
-    project(p, w->k, w->k_bias, p->h, a->kv_heads * a->key_dim, p->buffer[K]);
-    project(p, w->v, w->v_bias, p->h, a->kv_heads * a->value_dim, p->buffer[V]);
+    add_bias(p, w->q_bias, a->heads * a->key_dim, p->buffer[Q]);
+    add_bias(p, w->k_bias, a->kv_heads * a->key_dim, p->buffer[K]);
+    add_bias(p, w->v_bias, a->kv_heads * a->value_dim, p->buffer[V]);
     normalize_heads(p, w->q_norm, p->buffer[Q], a->heads);
     normalize_heads(p, w->k_norm, p->buffer[K], a->kv_heads);
     int layer = p->layer->attention.cache_layer;

@@ -323,6 +323,43 @@ static void check_linear(enum dtype dtype, enum weight_keep keep, size_t n, size
     assert_int_equal(rig_close(&r[1]), 0);
 }
 
+/* Matrices in one launch have the bits that each has alone, also where there is scratch for few rows only. */
+static void matrices_together(void **state)
+{
+    static const size_t outputs[5] = {140, 20, 33, 1, 129};
+    static const enum dtype type[5] = {DTYPE_F8E4M3, DTYPE_BF16, DTYPE_F8E4M3, DTYPE_F8E4M3,
+                                       DTYPE_F8E4M3};
+    int n = 150;
+    size_t k = 1032;
+    struct rig r;
+    (void)state;
+    rig_open(&r, &backend_cuda, DTYPE_BF16, DTYPE_BF16, 1, &limits);
+    float *x = rig_values(&r, DTYPE_BF16, (size_t)n * k, 1);
+    struct rig_weight w[5];
+    float *want[5];
+    for (int i = 0; i < 5; i++) {
+        w[i] = rig_weight(&r, type[i], outputs[i], k, (size_t)i * 8, 8);
+        want[i] = linear(&r, &w[i], WEIGHT_KEEP, x, 0, n);
+    }
+    for (size_t scratch = r.s->bytes, few = 0; few < 2; few++) {
+        struct linear_part parts[5];
+        r.s->bytes = few ? 200000 : scratch;
+        rig_at(&r, "five matrices, scratch for %s rows", few ? "few" : "all");
+        for (int i = 0; i < 5; i++)
+            parts[i] = (struct linear_part){r.ops->weight_create(r.d, &w[i].part, WEIGHT_KEEP),
+                                            rig_room(&r, (size_t)n * outputs[i] * 4)};
+        void *rows = rig_put_values(&r, DTYPE_BF16, x, (size_t)n * k);
+        ops_linears(r.ops, r.d, r.s, parts, 5, rows, n, DTYPE_F32);
+        for (int i = 0; i < 5; i++) {
+            rig_same_bytes(&r, "y", rig_get(&r, parts[i].y, (size_t)n * outputs[i] * 4), want[i],
+                           (size_t)n * outputs[i] * 4);
+            r.ops->weight_destroy(r.d, (struct weight *)(uintptr_t)parts[i].w);
+        }
+        r.s->bytes = scratch;
+    }
+    assert_int_equal(rig_close(&r), 0);
+}
+
 /* Blocks whose scale is 0, negative, or much larger; and so much that sums in units of it are not f32. */
 static void scales_of_all_sizes(void **state)
 {
@@ -573,6 +610,7 @@ int main(void)
         cmocka_unit_test(attention_in_keys),
         cmocka_unit_test(scales_of_all_sizes),
         cmocka_unit_test(matrices_with_split_columns),
+        cmocka_unit_test(matrices_together),
         cmocka_unit_test(matrices_through_cublas),
         cmocka_unit_test(one_expert_gets_all),
         cmocka_unit_test(other_cards),

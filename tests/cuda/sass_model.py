@@ -115,8 +115,10 @@ def blocks(kernel, registers, shared_kb, warps=4, experts=128):
 class Loops:
     """Times in us on a card, from {kernel: counts}."""
 
-    def __init__(self, found, card, wgmma=False):
-        self.found, self.card, self.wgmma = found, card, wgmma
+    def __init__(self, found, card, wgmma=False, as_measured=False):
+        """as_measured: launches as they were when measured.txt was made."""
+        self.found, self.card, self.wgmma, self.as_measured = found, card, wgmma, as_measured
+        self.pieces = []  # of turns(): what each pipe alone would take
 
     def turn(self, kernel, hmma):
         """Clocks of a turn that runs `hmma` of the multiplications of its longest run."""
@@ -142,17 +144,36 @@ class Loops:
         last = math.ceil(count / (card.processors * at_once)) * (each * clocks / ALONE + epilogue)
         compute, memory = card.us(max(all_at, last)), bytes_read / card.tbs / 1e6
         cached = card.us(each_has * each * l2 / L2_BYTES)
-        return max((compute ** BESIDE + memory ** BESIDE) ** (1 / BESIDE), cached) + FILL
+        taken = max((compute ** BESIDE + memory ** BESIDE) ** (1 / BESIDE), cached) + FILL
+        share = warps / 4 * count / card.processors  # as if no processor ever waited for the others
+        tensor = card.us(share * each * hmma * (card.wgmma if self.wgmma else card.mma))
+        ends = card.us(share * epilogue)
+        self.pieces.append((kernel, taken, memory, tensor, card.us(share * each * clocks) - tensor, ends,
+                            compute - card.us(share * (each * clocks + epilogue)), cached))
+        return taken
+
+    def splits(self, n, k):
+        """cuda_linear_splits() of linear.cu."""
+        blocks_n, chunks = -(-n // 128), -(-k // 64)
+        two, three = (max(1, most // blocks_n) for most in (264, 396))
+        more = not self.as_measured and 100 * blocks_n * three // 396 >= 100 * blocks_n * two // 264 + 10
+        splits = max(1, min(three if more else two, chunks // 4))
+        return 1 if blocks_n >= 88 and chunks < 32 * splits else splits
 
     def linear(self, n, k, rows, kind=FP8):
-        """With its sums' second kernel; panels of 256 rows where there is one (linear.cu, linear.c)."""
-        blocks_n, chunks = -(-n // 128), -(-k // 64)
-        splits = max(1, min(264 // blocks_n, chunks // 4))
-        if blocks_n >= 88 and chunks < 32 * splits:
-            splits = 1
+        return self.linears([n], k, rows, kind)
+
+    def linears(self, outputs, k, rows, kind=FP8):
+        """Matrices in one launch, with their sums' kernel; panels of 256 rows where there is one (linear.cu, linear.c)."""
+        if self.as_measured and len(outputs) > 1:
+            return sum(self.linear(n, k, rows, kind) for n in outputs) + GAP * (len(outputs) - 1)
+        chunks, n = -(-k // 64), sum(outputs)
+        count = sum(-(-o // 128) * self.splits(o, k) for o in outputs)
+        turns = sum(-(-o // 128) for o in outputs) * chunks / count
+        splits = sum(o * self.splits(o, k) for o in outputs) / n
         if splits > 1 and rows > 256:
-            return sum(self.linear(n, k, min(256, rows - at), kind) + (GAP if at else 0) for at in range(0, rows, 256))
-        wide_blocks = -(-rows // 128) * blocks_n * splits
+            return sum(self.linears(outputs, k, min(256, rows - at), kind) + (GAP if at else 0) for at in range(0, rows, 256))
+        wide_blocks = -(-rows // 128) * count
         is_wide = rows > 64 and wide_blocks * 100 >= -(-wide_blocks // 264) * 264 * (80 if kind == BF16 else 90)
         frame = 128 if is_wide else 64
         shape, tiles, kernel = Shape(kind, frame), -(-rows // frame), "linear_kernel<%d, %d, true>" % (kind, frame)
@@ -160,7 +181,7 @@ class Loops:
         hmma = 16 * min(-(-tokens // shape.step), 4) * (2 if is_wide else 1)
         weights = n * k * (2 if kind == BF16 else 1)
         l2 = (16384 if kind == BF16 else 8192) + tokens * 128
-        t = self.turns(kernel, blocks_n * splits * tiles, chunks / splits, hmma, l2, weights)
+        t = self.turns(kernel, count * tiles, turns, hmma, l2, weights)
         if splits > 1:
             t += GAP + FILL + 2 * splits * rows * n * 4 / (L2_BYTES * self.card.processors * self.card.ghz * 1e3)
         return t
@@ -212,11 +233,11 @@ NORM, INTER_NORM, ROUTE, ROPE, COPY, GROUP = 5.0, 1.8, 14.2, 4.7, 2.4, 2.2
 def attention_layer(l, kind, context, rows=64, model="Step-3"):
     small = [NORM, NORM, ROUTE, ROPE, COPY]
     if model == "Step-3":
-        parts = [l.linear(2048, 7168, rows), l.linear(256, 7168, rows), l.linear(256, 7168, rows),
+        parts = [l.linears([2048, 256, 256], 7168, rows),
                  l.linear(16384, 2048, rows), l.linear(7168, 16384, rows), l.attend(64, 1, 256, rows, context, kind)]
         small.append(INTER_NORM)
     else:  # Qwen3-235B: GQA 64/4 of 128
-        parts = [l.linear(8192, 4096, rows), l.linear(512, 4096, rows), l.linear(512, 4096, rows),
+        parts = [l.linears([8192, 512, 512], 4096, rows),
                  l.linear(4096, 8192, rows), l.attend(64, 4, 128, rows, context, kind)]
         small.append(2 * INTER_NORM)
     return sum(parts) + sum(l.small(s) for s in small) + GAP * (len(parts) + len(small))
@@ -271,6 +292,24 @@ def print_cards(found):
     for what, t, goal, bound in met:
         print("  %-24s %5.0f us, goal %d: %s (by the model; products were fitted to an H200 and tried nowhere else)" % (what, t, goal, "met" if t <= goal else "NOT met"))
     print("  with wgmma, a bound (tried in a product on an H200: 5 to 10 %% faster): %s us" % ", ".join("%s %.0f" % (what, bound) for what, _, _, bound in met))
+    print_why(found, CARDS["H800"])
+
+
+def print_why(found, card):
+    """What the times are made of: each pipe as if it were alone."""
+    print("\nwhy, on an H800 (us; what each would take alone: memory; mma.sync; the other issue slots of the turns; ends of items;")
+    print("processors without a block in the last wave; L2. Memory and the sum of the next four hide behind each other; %.1f us until the first data):" % FILL)
+    print("  %-30s %7s %8s %9s %7s %6s %6s %6s" % ("kernel", "model", "memory", "mma.sync", "issue", "ends", "waves", "L2"))
+    for what, layer in (("attention, bf16 cache", lambda l: attention_layer(l, BF16, 8192)),
+                        ("attention, FP8 cache", lambda l: attention_layer(l, FP8, 8192)),
+                        ("FFN, 2,048 rows", lambda l: ffn_layer(l, 2048))):
+        l = Loops(found, card)
+        total = layer(l)
+        for piece in l.pieces:
+            print("  %-30s %7.1f %8.1f %9.1f %7.1f %6.1f %6.1f %6.1f" % piece)
+        products = sum(p[1] for p in l.pieces)
+        print("  %s: %.0f us: these %.0f, sums and shares through memory, kernels that wait, launches %.0f" % (
+            what, total, products, total - products))
 
 
 def modelled(l, what):
@@ -301,7 +340,7 @@ def print_errors(found, path):
             if line.startswith("#"):
                 continue
             card, what, us = line.rstrip("\n").split("\t")
-            error = modelled(Loops(found, CARDS[card]), what) / float(us) - 1
+            error = modelled(Loops(found, CARDS[card], as_measured=True), what) / float(us) - 1
             errors.setdefault(card, []).append(abs(error))
             print("%-6s %-44s %9.1f %9.1f %+6.0f %%" % (card, what, float(us), (1 + error) * float(us), 100 * error))
     for card, of_card in errors.items():
