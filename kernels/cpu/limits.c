@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/median.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -179,7 +180,7 @@ void limits_open(struct limits *l, const char *backend, int threads, size_t byte
     l->bytes = (bytes + step - 1) / step * step;
     l->at = 0;
     l->wanted = l->got = 0;
-    l->passed = l->passing = l->fastest = 0;
+    l->bandwidth.n = l->peak.n = l->pace.n = 0;
     l->memory = mem_aligned(l->bytes, 1);
     memset(l->memory, 1, l->bytes);
 }
@@ -201,9 +202,38 @@ double limits_cores(const struct limits *l)
     return l->wanted > 0 ? l->got / l->wanted : 1;
 }
 
+static double keep(struct limits_series *s, double value)
+{
+    return s->value[s->n++ % LIMITS_KEPT] = value;
+}
+
+/* The kept values in order; returns how many. */
+static int sorted(const struct limits_series *s, double values[LIMITS_KEPT])
+{
+    int n = s->n < LIMITS_KEPT ? (int)s->n : LIMITS_KEPT;
+    memcpy(values, s->value, (size_t)n * sizeof *values);
+    if (n > 0)
+        median(values, n);
+    return n;
+}
+
+double limits_median(const struct limits_series *s)
+{
+    double values[LIMITS_KEPT];
+    int n = sorted(s, values);
+    return n > 0 ? values[n / 2] : 0;
+}
+
 double limits_slots(const struct limits *l)
 {
-    return l->passing > 0 ? l->passed / l->passing / l->fastest : 1;
+    double paces[LIMITS_KEPT], sum = 0;
+    int n = sorted(&l->pace, paces);
+    if (n == 0)
+        return 1;
+    double best = paces[n - 1 - n / 20];
+    for (int i = 0; i < n; i++)
+        sum += paces[i] < best ? paces[i] : best;
+    return sum / n / best;
 }
 
 void limits_tell(const struct limits *l, FILE *out)
@@ -239,7 +269,7 @@ double limits_bandwidth(struct limits *l, double seconds)
     l->wanted += wanted;
     l->got += got;
     l->at = (from + (size_t)(read / l->threads) / PIECE * PIECE) % share;
-    return read / (clock_now() - start);
+    return keep(&l->bandwidth, read / (clock_now() - start));
 }
 
 #define PASSES 400 /* times 250 instructions: some 20 microseconds */
@@ -256,18 +286,15 @@ static void pass(void)
 /* How many instructions a second every core begins now. */
 static void count_slots(struct limits *l)
 {
-    double seconds = 0, fastest = l->fastest;
-#pragma omp parallel num_threads(l->threads) reduction(+ : seconds) reduction(max : fastest)
+#pragma omp parallel num_threads(l->threads)
     {
-        double begin = thread_seconds(), rate;
+        double begin = thread_seconds();
         pass();
-        seconds = thread_seconds() - begin;
-        rate = seconds > 0 ? PASSES * 250 / seconds : 0;
-        fastest = rate > fastest ? rate : fastest;
+        double seconds = thread_seconds() - begin;
+#pragma omp critical
+        if (seconds > 0)
+            keep(&l->pace, PASSES * 250 / seconds);
     }
-    l->passed += PASSES * 250.0 * l->threads;
-    l->passing += seconds;
-    l->fastest = fastest;
 }
 
 double limits_peak(struct limits *l, double seconds)
@@ -285,7 +312,7 @@ double limits_peak(struct limits *l, double seconds)
     }
     l->wanted += wanted;
     l->got += got;
-    return done / (clock_now() - start);
+    return keep(&l->peak, done / (clock_now() - start));
 }
 
 #define ROOF_PIECES  5

@@ -10,6 +10,13 @@
 #include <stddef.h>
 #include <stdio.h>
 
+/* What was measured in pieces: the last LIMITS_KEPT of them. */
+#define LIMITS_KEPT 4096
+struct limits_series {
+    double value[LIMITS_KEPT];
+    size_t n; /* pieces so far */
+};
+
 struct limits {
     int threads;
     const char
@@ -18,8 +25,8 @@ struct limits {
     unsigned char *memory;
     size_t bytes, at;   /* of memory; where the next piece is read */
     double wanted, got; /* seconds of cores: what the threads of all measurements wanted, and got */
-    double passed, passing,
-        fastest; /* empty instructions, the seconds they took; the best a second */
+    struct limits_series bandwidth, peak,
+        pace; /* pace: empty instructions a second, of each core */
 };
 
 #define LIMITS_BYTES ((size_t)512 << 20) /* more than any cache */
@@ -32,6 +39,9 @@ void limits_close(struct limits *l);
 /* Bytes per second, and flops (two per multiply-add) per second, over about `seconds`. */
 double limits_bandwidth(struct limits *l, double seconds);
 double limits_peak(struct limits *l, double seconds);
+
+/* The median of all pieces so far: of bandwidth, of peak. */
+double limits_median(const struct limits_series *s);
 
 /* Both, the best of some pieces in about a second: a roof is what can be reached. cores: see limits_cores(). */
 struct limits_roofs {
@@ -46,8 +56,8 @@ struct limits_roofs limits_roofs(const char *backend, int threads);
 #define LIMITS_QUIET 0.98
 double limits_cores(const struct limits *l);
 
-/* The share of the instructions that the cores can begin, at the best pace seen in this run, that they began while
- * peaks were measured. What is missing went to a lower clock or to other hardware threads of the same cores: the
+/* The share of the instructions that the cores can begin, at a pace that a twentieth of the pieces of this run
+ * had (the very best may be the clock's mistake), that they began while peaks were measured. What is missing went to a lower clock or to other hardware threads of the same cores: the
  * run's own, or on a virtual machine a stranger's, which no count of its own system shows. The loop of multiply-adds
  * hardly feels it, kernels that begin nearly as many instructions as a core can do. */
 double limits_slots(const struct limits *l);

@@ -96,7 +96,7 @@ static double run_for(const struct job *j, size_t times)
 static void print_times(struct limits *l, const struct job *j)
 {
     double seconds[TURNS], peak[TURNS], once = run_for(j, 3);
-    double passed = l->passed, passing = l->passing;
+    l->pace.n = 0;
     size_t times = once < PIECE ? (size_t)(PIECE / once) + 1 : 1;
     for (size_t i = 0; i < TURNS; i++) {
         seconds[i] = run_for(j, times);
@@ -105,8 +105,7 @@ static void print_times(struct limits *l, const struct job *j)
     double middle = median(seconds, TURNS);
     median(peak, TURNS);
     printf("\"seconds\": %.6g, \"median\": %.6g, \"peak\": %.6g, \"begun\": %.6g, ",
-           seconds[TURNS / 10], middle, peak[TURNS - TURNS / 10],
-           (l->passed - passed) / (l->passing - passing));
+           seconds[TURNS / 10], middle, peak[TURNS - TURNS / 10], limits_median(&l->pace));
 }
 
 /* ---- what is multiplied ---------------------------------------------------------------------- */
