@@ -16,8 +16,6 @@
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
 #include "kernels/cpu/fast/target.h"
-
-#define SHARED 8192 /* for a first cache of 32 KB (tile.h) */
 #include "kernels/cpu/fast/tile.h"
 
 #include <immintrin.h>

@@ -14,10 +14,8 @@
 /* A single block of rows reads each weight once: this far ahead the memory has to be asked. */
 #define AHEAD 8192
 
-/* Bytes of weights that several blocks of rows go over in turn. */
-#ifndef SHARED
+/* Bytes of weights that several blocks of rows go over in turn: half of a first cache of 32 KB. */
 #define SHARED 16384
-#endif
 
 /* q8; q4 whose codes count up by one; q4 with codes that stand for any values. */
 enum integer_kind { BYTES, CODES, VALUES };
