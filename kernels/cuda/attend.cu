@@ -207,6 +207,7 @@ template <int D, int TYPE, int ROWS>
 static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1)
     attend_kernel(attend_args a)
 {
+    grid_begin();
     int warp = (int)threadIdx.x / 32, group = a.heads / a.kv.kv_heads;
     int head_blocks = (group + 16 * a.tiles - 1) / (16 * a.tiles);
     int kv_head = (int)blockIdx.z / head_blocks;
@@ -236,8 +237,8 @@ static void start_rows(cudaStream_t stream, const attend_args &a)
 {
     int group = a.heads / a.kv.kv_heads, head_blocks = (group + 16 * a.tiles - 1) / (16 * a.tiles);
     dim3 grid((a.rows + ROWS - 1) / ROWS, a.chunks, a.kv.kv_heads * head_blocks);
-    launch(attend_kernel<D, TYPE, ROWS>, grid, ROWS * a.tiles * 32,
-           shared_bytes<D, TYPE>(ROWS, a.tiles), stream, a);
+    launch_early(attend_kernel<D, TYPE, ROWS>, grid, ROWS * a.tiles * 32,
+                 shared_bytes<D, TYPE>(ROWS, a.tiles), stream, a);
 }
 
 /* Two rows of a prompt share a block, where a block can have so much memory. Rows that decode beside
@@ -251,7 +252,7 @@ template <int D, int TYPE> static void start(cudaStream_t stream, attend_args a,
     if (!pairs || a.apart)
         start_rows<D, TYPE, 1>(stream, a);
     if (a.chunks > 1)
-        launch(combine_kernel<D>, dim3(a.rows, a.heads), D, 0, stream, a, ATTEND_CHUNK(TYPE));
+        launch_early(combine_kernel<D>, dim3(a.rows, a.heads), D, 0, stream, a, ATTEND_CHUNK(TYPE));
 }
 
 template <int D> static void start_type(cudaStream_t stream, const attend_args &a, size_t memory)

@@ -238,6 +238,7 @@ static __device__ __forceinline__ void finish(const attend_args &a, int row, int
 /* Chunks of rows that have more than one, in order. */
 template <int D> static __global__ void combine_kernel(attend_args a, int chunk)
 {
+    grid_begin();
     int row = a.row + (int)blockIdx.x, head = (int)blockIdx.y, d = (int)threadIdx.x;
     int chunks = a.batch.row_pos[row] / chunk - first_token(a, row) / chunk + 1;
     if (chunks == 1)

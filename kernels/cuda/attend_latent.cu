@@ -282,8 +282,8 @@ template <int TYPE> static void start(cudaStream_t stream, attend_args a, size_t
     else
         start_tiles<TYPE, 32>(stream, a);
     if (a.chunks > 1)
-        launch(combine_kernel<VALUE>, dim3(a.rows, a.heads), VALUE, 0, stream, a,
-               ATTEND_CHUNK(TYPE));
+        launch_early(combine_kernel<VALUE>, dim3(a.rows, a.heads), VALUE, 0, stream, a,
+                     ATTEND_CHUNK(TYPE));
 }
 
 extern "C" int cuda_attend_latent_can(int heads, int kv_heads, int key_dim, int value_dim,

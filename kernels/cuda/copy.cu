@@ -9,6 +9,7 @@
 
 static __global__ void copy_kernel(cuda_rows from, cuda_rows to, int n, int width)
 {
+    grid_begin();
     int blocks = (width + COLUMNS - 1) / COLUMNS;
     size_t job = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
     if (job >= (size_t)n * blocks)
@@ -41,6 +42,6 @@ extern "C" void cuda_copy(cudaStream_t stream, const struct cuda_rows *from,
                           const struct cuda_rows *to, int n, int width)
 {
     size_t jobs = (size_t)n * ((width + COLUMNS - 1) / COLUMNS);
-    launch(copy_kernel, (unsigned)((jobs + WARPS - 1) / WARPS), THREADS, 0, stream, *from, *to, n,
-           width);
+    launch_early(copy_kernel, (unsigned)((jobs + WARPS - 1) / WARPS), THREADS, 0, stream, *from,
+                 *to, n, width);
 }

@@ -116,6 +116,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
                 float *shares, float *shared_shares)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
+    grid_begin();
     int *items = (int *)(shared_memory() + shape::queue);
     grouped<shape> all = {mlp, g, n, items, 0, 0};
     /* A shared expert without columns has nothing to add, nor has an expert without the slice. */
@@ -133,6 +134,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
                                   const float *shared_shares, int hidden, void *out, int out_type)
 {
+    grid_begin();
     size_t row = blockIdx.x, stride = FFN_STRIDE(hidden);
     int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x) * 4;
     const int32_t *place = g.place + row * topk;
@@ -199,9 +201,10 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
                   int hidden, int n, int slice, float *shares, float *shared_shares, int processors)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
-    launch(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
-           shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h, h_stride,
-           (const uint16_t *)h_shared, h_shared_stride, hidden, n, slice, shares, shared_shares);
+    launch_early(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
+                 shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h,
+                 h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden, n, slice, shares,
+                 shared_shares);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -220,8 +223,8 @@ extern "C" void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, i
                              void *out, int out_type)
 {
     dim3 grid(n, (hidden + ADD_THREADS * 4 - 1) / (ADD_THREADS * 4));
-    launch(add_kernel, grid, ADD_THREADS, 0, stream, *g, topk, shares, shared_shares, hidden, out,
-           out_type);
+    launch_early(add_kernel, grid, ADD_THREADS, 0, stream, *g, topk, shares, shared_shares, hidden,
+                 out, out_type);
 }
 
 extern "C" void cuda_ffn_add_exact(cudaStream_t stream, const struct cuda_groups *g, int topk,

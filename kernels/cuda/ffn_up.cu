@@ -100,6 +100,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
               int h_stride, uint16_t *h_shared, int h_shared_stride)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
+    grid_begin();
     int *items = (int *)(shared_memory() + shape::queue);
     grouped<shape> all = {mlp, g, n, items, 0, 0};
     all.count([=](int e) { return (2 * mlp[e].up.n + shape::rows - 1) / shape::rows; });
@@ -129,10 +130,11 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
                   int h_shared_stride, int processors)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
-    launch(aligned(hidden, x) ? up_kernel<TYPE, FRAME, true> : up_kernel<TYPE, FRAME, FRAME != 64>,
-           processors * shape::blocks, shape::threads, shape::queue + grouped_bytes(g->experts),
-           stream, mlp, *g, (const uint16_t *)x, hidden, n, (uint16_t *)h, h_stride,
-           (uint16_t *)h_shared, h_shared_stride);
+    launch_early(aligned(hidden, x) ? up_kernel<TYPE, FRAME, true>
+                                    : up_kernel<TYPE, FRAME, FRAME != 64>,
+                 processors * shape::blocks, shape::threads,
+                 shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)x,
+                 hidden, n, (uint16_t *)h, h_stride, (uint16_t *)h_shared, h_shared_stride);
 }
 
 extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,

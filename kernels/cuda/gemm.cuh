@@ -364,6 +364,22 @@ static __device__ __forceinline__ void gemm_turn(int lane, float v[2])
     v[1] = odd ? v[1] : other;
 }
 
+/* What the queue takes first of the weights, which no kernel writes, to the L2 cache. */
+template <typename SHAPE, typename WORK>
+static __device__ __forceinline__ void gemm_prefetch(WORK &work)
+{
+    gemm_tile<SHAPE> t;
+    if (!work.first(t))
+        return;
+    int chunks = t.end - t.begin < SHAPE::stages ? t.end - t.begin : SHAPE::stages;
+    for (int m = 0; m < t.w_tiles; m++) {
+        const uint8_t *w =
+            t.w + m * t.w_step + (size_t)(unsigned)t.begin * (unsigned)chunk_bytes(t);
+        for (int i = (int)(threadIdx.x % 32) * 128; i < chunks * chunk_bytes(t); i += 32 * 128)
+            prefetch(w + i);
+    }
+}
+
 /* Runs all items of `work`: work.first(tile) and work.next(tile) describe an item and say whether
  * there is one, the same for all threads of the block; work.store(tile, sums) is the epilogue.
  * Between two epilogues stands a barrier of the block. */

@@ -51,6 +51,7 @@ static __device__ int sum_before(int value, int *scratch, int *total)
 static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const float *weights,
                                     int topk, int n, int first_expert)
 {
+    grid_begin();
     int *scratch = (int *)shared_memory(), e = (int)blockIdx.x, own = 0, before = 0, count, start;
     int each = (n + THREADS - 1) / THREADS, from = (int)threadIdx.x * each;
     int to = from + each < n ? from + each : n;
@@ -83,6 +84,6 @@ static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const flo
 extern "C" void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
                            const float *weights, int topk, int n, int first_expert)
 {
-    launch(group_kernel, g->experts, THREADS, WARPS * sizeof(int), stream, *g, ids, weights, topk,
-           n, first_expert);
+    launch_early(group_kernel, g->experts, THREADS, WARPS * sizeof(int), stream, *g, ids, weights,
+                 topk, n, first_expert);
 }

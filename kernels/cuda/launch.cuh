@@ -11,6 +11,7 @@
 #define TANDEM_CUDA_LAUNCH_CUH
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
@@ -42,18 +43,75 @@ inline cudaError_t allow_shared(const void *kernel)
     return error;
 }
 
-/* Starts kernel<<<grid, block, shared, stream>>>(args...); dies when it cannot be started. */
+/* Whether blocks of a kernel may be set up while the one before it in the stream still runs: where its code
+ * was made for processors that can wait for that one (grid_begin()), and the CUDA of program and driver
+ * records it in graphs. TANDEM_OVERLAP=0 in the environment: never. */
+inline bool can_overlap(const void *kernel)
+{
+    static struct {
+        const void *kernel;
+        bool can;
+    } known[128];
+    static int n, driver = -1;
+    cudaFuncAttributes of;
+    for (int i = 0; i < n; i++)
+        if (known[i].kernel == kernel)
+            return known[i].can;
+    const char *wanted = getenv("TANDEM_OVERLAP");
+    if (driver < 0 && cudaDriverGetVersion(&driver) != cudaSuccess)
+        driver = 0;
+    /* ptxVersion: of the code that was compiled, also where the driver made machine code of it. */
+    bool can = CUDART_VERSION >= 12030 && driver >= 12030 &&
+               !(wanted && strcmp(wanted, "0") == 0) &&
+               cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
+    if (n < 128)
+        known[n++] = {kernel, can};
+    return can;
+}
+
 template <typename... P, typename... A>
-inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                   A... args)
+inline void launch_as(bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                      cudaStream_t stream, A... args)
 {
     cudaError_t error = shared > 48 * 1024 ? allow_shared((const void *)kernel) : cudaSuccess;
-    if (error == cudaSuccess) {
-        kernel<<<grid, block, shared, stream>>>(static_cast<P>(args)...);
-        error = cudaGetLastError();
-    }
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &overlap;
+    config.numAttrs = early && can_overlap((const void *)kernel);
+    if (error == cudaSuccess)
+        error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
     if (error != cudaSuccess)
         cuda_fail("starting a kernel", (int)error);
+}
+
+/* Starts kernel<<<grid, block, shared, stream>>>(args...); dies when it cannot be started.
+ * launch_early(): for a kernel in which every thread calls grid_begin() before it touches anything that
+ * another kernel writes or reads; its blocks may be set up before the stream's last kernel ends. */
+#define launch(...)       launch_as(false, __VA_ARGS__)
+#define launch_early(...) launch_as(true, __VA_ARGS__)
+
+/* Waits until all kernels before this one in the stream have ended and what they wrote is seen; then the
+ * blocks of the next one may be set up, behind which it waits the same way. So never more than two kernels
+ * are there, and without launch_early() nothing happens. */
+static __device__ __forceinline__ void grid_begin()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n"
+                 "griddepcontrol.launch_dependents;\n" ::
+                     : "memory");
+#endif
+}
+
+/* Brings the line of *p to the L2 cache. */
+static __device__ __forceinline__ void prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(p));
 }
 
 /* Dynamic shared memory of this block, 128-byte aligned. */

@@ -97,6 +97,8 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
     w.row_lead = s.row_lead;
     int at = (int)blockIdx.y - s.first, blocks = (s.outputs + ROWS - 1) / ROWS;
     linear_work<TYPE, shape> work = {w, x, n, s.splits, s.y, y_type, at / blocks, at % blocks};
+    gemm_prefetch<shape>(work);
+    grid_begin();
     gemm_run<TYPE, shape, ALIGNED>(work, work);
 }
 
@@ -110,6 +112,7 @@ struct linear_sums {
 
 static __global__ void reduce_kernel(linear_sums l, int y_type)
 {
+    grid_begin();
     size_t i = (size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x, size = l.size[0];
     const float *parts = l.parts[0];
     void *y = l.y[0];
@@ -154,9 +157,9 @@ static void start_frame(cudaStream_t stream, const struct cuda_linear *l, int y_
                         const linear_sides &all, int blocks)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
-    launch(linear_kernel<TYPE, FRAME, ALIGNED>,
-           dim3((l->n + shape::tokens - 1) / shape::tokens, blocks), shape::threads, shape::queue,
-           stream, l->w[0], (const uint16_t *)l->x, l->n, y_type, all);
+    launch_early(linear_kernel<TYPE, FRAME, ALIGNED>,
+                 dim3((l->n + shape::tokens - 1) / shape::tokens, blocks), shape::threads,
+                 shape::queue, stream, l->w[0], (const uint16_t *)l->x, l->n, y_type, all);
 }
 
 /* Whether the wide frame is faster: when its blocks fill the processors nearly always. e4m3 in narrow ones
@@ -214,7 +217,7 @@ extern "C" void cuda_linear_tiled(cudaStream_t stream, const struct cuda_linear 
                                        : start<MATRIX_GROUP8>;
     run(stream, l, split ? (int)NUMBER_F32 : y_type, all, blocks);
     if (split)
-        launch(reduce_kernel,
-               dim3((unsigned)((most + REDUCE_THREADS - 1) / REDUCE_THREADS), l->count),
-               REDUCE_THREADS, 0, stream, sums, y_type);
+        launch_early(reduce_kernel,
+                     dim3((unsigned)((most + REDUCE_THREADS - 1) / REDUCE_THREADS), l->count),
+                     REDUCE_THREADS, 0, stream, sums, y_type);
 }

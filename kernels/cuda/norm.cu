@@ -91,6 +91,7 @@ template <int V, int PART>
 static __global__ void residual_kernel(float *x, struct cuda_parts parts, int n_parts,
                                        const float *gain, float eps, int width, void *y, int act)
 {
+    grid_begin();
     float *row = (float *)shared_memory() + WARPS, *scratch = (float *)shared_memory();
     size_t base = (size_t)blockIdx.x * width;
     float squares = add_parts<V, PART>(x, row, parts, n_parts, base, width);
@@ -104,6 +105,7 @@ template <int V>
 static __global__ void norm_kernel(cuda_rows x, const float *gain, float eps, int width,
                                    cuda_rows y)
 {
+    grid_begin();
     float *row = (float *)shared_memory() + WARPS, *scratch = (float *)shared_memory();
     size_t from = (size_t)blockIdx.x * x.stride, to = (size_t)blockIdx.x * y.stride;
     float squares = block_sum(load_row<V>(x.data, row, from, width, x.type), scratch, WARPS);
@@ -127,11 +129,11 @@ static void start_residual(cudaStream_t stream, float *x, const struct cuda_part
                            int n_parts, int part_type, const float *gain, float eps, int n,
                            int width, void *y, int act)
 {
-    launch(part_type == NUMBER_F32   ? residual_kernel<V, NUMBER_F32>
-           : part_type == NUMBER_F64 ? residual_kernel<V, NUMBER_F64>
-                                     : residual_kernel<V, NUMBER_BF16>,
-           n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps, width, y,
-           act);
+    launch_early(part_type == NUMBER_F32   ? residual_kernel<V, NUMBER_F32>
+                 : part_type == NUMBER_F64 ? residual_kernel<V, NUMBER_F64>
+                                           : residual_kernel<V, NUMBER_BF16>,
+                 n, THREADS, cuda_norm_shared(width), stream, x, *parts, n_parts, gain, eps, width,
+                 y, act);
 }
 
 extern "C" void cuda_residual_norm(cudaStream_t stream, float *x, const struct cuda_parts *parts,
@@ -149,6 +151,6 @@ extern "C" void cuda_norm(cudaStream_t stream, const struct cuda_rows *x, const 
                           float eps, int n, int width, const struct cuda_rows *y)
 {
     bool four = by_four(width, x->data, gain, y->data) && x->stride % 4 == 0 && y->stride % 4 == 0;
-    launch(four ? norm_kernel<4> : norm_kernel<1>, n, THREADS, cuda_norm_shared(width), stream, *x,
-           gain, eps, width, *y);
+    launch_early(four ? norm_kernel<4> : norm_kernel<1>, n, THREADS, cuda_norm_shared(width),
+                 stream, *x, gain, eps, width, *y);
 }

@@ -35,6 +35,7 @@ template <int ACT>
 static __global__ void rope_kernel(cuda_attn spec, cuda_kv kv, cuda_batch batch,
                                    const float *angles, void *q, void *k, const void *v)
 {
+    grid_begin();
     int row = (int)blockIdx.x, half = spec.rope_dim / 2, pos = batch.row_pos[row];
     const float *angle = angles + (size_t)pos * spec.rope_dim;
 #pragma unroll 4
@@ -58,6 +59,6 @@ extern "C" void cuda_rope_append(cudaStream_t stream, const struct cuda_attn *sp
 {
     int pairs = spec->heads * spec->rope_dim / 2, spread = (pairs + THREADS - 1) / THREADS;
     dim3 grid(batch->rows, spread < 1 ? 1 : spread < SPREAD ? spread : SPREAD);
-    launch(act == NUMBER_F32 ? rope_kernel<NUMBER_F32> : rope_kernel<NUMBER_BF16>, grid, THREADS, 0,
-           stream, *spec, *kv, *batch, angles, q, k, v);
+    launch_early(act == NUMBER_F32 ? rope_kernel<NUMBER_F32> : rope_kernel<NUMBER_BF16>, grid,
+                 THREADS, 0, stream, *spec, *kv, *batch, angles, q, k, v);
 }

@@ -31,6 +31,7 @@ template <int TYPE, bool ALIGNED>
 static __global__ void logits_kernel(const float *gate, const void *x, int n, int hidden,
                                      int experts, float *logits)
 {
+    grid_begin();
     float *shares = (float *)shared_memory(); /* [warp][row x expert] */
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     int row = (int)blockIdx.x * ROWS, expert = (int)blockIdx.y * EXPERTS;
@@ -143,6 +144,7 @@ static __device__ void close_groups(const cuda_router &r, const choose_space &s,
 static __global__ void choose_kernel(const float *logits, const float *bias, cuda_router r,
                                      int32_t *ids, float *weights)
 {
+    grid_begin();
     choose_space s;
     s.p = (float *)shared_memory();
     s.c = s.p + r.experts;
@@ -189,8 +191,9 @@ static void start_logits(cudaStream_t stream, const float *gate, const void *x, 
 {
     dim3 grid((n + ROWS - 1) / ROWS, (experts + EXPERTS - 1) / EXPERTS);
     bool aligned = hidden % 4 == 0 && (((uintptr_t)gate | (uintptr_t)x) & 15) == 0;
-    launch(aligned ? logits_kernel<TYPE, true> : logits_kernel<TYPE, false>, grid, THREADS,
-           WARPS * ROWS * EXPERTS * sizeof(float), stream, gate, x, n, hidden, experts, logits);
+    launch_early(aligned ? logits_kernel<TYPE, true> : logits_kernel<TYPE, false>, grid, THREADS,
+                 WARPS * ROWS * EXPERTS * sizeof(float), stream, gate, x, n, hidden, experts,
+                 logits);
 }
 
 extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, const float *gate,
@@ -200,8 +203,8 @@ extern "C" void cuda_route(cudaStream_t stream, const struct cuda_router *r, con
     (act == NUMBER_F32 ? start_logits<NUMBER_F32>
                        : start_logits<NUMBER_BF16>)(stream, gate, x, n, hidden, r->experts, logits);
     size_t numbers = 3 * (size_t)r->experts + r->topk + 2 * (size_t)r->groups;
-    launch(choose_kernel, n, 32, numbers * 4, stream, (const float *)logits, bias, *r, ids,
-           weights);
+    launch_early(choose_kernel, n, 32, numbers * 4, stream, (const float *)logits, bias, *r, ids,
+                 weights);
 }
 
 /* An expert a block. Dead rows are no block's choice, and the first one's to mark. */

@@ -90,7 +90,7 @@ struct warp {
 };
 
 std::vector<fiber> fibers;
-std::vector<pending> pendings; /* of each fiber */
+std::vector<pending> pendings;       /* of each fiber */
 std::vector<unsigned char *> stacks; /* that no fiber has now */
 std::vector<warp> warps;
 /* Numbers of the fibers of this round, each run once in the order in which they stand, and of those
@@ -359,6 +359,15 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes)
         broken("a grid is empty or too large");
     if (shared_bytes > the_card.shared)
         broken("a block wants more shared memory than the card has");
+}
+
+uint64_t begun;
+
+void check_begun(dim3 grid, dim3 block, bool without_first)
+{
+    uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z - (without_first ? 1 : 0);
+    if (begun != blocks * block.x * block.y * block.z)
+        broken("launch_early() started a kernel whose threads do not all call grid_begin() once");
 }
 
 /* A GPU computes with subnormal numbers whatever the host's threads do with theirs (kernels/cpu/device.c

@@ -310,6 +310,9 @@ def print_why(found, card):
         products = sum(p[1] for p in l.pieces)
         print("  %s: %.0f us: these %.0f, sums and shares through memory, kernels that wait, launches %.0f" % (
             what, total, products, total - products))
+    print("  Setting up a kernel while the one before it runs (launch_early() of launch.cuh, on 9.0 and later) can hide at most")
+    print("  %.1f us a kernel in a graph, and of a linear, whose first weights are fetched before, %.1f us more: not in the" % (GAP, FILL))
+    print("  times, since no card has shown it.")
 
 
 def modelled(l, what):

@@ -97,6 +97,10 @@ int device();
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
               bool without_first);
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
+/* Calls of grid_begin(), before anything else in their thread; they make nothing wait here, where one launch
+ * runs after another. */
+extern uint64_t begun;
+void check_begun(dim3 grid, dim3 block, bool without_first);
 
 /* Global memory as kernels use it (counted.cpp). count_memory(): a piece of it; 0 bytes: no more. */
 void count_memory(void *p, size_t bytes);
@@ -114,18 +118,22 @@ struct counted {
 #define blockDim  (emu::now.block_size)
 #define gridDim   (emu::now.grid_size)
 
-#define launch(...) launch_as(__FILE__, #__VA_ARGS__, __VA_ARGS__)
+#define launch(...)       launch_as(false, __FILE__, #__VA_ARGS__, __VA_ARGS__)
+#define launch_early(...) launch_as(true, __FILE__, #__VA_ARGS__, __VA_ARGS__)
 
 template <typename... P, typename... A>
-inline void launch_as(const char *file, const char *text, void (*kernel)(P...), dim3 grid,
-                      dim3 block, size_t shared, cudaStream_t stream, A... args)
+inline void launch_as(bool early, const char *file, const char *text, void (*kernel)(P...),
+                      dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... args)
 {
     std::tuple<P...> values(static_cast<P>(args)...);
     emu::check_launch(grid, block, shared);
     emu::enqueue(stream, [=]() {
         emu::counted run(file, text);
+        emu::begun = 0;
         emu::run_grid(
             grid, block, shared, [&]() { std::apply(kernel, values); }, run.skip_block);
+        if (early)
+            emu::check_begun(grid, block, run.skip_block);
     });
 }
 
@@ -133,6 +141,11 @@ static inline unsigned char *shared_memory()
 {
     return emu::shared();
 }
+static inline void grid_begin()
+{
+    emu::begun++;
+}
+static inline void prefetch(const void *) {}
 static inline void __syncthreads()
 {
     emu::barrier();
