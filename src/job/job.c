@@ -258,13 +258,8 @@ static void resolve(struct job *job)
         job->precision.combine =
             strcmp(job->device, "cuda") == 0 ? job->precision.activations : DTYPE_F32;
     job->tokenizer_named = job->tokenizer != NULL;
-    if (job->tokenizer_named) {
-        if (strcmp(job->tokenizer, "none") == 0) {
-            free(job->tokenizer);
-            job->tokenizer = NULL;
-        }
+    if (job->tokenizer_named)
         return;
-    }
     if (n > 5 && strcmp(job->model + n - 5, ".gguf") == 0) {
         job->tokenizer = mem_string(job->model); /* a GGUF file has its own */
     } else {

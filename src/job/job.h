@@ -59,7 +59,7 @@ struct job {
     char *model;        /* model: checkpoint directory */
     char *model_ignore; /* model_ignore: JSON list of config fields that count as absent, or NULL */
     bool model_mtp;     /* model_mtp: the model's MTP layers are there to be used; default true */
-    /* tokenizer: a tokenizer.json, its directory or a GGUF file; default <model>/tokenizer.json. NULL (none):
+    /* tokenizer: a tokenizer.json, its directory or a GGUF file; default <model>/tokenizer.json. "none":
      * prompts are token ids and completions have no text. Named: the job says it, so it must be there. */
     char *tokenizer;
     bool tokenizer_named;

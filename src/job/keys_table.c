@@ -248,7 +248,7 @@ const struct key keys[] = {
      RANGE(0, TOKENS_MAX), .word = "none", .word_value = -1,
      .help = "after so many tokens without it, thinking_end is forced"},
     {"sampling", "thinking_end", KEY_TEXT, IN(sampling.thinking_end), PRESET("auto"),
-     .word = "auto", .example = "\"</think>\"",
+     .word = "auto",
      .help = "what ends the reasoning of a model; auto: </think>, if vocabulary or "
              "chat template know it"},
     {"sampling", "truncate_prompt", KEY_CHOICE, IN(sampling.truncate_prompt), PRESET("no"),

@@ -216,8 +216,10 @@ static bool wants_tokenizer(const struct job *job, const char *path, bool tokens
 /* tokenizer.json of a directory; malloc'd, NULL: there is to be none. */
 static char *tokenizer_path(const struct job *job)
 {
-    if (!job->tokenizer || !files_is_directory(job->tokenizer))
-        return job->tokenizer ? mem_string(job->tokenizer) : NULL;
+    if (job->tokenizer_named && strcmp(job->tokenizer, "none") == 0)
+        return NULL;
+    if (!files_is_directory(job->tokenizer))
+        return mem_string(job->tokenizer);
     return files_join(job->tokenizer, "tokenizer.json");
 }
 
