@@ -33,8 +33,7 @@ stop() {
         [ $signal = none ] && break
         sleep "$(awk "BEGIN { print $seconds * 0.4 / 2 ^ $turn }")"
         if [ $signal = KILL ]; then
-            pkill -KILL -f "run $job --set output.file=$work/stopped.h5"
-            kill -KILL -- -$pid 2>/dev/null
+            kill_job "$work/stopped.h5" $pid
         else
             kill -$signal $pid
         fi

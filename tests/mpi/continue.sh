@@ -49,10 +49,7 @@ kill_often() {
     for ((i = 0; i < kills * (turn + 1); i++)); do
         start killed
         sleep "$(awk "BEGIN { print $micros / 1e6 / 8 / ($turn + 1) * $RANDOM / 32768 }")"
-        # Ranks first: mpirun would otherwise have time to end them in an orderly way.
-        pkill -KILL -f "run $job --set output.file=$work/killed.h5"
-        kill -KILL -- -$pid 2>/dev/null
-        wait $pid 2>/dev/null # says "Killed"
+        kill_job "$work/killed.h5" $pid
         [ -f "$work/killed.h5" ] && break
         now=$(on_disk)
         [ "$now" -ge "$before" ] || fail "kill $i: $now completions are on disk, $before were"

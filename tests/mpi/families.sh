@@ -29,7 +29,7 @@ cut() {
     local pid=$!
     decodes "$work/cut.log" $pid
     if [ "$signal" = KILL ]; then
-        kill -KILL -- -$pid 2>/dev/null
+        kill_job "$work/b-$family.h5" $pid
     else
         kill -"$signal" $pid 2>/dev/null
     fi

@@ -106,6 +106,19 @@ in_time() {
     fail "$*: ten jobs had ended before they were disturbed"
 }
 
+# kill_job FILE PID - kills the ranks of the job with that output, then the group of its mpirun, which would have ended
+# them in an orderly way; returns when all have let go of the output.
+kill_job() {
+    local rank ranks
+    ranks=$(pgrep -f "^[^ ]*tandem run .*output.file=$1 ")
+    kill -KILL $ranks 2>/dev/null
+    kill -KILL -- "-$2" 2>/dev/null
+    wait "$2" 2>/dev/null # says "Killed"
+    for rank in $ranks; do
+        while grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$rank/status"; do sleep 0.01; done
+    done
+}
+
 # handles PID SIGNAL - waits until the process has a handler for it.
 handles() {
     local try mask

@@ -41,7 +41,7 @@ start=(--set output.file="$work/killed.h5" --set model="$work/model" --set token
 kill_it() {
     rm -rf "$work"/killed.*
     setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
-    seals "$work/killed.h5" 2 $! && pkill -KILL -f "run $job --set output.file=$work/killed.h5"
+    seals "$work/killed.h5" 2 $! && kill_job "$work/killed.h5" $!
     wait $! 2>/dev/null
     [ ! -f "$work/killed.h5" ]
 }
