@@ -71,6 +71,14 @@ INLINE struct bytes f8_bytes(__m256i code)
     return (struct bytes){low, _mm256_or_si256(_mm256_or_si256(high, few_high), nan)};
 }
 
+/* 32 codes of FP8 of a pair of inputs as pairs of bf16: of outputs in the lower and the upper half. */
+INLINE void store_pairs(const uint8_t *w, uint8_t *pairs)
+{
+    struct bytes b = f8_bytes(load8(w));
+    _mm256_store_si256((__m256i *)(void *)pairs, pairs_of(b, 0));
+    _mm256_store_si256((__m256i *)(void *)(pairs + 64), pairs_of(b, 1));
+}
+
 INLINE __m256i load_twice(const uint8_t *p)
 {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));

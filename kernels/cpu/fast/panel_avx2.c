@@ -10,8 +10,7 @@
  * What binds on Zen 3: of four units two multiply and add, two shift and shuffle, and one is in both
  * pairs. Decoding 16 outputs of two inputs takes 5 to 7 cycles, alone or beside the 16 multiply-adds
  * of four rows, which take 8; a store between them costs one more. Three rows of kept weights take 309
- * instructions for 16 inputs, 192 of them multiply-adds: at 6 a cycle they wait for nothing, and where
- * another thread of the core takes half of that, nearly nothing.
+ * instructions for 16 inputs, 192 of them multiply-adds: at 6 a cycle they wait for nothing.
  */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/panel_avx2.h"
@@ -248,9 +247,9 @@ static const struct tiles wide_bf16_set = {tile_bf16_fn, 3, W_BF16, X_F32};
 
 struct way {
     const struct tiles *few;
-    tile_fn *decode;      /* to pairs of bf16, which the tiles read then; or NULL */
-    size_t keep;          /* rows from which f32 is kept */
-    tile_fn *const *each; /* by rows: with fewer */
+    tile_fn *decode;          /* to pairs of bf16, which the tiles read then; or NULL */
+    size_t keep;              /* rows from which f32 is kept */
+    const struct tiles *each; /* with fewer */
     tile_fn *const *first;
     tile_fn *const *rest;
 };
@@ -375,13 +374,6 @@ INLINE void kept_tile(const struct tile *t, const int m, const bool wide, const 
     static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2, name##_3};                      \
     static const struct tiles name##_set = {name##_fn, 3, W_F8, X_F32};
 
-INLINE void store_pairs(const uint8_t *w, uint8_t *pairs)
-{
-    struct bytes b = f8_bytes(load8(w));
-    _mm256_store_si256((__m256i *)(void *)pairs, pairs_of(b, 0));
-    _mm256_store_si256((__m256i *)(void *)(pairs + 64), pairs_of(b, 1));
-}
-
 /* To pairs of bf16, as a panel has them. */
 static void decode_f8(const struct tile *t)
 {
@@ -407,23 +399,10 @@ FAMILY(tile_g8, G8, W_G8, TILE_HALVES)
 FAMILY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
 FAMILY(tile_g4, G4, W_G4, TILE_HALVES)
 FAMILY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
-TILE_WIDE(tile_pairs_scaled, BF16_SCALED, 2)
-TILE_WIDE(tile_pairs_scaled, BF16_SCALED, 3)
-TILE_HALVES(tile_pairs_scaled, BF16_SCALED, 4)
-TILE_HALVES(tile_pairs_scaled, BF16_SCALED, 5)
-TILE_HALVES(tile_pairs_scaled, BF16_SCALED, 6)
-static tile_fn *const tile_pairs_scaled_fn[] = {
-    NULL,
-    NULL,
-    tile_pairs_scaled_2,
-    tile_pairs_scaled_3,
-    tile_pairs_scaled_4,
-    tile_pairs_scaled_5,
-    tile_pairs_scaled_6,
-};
+FAMILY(tile_pairs_scaled, BF16_SCALED, W_BF16, TILE_WIDE)
 WAY(tile_bf16, BF16, NULL, KEEP_BF16, NULL, kept_fn)
-WAY(tile_f8, BF16, decode_f8, KEEP_F8, tile_bf16_fn, kept_fn)
-WAY(tile_f8_scaled, BF16_SCALED, decode_f8, KEEP_F8, tile_pairs_scaled_fn, kept_scaled_fn)
+WAY(tile_f8, BF16, decode_f8, KEEP_F8, &tile_bf16_set, kept_fn)
+WAY(tile_f8_scaled, BF16_SCALED, decode_f8, KEEP_F8, &tile_pairs_scaled_set, kept_scaled_fn)
 WAY(tile_i8, I8, NULL, 0, NULL, kept_fn)
 WAY(tile_g8, G8, NULL, 0, NULL, kept_fn)
 WAY(tile_g8_mins, G8_MINS, NULL, 0, NULL, kept_fn)
@@ -487,7 +466,7 @@ static void all_rows(const struct way *way, const struct tile *t, size_t rows,
         b.x_step = m * X_ROW * 2 / t->k;
         /* tile() takes steps by 128 bytes of weights */
         b.prefetch_step = keep && !first ? step : m > 3 ? 2 * step : step;
-        (!keep ? way->each : first ? way->first : way->rest)[m](&b);
+        (!keep ? way->each->fn : first ? way->first : way->rest)[m](&b);
         if (keep && first) {
             b.w = (const uint8_t *)kept;
             b.more = NULL;
