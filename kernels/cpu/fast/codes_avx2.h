@@ -4,6 +4,18 @@
 #ifndef TANDEM_KERNELS_CPU_FAST_CODES_AVX2_H
 #define TANDEM_KERNELS_CPU_FAST_CODES_AVX2_H
 
+INLINE float loadf(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+INLINE void prefetch(const uint8_t *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+
 INLINE __m256i load8(const uint8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
@@ -84,29 +96,34 @@ INLINE __m256i load_twice(const uint8_t *p)
     return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
 }
 
+/* Scales of a group's outputs, by eights, times 2^-24, and what is subtracted: in memory, registers are
+ * few. */
+struct group {
+    __m256 scale[4];
+    const float *min;
+};
+
+INLINE struct group group_at(const float *scale, const bool wide, const int half)
+{
+    struct group g = {.min = scale + PANEL};
+    for (int i = wide ? 0 : 2 * half; i < (wide ? 4 : 2 * half + 2); i++)
+        g.scale[i] = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * i), _mm256_set1_ps(0x1p-24f));
+    return g;
+}
+
 /* Outputs 8 v .. 8 v + 7 of sixteen codes of a grouped form, which `codes` holds twice: (scale *
- * code) - min, each rounded, as form_value() does. In a wide tile 128 was added to codes: bits 8 to
- * 15 under the exponent of 2^15 are f32, 2^15 more; beside many multiply-adds a subtraction costs
- * more than a shift and a conversion. */
-INLINE __m256 group_wide(__m256i codes, const bool wide, const int v, const float *scale,
+ * code) - min as form_value() makes it. Codes come 24 bits too far left; the products are exact, so that
+ * rounding them changes nothing (struct grouped: odd). i: of these outputs among the panel's eights. */
+INLINE __m256 group_wide(__m256i codes, const int v, const struct group *g, const int i,
                          const bool mins)
 {
     const char o = (char)(8 * v), z = -1;
     const __m256i upper =
         _mm256_setr_epi8(z, z, z, o, z, z, z, o + 1, z, z, z, o + 2, z, z, z, o + 3, z, z, z, o + 4,
                          z, z, z, o + 5, z, z, z, o + 6, z, z, z, o + 7);
-    const __m256i middle =
-        _mm256_setr_epi8(z, o, z, z, z, o + 1, z, z, z, o + 2, z, z, z, o + 3, z, z, z, o + 4, z, z,
-                         z, o + 5, z, z, z, o + 6, z, z, z, o + 7, z, z);
-    __m256 w;
-    if (wide) {
-        codes = _mm256_or_si256(_mm256_shuffle_epi8(codes, middle), _mm256_set1_epi32(0x47000000));
-        w = _mm256_sub_ps(_mm256_castsi256_ps(codes), _mm256_set1_ps(32768 + 128));
-    } else {
-        w = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_shuffle_epi8(codes, upper), 24));
-    }
-    w = _mm256_mul_ps(_mm256_loadu_ps(scale + 8 * v), w);
-    return mins ? _mm256_sub_ps(w, _mm256_loadu_ps(scale + PANEL + 8 * v)) : w;
+    __m256 w = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(codes, upper));
+    return mins ? _mm256_fmsub_ps(w, g->scale[i], _mm256_loadu_ps(g->min + 8 * i))
+                : _mm256_mul_ps(w, g->scale[i]);
 }
 
 /* How weights lie, and what becomes of their sums: scaled ones are made afresh for each block of
@@ -147,9 +164,8 @@ INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const bool 
         a = _mm256_shuffle_epi8(values, _mm256_and_si256(pair, low));
         b = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(pair, 4), low));
     } else if (kind >= G8) {
-        const __m256i bias = _mm256_set1_epi8(wide ? -128 : 0);
-        a = _mm256_xor_si256(load_twice(w + 16 * half), bias);
-        b = _mm256_xor_si256(load_twice(w + PANEL + 16 * half), bias);
+        a = load_twice(w + 16 * half);
+        b = load_twice(w + PANEL + 16 * half);
     } else if (kind >= F8 && wide) {
         struct bytes c = kind == I8 ? i8_bytes(load8(w)) : f8_bytes(load8(w));
         struct bytes d = kind == I8 ? i8_bytes(load8(w + 32)) : f8_bytes(load8(w + 32));
@@ -164,11 +180,10 @@ INLINE struct codes codes_at(const enum kind kind, const uint8_t *w, const bool 
     return (struct codes){{a, b}};
 }
 
-/* Input 0 or 1 (second) of the pair, its outputs 8 v .. 8 v + 7, as f32. scale: of a grouped
+/* Input 0 or 1 (second) of the pair, its outputs 8 v .. 8 v + 7, as f32. g: of a grouped
  * form. */
 INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint8_t *w,
-                         const bool wide, const int half, const bool second, const int v,
-                         const float *scale)
+                         const int half, const bool second, const int v, const struct group *g)
 {
     if (kind == F32)
         return _mm256_loadu_ps((const float *)(const void *)w + PANEL * second + 16 * half + 8 * v);
@@ -177,7 +192,7 @@ INLINE __m256 weights_of(const enum kind kind, const struct codes *c, const uint
         return _mm256_cvtepi32_ps(_mm256_srai_epi32(code, 24));
     }
     if (kind >= G8)
-        return group_wide(c->v[second], wide, v, scale + 16 * half, has_mins(kind));
+        return group_wide(c->v[second], v, g, 2 * half + v, has_mins(kind));
     return second ? second_of(c->v[v]) : first_of(c->v[v]);
 }
 

@@ -66,7 +66,10 @@ static struct grouped grouped_of(const struct weight *w, const struct source *fr
     if (from->second)
         g = weight_form(from->second, w->keep);
     size_t inputs = f.inner >= w->k ? w->k_padded : round_up(f.inner, K_ALIGN);
-    return (struct grouped){inputs, f.mins != MINS_NONE, f.values, scales_of(&f, &g)};
+    return (struct grouped){.inputs = inputs,
+                            .mins = f.mins != MINS_NONE,
+                            .values = f.values,
+                            .scales = scales_of(&f, &g)};
 }
 
 void packed_plan(const struct device *d, struct weight *w, const struct source *from,
@@ -184,6 +187,7 @@ struct row_work {
     int8_t *codes;
     float *values;
     struct form_group *groups;
+    bool *odd; /* some group is (struct grouped) */
 };
 
 /* Integers with one scale a row, kept as sign and magnitude. */
@@ -199,6 +203,26 @@ static void fill_i8(const struct weight *w, const struct weight_part *p, size_t 
         to[panel_place(W_I8, output, i)] = (uint8_t)(q < 0 ? 0x80 | -q : q);
     }
     w->scale[panel * PANEL + output] = g.d;
+}
+
+/* Bits of the largest integer that codes of a row stand for, at most. */
+static int integer_bits(const struct weight_form *f, const int8_t *codes, size_t n)
+{
+    int all = 0;
+    if (f->kind == FORM_I4)
+        codes = f->values, n = 16;
+    for (size_t i = 0; i < n; i++)
+        all |= abs(codes[i]);
+    return all ? 32 - __builtin_clz((unsigned)all) : 0;
+}
+
+static bool is_odd(const struct form_group *g, int bits, bool mins)
+{
+    float scale = g->d * (float)g->scale;
+    uint32_t u;
+    memcpy(&u, &scale, sizeof u);
+    int taken = 24 - __builtin_ctz((u & 0x7fffff) | 0x800000);
+    return (scale != 0 && fabsf(scale) < 0x1p-102f) || (mins && taken + bits > 24);
 }
 
 /* One output of a grouped form: codes as they are, scale and what is subtracted of every group. */
@@ -218,8 +242,11 @@ static void fill_grouped(const struct weight *w, const struct weight_part *p, si
         else
             to[panel_place(w->format, output, i)] = code;
     }
-    for (size_t i = 0; i < form_groups(w->k, f.inner); i++)
+    int bits = integer_bits(&f, work->codes, w->k);
+    for (size_t i = 0; i < form_groups(w->k, f.inner); i++) {
         scales_put(&w->grouped.scales, scale, output, i, &work->groups[i]);
+        *work->odd |= is_odd(&work->groups[i], bits, w->grouped.mins);
+    }
 }
 
 static void fill_panel_integers(const struct weight *w, const struct source *from, size_t panel,
@@ -259,10 +286,11 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 {
     w->data = memory;
     w->scale = (float *)(void *)(memory + data_bytes(w));
-#pragma omp parallel num_threads(d->threads)
+    bool odd = false;
+#pragma omp parallel num_threads(d->threads) reduction(|| : odd)
     {
         struct row_work work = {mem_new(w->k, 1), mem_new(w->k, sizeof(float)),
-                                mem_new(w->k, sizeof(struct form_group))};
+                                mem_new(w->k, sizeof(struct form_group)), &odd};
 #pragma omp for schedule(dynamic)
         for (size_t panel = 0; panel < w->panels; panel++) {
             memset(w->data + panel * w->panel_bytes, 0, w->panel_bytes);
@@ -275,6 +303,7 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
         free(work.values);
         free(work.groups);
     }
+    w->grouped.odd = odd;
 }
 
 enum x_format packed_x_format(const struct device *d, const struct weight *w)

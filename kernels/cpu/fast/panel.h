@@ -111,8 +111,11 @@ struct scales {
 struct grouped {
     size_t inputs;        /* that share one scale: even */
     bool mins;            /* is there something to subtract? */
-    const int8_t *values; /* g4, q4: [16] */
+    const int8_t *values; /* g4, q4: [16]; else NULL */
     struct scales scales;
+    /* Weights are not (scale * 2^-24) * (code * 2^24) - min, with one rounding at the end: a scale is
+     * too small for it, or its product takes more than 24 bits. Never seen in a checkpoint. */
+    bool odd;
 };
 
 /* c = x W^T for one panel, over its inputs from .. k - 1. */

@@ -18,11 +18,13 @@
 #include "kernels/cpu/fast/tile.h"
 
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 TARGET_BEGIN(TARGET_AVX2)
 
 #include "kernels/cpu/fast/codes_avx2.h"
+#include "kernels/cpu/fast/odd.h"
 
 #define EACH_ROW(DO)  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define EACH_WIDE(DO) DO(0) DO(1) DO(2)
@@ -65,36 +67,29 @@ TARGET_BEGIN(TARGET_AVX2)
         c##r = _mm256_fmadd_ps(w0, v, c##r);                                                       \
         d##r = _mm256_fmadd_ps(w1, v, d##r);                                                       \
     }
-INLINE float loadf(const uint8_t *p)
-{
-    float v;
-    memcpy(&v, p, 4);
-    return v;
-}
-
-INLINE void prefetch(const uint8_t *p)
-{
-    _mm_prefetch((const char *)p, _MM_HINT_T0);
-}
-
 /* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
 
-/* A pair of inputs of the rows times its weights in `half`: the second first. */
+/* A pair of inputs of the rows times its weights in `half`: the second first. Half a panel of codes of 4
+ * bits is read again for the first, where registers are few. */
 #define TIMES(EACH, MULTIPLY_IT, half)                                                             \
     {                                                                                              \
         struct codes codes = codes_at(kind, w, wide, half, values);                                \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 1)                                                    \
-        if (kind <= BF16_SCALED && keep) {                                                         \
-            __asm__("" : "+r"(w)); /* loaded again: gcc would put sums aside for it */             \
+        if ((kind <= BF16_SCALED && keep) || (kind >= G4 && !wide && m > 3)) {                     \
+            ANEW(w); /* loaded again: gcc would put sums aside for it */                           \
             codes = codes_at(kind, w, wide, half, values);                                         \
         }                                                                                          \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 0)                                                    \
     }
+
+/* What is there is read again: kept in registers, it would drive out sums. */
+#define ANEW(pointer) __asm__("" : "+r"(pointer))
 #define TIMES_INPUT(EACH, MULTIPLY_IT, half, second)                                               \
     {                                                                                              \
         const int at = 4 * (second);                                                               \
-        __m256 w0 = weights_of(kind, &codes, w, wide, half, second, 0, scale);                     \
-        __m256 w1 = weights_of(kind, &codes, w, wide, half, second, 1, scale);                     \
+        ANEW(group.min);                                                                           \
+        __m256 w0 = weights_of(kind, &codes, w, half, second, 0, &group);                          \
+        __m256 w1 = weights_of(kind, &codes, w, half, second, 1, &group);                          \
         if (keep) {                                                                                \
             _mm256_store_ps(kept + PANEL * (second) + 16 * (half), w0);                            \
             _mm256_store_ps(kept + PANEL * (second) + 16 * (half) + 8, w1);                        \
@@ -153,9 +148,9 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     float *sums = t->c + 16 * half;
     bool first = t->first;
     __m256i values = _mm256_setzero_si256();
+    struct group group = {.min = NULL};
     if (kind >= G4)
-        values = _mm256_xor_si256(load_twice((const uint8_t *)t->grouped->values),
-                                  _mm256_set1_epi8(wide ? -128 : 0));
+        values = load_twice((const uint8_t *)t->grouped->values);
     EACH_ROW(DECLARE)
     EACH_WIDE(DECLARE_WIDE)
     if (!first && !is_scaled(kind)) {
@@ -164,6 +159,8 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     }
     for (size_t left = t->k, passed = t->passed, run; left; left -= run, passed = 0) {
         run = run_of(kind, t, passed, left);
+        if (kind >= G8)
+            group = group_at(scale, wide, half);
         for (size_t i = 0; i < run; i += 2) {
             fetch_lines(fetch, kind, wide);
             fetch += fetch_step;
@@ -565,14 +562,22 @@ void avx2_panel_i8(const struct panel *p)
         }
 }
 
+static void panel_grouped(const struct panel *p, const struct way *way)
+{
+    if (p->grouped->odd)
+        panel_odd(p);
+    else
+        panel(p, way);
+}
+
 void avx2_panel_g8(const struct panel *p)
 {
-    panel(p, p->grouped->mins ? &tile_g8_mins_way : &tile_g8_way);
+    panel_grouped(p, p->grouped->mins ? &tile_g8_mins_way : &tile_g8_way);
 }
 
 void avx2_panel_g4(const struct panel *p)
 {
-    panel(p, p->grouped->mins ? &tile_g4_mins_way : &tile_g4_way);
+    panel_grouped(p, p->grouped->mins ? &tile_g4_mins_way : &tile_g4_way);
 }
 
 void avx2_parts_f32(const struct parts *p)
