@@ -50,7 +50,7 @@ struct device_config {
     int index;               /* which GPU of the host; CPU: ignored */
     int threads;             /* CPU threads of this rank; at least 1 */
     bool always_all_threads; /* CPU: also for what one thread would have done before others woke */
-    bool takes_turns; /* CPU: ranks of the other role work on the same cores while this one waits */
+    bool takes_turns; /* CPU: a rank of the other role works on cores of this one while it waits */
     enum dtype act;   /* activations: DTYPE_F32 or DTYPE_BF16 */
     enum dtype kv;    /* KV cache: DTYPE_F32, DTYPE_BF16 or DTYPE_F8E4M3 */
     /* CPU: weights in groups of integers (kernels/weights/form.h: I8, I4) are multiplied with rows that are

@@ -49,13 +49,13 @@ static bool overlap(const cpu_set_t *a, const cpu_set_t *b)
 }
 
 /* role[i]: the first letter of place_role(). */
-static bool roles_share(const struct comm *c, const char *role, const cpu_set_t *masks)
+static bool shares_with_other(const struct comm *c, const char *role, const cpu_set_t *masks,
+                              int rank)
 {
     for (int i = 0; i < c->world.size; i++)
-        for (int j = 0; j < i; j++)
-            if (role[i] != role[j] && c->peers[i].host == c->peers[j].host &&
-                overlap(&masks[i], &masks[j]))
-                return true;
+        if (role[i] != role[rank] && c->peers[i].host == c->peers[rank].host &&
+            overlap(&masks[i], &masks[rank]))
+            return true;
     return false;
 }
 
@@ -84,7 +84,10 @@ struct cores cores_find(struct comm *c)
     cores_mask(&mask);
     comm_allgather(&c->world, &mine, sizeof mine, role);
     comm_allgather(&c->world, &mask, sizeof mask, masks);
-    struct cores found = {share_in_role(c, role, masks), roles_share(c, role, masks)};
+    struct cores found = {.threads = share_in_role(c, role, masks),
+                          .shared_here = shares_with_other(c, role, masks, c->world.rank)};
+    for (int i = 0; i < c->world.size; i++)
+        found.shared_by_roles |= shares_with_other(c, role, masks, i);
     free(role);
     free(masks);
     return found;

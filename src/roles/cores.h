@@ -30,9 +30,10 @@ int cores_share(const cpu_set_t *masks, int n, int self);
 
 /* What the ranks' cores mean for this one. */
 struct cores {
-    int threads;          /* this rank's share of its cores among the ranks of its role and host */
-    bool shared_by_roles; /* somewhere attention and FFN ranks may run on the same core; same answer
-                             on all ranks; false when colocated */
+    int threads;      /* this rank's share of its cores among the ranks of its role and host */
+    bool shared_here; /* a rank of the other role may run on a core of this one */
+    bool
+        shared_by_roles; /* that is so of some rank: same answer on all. Both false when colocated */
 };
 
 /* Collective over the world, after comm_split(). */

@@ -108,7 +108,7 @@ static bool plan_engine(struct run *r)
     struct comm *c = r->comm;
     struct cores cores = cores_find(c);
     r->in.job.micro_batches = engine_micro_batches(&r->in.job, cores.shared_by_roles, c->one_host);
-    c->place.shared_cores = cores.shared_by_roles;
+    c->place.shared_cores = cores.shared_here;
     if (r->in.job.graphs == TRI_AUTO)
         r->in.job.graphs = c->one_host ? TRI_TRUE : TRI_FALSE;
     int threads = r->in.job.threads > 0 ? r->in.job.threads : cores.threads;

@@ -48,7 +48,7 @@ struct place {
     int host;            /* number of its host: equal for ranks that share memory */
     int host_rank;       /* among the ranks of its host: its GPU */
     int host_ranks;      /* ranks that share its host's cores and memory */
-    bool shared_cores;   /* ranks of both roles may run on one core (roles/cores.h) */
+    bool shared_cores; /* a rank of the other role may run on a core of this one (roles/cores.h) */
 };
 
 /* The place of rank `rank` of a layout whose ranks are all on one host. */

@@ -39,11 +39,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 8, CASES_MAX = 64, STEPS_MAX = 1000 };
+enum { ROUNDS = 8, CASES_MAX = 64, STEPS_MAX = 1000, SET_MAX = 64 };
 
 struct arguments {
     const char *job, *json;
-    const char *set[64];
+    const char *set[SET_MAX + 1]; /* one is added */
     size_t n_set;
     int batch[CASES_MAX], context[CASES_MAX], cases, steps; /* batch 0: a prompt */
     double faster;
@@ -90,7 +90,7 @@ static void read_arguments(struct arguments *a, int argc, char **argv)
             a->faster = atof(argv[++i]);
         else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
             a->json = argv[++i];
-        else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && a->n_set < 64)
+        else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && a->n_set < SET_MAX)
             a->set[a->n_set++] = argv[++i];
         else if (strcmp(argv[i], "--colocated") == 0)
             a->colocated = true;
@@ -132,7 +132,7 @@ static void open_engine(struct bench *b)
     struct cores cores = cores_find(c);
     b->hand.in.job.micro_batches =
         engine_micro_batches(&b->hand.in.job, cores.shared_by_roles, true);
-    c->place.shared_cores |= cores.shared_by_roles;
+    c->place.shared_cores |= cores.shared_here;
     b->hand.in.job.graphs = TRI_FALSE; /* every step is enqueued here, with the rows that it has */
     int threads = b->hand.in.job.threads > 0 ? b->hand.in.job.threads : cores.threads;
     const struct exchange_ops *transport = engine_transport(&b->hand.in.job, c->one_host, &e);
