@@ -1,6 +1,7 @@
 #include "kernels/cpu/limits.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/median.h"
 
@@ -202,9 +203,15 @@ double limits_cores(const struct limits *l)
     return l->wanted > 0 ? l->got / l->wanted : 1;
 }
 
-static double keep(struct limits_series *s, double value)
+/* The n'th piece comes in with LIMITS_KEPT / n, in the place of any (Vitter's algorithm R). */
+double limits_keep(struct limits_series *s, double value)
 {
-    return s->value[s->n++ % LIMITS_KEPT] = value;
+    size_t place = s->n++;
+    if (place >= LIMITS_KEPT)
+        place = hash_u64(HASH_START, s->n) % s->n;
+    if (place < LIMITS_KEPT)
+        s->value[place] = value;
+    return value;
 }
 
 /* The kept values in order; returns how many. */
@@ -269,7 +276,7 @@ double limits_bandwidth(struct limits *l, double seconds)
     l->wanted += wanted;
     l->got += got;
     l->at = (from + (size_t)(read / l->threads) / PIECE * PIECE) % share;
-    return keep(&l->bandwidth, read / (clock_now() - start));
+    return limits_keep(&l->bandwidth, read / (clock_now() - start));
 }
 
 #define PASSES 400 /* times 250 instructions: some 20 microseconds */
@@ -293,7 +300,7 @@ static void count_slots(struct limits *l)
         double seconds = thread_seconds() - begin;
 #pragma omp critical
         if (seconds > 0)
-            keep(&l->pace, PASSES * 250 / seconds);
+            limits_keep(&l->pace, PASSES * 250 / seconds);
     }
 }
 
@@ -312,7 +319,7 @@ double limits_peak(struct limits *l, double seconds)
     }
     l->wanted += wanted;
     l->got += got;
-    return keep(&l->peak, done / (clock_now() - start));
+    return limits_keep(&l->peak, done / (clock_now() - start));
 }
 
 #define ROOF_PIECES  5

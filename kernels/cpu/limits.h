@@ -10,23 +10,27 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* What was measured in pieces: the last LIMITS_KEPT of them. */
-#define LIMITS_KEPT 4096
+/* What was measured in pieces: all of them while they are few, then a sample of the whole run in which each
+ * piece stands with the same probability, however many threads or pieces there are. */
+#define LIMITS_KEPT 1024
 struct limits_series {
     double value[LIMITS_KEPT];
-    size_t n; /* pieces so far */
+    size_t n; /* pieces so far; 0: begin anew */
 };
 
+/* Adds a piece and returns it. */
+double limits_keep(struct limits_series *s, double value);
+
+/* 24 KB: it may lie on a stack. */
 struct limits {
     int threads;
-    const char
-        *unit;  /* the instruction that peak counts: "vdpbf16ps", "vfmadd", "fmla", "mul+add" */
-    int vector; /* 0: plain, 1: AVX2 FMA, 2: AVX-512 bf16, 3: NEON */
+    const char *unit; /* what peak counts: "vdpbf16ps", "vfmadd", "fmla", "mul+add" */
+    int vector;       /* 0: plain, 1: AVX2 FMA, 2: AVX-512 bf16, 3: NEON */
     unsigned char *memory;
     size_t bytes, at;   /* of memory; where the next piece is read */
     double wanted, got; /* seconds of cores: what the threads of all measurements wanted, and got */
-    struct limits_series bandwidth, peak,
-        pace; /* pace: empty instructions a second, of each core */
+    struct limits_series bandwidth, peak;
+    struct limits_series pace; /* empty instructions a second, of each core */
 };
 
 #define LIMITS_BYTES ((size_t)512 << 20) /* more than any cache */
@@ -57,9 +61,10 @@ struct limits_roofs limits_roofs(const char *backend, int threads);
 double limits_cores(const struct limits *l);
 
 /* The share of the instructions that the cores can begin, at a pace that a twentieth of the pieces of this run
- * had (the very best may be the clock's mistake), that they began while peaks were measured. What is missing went to a lower clock or to other hardware threads of the same cores: the
- * run's own, or on a virtual machine a stranger's, which no count of its own system shows. The loop of multiply-adds
- * hardly feels it, kernels that begin nearly as many instructions as a core can do. */
+ * had (the very best may be the clock's mistake), that they began while peaks were measured. What is missing
+ * went to a lower clock or to other hardware threads of the same cores: the run's own, or on a virtual machine
+ * a stranger's, which no count of its own system shows. The loop of multiply-adds hardly feels it, kernels that
+ * begin nearly as many instructions as a core can do. */
 double limits_slots(const struct limits *l);
 void limits_tell(const struct limits *l, FILE *out);
 

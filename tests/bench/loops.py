@@ -15,8 +15,9 @@ Then what loops_time runs and measures on this machine, every panel function wit
 model (--timed: only this), and the model's errors. --json: these results, for table.py.
 
 --check, for `make test`: fails where a loop writes more vectors to its stack frame, or has more instructions a
-multiply-add, than loops.txt says (by 3 %), which --write writes anew. Counts belong to a compiler: objects of
-another are not compared, exit status 77.
+multiply-add, than loops.txt says (by 3 %), which --write writes anew; and where a loop stands on one side only.
+Counts belong to a compiler: where the objects are of another one or of another machine, or have no loops,
+nothing is compared, it says so, and the exit status is 77.
 """
 import json
 import os
@@ -76,7 +77,8 @@ def loops_of(path):
 
 def objects():
     folder = os.path.join(os.environ.get("BUILD", "build"), "kernels/cpu/fast")
-    return {name: os.path.join(folder, name + ".o") for name in FILES if os.path.exists(os.path.join(folder, name + ".o"))}
+    paths = {name: os.path.join(folder, name + ".o") for name in FILES}
+    return {name: path for name, path in paths.items() if os.path.exists(path) and loops_code.is_x86_64(path)}
 
 
 def option(name, otherwise=None):
@@ -124,7 +126,9 @@ def write(found, made_by):
 
 def compare(name, loop, known):
     """What is wrong, in words. Constants may be read in the stack frame: they cost what others in memory do."""
-    code, products, spilled, _ = known or (len(loop.code), len(loop.products), 0, 0)
+    if not known:
+        return ["%s: a loop that loops.txt does not know" % name]
+    code, products, spilled, _ = known
     bad = []
     if len(loop.spilled) > spilled:
         bad.append("%s: %d vectors written to the stack frame, wanted %d at most:" % (name, len(loop.spilled), spilled))
@@ -137,10 +141,14 @@ def compare(name, loop, known):
 def check(found, made_by):
     wanted, known = read_known()
     if made_by != wanted:
-        print("loops.txt is about %s, these objects are of %s" % (wanted, made_by))
+        print("nothing was checked: loops.txt is about %s, these objects are of %s" % (wanted, made_by))
         return 77
     all_of = [(known_name(name, l), l) for name, loops in found.items() for l in loops]
+    if not all_of:
+        print("nothing was checked: no loops in the objects of kernels/cpu/fast")
+        return 77
     bad = [said for name, l in all_of for said in compare(name, l, known.get(name))]
+    bad += ["%s: is in loops.txt, but in no object" % name for name in sorted(set(known) - {name for name, _ in all_of})]
     if bad:
         print("\n".join(bad + ["What is meant to be so is written down by: BUILD=%s tests/bench/loops.py --write" % os.environ.get("BUILD", "build")]))
     else:

@@ -122,6 +122,13 @@ def count(steps):
     return counts
 
 
+def is_x86_64(path):
+    """Of an ELF object, by its header: e_machine."""
+    with open(path, "rb") as f:
+        header = f.read(20)
+    return header[:4] == b"\x7fELF" and header[18:20] == b"\x3e\0"
+
+
 def functions(path):
     """Of an object or a program, in the order in which they stand."""
     text = subprocess.run(["objdump", "-dw", "--no-show-raw-insn", path], check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
