@@ -264,7 +264,8 @@ static const char *form_name(size_t f)
     return names[f];
 }
 
-/* Gate and up in groups of one size, whose scales are kept in different ways though they lie side by side. */
+/* Gate and up in groups of one size, whose scales are kept in different ways though they lie side by side; and
+ * down, in slices. With scales of f32 and zero points weights take a rounding more (struct grouped: odd). */
 static int check_mixed(const struct backend *b)
 {
     static const struct shape shape = {SHAPE(330, 65, 33, 0, 2, 2, 1)};
@@ -281,6 +282,7 @@ static int check_mixed(const struct backend *b)
             struct mlp *m = &in.experts[e];
             m->gate = rig_packed(&r, 4, 64, DTYPE_F16, e == 0, 65, 330);
             m->up = rig_packed(&r, 4, 64, DTYPE_F32, e == 0, 65, 330);
+            m->down = rig_packed(&r, e ? 8 : 4, 16, DTYPE_F32, true, 330, 65);
             in.parts[e] = parts_of(&r, m, in.cuts[0]);
         }
         rig_keep(&r);

@@ -197,7 +197,7 @@ static void check_together(struct rig *r, struct linear_inputs *in, int n, int o
 
 /* Rows that no cache near a core holds, with all their inputs: panels go through them together. The last unit
  * of panels is smaller than the others, and so is the last chunk of inputs. Chunks of f32 begin inside groups
- * of 48 and 80. Where rows of bf16 stay so, a chunk has twice as many inputs. One kind is shared by two threads. */
+ * of 48 and 80, also of odd ones (struct grouped). Where rows of bf16 stay so, a chunk has twice as many inputs. One kind is shared by two threads. */
 int case_linear_together(const struct backend *b)
 {
     enum { ROWS = 500, FEW = 514, MANY = 1030, K = 780, K_BF16 = 1548, F8_COLUMN = 48 };
@@ -212,6 +212,7 @@ int case_linear_together(const struct backend *b)
         {DTYPE_F32, DTYPE_F8E4M3, .keep = WEIGHT_KEEP},
         {DTYPE_F32, DTYPE_F32, .keep = WEIGHT_INT8},
         {DTYPE_F32, .bits = 4, .group = 48, .scales = DTYPE_F16, .zeros = true},
+        {DTYPE_F32, .bits = 4, .group = 80, .scales = DTYPE_F32, .zeros = true},
         {DTYPE_BF16, DTYPE_BF16, .keep = WEIGHT_KEEP},
         {DTYPE_BF16, DTYPE_F8E4M3, .keep = WEIGHT_KEEP},
         {DTYPE_BF16, DTYPE_BF16, .keep = WEIGHT_INT8},
@@ -291,6 +292,46 @@ static void check_groups(struct rig *r, bool integers)
     }
 }
 
+/* Seven rows and ten are the numbers of which four are left behind blocks of three whose weights are kept; each
+ * comes out as alone. */
+static void check_seven_and_ten(struct rig *r)
+{
+    for (int i = 0; i < 8; i++) {
+        int n = i % 2 ? 10 : 7, bits = i < 4 ? 4 : 8, all[10];
+        rig_at(r, "linear: %d bits%s, n 37, k 330, rows %d", bits,
+               i >= 6 ? " a row" : " in groups of 48", n);
+        struct linear_inputs in = {.keep = i >= 6 ? WEIGHT_INT8 : WEIGHT_KEEP, .out = DTYPE_F32};
+        in.w = i >= 6 ? rig_weight(r, DTYPE_BF16, 37, 330, 0, 0)
+                      : rig_packed(r, bits, 48, DTYPE_F16, i < 2, 37, 330);
+        in.x = rig_values(r, r->act, (size_t)n * 330, 1);
+        for (int row = 0; row < n; row++)
+            all[row] = row;
+        const float *got = (const float *)(const void *)run_linear(r, &in, all, n);
+        for (int row = 0; row < n; row += 3)
+            rig_same_bytes(r, "a row alone", run_linear(r, &in, &row, 1), got + (size_t)row * 37,
+                           37 * sizeof *got);
+        check_outputs(r, &in, n, got);
+        rig_clear(r);
+    }
+}
+
+/* Scales that are too small to be multiplied by 2^-24 first. */
+static void check_small_scales(struct rig *r)
+{
+    for (int bits = 4; bits <= 8; bits += 4) {
+        size_t groups = 11;
+        rig_at(r, "linear: %d bits in groups of 32, scales of 2^-110, n 37, k 330, rows 5", bits);
+        struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+        in.w = rig_packed(r, bits, 32, DTYPE_F32, false, 37, 330);
+        float *scale = rig_values(r, DTYPE_F32, 37 * groups, 1);
+        for (size_t i = 0; i < 37 * groups; i++)
+            scale[i] = ldexpf(scale[i], -110);
+        in.w.part.scale = scale;
+        rig_set_values(r, &in.w, in.keep);
+        check_linear(r, &in, 5);
+    }
+}
+
 /* Matrices that stay in groups: every form of scales and minima, alone and in rows of many. */
 int case_linear_grouped(const struct backend *b)
 {
@@ -313,6 +354,8 @@ int case_linear_grouped(const struct backend *b)
             }
         check_inside(&r, false);
         check_groups(&r, false);
+        check_seven_and_ten(&r);
+        check_small_scales(&r);
         failures += rig_close(&r);
     }
     return failures;

@@ -17,7 +17,7 @@ static const struct {
     bool zeros;
 } packed[] = {{4, 32, DTYPE_BF16, false}, {4, 128, DTYPE_F16, true},  {4, 0, DTYPE_F32, false},
               {8, 16, DTYPE_F32, false},  {8, 64, DTYPE_BF16, false}, {8, 0, DTYPE_BF16, false},
-              {4, 48, DTYPE_F16, true}};
+              {4, 48, DTYPE_F16, true},   {4, 48, DTYPE_F32, true},   {8, 16, DTYPE_F32, true}};
 
 /* Ends of slices; ranks that share columns are cut at the second. */
 static const size_t cuts[][CUTS] = {
@@ -40,9 +40,9 @@ static size_t codecs(void)
 /* The format's name; NULL: it has no matrices of these shapes here. */
 static const char *name_of(size_t f)
 {
-    static const char *const names[] = {"4 bits by 32", "4 bits by 128", "4 bits by row",
-                                        "8 bits by 16", "8 bits by 64",  "8 bits by row",
-                                        "4 bits by 48"};
+    static const char *const names[] = {"4 bits by 32", "4 bits by 128",     "4 bits by row",
+                                        "8 bits by 16", "8 bits by 64",      "8 bits by row",
+                                        "4 bits by 48", "4 bits by 48, odd", "8 bits by 16, odd"};
     if (f >= codecs())
         return names[f - codecs()];
     const struct codec *c = codec_all()[f];

@@ -4,6 +4,8 @@
 #ifndef TANDEM_KERNELS_CPU_FAST_CODES_AVX2_H
 #define TANDEM_KERNELS_CPU_FAST_CODES_AVX2_H
 
+#include "kernels/cpu/fast/tile.h"
+
 INLINE float loadf(const uint8_t *p)
 {
     float v;
@@ -89,6 +91,22 @@ INLINE void store_pairs(const uint8_t *w, uint8_t *pairs)
     struct bytes b = f8_bytes(load8(w));
     _mm256_store_si256((__m256i *)(void *)pairs, pairs_of(b, 0));
     _mm256_store_si256((__m256i *)(void *)(pairs + 64), pairs_of(b, 1));
+}
+
+/* A tile's FP8 to pairs of bf16, as a panel has them. */
+static void decode_f8(const struct tile *t)
+{
+    const uint8_t *w = t->w, *const *more = t->more;
+    uint8_t *pairs = t->pairs;
+    for (size_t left = t->k, run; left; left -= run) {
+        run = t->more && t->piece < left ? t->piece : left;
+        for (size_t i = 0; i < run; i += 2, w += 64, pairs += 128) {
+            store_pairs(w, pairs);
+            store_pairs(w + 32, pairs + 32);
+        }
+        if (left > run)
+            w = *more++ + t->offset;
+    }
 }
 
 INLINE __m256i load_twice(const uint8_t *p)

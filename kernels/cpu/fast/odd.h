@@ -9,8 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-/* Grouped forms whose scales are odd: as form.h says, one input after the other. */
-static void panel_odd(const struct panel *p)
+/* Grouped forms whose scales are odd: as form.h says, one input after the other. So seldom that
+ * nothing else should carry its code. */
+__attribute__((noinline)) static void panel_odd(const struct panel *p)
 {
     const int8_t *values = p->grouped->values; /* of g4 */
     const size_t whole = X_CHUNK / sizeof(float);

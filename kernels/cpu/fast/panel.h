@@ -21,9 +21,9 @@
  *
  * q8 and q4 add as integer.h says; of the others an output is one chain of multiply-adds, each
  * rounded once, over its inputs in the order 1, 0, 3, 2, 5, 4, ...: of each pair the second first,
- * as VDPBF16PS takes them. With FP8 scales every block of 128 inputs is such a chain from 0, and the output is the chain of scale x block. The scale of
- * int8 is multiplied at the end. Weights of grouped forms become f32 in registers, as form_value()
- * makes them, before they are multiplied.
+ * as VDPBF16PS takes them. With FP8 scales every block of 128 inputs is such a chain from 0, and the
+ * output is the chain of scale x block. The scale of int8 is multiplied at the end. Weights of grouped
+ * forms become f32 in registers, as form_value() makes them, before they are multiplied.
  *
  * Rows x are copied to rows of X_ROW bytes, in chunks of X_CHUNK: [chunk][row][X_ROW]. The fixed
  * distance lets a kernel reach all its rows from one pointer; 64 bytes of padding keep the rows out

@@ -126,12 +126,13 @@ INLINE size_t run_of(const enum kind kind, const struct tile *t, size_t passed, 
     return left < most ? left : most;
 }
 
-/* What lies ahead is asked for in both halves alike, so that memory is never idle. */
-INLINE void fetch_lines(const uint8_t *from, const enum kind kind, const bool wide)
+/* What lies ahead is asked for in both halves alike, so that memory is never idle. Two lines are as many as a
+ * step has where the rows are alone with the weights; those that keep them never are. */
+INLINE void fetch_lines(const uint8_t *from, const enum kind kind, const bool wide, const bool keep)
 {
     if (kind == F32 && wide)
         return; /* the processor sees to it itself */
-    for (int i = 0; i < (kind == F32 || (kind == BF16 && wide) ? 2 : 1); i++)
+    for (int i = 0; i < (kind == F32 || (kind == BF16 && wide && !keep) ? 2 : 1); i++)
         prefetch(from + 64 * i);
 }
 
@@ -162,7 +163,7 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
         if (kind >= G8)
             group = group_at(scale, wide, half);
         for (size_t i = 0; i < run; i += 2) {
-            fetch_lines(fetch, kind, wide);
+            fetch_lines(fetch, kind, wide, keep);
             fetch += fetch_step;
             if (half || keep) {
                 prefetch(x_fetch);
@@ -231,10 +232,10 @@ static const struct tiles wide_bf16_set = {tile_bf16_fn, 3, W_BF16, X_F32};
 
 /* ---- many rows ------------------------------------------------------------------------------- */
 
-/* The first rows leave their weights as f32, KEEP inputs of a panel, in the first cache for all others. What the
- * others cost is instructions: three rows x 32 outputs take least. Their fourth vector of weights comes straight
- * from memory, for which no register is left. Five (four) rows take the panel half by half, so that no block has so
- * few sums that it waits for them. */
+/* The first rows leave their weights as f32, KEEP inputs of a panel, in the first cache for all others. What
+ * the others cost is instructions: three rows x 32 outputs take least. Their fourth vector of weights comes
+ * straight from memory, for which no register is left. Five rows (four, of 7 and 10 in all) take the panel half
+ * by half, so that no block has so few sums that it waits for them. */
 #define KEEP 128
 #define ROWS 6 /* of a block whose weights are not kept */
 
@@ -247,7 +248,7 @@ struct way {
     tile_fn *decode;          /* to pairs of bf16, which the tiles read then; or NULL */
     size_t keep;              /* rows from which f32 is kept */
     const struct tiles *each; /* with fewer */
-    tile_fn *const *first;
+    tile_fn *first;           /* three rows, whose weights are kept */
     tile_fn *const *rest;
 };
 
@@ -346,23 +347,13 @@ INLINE void kept_tile(const struct tile *t, const int m, const bool wide, const 
         kept_tile(t, m, false, 0, scaled);                                                         \
         kept_tile(t, m, false, 1, scaled);                                                         \
     }
-#define REST(name, scaled)                                                                         \
-    KEPT_WIDE(name, 2, scaled)                                                                     \
-    KEPT_WIDE(name, 3, scaled)                                                                     \
-    KEPT_HALVES(name, 4, scaled)                                                                   \
-    KEPT_HALVES(name, 5, scaled)                                                                   \
-    static tile_fn *const name##_fn[] = {NULL, NULL, name##_2, name##_3, name##_4, name##_5};
-
-#define TILE_FIRST(name, kind, m)                                                                  \
-    static void name##_keep_##m(const struct tile *t)                                              \
-    {                                                                                              \
-        tile(t, kind, m, true, 0, true);                                                           \
-    }
-#define WAY(name, kind, decode, keep, each, rest)                                                  \
-    TILE_FIRST(name, kind, 2)                                                                      \
-    TILE_FIRST(name, kind, 3)                                                                      \
-    static tile_fn *const name##_first[] = {NULL, NULL, name##_keep_2, name##_keep_3};             \
-    static const struct way name##_way = {&name##_set, decode, keep, each, name##_first, rest};
+KEPT_WIDE(kept, 3, false)
+KEPT_HALVES(kept, 4, false)
+KEPT_HALVES(kept, 5, false)
+KEPT_WIDE(kept_scaled, 3, true)
+KEPT_HALVES(kept_scaled, 5, true)
+static tile_fn *const kept_fn[] = {[3] = kept_3, kept_4, kept_5};
+static tile_fn *const kept_scaled_fn[] = {[3] = kept_scaled_3, [5] = kept_scaled_5};
 
 #define FAMILY_F8(name, kind)                                                                      \
     TILE_WIDE(name, kind, 1)                                                                       \
@@ -371,24 +362,6 @@ INLINE void kept_tile(const struct tile *t, const int m, const bool wide, const 
     static tile_fn *const name##_fn[] = {NULL, name##_1, name##_2, name##_3};                      \
     static const struct tiles name##_set = {name##_fn, 3, W_F8, X_F32};
 
-/* To pairs of bf16, as a panel has them. */
-static void decode_f8(const struct tile *t)
-{
-    const uint8_t *w = t->w, *const *more = t->more;
-    uint8_t *pairs = t->pairs;
-    for (size_t left = t->k, run; left; left -= run) {
-        run = t->more && t->piece < left ? t->piece : left;
-        for (size_t i = 0; i < run; i += 2, w += 64, pairs += 128) {
-            store_pairs(w, pairs);
-            store_pairs(w + 32, pairs + 32);
-        }
-        if (left > run)
-            w = *more++ + t->offset;
-    }
-}
-
-REST(kept, false)
-REST(kept_scaled, true)
 FAMILY_F8(tile_f8, F8)
 FAMILY_F8(tile_f8_scaled, F8_SCALED)
 FAMILY(tile_i8, I8, W_I8, TILE_WIDE)
@@ -396,21 +369,52 @@ FAMILY(tile_g8, G8, W_G8, TILE_HALVES)
 FAMILY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
 FAMILY(tile_g4, G4, W_G4, TILE_HALVES)
 FAMILY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
-FAMILY(tile_pairs_scaled, BF16_SCALED, W_BF16, TILE_WIDE)
-WAY(tile_bf16, BF16, NULL, KEEP_BF16, NULL, kept_fn)
-WAY(tile_f8, BF16, decode_f8, KEEP_F8, &tile_bf16_set, kept_fn)
-WAY(tile_f8_scaled, BF16_SCALED, decode_f8, KEEP_F8, &tile_pairs_scaled_set, kept_scaled_fn)
-WAY(tile_i8, I8, NULL, 0, NULL, kept_fn)
-WAY(tile_g8, G8, NULL, 0, NULL, kept_fn)
-WAY(tile_g8_mins, G8_MINS, NULL, 0, NULL, kept_fn)
-WAY(tile_g4, G4, NULL, 0, NULL, kept_fn)
-WAY(tile_g4_mins, G4_MINS, NULL, 0, NULL, kept_fn)
 
-/* What will be read soon: weights in two pieces of so many bytes, and rows. */
+/* Of the pairs that FP8 with scales becomes, always more than three rows, in even blocks. */
+TILE_WIDE(tile_pairs, BF16_SCALED, 3)
+TILE_HALVES(tile_pairs, BF16_SCALED, 4)
+TILE_HALVES(tile_pairs, BF16_SCALED, 5)
+TILE_HALVES(tile_pairs, BF16_SCALED, 6)
+static tile_fn *const tile_pairs_fn[] = {
+    [3] = tile_pairs_3, tile_pairs_4, tile_pairs_5, tile_pairs_6};
+static const struct tiles tile_pairs_set = {tile_pairs_fn, ROWS, W_BF16, X_F32};
+
+#define TILE_FIRST(name, kind)                                                                     \
+    static void name##_keep_3(const struct tile *t)                                                \
+    {                                                                                              \
+        tile(t, kind, 3, true, 0, true);                                                           \
+    }
+#define WAY(name, decode, keep, each, first, rest)                                                 \
+    static const struct way name##_way = {&name##_set, decode, keep, each, first, rest};
+#define WAY_OF(name, kind)                                                                         \
+    TILE_FIRST(name, kind)                                                                         \
+    WAY(name, NULL, 0, NULL, name##_keep_3, kept_fn)
+
+TILE_FIRST(tile_bf16, BF16)
+TILE_FIRST(tile_pairs, BF16_SCALED)
+WAY(tile_bf16, NULL, KEEP_BF16, NULL, tile_bf16_keep_3, kept_fn)
+WAY(tile_f8, decode_f8, KEEP_F8, &tile_bf16_set, tile_bf16_keep_3, kept_fn)
+WAY(tile_f8_scaled, decode_f8, KEEP_F8, &tile_pairs_set, tile_pairs_keep_3, kept_scaled_fn)
+WAY_OF(tile_i8, I8)
+WAY_OF(tile_g8, G8)
+WAY_OF(tile_g8_mins, G8_MINS)
+WAY_OF(tile_g4, G4)
+WAY_OF(tile_g4_mins, G4_MINS)
+
+/* What will be read soon: weights in one or two pieces of so many bytes, and rows. */
 struct ahead {
     const uint8_t *piece[2], *x;
-    size_t bytes;
+    size_t pieces, bytes;
 };
+
+/* Where to ask for the next `run` bytes, `done` bytes of all pieces on: within one piece, as far as it has so
+ * many, since the other lies elsewhere. */
+static const uint8_t *place_of(const struct ahead *a, size_t done, size_t run)
+{
+    size_t i = done / a->bytes < a->pieces ? done / a->bytes : a->pieces - 1;
+    size_t at = done - i * a->bytes, most = a->bytes > run ? a->bytes - run : 0;
+    return a->piece[i] + (at < most ? at : most);
+}
 
 /* Rows of the next block, of `left`. Not kept: even blocks, because small ones have too few sums under way. */
 static size_t block_of(size_t left, bool keep, bool first)
@@ -418,9 +422,7 @@ static size_t block_of(size_t left, bool keep, bool first)
     size_t blocks = (left + ROWS - 1) / ROWS;
     if (!keep)
         return (left + blocks - 1) / blocks;
-    if (first)
-        return left == 4 ? 2 : 3;
-    if (left % 3 == 0 || left == 7)
+    if (first || left % 3 == 0 || left == 7)
         return 3;
     return left < 5 ? left : 5;
 }
@@ -444,7 +446,7 @@ static void all_rows(const struct way *way, const struct tile *t, size_t rows,
         m = block_of(left, keep, left == rows);
         all += places(m, t->k, keep && left < rows);
     }
-    size_t step = (2 * ahead->bytes + all - 1) / all;
+    size_t step = (ahead->pieces * ahead->bytes + all - 1) / all;
     b.kept = kept;
     b.pairs = pairs;
     if (way->decode) {
@@ -456,14 +458,14 @@ static void all_rows(const struct way *way, const struct tile *t, size_t rows,
         bool first = left == rows;
         m = block_of(left, keep, first);
         size_t share = places(m, t->k, keep && !first) * step;
-        b.prefetch =
-            done < ahead->bytes ? ahead->piece[0] + done : ahead->piece[1] + (done - ahead->bytes);
-        b.prefetch_upper = b.prefetch + share / 2;
+        size_t run = m > 3 ? share / 2 : share; /* more rows take the panel half by half */
+        b.prefetch = place_of(ahead, done, run);
+        b.prefetch_upper = place_of(ahead, done + run, run);
         b.x_next = left > m ? b.x + m * X_ROW : ahead->x;
         b.x_step = m * X_ROW * 2 / t->k;
         /* tile() takes steps by 128 bytes of weights */
         b.prefetch_step = keep && !first ? step : m > 3 ? 2 * step : step;
-        (!keep ? way->each->fn : first ? way->first : way->rest)[m](&b);
+        (!keep ? way->each->fn[m] : first ? way->first : way->rest[m])(&b);
         if (keep && first) {
             b.w = (const uint8_t *)kept;
             b.more = NULL;
@@ -476,6 +478,10 @@ static void all_rows(const struct way *way, const struct tile *t, size_t rows,
 
 static void panel(const struct panel *p, const struct way *way)
 {
+    if (p->grouped && p->grouped->odd) {
+        panel_odd(p);
+        return;
+    }
     if (p->rows <= way->few->most_rows) {
         tile_panel(p, way->few);
         return;
@@ -498,9 +504,10 @@ static void panel(const struct panel *p, const struct way *way)
         size_t left = p->k - end, next = left && left < t.k ? left : t.k;
         size_t after = left ? end : p->from;
         const uint8_t *at = left ? p->w + end * input : p->next;
-        struct ahead ahead = {.piece = {at, at + next * input / 2},
+        struct ahead ahead = {.piece = {at},
                               .x = p->x + after / whole * p->chunk + after % whole * sizeof(float),
-                              .bytes = next * input / 2};
+                              .pieces = 1,
+                              .bytes = next * input};
         all_rows(way, &t, p->rows, &ahead);
     }
 }
@@ -512,7 +519,7 @@ static void parts(const struct parts *p, const struct way *way)
         return;
     }
     size_t step = 2 * p->part_k, run;
-    struct ahead ahead = {.bytes = p->part_k * w_input(way->few->w)};
+    struct ahead ahead = {.pieces = 2, .bytes = p->part_k * w_input(way->few->w)};
     for (size_t k = 0; k < p->k; k += run) {
         run = p->k - k < step ? p->k - k : step;
         const uint8_t *const *w = p->w + k / p->part_k;
@@ -562,22 +569,14 @@ void avx2_panel_i8(const struct panel *p)
         }
 }
 
-static void panel_grouped(const struct panel *p, const struct way *way)
-{
-    if (p->grouped->odd)
-        panel_odd(p);
-    else
-        panel(p, way);
-}
-
 void avx2_panel_g8(const struct panel *p)
 {
-    panel_grouped(p, p->grouped->mins ? &tile_g8_mins_way : &tile_g8_way);
+    panel(p, p->grouped->mins ? &tile_g8_mins_way : &tile_g8_way);
 }
 
 void avx2_panel_g4(const struct panel *p)
 {
-    panel_grouped(p, p->grouped->mins ? &tile_g4_mins_way : &tile_g4_way);
+    panel(p, p->grouped->mins ? &tile_g4_mins_way : &tile_g4_way);
 }
 
 void avx2_parts_f32(const struct parts *p)

@@ -38,12 +38,12 @@ struct tile {
     float *c;
     const uint8_t *prefetch;
     const uint8_t *prefetch_upper; /* what the upper half of the panel asks for (AVX2) */
-    size_t prefetch_step;          /* bytes per 128 bytes of weights (8 bits: per 64) */
-    float *kept;                   /* where weights are left for other rows (AVX2) */
-    uint8_t *pairs;                /* and FP8 as bf16 */
-    const uint8_t *x_next;         /* rows of the next tile, to be fetched too */
-    size_t x_step;                 /* bytes per step */
-    bool first;                    /* c holds nothing yet */
+    size_t prefetch_step;  /* bytes per 128 bytes of weights (8 bits: 64), f32 kept: four inputs */
+    float *kept;           /* where weights are left for other rows (AVX2) */
+    uint8_t *pairs;        /* and FP8 as bf16 */
+    const uint8_t *x_next; /* rows of the next tile, to be fetched too */
+    size_t x_step;         /* bytes per step */
+    bool first;            /* c holds nothing yet */
 };
 typedef void tile_fn(const struct tile *t);
 
