@@ -1,6 +1,7 @@
 #include "data/h5.h"
 
 #include "base/disk.h"
+#include "base/files.h"
 #include "base/mem.h"
 #include "data/append.h"
 
@@ -103,6 +104,22 @@ static int want_file(const char *path, struct stat *st, struct err *e)
                    S_ISDIR(st->st_mode) ? "a directory" : "a special file");
 }
 
+/* A file that is not HDF5: what is it? */
+static int refuse_foreign(const char *path, long long bytes, struct err *e)
+{
+    char head[64];
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f)
+        fclose(f);
+    if (files_refuse_pointer(path, head, n, e) != 0)
+        return -1;
+    return err_set(e,
+                   "%s: wanted an HDF5 file, found something else (%lld bytes); `tandem "
+                   "import %s prompts.h5` makes one from JSON Lines, tables or text",
+                   path, bytes, path);
+}
+
 int h5_open(hid_t *out, const char *path, struct err *e)
 {
     h5_quiet();
@@ -116,10 +133,7 @@ int h5_open(hid_t *out, const char *path, struct err *e)
         struct err why;
         h5_err(&why, "cannot be opened");
         if (H5Fis_hdf5(path) == 0)
-            return err_set(e,
-                           "%s: wanted an HDF5 file, found something else (%lld bytes); `tandem "
-                           "import %s prompts.h5` makes one from JSON Lines, tables or text",
-                           path, (long long)st.st_size, path);
+            return refuse_foreign(path, (long long)st.st_size, e);
         return err_set(e, "%s: %s", path, why.text);
     }
     *out = file;
@@ -162,10 +176,11 @@ int h5_read_output(struct h5_output *o, const char *path, struct err *e)
 {
     h5_quiet();
     struct stat st;
-    o->pool = NULL;
-    o->file = -1;
-    if (want_file(path, &st, e) != 0)
+    *o = (struct h5_output){.file = -1};
+    if (want_file(path, &st, e) != 0) {
+        o->state.failure = EINVAL; /* no file: not one that others wrote */
         return -1;
+    }
     hid_t access = driver_access(&o->state);
     o->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (o->file < 0)

@@ -42,7 +42,8 @@ struct h5_output {
 /* Creates, or replaces. Closing the file closes everything open in it. */
 int h5_create(struct h5_output *o, const char *path, struct err *e);
 
-/* Opens a file of our own for reading, with patience; h5_abandon() closes it. */
+/* Opens a file of our own for reading, with patience; h5_abandon() closes it. -1: state.failure is
+ * set when it is no regular file or cannot be read, 0 when it is not HDF5. */
 int h5_read_output(struct h5_output *o, const char *path, struct err *e);
 
 /* Closes the file, whatever happens. -1: something of it could not be written. */

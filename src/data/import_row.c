@@ -47,7 +47,7 @@ static bool is_batch_setting(const char *name)
     return false;
 }
 
-/* What a line of the batch format asks for and does not get is said, not swallowed. */
+/* What the first line of the batch format asks for and does not get is said; others are taken to ask alike. */
 static void note_unused(const struct import *m, json_t *body)
 {
     /* Read, or without a say in what is decoded. */
@@ -76,19 +76,29 @@ static void note_unused(const struct import *m, json_t *body)
     }
 }
 
+/* The prompt of a line of the batch format: a text, or tokens, which --tokens must name. */
+static bool has_batch_prompt(const struct import *m, json_t *first)
+{
+    json_t *prompt = records_member(first, "body.prompt");
+    if (m->o->tokens_field)
+        return strcmp(m->o->tokens_field, "body.prompt") == 0 && json_is_array(prompt);
+    return (json_is_string(prompt) || json_is_integer(json_array_get(prompt, 0))) &&
+           !records_member(first, "text") && !records_member(first, "prompt");
+}
+
 /* Conversations: a field of messages. Or a line of OpenAI's batch format, which has them, or a prompt, in
  * `body`. */
 static void find_messages(struct import *m, json_t *first)
 {
     const char *field = m->o->text_field;
-    if (m->o->text_template || m->o->tokens_field)
+    if (m->o->text_template)
         return;
-    bool conversation = json_is_array(records_member(first, "body.messages"));
-    m->batch = !field && (conversation ||
-                          (json_is_string(records_member(first, "body.prompt")) &&
-                           !records_member(first, "text") && !records_member(first, "prompt")));
-    m->messages =
-        m->batch ? conversation : json_is_array(records_member(first, field ? field : "messages"));
+    bool tokens = m->o->tokens_field != NULL,
+         conversation = !tokens && json_is_array(records_member(first, "body.messages"));
+    m->batch = !field && (conversation || has_batch_prompt(m, first));
+    m->messages = m->batch
+                      ? conversation
+                      : !tokens && json_is_array(records_member(first, field ? field : "messages"));
     if (!m->messages && !m->batch)
         return;
     m->tools_field = m->batch ? "body.tools" : "tools";
@@ -352,9 +362,11 @@ static int read_id(struct import *m, json_t *record, struct row *row, struct err
 static int read_limit(struct import *m, json_t *record, struct row *row, struct err *e)
 {
     const char *field = m->limit_field;
-    if (m->batch && !m->o->limit_field && !records_member(record, field))
-        field = "body.max_tokens"; /* the older name; lines may differ */
     json_t *limit = records_member(record, field);
+    if (m->batch && !m->o->limit_field && (!limit || json_is_null(limit))) {
+        field = "body.max_tokens"; /* the older name; lines may differ */
+        limit = records_member(record, field);
+    }
     bool cell = json_is_string(limit) && records_kind(m->in) != RECORDS_JSON;
     const char *text = cell ? json_string_value(limit) : "";
     char *end = NULL;

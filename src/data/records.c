@@ -136,7 +136,7 @@ static bool is_spread(const char *head, size_t n)
 static int find_format(struct records *r, const char *head, size_t n, struct err *e)
 {
     size_t i = n >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    if (refuse_foreign(r->name, head, n, e) != 0)
+    if (refuse_foreign(r->name, head, n, e) != 0 || files_refuse_pointer(r->name, head, n, e) != 0)
         return -1;
     r->separator = separator_of(r->format == RECORDS_GUESS ? by_name(r->name) : r->format, head, n);
     while (i < n && isspace((unsigned char)head[i]))

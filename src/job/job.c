@@ -148,9 +148,13 @@ static int fail_unknown_path(struct reader *r, const char *path, const char *ove
     char above[64] = "";
     if (dot && dot - path < (int)sizeof above)
         memcpy(above, path, (size_t)(dot - path));
-    if (!near && keys_find(above) >= 0) {
-        err_set(r->e, "unknown key '%.100s': %s is one value, as %s='{%s: ...}'", path, above,
-                above, dot + 1);
+    int whole = keys_find(above);
+    if (!near && whole >= 0) {
+        err_set(r->e, "unknown key '%.100s': %s is one value", path, above);
+        size_t used = strlen(r->e->text);
+        if (keys[whole].kind == KEY_JSON)
+            snprintf(r->e->text + used, sizeof r->e->text - used, ", as %s='{%s: ...}'", above,
+                     dot + 1);
         return put_place(r, NULL, override);
     }
     if (!near)

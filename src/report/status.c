@@ -154,7 +154,8 @@ static int print_finished(const char *path, FILE *out, struct err *e)
     struct finished *f;
     if (finished_open(&f, path, FINISHED_TRUSTED, e) != 0)
         return -1;
-    fprintf(out, "%s: finished, %zu completions\n", path, finished_rows(f));
+    fprintf(out, "%s: finished, %zu completion%s\n", path, finished_rows(f),
+            finished_rows(f) == 1 ? "" : "s");
     finished_close(f);
     return 0;
 }

@@ -30,8 +30,9 @@ static void print_model(const struct inputs *in, FILE *out)
     if (moe)
         fprintf(out, "experts     %d, %d per token, intermediate %zu, shared %zu\n",
                 l->ffn.router.experts, l->ffn.router.topk, l->ffn.inter, l->ffn.shared_inter);
-    fprintf(out, "prompts     %s: %llu rows, %llu completions\n", in->job.prompts.file,
-            (unsigned long long)in->n_prompts, (unsigned long long)in->units);
+    fprintf(out, "prompts     %s: %llu row%s, %llu completion%s\n", in->job.prompts.file,
+            (unsigned long long)in->n_prompts, in->n_prompts == 1 ? "" : "s",
+            (unsigned long long)in->units, in->units == 1 ? "" : "s");
     const struct kept *own = prompts_kept(in->prompts);
     for (size_t i = 0; i < kept_count(own); i++)
         fprintf(out, "%s%s%s", i ? ", " : "columns     ", kept_name(own, i),
@@ -221,7 +222,7 @@ static void print_first_prompt(struct inputs *in, FILE *out)
     if (prompting_encode(&in->prompting, &prompt, &tokens, &n, &from, &e) != 0) {
         fprintf(out, "first prompt gives an error row: %s\n", e.text);
     } else {
-        fprintf(out, "first prompt, %zu tokens:", n);
+        fprintf(out, "first prompt, %zu token%s:", n, n == 1 ? "" : "s");
         for (size_t i = 0; i < n; i++)
             print_token(&in->prompting, tokens[i], out);
         fputc('\n', out);
@@ -292,8 +293,9 @@ static void print_notes(const struct inputs *in, FILE *out)
                 "JSON Lines or CSV of it\n",
                 job->output.file);
     if (job->prompts.count > 0 && (uint64_t)job->prompts.count > in->n_prompts)
-        fprintf(out, "note        prompts.count is %lld, but there are %llu rows\n",
-                (long long)job->prompts.count, (unsigned long long)in->n_prompts);
+        fprintf(out, "note        prompts.count is %lld, but there %s %llu row%s\n",
+                (long long)job->prompts.count, in->n_prompts == 1 ? "is" : "are",
+                (unsigned long long)in->n_prompts, in->n_prompts == 1 ? "" : "s");
     if (job->sampling.min_tokens > job->sampling.max_new_tokens)
         fprintf(
             out,

@@ -4,16 +4,33 @@
 #include "base/mem.h"
 #include "roles/request.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Is a content what a loop goes through, as in message.content or message['content'] | selectattr(...), but not
+ * in messages if m.content? Its last name, before a filter or a condition, says so. */
+static bool is_content(const char *c, const char *end)
+{
+    static const char name[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    bool content = false;
+    for (size_t n; c < end && *c != '|'; c += n ? n : 1) {
+        n = strspn(c, name);
+        if (n == 2 && memcmp(c, "if", 2) == 0)
+            break;
+        if (n > 0 && !isdigit((unsigned char)*c))
+            content = n == strlen("content") && memcmp(c, "content", n) == 0;
+    }
+    return content;
+}
 
 /* Has the template a loop over the parts of a content, {% for part in message.content %}? */
 static bool goes_through_parts(const char *text)
 {
     for (const char *tag = strstr(text, "{%"); tag; tag = strstr(tag + 2, "{%")) {
         const char *word = tag + 2 + strspn(tag + 2, "-+ \t\r\n"), *end = strstr(word, "%}");
-        const char *in = strstr(word, " in "), *content = in ? strstr(in, "content") : NULL;
-        if (end && strncmp(word, "for ", 4) == 0 && content && content < end)
+        const char *in = strstr(word, " in ");
+        if (end && in && in < end && strncmp(word, "for ", 4) == 0 && is_content(in + 4, end))
             return true;
     }
     return false;
@@ -92,9 +109,38 @@ void conversation_close(struct conversation *c)
     *c = (struct conversation){0};
 }
 
+/* A part is a text by itself, or an object that has one and is of the type of texts, or of none; NULL: something
+ * else, whatever its "text". */
 static const char *text_of_part(const json_t *part)
 {
-    return json_string_value(json_is_string(part) ? part : json_object_get(part, "text"));
+    const json_t *type = json_object_get(part, "type");
+    const char *is = json_string_value(type);
+    if (json_is_string(part))
+        return json_string_value(part);
+    if (is ? strcmp(is, "text") != 0 && strcmp(is, "input_text") != 0 : type && !json_is_null(type))
+        return NULL;
+    return json_string_value(json_object_get(part, "text"));
+}
+
+static int refuse_part(const json_t *part, size_t i, size_t k, struct err *e)
+{
+    const char *type = json_string_value(json_object_get(part, "type"));
+    return err_set(
+        e, "message %zu: part %zu of its content is \"%.40s\"%s; only text can be decoded", i + 1,
+        k + 1, type ? type : "no text",
+        type && strstr(type, "text") && !json_object_get(part, "text") ? " without \"text\"" : "");
+}
+
+/* All parts as templates look for them, {"type": "text", "text": ...}. */
+static void name_parts(json_t *parts)
+{
+    for (size_t k = 0; k < json_array_size(parts); k++) {
+        json_t *part = json_array_get(parts, k);
+        if (json_is_string(part))
+            json_array_set_new(parts, k, json_pack("{s:s, s:O}", "type", "text", "text", part));
+        else
+            json_object_set_new(part, "type", json_string("text"));
+    }
 }
 
 /* A content in parts must be text; a template that knows only whole texts gets them joined by ends of line. */
@@ -106,15 +152,14 @@ static int join_parts(const struct conversation *c, json_t *message, size_t i, s
         return 0;
     json_array_foreach(parts, k, part)
     {
-        const char *type = json_string_value(json_object_get(part, "type"));
         if (!text_of_part(part))
-            return err_set(
-                e, "message %zu: part %zu of its content is \"%.40s\"; only text can be decoded",
-                i + 1, k + 1, type ? type : "no text");
+            return refuse_part(part, i, k, e);
         n += strlen(text_of_part(part)) + 1;
     }
-    if (c->parts)
+    if (c->parts) {
+        name_parts(parts);
         return 0;
+    }
     char *whole = mem_zeroed(n + 1, 1);
     n = 0;
     json_array_foreach(parts, k, part)

@@ -34,8 +34,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#define THINKING_END                                                                               \
-    "</think>" /* what ends the reasoning, where the model knows it and nobody says */
+/* What ends the reasoning, where the model knows it and nobody says. */
+#define THINKING_END "</think>"
 
 /* What all requests of a job share. */
 struct request_context {

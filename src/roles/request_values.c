@@ -270,9 +270,16 @@ static int read_seed(struct request *r, const json_t *values, struct err *e)
     return 0;
 }
 
-static int read_thinking(struct request *r, const json_t *values, struct err *e)
+/* A row's null says nothing. */
+static const json_t *thinking_end(const struct request *r, const json_t *values)
 {
     const json_t *end = json_object_get(values, "thinking_end");
+    return end && !json_is_null(end) ? end : json_object_get(r->context->defaults, "thinking_end");
+}
+
+static int read_thinking(struct request *r, const json_t *values, struct err *e)
+{
+    const json_t *end = thinking_end(r, values);
     if (read_int(values, "thinking_tokens", -1, &r->thinking_tokens, e) != 0)
         return -1;
     if (r->thinking_tokens < 0)
@@ -296,7 +303,7 @@ static int read_format(struct request *r, const json_t *values, struct err *e)
     if (!r->context->formats)
         return err_set(e, "format: there is no tokenizer");
     const char *begin = r->context->reasoning_begin, *end = r->context->reasoning_end,
-               *forced = json_string_value(json_object_get(values, "thinking_end"));
+               *forced = json_string_value(thinking_end(r, values));
     if (r->thinking_tokens >= 0 && (!end || !strstr(forced, end)))
         return err_set(e, "format: thinking_tokens would force an end of the reasoning into it; "
                           "output.reasoning.end, as part of thinking_end, says where it ends");

@@ -51,9 +51,9 @@ static void print_lengths(const struct lengths *l, FILE *out)
     for (int i = 0; i < LENGTHS; i++)
         most = l->counts[i] > most ? l->counts[i] : most;
     fprintf(out,
-            "lengths     %" PRIu64 " prompts of %" PRIu64 " to %" PRIu64
+            "lengths     %" PRIu64 " prompt%s of %" PRIu64 " to %" PRIu64
             " tokens, %.1f on average\n",
-            l->n, l->least, l->most, (double)l->sum / (double)l->n);
+            l->n, l->n == 1 ? "" : "s", l->least, l->most, (double)l->sum / (double)l->n);
     for (int i = 0; i < LENGTHS; i++) {
         char bar[BAR_WIDTH + 1] = "";
         if (l->counts[i] == 0)
@@ -119,9 +119,8 @@ static void print_there(const struct output_there *there, const struct job *job,
     if (there->finished)
         fprintf(out, "output      %s: is finished, `tandem run` will say so\n", path);
     else if (there->done)
-        fprintf(out,
-                "output      %s: %" PRIu64 " completions are there, the others will be added\n",
-                path, there->done);
+        fprintf(out, "output      %s: %" PRIu64 " completion%s there, the others will be added\n",
+                path, there->done, there->done == 1 ? " is" : "s are");
     else
         fprintf(out, "output      %s: nothing is there yet\n", path);
     if (there->errors)

@@ -145,17 +145,37 @@ static void settings_of_batch_and_table(void **state)
     scratch_text(lines, "{\"custom_id\": \"a\", \"body\": {\"prompt\": \"one\", \"top_p\": 0.5, "
                         "\"max_tokens\": 3}}\n"
                         "{\"custom_id\": \"b\", \"body\": {\"prompt\": \"two\", "
-                        "\"max_completion_tokens\": 4}}\n");
+                        "\"max_completion_tokens\": 4}}\n"
+                        "{\"custom_id\": \"c\", \"body\": {\"prompt\": \"three\", "
+                        "\"max_completion_tokens\": null, \"max_tokens\": 5}}\n");
     expect_ok(import_prompts(lines, texts, &plain, NULL, &e), &e);
-    p = open_prompts(texts, 2);
+    p = open_prompts(texts, 3);
     expect_settings(p, 0, "{\"top_p\":0.5}", NULL);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const wanted[] = {"one", "two", "three"};
         struct prompt row;
         expect_ok(prompts_read(p, i, &row, &e), &e);
-        assert_string_equal(row.text, i == 0 ? "one" : "two");
+        assert_string_equal(row.text, wanted[i]);
         assert_int_equal(row.max_new_tokens, 3 + i);
         prompt_free(&row);
     }
+    prompts_close(p);
+    /* Tokens as prompts, which must be named. */
+    const struct import_options tokens = {.tokens_field = "body.prompt"};
+    scratch_text(lines, "{\"custom_id\": \"a\", \"body\": {\"prompt\": [5, 7], \"top_p\": 0.5, "
+                        "\"max_tokens\": 3}}\n");
+    expect_error(import_prompts(lines, scratch_path("never.h5"), &plain, NULL, &e), &e,
+                 "say --tokens body.prompt", NULL);
+    expect_ok(import_prompts(lines, scratch_path("batch-ids.h5"), &tokens, NULL, &e), &e);
+    p = open_prompts(scratch_path("batch-ids.h5"), 1);
+    expect_settings(p, 0, "{\"top_p\":0.5}", NULL);
+    struct prompt ids;
+    expect_ok(prompts_read(p, 0, &ids, &e), &e);
+    assert_true(ids.n_tokens == 2 && ids.tokens[1] == 7 && ids.max_new_tokens == 3);
+    char *id = prompts_id(p, 0);
+    assert_string_equal(id, "a");
+    free(id);
+    prompt_free(&ids);
     prompts_close(p);
     scratch_text(csv, "text,temperature,stop\na,0.25,end\nb,,\"[\"\"x\"\", 1]\"\n");
     expect_ok(import_prompts(csv, cells, &plain, NULL, &e), &e);
@@ -280,6 +300,10 @@ static void names_the_line(void **state)
         assert_false(files_exist(out));
     }
     struct err e;
+    scratch_text(in, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n");
+    expect_error(import_prompts(in, out, &plain, NULL, &e), &e, "in.x: is a Git LFS pointer", NULL);
+    struct prompts *p;
+    expect_error(prompts_open(&p, in, &e), &e, "in.x: is a Git LFS pointer", NULL);
     scratch_write(in, "a\0b\n", 4);
     expect_error(import_prompts(in, out, &plain, NULL, &e), &e, "in.x:1", "a NUL character", NULL);
     expect_error(import_prompts(scratch_path("absent"), out, &plain, NULL, &e), &e, "absent",

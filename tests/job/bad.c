@@ -19,6 +19,12 @@ struct bad {
 };
 
 static const struct bad all[] = {
+    /* one value where a section is thought */
+    {GOOD, "model.path=x", "--set model.path=x: unknown key 'model.path': model is one value"},
+    {GOOD, "sampling.format.regex=x",
+     "--set sampling.format.regex=x: unknown key 'sampling.format.regex': sampling.format is one "
+     "value, as sampling.format='{regex: ...}'"},
+
     /* files that are no mapping */
     {"", NULL, "job.yaml: is empty; jobs/example.yaml names every key"},
     {"# only a comment\n\n", NULL, "job.yaml: is empty; jobs/example.yaml names every key"},

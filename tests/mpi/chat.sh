@@ -22,12 +22,15 @@ cat >"$work/chat.jsonl" <<'J'
 {"id": "e", "messages": []}
 {"id": "f", "messages": [{"role": "user", "content": [{"type": "text", "text": "harbor"}, {"type": "text", "text": "boat"}]}]}
 {"id": "g", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]}]}
+{"id": "h", "messages": [{"role": "user", "content": [{"type": "image_url", "text": "harbor"}]}]}
+{"id": "i", "messages": [{"role": "user", "content": ["harbor", {"text": "boat"}, {"type": "input_text", "text": "sail"}]}]}
 J
 # The same as texts: what the template makes of them.
 cat >"$work/text.jsonl" <<'J'
 {"id": "a", "text": "harbor, noun:"}
 {"id": "b", "text": "to waltz,caf\u00e9, noun:"}
 {"id": "f", "text": "harbor\nboat, noun:"}
+{"id": "i", "text": "harbor\nboat\nsail, noun:"}
 J
 cat >"$work/batch.jsonl" <<'J'
 {"custom_id": "q", "body": {"messages": [{"role": "user", "content": "harbor"}], "max_tokens": 3}}
@@ -40,8 +43,10 @@ cmp <(completions chat-done | head -n 2) <(completions text-done | head -n 2) ||
 "$tandem" export "$work/chat-done.h5" | sed -n 4p | grep -q "a role that nobody knows" || fail "a role"
 "$tandem" export "$work/chat-done.h5" | sed -n 5p | grep -q "a list of messages" || fail "no messages"
 "$tandem" export "$work/chat-done.h5" | sed -n 7p | grep -q 'message 1: part 2 of its content is \\"image_url' || fail "an image"
+"$tandem" export "$work/chat-done.h5" | sed -n 8p | grep -q 'message 1: part 1 of its content is \\"image_url' || fail "an image's text"
 text_of() { completions "$1" | sed -n "$2p" | grep -o '"text": "[^"]*"'; }
 [ "$(text_of chat-done 6)" = "$(text_of text-done 3)" ] || fail "parts of a content: $(text_of chat-done 6)"
+[ "$(text_of chat-done 9)" = "$(text_of text-done 4)" ] || fail "parts of other types: $(text_of chat-done 9)"
 "$tandem" export "$work/batch-done.h5" | grep -q '"id": *"q"' || fail "custom_id"
 decode many 2 model="$work/model" prompts.file="$work/chat.h5" prompts.count=all sampling.samples=2 sampling.temperature=1 || fail many
 "$tandem" export "$work/many.h5" --format openai >"$work/openai.jsonl" || fail "export --format openai"
@@ -51,7 +56,7 @@ decode many 2 model="$work/model" prompts.file="$work/chat.h5" prompts.count=all
 import json, sys
 rows = [json.loads(line) for line in open(f"{sys.argv[1]}/own.jsonl", encoding="utf-8")]
 lines = [json.loads(line) for line in open(f"{sys.argv[1]}/openai.jsonl", encoding="utf-8")]
-assert [l["custom_id"] for l in lines] == ["a", "b", "c", "d", "e", "f", "g"], lines
+assert [l["custom_id"] for l in lines] == ["a", "b", "c", "d", "e", "f", "g", "h", "i"], lines
 for l, both in zip(lines, zip(rows[::2], rows[1::2])):
     if both[0]["error"]:
         assert l["response"] is None and l["error"]["message"] == both[0]["error"], l
@@ -86,6 +91,18 @@ shown() {
 [ "$(shown chat 2 --set prompts.special=control | grep -o "'<|begin|>'" | wc -l)" = 2 ] || fail "special: control"
 shown chat 0 --set 'chat.template_kwargs={noun: false}' | grep -q noun && fail "template_kwargs"
 [ "$(shown chat 0 --set 'chat.system=to waltz' | wc -w)" -gt "$(shown chat 0 | wc -w)" ] || fail "chat.system"
+# Templates that go through the parts of a content get parts, others a text: a loop over messages with contents is none.
+looped() { # TEMPLATE TEXT
+    printf '%s' "$1" >"$work/parts.jinja"
+    shown chat 8 --set chat.template="$work/parts.jinja" | grep -qF "$2" || fail "$1: $(shown chat 8 --set chat.template="$work/parts.jinja")"
+}
+echo '{"id": "i", "text": "<harbor>,<boat>,<sail>,"}' | "$tandem" import --force - "$work/looped.h5" >/dev/null || fail "import of looped"
+looped=$(shown looped 0 | sed 's/.*tokens: //')
+for over in m.content "m['content'] | selectattr('type', 'equalto', 'text')"; do
+    looped "{{ bos_token }}{% for m in messages %}{% for p in $over if p.type == 'text' %}<{{ p.text }}>,{% endfor %}{% endfor %}" "$looped"
+done
+echo '{"id": "i", "text": "harbor\nboat\nsail"}' | "$tandem" import --force - "$work/looped.h5" >/dev/null || fail "import of looped"
+looped "{{ bos_token }}{% for m in messages if m.content %}{{ m.content }}{% endfor %}" "$(shown looped 0 | sed 's/.*tokens: //')"
 # What ends the reasoning is usual only where the template or the vocabulary has it.
 "$tandem" check $job --set model="$work/model" --set output.file="$work/none.h5" --set sampling.thinking_tokens=5 >"$work/log" 2>&1 &&
     fail "reasoning that no </think> can end"
