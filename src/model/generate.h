@@ -60,9 +60,9 @@ int generate_set(struct generate_options *o, const char *name, const char *value
 const char *const *generate_names(void);
 
 /* Is every setting that generate_set() got found again in `m`, the model that comes of them? Or does the
- * family have nothing of the kind, as llama has no window? Values that mean nothing (0, false, a factor or
- * group of 1) always pass, and with ignore_unused everything does, so that one list of settings can serve
- * several families. */
+ * family have nothing of the kind, as llama has no window? Values that say what the family does anyway (0,
+ * false, a rope_factor or groups of 1; of renormalize the one that `m` has) always pass, and with ignore_unused
+ * everything does, so that one list of settings can serve several families. */
 int generate_used(const struct generate_options *o, const struct model *m, struct err *e);
 
 /* Parameters and bytes on disk of what generate_checkpoint() would write. */

@@ -344,14 +344,33 @@ int generate_set(struct generate_options *o, const char *name, const char *value
 
 /* ---- are they used? ------------------------------------------------------------------------- */
 
-/* Values that ask for nothing. */
-static bool is_neutral(enum value is, const void *field)
+static bool renormalizes(const struct model *m)
 {
-    return is == V_BOOL     ? !*(const bool *)field
-           : is == V_INT    ? *(const int *)field <= 1
-           : is == V_SIZE   ? *(const size_t *)field == 0
-           : is == V_NUMBER ? *(const double *)field == 0 || *(const double *)field == 1
-                            : true;
+    size_t l = 0;
+    while (l < m->layers && m->layer[l].ffn.router.experts == 0)
+        l++;
+    return l < m->layers && m->layer[l].ffn.router.renormalize;
+}
+
+/* Values that ask for nothing but what the family does anyway. */
+static bool is_neutral(const struct generate_options *o, size_t setting, const struct model *m)
+{
+    const struct router_spec *router = &o->model.router;
+    const void *field = (const char *)o + settings[setting].offset;
+    bool may_be_one =
+        field == &o->model.rope_factor || field == &router->groups || field == &router->topk_groups;
+    switch (settings[setting].is) {
+    case V_BOOL:
+        return *(const bool *)field == (field == &router->renormalize && renormalizes(m));
+    case V_INT:
+        return *(const int *)field <= may_be_one;
+    case V_SIZE:
+        return *(const size_t *)field == 0;
+    case V_NUMBER:
+        return *(const double *)field == 0 || (may_be_one && *(const double *)field == 1);
+    default:
+        return true;
+    }
 }
 
 static void change(enum value is, void *field)
@@ -398,8 +417,7 @@ int generate_used(const struct generate_options *o, const struct model *m, struc
             gguf_is_path(o->directory))
             return err_set(e, "file_mb: %s is one file, a GGUF is not split here; leave it out",
                            o->directory);
-        if (!o->chosen[i] || is_neutral(settings[i].is, (const char *)o + settings[i].offset) ||
-            is_used(o, i))
+        if (!o->chosen[i] || is_neutral(o, i, m) || is_used(o, i))
             continue;
         return err_set(e,
                        "%s: models of %s have no use for this value%s; leave it out, or say "
