@@ -21,7 +21,8 @@ start() {
 cp "$work/right.h5" "$work/p.h5"
 start whole
 wait $pid || fail "undisturbed: $(cat "$work/whole.log")"
-# noticed - waits for the job; sets status. False when it had ended, or had looked for the last time: that may be once.
+# noticed UNDISTURBED - waits for the job; sets status. False when it had ended, or had looked for the last time: that
+# may be once, and then it wrote what UNDISTURBED is.
 unseen=0
 noticed() {
     local alive=0
@@ -29,6 +30,7 @@ noticed() {
     wait $pid
     status=$?
     [ $status = 0 ] || return 0
+    same "$1" "$name"
     [ $((unseen += alive)) -lt 2 ] || fail "$name: a change was not noticed"
     return 1
 }
@@ -39,7 +41,7 @@ change() {
     cp "$work/wrong.h5" "$work/moved.h5"
     start "$name"
     $way
-    noticed
+    noticed whole
 }
 for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "truncate -s 3000 $work/p.h5" "rm $work/p.h5"; do
     name=${way%% *}
@@ -54,24 +56,30 @@ for way in "cp $work/wrong.h5 $work/p.h5" "mv $work/moved.h5 $work/p.h5" "trunca
 done
 
 # The last prompt has been read, its completion is still being decoded: nothing may be made of it.
+start_late() {
+    cp "$work/right.h5" "$work/p.h5"
+    : >"$work/$1.log"
+    timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/$1.h5" --set prompts.file="$work/p.h5" \
+        --set prompts.count=1 --set kernels=plain --set layout.threads=1 --set sampling.max_new_tokens=140 \
+        --set sampling.ignore_eos=true --set speculate.draft=off >"$work/$1.log" 2>&1 &
+    pid=$!
+    decodes "$work/$1.log" $pid
+}
 change_late() {
     rm -rf "$work"/late.*
-    cp "$work/right.h5" "$work/p.h5"
-    timeout -k 1 60 "$tandem" run "$job" --set output.file="$work/late.h5" --set prompts.file="$work/p.h5" \
-        --set prompts.count=1 --set kernels=plain --set layout.threads=1 --set sampling.max_new_tokens=140 \
-        --set sampling.ignore_eos=true --set speculate.draft=off >"$work/late.log" 2>&1 &
-    pid=$!
-    decodes "$work/late.log" $pid
+    start_late late
     [ $turn = 0 ] && sleep 0.1
     cp "$work/wrong.h5" "$work/p.h5"
-    noticed
+    noticed calm
 }
+start_late calm
+wait $pid || fail "undisturbed: $(cat "$work/calm.log")"
 name=late
 in_time change_late
 [ $status = 1 ] || fail "prompts changed behind the last row: exit status $status: $(cat "$work/late.log")"
 cp "$work/right.h5" "$work/p.h5"
 
-# Weights that change while they are loaded: the job stands still meanwhile.
+# Weights that change while they are loaded: the job stands still meanwhile, and whenever its log is looked at.
 cp -r input/demo "$work/model"
 status=loaded
 for ((try = 0; try < 10; try++)); do
@@ -80,8 +88,13 @@ for ((try = 0; try < 10; try++)); do
     timeout -k 1 60 "$tandem" run "$job" --set model="$work/model" --set output.file="$work/weights.h5" \
         --set prompts.file="$work/p.h5" >"$work/weights.log" 2>&1 &
     pid=$!
-    until grep -q 'colocated 0' "$work/weights.log" || ! kill -0 $pid 2>/dev/null; do sleep 0.001; done
-    stopped=$(pgrep -P $pid) && kill -STOP "$stopped"
+    until stopped=$(pgrep -P $pid -x tandem) || ! kill -0 $pid 2>/dev/null; do sleep 0.001; done
+    kill -STOP "$stopped"
+    until grep -q 'colocated 0' "$work/weights.log" || ! kill -0 $pid 2>/dev/null; do
+        kill -CONT "$stopped"
+        sleep 0.002
+        kill -STOP "$stopped"
+    done
     if grep -q '^loaded' "$work/weights.log"; then # too late
         kill -KILL "$stopped"
         wait $pid

@@ -53,8 +53,9 @@ run() {
 
 # completions NAME - what was decoded, one JSON line a completion: everything but times and ranks.
 completions() {
-    local lines=$work/$1.completions
-    [ -f "$work/$1.h5" ] && [ "$lines" -nt "$work/$1.h5" ] || "$tandem" export "$work/$1.h5" --tokens --logprobs >"$lines" || fail "export of $1"
+    local lines=$work/$1.completions new=$work/$1.completions.$BASHPID # whole, or not there: others may look at the same time
+    [ -f "$work/$1.h5" ] && [ "$lines" -nt "$work/$1.h5" ] ||
+        { "$tandem" export "$work/$1.h5" --tokens --logprobs >"$new" && mv "$new" "$lines"; } || fail "export of $1"
     cat "$lines"
 }
 
@@ -73,7 +74,7 @@ same_tokens() {
     cmp <(tokens "$1") <(tokens "$2") || fail "$1 and $2 differ in tokens"
 }
 
-# decodes LOG PID [PATTERN] - waits at most a minute until the job that is this process says so, by default that it
+# decodes LOG PID [PATTERN] - waits, for 3000 looks and pauses, until the job that is this process says so, by default that it
 # decodes; false when it ended before.
 decodes() {
     local pattern=${3:-completions to do} try
@@ -109,13 +110,16 @@ in_time() {
 # kill_job FILE PID - kills the ranks of the job with that output, then the group of its mpirun, which would have ended
 # them in an orderly way; returns when all have let go of the output.
 kill_job() {
-    local rank ranks
+    local rank ranks threads
     ranks=$(pgrep -f "^[^ ]*tandem run .*output.file=$1 ")
     kill -KILL $ranks 2>/dev/null
     kill -KILL -- "-$2" 2>/dev/null
     wait "$2" 2>/dev/null # says "Killed"
     for rank in $ranks; do
-        while grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$rank/status"; do sleep 0.01; done
+        # Its first thread is a zombie while others may still end.
+        while threads=("/proc/$rank/task/"*) && { [ ${#threads[@]} -gt 1 ] || grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$rank/status"; }; do
+            sleep 0.01
+        done
     done
 }
 

@@ -11,8 +11,9 @@ sed 's/count: 21/count: 40/' tests/mpi/job.yaml >"$work/job.yaml"
 job=$work/job.yaml
 common=(layout.attention=2 layout.threads=1 output.commit_seconds=0.1 schedule.step_timeout=2s
     sampling.max_new_tokens=40 sampling.ignore_eos=true)
+began=${EPOCHREALTIME/./}
 decode reference 3 "${common[@]}" || fail "the reference"
-seconds=$(sed -n 's/^completions .*, in \([0-9.]*\)s.*/\1/p' "$work/reference.log")
+seconds=$(sed -n "s/^loaded in \([0-9.]*\) s.*/(${EPOCHREALTIME/./} - $began) \/ 1e6 - \1/p" "$work/reference.log")
 completions reference >"$work/reference.jsonl"
 
 # until_phase PHASE NAME: waits for it, at most 20 s.
@@ -39,7 +40,7 @@ trial() {
     job_pid=$!
     until_phase "$phase" "$name"
     # Four jobs at a time take longer than one did.
-    [ "$phase" = step ] || [ "$phase" = commit ] && sleep "$(awk "BEGIN { print $seconds * $RANDOM / 32768 }")"
+    [ "$phase" = step ] || [ "$phase" = commit ] && sleep "$(awk "BEGIN { print ($seconds) * $RANDOM / 32768 }")"
     pid=$(rank_of "$work/$name.h5" "$rank")
     [ -n "$pid" ] && kill -STOP "$pid"
     for ((i = 0; i < 300; i++)); do
