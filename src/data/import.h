@@ -24,7 +24,7 @@ struct import_options {
      * have them), or "text", or "prompt", or the only column of a table. */
     const char *text_field;
     const char *text_template; /* "{problem}\n{context}"; {{ and }} are braces, \n and \t as in C */
-    const char *tokens_field;  /* an array of token ids */
+    const char *tokens_field;  /* an array of token ids; "body.prompt" in lines of such batches */
     const char *id_field;      /* string or integer; NULL: "id", where the first record has it */
     const char *limit_field;   /* NULL: "max_new_tokens", where a record has it */
     /* Fields with the names of settings.h become those columns, but for what `keep` names; lines of
