@@ -161,10 +161,10 @@ struct logit_edit {
 
 #define SCORE_MOST 64 /* likeliest tokens that score() finds */
 
-/* One of several products with the same rows. */
+/* One of several products with the same rows (linears). */
 struct linear_part {
     const struct weight *w;
-    void *y;
+    void *y; /* [n][w->n] of the call's y_dtype, on the device */
 };
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -241,8 +241,10 @@ struct ops {
     void (*linear)(struct device *d, struct stream *s, const struct weight *w, const void *x, int n,
                    void *y, enum dtype y_dtype);
 
-    /* linear() of each part with the same x, n and y_dtype: the same bits, in fewer launches. NULL:
-     * nothing is gained; call ops_linears(). */
+    /* linear() of each part with the same x, n and y_dtype: the same bits, in fewer launches. parts: host
+     * array of any count (0: nothing happens), not looked at after the return; the weights may differ in
+     * format and in their number of outputs, not in k. The products are made in any order, some at a
+     * time: no y may overlap another, or x. NULL: nothing is gained; call ops_linears(). */
     void (*linears)(struct device *d, struct stream *s, const struct linear_part *parts, int count,
                     const void *x, int n, enum dtype y_dtype);
 

@@ -5,7 +5,9 @@
  * Rules for kernels: shared memory is dynamic only, through shared_memory(); blocks are whole
  * warps; warp functions are called by all 32 lanes; a multiplication and an addition that shall be
  * one are written fmaf(), and nvcc is told -fmad=false, so that a row is computed with the same
- * roundings in every instance of a template.
+ * roundings in every instance of a template; in a kernel that launch_early() starts every thread
+ * calls grid_begin() once, before it touches memory that any kernel writes, and on every path, also
+ * where it has nothing to do.
  */
 #ifndef TANDEM_CUDA_LAUNCH_CUH
 #define TANDEM_CUDA_LAUNCH_CUH
@@ -20,16 +22,33 @@ extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
 
 #include <cuda_runtime.h>
 
+/* What was found out of a kernel: one entry for each, for the life of the process; by one thread. */
+struct kernel_facts {
+    const void *kernel;
+    bool all_shared, asked, overlaps;
+};
+
+inline kernel_facts *facts_of(const void *kernel)
+{
+    static kernel_facts known[512];
+    static int n;
+    for (int i = 0; i < n; i++)
+        if (known[i].kernel == kernel)
+            return &known[i];
+    if (n == 512)
+        cuda_fail("a program of more than 512 kernels", cudaErrorInvalidValue);
+    known[n].kernel = kernel;
+    return &known[n++];
+}
+
 /* Allows a kernel, at its first launch, all the shared memory that a block can have: a limit that
  * followed each launch could fall below what a recorded graph asks for. */
 inline cudaError_t allow_shared(const void *kernel)
 {
-    static const void *allowed[128];
-    static int n;
+    kernel_facts *facts = facts_of(kernel);
     int device = 0, most = 0;
-    for (int i = 0; i < n; i++)
-        if (allowed[i] == kernel)
-            return cudaSuccess;
+    if (facts->all_shared)
+        return cudaSuccess;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -38,35 +57,38 @@ inline cudaError_t allow_shared(const void *kernel)
     if (error == cudaSuccess)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                      cudaSharedmemCarveoutMaxShared);
-    if (error == cudaSuccess && n < 128)
-        allowed[n++] = kernel;
+    facts->all_shared = error == cudaSuccess;
     return error;
 }
 
-/* Whether blocks of a kernel may be set up while the one before it in the stream still runs: where its code
- * was made for processors that can wait for that one (grid_begin()), and the CUDA of program and driver
- * records it in graphs. TANDEM_OVERLAP=0 in the environment: never. */
-inline bool can_overlap(const void *kernel)
+/* Whether the environment asks for it, TANDEM_OVERLAP=1, and the CUDA of program and driver records it in
+ * graphs. Not without being asked: what a graph does in which an NCCL kernel of another stream stands beside
+ * such a launch is not documented. */
+inline bool overlap_wanted()
 {
-    static struct {
-        const void *kernel;
-        bool can;
-    } known[128];
-    static int n, driver = -1;
+    static int wanted = -1;
+    if (wanted < 0) {
+        const char *is = getenv("TANDEM_OVERLAP");
+        int driver = 0;
+        wanted = CUDART_VERSION >= 12030 && is && strcmp(is, "1") == 0 &&
+                 cudaDriverGetVersion(&driver) == cudaSuccess && driver >= 12030;
+    }
+    return wanted;
+}
+
+/* Whether blocks of a kernel are set up while the one before it in the stream still runs: where that is
+ * wanted and its code was made for processors that can wait for that one (grid_begin()). */
+inline bool overlaps(const void *kernel)
+{
+    if (!overlap_wanted())
+        return false;
+    kernel_facts *facts = facts_of(kernel);
     cudaFuncAttributes of;
-    for (int i = 0; i < n; i++)
-        if (known[i].kernel == kernel)
-            return known[i].can;
-    const char *wanted = getenv("TANDEM_OVERLAP");
-    if (driver < 0 && cudaDriverGetVersion(&driver) != cudaSuccess)
-        driver = 0;
     /* ptxVersion: of the code that was compiled, also where the driver made machine code of it. */
-    bool can = CUDART_VERSION >= 12030 && driver >= 12030 &&
-               !(wanted && strcmp(wanted, "0") == 0) &&
-               cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
-    if (n < 128)
-        known[n++] = {kernel, can};
-    return can;
+    if (!facts->asked)
+        facts->overlaps = cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
+    facts->asked = true;
+    return facts->overlaps;
 }
 
 template <typename... P, typename... A>
@@ -83,16 +105,19 @@ inline void launch_as(bool early, void (*kernel)(P...), dim3 grid, dim3 block, s
     config.dynamicSmemBytes = shared;
     config.stream = stream;
     config.attrs = &overlap;
-    config.numAttrs = early && can_overlap((const void *)kernel);
+    config.numAttrs = early && overlaps((const void *)kernel);
     if (error == cudaSuccess)
         error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
     if (error != cudaSuccess)
-        cuda_fail("starting a kernel", (int)error);
+        cuda_fail(config.numAttrs
+                      ? "starting a kernel early (TANDEM_OVERLAP=1 is set; is it right without?)"
+                      : "starting a kernel",
+                  (int)error);
 }
 
 /* Starts kernel<<<grid, block, shared, stream>>>(args...); dies when it cannot be started.
- * launch_early(): for a kernel in which every thread calls grid_begin() before it touches anything that
- * another kernel writes or reads; its blocks may be set up before the stream's last kernel ends. */
+ * launch_early(): for a kernel in which every thread calls grid_begin() (the rules above); where
+ * overlaps(), its blocks may be set up before the stream's last kernel ends. */
 #define launch(...)       launch_as(false, __VA_ARGS__)
 #define launch_early(...) launch_as(true, __VA_ARGS__)
 
@@ -105,6 +130,16 @@ static __device__ __forceinline__ void grid_begin()
     asm volatile("griddepcontrol.wait;\n"
                  "griddepcontrol.launch_dependents;\n" ::
                      : "memory");
+#endif
+}
+
+/* Whether this code is for processors on which grid_begin() can have to wait. */
+static __device__ constexpr bool can_begin_early()
+{
+#if __CUDA_ARCH__ >= 900
+    return true;
+#else
+    return false;
 #endif
 }
 

@@ -128,7 +128,7 @@ static size_t partial_bytes(const struct cuda_matrix *m)
     return splits > 1 ? mem_mul((size_t)splits, (size_t)m->n) * sizeof(float) : 0;
 }
 
-/* Rows whose parts there is scratch for. */
+/* Rows whose parts there is scratch for: one at least (scratch.c), and whole blocks of rows where one is full. */
 static int panel_of(const struct stream *s, const struct cuda_linear *l)
 {
     size_t row = 0, most = LINEAR_PANEL, rounded = (size_t)l->count * scratch_round(1);
@@ -140,7 +140,7 @@ static int panel_of(const struct stream *s, const struct cuda_linear *l)
         most = s->bytes > rounded ? (s->bytes - rounded) / row : 0;
     if (most == 0)
         die("no scratch memory for the parts of one row, %zu bytes", row);
-    return (int)most;
+    return (int)(most < 64 ? most : most / 64 * 64);
 }
 
 static void linear_tiled(struct stream *s, const struct cuda_linear *all, enum dtype y_dtype)

@@ -20,6 +20,7 @@ struct linear_side {
 
 struct linear_sides {
     linear_side of[LINEAR_BESIDE];
+    bool early; /* the kernel before may still run */
 };
 
 template <int TYPE, typename SHAPE> struct linear_work {
@@ -97,7 +98,8 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
     w.row_lead = s.row_lead;
     int at = (int)blockIdx.y - s.first, blocks = (s.outputs + ROWS - 1) / ROWS;
     linear_work<TYPE, shape> work = {w, x, n, s.splits, s.y, y_type, at / blocks, at % blocks};
-    gemm_prefetch<shape>(work);
+    if (can_begin_early() && all.early)
+        gemm_prefetch<shape>(work);
     grid_begin();
     gemm_run<TYPE, shape, ALIGNED>(work, work);
 }
@@ -154,9 +156,10 @@ extern "C" int cuda_linear_splits(int n, int k)
 
 template <int TYPE, int FRAME, bool ALIGNED>
 static void start_frame(cudaStream_t stream, const struct cuda_linear *l, int y_type,
-                        const linear_sides &all, int blocks)
+                        linear_sides all, int blocks)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
+    all.early = overlaps((const void *)linear_kernel<TYPE, FRAME, ALIGNED>);
     launch_early(linear_kernel<TYPE, FRAME, ALIGNED>,
                  dim3((l->n + shape::tokens - 1) / shape::tokens, blocks), shape::threads,
                  shape::queue, stream, l->w[0], (const uint16_t *)l->x, l->n, y_type, all);

@@ -47,8 +47,8 @@ static size_t min(size_t a, size_t b)
 
 static size_t linear_bytes(const struct device_limits *l, bool blas)
 {
-    size_t rows = min(max(l->rows, l->logit_rows), LINEAR_PANEL);
-    /* Matrices side by side have fewer rows at a time, where they need more. */
+    /* Matrices side by side have fewer rows at a time where they need more, but one each at least. */
+    size_t rows = max(min(max(l->rows, l->logit_rows), LINEAR_PANEL), LINEAR_BESIDE);
     size_t bytes = bytes_of(rows * LINEAR_MOST, 2 * 64 * sizeof(float)) + LINEAR_BESIDE * ALIGN;
     size_t in = max(max(l->hidden, l->q_width), l->inter), out = max(in, l->vocab);
     return blas ? max(bytes, bytes_of(in, BLAS_PANEL * 2) + bytes_of(out, BLAS_PANEL * 4)) : bytes;

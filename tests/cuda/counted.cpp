@@ -10,6 +10,8 @@
  *                            their launch: what memory must move; the rest only caches see
  *   TANDEM_EMU_FAULT=KERNEL  (file.cu:name) is wrong in every launch: one number of the last it wrote has
  *                            a bit turned; KERNEL/block: its first block is left out
+ *
+ * Counted or not, an access before grid_begin() in a kernel that launch_early() started ends the program.
  */
 #include "emulation.h"
 
@@ -84,10 +86,15 @@ uint64_t first_met(std::vector<uint32_t> &sectors, size_t at, size_t n, size_t b
 
 void met(const void *p, size_t n, bool write)
 {
-    if (!counting || n == 0)
+    bool early = emu::too_early();
+    if ((!counting && !early) || n == 0)
         return;
     memory *m = piece_of((uintptr_t)p);
     if (!m)
+        return;
+    if (early)
+        emu::broken("a kernel of launch_early() touches device memory before grid_begin()");
+    if (!counting)
         return;
     size_t at = (uintptr_t)p - near_start;
     if (write) {

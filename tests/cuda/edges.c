@@ -11,8 +11,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -488,24 +486,6 @@ static void one_expert_gets_all(void **state)
 /* ---- cards ------------------------------------------------------------------------------------
  */
 
-static void card(const char *kilobytes)
-{
-    setenv("TANDEM_EMU_SHARED", kilobytes, 1);
-}
-
-/* Whether cards can be chosen. */
-static bool emulated(void)
-{
-    struct device_config config = {.threads = 1, .act = DTYPE_F32};
-    struct device *d;
-    struct err e;
-    char text[128] = "";
-    assert_int_equal(backend_cuda.device->open(&config, &d, &e), 0);
-    backend_cuda.device->describe(d, text, sizeof text);
-    backend_cuda.device->close(d);
-    return strncmp(text, "emulation", 9) == 0;
-}
-
 /* 99 KB of shared memory for a block (8.6, 8.9, 12.0): two rows of 64 x 256 heads do not fit into one.
  * 227 KB (9.0): more stages. What all other tests have is 163 (8.0). */
 static void other_cards(void **state)
@@ -514,11 +494,11 @@ static void other_cards(void **state)
     const struct attention latents = {
         .heads = 40, .kv_heads = 1, .head_dim = 576, .value_dim = 512};
     (void)state;
-    if (!emulated())
+    if (!rig_emulated(&backend_cuda))
         skip();
     for (int i = 0; i < 2; i++) {
         struct attention kind = latents;
-        card(cards[i]);
+        setenv("TANDEM_EMU_SHARED", cards[i], 1);
         check_attention(64, 1, 256, DTYPE_BF16, i == 0 ? DTYPE_BF16 : DTYPE_F8E4M3);
         check_kind(&kind, DTYPE_BF16, i == 0 ? DTYPE_F8E4M3 : DTYPE_BF16);
         check_ffn(DTYPE_BF16, i == 0 ? WEIGHT_KEEP : WEIGHT_INT4, DTYPE_BF16, true);
@@ -529,92 +509,14 @@ static void other_cards(void **state)
     unsetenv("TANDEM_EMU_SHARED");
 }
 
-static void refused(const struct device_config *config, const char *message)
-{
-    struct device *d;
-    struct err e = {""};
-    assert_int_equal(backend_cuda.device->open(config, &d, &e), -1);
-    if (!strstr(e.text, message))
-        fail_msg("'%s' does not say '%s'", e.text, message);
-}
-
-static void what_does_not_fit_is_refused(void **state)
-{
-    struct device_config config = {.threads = 1, .act = DTYPE_BF16, .limits = limits};
-    if (!emulated())
-        skip();
-    (void)state;
-    card("96");
-    refused(&config, "gives a block 96 KB of shared memory, 99 are needed");
-    card("99");
-    config.limits.hidden = 32768;
-    refused(&config, "rows of 32768 do not fit into a block's 99 KB");
-    config.limits = limits;
-    config.limits.experts = 800;
-    refused(&config, "800 experts on one rank need more than a block's 99 KB");
-    config.limits = limits;
-    config.limits.vocab = 300000;
-    refused(&config, "a vocabulary of 300000");
-    unsetenv("TANDEM_EMU_SHARED");
-}
-
-/* Rows are the second dimension of the latent kernel's grid, which the launch refuses beyond 65,535. They are
- * enqueued and not run, which would take a minute. */
-static void more_rows_than_a_grid_has(void **state)
-{
-    enum { MANY_ROWS = 65536 + 40 };
-    const struct device_config config = {
-        .threads = 1,
-        .act = DTYPE_BF16,
-        .kv = DTYPE_BF16,
-        .limits = {.rows = MANY_ROWS, .hidden = 16, .heads = 1, .head_dim = 576, .context = 64}};
-    const struct kv_shape shape = {1, 1, 1, 576, 512, true, 0};
-    const struct attn_spec spec = {
-        .heads = 1, .kv_heads = 1, .key_dim = 576, .value_dim = 512, .value_in_key = true};
-    (void)state;
-    if (!emulated())
-        skip();
-    pid_t child = fork();
-    if (child == 0) {
-        struct device *d;
-        struct err e;
-        const struct device_ops *dev = backend_cuda.device;
-        if (dev->open(&config, &d, &e) != 0)
-            _exit(1);
-        int32_t *zeros = dev->alloc(d, (size_t)MANY_ROWS * sizeof *zeros);
-        void *q = dev->alloc(d, (size_t)MANY_ROWS * 576 * 2);
-        const struct attn_batch batch = {.rows = MANY_ROWS,
-                                         .segments = 1,
-                                         .max_rows = 1,
-                                         .max_context = 1,
-                                         .row_seg = zeros,
-                                         .row_pos = zeros,
-                                         .blocks = zeros,
-                                         .blocks_stride = 1};
-        struct kv *kv = backend_cuda.ops->kv_create(d, &shape);
-        backend_cuda.ops->attend(d, dev->stream_create(d), &spec, kv, 0, &batch, q, q);
-        _exit(0);
-    }
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(more_rows_than_a_grid_has),
-        cmocka_unit_test(attention_of_step3),
-        cmocka_unit_test(attention_of_other_shapes),
-        cmocka_unit_test(attention_in_windows),
-        cmocka_unit_test(attention_in_keys),
-        cmocka_unit_test(scales_of_all_sizes),
-        cmocka_unit_test(matrices_with_split_columns),
-        cmocka_unit_test(matrices_together),
-        cmocka_unit_test(matrices_through_cublas),
-        cmocka_unit_test(one_expert_gets_all),
-        cmocka_unit_test(other_cards),
-        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(attention_of_step3),   cmocka_unit_test(attention_of_other_shapes),
+        cmocka_unit_test(attention_in_windows), cmocka_unit_test(attention_in_keys),
+        cmocka_unit_test(scales_of_all_sizes),  cmocka_unit_test(matrices_with_split_columns),
+        cmocka_unit_test(matrices_together),    cmocka_unit_test(matrices_through_cublas),
+        cmocka_unit_test(one_expert_gets_all),  cmocka_unit_test(other_cards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

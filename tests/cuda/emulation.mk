@@ -112,7 +112,7 @@ $(BUILD)/tests/cuda/one_gpu.so: tests/cuda/one_gpu.cu $(CUDA_BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,NVCC  $<)$(NVCC) -std=c++17 -O2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -shared -Xcompiler -fPIC -cudart shared $(MPI_CFLAGS) -o $@ $<
-GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges experts)
+GPU_TESTS := $(addprefix $(BUILD)/tests/cuda/,edges limits experts)
 $(GPU_BENCH): $(foreach o,$(GPU_BENCH_PARTS),$(if $(filter %.cu.o,$(o)),$(CUDA_BUILD),$(BUILD))/$(o))
 $(GPU_BENCH) $(GPU_TESTS): %: %.o $(EMU_HELPERS) $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(LIBS)

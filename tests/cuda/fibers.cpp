@@ -56,6 +56,13 @@ namespace emu
 view now;
 card the_card;
 
+void broken(const char *what)
+{
+    fprintf(stderr, "CUDA emulation: %s (block %u %u %u, thread %u)\n", what, now.block.x,
+            now.block.y, now.block.z, now.thread.x);
+    abort();
+}
+
 namespace
 {
 struct copy {
@@ -75,6 +82,7 @@ struct alignas(64) fiber {
     int number;
     enum state state;
     bool copied; /* has pending[number] anything? */
+    bool begun;  /* has it called grid_begin()? */
 };
 
 /* Asynchronous copies that nobody has waited for. */
@@ -107,15 +115,9 @@ const void *main_stack;
 size_t main_stack_size;
 #endif
 const std::function<void()> *body;
+bool starts_early; /* the launch that runs */
 int live, at_barrier;
 uint64_t chance = 1;
-
-[[noreturn]] void broken(const char *what)
-{
-    fprintf(stderr, "CUDA emulation: %s (block %u %u %u, thread %u)\n", what, now.block.x,
-            now.block.y, now.block.z, now.thread.x);
-    abort();
-}
 
 /* What the fiber that comes after this one needs: stacks of a block are more than the nearest cache holds. */
 void fetch_ahead()
@@ -199,6 +201,8 @@ void thread_main()
     for (;;) {
         (*body)();
         fiber *from = self, *to;
+        if (too_early())
+            broken("a kernel of launch_early() ends without grid_begin()");
         from->state = DONE;
         live--;
         to = advance();
@@ -238,6 +242,7 @@ void prepare(size_t count, dim3 block)
                    (unsigned)i / block.x / block.y};
         f.number = (int)i;
         f.state = READY;
+        f.begun = false;
         if (f.copied) {
             pendings[i].copies.clear();
             pendings[i].groups.clear();
@@ -361,13 +366,16 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes)
         broken("a block wants more shared memory than the card has");
 }
 
-uint64_t begun;
-
-void check_begun(dim3 grid, dim3 block, bool without_first)
+void begin_grid()
 {
-    uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z - (without_first ? 1 : 0);
-    if (begun != blocks * block.x * block.y * block.z)
-        broken("launch_early() started a kernel whose threads do not all call grid_begin() once");
+    if (self->begun)
+        broken("a thread calls grid_begin() again");
+    self->begun = true;
+}
+
+bool too_early()
+{
+    return starts_early && self && !self->begun;
 }
 
 /* A GPU computes with subnormal numbers whatever the host's threads do with theirs (kernels/cpu/device.c
@@ -379,9 +387,10 @@ struct gpu_numbers {
 };
 
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
-              bool without_first)
+              bool early, bool without_first)
 {
     gpu_numbers numbers;
+    starts_early = early;
     now.block_size = block;
     now.grid_size = grid;
     body = &thread;

@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
 report=${1:-$build/gpu}
-known=(selftest bench edges experts ptxas job families buckets nccl memcheck racecheck synccheck)
+known=(selftest bench edges limits experts ptxas job families buckets overlap nccl memcheck racecheck synccheck)
 for name in ${PARTS:-}; do
     [[ " ${known[*]} " == *" $name "* ]] || { echo "PARTS: there is no '$name', but ${known[*]}"; exit 1; }
 done
@@ -126,11 +126,13 @@ export -f sanitize
 part selftest 600 $in/tandem selftest --device cuda
 part bench 1800 $in/tests/cuda/gpu_bench
 part edges 900 $in/tests/cuda/edges
+part limits 300 $in/tests/cuda/limits
 part experts 900 $in/tests/cuda/experts
 part ptxas 900 env BUILD="$build" CUDA_ARCHS="$sm" tests/cuda/ptxas.sh
 part job 1800 env "${real[@]}" BUILD="$build" tests/cuda/job.sh
 part families 900 env "${real[@]}" BUILD="$build" tests/cuda/families.sh
 part buckets 600 env "${real[@]}" BUILD="$build" tests/cuda/buckets.sh
+part overlap 600 env "${nccl[@]}" GPUS="$count" BUILD="$build" bash tests/cuda/overlap.sh
 part nccl 1800 env "${nccl[@]}" GPUS="$count" BUILD="$build" bash tests/cuda/several_gpus.sh
 part memcheck 1800 bash -c "sanitize memcheck $in/tests/cuda/edges"
 part racecheck 1800 bash -c "sanitize racecheck $in/tandem selftest --device cuda"

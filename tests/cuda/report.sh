@@ -24,16 +24,17 @@ does tandem 'echo tested'
 does tests/cuda/gpu_bench 'echo "this card reads 4.50 TB/s"' \
     'echo "linear o_proj bf16, 64 rows                           69.0 us     41.5 roof (bytes)  60.1 %   2.71 TB/s    1.0 TFLOP/s"'
 does tests/cuda/edges true
+does tests/cuda/limits true
 does tests/cuda/experts true
 
 # ---- all is right; what others have in the folder stays --------------------------------------------
 mkdir "$work/report"
 touch "$work/report/mine.log"
-gives 0 EMULATED=1 PARTS="selftest bench edges experts ptxas memcheck"
+gives 0 EMULATED=1 PARTS="selftest bench edges limits experts ptxas memcheck"
 says '^All is right' said
 says '^| linear o_proj bf16, 64 rows | 69.0 | 60.1 % |$' report/report.txt
 says '^this card reads' report/report.txt
-for part in selftest bench edges experts; do says "^$part  *[0-9]* s  right$" report/report.txt; done
+for part in selftest bench edges limits experts; do says "^$part  *[0-9]* s  right$" report/report.txt; done
 for part in ptxas memcheck; do says "^$part .* left out: " report/report.txt; done
 [ -e "$work/report/mine.log" ] || fail "a file of someone else is gone"
 

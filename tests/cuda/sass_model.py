@@ -164,15 +164,18 @@ class Loops:
         return self.linears([n], k, rows, kind)
 
     def linears(self, outputs, k, rows, kind=FP8):
-        """Matrices in one launch, with their sums' kernel; panels of 256 rows where there is one (linear.cu, linear.c)."""
+        """Matrices in one launch, with their sums' kernel; where there is one in panels of rows, of which scratch holds
+        the parts of 256 of a matrix with the most (linear.cu, linear.c, scratch.c)."""
         if self.as_measured and len(outputs) > 1:
             return sum(self.linear(n, k, rows, kind) for n in outputs) + GAP * (len(outputs) - 1)
         chunks, n = -(-k // 64), sum(outputs)
         count = sum(-(-o // 128) * self.splits(o, k) for o in outputs)
         turns = sum(-(-o // 128) for o in outputs) * chunks / count
         splits = sum(o * self.splits(o, k) for o in outputs) / n
-        if splits > 1 and rows > 256:
-            return sum(self.linears(outputs, k, min(256, rows - at), kind) + (GAP if at else 0) for at in range(0, rows, 256))
+        panel = min(256, 256 * 396 * 128 // int(splits * n + 0.5) // 64 * 64)
+        if splits > 1 and rows > panel:
+            return sum(self.linears(outputs, k, min(panel, rows - at), kind) + (GAP if at else 0)
+                       for at in range(0, rows, panel))
         wide_blocks = -(-rows // 128) * count
         is_wide = rows > 64 and wide_blocks * 100 >= -(-wide_blocks // 264) * 264 * (80 if kind == BF16 else 90)
         frame = 128 if is_wide else 64

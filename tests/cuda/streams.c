@@ -1,17 +1,21 @@
 /* streams.c - that the emulation finds what it is there to find: a missing wait between streams, a
- * missing barrier, a copy nobody waited for; and that correct programs come out right. And what a
- * host without a driver is told. */
+ * missing barrier, a copy nobody waited for, a grid_begin() that is not right; and that correct programs
+ * come out right. And what a host without a driver is told. */
 #include "kernels/cuda/device_cuda.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define TRIES 64
 
 void planted_reverse(cudaStream_t stream, const float *from, float *to, int fault);
+void planted_copy(cudaStream_t stream, const float *from, float *to, int fault);
 extern const struct backend backend_cuda;
 
 struct setting {
@@ -97,6 +101,43 @@ static void missing_copy_wait_is_seen(void **state)
     assert_int_equal(wrong_results(true, 2), TRIES);
 }
 
+/* How a process that starts it ends, and what it says. */
+static int status_of_copy(int fault, char *said, size_t size)
+{
+    int ends[2], status = -1;
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct setting t;
+        dup2(ends[1], STDERR_FILENO);
+        signal(SIGABRT, SIG_DFL);
+        begin(&t);
+        planted_copy(t.a->cuda, t.from, t.to, fault);
+        t.dev->stream_sync(t.d, t.a);
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t n = read(ends[0], said, size - 1);
+    said[n > 0 ? n : 0] = '\0';
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static void wrong_begin_is_seen(void **state)
+{
+    static const char *const what[] = {"ends without grid_begin()", "calls grid_begin() again",
+                                       "touches device memory before grid_begin()"};
+    char said[256];
+    (void)state;
+    assert_int_equal(status_of_copy(0, said, sizeof said), 0);
+    for (int i = 0; i < 3; i++) {
+        int status = status_of_copy(i + 3, said, sizeof said);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(said, what[i]))
+            fail_msg("'%s' was not seen; status %d, '%s'", what[i], status, said);
+    }
+}
+
 static void event_polls_end(void **state)
 {
     struct setting t;
@@ -134,7 +175,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(correct_program_is_right), cmocka_unit_test(missing_wait_is_seen),
         cmocka_unit_test(missing_barrier_is_seen),  cmocka_unit_test(missing_copy_wait_is_seen),
-        cmocka_unit_test(event_polls_end),          cmocka_unit_test(no_driver_is_said),
+        cmocka_unit_test(wrong_begin_is_seen),      cmocka_unit_test(event_polls_end),
+        cmocka_unit_test(no_driver_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,6 +76,19 @@ bool rig_slow(const struct backend *b)
     return strcmp(b->device->name, "cuda") == 0 && getenv("QUICK");
 }
 
+bool rig_emulated(const struct backend *b)
+{
+    struct device_config config = {.threads = 1, .act = DTYPE_F32};
+    struct device *d;
+    struct err e;
+    char text[128] = "";
+    if (b->device->open(&config, &d, &e) != 0)
+        return false;
+    b->device->describe(d, text, sizeof text);
+    b->device->close(d);
+    return strncmp(text, "emulation", 9) == 0;
+}
+
 bool rig_skips(size_t i)
 {
     const char *often = getenv("LONG");

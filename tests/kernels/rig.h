@@ -55,6 +55,9 @@ void rig_keep(struct rig *r);
  * many times as long as any processor. */
 bool rig_slow(const struct backend *b);
 
+/* Whether the GPU is emulated, so that TANDEM_EMU_SHARED chooses which one. */
+bool rig_emulated(const struct backend *b);
+
 /* Whether shape i is left out, because the processor is emulated (EMULATED is set, tests/aarch64): then
  * every twelfth is tried, with LONG=1 every fourth. */
 bool rig_skips(size_t i);

@@ -94,13 +94,15 @@ void finish();
 bool capturing();
 uint64_t random();
 int device();
+/* early: launch_early() starts it. Nothing waits in grid_begin() here, where one launch runs after another; but
+ * every thread must call it, once, and kernels that are counted touch no device memory before. */
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
-              bool without_first);
+              bool early, bool without_first);
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
-/* Calls of grid_begin(), before anything else in their thread; they make nothing wait here, where one launch
- * runs after another. */
-extern uint64_t begun;
-void check_begun(dim3 grid, dim3 block, bool without_first);
+void begin_grid();
+/* Whether a thread runs that should have called it by now. */
+bool too_early();
+[[noreturn]] void broken(const char *what); /* what is wrong, and in which block and thread */
 
 /* Global memory as kernels use it (counted.cpp). count_memory(): a piece of it; 0 bytes: no more. */
 void count_memory(void *p, size_t bytes);
@@ -129,11 +131,8 @@ inline void launch_as(bool early, const char *file, const char *text, void (*ker
     emu::check_launch(grid, block, shared);
     emu::enqueue(stream, [=]() {
         emu::counted run(file, text);
-        emu::begun = 0;
         emu::run_grid(
-            grid, block, shared, [&]() { std::apply(kernel, values); }, run.skip_block);
-        if (early)
-            emu::check_begun(grid, block, run.skip_block);
+            grid, block, shared, [&]() { std::apply(kernel, values); }, early, run.skip_block);
     });
 }
 
@@ -143,7 +142,15 @@ static inline unsigned char *shared_memory()
 }
 static inline void grid_begin()
 {
-    emu::begun++;
+    emu::begin_grid();
+}
+static inline bool overlaps(const void *)
+{
+    return true;
+}
+static inline bool can_begin_early()
+{
+    return true;
 }
 static inline void prefetch(const void *) {}
 static inline void __syncthreads()
