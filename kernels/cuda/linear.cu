@@ -115,14 +115,13 @@ struct linear_sums {
 static __global__ void reduce_kernel(linear_sums l, int y_type)
 {
     grid_begin();
-    size_t i = (size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x, size = l.size[0];
-    const float *parts = l.parts[0];
-    void *y = l.y[0];
-    int splits = l.splits[0];
-#pragma unroll
-    for (int m = 1; m < LINEAR_BESIDE; m++)
-        if ((int)blockIdx.y == m)
-            size = l.size[m], parts = l.parts[m], y = l.y[m], splits = l.splits[m];
+    const int m = (int)blockIdx.y; /* chosen one by one: an index would put l into local memory */
+    size_t i = (size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x;
+    size_t size = m == 0 ? l.size[0] : m == 1 ? l.size[1] : l.size[2];
+    const float *parts = m == 0 ? l.parts[0] : m == 1 ? l.parts[1] : l.parts[2];
+    void *y = m == 0 ? l.y[0] : m == 1 ? l.y[1] : l.y[2];
+    int splits = m == 0 ? l.splits[0] : m == 1 ? l.splits[1] : l.splits[2];
+    static_assert(LINEAR_BESIDE == 3, "of three");
     if (i >= size)
         return;
     float sum = parts[i];
