@@ -97,7 +97,7 @@ void h5_close(hid_t id)
 static int want_file(const char *path, struct stat *st, struct err *e)
 {
     if (stat(path, st) != 0)
-        return err_set(e, "%s: cannot be opened: %s", path, strerror(errno));
+        return files_err_open(path, e);
     if (S_ISREG(st->st_mode))
         return 0;
     return err_set(e, "%s: wanted an HDF5 file, found %s", path,

@@ -293,6 +293,14 @@ static void test_refusals(void **state)
     expect_refused(&o, "GB are free there");
 }
 
+static void set_all(struct generate_options *o, const char *const (*settings)[2], size_t n)
+{
+    struct err e;
+    for (size_t i = 0; i < n; i++)
+        if (generate_set(o, settings[i][0], settings[i][1], &e) != 0)
+            fail_msg("%s", e.text);
+}
+
 static void test_settings(void **state)
 {
     (void)state;
@@ -322,9 +330,7 @@ static void test_settings(void **state)
     struct generate_options o;
     struct err e;
     generate_defaults(&o);
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        if (generate_set(&o, good[i][0], good[i][1], &e) != 0)
-            fail_msg("%s", e.text);
+    set_all(&o, good, sizeof good / sizeof *good);
     const struct family_sizes *m = &o.model;
     assert_true(m->hidden == 11 && m->layers == 9 && m->vocab == 12 && m->context == 13);
     assert_true(m->heads == 14 && m->head_dim == 16 && m->q_rank == 17 && m->dense_inter == 18);
@@ -358,11 +364,8 @@ static void set_small(struct generate_options *o, const char *family, const char
     const char *const settings[][2] = {{name, value},   {"family", family}, {"hidden", "64"},
                                        {"layers", "4"}, {"vocab", "40"},    {"context", "64"},
                                        {"heads", "8"}};
-    struct err e;
     generate_defaults(o);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        if (generate_set(o, settings[i][0], settings[i][1], &e) != 0)
-            fail_msg("%s", e.text);
+    set_all(o, settings, sizeof settings / sizeof *settings);
 }
 
 /* What the family cannot do is an error, whatever comes first; nothing and ignored are none. */

@@ -25,11 +25,12 @@ start() {
     pid=$!
     seals "$work/$1.h5" 5 $pid
 }
-# kill_one - false when the job had ended before a rank of it was killed.
+# kill_one - false when the job had ended, well or not, before a rank of it was killed.
 kill_one() {
-    start killed 4 && kill -KILL "$(rank_of "$work/killed.h5" 5)"
+    local killed=1
+    start killed 4 && kill -KILL "$(rank_of "$work/killed.h5" 5)" && killed=0
     wait $pid 2>/dev/null
-    [ ! -f "$work/killed.h5" ]
+    [ $killed = 0 ] && [ ! -f "$work/killed.h5" ]
 }
 stop_one() {
     start stopped 4 && kill -USR1 "$(rank_of "$work/stopped.h5" 7)"

@@ -117,18 +117,19 @@ kill_job() {
     wait "$2" 2>/dev/null # says "Killed"
     for rank in $ranks; do
         # Its first thread is a zombie while others may still end.
-        while threads=("/proc/$rank/task/"*) && { [ ${#threads[@]} -gt 1 ] || grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$rank/status"; }; do
+        while threads=("/proc/$rank/task/"*) && { [ ${#threads[@]} -gt 1 ] || grep -qs '^State:[[:space:]]*[^[:space:]ZX]' "/proc/$rank/status"; }; do
             sleep 0.01
         done
     done
 }
 
-# handles PID SIGNAL - waits until the process has a handler for it.
+# handles PID SIGNAL - waits until the process has a handler for it; false when it ended before.
 handles() {
     local try mask
     for ((try = 0; try < 3000; try++)); do
         mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null)
         ((0x${mask:-0} >> ($(kill -l "$2") - 1) & 1)) && return
+        kill -0 "$1" 2>/dev/null || return
         sleep 0.02
     done
     return 1

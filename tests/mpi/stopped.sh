@@ -14,6 +14,7 @@ common=(layout.attention=2 layout.threads=1 output.commit_seconds=0.1 schedule.s
 began=${EPOCHREALTIME/./}
 decode reference 3 "${common[@]}" || fail "the reference"
 seconds=$(sed -n "s/^loaded in \([0-9.]*\) s.*/(${EPOCHREALTIME/./} - $began) \/ 1e6 - \1/p" "$work/reference.log")
+[ "$seconds" ] || fail "the reference does not say how long it loaded"
 completions reference >"$work/reference.jsonl"
 
 # until_phase PHASE NAME: waits for it, at most 20 s.

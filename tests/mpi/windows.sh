@@ -39,11 +39,12 @@ start=(--set output.file="$work/killed.h5" --set model="$work/model" --set token
     --set prompts.count=all --set sampling.max_new_tokens=100 --set sampling.ignore_eos=true --set schedule.max_context=2200
     --set schedule.slots=1 --set schedule.prefill_chunk=2 --set output.commit_seconds=0.05)
 kill_it() {
+    local killed=1
     rm -rf "$work"/killed.*
     setsid tests/mpirun 2 "$tandem" run "$job" "${start[@]}" >"$work/killed.log" 2>&1 &
-    seals "$work/killed.h5" 2 $! && kill_job "$work/killed.h5" $!
+    seals "$work/killed.h5" 2 $! && kill_job "$work/killed.h5" $! && killed=0
     wait $! 2>/dev/null
-    [ ! -f "$work/killed.h5" ]
+    [ $killed = 0 ] && [ ! -f "$work/killed.h5" ]
 }
 in_time kill_it
 run killed 2 tests/mpi/job.yaml schedule.prefill_chunk=200 schedule.slots=4
