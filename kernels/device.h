@@ -72,7 +72,7 @@ struct device_ops {
     int (*count)(void);
 
     /* What it has in common with all others of its sort: name and driver, "NVIDIA H100 80GB HBM3, driver
-     * 12.8, CUDA 12.6". NULL: nothing is known that way (CPU). */
+     * 12.8, CUDA 12.6", and TANDEM_OVERLAP=1. NULL: nothing is known that way (CPU). */
     void (*sort)(const struct device *d, char *text, size_t size);
 
     /* Opens device `config->index`. Returns 0, or -1 with what is missing (no driver, no such GPU).

@@ -9,6 +9,7 @@
 #include <string.h>
 
 void cuda_fail(const char *what, int error);
+int cuda_overlap_wanted(void);
 
 extern const struct ops cuda_ops;
 
@@ -21,6 +22,21 @@ void cuda_check(cudaError_t code, const char *what)
 {
     if (code != cudaSuccess)
         cuda_fail(what, (int)code);
+}
+
+/* Whether the environment asks for it, TANDEM_OVERLAP=1, and the CUDA of program and driver records it in
+ * graphs (launch.cuh: overlaps()). Not without being asked: what a graph does in which an NCCL kernel of
+ * another stream stands beside such a launch is not documented. */
+int cuda_overlap_wanted(void)
+{
+    static int wanted = -1;
+    const char *is = getenv("TANDEM_OVERLAP");
+    int driver = 0, runtime = 0;
+    if (wanted < 0)
+        wanted = is && strcmp(is, "1") == 0 && cudaDriverGetVersion(&driver) == cudaSuccess &&
+                 cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver >= 12030 &&
+                 runtime >= 12030;
+    return wanted;
 }
 
 static int device_count(void)
@@ -193,7 +209,8 @@ static void sort(const struct device *d, char *text, size_t size)
 {
     char have[64];
     versions(have, sizeof have);
-    snprintf(text, size, "%.60s, %s", d->sort, have);
+    snprintf(text, size, "%.60s, %s%s", d->sort, have,
+             cuda_overlap_wanted() ? ", TANDEM_OVERLAP=1" : "");
 }
 
 static size_t device_scratch_bytes(const struct device *d)

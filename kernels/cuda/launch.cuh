@@ -13,10 +13,10 @@
 #define TANDEM_CUDA_LAUNCH_CUH
 
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 extern "C" void cuda_fail(const char *what, int error); /* device.c: dies */
+extern "C" int cuda_overlap_wanted(void);               /* device.c */
 
 #ifdef __CUDACC__
 
@@ -61,26 +61,11 @@ inline cudaError_t allow_shared(const void *kernel)
     return error;
 }
 
-/* Whether the environment asks for it, TANDEM_OVERLAP=1, and the CUDA of program and driver records it in
- * graphs. Not without being asked: what a graph does in which an NCCL kernel of another stream stands beside
- * such a launch is not documented. */
-inline bool overlap_wanted()
-{
-    static int wanted = -1;
-    if (wanted < 0) {
-        const char *is = getenv("TANDEM_OVERLAP");
-        int driver = 0;
-        wanted = CUDART_VERSION >= 12030 && is && strcmp(is, "1") == 0 &&
-                 cudaDriverGetVersion(&driver) == cudaSuccess && driver >= 12030;
-    }
-    return wanted;
-}
-
 /* Whether blocks of a kernel are set up while the one before it in the stream still runs: where that is
  * wanted and its code was made for processors that can wait for that one (grid_begin()). */
 inline bool overlaps(const void *kernel)
 {
-    if (!overlap_wanted())
+    if (!cuda_overlap_wanted())
         return false;
     kernel_facts *facts = facts_of(kernel);
     cudaFuncAttributes of;

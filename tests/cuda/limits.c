@@ -13,25 +13,6 @@
 
 extern const struct backend backend_cuda;
 
-static const struct device_limits limits = {
-    .rows = 4200,
-    .hidden = 512,
-    .q_width = 1024,
-    .heads = 96,
-    .head_dim = 576,
-    .context = 8192,
-    .vocab = 1000,
-    .logit_rows = 300,
-    .experts = 6,
-    .topk = 3,
-    .inter = 320,
-};
-
-static void card(const char *kilobytes)
-{
-    setenv("TANDEM_EMU_SHARED", kilobytes, 1);
-}
-
 static void refused(const struct device_config *config, const char *message)
 {
     struct device *d;
@@ -43,19 +24,19 @@ static void refused(const struct device_config *config, const char *message)
 
 static void what_does_not_fit_is_refused(void **state)
 {
-    struct device_config config = {.threads = 1, .act = DTYPE_BF16, .limits = limits};
+    struct device_config config = {.threads = 1, .act = DTYPE_BF16, .limits = rig_limits};
     if (!rig_emulated(&backend_cuda))
         skip();
     (void)state;
-    card("96");
+    setenv("TANDEM_EMU_SHARED", "96", 1);
     refused(&config, "gives a block 96 KB of shared memory, 99 are needed");
-    card("99");
+    setenv("TANDEM_EMU_SHARED", "99", 1);
     config.limits.hidden = 32768;
     refused(&config, "rows of 32768 do not fit into a block's 99 KB");
-    config.limits = limits;
+    config.limits = rig_limits;
     config.limits.experts = 800;
     refused(&config, "800 experts on one rank need more than a block's 99 KB");
-    config.limits = limits;
+    config.limits = rig_limits;
     config.limits.vocab = 300000;
     refused(&config, "a vocabulary of 300000");
     unsetenv("TANDEM_EMU_SHARED");

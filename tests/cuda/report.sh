@@ -71,7 +71,7 @@ says '^selftest .* right$' report/report.txt
 says '^experts .* STOPPED$' report/report.txt
 
 # ---- as where there is a GPU -----------------------------------------------------------------------
-printf '%s\n' '#!/bin/sh' 'case $* in' '-L) echo "GPU 0: a card" ;;' '*compute_cap*noheader*) echo 9.0 ;;' \
+printf '%s\n' '#!/bin/sh' 'case $* in' '-L) echo "GPU 0: a card" ;;' '*compute_cap*noheader*) echo ${CAPABILITY:-9.0} ;;' \
     '*) echo "a card, driver 580" ;;' esac >"$work/bin/nvidia-smi"
 printf '%s\n' '#!/bin/sh' 'echo "$*"' '[ ! -e "$NOT" ]' >"$work/bin/make"
 chmod +x "$work"/bin/*
@@ -80,6 +80,11 @@ gives 0 "${here[@]}" PARTS="selftest nccl"
 says '^a card, driver 580' report/report.txt
 says 'CUDA_ARCHS=90 gpu-tests' report/build.log
 says '^nccl .* skipped: NCCL needs two GPUs, here are 1$' report/report.txt
+gives 0 "${here[@]}" CAPABILITY=8.9 PARTS="selftest overlap"
+says '^overlap .* skipped: .* from compute capability 9.0 on, here is 8.9$' report/report.txt
+gives 0 EMULATED=1 GPUS=0 PARTS="selftest overlap nccl"
+says '^overlap .* skipped: there are no GPUs$' report/report.txt
+says '^nccl .* skipped: NCCL needs two GPUs, here are 0$' report/report.txt
 gives 1 "${here[@]}" NOT="$work" PARTS=selftest
 says 'does not build for sm_90' said
 command -v nvidia-smi >/dev/null || gives 77 PARTS=selftest
