@@ -8,6 +8,11 @@
 #include <string.h>
 #include <time.h>
 
+const struct bench_form bench_forms[BENCH_FORMS] = {
+    {"bf16", DTYPE_BF16, WEIGHT_KEEP, false},  {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
+    {"int8", DTYPE_BF16, WEIGHT_INT8, false},  {"int4", DTYPE_BF16, WEIGHT_INT4, false},
+    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}, {"int4x8", DTYPE_BF16, WEIGHT_INT4, true}};
+
 #define RESTED 3 /* peers that need rests before and after are measured every so often */
 
 int bench_options(struct bench *b, int argc, char **argv)

@@ -11,6 +11,7 @@
 #define TANDEM_TESTS_BENCH_BENCH_H
 
 #include "kernels/cpu/meter.h"
+#include "kernels/ops.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -50,6 +51,17 @@ struct bench_task {
     size_t n_peers;
 };
 #define BENCH_PEERS 2
+
+/* How weights can be kept: the checkpoint's dtype, and what load makes of it; and whether rows are rounded to
+ * 8 bits, whose products of integers may pass the peak, which is that of f32 or bf16. */
+struct bench_form {
+    const char *name;
+    enum dtype dtype;
+    enum weight_keep keep;
+    bool int8_products;
+};
+#define BENCH_FORMS 6
+extern const struct bench_form bench_forms[BENCH_FORMS]; /* bf16 as it is comes first */
 
 /* Reads --quick, --json FILE, --threads N, --backend NAME, --only GROUP, --peers none|some|all.
  * Returns -1 after a message when an option is wrong. */

@@ -45,19 +45,6 @@ static void *numbers(struct world *w, enum dtype dtype, size_t n, float size)
     return p;
 }
 
-/* How weights can be kept: the checkpoint's dtype, and what load makes of it; and whether rows are rounded to
- * 8 bits, whose products of integers may pass the peak, which is that of f32 or bf16. */
-struct form {
-    const char *name;
-    enum dtype dtype;
-    enum weight_keep keep;
-    bool int8_products;
-};
-static const struct form forms[] = {
-    {"bf16", DTYPE_BF16, WEIGHT_KEEP, false},  {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
-    {"int8", DTYPE_BF16, WEIGHT_INT8, false},  {"int4", DTYPE_BF16, WEIGHT_INT4, false},
-    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}, {"int4x8", DTYPE_BF16, WEIGHT_INT4, true}};
-
 static struct weight_part new_part(struct world *w, enum dtype dtype, size_t n, size_t k)
 {
     struct weight_part p = {.data = numbers(w, dtype, n * k, 0.05f),
@@ -115,18 +102,18 @@ static void run_linear(void *context, size_t i)
 
 /* Other libraries are measured on bf16 weights alone, which they all know, and unless all shapes
  * are asked for, only at two of them. */
-static struct peers *open_peers(const struct world *w, const char *group, const struct form *form,
-                                const struct peer_linear *l)
+static struct peers *open_peers(const struct world *w, const char *group,
+                                const struct bench_form *form, const struct peer_linear *l)
 {
     bool chosen = (l->n == 5120 && l->k == 1024) || (l->n == 7168 && l->k == 2048);
     bool wanted =
         strcmp(w->bench->peers, "all") == 0 || (strcmp(w->bench->peers, "some") == 0 && chosen);
-    bool comparable = strcmp(group, "linear") == 0 && form == &forms[0];
+    bool comparable = strcmp(group, "linear") == 0 && form == &bench_forms[0];
     return wanted && comparable ? peers_open(l) : NULL;
 }
 
-static void linear_shape(struct world *w, const char *group, const struct form *form, size_t n,
-                         size_t k, const size_t *rows, size_t n_rows, enum dtype y_dtype)
+static void linear_shape(struct world *w, const char *group, const struct bench_form *form,
+                         size_t n, size_t k, const size_t *rows, size_t n_rows, enum dtype y_dtype)
 {
     size_t most = rows[n_rows - 1];
     struct device_limits limits = {
@@ -178,17 +165,17 @@ static void bench_linear(struct world *w)
     size_t n_shapes = w->bench->quick ? 2 : COUNT(shapes);
     if (strcmp(w->bench->peers, "none") != 0)
         peers_print(w->bench->threads);
-    for (size_t f = 0; f < COUNT(forms); f++)
+    for (size_t f = 0; f < BENCH_FORMS; f++)
         for (size_t s = 0; s < n_shapes; s++)
-            linear_shape(w, "linear", &forms[f], shapes[s][0], shapes[s][1], rows, COUNT(rows),
-                         DTYPE_BF16);
+            linear_shape(w, "linear", &bench_forms[f], shapes[s][0], shapes[s][1], rows,
+                         COUNT(rows), DTYPE_BF16);
 }
 
 static void bench_lm_head(struct world *w)
 {
     static const size_t rows[] = {1, 16, 64};
-    linear_shape(w, "lm_head", &forms[0], 128832, w->bench->quick ? 1024 : 7168, rows, COUNT(rows),
-                 DTYPE_F32);
+    linear_shape(w, "lm_head", &bench_forms[0], 128832, w->bench->quick ? 1024 : 7168, rows,
+                 COUNT(rows), DTYPE_F32);
 }
 
 /* ---- moe ------------------------------------------------------------------------------------ */
@@ -251,7 +238,7 @@ static double active(const struct moe *m, size_t rows)
     return (double)count / MOE_DRAWS;
 }
 
-static void moe_form(struct world *w, const struct form *form, size_t hidden, size_t inter)
+static void moe_form(struct world *w, const struct bench_form *form, size_t hidden, size_t inter)
 {
     static const size_t rows[] = {1, 4, 16, 64, MOE_ROWS};
     struct device_limits limits = {.rows = MOE_ROWS,
@@ -304,8 +291,8 @@ static void moe_form(struct world *w, const struct form *form, size_t hidden, si
 
 static void bench_moe(struct world *w)
 {
-    for (size_t f = 0; f < COUNT(forms); f++)
-        moe_form(w, &forms[f], 2048, 1536);
+    for (size_t f = 0; f < BENCH_FORMS; f++)
+        moe_form(w, &bench_forms[f], 2048, 1536);
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */

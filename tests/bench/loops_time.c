@@ -9,6 +9,7 @@
 #include "kernels/cpu/fast/fast.h"
 #include "kernels/cpu/fast/packed.h"
 #include "kernels/cpu/limits.h"
+#include "tests/bench/bench.h"
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -110,17 +111,6 @@ static void print_times(struct limits *l, const struct job *j)
 
 /* ---- what is multiplied ---------------------------------------------------------------------- */
 
-struct form {
-    const char *name;
-    enum dtype dtype;
-    enum weight_keep keep;
-    bool int8_products;
-};
-static const struct form forms[] = {
-    {"bf16", DTYPE_BF16, WEIGHT_KEEP, false},  {"fp8", DTYPE_F8E4M3, WEIGHT_KEEP, false},
-    {"int8", DTYPE_BF16, WEIGHT_INT8, false},  {"int4", DTYPE_BF16, WEIGHT_INT4, false},
-    {"int8x8", DTYPE_BF16, WEIGHT_INT8, true}, {"int4x8", DTYPE_BF16, WEIGHT_INT4, true}};
-
 static void fill(enum dtype dtype, size_t n, void *to)
 {
     for (size_t i = 0; i < n; i++)
@@ -130,7 +120,7 @@ static void fill(enum dtype dtype, size_t n, void *to)
             ((uint8_t *)to)[i] = (uint8_t)(i * 2654435761u >> 16 & 0xf7); /* codes below NaN */
 }
 
-static struct weight *new_weight(struct device *d, const struct form *form)
+static struct weight *new_weight(struct device *d, const struct bench_form *form)
 {
     static bf16_t numbers[PANEL * INPUTS];
     static float scales[INPUTS / 128 + 1] = {1, 1};
@@ -155,7 +145,7 @@ static void print_job(struct limits *l, const struct device *d, const struct job
     print_ran(j);
 }
 
-static void time_rows(struct limits *l, const struct device *d, const struct form *form,
+static void time_rows(struct limits *l, const struct device *d, const struct bench_form *form,
                       const struct weight *w, size_t rows)
 {
     static bf16_t from[INPUTS];
@@ -216,18 +206,18 @@ int main(int argc, char **argv)
     struct limits l;
     limits_open(&l, backend->name, 1, 1);
     sigaction(SIGTRAP, &action, NULL);
-    for (size_t f = 0; f < COUNT(forms); f++) {
+    for (size_t f = 0; f < BENCH_FORMS; f++) {
         struct device_config config = {.threads = 1,
                                        .act = DTYPE_BF16,
                                        .kv = DTYPE_BF16,
-                                       .int8_products = forms[f].int8_products,
+                                       .int8_products = bench_forms[f].int8_products,
                                        .limits = {.rows = MOST_ROWS, .hidden = INPUTS}};
         struct device *d;
         if (backend->device->open(&config, &d, &e) != 0)
             die("%s", e.text);
-        struct weight *w = new_weight(d, &forms[f]);
+        struct weight *w = new_weight(d, &bench_forms[f]);
         for (size_t i = 0; i < COUNT(rows); i++)
-            time_rows(&l, d, &forms[f], w, rows[i]);
+            time_rows(&l, d, &bench_forms[f], w, rows[i]);
         if (f == 0)
             time_softmax(&l, d);
         fast_weight_destroy(d, w);

@@ -41,11 +41,14 @@ class Program:
 
 def results(path):
     """What loops_time says of every form and number of rows (the softmax: a score as a multiply-add), and cycles (of the model), measured and median (of all turns),
-    instructions a multiply-add, binds, reach (the model's share of the peak). None: no program, or nothing to run."""
+    instructions a multiply-add, binds, reach (the model's share of the peak). None, and why is printed: no
+    program, or it could not run."""
     if not os.path.exists(path):
+        print("not measured: no %s" % path)
         return None
     ended = subprocess.run([path], stdout=subprocess.PIPE, universal_newlines=True)
     if ended.returncode:
+        print("not measured: " + ("a processor without AVX2" if ended.returncode == 77 else "%s ended with status %d" % (path, ended.returncode)))
         return None
     program, said = Program(path), [json.loads(line) for line in ended.stdout.splitlines()]
     flops = statistics.median(r.pop("peak") for r in said)  # others may have had the core all the while that one took
@@ -64,9 +67,6 @@ def results(path):
 
 
 def print_results(said):
-    if not said:
-        print("not measured: no build/tests/bench/loops_time, or a processor without AVX2")
-        return
     print("%s, one thread, all in the first cache: instructions a multiply-add, what binds, cycles of the model, of the fastest\n"
           "tenth of turns and of the median, share of the peak by the model and of the fastest, error of the model, and the\n"
           "instructions a cycle that the core could begin meanwhile: what is missing went to another hardware thread of it" % said[0]["core"])

@@ -6,7 +6,8 @@
 need "$tandem"
 tandem=$(realpath "$tandem")
 [ -z "${SAN:-}" ] || skip "a sanitizer wants to be the first library of a program"
-command -v "${CC:=cc}" >/dev/null || skip "there is no C compiler ($CC)"
+: "${CC:=cc}" # or several words: ccache gcc
+command -v "${CC%% *}" >/dev/null || skip "there is no C compiler ($CC)"
 # Goes before the program's own libraries: every file that a rank opens is a line "RANK PATH" in $OPENS.
 cat >"$work/opens.c" <<'C' || fail "no room"
 #define _GNU_SOURCE

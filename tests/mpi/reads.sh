@@ -6,7 +6,8 @@
 need "$tandem"
 tandem=$(realpath "$tandem")
 [ -z "${SAN:-}" ] || skip "a sanitizer wants to be the first library of a program"
-command -v "${CC:=cc}" >/dev/null || skip "there is no C compiler ($CC)"
+: "${CC:=cc}" # or several words: ccache gcc
+command -v "${CC%% *}" >/dev/null || skip "there is no C compiler ($CC)"
 # Goes before the program's own libraries: pages that were read stay, and when a checkpoint is unmapped how
 # many there are is a line "RANK KIB" in $READS.
 cat >"$work/reads.c" <<'C' || fail "no room"

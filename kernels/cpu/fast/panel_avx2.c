@@ -148,10 +148,9 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     const float *scale = t->scale;
     float *sums = t->c + 16 * half;
     bool first = t->first;
-    __m256i values = _mm256_setzero_si256();
+    __m256i values =
+        kind >= G4 ? load_twice((const uint8_t *)t->grouped->values) : _mm256_setzero_si256();
     struct group group = {.min = NULL};
-    if (kind >= G4)
-        values = load_twice((const uint8_t *)t->grouped->values);
     EACH_ROW(DECLARE)
     EACH_WIDE(DECLARE_WIDE)
     if (!first && !is_scaled(kind)) {
