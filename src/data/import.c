@@ -173,6 +173,8 @@ static int one_record(struct import *m, const struct record *record, struct err 
     bool first = !m->text_field;
     if (first && record->fields && (begin_rows(m, record->fields, e) != 0 || put_early(m, e) != 0))
         return -1;
+    if (m->batch && record->fields)
+        import_batch_count(m, record->fields);
     if (!problem && import_read_row(m, record->fields, &row, &why) != 0)
         problem = why.text;
     int status = 0;
@@ -220,7 +222,6 @@ static int note_integers(struct import *m, struct err *e)
     return status;
 }
 
-/* Closes the datasets and the file, whatever happens. */
 /* Names of --keep that no record has: more likely a slip than a wish. */
 static void name_missing(const struct import *m)
 {
@@ -238,6 +239,7 @@ static void name_missing(const struct import *m)
     }
 }
 
+/* Closes the datasets and the file, whatever happens. */
 static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
 {
     struct append *all[] = {m->text, m->id, m->tokens, m->offsets, m->limits, m->errors};
@@ -254,6 +256,8 @@ static int finish(struct import *m, const char *tmp, bool keep, struct err *e)
         settings_drop(m->settings);
     if (keep && rc == 0)
         name_missing(m);
+    if (keep && rc == 0)
+        import_batch_note(m);
     if (keep && rc == 0)
         rc = keep_close(m->keep, e);
     else
@@ -332,6 +336,7 @@ int import_prompts(const char *in_path, const char *out_path, const struct impor
     free(m.text_field);
     seen_free(&m.seen);
     json_decref(m.large);
+    json_decref(m.unused);
     records_close(m.in);
     return rc;
 }

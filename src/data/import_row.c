@@ -27,65 +27,6 @@ static const char *find_text_field(const struct import *m, json_t *first)
     return json_object_size(first) == 1 ? json_object_iter_key(json_object_iter(first)) : "text";
 }
 
-/* Names in lines of the batch format, OpenAI's and vLLM's, of columns that are called otherwise here. */
-static const struct {
-    const char *name, *batch;
-} aliases[] = {{"include_stop", "include_stop_str_in_output"},
-               {"ban", "bad_words"},
-               {"allow", "allowed_token_ids"}};
-
-#define ALIASES (sizeof aliases / sizeof *aliases)
-
-static bool is_batch_setting(const char *name)
-{
-    for (size_t i = 0; settings_name(i); i++)
-        if (strcmp(settings_name(i), name) == 0)
-            return true;
-    for (size_t i = 0; i < ALIASES; i++)
-        if (strcmp(aliases[i].batch, name) == 0)
-            return true;
-    return false;
-}
-
-/* What the first line of the batch format asks for and does not get is said; others are taken to ask alike. */
-static void note_unused(const struct import *m, json_t *body)
-{
-    /* Read, or without a say in what is decoded. */
-    static const char *const known[] = {
-        "messages",        "prompt",         "tools",
-        "model",           "max_tokens",     "max_completion_tokens",
-        "response_format", "top_logprobs",   "user",
-        "stream",          "stream_options", "metadata",
-        "store",           "service_tier"};
-    const char *name;
-    json_t *value;
-    json_object_foreach(body, name, value)
-    {
-        size_t i = 0;
-        while (i < sizeof known / sizeof *known && strcmp(name, known[i]) != 0)
-            i++;
-        if (i < sizeof known / sizeof *known || is_batch_setting(name) || !m->o->notes)
-            continue;
-        bool samples = strcmp(name, "n") == 0;
-        if (samples || strcmp(name, "best_of") == 0)
-            fprintf(m->o->notes,
-                    "tandem: field \"body.%s\" is not used; the job's sampling.%s sets it\n", name,
-                    samples ? "samples" : name);
-        else
-            fprintf(m->o->notes, "tandem: field \"body.%s\" is not used\n", name);
-    }
-}
-
-/* The prompt of a line of the batch format: a text, or tokens, which --tokens must name. */
-static bool has_batch_prompt(const struct import *m, json_t *first)
-{
-    json_t *prompt = records_member(first, "body.prompt");
-    if (m->o->tokens_field)
-        return strcmp(m->o->tokens_field, "body.prompt") == 0 && json_is_array(prompt);
-    return (json_is_string(prompt) || json_is_integer(json_array_get(prompt, 0))) &&
-           !records_member(first, "text") && !records_member(first, "prompt");
-}
-
 /* Conversations: a field of messages. Or a line of OpenAI's batch format, which has them, or a prompt, in
  * `body`. */
 static void find_messages(struct import *m, json_t *first)
@@ -95,7 +36,7 @@ static void find_messages(struct import *m, json_t *first)
         return;
     bool tokens = m->o->tokens_field != NULL,
          conversation = !tokens && json_is_array(records_member(first, "body.messages"));
-    m->batch = !field && (conversation || has_batch_prompt(m, first));
+    m->batch = !field && (conversation || import_batch_has_prompt(m, first));
     m->messages = m->batch
                       ? conversation
                       : !tokens && json_is_array(records_member(first, field ? field : "messages"));
@@ -104,8 +45,6 @@ static void find_messages(struct import *m, json_t *first)
     m->tools_field = m->batch ? "body.tools" : "tools";
     if (!m->o->id_field && !records_member(first, "id") && records_member(first, "custom_id"))
         m->id_field = "custom_id";
-    if (m->batch)
-        note_unused(m, json_object_get(first, "body"));
     if (m->batch && !m->o->limit_field)
         m->limit_field = "body.max_completion_tokens";
 }
@@ -181,33 +120,6 @@ void import_begin(struct import *m, json_t *first)
 
 /* ---- settings ------------------------------------------------------------------------------- */
 
-/* {"type": "json_schema", "json_schema": {"schema": ...}} as a format; what it cannot be is passed on
- * for the message. */
-static json_t *format_of(json_t *response)
-{
-    const char *type = json_string_value(json_object_get(response, "type"));
-    json_t *schema = records_member(response, "json_schema.schema");
-    if (type && strcmp(type, "text") == 0)
-        return NULL;
-    if (type && strcmp(type, "json_object") == 0)
-        return json_pack("{s:{s:s}}", "json_schema", "type", "object");
-    return schema ? json_pack("{s:O}", "json_schema", schema) : json_incref(response);
-}
-
-/* `logprobs` is true or false there, and how many has a name of its own. */
-static json_t *batch_setting(json_t *body, const char *name)
-{
-    json_t *value = json_object_get(body, name);
-    if (strcmp(name, "format") == 0 && !value)
-        return format_of(json_object_get(body, "response_format"));
-    if (strcmp(name, "logprobs") == 0 && json_is_boolean(value))
-        value = json_is_true(value) ? json_object_get(body, "top_logprobs") : NULL;
-    for (size_t i = 0; i < ALIASES && !value; i++)
-        if (strcmp(aliases[i].name, name) == 0)
-            value = json_object_get(body, aliases[i].batch);
-    return json_incref(value);
-}
-
 json_t *import_setting(const struct import *m, json_t *record, const char *name)
 {
     json_t *value = is_setting(m, name) ? json_object_get(record, name) : NULL;
@@ -215,7 +127,7 @@ json_t *import_setting(const struct import *m, json_t *record, const char *name)
         json_is_string(value) && !*json_string_value(value) && records_kind(m->in) != RECORDS_JSON;
     if (value && !json_is_null(value) && !empty)
         return json_incref(value);
-    value = m->batch ? batch_setting(json_object_get(record, "body"), name) : NULL;
+    value = m->batch ? import_batch_setting(json_object_get(record, "body"), name) : NULL;
     if (!json_is_null(value))
         return value;
     json_decref(value);

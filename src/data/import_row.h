@@ -21,9 +21,13 @@ struct import {
     const char *id_field, *limit_field;
     struct early *early;
     size_t n_early;
-    json_t *large;           /* fields of the first record that are not kept unasked */
-    bool messages;           /* text_field holds conversations */
-    bool batch;              /* messages or the prompt are in `body`, as OpenAI's lines have them */
+    json_t *large;      /* fields of the first record that are not kept unasked */
+    bool messages;      /* text_field holds conversations */
+    bool batch;         /* messages or the prompt are in `body`, as OpenAI's lines have them */
+    size_t batch_lines; /* read so far; */
+    json_t
+        *unused; /* in how many of them a field of `body` was that means nothing here, by name; */
+    bool more_unused;        /* and others, beyond the first */
     const char *tools_field; /* beside it; NULL */
     bool want_id, all_integers;
     struct h5_output output;
@@ -53,6 +57,18 @@ bool import_is_kept(const struct import *m, const char *name);
 
 /* What a record says about a column of settings.h; NULL: nothing. A new reference. */
 json_t *import_setting(const struct import *m, json_t *record, const char *name);
+
+/* ---- lines of the batch format (import_batch.c) ---- */
+
+/* Is the prompt in `body`: a text, or tokens, which --tokens must name? */
+bool import_batch_has_prompt(const struct import *m, json_t *first);
+
+/* What `body` says about a column of settings.h; a new reference. */
+json_t *import_batch_setting(json_t *body, const char *name);
+
+/* Counts what one line asks for and does not get; at the end the user is told. */
+void import_batch_count(struct import *m, json_t *record);
+void import_batch_note(const struct import *m);
 
 /* One record; even a row that is wrong has its id. -1: it cannot be used. row->text is the caller's. */
 int import_read_row(struct import *m, json_t *record, struct row *row, struct err *e);

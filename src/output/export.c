@@ -304,6 +304,12 @@ static int put_line(const struct line *l, const struct completion *c, size_t row
 
 /* ---- the finished files --------------------------------------------------------------------- */
 
+/* Outputs of earlier versions do not say what their prompts were. */
+static bool were_texts(const char *kind)
+{
+    return kind && strcmp(kind, OUTPUT_PROMPTS_MESSAGES) != 0;
+}
+
 static int export_finished(const char *path, FILE *out, const struct export_options *o,
                            size_t *rows, struct err *e)
 {
@@ -313,12 +319,14 @@ static int export_finished(const char *path, FILE *out, const struct export_opti
                       e) != 0)
         return -1;
     char *ids = finished_text(f, OUTPUT_IDS), *model = finished_text(f, "model");
-    struct openai openai = {.out = out, .model = model};
+    char *kind = finished_text(f, OUTPUT_PROMPTS);
+    struct openai openai = {.out = out, .model = model, .texts = were_texts(kind)};
     const struct line line = {.out = out,
                               .options = o,
                               .openai = o->format == EXPORT_OPENAI ? &openai : NULL,
                               .columns = finished_kept(f),
                               .integer_ids = ids && strcmp(ids, OUTPUT_IDS_INTEGERS) == 0};
+    free(kind);
     free(ids);
     int rc = 0;
     size_t n = finished_rows(f);
@@ -355,7 +363,9 @@ static int export_partial(const char *directory, FILE *out, const struct export_
         rc == 0)
         rc = err_set(e, "%s: its attributes are no JSON", directory);
     const char *ids = identity_value(&attributes, OUTPUT_IDS);
-    struct openai openai = {.out = out, .model = identity_value(&attributes, "model")};
+    struct openai openai = {.out = out,
+                            .model = identity_value(&attributes, "model"),
+                            .texts = were_texts(identity_value(&attributes, OUTPUT_PROMPTS))};
     const struct line line = {.out = out,
                               .options = o,
                               .openai = o->format == EXPORT_OPENAI ? &openai : NULL,

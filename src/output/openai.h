@@ -1,5 +1,6 @@
 /* openai.h - completions as the lines of an OpenAI batch's output: one a prompt, a choice for each of its
- * samples. For export.c; one thread.
+ * samples, as /v1/chat/completions answers; where the prompts were no messages, as /v1/completions does. For
+ * export.c; one thread.
  */
 #ifndef TANDEM_OUTPUT_OPENAI_H
 #define TANDEM_OUTPUT_OPENAI_H
@@ -12,6 +13,7 @@
 struct openai {
     FILE *out;
     const char *model; /* its name, or NULL; outlives this */
+    bool texts;        /* the prompts were no messages */
     json_t *line;      /* of the prompt whose samples come now; NULL: none */
     int64_t prompt;
 };

@@ -32,6 +32,12 @@
 #define OUTPUT_IDS          "ids"
 #define OUTPUT_IDS_INTEGERS "integers"
 
+/* An attribute: what the prompts were. */
+#define OUTPUT_PROMPTS          "prompts_kind"
+#define OUTPUT_PROMPTS_MESSAGES "messages"
+#define OUTPUT_PROMPTS_TEXTS    "texts"
+#define OUTPUT_PROMPTS_TOKENS   "tokens"
+
 #define OUTPUT_WEIGHTS       "weights"
 #define OUTPUT_WEIGHTS_STAMP "weights_stamp"
 

@@ -29,6 +29,10 @@ static void describe_prompts(struct run *r)
     identity_add(&r->attributes, "prompts_stamp", text);
     if (prompts_ids_are_integers(r->in.prompts))
         identity_add(&r->attributes, OUTPUT_IDS, OUTPUT_IDS_INTEGERS);
+    identity_add(&r->attributes, OUTPUT_PROMPTS,
+                 prompts_are_messages(r->in.prompts) ? OUTPUT_PROMPTS_MESSAGES
+                 : prompts_are_tokens(r->in.prompts) ? OUTPUT_PROMPTS_TOKENS
+                                                     : OUTPUT_PROMPTS_TEXTS);
     char *prompts = prompts_kept(r->in.prompts) ? realpath(r->in.job.prompts.file, NULL) : NULL;
     if (prompts)
         identity_add(&r->attributes, BESIDE_ATTRIBUTE, prompts);

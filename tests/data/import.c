@@ -185,6 +185,31 @@ static void settings_of_batch_and_table(void **state)
     prompts_close(p);
 }
 
+/* What lines ask for and do not get is said once a field, with the number of lines, wherever it is. */
+static void unused_of_batch(void **state)
+{
+    (void)state;
+    const char *in = scratch_path("unused.jsonl"), *out = scratch_path("unused.h5");
+    char *notes = NULL;
+    size_t n;
+    struct err e;
+    scratch_text(in, "{\"custom_id\": \"a\", \"body\": {\"prompt\": \"one\", \"echo\": null}}\n"
+                     "not JSON\n"
+                     "{\"custom_id\": \"b\", \"body\": {\"prompt\": \"two\", \"n\": 2, "
+                     "\"suffix\": \"x\", \"stream\": false, \"top_k\": 5}}\n"
+                     "{\"custom_id\": \"c\", \"body\": {\"prompt\": \"three\", \"n\": 3}}\n");
+    const struct import_options o = {.notes = open_memstream(&notes, &n)};
+    expect_ok(import_prompts(in, out, &o, NULL, &e), &e);
+    assert_int_equal(fclose(o.notes), 0);
+    assert_non_null(strstr(
+        notes, "\"body.n\", in 2 of 3 lines, is not used; the job's sampling.samples sets it\n"));
+    assert_non_null(strstr(notes, "\"body.suffix\", in 1 of 3 lines, is not used\n"));
+    assert_null(strstr(notes, "echo"));
+    assert_null(strstr(notes, "stream"));
+    assert_null(strstr(notes, "top_k"));
+    free(notes);
+}
+
 static void token_ids(void **state)
 {
     (void)state;
@@ -564,6 +589,7 @@ int main(void)
         cmocka_unit_test(json_lines_with_other_fields),
         cmocka_unit_test(settings),
         cmocka_unit_test(settings_of_batch_and_table),
+        cmocka_unit_test(unused_of_batch),
         cmocka_unit_test(token_ids),
         cmocka_unit_test(plain_text),
         cmocka_unit_test(many_lines),

@@ -67,6 +67,17 @@ for l, both in zip(lines, zip(rows[::2], rows[1::2])):
     assert [c["finish_reason"] for c in body["choices"]] == [r["finish"] for r in both], (l, both)
     assert body["usage"]["prompt_tokens"] == both[0]["prompt_tokens"], l
 P
+# Prompts that are no conversations are answered as /v1/completions does.
+for name in chat text; do "$tandem" export "$work/$name-done.h5" --format openai >"$work/$name.openai" || fail "export of $name"; done
+"$PYTHON" - "$work" <<'P' || fail "lines of plain completions"
+import json, sys
+chat, text = ([json.loads(line)["response"] for line in open(f"{sys.argv[1]}/{n}.openai", encoding="utf-8")] for n in ("chat", "text"))
+for c, t in zip(chat[:2], text[:2]):
+    assert c["body"]["object"] == "chat.completion" and t["body"]["object"] == "text_completion", (c, t)
+    (said,), (plain,) = c["body"]["choices"], t["body"]["choices"]
+    assert plain["text"] == said["message"]["content"] and "message" not in plain and "text" not in said, (said, plain)
+    assert plain["finish_reason"] == said["finish_reason"] and t["body"]["usage"] == c["body"]["usage"], (c, t)
+P
 # bos: where tokenizer_config.json says nothing, the post-processor of tokenizer.json does.
 sed -i '/"add_bos_token"/d' "$work/model/tokenizer_config.json"
 begins() {

@@ -110,6 +110,25 @@ said "the best 3 of 2 completions" --set sampling.samples=3 --set sampling.best_
 said "output.reasoning.end is missing" --set 'output.reasoning.begin=x'
 said "wants numbers" --set 'sampling.logit_bias={5: x}'
 said "token ids of the vocabulary" --set 'sampling.ban=[99999999]'
+# A row whose thinking_end is null takes the job's, as one that says nothing does; where the job has none, neither has it.
+"$PYTHON" - "$work" <<'P' || fail "writing prompts"
+import sys, h5py
+with h5py.File(f"{sys.argv[1]}/thinking.h5", "w") as f:
+    f["text"] = ["harbor, noun:"] * 4
+    f["thinking_tokens"] = [3, 3, 3, -1]
+    f["thinking_end"] = ["null", "", " of the", "null"]
+P
+decode ends 2 prompts.file="$work/thinking.h5" prompts.count=all 'sampling.thinking_end=" of the"' sampling.ignore_eos=true || fail ends
+decode open 2 prompts.file="$work/thinking.h5" prompts.count=all sampling.ignore_eos=true || fail "no end"
+for name in ends open; do completions $name >"$work/$name.jsonl"; done
+"$PYTHON" - "$work" <<'P' || fail "a row's thinking_end"
+import json, sys
+ends, none = ([json.loads(line) for line in open(f"{sys.argv[1]}/{n}.jsonl")] for n in ("ends", "open"))
+assert ends[0]["tokens"] == ends[1]["tokens"] == ends[2]["tokens"] == none[2]["tokens"] != ends[3]["tokens"], (ends, none)
+assert [r["finish"] == "error" for r in none] == [True, True, False, False], none
+assert all("say with thinking_end" in r["error"] for r in none[:2]), none
+assert none[3]["tokens"] == ends[3]["tokens"], (ends, none)
+P
 # A column goes before the job, for its row only; a wrong value is that row's error.
 "$PYTHON" - "$work" <<'P' || fail "writing prompts"
 import sys, h5py
