@@ -178,40 +178,12 @@ static int say_missing(const char *path, struct err *e)
     return -1;
 }
 
-static int open_tokenizer(struct tokenizer **out, const char *path, struct err *e)
-{
-    struct gguf *g;
-    if (!gguf_is_path(path)) {
-        bool there = access(path, F_OK) == 0;
-        if (tokenizer_open(out, path, e) == 0)
-            return 0;
-        return there ? -1 : say_missing(path, e);
-    }
-    if (gguf_open(&g, path, e) != 0)
-        return -1;
-    bool none = !gguf_has_tokenizer(g);
-    char *text = none ? NULL : gguf_tokenizer(g, e);
-    int rc = text ? tokenizer_open_text(out, path, text, strlen(text), e) : -1;
-    free(text);
-    gguf_close(g);
-    return none ? err_set(e, "%s: has no tokenizer; name one by " NAME_ANOTHER, path) : rc;
-}
-
-/* Prompts of token ids take what is there, but what was named must be. */
-static bool wants_tokenizer(const struct job *job, const char *path, bool tokens)
-{
-    struct gguf *g;
-    struct err e;
-    if (!path)
-        return false;
-    if (!tokens || job->tokenizer_named)
-        return true;
-    if (!gguf_is_path(path) || gguf_open(&g, path, &e) != 0)
-        return access(path, F_OK) == 0;
-    bool has = gguf_has_tokenizer(g);
-    gguf_close(g);
-    return has;
-}
+/* Where tokenizer and chat template are: a tokenizer.json and what is beside it, or a GGUF file, which is opened
+ * once for all that is in it. */
+struct origin {
+    char *path;        /* NULL: there is to be no tokenizer */
+    struct gguf *gguf; /* NULL: no such file */
+};
 
 /* tokenizer.json of a directory; malloc'd, NULL: there is to be none. */
 static char *tokenizer_path(const struct job *job)
@@ -223,37 +195,71 @@ static char *tokenizer_path(const struct job *job)
     return files_join(job->tokenizer, "tokenizer.json");
 }
 
-static int read_config(const char *path, struct tokenizer_config *config, struct err *e)
+static int origin_open(struct origin *o, const struct job *job, struct err *e)
 {
-    struct gguf *g;
-    if (!path) {
+    *o = (struct origin){.path = tokenizer_path(job)};
+    return o->path && gguf_is_path(o->path) ? gguf_open(&o->gguf, o->path, e) : 0;
+}
+
+static void origin_close(struct origin *o)
+{
+    gguf_close(o->gguf);
+    free(o->path);
+}
+
+static int open_tokenizer(struct tokenizer **out, const struct origin *o, struct err *e)
+{
+    if (!o->gguf) {
+        bool there = access(o->path, F_OK) == 0;
+        if (tokenizer_open(out, o->path, e) == 0)
+            return 0;
+        return there ? -1 : say_missing(o->path, e);
+    }
+    if (!gguf_has_tokenizer(o->gguf))
+        return err_set(e, "%s: has no tokenizer; name one by " NAME_ANOTHER, o->path);
+    char *text = gguf_tokenizer(o->gguf, e);
+    int rc = text ? tokenizer_open_text(out, o->path, text, strlen(text), e) : -1;
+    free(text);
+    return rc;
+}
+
+/* Prompts of token ids take what is there, but what was named must be. */
+static bool wants_tokenizer(const struct job *job, const struct origin *o, bool tokens)
+{
+    if (!o->path)
+        return false;
+    if (!tokens || job->tokenizer_named)
+        return true;
+    return o->gguf ? gguf_has_tokenizer(o->gguf) : access(o->path, F_OK) == 0;
+}
+
+static int read_config(const struct origin *o, struct tokenizer_config *config, struct err *e)
+{
+    if (!o->path) {
         *config = (struct tokenizer_config){.add_bos = -1, .tokens = json_object()};
         return 0;
     }
-    if (!gguf_is_path(path))
-        return tokenizer_config_read(path, config, e);
-    if (gguf_open(&g, path, e) != 0)
-        return -1;
-    json_t *root = gguf_tokenizer_config(g);
-    int rc = tokenizer_config_from(root, path, config, e);
+    if (!o->gguf)
+        return tokenizer_config_read(o->path, config, e);
+    json_t *root = gguf_tokenizer_config(o->gguf);
+    int rc = tokenizer_config_from(root, o->path, config, e);
     json_decref(root);
-    gguf_close(g);
     return rc;
 }
 
 static int open_parts(struct prompting *p, const struct job *job, const struct model *model,
                       const struct tokenizer_config *config, const struct prompts *prompts,
-                      const char *path, struct err *e)
+                      const struct origin *from, struct err *e)
 {
     bool tokens = prompts_are_tokens(prompts), messages = prompts_are_messages(prompts);
-    if (!tokens && !path)
+    if (!tokens && !from->path)
         return err_set(e, "tokenizer: none, but the prompts are %s; name one, or give token ids",
                        messages ? "messages" : "texts");
-    if (wants_tokenizer(job, path, tokens)) {
-        if (open_tokenizer(&p->tokenizer, path, e) != 0)
+    if (wants_tokenizer(job, from, tokens)) {
+        if (open_tokenizer(&p->tokenizer, from, e) != 0)
             return -1;
         if (tokenizer_size(p->tokenizer) > model->vocab)
-            return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu", path,
+            return err_set(e, "%s has %zu tokens, but the model's vocabulary has %zu", from->path,
                            tokenizer_size(p->tokenizer), model->vocab);
         p->vocab = (int32_t)tokenizer_size(p->tokenizer);
     }
@@ -277,13 +283,15 @@ int prompting_open(struct prompting *p, const struct job *job, const struct mode
 {
     struct tokenizer_config config;
     *p = (struct prompting){.bos = -1, .eos = -1, .vocab = (int32_t)model->vocab};
-    char *path = tokenizer_path(job);
-    int status = read_config(path, &config, e);
+    struct origin from;
+    int status = origin_open(&from, job, e);
+    if (status == 0)
+        status = read_config(&from, &config, e);
     if (status == 0) {
-        status = open_parts(p, job, model, &config, prompts, path, e);
+        status = open_parts(p, job, model, &config, prompts, &from, e);
         tokenizer_config_free(&config);
     }
-    free(path);
+    origin_close(&from);
     if (status == 0)
         return 0;
     prompting_close(p);

@@ -123,4 +123,14 @@ for rank in 0 1 2 3; do
     [ "$(opened $rank config.json)" = 1 ] || fail "rank $rank does not read its own config.json"
 done
 same shared copies
+
+# A GGUF file is all of these in one: opened for its configuration, for its tokenizer, for the identity and for its weights.
+FOLDER=
+"$tandem" generate "$work/one.gguf" family=llama dtype=q8_0 hidden=64 layers=2 vocab=300 dense=96 heads=4 kv_heads=2 head_dim=16 >/dev/null || fail generate
+for i in 1 2 3; do echo '{"tokens": [5, 6, 7]}'; done >"$work/t.jsonl"
+"$tandem" import "$work/t.jsonl" "$work/t.h5" --tokens tokens >/dev/null || fail import
+rm -f "$OPENS"
+tests/mpirun 2 "$work/rank" "$tandem" run tests/mpi/job.yaml --set model="$work/one.gguf" --set prompts.file="$work/t.h5" \
+    --set prompts.count=all --set output.file="$work/one.h5" >"$work/log" 2>&1 || fail "a GGUF file: $(cat "$work/log")"
+[ "$(opened 0 one.gguf)" = 4 ] || fail "the first rank opens a GGUF file $(opened 0 one.gguf) times"
 echo "one rank reads what is small"
