@@ -193,14 +193,17 @@ static void store(const float *c, size_t rows, size_t n, enum dtype dtype, void 
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* Scores 16 v .. 16 v + 15 of a row, -inf where the row does not see. whole: it sees all. */
-INLINE v16 scores_of(const struct softmax *s, size_t row, size_t v, const bool whole)
+/* Scores 16 v .. 16 v + 15 of a row, which are there; -inf where the row does not see. whole: it sees all. */
+INLINE v16 scores_of(const struct softmax *s, const float *at, size_t row, size_t v,
+                     const bool whole)
 {
-    v16 x = v_load(s->scores + (v / 2 * s->rows + row) * PANEL + v % 2 * 16);
+    v16 x = v_load(at);
+    if (whole)
+        return x;
     size_t from = s->from[row], seen = s->seen[row];
-    if (!whole && 16 * (v + 1) > seen)
+    if (16 * (v + 1) > seen)
         x = v_keep(x, seen > 16 * v ? seen - 16 * v : 0, -INFINITY);
-    if (!whole && 16 * v < from) {
+    if (16 * v < from) {
         float behind[16];
         v_store(behind, x);
         for (size_t i = 0; i < 16 && 16 * v + i < from; i++)
@@ -229,14 +232,28 @@ INLINE float exp2_of(float x)
     return y[0];
 }
 
-INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole)
+/* Probabilities of two vectors to `to`. coarse: rounded to bf16, whatever their format. */
+INLINE void put_probabilities(enum x_format format, bool coarse, uint8_t *to, v16 a, v16 b)
 {
-    size_t vectors = s->tokens / 16;
+    if (format == X_BF16) {
+        v_store_bf16_fast((bf16_t *)(void *)to, a, b);
+    } else {
+        v_store((float *)(void *)to, coarse ? v_to_bf16(a) : a);
+        v_store((float *)(void *)to + 16, coarse ? v_to_bf16(b) : b);
+    }
+}
+
+/* The last three are constants: this is a loop of few instructions, and each counts. */
+INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole,
+                        const enum x_format format, const bool coarse)
+{
+    size_t vectors = s->tokens / 16, stride = s->rows * PANEL;
+    const float *row = s->scores + r * PANEL, *at = row;
     uint8_t *to = s->to + r * X_ROW;
     v16 even = v_set(-INFINITY), odd = even, total = v_set(0), scale = v_set(s->scale);
-    for (size_t v = 0; v < vectors; v += 2) {
-        even = v_max(even, scores_of(s, r, v, whole));
-        odd = v_max(odd, scores_of(s, r, v + 1, whole));
+    for (size_t v = 0; v < vectors; v += 2, at += stride) {
+        even = v_max(even, scores_of(s, at, r, v, whole));
+        odd = v_max(odd, scores_of(s, at + 16, r, v + 1, whole));
     }
     float most = v_most(v_max(even, odd)) * s->scale, old = s->most[r];
     if (most > old) {
@@ -245,24 +262,33 @@ INLINE void softmax_row(const struct softmax *s, size_t r, const bool whole)
         s->most[r] = most;
     }
     v16 shift = v_set(s->from[r] < s->seen[r] ? -s->most[r] : 0);
-    for (size_t v = 0; v < vectors; v++) {
-        v16 p = v_exp2(v_fma(scores_of(s, r, v, whole), scale, shift));
-        total = v_add(total, p);
-        if (s->format == X_BF16)
-            v_store_bf16_fast((bf16_t *)(void *)(to + v * 32), p);
-        else
-            v_store((float *)(void *)(to + v * 64), s->coarse ? v_to_bf16(p) : p);
+    at = row;
+    for (size_t v = 0; v < vectors; v += 2, at += stride, to += 32 * x_size(format)) {
+        v16 a = v_exp2(v_fma(scores_of(s, at, r, v, whole), scale, shift));
+        v16 b = v_exp2(v_fma(scores_of(s, at + 16, r, v + 1, whole), scale, shift));
+        total = v_add(v_add(total, a), b);
+        put_probabilities(format, coarse, to, a, b);
     }
     s->total[r] += v_sum(total);
 }
 
-static void softmax(const struct softmax *s)
+INLINE void softmax_rows(const struct softmax *s, const enum x_format format, const bool coarse)
 {
     for (size_t r = 0; r < s->rows; r++)
         if (s->from[r] == 0 && s->seen[r] >= s->tokens)
-            softmax_row(s, r, true);
+            softmax_row(s, r, true, format, coarse);
         else
-            softmax_row(s, r, false);
+            softmax_row(s, r, false, format, coarse);
+}
+
+static void softmax(const struct softmax *s)
+{
+    if (s->format == X_BF16)
+        softmax_rows(s, X_BF16, true);
+    else if (s->coarse)
+        softmax_rows(s, X_F32, true);
+    else
+        softmax_rows(s, X_F32, false);
 }
 
 static void merge(const struct partial *to, const struct partial *from, size_t rows, size_t first,

@@ -178,10 +178,10 @@ INLINE v16 v_to_bf16(v16 a)
     return _mm512_castsi512_ps(_mm512_slli_epi32(v_bf16(a), 16));
 }
 
-/* The fast form: subnormal numbers become 0. */
-INLINE void v_store_bf16_fast(bf16_t *p, v16 a)
+/* Two of them, the fast form: subnormal numbers become 0. */
+INLINE void v_store_bf16_fast(bf16_t *p, v16 a, v16 b)
 {
-    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(a));
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
 }
 
 INLINE v16 v_load_f8(const f8e4m3_t *p, size_t n)

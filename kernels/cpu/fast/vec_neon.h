@@ -213,9 +213,10 @@ INLINE void v_store_bf16(bf16_t *p, size_t n, v16 x)
 }
 
 /* Nothing is faster here than the other form, and no row is multiplied in bf16. */
-INLINE void v_store_bf16_fast(bf16_t *p, v16 x)
+INLINE void v_store_bf16_fast(bf16_t *p, v16 x, v16 y)
 {
     v_store_bf16(p, 16, x);
+    v_store_bf16(p + 16, 16, y);
 }
 
 INLINE v16 v_to_bf16(v16 x)
