@@ -36,5 +36,10 @@ const struct kernel_case kernel_cases[] = {
     {.name = "attend_invariance", .run = case_attend_invariance},
     {.name = "ffn_invariance", .run = case_ffn_invariance},
     {.name = "sample_invariance", .run = case_sample_invariance},
+    {.name = "odd_linear", .run = case_odd_linear, .cpu_only = true},
+    {.name = "odd_rows", .run = case_odd_rows, .cpu_only = true},
+    {.name = "odd_choices", .run = case_odd_choices, .cpu_only = true},
+    {.name = "odd_attend", .run = case_odd_attend, .cpu_only = true},
+    {.name = "odd_ffn", .run = case_odd_ffn, .cpu_only = true},
     {.name = NULL},
 };

@@ -53,5 +53,10 @@ int case_linear_invariance(const struct backend *b);
 int case_attend_invariance(const struct backend *b);
 int case_ffn_invariance(const struct backend *b);
 int case_sample_invariance(const struct backend *b);
+int case_odd_linear(const struct backend *b);
+int case_odd_rows(const struct backend *b);
+int case_odd_choices(const struct backend *b);
+int case_odd_attend(const struct backend *b);
+int case_odd_ffn(const struct backend *b);
 
 #endif

@@ -47,14 +47,14 @@ int main(int argc, char **argv)
     for (const struct backend *const *b = backend_all(); *b; b++) {
         struct err e = {""};
         if ((*b)->usable(&e) != 0) {
-            printf("%s is not tested: %s\n", (*b)->name, e.text);
+            printf("not tried: kernels of %s: %s\n", (*b)->name, e.text);
             continue;
         }
         for (const struct kernel_case *c = kernel_cases; c->name && n < MAX_TESTS; c++) {
             if (!wanted(argc, argv, (*b)->name, c->name))
                 continue;
             if (c->cpu_only && strcmp((*b)->device->name, "cpu") != 0) {
-                printf("%s: %s is not tested: only CPUs do it\n", (*b)->name, c->name);
+                printf("%s: %s is left out: only CPUs do it\n", (*b)->name, c->name);
                 continue;
             }
             runs[n].backend = *b;

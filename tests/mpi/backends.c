@@ -1,6 +1,6 @@
 /* A job on hosts of several kinds: $BACKENDS says what the processor of each rank can, one name a rank,
- * separated by commas. "avx2" are those kernels where this machine has them, else the plain ones under their
- * name, and so is "avx512" always: what is looked at is who agrees with whom on which. */
+ * separated by commas. Each are those kernels where this machine has them, else the plain ones under their
+ * name: what is looked at is who agrees with whom on which. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "kernels/device.h"
@@ -13,7 +13,7 @@
 
 extern const struct backend backend_plain;
 #ifdef TANDEM_X86
-extern const struct backend backend_avx2;
+extern const struct backend backend_avx2, backend_avx512;
 #endif
 
 static struct backend named[3];
@@ -27,9 +27,11 @@ static void make_backends(void)
         named[i].name = names[i];
     }
 #ifdef TANDEM_X86
+    const struct backend *const real[] = {&backend_avx2, &backend_avx512};
     struct err ignored;
-    if (backend_avx2.usable(&ignored) == 0)
-        named[1] = backend_avx2;
+    for (int i = 0; i < 2; i++)
+        if (real[i]->usable(&ignored) == 0)
+            named[1 + i] = *real[i];
 #endif
 }
 

@@ -9,6 +9,7 @@ sed '/^precision/,/kv_cache/d' tests/mpi/job.yaml >"$work/apart.yaml" # bf16, bu
 vectors=$(for k in avx2 avx512; do
     "$tandem" check "$work/colocated.yaml" --set kernels=$k >/dev/null 2>&1 && echo $k
 done)
+[[ $vectors == *avx512* ]] || echo "not tried: kernels of AVX-512: this processor lacks them"
 first=${vectors%%$'\n'*} last=${vectors##*$'\n'}
 
 hash_of() { # NAME RANKS JOB KERNELS [KEY=VALUE]...

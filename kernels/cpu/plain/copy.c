@@ -8,7 +8,7 @@ static float encode_group(const float *x, size_t n, f8e4m3_t *to)
 {
     float most = 0;
     for (size_t j = 0; j < n; j++)
-        most = fmaxf(most, fabsf(x[j]));
+        most = fabsf(x[j]) > most ? fabsf(x[j]) : most; /* fmaxf() may stop at a NaN */
     float scale = most / 448.0f;
     if (scale == 0)
         scale = 1.0f;

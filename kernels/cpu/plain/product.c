@@ -2,7 +2,8 @@
  * CPU keeps (kernels/cpu/fast/panel.h).
  *
  * The inputs of one output are one chain of multiply-adds, each rounded once, in the order 1, 0, 3,
- * 2, 5, 4, ...: the second of each pair first, as VDPBF16PS takes them. FP8 with block scales: every
+ * 2, 5, 4, ...: the second of each pair first, as VDPBF16PS takes them; a last run of less than 16 inputs is
+ * filled up with zeros, so that -0 becomes 0. FP8 with block scales: every
  * block of 128 inputs is such a chain from 0, and the output is the chain of scale x block. int8:
  * the chain of the integers, times the scale at the end.
  */
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #define F8_BLOCK 128
+#define RUN      16 /* inputs */
 
 /* Compiled twice where that is possible: fmaf() is one instruction on most processors, but not on
  * all that this file may run on. */
@@ -84,6 +86,8 @@ void plain_products(const struct weight *w, size_t first, const float *block, st
     memset(y, 0, PLAIN_OUTPUTS * sizeof *y);
     if (!has_blocks(w) && !w->row_scale) {
         plain_chain(block, x.numbers, begin, end, y);
+        for (size_t o = 0; end == w->k && end % RUN != 0 && o < PLAIN_OUTPUTS; o++)
+            y[o] += 0.0f;
         return;
     }
     size_t outputs = w->n - first < PLAIN_OUTPUTS ? w->n - first : PLAIN_OUTPUTS;
