@@ -22,7 +22,7 @@ tr -d '\r' <"$work/tty" | awk '/working/ { gsub(/[%,]/, ""); n++; d = $(NF-6) + 
 # start NAME - one slow process in the background; returns when it decodes.
 start() {
     : >"$work/$1.log" # another run's of the same name says nothing of this one
-    "$tandem" run "$job" "${alone[@]}" --set prompts.count=300 --set sampling.samples=7 --set schedule.slots=1 --set sampling.max_new_tokens=100 \
+    "$tandem" run "$job" "${alone[@]}" --set prompts.count=300 --set sampling.samples=70 --set schedule.slots=1 --set sampling.max_new_tokens=100 \
         --set output.commit_seconds=0.05 --set output.file="$work/$1.h5" --set output.summary="$work/$1.json" >"$work/$1.log" 2>&1 &
     pid=$!
     decodes "$work/$1.log" $pid || fail "$1 does not decode: $(cat "$work/$1.log")"
@@ -36,10 +36,10 @@ wait_for() { # PATTERN FILE
 }
 start one
 "$tandem" status "$work/one.h5" >"$work/status" || fail "status"
-grep -q "^$work/one.h5: [0-9]* of 2100 completions" "$work/status" && grep -q '^running: process [0-9]* on ' "$work/status" ||
+grep -q "^$work/one.h5: [0-9]* of 21000 completions" "$work/status" && grep -q '^running: process [0-9]* on ' "$work/status" ||
     fail "status: $(cat "$work/status")"
 kill -USR2 $pid
-wait_for '^20[0-9-]* [0-9:]*  [0-9]*/2100 completions, .* so far, .* left' "$work/one.log"
+wait_for '^20[0-9-]* [0-9:]*  [0-9]*/21000 completions, .* so far, .* left' "$work/one.log"
 kill -USR1 $pid
 wait $pid
 [ $? = 75 ] || fail "SIGUSR1: $(tail -3 "$work/one.log")"
@@ -56,7 +56,7 @@ import json, re, sys
 s = json.load(open(f"{sys.argv[1]}/one.json"))
 log = open(f"{sys.argv[1]}/one.log").read()
 done, failed = map(int, re.search(r"^completions +(\d+) done, (\d+) failed", log, re.M).groups())
-assert not s["finished"] and s["this_run"]["done"] == done and s["of"] == 2100 and s["completions"] == done + failed
+assert not s["finished"] and s["this_run"]["done"] == done and s["of"] == 21000 and s["completions"] == done + failed
 assert abs(sum(v for k, v in s["percent_of_time"]["ranks"].items() if k != "ranks") - 100) < 1e-6
 P
 
