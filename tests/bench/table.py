@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """table.py FOLDER [README.md] - the tables of `make bench`, in markdown, from kernels.json, loops.json and decode.jsonl in
-FOLDER; into FOLDER/readme.md, and in place of those that the README has.
+FOLDER; into FOLDER/readme.md, and in place of those that the README has of the same kernels, between
+"<!-- begin: make bench avx2 -->" and "<!-- end: make bench avx2 -->": what others measured stands beside it.
 
 Shares are percent of the limit that binds: medians, and in brackets the least and the greatest of them over shapes
 or turns, or, where there is one shape, the quarters of its rounds. Memory's limit is the read loop's, or what the
@@ -159,22 +160,23 @@ def decode(lines, out):
         out.append("")
 
 
-def into(path, text):
-    begin, end = "<!-- begin: make bench -->\n", "<!-- end: make bench -->\n"
+def into(path, backend, text):
+    begin, end = (f"<!-- {side}: make bench {backend} -->\n" for side in ("begin", "end"))
     with open(path) as f:
         whole = f.read()
-    if whole.count(begin) != 1 or whole.count(end) != 1:
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(end) < whole.index(begin):
         sys.exit(f"table.py: {path} has no place for the tables: {begin.strip()} and {end.strip()}")
     with open(path, "w") as f:
         f.write(whole[: whole.index(begin) + len(begin)] + text + whole[whole.index(end) :])
 
 
 def main():
-    folder, out, cores, slots = sys.argv[1], [], [], 1
+    folder, out, cores, slots, backend = sys.argv[1], [], [], 1, None
     path = os.path.join(folder, "kernels.json")
     if os.path.exists(path):
         k = json.load(open(path))
         cores.append(k["cores"])
+        backend = k["backend"]
         slots = k.get("slots", 1)
         kernels(k, Loops(os.path.join(folder, "loops.json"), k), out)
         peers(k, out)
@@ -197,7 +199,9 @@ def main():
         f.write(text)
     print(text, end="")
     if len(sys.argv) > 2:
-        into(sys.argv[2], text)
+        if not backend:
+            sys.exit(f"table.py: {folder} has no kernels.json, which says what kernels these are")
+        into(sys.argv[2], backend, text)
 
 
 main()
