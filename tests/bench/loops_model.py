@@ -7,9 +7,10 @@ and a unit is free, the oldest first; at most `window` of those for vector units
 
 From AMD's Software Optimization Guides for EPYC 7003 (56665) and 9004 (57647), Intel's Optimization Reference
 Manual (248966) and the tables of uops.info. Zen 3's units were also measured, two and three kinds at a time, which is how
-`sign` (VPSIGN, VPABS) came to share those of multiply-adds. Of Intel's cores only what AVX2 code runs with stands here,
+`sign` (VPSIGN, VPABS) came to share those of multiply-adds; Zen 4's with vectors of 64 bytes, which it does in two halves:
+a broadcast from memory is a shuffle there, unless it is an operand of a product. Of Intel's cores only what AVX2 code runs with stands here,
 and of those that have what the AVX-512 kernels need, Golden Cove and Zen 4: both begin one VDPBF16PS of 64 bytes a
-cycle, and Zen 4 does every operation of 64 bytes in two halves. None of them but Zen 3 was tried.
+cycle. None of Intel's was tried.
 """
 import itertools
 
@@ -21,10 +22,11 @@ ENDED = 8  # instructions a cycle at most
 
 
 class Core:
-    def __init__(self, name, slots, units, latency, window, kept, bytes=32, load_cycles=1, store_cycles=1, **others):
+    def __init__(self, name, slots, units, latency, window, kept, bytes=32, load_cycles=1, store_cycles=1, balanced=False, **others):
         self.name, self.slots, self.latency, self.window, self.kept = name, slots, latency, window, kept
         self.bytes = bytes  # of the vectors that all this is about
         self.units = dict({kind: (on, 1) for kind, on in units.items()}, **others)
+        self.balanced = balanced  # every cycle of an instruction goes to the unit that has had least so far
         self.load_units = ("load 1", "load 2")
         self.load_cycles, self.store_cycles = load_cycles, store_cycles  # of a vector of 64 bytes
 
@@ -32,16 +34,20 @@ class Core:
         return self.latency.get(kind, 1)
 
 
-ZEN = {"fma": (0, 1), "imul": (0, 3), "fadd": (2, 3), "shift": (1, 2), "shuffle": (1, 2), "sign": (0, 1), "logic": (0, 1, 2, 3)}
-HALVES = {kind: (on, 2) for kind, on in {**ZEN, "dot": (0, 1), "vnni": (0, 1), "half": (2, 3), "cross": (1, 2)}.items()}
+ZEN = {"fma": (0, 1), "imul": (0, 3), "fadd": (2, 3), "shift": (1, 2), "shuffle": (1, 2), "unpack": (1, 2), "sign": (0, 1), "logic": (0, 1, 2, 3)}
+WIDE = {"fma": (0, 1), "dot": (0, 1), "vnni": (0, 1), "imul": (0, 3), "sign": (0, 1), "fadd": (3, 2), "shift": (3, 2), "shuffle": (2, 1), "cross": (2, 1),
+        "table": (2, 1), "broadcast": (2, 1), "unpack": (3, 2, 1), "logic": (3, 2, 1, 0)}  # of equal ones the first
+HALVES = {kind: (on, 2) for kind, on in WIDE.items()}
+HALVES.update(half=((2, 1), 3), scale=((3, 2), 4), narrow=((3, 2), 3), div=((1,), 6))
 LAKE = {"fma": (0, 1), "imul": (0, 1), "fadd": (0, 1), "shift": (0, 1), "sign": (0, 1), "logic": (0, 1, 5), "cross": (5,)}
-COVE = {"fma": (0, 5), "imul": (0, 5), "vnni": (0, 5), "dot": (0,), "fadd": (0, 5), "shift": (0,), "logic": (0, 5), "shuffle": (5,), "cross": (5,)}
+COVE = {"fma": (0, 5), "imul": (0, 5), "vnni": (0, 5), "dot": (0,), "fadd": (0, 5), "shift": (0,), "logic": (0, 5), "shuffle": (5,), "cross": (5,),
+        "unpack": (5,), "table": (5,), "scale": (0, 5), "narrow": (0, 5)}
 CORES = {
     "zen3": Core("Zen 3", 6, ZEN, LATENCY, 64, 256, half=((2, 3), 2), cross=((1, 2), 2), div=((1,), 5)),
-    "skylake": Core("Skylake-SP", 4, {**LAKE, "shuffle": (5,)}, INTEL, 97, 224, half=((0, 1, 5), 2), div=((0,), 5)),
-    "icelake": Core("Ice Lake-SP", 5, {**LAKE, "shuffle": (1, 5)}, INTEL, 160, 352, half=((0, 1, 5), 2), div=((0,), 5)),
+    "skylake": Core("Skylake-SP", 4, {**LAKE, "shuffle": (5,), "unpack": (5,)}, INTEL, 97, 224, half=((0, 1, 5), 2), div=((0,), 5)),
+    "icelake": Core("Ice Lake-SP", 5, {**LAKE, "shuffle": (1, 5), "unpack": (1, 5)}, INTEL, 160, 352, half=((0, 1, 5), 2), div=((0,), 5)),
     "goldencove": Core("Golden Cove", 6, COVE, INTEL, 97, 512, 64, half=((0, 5), 2), div=((0,), 10)),
-    "zen4": Core("Zen 4", 6, {}, LATENCY, 64, 320, 64, 2, 2, div=((1,), 10), **HALVES),
+    "zen4": Core("Zen 4", 6, {}, {**LATENCY, "cross": 4, "half": 6, "table": 5, "scale": 6, "narrow": 7}, 64, 320, 64, 2, 2, True, **HALVES),
 }
 PEAK = {32: 16, 64: 32}  # multiply-adds a cycle that limits.c counts: two VFMADD of 32 bytes, one VDPBF16PS of 64
 
@@ -83,6 +89,12 @@ class Run:
         self.busy[unit].update(range(found, found + cycles))
         return found
 
+    def share_out(self, on, cycle, cycles):
+        for _ in range(cycles):
+            unit = min(on, key=lambda one: len(self.busy[one]))
+            at = self.earliest((unit,), cycle)
+        return at
+
     def step(self, i, slots):
         core, n, v = self.core, self.number % self.core.kept, self.vectors % self.core.window
         self.begun = max(self.begun + slots / self.slots, self.under_way[n])
@@ -96,7 +108,8 @@ class Run:
             done = self.stored[i.place] = self.earliest(("store",), done, core.store_cycles)
         if i.kind in core.units:
             on, cycles = core.units[i.kind]
-            at = self.earliest(on, max(done, self.waiting[v]), cycles)
+            from_cycle = max(done, self.waiting[v])
+            at = self.share_out(on, from_cycle, cycles) if core.balanced else self.earliest(on, from_cycle, cycles)
             self.waiting[v] = at + 1
             self.vectors += 1
             done = at + core.after(i.kind)
