@@ -3,7 +3,8 @@
  * The query heads that share a KV head (all of them in MFA), of one row or of a few consecutive
  * rows of a prompt, are the rows of these products. A sequence is cut every CPU_STRETCH tokens: a
  * task is some rows x one KV head x one stretch, and ends in running maximum, sum and weighted
- * values (online softmax). The stretches of a row are then merged from first to last. Where the
+ * values (online softmax). The stretches of a row are then merged from first to last; a lone stretch is
+ * the result. Where the
  * cuts are depends on positions alone, so a row's bits do not depend on threads, on the batch, or
  * on whether it is decoded or part of a prompt's chunk: tokens a row does not see have probability
  * exactly 0, and adding 0 changes nothing. What lies before the windows of all rows is left out.
@@ -43,6 +44,7 @@ struct space {
     float *scores;       /* [TILE_PANELS][rows][32] */
     size_t *from, *seen; /* [rows] */
     uint8_t *values;     /* [TILE_BLOCKS] made of keys */
+    float *state;        /* [slot_floats] of a lone stretch */
 };
 
 struct work {
@@ -55,7 +57,9 @@ struct work {
     uint8_t *out;
     size_t most_rows; /* of a task, heads counted */
     size_t slots, tasks, items;
-    size_t numbers; /* of keys and values that the items read, for team_begin() */
+    _Atomic size_t *next; /* task that nobody has taken */
+    bool cut;             /* some items have more than one stretch */
+    size_t numbers;       /* of keys and values that the items read, for team_begin() */
     struct item *item;
     struct task *task;
     float *state; /* [slots][slot_floats]: maxima, sums, weighted values */
@@ -95,6 +99,7 @@ size_t fast_attend_scratch(const struct device_config *c)
     size_t space = cpu_scratch_size(x_chunks(X_F32, l->head_dim + K_ALIGN) * rows, X_ROW) +
                    cpu_scratch_size(rows, X_ROW) +
                    cpu_scratch_size(CPU_TILE * rows, sizeof(float)) +
+                   cpu_scratch_size(slot_floats(rows, l->head_dim), sizeof(float)) +
                    2 * cpu_scratch_size(rows, sizeof(size_t));
     if (!l->values_apart)
         space += cpu_scratch_size(CPU_TILE * round_up(l->head_dim, PANEL), sizeof(float));
@@ -123,13 +128,18 @@ static void take_memory(struct device *d, struct work *w)
             .from = cpu_scratch(d, rows, sizeof(size_t)),
             .seen = cpu_scratch(d, rows, sizeof(size_t)),
             .values = cpu_scratch(d, TILE_BLOCKS, turned),
+            .state = cpu_scratch(d, w->slot_floats, sizeof(float)),
         };
+}
+
+static struct partial state_at(const struct work *w, float *at)
+{
+    return (struct partial){.most = at, at + w->most_rows, at + 2 * w->most_rows};
 }
 
 static struct partial slot(const struct work *w, size_t i)
 {
-    float *at = w->state + i * w->slot_floats;
-    return (struct partial){.most = at, at + w->most_rows, at + 2 * w->most_rows};
+    return state_at(w, w->state + i * w->slot_floats);
 }
 
 /* ---- one task ------------------------------------------------------------------------------- */
@@ -184,10 +194,59 @@ static void open_blocks(const struct work *w, const struct item *it, const struc
     }
 }
 
-/* Tokens first .. first + n - 1 of the sequence; the memory of `after` is fetched meanwhile. */
+/* Where a stretch of an item begins. */
+static size_t first_of(const struct item *it, size_t stretch)
+{
+    size_t first = (it->first / CPU_STRETCH + stretch) * CPU_STRETCH;
+    return first < it->first ? it->first / KV_BLOCK * KV_BLOCK
+                             : first; /* the rest would add zeros */
+}
+
+/* What is fetched while a tile's values are read: the keys of the next one, of the same task (first: its first
+ * token), or, behind the last, of the task that is taken next. `share` of `shares` of them; NULL: none. */
+static const uint8_t *keys_ahead(const struct work *w, const struct item *it, size_t first,
+                                 size_t share, size_t shares)
+{
+    if (!first) {
+        size_t next = atomic_load_explicit(w->next, memory_order_relaxed);
+        if (next >= w->tasks)
+            return NULL;
+        it = &w->item[w->task[next].item];
+        first = first_of(it, w->task[next].stretch);
+    }
+    size_t at = TILE_BLOCKS * w->kv->key_bytes / shares * share;
+    first += at / w->kv->key_bytes * KV_BLOCK;
+    return first < it->tokens ? block_of(w, it, first) + at % w->kv->key_bytes : NULL;
+}
+
+static void add_values(const struct device *d, const struct work *w, const struct item *it,
+                       const struct space *space, const struct partial *state, size_t tokens,
+                       const uint8_t *const *values, bool begins, size_t after)
+{
+    const struct kv *kv = w->kv;
+    size_t rows = it->rows * w->group;
+    for (size_t p = 0; p < kv->value_panels; p++) {
+        const uint8_t *ahead = keys_ahead(w, it, after, p, kv->value_panels);
+        struct parts parts = {
+            .w = values,
+            .offset = p * (KV_BLOCK * PANEL * w_size(kv->format)),
+            .next = ahead ? ahead : values[0],
+            .part_k = KV_BLOCK,
+            .k = tokens,
+            .x = space->p,
+            .rows = rows,
+            .first = begins,
+            .c = state->sum + p * rows * PANEL,
+        };
+        d->isa->parts[kv->format][w->format](&parts);
+    }
+}
+
+/* Tokens first .. first + n - 1 of the sequence; begins: the first ones of a task; after: the token behind
+ * them, or 0 for the last ones. */
 static void tile(const struct device *d, const struct work *w, const struct item *it,
                  const struct space *space, const struct partial *state, size_t first, size_t n,
-                 size_t after)
+                 bool begins, size_t after)
 {
     const struct kv *kv = w->kv;
     size_t rows = it->rows * w->group, tokens = round_up(n, PANEL);
@@ -223,22 +282,21 @@ static void tile(const struct device *d, const struct work *w, const struct item
         .to = space->p,
     };
     d->isa->softmax(&s);
-    for (size_t p = 0; p < kv->value_panels; p++) {
-        size_t ahead = after + p * PANEL; /* the next tile's keys, a panel at a time */
-        const uint8_t *next = values[0];
-        if (after && p < TILE_PANELS && ahead < it->tokens)
-            next = block_of(w, it, ahead) + ahead % KV_BLOCK / PANEL * panel_bytes;
-        struct parts parts = {
-            .w = values,
-            .offset = p * (KV_BLOCK * PANEL * w_size(kv->format)),
-            .next = next,
-            .part_k = KV_BLOCK,
-            .k = tokens,
-            .x = space->p,
-            .rows = rows,
-            .c = state->sum + p * rows * PANEL,
-        };
-        d->isa->parts[kv->format][w->format](&parts);
+    add_values(d, w, it, space, state, tokens, values, begins, after);
+}
+
+/* Results of rows m .. end - 1 of an item. */
+static void finish(const struct device *d, const struct work *w, const struct item *it,
+                   const struct partial *state, size_t m, size_t end)
+{
+    size_t rows = it->rows * w->group, dim = w->kv->value_dim;
+    for (; m < end; m++) {
+        size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
+        if (w->spec->sinks)
+            state->total[m] +=
+                lane_exp2(w->spec->sinks[head % w->heads] * 1.4426950408889634f - state->most[m]);
+        d->isa->finish(state, m, rows, dim, d->config.act,
+                       w->out + head * dim * dtype_size(d->config.act));
     }
 }
 
@@ -247,63 +305,59 @@ static void run_task(const struct device *d, const struct work *w, const struct 
 {
     const struct item *it = &w->item[t->item];
     size_t rows = it->rows * w->group;
-    size_t first = (it->first / CPU_STRETCH + t->stretch) * CPU_STRETCH;
-    size_t end = first + CPU_STRETCH < it->tokens ? first + CPU_STRETCH : it->tokens;
-    if (first < it->first)
-        first = it->first / KV_BLOCK * KV_BLOCK; /* blocks that no row sees would add zeros */
-    struct partial state = slot(w, it->slot + t->stretch);
+    size_t first = first_of(it, t->stretch);
+    size_t end = (first / CPU_STRETCH + 1) * CPU_STRETCH;
+    end = end < it->tokens ? end : it->tokens;
+    bool lone = it->stretches == 1, begins = true;
+    struct partial state = lone ? state_at(w, space->state) : slot(w, it->slot + t->stretch);
     for (size_t m = 0; m < rows; m++) {
         state.most[m] = -INFINITY;
         state.total[m] = 0;
     }
-    memset(state.sum, 0, w->kv->value_panels * rows * PANEL * sizeof(float));
     pack_queries(d, w, it, space);
-    for (size_t n; first < end; first += n) {
+    for (size_t n; first < end; first += n, begins = false) {
         n = CPU_TILE - first % CPU_TILE;
         n = end - first < n ? end - first : n;
-        tile(d, w, it, space, &state, first, n, first + n < end ? first + n : 0);
+        tile(d, w, it, space, &state, first, n, begins, first + n < end ? first + n : 0);
     }
+    if (lone)
+        finish(d, w, it, &state, 0, rows);
 }
 
 /* Merges the stretches of some rows of an item, and writes their results. */
-static void finish(const struct device *d, const struct work *w, const struct item *it,
-                   size_t first)
+static void merge(const struct device *d, const struct work *w, const struct item *it, size_t first)
 {
-    size_t rows = it->rows * w->group, dim = w->kv->value_dim;
+    size_t rows = it->rows * w->group;
     size_t end = first + MERGE_ROWS < rows ? first + MERGE_ROWS : rows;
     struct partial state = slot(w, it->slot);
     for (size_t i = 1; i < it->stretches; i++) {
         struct partial more = slot(w, it->slot + i);
         d->isa->merge(&state, &more, rows, first, end, w->kv->value_panels);
     }
-    for (size_t m = first; m < end; m++) {
-        size_t head = (it->row + m / w->group) * w->heads + it->kv_head * w->group + m % w->group;
-        if (w->spec->sinks)
-            state.total[m] +=
-                lane_exp2(w->spec->sinks[head % w->heads] * 1.4426950408889634f - state.most[m]);
-        d->isa->finish(&state, m, rows, dim, d->config.act,
-                       w->out + head * dim * dtype_size(d->config.act));
-    }
+    finish(d, w, it, &state, first, end);
 }
 
 /* ---- waves ---------------------------------------------------------------------------------- */
 
-static void run_wave(struct device *d, const struct work *w)
+static void run_wave(struct device *d, struct work *w)
 {
     size_t pieces = (w->most_rows + MERGE_ROWS - 1) / MERGE_ROWS;
     _Atomic size_t next = 0;
+    w->next = &next;
     struct team team = team_begin(d, TEAM_ATTEND, w->numbers);
 #pragma omp parallel num_threads(team.threads)
     {
         const struct space *space = &w->space[omp_get_thread_num()];
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < w->tasks;)
             run_task(d, w, &w->task[i], space);
+        if (w->cut) {
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (size_t i = 0; i < w->items * pieces; i++) {
-            const struct item *it = &w->item[i / pieces];
-            if (i % pieces * MERGE_ROWS < it->rows * w->group)
-                finish(d, w, it, i % pieces * MERGE_ROWS);
+            for (size_t i = 0; i < w->items * pieces; i++) {
+                const struct item *it = &w->item[i / pieces];
+                if (it->stretches > 1 && i % pieces * MERGE_ROWS < it->rows * w->group)
+                    merge(d, w, it, i % pieces * MERGE_ROWS);
+            }
         }
     }
     team_end(&team);
@@ -315,8 +369,10 @@ static void add_item(struct device *d, struct work *w, struct item it)
     if (w->tasks + it.stretches > w->slots) {
         run_wave(d, w);
         w->tasks = w->items = w->numbers = 0;
+        w->cut = false;
     }
     it.slot = w->tasks;
+    w->cut |= it.stretches > 1;
     w->numbers += (it.tokens - it.first) * (w->kv->key_dim + w->kv->value_dim) *
                   (1 + it.rows * w->group / 16);
     for (size_t i = 0; i < it.stretches; i++)

@@ -106,7 +106,7 @@ struct isa {
     /* Of [panels][rows][32], rows first..end-1 of `from` are added to `to`. */
     void (*merge)(const struct partial *to, const struct partial *from, size_t rows, size_t first,
                   size_t end, size_t panels);
-    /* to[0..dim-1] = sum / total of one of the rows. */
+    /* to[0..dim-1] = sum x 1/total of one of the rows. */
     void (*finish)(const struct partial *from, size_t row, size_t rows, size_t dim,
                    enum dtype dtype, void *to);
 

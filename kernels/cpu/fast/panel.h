@@ -133,7 +133,7 @@ struct panel {
 };
 typedef void panel_fn(const struct panel *p);
 
-/* c += x W^T, where W lies in `parts` pieces of part_k inputs (the last may be shorter) and x in
+/* c += x W^T (first: c = x W^T), where W lies in `parts` pieces of part_k inputs (the last may be shorter) and x in
  * one chunk. For values of the KV cache: W = 32 columns of some blocks. */
 struct parts {
     const uint8_t *const *w; /* [parts] */
@@ -142,7 +142,8 @@ struct parts {
     const uint8_t *next;     /* as above */
     const uint8_t *x;
     size_t rows;
-    float *c; /* [rows][32] */
+    bool first; /* c holds nothing yet */
+    float *c;   /* [rows][32] */
 };
 typedef void parts_fn(const struct parts *p);
 

@@ -528,7 +528,8 @@ static void parts(const struct parts *p, const struct way *way)
                          .piece = p->part_k,
                          .x = p->x + k * sizeof(float),
                          .k = run,
-                         .c = p->c};
+                         .c = p->c,
+                         .first = p->first && k == 0};
         for (size_t i = 0; i < 2; i++) {
             size_t at = k + run + i * p->part_k;
             ahead.piece[i] = at < p->k ? p->w[at / p->part_k] + p->offset : p->next;

@@ -170,6 +170,7 @@ static inline void tile_parts(const struct parts *p, const struct tiles *set)
         .x = p->x,
         .k = p->k,
         .c = p->c,
+        .first = p->first,
         .prefetch = p->next,
     };
     tile_blocks(set, &t, p->rows, p->k * w_input(set->w), p->x);

@@ -317,9 +317,9 @@ static void merge(const struct partial *to, const struct partial *from, size_t r
 static void finish(const struct partial *from, size_t row, size_t rows, size_t dim,
                    enum dtype dtype, void *to)
 {
-    v16 total = v_set(from->total[row]);
+    v16 by = v_set(1 / from->total[row]);
     for (size_t i = 0; i < dim; i += 16) {
         const float *sum = from->sum + (i / PANEL * rows + row) * PANEL + i % PANEL;
-        put(dtype, to, i, up_to_16(dim - i), v_div(v_load(sum), total));
+        put(dtype, to, i, up_to_16(dim - i), v_mul(v_load(sum), by));
     }
 }
