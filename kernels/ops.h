@@ -37,7 +37,8 @@ struct weight_heads; /* one packed matrix for every head */
  * (gpt-oss). Biases are host f32 that live as long as the call, NULL: none; of gate and up the part's
  * rows. That of down belongs to the first slice's product: of the ranks that share the columns one has it.
  * The inputs of down are cut into slices that are summed up apart (kernels/exact.h): slice s ends before
- * input cuts[s], all but the last at even places; none: one slice. cuts lives as long as the call. */
+ * input cuts[s], all but the last at even places, of grouped forms (kernels/weights/form.h) where a group
+ * begins, or at a multiple of 16 of whole rows; none: one slice. cuts lives as long as the call. */
 struct mlp_part {
     struct weight_part gate, up, down;
     const float *gate_bias, *up_bias, *down_bias; /* [I], [I], [H] */

@@ -10,8 +10,7 @@
  * NaN or an infinity has a scale of NaN and codes of 0: all outputs of the row then are NaN.
  *
  * Inputs that share the scales of both factors are a run: a group of 32 or, where the weights' own
- * groups (kernels/weights/form.h) are no multiple of 32 inputs and not whole rows, each half of it. In
- * the order of their inputs the runs go into one chain of f32, each step rounded once:
+ * groups (kernels/weights/form.h) are no multiple of 32 inputs, each half of it. In the order of their inputs the runs go into one chain of f32, each step rounded once:
  *
  *     y += weight scale * (scale * sum of code * value)      values are the weights' integers
  *     y -= weight minimum * (scale * sum of code)            where there are minima
@@ -51,17 +50,10 @@ static inline size_t integer_groups(size_t k)
     return (k + INTEGER_GROUP - 1) / INTEGER_GROUP;
 }
 
-/* Inputs of a run; k of all inputs. */
-static inline size_t integer_run(const struct weight_form *f, size_t k)
+/* Inputs of a run. */
+static inline size_t integer_run(const struct weight_form *f)
 {
-    return f->inner % INTEGER_GROUP == 0 || f->inner >= k ? INTEGER_GROUP : INTEGER_GROUP / 2;
-}
-
-/* Gate and up of one MLP lie side by side: where their forms are not alike, both are multiplied as f32. */
-static inline bool integer_alike(const struct weight_form *a, const struct weight_form *b)
-{
-    return a->kind == b->kind && a->inner == b->inner && a->values == b->values &&
-           (a->mins == MINS_NONE) == (b->mins == MINS_NONE);
+    return f->inner % INTEGER_GROUP == 0 ? INTEGER_GROUP : INTEGER_GROUP / 2;
 }
 
 /* One group from 32 numbers, zeros where the row has fewer. */

@@ -74,8 +74,10 @@ float codec_scale(const struct weight_part *w, size_t row, size_t column)
 
 static struct weight_form form_int8(size_t k)
 {
-    return (struct weight_form){
-        .kind = FORM_I8, .factor = DTYPE_F32, .outer = k ? k : 1, .inner = k ? k : 1};
+    return (struct weight_form){.kind = FORM_I8,
+                                .factor = DTYPE_F32,
+                                .outer = form_whole_row(k),
+                                .inner = form_whole_row(k)};
 }
 
 static struct weight_form form_int4(void)
@@ -101,7 +103,7 @@ struct weight_form weight_form(const struct weight_part *w, enum weight_keep kee
         return f;
     /* 0: the whole row. A part of it is one group as well. */
     if (f.outer == 0)
-        f.outer = f.inner = w->k ? w->k : 1;
+        f.outer = f.inner = form_whole_row(w->k);
     else if (w->col0 % f.inner)
         return plain;
     else if (w->col0 % f.outer)

@@ -9,6 +9,7 @@
  * min (small integers) by `inner` inputs; inner divides outer. Columns are counted from the
  * beginning of the part, which always begins a group; the last group may be shorter. This one
  * equation is exactly what every format of codec.h means: nothing is lost by keeping its bits so.
+ * Products do not make w: they multiply inputs with values and scale the sums of runs (form_run).
  * A backend keeps d and m in `factor`, which holds them exactly, once per outer; scale and min as
  * int8 once per inner, where the form has them; else they count as 1.
  *
@@ -47,8 +48,8 @@ struct weight_form {
     /* The rest: I8 and I4 only. */
     const int8_t *values; /* I4: [16], what the codes stand for */
     enum dtype factor;    /* of d and m: F32, F16, BF16 */
-    size_t outer, inner;  /* in 1 .. ; a multiple of 16, or all inputs of the row */
-    bool scales;          /* is there a scale per inner? */
+    size_t outer, inner; /* multiples of 16; of a whole row: of FORM_RUN, no less than its inputs */
+    bool scales;         /* is there a scale per inner? */
     enum form_mins mins;
 };
 
@@ -68,6 +69,37 @@ struct form_group {
 static inline float form_value(const struct form_group *g, int value)
 {
     return (g->d * (float)g->scale) * (float)value - (g->m * (float)g->min);
+}
+
+/* Products with grouped forms and FP8 scale the sums of runs: of so many inputs under one scale, counted
+ * from a column of the checkpoint's tensor that is a multiple of it. It divides every group and FORM_RUN,
+ * so that no run is cut by what kernels take at a time. */
+#define FORM_RUN 128
+
+static inline size_t form_run(const struct weight_form *f)
+{
+    size_t run = f->inner & (0 - f->inner);
+    return form_is_grouped(f->kind) && run < FORM_RUN ? run : FORM_RUN;
+}
+
+/* Inputs of its first run that lie before a part that begins at a column; as far as slices begin at
+ * multiples of 16. */
+static inline size_t form_before(const struct weight_form *f, size_t column)
+{
+    return column % form_run(f) / 16 * 16;
+}
+
+/* The group of a whole row of k inputs. */
+static inline size_t form_whole_row(size_t k)
+{
+    return k ? (k + FORM_RUN - 1) / FORM_RUN * FORM_RUN : FORM_RUN;
+}
+
+/* Gate and up of one MLP lie side by side: where their forms are not alike, both are multiplied as numbers. */
+static inline bool form_alike(const struct weight_form *a, const struct weight_form *b)
+{
+    return a->kind == b->kind && a->inner == b->inner && a->values == b->values &&
+           (a->mins == MINS_NONE) == (b->mins == MINS_NONE);
 }
 
 /* Groups of k inputs. */

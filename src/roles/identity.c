@@ -229,6 +229,9 @@ static int add_small(struct identity *id, const struct inputs *in, struct err *e
     /* Earlier versions rounded in between on GPUs, also for sums in bf16: what they began has no such entry. */
     if (strcmp(in->job.device, "cuda") == 0)
         identity_add(id, "sums", "exact, as since version 0.2.0");
+    /* Earlier versions scaled every weight of a group before it was multiplied. */
+    else if (in->integer_weights && in->job.precision.products == JOB_PRODUCTS_EXACT)
+        identity_add(id, "scales", "of sums, as since version 0.2.0");
     return add_config(id, in, e);
 }
 

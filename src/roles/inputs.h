@@ -20,6 +20,7 @@
 struct inputs {
     struct job job;
     struct model model;
+    bool integer_weights; /* are any kept in groups of integers? */
     struct checkpoint *checkpoint;
     struct prompts *prompts; /* NULL: this rank reads none, and prompting is empty */
     struct prompting prompting;

@@ -16,7 +16,7 @@ run() {
     tail -n 20 "$BUILD/aarch64.$1.log"
     exit 1
 }
-run linear attend linear_grouped linear_integers linear_integers_edges residual_norm sum gather embed sample_ties sample_equal mechanisms &
+run linear attend linear_grouped linear_bits linear_integers linear_integers_edges residual_norm sum gather embed sample_ties sample_equal mechanisms &
 run ffn ffn_integers route wire norm greedy edit score sample ffn_order || exit 1
 wait $! || exit 1
 n=$(cat "$BUILD"/aarch64.{linear,ffn}.log | grep -c '^parity neon')

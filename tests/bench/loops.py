@@ -28,10 +28,10 @@ import loops_code
 import loops_model
 import loops_timed
 
-FILES = ("panel_avx2", "integer_avx2", "panel_avx512", "integer_avx512")
+FILES = ("panel_avx2", "grouped_avx2", "integer_avx2", "panel_avx512", "grouped_avx512", "integer_avx512")
 KNOWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loops.txt")
 MORE = 1.03
-BYTES = (("f32", 4), ("bf16", 2), ("f8", 1), ("i8", 1), ("g8", 1), ("bytes", 1), ("g4", 0.5), ("codes", 0.5), ("values", 0.5))
+BYTES = (("f32", 4), ("bf16", 2), ("f8", 1), ("g8", 1), ("bytes", 1), ("g4", 0.5), ("codes", 0.5), ("values", 0.5))
 COLUMNS = ("instructions", "multiply-adds", "loads", "stores", "broadcasts", "shuffles", "prefetches")
 
 

@@ -152,10 +152,10 @@ static void time_rows(struct limits *l, const struct device *d, const struct ben
     static _Alignas(64) float c[MOST_ROWS * PANEL];
     enum x_format format = packed_x_format(d, w);
     size_t chunk = rows * X_ROW;
-    uint8_t *x = mem_aligned(chunk * x_chunks(format, w->k_padded), 1);
+    uint8_t *x = mem_aligned(chunk * packed_row_chunks(d, w), 1);
     fill(DTYPE_BF16, INPUTS, from);
     for (size_t i = 0; i < rows; i++)
-        d->isa->pack_row(DTYPE_BF16, from, INPUTS, 0, w->k_padded, format, x + i * X_ROW, chunk);
+        packed_row(d, w, from, x + i * X_ROW, chunk);
     struct job j = {.panel = d->isa->panel[w->format][format], .p = packed_panel(w, 0, w->data)};
     j.p.x = x;
     j.p.chunk = chunk;

@@ -69,13 +69,16 @@ static struct mlp new_mlp(struct rig *r, enum dtype t, const struct shape *s, si
     return m;
 }
 
-/* Slices at any even places, also within a block of FP8 scales; of integers in multiples of their groups. */
+/* Slices at any even places, also within a block of FP8 scales or a run; of integers and of groups (which
+ * both begin one) in multiples of 32. */
 static struct mlp_part parts_of(const struct rig *r, const struct mlp *m, size_t cuts[8])
 {
     static const size_t at[][5] = {{2, 30, 48, 128, 354}, {32, 64, 128, 160, 352}};
     size_t inter = m->gate.part.n, n = 0;
-    for (size_t i = 0; i < COUNT(*at) && at[r->int8_products][i] < inter; i++)
-        cuts[n++] = at[r->int8_products][i];
+    bool groups = r->int8_products || m->down.part.codec == &codec_packed4 ||
+                  m->down.part.codec == &codec_packed8;
+    for (size_t i = 0; i < COUNT(*at) && at[groups][i] < inter; i++)
+        cuts[n++] = at[groups][i];
     cuts[n++] = inter;
     return (struct mlp_part){.gate = m->gate.part,
                              .up = m->up.part,
@@ -265,7 +268,7 @@ static const char *form_name(size_t f)
 }
 
 /* Gate and up in groups of one size, whose scales are kept in different ways though they lie side by side; and
- * down, in slices. With scales of f32 and zero points weights take a rounding more (struct grouped: odd). */
+ * down, in slices. */
 static int check_mixed(const struct backend *b)
 {
     static const struct shape shape = {SHAPE(330, 65, 33, 0, 2, 2, 1)};

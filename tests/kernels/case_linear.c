@@ -65,7 +65,8 @@ static void check_bytes(struct rig *r, const struct linear_inputs *in)
         rig_fail(r, "weight_bytes is %zu, the numbers alone take %zu", bytes, least);
     struct weight_form f = weight_form(&shape, in->keep);
     size_t unit = f.outer > 32 && f.outer < part->k ? f.outer : 32;
-    size_t k = (part->k ? part->k + 31 : 32) / 32 * 32; /* and whole groups */
+    size_t before = form_is_grouped(f.kind) ? form_before(&f, part->col0) : 0;
+    size_t k = before + (part->k ? part->k + 31 : 32) / 32 * 32; /* and whole groups */
     size_t most = (part->n + 31) / 32 * 32 * form_row_bytes(&f, (k + unit - 1) / unit * unit);
     bool groups = (f.kind == FORM_I8 || f.kind == FORM_I4) && strcmp(r->backend->name, "cuda") != 0;
     if (groups && bytes > most + 2 * MEM_ALIGN) /* codes and scales begin aligned */
@@ -197,7 +198,7 @@ static void check_together(struct rig *r, struct linear_inputs *in, int n, int o
 
 /* Rows that no cache near a core holds, with all their inputs: panels go through them together. The last unit
  * of panels is smaller than the others, and so is the last chunk of inputs. Chunks of f32 begin inside groups
- * of 48 and 80, also of odd ones (struct grouped). Where rows of bf16 stay so, a chunk has twice as many inputs. One kind is shared by two threads. */
+ * of 48 and 80. Where rows of bf16 stay so, a chunk has twice as many inputs. One kind is shared by two threads. */
 int case_linear_together(const struct backend *b)
 {
     enum { ROWS = 500, FEW = 514, MANY = 1030, K = 780, K_BF16 = 1548, F8_COLUMN = 48 };
@@ -225,7 +226,7 @@ int case_linear_together(const struct backend *b)
         bool team = kinds[i].dtype == DTYPE_BF16 && kinds[i].keep == WEIGHT_KEEP && !kinds[i].bits;
         int n = team ? MANY : FEW;
         rig_open(&r, b, kinds[i].act, DTYPE_BF16, team ? 2 : 1, &limits);
-        size_t k = kinds[i].act == DTYPE_BF16 && !kinds[i].bits ? K_BF16 : K;
+        size_t k = kinds[i].act == DTYPE_BF16 ? K_BF16 : K;
         size_t column = kinds[i].dtype == DTYPE_F8E4M3 ? F8_COLUMN : 0;
         struct linear_inputs in = {.keep = kinds[i].keep, .out = DTYPE_F32};
         if (kinds[i].bits)
@@ -315,23 +316,6 @@ static void check_seven_and_ten(struct rig *r)
     }
 }
 
-/* Scales that are too small to be multiplied by 2^-24 first. */
-static void check_small_scales(struct rig *r)
-{
-    for (int bits = 4; bits <= 8; bits += 4) {
-        size_t groups = 11;
-        rig_at(r, "linear: %d bits in groups of 32, scales of 2^-110, n 37, k 330, rows 5", bits);
-        struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
-        in.w = rig_packed(r, bits, 32, DTYPE_F32, false, 37, 330);
-        float *scale = rig_values(r, DTYPE_F32, 37 * groups, 1);
-        for (size_t i = 0; i < 37 * groups; i++)
-            scale[i] = ldexpf(scale[i], -110);
-        in.w.part.scale = scale;
-        rig_set_values(r, &in.w, in.keep);
-        check_linear(r, &in, 5);
-    }
-}
-
 /* Matrices that stay in groups: every form of scales and minima, alone and in rows of many. */
 int case_linear_grouped(const struct backend *b)
 {
@@ -355,7 +339,6 @@ int case_linear_grouped(const struct backend *b)
         check_inside(&r, false);
         check_groups(&r, false);
         check_seven_and_ten(&r);
-        check_small_scales(&r);
         failures += rig_close(&r);
     }
     return failures;
@@ -421,6 +404,51 @@ int case_linear_integers_edges(const struct backend *b)
         if (isnan(y[i]) != (i / 33 < 3) || (i / 33 == 3 && y[i] != 0))
             rig_fail(&r, "row %zu is %g", i / 33, (double)y[i]);
     return rig_close(&r);
+}
+
+/* Bits of the reference: what it computes of the same matrices and rows. */
+static void check_bits(struct rig *r, struct rig *plain, struct linear_inputs *in, int n)
+{
+    int *all = rig_host(r, (size_t)n, sizeof *all);
+    for (int i = 0; i < n; i++)
+        all[i] = i;
+    in->x = rig_values(r, r->act, (size_t)n * in->w.part.k, 1);
+    const unsigned char *want = run_linear(plain, in, all, n);
+    rig_same_bytes(r, "y and the reference's", run_linear(r, in, all, n), want,
+                   (size_t)n * in->w.part.n * sizeof(float));
+    rig_clear(plain);
+    rig_clear(r);
+}
+
+/* Codes in groups: few and many rows, inputs of several chunks, parts that begin within a run. */
+int case_linear_bits(const struct backend *b)
+{
+    static const size_t groups[] = {16, 32, 48, 64, 128, 0};
+    static const int rows[] = {1, 2, 3, 5, 13, 31};
+    struct device_limits limits = {.rows = 31, .hidden = 1300};
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r, plain;
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &limits);
+        rig_open(&plain, backend_all()[0], shape_acts[a], DTYPE_BF16, 2, &limits);
+        for (size_t i = 0; i < COUNT(groups) * COUNT(rows); i++) {
+            size_t group = groups[i % COUNT(groups)], k = i % 5 ? 1300 : 330;
+            int n = rows[(i / COUNT(groups) + i + a) % COUNT(rows)], bits = i % 2 ? 8 : 4;
+            bool zeros = i / COUNT(groups) % 2 == a;
+            rig_at(&r, "linear: bits of %d bits by %zu%s, n 37, k %zu, rows %d", bits, group,
+                   zeros ? ", zeros" : "", k, n);
+            struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+            in.w = rig_packed(&r, bits, group, DTYPE_F16, zeros, 37, k);
+            check_bits(&r, &plain, &in, n);
+            size_t column = 16 * (i % 9);
+            rig_at(&r, "linear: bits of int8, n 37, k 300 from (0, %zu), rows %d", column, n);
+            in = (struct linear_inputs){.keep = WEIGHT_INT8, .out = DTYPE_F32};
+            in.w = rig_weight(&r, DTYPE_BF16, 37, 300, 0, column);
+            check_bits(&r, &plain, &in, n);
+        }
+        failures += rig_close(&plain) + rig_close(&r);
+    }
+    return failures;
 }
 
 int case_linear_invariance(const struct backend *b)

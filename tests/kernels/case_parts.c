@@ -42,7 +42,7 @@ static const char *name_of(size_t f)
 {
     static const char *const names[] = {"4 bits by 32", "4 bits by 128",     "4 bits by row",
                                         "8 bits by 16", "8 bits by 64",      "8 bits by row",
-                                        "4 bits by 48", "4 bits by 48, odd", "8 bits by 16, odd"};
+                                        "4 bits by 48", "4 bits by 48, f32", "8 bits by 16, zeros"};
     if (f >= codecs())
         return names[f - codecs()];
     const struct codec *c = codec_all()[f];
@@ -166,6 +166,17 @@ static bool check_ranks(struct rig *r, const struct layer *all, const float *x, 
     return true;
 }
 
+/* Slices begin runs, ranks begin groups (ops.h). */
+static bool fits(const struct weight_part *down, const size_t *at)
+{
+    struct weight_form f = weight_form(down, WEIGHT_KEEP);
+    size_t run = form_run(&f) < 32 ? form_run(&f) : 32;
+    bool begins = at[1] % weight_granule(down) == 0;
+    for (size_t i = 0; i + 1 < CUTS; i++)
+        begins = begins && at[i] % run == 0;
+    return begins || !form_is_grouped(f.kind);
+}
+
 /* Returns the failures. Experts of one format are shared out as they like where ranks have whole groups. */
 static int check_formats(const struct backend *b, size_t f, size_t last)
 {
@@ -180,6 +191,8 @@ static int check_formats(const struct backend *b, size_t f, size_t last)
     for (size_t c = 0; c < (f == last ? COUNT(cuts) : 1); c++) {
         bool wanted = b->ops->ffn_same ? c == 0 || !rig_slow(b) : c == f % COUNT(cuts);
         if (!wanted && c != 1 + f % (COUNT(cuts) - 1))
+            continue;
+        if (!fits(&all.mlp[0].down, cuts[c]))
             continue;
         rig_at(&r, "ffn of %s and %s in parts, cut at %zu", name_of(f), name_of(last), cuts[c][1]);
         cut(&all, cuts[c]);

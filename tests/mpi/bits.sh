@@ -20,10 +20,11 @@ hash_of() { # NAME RANKS JOB KERNELS [KEY=VALUE]...
     found=$(completions "$name" | sha256sum)
     [ "${want:=$found}" = "$found" ] || fail "$name differs from $family-local"
 }
-for family in step3 qwen3_moe deepseek_v3 step3-fp8 step3-int8 qwen3_moe-int4; do
+for family in step3 qwen3_moe deepseek_v3 step3-fp8 step3-int8 qwen3_moe-int4 step3-only8 deepseek_v3-only4; do
     rm -rf "$work/model"
     want= kv_heads=2 integers=()
     case $family in *-int?) integers=(precision.weights="${family#*-}" precision.products=int8) ;; esac
+    case $family in *-only?) integers=(precision.weights="int${family: -1}") ;; esac # rows stay exact
     case $family in step3*) kv_heads=1 ;; esac
     "$tandem" generate "$work/model" --tokenizer input/demo family="${family%-*}" unused=ignore hidden=192 layers=4 context=256 heads=8 \
         kv_heads=$kv_heads head_dim=32 vocab=4096 dense=320 experts=13 topk=3 expert=160 shared=192 q_rank=64 kv_rank=48 \

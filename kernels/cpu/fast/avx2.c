@@ -1,6 +1,7 @@
 /* avx2.c - the AVX2 backend: its kernels for rows and tiles, its tables, and what it needs. */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/fast.h"
+#include "kernels/cpu/fast/grouped_avx2.h"
 #include "kernels/cpu/fast/integer_avx2.h"
 #include "kernels/cpu/fast/panel_avx2.h"
 #include "kernels/cpu/fast/table.h"
@@ -25,7 +26,6 @@ const struct isa isa_avx2 = {
     .panel = {[W_F32] = {[X_F32] = avx2_panel_f32},
               [W_BF16] = {[X_F32] = avx2_panel_bf16},
               [W_F8] = {[X_F32] = avx2_panel_f8},
-              [W_I8] = {[X_F32] = avx2_panel_i8},
               [W_G8] = {[X_F32] = avx2_panel_g8},
               [W_G4] = {[X_F32] = avx2_panel_g4},
               [W_Q8] = {[X_INTEGERS] = avx2_panel_q8},

@@ -1,6 +1,7 @@
 /* avx512.c - the AVX-512 backend: its kernels for rows and tiles, its tables, and what it needs. */
 #ifdef __x86_64__
 #include "kernels/cpu/fast/fast.h"
+#include "kernels/cpu/fast/grouped_avx512.h"
 #include "kernels/cpu/fast/integer_avx512.h"
 #include "kernels/cpu/fast/panel_avx512.h"
 #include "kernels/cpu/fast/table.h"
@@ -22,12 +23,12 @@ TARGET_END
 const struct isa isa_avx512 = {
     .name = "avx512",
     .x_bf16 = true,
+    .sizes = true,
     .panel = {[W_F32] = {[X_F32] = avx512_panel_f32},
               [W_BF16] = {[X_F32] = avx512_panel_bf16_f32, [X_BF16] = avx512_panel_bf16},
               [W_F8] = {[X_F32] = avx512_panel_f8_f32, [X_BF16] = avx512_panel_f8},
-              [W_I8] = {[X_F32] = avx512_panel_i8_f32, [X_BF16] = avx512_panel_i8},
-              [W_G8] = {[X_F32] = avx512_panel_g8},
-              [W_G4] = {[X_F32] = avx512_panel_g4},
+              [W_G8] = {[X_F32] = avx512_panel_g8_f32, [X_BF16] = avx512_panel_g8},
+              [W_G4] = {[X_F32] = avx512_panel_g4_f32, [X_BF16] = avx512_panel_g4},
               [W_Q8] = {[X_INTEGERS] = avx512_panel_q8},
               [W_Q4] = {[X_INTEGERS] = avx512_panel_q4}},
     .parts = {[W_F32] = {[X_F32] = avx512_parts_f32},

@@ -75,6 +75,7 @@ static inline uint64_t sample_key(float logit, int32_t token)
 struct isa {
     const char *name;
     bool x_bf16; /* bf16 activations are multiplied as they are; else they are widened to f32 */
+    bool sizes;  /* panels of g8 have sign and magnitude */
 
     panel_fn *panel[W_FORMATS][X_FORMATS]; /* NULL: no such combination */
     parts_fn *parts[W_FORMATS][X_FORMATS];
@@ -88,6 +89,9 @@ struct isa {
 
     /* The k numbers of a packed row of X_F32 become integers, in the same place: zeros behind. */
     void (*to_integers)(uint8_t *row, size_t chunk, size_t k, size_t k_padded);
+
+    /* The sums of its inputs, `unit` at a time, behind a row of k_padded numbers (panel.h). */
+    void (*sum_row)(uint8_t *row, size_t chunk, size_t k_padded, enum x_format format, size_t unit);
 
     /* ---- what happens to the 32 results of each row: c is [rows][32] ---- */
 

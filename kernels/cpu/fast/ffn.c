@@ -164,7 +164,7 @@ struct work {
     double *sum;         /* [threads][columns][rows][32] */
     uint8_t *to;
     enum dtype to_dtype;
-    bool rounds;    /* do intermediates become integers? */
+    bool lacks;     /* do intermediates lack something (packed_mid)? */
     size_t turns;   /* pass 1 goes round the groups this often */
     size_t columns; /* panels of a unit of pass 2 */
 };
@@ -173,6 +173,12 @@ static size_t most_pairs(const struct device_config *c, size_t rows)
 {
     size_t k = c->limits.topk < c->limits.experts ? c->limits.topk : c->limits.experts;
     return mem_mul(rows, k + 1);
+}
+
+/* The most that a row of k inputs takes. */
+static size_t row_chunks(size_t k)
+{
+    return x_chunks(X_F32, k) + x_sum_chunks(k);
 }
 
 size_t fast_ffn_scratch(const struct device_config *c)
@@ -184,8 +190,8 @@ size_t fast_ffn_scratch(const struct device_config *c)
                     cpu_scratch_size(l->experts + 1, sizeof(size_t)) +
                     cpu_scratch_size(pairs, sizeof(size_t)) +
                     2 * cpu_scratch_size(pairs, sizeof(float));
-    return counts + cpu_scratch_size(mem_mul(x_chunks(X_F32, l->hidden + pad), pairs), X_ROW) +
-           cpu_scratch_size(mem_mul(x_chunks(X_F32, l->inter + pad), pairs), X_ROW) +
+    return counts + cpu_scratch_size(mem_mul(row_chunks(l->hidden + pad), pairs), X_ROW) +
+           cpu_scratch_size(mem_mul(row_chunks(l->inter + pad), pairs), X_ROW) +
            (1 + 2 * MOST_COLUMNS) *
                cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
 }
@@ -261,22 +267,16 @@ static void plan_units(const struct device *d, struct work *w, size_t panels)
     w->columns = together < share ? together : share ? share : 1;
 }
 
-/* How pass 1 writes intermediates: those that become integers are first whole numbers, in the same place. */
-static enum x_format mid_format(const struct device *d, const struct weight *down)
-{
-    enum x_format f = packed_x_format(d, down);
-    return f == X_INTEGERS ? X_F32 : f;
-}
-
 static void take_memory(struct device *d, struct work *w)
 {
     size_t x_most = 0, mid_most = 0, panels = 0;
     for (size_t g = 0; g < w->groups; g++) {
         const struct mlp *m = w->group[g].m;
-        x_most = larger(x_most, x_chunks(packed_x_format(d, &m->gate_up), m->gate_up.k_padded));
-        mid_most = larger(mid_most, x_chunks(mid_format(d, &m->down), m->down.k_padded));
+        size_t chunks = packed_row_chunks(d, &m->down);
+        x_most = larger(x_most, packed_row_chunks(d, &m->gate_up));
+        mid_most = larger(mid_most, larger(chunks, x_chunks(X_F32, m->down.k_padded)));
         panels = larger(panels, m->gate_up.panels);
-        w->rounds |= packed_x_format(d, &m->down) == X_INTEGERS;
+        w->lacks |= packed_mid_lacks(&m->down);
     }
     w->chunk = w->pairs * X_ROW;
     w->x = cpu_scratch(d, mem_mul(x_most, w->pairs), X_ROW);
@@ -293,17 +293,8 @@ static void pack_input(const struct device *d, const struct work *w, size_t pair
     const struct mlp *m = w->group[w->group_of[pair]].m;
     const struct weight *in = &m->gate_up, *out = &m->down;
     size_t row_bytes = w->hidden * dtype_size(d->config.act);
-    d->isa->pack_row(d->config.act, w->from + (size_t)w->row[pair] * row_bytes, in->k, in->k_before,
-                     in->k_padded, packed_x_format(d, in), w->x + pair * X_ROW, w->chunk);
-    memset(w->mid + pair * X_ROW, 0, out->k_before * x_size(mid_format(d, out)));
-}
-
-/* Intermediates become integers where `down` wants them, once for all its panels. */
-static void round_mid(const struct device *d, const struct work *w, size_t pair)
-{
-    const struct weight *out = &w->group[w->group_of[pair]].m->down;
-    if (packed_x_format(d, out) == X_INTEGERS)
-        d->isa->to_integers(w->mid + pair * X_ROW, w->chunk, out->k, out->k_padded);
+    packed_row(d, in, w->from + (size_t)w->row[pair] * row_bytes, w->x + pair * X_ROW, w->chunk);
+    memset(w->mid + pair * X_ROW, 0, out->k_before * x_size(packed_mid_format(d, out)));
 }
 
 /* ---- the two passes ------------------------------------------------------------------------- */
@@ -346,7 +337,7 @@ static void up_unit(const struct device *d, const struct work *w, size_t unit, f
 {
     const struct group *g = &w->group[unit % w->groups];
     const struct weight *in = &g->m->gate_up, *out = &g->m->down;
-    enum x_format x = packed_x_format(d, in), mid = mid_format(d, out);
+    enum x_format x = packed_x_format(d, in), mid = packed_mid_format(d, out);
     size_t first = turn_panel(w, g, unit / w->groups);
     size_t end = turn_panel(w, g, unit / w->groups + 1);
     for (size_t i = first; i < end; i++) {
@@ -442,10 +433,11 @@ static void run(const struct device *d, const struct work *w)
             for (size_t unit = first; unit < end; unit++)
                 up_unit(d, w, unit, w->c + mine);
 #pragma omp barrier
-        if (w->rounds) {
+        if (w->lacks) { /* once for all panels of `down` */
 #pragma omp for schedule(static)
             for (size_t pair = 0; pair < w->pairs; pair++)
-                round_mid(d, w, pair);
+                packed_mid(d, &w->group[w->group_of[pair]].m->down, w->mid + pair * X_ROW,
+                           w->chunk);
         }
         while (fast_take(&down, &first, &end))
             for (size_t unit = first; unit < end; unit++) {

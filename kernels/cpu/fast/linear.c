@@ -24,7 +24,7 @@ size_t fast_linear_scratch(const struct device_config *c)
     if (rows > SLAB_ROWS)
         rows = SLAB_ROWS;
     k = (k > l->inter ? k : l->inter) + F8_BLOCK + K_ALIGN;
-    return cpu_scratch_size(mem_mul(x_chunks(X_F32, k), rows), X_ROW) +
+    return cpu_scratch_size(mem_mul(x_chunks(X_F32, k) + x_sum_chunks(k), rows), X_ROW) +
            cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), TOGETHER * PANEL),
                             sizeof(float));
 }
@@ -75,8 +75,6 @@ static void multiply(const struct device *d, const struct slab *b, const struct 
         p.from = piece->from;
         p.k = piece->k;
         p.more = piece->from > 0;
-        if (w->format == W_I8 && piece->k < w->k_padded)
-            p.scale = NULL;
         p.c = c + (i * b->rows + piece->row) * PANEL;
         d->isa->panel[w->format][b->format](&p);
     }
@@ -125,8 +123,7 @@ static void run(struct device *d, const struct slab *b)
         size_t unit, units_end;
 #pragma omp for schedule(static)
         for (size_t i = 0; i < b->rows; i++)
-            d->isa->pack_row(d->config.act, b->from + i * from_bytes, b->w->k, b->w->k_before,
-                             b->w->k_padded, b->format, b->x + i * X_ROW, b->chunk);
+            packed_row(d, b->w, b->from + i * from_bytes, b->x + i * X_ROW, b->chunk);
         float *c = b->c + (size_t)omp_get_thread_num() * b->together * b->rows * PANEL;
         while (fast_take(&shares, &unit, &units_end))
             for (; unit < units_end; unit++) {
@@ -144,7 +141,7 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
     size_t rows = (size_t)n, most = rows < SLAB_ROWS ? rows : SLAB_ROWS;
     struct slab b = {.w = w, .format = packed_x_format(d, w), .to_dtype = y_dtype};
     cpu_scratch_begin(d);
-    b.x = cpu_scratch(d, mem_mul(x_chunks(b.format, w->k_padded), most), X_ROW);
+    b.x = cpu_scratch(d, mem_mul(packed_row_chunks(d, w), most), X_ROW);
     b.together = fast_linear_together(d, w, most);
     b.c = cpu_scratch(d, mem_mul(mem_mul((size_t)d->threads, most), b.together * PANEL),
                       sizeof(float));

@@ -52,26 +52,13 @@ INLINE v16 wide_f8(const uint8_t *w, int half, int input)
     return v;
 }
 
-/* Sign and magnitude. */
-INLINE v16 wide_i8(const uint8_t *w, int half, int input)
-{
-    v16 v;
-    for (int j = 0; j < 4; j++) {
-        uint32x4_t code = codes_of(w, half, input, j);
-        float32x4_t size = vcvtq_f32_u32(vandq_u32(code, vdupq_n_u32(0x7f)));
-        uint32x4_t sign = vshlq_n_u32(vandq_u32(code, vdupq_n_u32(0x80)), 24);
-        v.val[j] = vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(size), sign));
-    }
-    return v;
-}
-
 INLINE v16 wide(enum w_format f, const uint8_t *w, int half, int input)
 {
     if (f == W_F32)
         return v_load((const float *)(const void *)(w + 128 * input + 64 * half));
     if (f == W_BF16)
         return wide_bf16(w, half, input);
-    return f == W_F8 ? wide_f8(w, half, input) : wide_i8(w, half, input);
+    return wide_f8(w, half, input);
 }
 
 /* ---- tiles: m rows, sixteen outputs ---------------------------------------------------------- */
@@ -153,50 +140,75 @@ INLINE void tile_f8_scaled(const struct tile *t, const int m, const int half)
     }
 }
 
-/* Grouped forms: (scale * code) - min, each rounded, as form_value() does; then as f32 weights. */
-INLINE v16 wide_group(const uint8_t *w, int half, int input, const bool four, int8x16_t values,
-                      const float *scale, const bool mins)
+/* ---- grouped forms: a chain from 0 for each run, then c += scale x it, less min x the run's sum -- */
+
+INLINE v16 wide_g8(const uint8_t *w, int half, int input)
 {
-    int8x16_t code;
-    if (four) {
-        uint8x16_t pair = vld1q_u8(w + 16 * half);
-        code = vqtbl1q_s8(values, input ? vshrq_n_u8(pair, 4) : vandq_u8(pair, vdupq_n_u8(15)));
-    } else {
-        code = vreinterpretq_s8_u8(vld1q_u8(w + PANEL * input + 16 * half));
+    v16 v;
+    for (int j = 0; j < 4; j++) {
+        int32x4_t code = vreinterpretq_s32_u32(codes_of(w, half, input, j));
+        v.val[j] = vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(code, 24), 24));
     }
-    int16x8_t a = vmovl_s8(vget_low_s8(code)), b = vmovl_s8(vget_high_s8(code));
-    v16 v = {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(a))),
-              vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))),
-              vcvtq_f32_s32(vmovl_s16(vget_high_s16(b)))}};
-    v = v_mul(v_load(scale), v);
-    return mins ? v_sub(v, v_load(scale + PANEL)) : v;
+    return v;
 }
 
-INLINE void tile_grouped(const struct tile *t, const int m, const int half, const bool four,
-                         const bool mins)
+/* Codes of g4, of input 0..3 of a line. */
+INLINE v16 wide_g4(const uint8_t *w, int half, int input, int8x16_t values)
 {
-    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch;
+    uint8x16x4_t line = vld4q_u8(w); /* four_place() */
+    uint8x16_t byte = line.val[input % 2 * 2 + input / 2];
+    uint8x16_t code = half ? vshrq_n_u8(byte, 4) : vandq_u8(byte, vdupq_n_u8(15));
+    int8x16_t value = vqtbl1q_s8(values, code);
+    int16x8_t a = vmovl_s8(vget_low_s8(value)), b = vmovl_s8(vget_high_s8(value));
+    return (v16){
+        {vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(a))),
+         vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(b)))}};
+}
+
+/* The sum of a run's inputs. */
+INLINE float sum_of(const uint8_t *sums, size_t n)
+{
+    float sum = input_of(sums, 0, 0);
+    for (size_t i = 1; i < n; i++)
+        sum += input_of(sums, 0, (int)i);
+    return sum;
+}
+
+#define ADD_RUN(r)                                                                                 \
+    if (m > r) {                                                                                   \
+        float *c = sums + r * PANEL;                                                               \
+        a##r = v_fma(v_load(scale), a##r, first ? v_set(0) : v_load(c));                           \
+        if (mins)                                                                                  \
+            a##r = v_fma(v_mul(v_set(-1), v_load(scale + PANEL)),                                  \
+                         v_set(sum_of(all + r * X_ROW, units)), a##r);                             \
+        v_store(c, a##r);                                                                          \
+    }
+
+INLINE void tile_grouped(const struct tile *t, const int m, const int half, const bool four)
+{
+    const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *all = t->sums;
+    const bool mins = t->grouped->mins;
     const float *scale = t->scale + 16 * half;
-    size_t left = t->k, passed = t->passed, inputs = t->grouped->inputs;
+    size_t inputs = t->grouped->inputs, unit = x_unit(t->grouped), run;
     int8x16_t values = four ? vld1q_s8(t->grouped->values) : vdupq_n_s8(0);
     float *sums = t->c + 16 * half;
-    EACH_ROW(DECLARE)
-    if (!t->first) {
-        EACH_ROW(TAKE_UP)
-    }
-    while (left) {
-        size_t run = left < inputs - passed ? left : inputs - passed;
+    bool first = t->first;
+    for (size_t left = t->k, passed = t->passed; left; left -= run, passed = 0) {
+        run = left < inputs - passed ? left : inputs - passed;
+        size_t units = (run + unit - 1) / unit;
+        EACH_ROW(DECLARE)
         for (size_t i = 0; i < run; i += 2) {
+            const int pair = four ? (int)(i % 4) : 0;
             FETCH(1)
-            PAIR(wide_group(w, half, now, four, values, scale, mins))
-            w += four ? PANEL : 2 * PANEL;
+            PAIR(four ? wide_g4(w, half, pair + now, values) : wide_g8(w, half, now))
+            w += four && pair == 0 ? 0 : 64;
             x += 8;
         }
-        left -= run;
-        passed = 0;
+        EACH_ROW(ADD_RUN)
+        first = false;
         scale += mins ? 2 * PANEL : PANEL;
+        all += units * sizeof(float);
     }
-    EACH_ROW(PUT_BACK)
 }
 
 /* ---- one function per number of rows --------------------------------------------------------- */
@@ -222,11 +234,8 @@ FAMILY(f32, W_F32, tile, W_F32)
 FAMILY(bf16, W_BF16, tile, W_BF16)
 FAMILY(f8, W_F8, tile, W_F8)
 FAMILY(f8_scaled, W_F8, tile_f8_scaled)
-FAMILY(i8, W_I8, tile, W_I8)
-FAMILY(g8, W_G8, tile_grouped, false, false)
-FAMILY(g8_mins, W_G8, tile_grouped, false, true)
-FAMILY(g4, W_G4, tile_grouped, true, false)
-FAMILY(g4_mins, W_G4, tile_grouped, true, true)
+FAMILY(g8, W_G8, tile_grouped, false)
+FAMILY(g4, W_G4, tile_grouped, true)
 
 /* ---- what fast.h asks for -------------------------------------------------------------------- */
 
@@ -244,21 +253,11 @@ FAMILY(g4_mins, W_G4, tile_grouped, true, true)
 PANEL_OF(panel_f32, &f32_set)
 PANEL_OF(panel_bf16, &bf16_set)
 PANEL_OF(panel_f8, p->scale ? &f8_scaled_set : &f8_set)
-PANEL_OF(panel_g8, p->grouped->mins ? &g8_mins_set : &g8_set)
-PANEL_OF(panel_g4, p->grouped->mins ? &g4_mins_set : &g4_set)
+PANEL_OF(panel_g8, &g8_set)
+PANEL_OF(panel_g4, &g4_set)
 PARTS_OF(parts_f32, &f32_set)
 PARTS_OF(parts_bf16, &bf16_set)
 PARTS_OF(parts_f8, &f8_set)
-
-static void panel_i8(const struct panel *p)
-{
-    tile_panel(p, &i8_set);
-    for (size_t i = 0; p->scale && i < p->rows; i++)
-        for (size_t j = 0; j < PANEL; j += 16) {
-            float *c = p->c + i * PANEL + j;
-            v_store(c, v_mul(v_load(c), v_load(p->scale + j)));
-        }
-}
 
 static const struct isa isa_neon = {
     .name = "neon",
@@ -266,7 +265,6 @@ static const struct isa isa_neon = {
     .panel = {[W_F32] = {[X_F32] = panel_f32},
               [W_BF16] = {[X_F32] = panel_bf16},
               [W_F8] = {[X_F32] = panel_f8},
-              [W_I8] = {[X_F32] = panel_i8},
               [W_G8] = {[X_F32] = panel_g8},
               [W_G4] = {[X_F32] = panel_g4},
               [W_Q8] = {[X_INTEGERS] = neon_panel_q8},

@@ -27,9 +27,7 @@ static enum w_format format_of_part(const struct device *d, const struct weight_
         return f.kind == FORM_I8 ? W_Q8 : W_Q4;
     if (f.kind == FORM_F8)
         return f8_fits(p) ? W_F8 : W_F32;
-    if (keep == WEIGHT_INT8)
-        return W_I8;
-    if (f.kind == FORM_I8 || f.kind == FORM_I4)
+    if (form_is_grouped(f.kind))
         return f.kind == FORM_I8 ? W_G8 : W_G4;
     return f.kind == FORM_BF16 ? W_BF16 : W_F32;
 }
@@ -44,6 +42,13 @@ static bool is_grouped(enum w_format f)
     return f == W_G8 || f == W_G4 || is_integer(f);
 }
 
+static size_t zeros_before(const struct weight_part *p, enum w_format format, enum weight_keep keep)
+{
+    struct weight_form f = weight_form(p, keep);
+    bool runs = format == W_F8 || format == W_G8 || format == W_G4;
+    return runs ? form_before(&f, p->col0) : 0;
+}
+
 /* Gate and up lie in one panel: their groups must be alike. */
 static enum w_format format_of(const struct device *d, const struct source *from,
                                enum weight_keep keep)
@@ -54,19 +59,17 @@ static enum w_format format_of(const struct device *d, const struct source *from
         return format;
     struct weight_form f = weight_form(a, keep), g = weight_form(b, keep);
     if (format_of_part(d, b, keep) != format ||
-        (format == W_F8 && a->col0 % F8_BLOCK != b->col0 % F8_BLOCK))
+        zeros_before(a, format, keep) != zeros_before(b, format, keep))
         return W_F32;
-    return is_grouped(format) && !integer_alike(&f, &g) ? W_F32 : format;
+    return is_grouped(format) && !form_alike(&f, &g) ? W_F32 : format;
 }
 
-/* A group that is the whole row is padded like the row; others are multiples of that already. */
 static struct grouped grouped_of(const struct weight *w, const struct source *from)
 {
     struct weight_form f = weight_form(from->first, w->keep), g = f;
     if (from->second)
         g = weight_form(from->second, w->keep);
-    size_t inputs = f.inner >= w->k ? w->k_padded : round_up(f.inner, K_ALIGN);
-    return (struct grouped){.inputs = inputs,
+    return (struct grouped){.inputs = form_run(&f),
                             .mins = f.mins != MINS_NONE,
                             .values = f.values,
                             .scales = scales_of(&f, &g)};
@@ -78,7 +81,7 @@ void packed_plan(const struct device *d, struct weight *w, const struct source *
     const struct weight_part *p = from->first;
     *w = (struct weight){.format = format_of(d, from, keep), .keep = keep, .k = p->k};
     w->n = from->second ? mem_mul(2, round_up(p->n, PANEL / 2)) : p->n;
-    w->k_before = w->format == W_F8 ? p->col0 % F8_BLOCK : 0;
+    w->k_before = zeros_before(p, w->format, keep);
     size_t align = is_integer(w->format) ? INTEGER_GROUP : K_ALIGN;
     w->k_padded = round_up(w->k_before + w->k, align);
     if (w->k_padded == 0)
@@ -87,8 +90,6 @@ void packed_plan(const struct device *d, struct weight *w, const struct source *
     w->panel_bytes = mem_mul(w->k_padded, w_input(w->format));
     if (w->format == W_F8)
         w->panel_scales = 2 * ((w->k_padded + F8_BLOCK - 1) / F8_BLOCK);
-    else if (w->format == W_I8)
-        w->panel_scales = PANEL;
     if (!is_grouped(w->format))
         return;
     w->grouped = grouped_of(w, from);
@@ -187,45 +188,24 @@ struct row_work {
     int8_t *codes;
     float *values;
     struct form_group *groups;
-    bool *odd; /* some group is (struct grouped) */
+    bool sizes; /* struct isa */
 };
 
-/* Integers with one scale a row, kept as sign and magnitude. */
-static void fill_i8(const struct weight *w, const struct weight_part *p, size_t row, size_t output,
-                    size_t panel, const struct row_work *work)
+/* Code `code` of input i, counted with those before the part. */
+static void put_code(const struct weight *w, bool sizes, uint8_t *panel, size_t output, size_t i,
+                     int code)
 {
-    uint8_t *to = w->data + panel * w->panel_bytes;
-    struct weight_form f = weight_form(p, w->keep);
-    struct form_group g = {0};
-    weight_row_grouped(p, w->keep, &f, row, work->codes, &g, work->values);
-    for (size_t i = 0; i < w->k; i++) {
-        int q = work->codes[i];
-        to[panel_place(W_I8, output, i)] = (uint8_t)(q < 0 ? 0x80 | -q : q);
-    }
-    w->scale[panel * PANEL + output] = g.d;
+    if (w->format == W_Q4)
+        panel[panel_place(W_Q8, output, i / 8 * 4 + i % 4)] |= (uint8_t)(code << (i & 4));
+    else if (w->format == W_G4)
+        panel[i / 4 * 64 + four_place(output, i % 4)] |= (uint8_t)(code << output / 16 * 4);
+    else if (w->format == W_G8)
+        panel[panel_place(W_G8, output, i)] = (uint8_t)(code < 0 && sizes ? 0x80 | -code : code);
+    else
+        panel[panel_place(W_Q8, output, i)] = (uint8_t)code;
 }
 
-/* Bits of the largest integer that codes of a row stand for, at most. */
-static int integer_bits(const struct weight_form *f, const int8_t *codes, size_t n)
-{
-    int all = 0;
-    if (f->kind == FORM_I4)
-        codes = f->values, n = 16;
-    for (size_t i = 0; i < n; i++)
-        all |= abs(codes[i]);
-    return all ? 32 - __builtin_clz((unsigned)all) : 0;
-}
-
-static bool is_odd(const struct form_group *g, int bits, bool mins)
-{
-    float scale = g->d * (float)g->scale;
-    uint32_t u;
-    memcpy(&u, &scale, sizeof u);
-    int taken = 24 - __builtin_ctz((u & 0x7fffff) | 0x800000);
-    return (scale != 0 && fabsf(scale) < 0x1p-102f) || (mins && taken + bits > 24);
-}
-
-/* One output of a grouped form: codes as they are, scale and what is subtracted of every group. */
+/* One output of a grouped form: codes, scale and what is subtracted of every run. */
 static void fill_grouped(const struct weight *w, const struct weight_part *p, size_t row,
                          size_t output, size_t panel, const struct row_work *work)
 {
@@ -233,19 +213,12 @@ static void fill_grouped(const struct weight *w, const struct weight_part *p, si
     float *scale = w->scale + panel * w->panel_scales;
     struct weight_form f = weight_form(p, w->keep);
     weight_row_grouped(p, w->keep, &f, row, work->codes, work->groups, work->values);
-    for (size_t i = 0; i < w->k; i++) {
-        uint8_t code = (uint8_t)work->codes[i];
-        if (w->format == W_Q4)
-            to[panel_place(W_Q8, output, i / 8 * 4 + i % 4)] |= (uint8_t)(code << (i & 4));
-        else if (w->format == W_G4)
-            to[i / 2 * PANEL + output] |= (uint8_t)(code << i % 2 * 4);
-        else
-            to[panel_place(w->format, output, i)] = code;
-    }
-    int bits = integer_bits(&f, work->codes, w->k);
-    for (size_t i = 0; i < form_groups(w->k, f.inner); i++) {
-        scales_put(&w->grouped.scales, scale, output, i, &work->groups[i]);
-        *work->odd |= is_odd(&work->groups[i], bits, w->grouped.mins);
+    for (size_t i = 0; i < w->k; i++)
+        put_code(w, work->sizes, to, output, w->k_before + i, work->codes[i]);
+    size_t run = w->grouped.inputs;
+    for (size_t at = 0; at < w->k_before + w->k; at += run) {
+        size_t input = at > w->k_before ? at - w->k_before : 0;
+        scales_put(&w->grouped.scales, scale, output, at / run, &work->groups[input / f.inner]);
     }
 }
 
@@ -257,7 +230,7 @@ static void fill_panel_integers(const struct weight *w, const struct source *fro
     memset(w->scale + panel * w->panel_scales, 0, w->panel_scales * sizeof(float));
     for (size_t output = 0; output < PANEL; output++)
         if ((p = output_row(from, panel, output, &row)))
-            (is_grouped(w->format) ? fill_grouped : fill_i8)(w, p, row, output, panel, work);
+            fill_grouped(w, p, row, output, panel, work);
 }
 
 static void fill_panel(const struct weight *w, const struct source *from, size_t panel)
@@ -286,15 +259,14 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 {
     w->data = memory;
     w->scale = (float *)(void *)(memory + data_bytes(w));
-    bool odd = false;
-#pragma omp parallel num_threads(d->threads) reduction(|| : odd)
+#pragma omp parallel num_threads(d->threads)
     {
         struct row_work work = {mem_new(w->k, 1), mem_new(w->k, sizeof(float)),
-                                mem_new(w->k, sizeof(struct form_group)), &odd};
+                                mem_new(w->k, sizeof(struct form_group)), d->isa->sizes};
 #pragma omp for schedule(dynamic)
         for (size_t panel = 0; panel < w->panels; panel++) {
             memset(w->data + panel * w->panel_bytes, 0, w->panel_bytes);
-            if (w->format == W_I8 || is_grouped(w->format))
+            if (is_grouped(w->format))
                 fill_panel_integers(w, from, panel, &work);
             else
                 fill_panel(w, from, panel);
@@ -303,16 +275,59 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
         free(work.values);
         free(work.groups);
     }
-    w->grouped.odd = odd;
 }
+
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 enum x_format packed_x_format(const struct device *d, const struct weight *w)
 {
     if (is_integer(w->format))
         return X_INTEGERS;
-    bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && w->format != W_F32 &&
-               !is_grouped(w->format);
+    bool dot = d->isa->x_bf16 && d->config.act == DTYPE_BF16 && w->format != W_F32;
     return dot ? X_BF16 : X_F32;
+}
+
+static bool has_sums(const struct weight *w)
+{
+    return (w->format == W_G8 || w->format == W_G4) && w->grouped.mins;
+}
+
+size_t packed_row_chunks(const struct device *d, const struct weight *w)
+{
+    size_t sums = has_sums(w) ? x_sum_chunks(w->k_padded) : 0;
+    return x_chunks(packed_x_format(d, w), w->k_padded) + sums;
+}
+
+static void add_sums(const struct device *d, const struct weight *w, uint8_t *row, size_t chunk)
+{
+    if (has_sums(w))
+        d->isa->sum_row(row, chunk, w->k_padded, packed_x_format(d, w), x_unit(&w->grouped));
+}
+
+void packed_row(const struct device *d, const struct weight *w, const void *from, uint8_t *to,
+                size_t chunk)
+{
+    d->isa->pack_row(d->config.act, from, w->k, w->k_before, w->k_padded, packed_x_format(d, w), to,
+                     chunk);
+    add_sums(d, w, to, chunk);
+}
+
+enum x_format packed_mid_format(const struct device *d, const struct weight *w)
+{
+    enum x_format f = packed_x_format(d, w);
+    return f == X_INTEGERS ? X_F32 : f;
+}
+
+bool packed_mid_lacks(const struct weight *w)
+{
+    return is_integer(w->format) || has_sums(w);
+}
+
+void packed_mid(const struct device *d, const struct weight *w, uint8_t *row, size_t chunk)
+{
+    if (is_integer(w->format))
+        d->isa->to_integers(row, chunk, w->k, w->k_padded);
+    add_sums(d, w, row, chunk);
 }
 
 struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next)
@@ -322,6 +337,7 @@ struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next)
         .next = next,
         .scale = w->panel_scales ? w->scale + i * w->panel_scales : NULL,
         .grouped = is_grouped(w->format) ? &w->grouped : NULL,
+        .inputs = w->k_padded,
         .k = w->k_padded,
     };
 }

@@ -12,7 +12,7 @@ struct weight {
     enum w_format format;
     enum weight_keep keep;
     size_t n, k;     /* outputs and inputs as the caller knows them */
-    size_t k_before; /* zeros in front of the inputs (FP8 that begins within a block) */
+    size_t k_before; /* zeros in front of the inputs (where a part begins within a run) */
     size_t k_padded; /* k_before + k and zeros behind */
     size_t panels;
     size_t panel_bytes;  /* of weights */
@@ -46,6 +46,15 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 
 /* The row format that w wants from activations of this device. */
 enum x_format packed_x_format(const struct device *d, const struct weight *w);
+
+/* Chunks of a row as w wants it; the row itself, from k numbers of act; and one whose numbers are in their
+ * places already, as packed_mid_format() says: what it lacks is added. */
+size_t packed_row_chunks(const struct device *d, const struct weight *w);
+void packed_row(const struct device *d, const struct weight *w, const void *from, uint8_t *to,
+                size_t chunk);
+enum x_format packed_mid_format(const struct device *d, const struct weight *w);
+bool packed_mid_lacks(const struct weight *w);
+void packed_mid(const struct device *d, const struct weight *w, uint8_t *row, size_t chunk);
 
 /* Panel i of w, all its inputs, ready but for x, rows and c. `next`: what will be read after it. */
 struct panel packed_panel(const struct weight *w, size_t i, const uint8_t *next);

@@ -7,27 +7,30 @@
  *   bf16  [K/2][32][2]       pairs of inputs: the operand of VDPBF16PS
  *   fp8   [K/2][64 bytes]    pairs again, but in the order in which unpacking two permuted halves
  *                            gives outputs 0..15 and 16..31 (code_place)
- *   int8  as fp8             sign and magnitude, so that it is decoded like FP8, by another table
- *   g8    [K][32]            integers of a grouped form (kernels/weights/form.h)
- *   g4    [K/2][32 bytes]    codes of one: of a pair the first input is in the low half of a byte
+ *   g8    as fp8             integers of a grouped form (kernels/weights/form.h); where they are looked
+ *                            up like FP8 (struct isa: sizes) sign and magnitude, 0x80 being -128
+ *   g4    [K/4][64 bytes]    codes of one, four inputs: of outputs 0..15 in the low halves of bytes, of
+ *                            16..31 in the high ones (four_place)
  *   q8    [K/4][32][4]       the integers of g8 and the codes of g4 for products of integers
  *   q4    [K/8][32][4 bytes] (kernels/cpu/integer.h): of eight inputs four are in the low halves
  *
  * N is padded to 32, K to 16 (q8, q4: 32), with zeros (codes of 0: the rows are padded too). Scales of FP8:
  * [panel][block of 128 inputs][2], one for outputs 0..15 and one for 16..31 (half a panel never crosses a block
- * row); of int8: [panel][32].
- * A part of a matrix that begins within a block of 128 columns gets zeros in front (k_before), so
- * that blocks stay whole. Rows stay as exact as they come, but for q8 and q4.
+ * row); of grouped forms as scales.h says.
+ * A part of a matrix that begins within a run (form_run; of FP8 a block of 128 columns) gets zeros in
+ * front (k_before), so that runs stay whole. Rows stay as exact as they come, but for q8 and q4.
  *
  * q8 and q4 add as integer.h says; of the others an output is one chain of multiply-adds, each
  * rounded once, over its inputs in the order 1, 0, 3, 2, 5, 4, ...: of each pair the second first,
- * as VDPBF16PS takes them. With FP8 scales every block of 128 inputs is such a chain from 0, and the
- * output is the chain of scale x block. The scale of int8 is multiplied at the end. Weights of grouped
- * forms become f32 in registers, as form_value() makes them, before they are multiplied.
+ * as VDPBF16PS takes them. With FP8 scales and of g8 and g4 every run is such a chain from 0, and the
+ * output is the chain of scale x run; where g8 and g4 have minima, of -min x the sum of the run's inputs,
+ * too. FP8 differs from g8 in that a scale is shared by outputs as well.
  *
  * Rows x are copied to rows of X_ROW bytes, in chunks of X_CHUNK: [chunk][row][X_ROW]. The fixed
  * distance lets a kernel reach all its rows from one pointer; 64 bytes of padding keep the rows out
  * of each other's cache sets. A row of integers is its groups (struct integers), 2 bytes an input.
+ * Where weights have minima, sums of its inputs follow a row, in chunks of their own: of 32 each where
+ * runs are so long, else of 16 (x_sum). A longer run adds them up in order.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_PANEL_H
 #define TANDEM_KERNELS_CPU_FAST_PANEL_H
@@ -44,7 +47,7 @@
 #define X_ROW    (X_CHUNK + 64)
 #define F8_BLOCK 128 /* inputs (and outputs) that share one FP8 scale */
 
-enum w_format { W_F32, W_BF16, W_F8, W_I8, W_G8, W_G4, W_Q8, W_Q4, W_FORMATS };
+enum w_format { W_F32, W_BF16, W_F8, W_G8, W_G4, W_Q8, W_Q4, W_FORMATS };
 enum x_format { X_F32, X_BF16, X_INTEGERS, X_FORMATS };
 
 /* Bytes of one number (g4, q4: of two). */
@@ -81,13 +84,17 @@ static inline size_t code_place(size_t output, size_t parity)
     return output % 16 / 4 * 16 + output / 16 * 8 + output % 4 * 2 + parity;
 }
 
+/* Where input 0..3 stands among the 64 bytes of g4, for output 0..31: the byte; output / 16: its half. */
+static inline size_t four_place(size_t output, size_t input)
+{
+    return output % 16 * 4 + input % 2 * 2 + input / 2;
+}
+
 /* Where (output 0..31, input) stands in a panel, in elements. */
 static inline size_t panel_place(enum w_format f, size_t output, size_t input)
 {
     switch (f) {
     case W_F32:
-        return input * PANEL + output;
-    case W_G8:
         return input * PANEL + output;
     case W_BF16:
         return input / 2 * 2 * PANEL + output * 2 + input % 2;
@@ -109,25 +116,42 @@ struct scales {
 
 /* What the codes of a grouped form mean, the same for all panels of a matrix. */
 struct grouped {
-    size_t inputs;        /* that share one scale: even */
+    size_t inputs;        /* of a run: 16, 32, 64 or 128 */
     bool mins;            /* is there something to subtract? */
     const int8_t *values; /* g4, q4: [16]; else NULL */
-    struct scales scales;
-    /* Weights are not (scale * 2^-24) * (code * 2^24) - min, with one rounding at the end: a scale is
-     * too small for it, or its product takes more than 24 bits. Never seen in a checkpoint. */
-    bool odd;
+    struct scales scales; /* their groups are the runs */
 };
+
+/* The sums that follow a row of k inputs are of so many each. */
+static inline size_t x_unit(const struct grouped *g)
+{
+    return g->inputs == 32 ? 32 : 16;
+}
+
+/* Chunks of these sums. */
+static inline size_t x_sum_chunks(size_t k)
+{
+    return ((k + 15) / 16 * sizeof(float) + X_CHUNK - 1) / X_CHUNK;
+}
+
+/* Where sum `i` of the row at x is. */
+static inline size_t x_sum(enum x_format f, size_t chunk, size_t k, size_t i)
+{
+    size_t at = i * sizeof(float);
+    return (x_chunks(f, k) + at / X_CHUNK) * chunk + at % X_CHUNK;
+}
 
 /* c = x W^T for one panel, over its inputs from .. k - 1. */
 struct panel {
     const uint8_t *w;
     const uint8_t *next; /* what will be read after this panel: fetched ahead; any address */
-    /* fp8: [blocks][2], or NULL for none; int8: [32], or NULL: not yet; g8 to q4: scales.h */
+    /* fp8: [blocks][2], or NULL for none; g8 to q4: scales.h */
     const float *scale;
     const struct grouped *grouped; /* g8 to q4 */
     const uint8_t *x;              /* row 0 of chunk 0 */
     size_t chunk;                  /* bytes between chunks */
-    size_t rows, from, k;          /* k padded; from even */
+    size_t inputs;                 /* of a whole row, padded */
+    size_t rows, from, k;          /* from even; g4, and where there are minima: a multiple of 16 */
     bool more;                     /* c holds the sums of the inputs before `from` */
     float *c;                      /* [rows][32] */
 };

@@ -1,9 +1,9 @@
 /* panel_avx2.c - panel functions for AVX2: f32 arithmetic on weights that are widened first.
  *
  * Sixteen registers hold 6 rows x 16 outputs, so a panel is gone through twice, half by half; what
- * lies ahead in memory is asked for both times. Few rows (two; three of bf16, FP8 and int8; four of
- * bf16 as two and two) take all 32 outputs at once: then memory sets the pace, and it likes to be read
- * in one go. Codes of more rows are widened once and kept in the first cache, bf16 only of many rows.
+ * lies ahead in memory is asked for both times. Few rows (two; three of bf16 and FP8; four of bf16
+ * as two and two) take all 32 outputs at once: then memory sets the pace, and it likes to be read
+ * in one go. FP8 of more rows is widened once and kept in the first cache, bf16 only of many rows.
  * See panel_avx512.c for what both have in common. Of each pair of inputs the second is added first,
  * as panel.h says.
  *
@@ -24,7 +24,6 @@
 TARGET_BEGIN(TARGET_AVX2)
 
 #include "kernels/cpu/fast/codes_avx2.h"
-#include "kernels/cpu/fast/odd.h"
 
 #define EACH_ROW(DO)  DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define EACH_WIDE(DO) DO(0) DO(1) DO(2)
@@ -69,15 +68,14 @@ TARGET_BEGIN(TARGET_AVX2)
     }
 /* ---- tiles: m rows, half a panel (wide: all of it) from output 16 x half --------------------- */
 
-/* A pair of inputs of the rows times its weights in `half`: the second first. Half a panel of codes of 4
- * bits is read again for the first, where registers are few. */
+/* A pair of inputs of the rows times its weights in `half`: the second first. */
 #define TIMES(EACH, MULTIPLY_IT, half)                                                             \
     {                                                                                              \
-        struct codes codes = codes_at(kind, w, wide, half, values);                                \
+        struct codes codes = codes_at(kind, w, wide, half);                                        \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 1)                                                    \
-        if ((kind <= BF16_SCALED && keep) || (kind >= G4 && !wide && m > 3)) {                     \
+        if (kind <= BF16_SCALED && keep) {                                                         \
             ANEW(w); /* loaded again: gcc would put sums aside for it */                           \
-            codes = codes_at(kind, w, wide, half, values);                                         \
+            codes = codes_at(kind, w, wide, half);                                                 \
         }                                                                                          \
         TIMES_INPUT(EACH, MULTIPLY_IT, half, 0)                                                    \
     }
@@ -87,9 +85,8 @@ TARGET_BEGIN(TARGET_AVX2)
 #define TIMES_INPUT(EACH, MULTIPLY_IT, half, second)                                               \
     {                                                                                              \
         const int at = 4 * (second);                                                               \
-        ANEW(group.min);                                                                           \
-        __m256 w0 = weights_of(kind, &codes, w, half, second, 0, &group);                          \
-        __m256 w1 = weights_of(kind, &codes, w, half, second, 1, &group);                          \
+        __m256 w0 = weights_of(kind, &codes, w, half, second, 0);                                  \
+        __m256 w1 = weights_of(kind, &codes, w, half, second, 1);                                  \
         if (keep) {                                                                                \
             _mm256_store_ps(kept + PANEL * (second) + 16 * (half), w0);                            \
             _mm256_store_ps(kept + PANEL * (second) + 16 * (half) + 8, w1);                        \
@@ -116,13 +113,10 @@ TARGET_BEGIN(TARGET_AVX2)
     if (wide && m > r)                                                                             \
         c##r = d##r = _mm256_setzero_ps();
 
-/* Inputs up to the next group or block of scales, or the end of the piece. */
+/* Inputs up to the next block of scales, or the end of the piece. */
 INLINE size_t run_of(const enum kind kind, const struct tile *t, size_t passed, size_t left)
 {
-    size_t most = is_scaled(kind) ? F8_BLOCK - passed
-                  : kind >= G8    ? t->grouped->inputs - passed
-                  : t->more       ? t->piece
-                                  : left;
+    size_t most = is_scaled(kind) ? F8_BLOCK - passed : t->more ? t->piece : left;
     return left < most ? left : most;
 }
 
@@ -148,9 +142,6 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     const float *scale = t->scale;
     float *sums = t->c + 16 * half;
     bool first = t->first;
-    __m256i values =
-        kind >= G4 ? load_twice((const uint8_t *)t->grouped->values) : _mm256_setzero_si256();
-    struct group group = {.min = NULL};
     EACH_ROW(DECLARE)
     EACH_WIDE(DECLARE_WIDE)
     if (!first && !is_scaled(kind)) {
@@ -159,8 +150,6 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
     }
     for (size_t left = t->k, passed = t->passed, run; left; left -= run, passed = 0) {
         run = run_of(kind, t, passed, left);
-        if (kind >= G8)
-            group = group_at(scale, wide, half);
         for (size_t i = 0; i < run; i += 2) {
             fetch_lines(fetch, kind, wide, keep);
             fetch += fetch_step;
@@ -188,8 +177,6 @@ INLINE void tile(const struct tile *t, const enum kind kind, const int m, const 
             EACH_WIDE(CLEAR_WIDE)
             first = false;
             scale += 2;
-        } else if (kind >= G8) {
-            scale += has_mins(kind) ? 2 * PANEL : PANEL;
         } else if (more && left > run) {
             w = *more++ + t->offset;
         }
@@ -363,11 +350,6 @@ static tile_fn *const kept_scaled_fn[] = {[3] = kept_scaled_3, [5] = kept_scaled
 
 FAMILY_F8(tile_f8, F8)
 FAMILY_F8(tile_f8_scaled, F8_SCALED)
-FAMILY(tile_i8, I8, W_I8, TILE_WIDE)
-FAMILY(tile_g8, G8, W_G8, TILE_HALVES)
-FAMILY(tile_g8_mins, G8_MINS, W_G8, TILE_HALVES)
-FAMILY(tile_g4, G4, W_G4, TILE_HALVES)
-FAMILY(tile_g4_mins, G4_MINS, W_G4, TILE_HALVES)
 
 /* Of the pairs that FP8 with scales becomes, always more than three rows, in even blocks. */
 TILE_WIDE(tile_pairs, BF16_SCALED, 3)
@@ -385,20 +367,12 @@ static const struct tiles tile_pairs_set = {tile_pairs_fn, ROWS, W_BF16, X_F32};
     }
 #define WAY(name, decode, keep, each, first, rest)                                                 \
     static const struct way name##_way = {&name##_set, decode, keep, each, first, rest};
-#define WAY_OF(name, kind)                                                                         \
-    TILE_FIRST(name, kind)                                                                         \
-    WAY(name, NULL, 0, NULL, name##_keep_3, kept_fn)
 
 TILE_FIRST(tile_bf16, BF16)
 TILE_FIRST(tile_pairs, BF16_SCALED)
 WAY(tile_bf16, NULL, KEEP_BF16, NULL, tile_bf16_keep_3, kept_fn)
 WAY(tile_f8, decode_f8, KEEP_F8, &tile_bf16_set, tile_bf16_keep_3, kept_fn)
 WAY(tile_f8_scaled, decode_f8, KEEP_F8, &tile_pairs_set, tile_pairs_keep_3, kept_scaled_fn)
-WAY_OF(tile_i8, I8)
-WAY_OF(tile_g8, G8)
-WAY_OF(tile_g8_mins, G8_MINS)
-WAY_OF(tile_g4, G4)
-WAY_OF(tile_g4_mins, G4_MINS)
 
 /* What will be read soon: weights in one or two pieces of so many bytes, and rows. */
 struct ahead {
@@ -477,15 +451,10 @@ static void all_rows(const struct way *way, const struct tile *t, size_t rows,
 
 static void panel(const struct panel *p, const struct way *way)
 {
-    if (p->grouped && p->grouped->odd) {
-        panel_odd(p);
-        return;
-    }
     if (p->rows <= way->few->most_rows) {
         tile_panel(p, way->few);
         return;
     }
-    float scales[SCALES_ROOM];
     size_t input = w_input(way->few->w), whole = X_CHUNK / sizeof(float), end;
     for (size_t k = p->from; k < p->k; k = end) {
         end = k / KEEP * KEEP + KEEP; /* of a chunk, and of a block of scales */
@@ -494,9 +463,8 @@ static void panel(const struct panel *p, const struct way *way)
             .w = p->w + k * input,
             .x = p->x + k / whole * p->chunk + k % whole * sizeof(float),
             .k = end - k,
-            .scale = tile_scales(p, k, end - k, scales),
-            .grouped = p->grouped,
-            .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
+            .scale = p->scale ? p->scale + k / F8_BLOCK * 2 : NULL,
+            .passed = k % F8_BLOCK,
             .c = p->c,
             .first = k == p->from && !p->more,
         };
@@ -557,26 +525,6 @@ void avx2_panel_bf16(const struct panel *p)
 void avx2_panel_f8(const struct panel *p)
 {
     panel(p, p->scale ? &tile_f8_scaled_way : &tile_f8_way);
-}
-
-void avx2_panel_i8(const struct panel *p)
-{
-    panel(p, &tile_i8_way);
-    for (size_t i = 0; p->scale && i < p->rows; i++)
-        for (size_t j = 0; j < PANEL; j += 8) {
-            float *c = p->c + i * PANEL + j;
-            _mm256_storeu_ps(c, _mm256_mul_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(p->scale + j)));
-        }
-}
-
-void avx2_panel_g8(const struct panel *p)
-{
-    panel(p, p->grouped->mins ? &tile_g8_mins_way : &tile_g8_way);
-}
-
-void avx2_panel_g4(const struct panel *p)
-{
-    panel(p, p->grouped->mins ? &tile_g4_mins_way : &tile_g4_way);
 }
 
 void avx2_parts_f32(const struct parts *p)

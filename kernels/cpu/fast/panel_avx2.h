@@ -5,8 +5,7 @@
 
 #include "kernels/cpu/fast/panel.h"
 
-panel_fn avx2_panel_f32, avx2_panel_bf16, avx2_panel_f8, avx2_panel_i8, avx2_panel_g8,
-    avx2_panel_g4;
+panel_fn avx2_panel_f32, avx2_panel_bf16, avx2_panel_f8;
 parts_fn avx2_parts_f32, avx2_parts_bf16, avx2_parts_f8;
 
 #endif

@@ -6,6 +6,7 @@
  * more memory traffic than the five instructions.
  */
 #ifdef __x86_64__
+#include "kernels/cpu/fast/code_table.h"
 #include "kernels/cpu/fast/target.h"
 #include "kernels/cpu/fast/tile.h"
 #include "kernels/cpu/fast/panel_avx512.h"
@@ -61,11 +62,6 @@ INLINE void prefetch_far(const uint8_t *p)
 
 /* ---- codes of 8 bits to bf16, exactly ------------------------------------------------------- */
 
-/* Low and high bytes of the bf16 of each code without its sign (bit 7). */
-struct code_table {
-    uint8_t low[128], high[128];
-};
-
 #define F8_BITS(e, m)                                                                              \
     ((e) == 15 && (m) == 7 ? 0x7fc0                                                                \
      : (e)                 ? ((e) + 120) << 7 | (m) << 4                                           \
@@ -73,29 +69,7 @@ struct code_table {
      : (m) >= 2            ? 119 << 7 | ((m)-2) * 64                                               \
      : (m) == 1            ? 118 << 7                                                              \
                            : 0)
-#define WHOLE_BITS(n)                                                                              \
-    ((n) >= 64   ? 133 << 7 | ((n)-64) * 2                                                         \
-     : (n) >= 32 ? 132 << 7 | ((n)-32) * 4                                                         \
-     : (n) >= 16 ? 131 << 7 | ((n)-16) * 8                                                         \
-     : (n) >= 8  ? 130 << 7 | ((n)-8) * 16                                                         \
-     : (n) >= 4  ? 129 << 7 | ((n)-4) * 32                                                         \
-     : (n) >= 2  ? 128 << 7 | ((n)-2) * 64                                                         \
-     : (n) == 1  ? 127 << 7                                                                        \
-                 : 0)
-#define I8_BITS(e, m) WHOLE_BITS(8 * (e) + (m))
-#define EIGHT(BYTE, BITS, e)                                                                       \
-    BYTE(BITS(e, 0)), BYTE(BITS(e, 1)), BYTE(BITS(e, 2)), BYTE(BITS(e, 3)), BYTE(BITS(e, 4)),      \
-        BYTE(BITS(e, 5)), BYTE(BITS(e, 6)), BYTE(BITS(e, 7))
-#define ALL(BYTE, BITS)                                                                            \
-    EIGHT(BYTE, BITS, 0), EIGHT(BYTE, BITS, 1), EIGHT(BYTE, BITS, 2), EIGHT(BYTE, BITS, 3),        \
-        EIGHT(BYTE, BITS, 4), EIGHT(BYTE, BITS, 5), EIGHT(BYTE, BITS, 6), EIGHT(BYTE, BITS, 7),    \
-        EIGHT(BYTE, BITS, 8), EIGHT(BYTE, BITS, 9), EIGHT(BYTE, BITS, 10), EIGHT(BYTE, BITS, 11),  \
-        EIGHT(BYTE, BITS, 12), EIGHT(BYTE, BITS, 13), EIGHT(BYTE, BITS, 14), EIGHT(BYTE, BITS, 15)
-#define LOW_BYTE(v)  (uint8_t)((v)&0xff)
-#define HIGH_BYTE(v) (uint8_t)((v) >> 8)
-
-static const struct code_table f8_table = {{ALL(LOW_BYTE, F8_BITS)}, {ALL(HIGH_BYTE, F8_BITS)}};
-static const struct code_table i8_table = {{ALL(LOW_BYTE, I8_BITS)}, {ALL(HIGH_BYTE, I8_BITS)}};
+static const struct code_table f8_table = CODE_TABLE(F8_BITS);
 
 struct decoder {
     __m512i low0, low1, high0, high1, sign;
@@ -301,81 +275,6 @@ INLINE void tile_f8_f32_scaled(const struct tile *t, const int m)
     tile_scaled(t, m, true);
 }
 
-INLINE void tile_i8(const struct tile *t, const int m)
-{
-    tile_codes(t, m, &i8_table, false);
-}
-
-INLINE void tile_i8_f32(const struct tile *t, const int m)
-{
-    tile_codes(t, m, &i8_table, true);
-}
-
-/* ---- grouped forms -------------------------------------------------------------------------- */
-
-/* Codes of one input, outputs 0..31: (scale * code) - min, each rounded, as form_value() does. */
-INLINE __m512 group_wide(__m256i code, int high, const float *scale, const bool mins)
-{
-    __m128i sixteen = high ? _mm256_extracti128_si256(code, 1) : _mm256_castsi256_si128(code);
-    __m512 w = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen));
-    w = _mm512_mul_ps(_mm512_loadu_ps(scale + 16 * high), w);
-    return mins ? _mm512_sub_ps(w, _mm512_loadu_ps(scale + PANEL + 16 * high)) : w;
-}
-
-INLINE __m256i load32bytes(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-
-#define GROUP_STEP(code, MULTIPLY_IT)                                                              \
-    {                                                                                              \
-        __m512 w0 = group_wide(code, 0, scale, mins), w1 = group_wide(code, 1, scale, mins);       \
-        EACH_ROW(MULTIPLY_IT)                                                                      \
-    }
-
-INLINE void tile_grouped(const struct tile *t, const int m, const bool four, const bool mins)
-{
-    const float *scale = t->scale;
-    size_t passed = t->passed, inputs = t->grouped->inputs;
-    __m256i low = _mm256_set1_epi8(15), values = low;
-    if (four)
-        values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t->grouped->values));
-    BEGIN_TILE(void) more;
-    while (left) {
-        size_t run = left < inputs - passed ? left : inputs - passed;
-        for (size_t i = 0; i < run; i += 2) {
-            __m256i first = load32bytes(w), second = first;
-            if (four) {
-                second = _mm256_and_si256(_mm256_srli_epi16(first, 4), low);
-                second = _mm256_shuffle_epi8(values, second);
-                first = _mm256_shuffle_epi8(values, _mm256_and_si256(first, low));
-            } else {
-                second = load32bytes(w + PANEL);
-            }
-            FETCH(1)
-            GROUP_STEP(second, MULTIPLY_SECOND)
-            GROUP_STEP(first, MULTIPLY)
-            w += four ? PANEL : 2 * PANEL;
-            x += 8;
-        }
-        left -= run;
-        passed = 0;
-        scale += mins ? 2 * PANEL : PANEL;
-    }
-    EACH_ROW(PUT_BACK)
-}
-
-#define GROUPED(name, four, mins)                                                                  \
-    INLINE void name(const struct tile *t, const int m)                                            \
-    {                                                                                              \
-        tile_grouped(t, m, four, mins);                                                            \
-    }
-
-GROUPED(tile_g8, false, false)
-GROUPED(tile_g8_mins, false, true)
-GROUPED(tile_g4, true, false)
-GROUPED(tile_g4_mins, true, true)
-
 /* ---- one function per number of rows -------------------------------------------------------- */
 
 #define TILE(name, m)                                                                              \
@@ -418,12 +317,6 @@ FAMILY_12(tile_f32, W_F32, X_F32)
 FAMILY_12(tile_bf16_f32, W_BF16, X_F32)
 FAMILY_10(tile_f8_f32, W_F8, X_F32)
 FAMILY_10(tile_f8_f32_scaled, W_F8, X_F32)
-FAMILY_12(tile_i8, W_I8, X_BF16)
-FAMILY_10(tile_i8_f32, W_I8, X_F32)
-FAMILY_12(tile_g8, W_G8, X_F32)
-FAMILY_12(tile_g8_mins, W_G8, X_F32)
-FAMILY_12(tile_g4, W_G4, X_F32)
-FAMILY_12(tile_g4_mins, W_G4, X_F32)
 
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
@@ -450,40 +343,6 @@ void avx512_panel_bf16_f32(const struct panel *p)
 void avx512_panel_f8_f32(const struct panel *p)
 {
     tile_panel(p, p->scale ? &tile_f8_f32_scaled_set : &tile_f8_f32_set);
-}
-
-/* One scale per output, once all inputs are in. */
-static void scale_outputs(const struct panel *p)
-{
-    if (!p->scale)
-        return;
-    __m512 s0 = _mm512_loadu_ps(p->scale), s1 = _mm512_loadu_ps(p->scale + 16);
-    for (float *c = p->c; c < p->c + p->rows * PANEL; c += PANEL) {
-        _mm512_storeu_ps(c, _mm512_mul_ps(s0, _mm512_loadu_ps(c)));
-        _mm512_storeu_ps(c + 16, _mm512_mul_ps(s1, _mm512_loadu_ps(c + 16)));
-    }
-}
-
-void avx512_panel_i8(const struct panel *p)
-{
-    tile_panel(p, &tile_i8_set);
-    scale_outputs(p);
-}
-
-void avx512_panel_i8_f32(const struct panel *p)
-{
-    tile_panel(p, &tile_i8_f32_set);
-    scale_outputs(p);
-}
-
-void avx512_panel_g8(const struct panel *p)
-{
-    tile_panel(p, p->grouped->mins ? &tile_g8_mins_set : &tile_g8_set);
-}
-
-void avx512_panel_g4(const struct panel *p)
-{
-    tile_panel(p, p->grouped->mins ? &tile_g4_mins_set : &tile_g4_set);
 }
 
 void avx512_parts_bf16(const struct parts *p)

@@ -6,7 +6,7 @@
 #include "kernels/cpu/fast/panel.h"
 
 panel_fn avx512_panel_bf16, avx512_panel_f8, avx512_panel_f32, avx512_panel_bf16_f32,
-    avx512_panel_f8_f32, avx512_panel_i8, avx512_panel_i8_f32, avx512_panel_g8, avx512_panel_g4;
+    avx512_panel_f8_f32;
 parts_fn avx512_parts_bf16, avx512_parts_f8, avx512_parts_f32, avx512_parts_bf16_f32,
     avx512_parts_f8_f32;
 

@@ -32,7 +32,7 @@ struct scales scales_of(const struct weight_form *a, const struct weight_form *b
     if (!alike(a, b))
         return s;
     s.factor = a->factor;
-    s.groups = a->outer > a->inner ? a->outer / a->inner : 1;
+    s.groups = a->outer / form_run(a);
     s.own_min = own_min(a);
     s.scale = a->scales;
     s.min = small_min(a);
@@ -169,7 +169,7 @@ const float *scales_wide(const struct scales *s, const void *panel, size_t first
     size_t from = scales_bytes(s, first), bytes = scales_bytes(s, first + n) - from;
     for (size_t line = 0; line < bytes; line += 64)
         __builtin_prefetch(at + from + bytes + line);
-    if (s->factor == DTYPE_F32 && !s->scale && !s->min)
+    if (s->factor == DTYPE_F32 && !s->scale && !s->min && s->groups == 1)
         return (const float *)panel + first * (s->mins ? 2 * PANEL : PANEL);
     wide_any(s, at, first, n, room);
     return room;

@@ -2,7 +2,7 @@
  * Internal to kernels/cpu/fast.
  *
  * As the format has them, as far as that is exact: d and m as f16, bf16 or f32, once for all groups that
- * share them, scale and min as bytes, for 32 outputs each:
+ * share them, scale and min as bytes, for 32 outputs each. Groups are runs here (form_run):
  *
  *     block  [d of 32 outputs] [m] then for each group that shares them [scale: 32 bytes] [min: 32 bytes]
  *
@@ -16,9 +16,8 @@
 #include "kernels/cpu/fast/panel.h"
 #include "kernels/weights/form.h"
 
-/* Floats of the scales of a chunk: groups of 16 inputs or more, two numbers each, and one group that
- * began before. */
-#define SCALES_ROOM ((X_CHUNK / 2 / 16 + 1) * 2 * PANEL)
+/* Floats of the scales of a chunk: runs of 16 inputs or more, two numbers each. */
+#define SCALES_ROOM (X_CHUNK / 2 / 16 * 2 * PANEL)
 
 /* Of two matrices in one panel, which may be the same. */
 struct scales scales_of(const struct weight_form *a, const struct weight_form *b);

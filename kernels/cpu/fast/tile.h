@@ -29,12 +29,13 @@ struct tile {
     size_t offset, piece;       /* of the pieces */
     const uint8_t *x;
     size_t k; /* inputs */
-    /* fp8: of the first block; grouped: of the first input's group, [groups][32], with mins
-     * [groups][2][32]; or tile_panel_as() */
+    /* fp8: of the first block; grouped: of the first run, [runs][32], with mins [runs][2][32]; or
+     * tile_panel_as() */
     const float *scale;
     const struct grouped *grouped;
-    size_t group;  /* grouped: of the first input */
-    size_t passed; /* inputs of that group, or block of FP8 scales, before the tile */
+    const uint8_t *sums; /* g8, g4 with mins: of the first run, of row 0 (x_unit) */
+    size_t group;        /* grouped: of the first input */
+    size_t passed;       /* inputs of that run, or block of FP8 scales, before the tile */
     float *c;
     const uint8_t *prefetch;
     const uint8_t *prefetch_upper; /* what the upper half of the panel asks for (AVX2) */
@@ -89,6 +90,7 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
         t->prefetch_upper = t->prefetch + share / 2;
         set->fn[m](t);
         t->x += m * X_ROW;
+        t->sums += m * X_ROW;
         t->c += m * PANEL;
         t->prefetch += share;
     }
@@ -124,6 +126,13 @@ static inline const float *tile_scales(const struct panel *p, size_t k, size_t n
     return scales_wide(&p->grouped->scales, p->scale, first, last + 1 - first, room);
 }
 
+/* The sums of inputs k and on, of row 0; where there are none, any address. */
+static inline const uint8_t *tile_sums(const struct panel *p, enum x_format x, size_t k)
+{
+    bool any = p->grouped && p->grouped->mins && x != X_INTEGERS;
+    return any ? p->x + x_sum(x, p->chunk, p->inputs, k / x_unit(p->grouped)) : p->x;
+}
+
 /* kept: tiles take scales as the panel has them. */
 static inline void tile_panel_as(const struct panel *p, const struct tiles *set, bool kept)
 {
@@ -142,6 +151,7 @@ static inline void tile_panel_as(const struct panel *p, const struct tiles *set,
             .scale = kept ? p->scale : tile_scales(p, k, len, scales),
             .group = p->grouped ? k / p->grouped->inputs : 0,
             .grouped = p->grouped,
+            .sums = tile_sums(p, set->x, k),
             .passed = k % (p->grouped ? p->grouped->inputs : F8_BLOCK),
             .c = p->c,
             .first = k == p->from && !p->more,
@@ -168,6 +178,7 @@ static inline void tile_parts(const struct parts *p, const struct tiles *set)
         .offset = p->offset,
         .piece = p->part_k,
         .x = p->x,
+        .sums = p->x,
         .k = p->k,
         .c = p->c,
         .first = p->first,

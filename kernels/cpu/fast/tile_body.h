@@ -115,6 +115,17 @@ static void to_integers(uint8_t *row, size_t chunk, size_t k, size_t k_padded)
     }
 }
 
+static void sum_row(uint8_t *row, size_t chunk, size_t k_padded, enum x_format format, size_t unit)
+{
+    enum dtype t = format == X_F32 ? DTYPE_F32 : DTYPE_BF16;
+    for (size_t at = 0; at < k_padded; at += unit) {
+        float sum = v_sum(get(t, x_at(row, chunk, format, at), 0, 16));
+        if (unit > 16 && at + 16 < k_padded)
+            sum += v_sum(get(t, x_at(row, chunk, format, at + 16), 0, 16));
+        memcpy(row + x_sum(format, chunk, k_padded, at / unit), &sum, sizeof sum);
+    }
+}
+
 static void pack_row(enum dtype act, const void *from, size_t k, size_t before, size_t k_padded,
                      enum x_format format, uint8_t *to, size_t chunk)
 {

@@ -38,7 +38,7 @@ void plain_integer_products(const struct weight *w, size_t first, const int8_t *
                             float y[PLAIN_OUTPUTS])
 {
     static const struct form_group none;
-    size_t run = integer_run(&w->form, w->k);
+    size_t run = integer_run(&w->form);
     memset(y, 0, PLAIN_OUTPUTS * sizeof *y);
     /* Whole groups: what is padding in packed weights is so here. */
     size_t stop = (end + INTEGER_GROUP - 1) / INTEGER_GROUP * INTEGER_GROUP;

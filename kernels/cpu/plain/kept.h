@@ -8,8 +8,10 @@
 /* W[n][k] without gaps, in its form. */
 struct weight {
     struct weight_form form;
-    bool row_scale; /* I8: made at load (WEIGHT_INT8), one scale a row */
-    bool integers;  /* I8, I4: rows are rounded to integers too (kernels/cpu/integer.h) */
+    size_t
+        run; /* inputs whose sums are scaled (product.c); 0: the weights are multiplied as numbers */
+    size_t before; /* of a run before the first */
+    bool integers; /* I8, I4: rows are rounded to integers too (kernels/cpu/integer.h) */
     size_t n, k;
     void *data;          /* numbers; F8, I8: [n][k]; I4: [n][k/2], of two inputs the first is low */
     float *scale;        /* F8: scales of the blocks touched */

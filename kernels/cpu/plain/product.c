@@ -2,18 +2,21 @@
  * CPU keeps (kernels/cpu/fast/panel.h).
  *
  * The inputs of one output are one chain of multiply-adds, each rounded once, in the order 1, 0, 3,
- * 2, 5, 4, ...: the second of each pair first, as VDPBF16PS takes them; a last run of less than 16 inputs is
- * filled up with zeros, so that -0 becomes 0. FP8 with block scales: every
- * block of 128 inputs is such a chain from 0, and the output is the chain of scale x block. int8:
- * the chain of the integers, times the scale at the end.
+ * 2, 5, 4, ...: the second of each pair first, as VDPBF16PS takes them; last inputs that are no sixteen are
+ * filled up with zeros, so that -0 becomes 0. Codes (FP8, and the integers of
+ * grouped forms) are such a chain from 0 for every run of inputs under one scale (form_run), and the output
+ * is a chain over the runs, each step rounded once:
+ *
+ *     y += scale * the run's chain       scale = d * scale and min = m * min are rounded products
+ *     y -= min * sum of the run's x      where there are minima
+ *
+ * That sum adds up sixteen inputs by halves (lane_sum), and one sixteen after the other.
  */
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/kept.h"
 
 #include <math.h>
 #include <string.h>
-
-#define F8_BLOCK 128
-#define RUN      16 /* inputs */
 
 /* Compiled twice where that is possible: fmaf() is one instruction on most processors, but not on
  * all that this file may run on. */
@@ -35,16 +38,46 @@ WITH_FMA void plain_chain(const float *w, const float *x, size_t first, size_t e
     memcpy(sums, sum, sizeof sum);
 }
 
-WITH_FMA static void add_scaled(const float *scale, const float *block, float *y)
+/* What a run's chain and the sum of its inputs are multiplied with, of sixteen outputs. */
+struct factors {
+    float scale[PLAIN_OUTPUTS], min[PLAIN_OUTPUTS];
+};
+
+static struct factors factors_of(const struct weight *w, size_t first, size_t input)
 {
-    for (size_t o = 0; o < PLAIN_OUTPUTS; o++)
-        y[o] = fmaf(scale[o], block[o], y[o]);
+    struct factors f = {{0}, {0}};
+    for (size_t o = 0; o < PLAIN_OUTPUTS && first + o < w->n; o++) {
+        if (w->form.kind == FORM_F8) {
+            f.scale[o] = w->scale[(w->row0 + first + o) / FORM_RUN * w->scale_stride +
+                                  (w->col0 + input) / FORM_RUN];
+            continue;
+        }
+        struct form_group g = plain_group(w, first + o, input);
+        f.scale[o] = g.d * (float)g.scale;
+        f.min[o] = g.m * (float)g.min;
+    }
+    return f;
 }
 
-/* FP8 whose parts begin where vectors do keeps its codes; else it is multiplied as f32. */
-static bool has_blocks(const struct weight *w)
+WITH_FMA static void add_run(const struct factors *f, const float *chain, bool mins, float sum,
+                             float *y)
 {
-    return w->form.kind == FORM_F8 && w->row0 % PLAIN_OUTPUTS == 0 && w->col0 % 16 == 0;
+    for (size_t o = 0; o < PLAIN_OUTPUTS; o++) {
+        y[o] = fmaf(f->scale[o], chain[o], y[o]);
+        if (mins)
+            y[o] = fmaf(-f->min[o], sum, y[o]);
+    }
+}
+
+static float sum_of(const float *x, size_t n)
+{
+    float sum = 0;
+    for (size_t i = 0; i < n; i += LANES) {
+        float some[LANES] = {0};
+        memcpy(some, x + i, (n - i < LANES ? n - i : LANES) * sizeof *some);
+        sum = i ? sum + lane_sum(some) : lane_sum(some);
+    }
+    return sum;
 }
 
 void plain_outputs(const struct device *d, const struct weight *w, size_t first, float *block)
@@ -57,23 +90,16 @@ void plain_outputs(const struct device *d, const struct weight *w, size_t first,
     size_t end = w->n - first < PLAIN_OUTPUTS ? w->n - first : PLAIN_OUTPUTS;
     memset(block, 0, w->k * PLAIN_OUTPUTS * sizeof *block);
     for (size_t o = 0; o < end; o++) {
-        if (has_blocks(w))
-            plain_load(d, DTYPE_F8E4M3, w->data, (first + o) * w->k, w->k, row);
-        else if (w->row_scale)
-            for (size_t i = 0; i < w->k; i++)
-                row[i] = ((const int8_t *)w->data)[(first + o) * w->k + i];
-        else
+        if (!w->run)
             plain_weight_row(d, w, first + o, row);
+        else if (w->form.kind == FORM_F8)
+            plain_load(d, DTYPE_F8E4M3, w->data, (first + o) * w->k, w->k, row);
+        else
+            for (size_t i = 0; i < w->k; i++)
+                row[i] = (float)plain_integer(w, first + o, i);
         for (size_t i = 0; i < w->k; i++)
             block[i * PLAIN_OUTPUTS + o] = row[i];
     }
-}
-
-static float row_scale(const struct weight *w, size_t row, size_t input)
-{
-    if (w->row_scale)
-        return codec_number(w->factors, w->form.factor, row);
-    return w->scale[(w->row0 + row) / F8_BLOCK * w->scale_stride + (w->col0 + input) / F8_BLOCK];
 }
 
 void plain_products(const struct weight *w, size_t first, const float *block, struct plain_row x,
@@ -84,20 +110,19 @@ void plain_products(const struct weight *w, size_t first, const float *block, st
         return;
     }
     memset(y, 0, PLAIN_OUTPUTS * sizeof *y);
-    if (!has_blocks(w) && !w->row_scale) {
+    if (!w->run) {
         plain_chain(block, x.numbers, begin, end, y);
-        for (size_t o = 0; end == w->k && end % RUN != 0 && o < PLAIN_OUTPUTS; o++)
+        for (size_t o = 0; end == w->k && end % LANES != 0 && o < PLAIN_OUTPUTS; o++)
             y[o] += 0.0f;
         return;
     }
-    size_t outputs = w->n - first < PLAIN_OUTPUTS ? w->n - first : PLAIN_OUTPUTS;
+    bool mins = w->form.mins != MINS_NONE;
     for (size_t i = begin, stop; i < end; i = stop) {
-        float sums[PLAIN_OUTPUTS] = {0}, scale[PLAIN_OUTPUTS] = {0};
-        stop = has_blocks(w) ? i + F8_BLOCK - (w->col0 + i) % F8_BLOCK : end;
+        float chain[PLAIN_OUTPUTS] = {0};
+        stop = i + w->run - (w->before + i) % w->run;
         stop = stop < end ? stop : end;
-        for (size_t o = 0; o < outputs; o++)
-            scale[o] = row_scale(w, first + o, i);
-        plain_chain(block, x.numbers, i, stop, sums);
-        add_scaled(scale, sums, y);
+        struct factors f = factors_of(w, first, i);
+        plain_chain(block, x.numbers, i, stop, chain);
+        add_run(&f, chain, mins, mins ? sum_of(x.numbers + i, stop - i) : 0, y);
     }
 }

@@ -10,11 +10,6 @@
 
 #define BLOCK 128 /* rows and columns under one FP8 scale */
 
-static bool grouped(const struct weight_form *f)
-{
-    return f->kind == FORM_I8 || f->kind == FORM_I4;
-}
-
 /* Rows or columns of block scales that a part of n x k touches. */
 static size_t blocks(size_t first, size_t count)
 {
@@ -95,7 +90,7 @@ static void grouped_row(const struct weight *w, size_t j, float *to)
 void plain_weight_row(const struct device *d, const struct weight *w, size_t j, float *to)
 {
     static const enum dtype numbers[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F8E4M3};
-    if (grouped(&w->form)) {
+    if (form_is_grouped(w->form.kind)) {
         grouped_row(w, j, to);
         return;
     }
@@ -160,7 +155,7 @@ static void keep_grouped(struct weight *w, const struct weight_part *part, enum 
 static void keep_row(struct weight *w, const struct weight_part *part, enum weight_keep keep,
                      size_t row, const struct row_work *work)
 {
-    if (grouped(&w->form)) {
+    if (form_is_grouped(w->form.kind)) {
         keep_grouped(w, part, keep, row, work);
     } else if (w->form.kind == FORM_F8) {
         weight_row_f8(part, row, (uint8_t *)w->data + row * w->k);
@@ -191,12 +186,15 @@ struct weight *plain_weight_create(struct device *d, const struct weight_part *w
 {
     struct weight *kept = mem_zeroed(1, sizeof *kept);
     kept->form = weight_form(w, keep);
-    kept->row_scale = keep == WEIGHT_INT8;
+    bool blocks_fit =
+        kept->form.kind == FORM_F8 && w->row0 % PLAIN_OUTPUTS == 0 && w->col0 % 16 == 0;
+    kept->run = form_is_grouped(kept->form.kind) || blocks_fit ? form_run(&kept->form) : 0;
+    kept->before = form_before(&kept->form, w->col0);
     kept->integers = d->config.int8_products && integer_form(&kept->form);
     kept->n = w->n;
     kept->k = w->k;
     kept->data = mem_aligned(mem_mul(w->n, data_row_bytes(kept)), 1);
-    if (grouped(&kept->form)) {
+    if (form_is_grouped(kept->form.kind)) {
         kept->factors = mem_aligned(mem_mul(w->n, factors_of(&kept->form, w->k)),
                                     dtype_size(kept->form.factor));
         kept->smalls = mem_aligned(mem_mul(w->n, smalls_of(&kept->form, w->k)), 1);

@@ -1,0 +1,272 @@
+/* grouped_avx512.c - panel functions for AVX-512 with weights in groups (kernels/weights/form.h): up to 12
+ * rows x 32 outputs in registers.
+ *
+ * Values become bf16, which holds them exactly, and are multiplied like bf16; the scale comes once a run. Of
+ * codes of 4 bits VPERMW looks up 32 in one instruction, since it passes over all but the lowest bits of its
+ * places: four shifts of a line of 128 codes are all that they need. Integers of 8 bits are looked up as FP8
+ * is (panel_avx512.c). Sums over runs wait in the first cache.
+ *
+ * One or two rows are too few chains of additions to keep the multipliers busy, and where runs are long the
+ * processor does not look ahead from one to the next: then several runs are under way at once.
+ */
+#ifdef __x86_64__
+#include "kernels/cpu/fast/code_table.h"
+#include "kernels/cpu/fast/grouped_avx512.h"
+#include "kernels/cpu/fast/target.h"
+#include "kernels/cpu/fast/tile.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+TARGET_BEGIN(TARGET_AVX512)
+
+#define ROWS 12
+
+INLINE int32_t load32(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+INLINE float loadf(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* ---- values as bf16 -------------------------------------------------------------------------- */
+
+/* four: the sixteen values, twice; else low and high bytes of the sizes 128, 1, 2, ... 127. */
+struct decoder {
+    __m512i table[4];
+};
+
+INLINE __m512i bf16_of(const int8_t sixteen[16])
+{
+    __m512i whole = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)sixteen));
+    return _mm512_castsi256_si512((__m256i)_mm512_cvtneps_pbh(_mm512_cvtepi32_ps(whole)));
+}
+
+#define SIZE_BITS(n)                                                                               \
+    ((n) >= 64   ? 133 << 7 | ((n)-64) * 2                                                         \
+     : (n) >= 32 ? 132 << 7 | ((n)-32) * 4                                                         \
+     : (n) >= 16 ? 131 << 7 | ((n)-16) * 8                                                         \
+     : (n) >= 8  ? 130 << 7 | ((n)-8) * 16                                                         \
+     : (n) >= 4  ? 129 << 7 | ((n)-4) * 32                                                         \
+     : (n) >= 2  ? 128 << 7 | ((n)-2) * 64                                                         \
+     : (n) == 1  ? 127 << 7                                                                        \
+                 : 134 << 7) /* 128; what is 0 is masked out */
+#define BITS(e, m) SIZE_BITS(8 * (e) + (m))
+static const struct code_table sizes = CODE_TABLE(BITS);
+
+INLINE struct decoder decoder(const bool four, const struct grouped *g)
+{
+    struct decoder d;
+    if (four) {
+        __m512i values = bf16_of(g->values);
+        d.table[0] = _mm512_inserti64x4(values, _mm512_castsi512_si256(values), 1);
+    } else {
+        d.table[0] = _mm512_loadu_si512(sizes.low);
+        d.table[1] = _mm512_loadu_si512(sizes.low + 64);
+        d.table[2] = _mm512_loadu_si512(sizes.high);
+        d.table[3] = _mm512_loadu_si512(sizes.high + 64);
+    }
+    return d;
+}
+
+/* A line: of one pair of inputs outputs 0..15, 16..31; four: of another pair, too. */
+INLINE void decode(const struct decoder *d, const bool four, const uint8_t *w, __m512i pair[4])
+{
+    __m512i code = _mm512_loadu_si512(w);
+    if (four) {
+        pair[0] = _mm512_permutexvar_epi16(code, d->table[0]);
+        pair[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(code, 4), d->table[0]);
+        pair[2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(code, 8), d->table[0]);
+        pair[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(code, 12), d->table[0]);
+        return;
+    }
+    __mmask64 any = _mm512_test_epi8_mask(code, code);
+    __m512i low = _mm512_permutex2var_epi8(d->table[0], code, d->table[1]);
+    __m512i high = _mm512_maskz_permutex2var_epi8(any, d->table[2], code, d->table[3]);
+    high = _mm512_ternarylogic_epi32(high, code, _mm512_set1_epi8((char)0x80), 0xf8);
+    pair[0] = _mm512_unpacklo_epi8(low, high);
+    pair[1] = _mm512_unpackhi_epi8(low, high);
+}
+
+INLINE __m512 first_of(__m512i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+
+INLINE __m512 second_of(__m512i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+/* sum += a pair of inputs of one row times its weights; wide: the row is f32. */
+INLINE void multiply(__m512 sum[2], const __m512i pair[2], const uint8_t *x, const bool wide)
+{
+    if (wide) {
+        __m512 v = _mm512_set1_ps(loadf(x + 4)), u = _mm512_set1_ps(loadf(x));
+        for (int h = 0; h < 2; h++) {
+            sum[h] = _mm512_fmadd_ps(second_of(pair[h]), v, sum[h]);
+            sum[h] = _mm512_fmadd_ps(first_of(pair[h]), u, sum[h]);
+        }
+    } else {
+        __m512i v = _mm512_set1_epi32(load32(x));
+        for (int h = 0; h < 2; h++)
+            sum[h] = _mm512_dpbf16_ps(sum[h], (__m512bh)pair[h], (__m512bh)v);
+    }
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+/* How far a tile has come. */
+struct place {
+    const uint8_t *w, *x, *fetch, *x_fetch, *sums;
+    const float *scale;
+};
+
+/* The sum of a run's inputs. */
+INLINE float sum_of(const uint8_t *sums, const size_t n)
+{
+    float sum = loadf(sums);
+    for (size_t i = 1; i < n; i++)
+        sum += loadf(sums + 4 * i);
+    return sum;
+}
+
+/* c += scale x sum, less min x `all`, of sixteen outputs. */
+INLINE void add_run(__m512 sum, const float *scale, const bool mins, float all, float *c)
+{
+    __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(scale), sum, _mm512_loadu_ps(c));
+    if (mins)
+        y = _mm512_fnmadd_ps(_mm512_loadu_ps(scale + PANEL), _mm512_set1_ps(all), y);
+    _mm512_storeu_ps(c, y);
+}
+
+/* `runs` runs of n inputs each. */
+INLINE void add_runs(const struct tile *t, struct place *at, const int m, const int runs,
+                     const bool four, const bool wide, const size_t n)
+{
+    const struct decoder d = decoder(four, t->grouped);
+    const size_t inputs = four ? 4 : 2, step = t->prefetch_step * inputs / 2;
+    const size_t w_run = n * (four ? PANEL / 2 : PANEL), x_run = n * (wide ? 4 : 2);
+    __m512 sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < m * runs; r++)
+        sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += inputs) {
+#pragma GCC unroll 4
+        for (int u = 0; u < runs; u++) {
+            __m512i pair[4];
+            decode(&d, four, at->w + (size_t)u * w_run, pair);
+            _mm_prefetch((const char *)at->fetch, _MM_HINT_T0);
+            at->fetch += step;
+#pragma GCC unroll 2
+            for (size_t j = 0; j < inputs / 2; j++) {
+                if (m > 2) { /* fewer are alone with the weights, and stay near */
+                    _mm_prefetch((const char *)at->x_fetch, _MM_HINT_T0);
+                    at->x_fetch += t->x_step;
+                }
+#pragma GCC unroll 12
+                for (int r = 0; r < m; r++)
+                    multiply(sum[u * m + r], pair + 2 * j,
+                             at->x + (size_t)u * x_run + (size_t)r * X_ROW + j * (wide ? 8 : 4),
+                             wide);
+            }
+        }
+        at->w += 64;
+        at->x += inputs * (wide ? 4 : 2);
+    }
+    at->w += (size_t)(runs - 1) * w_run;
+    at->x += (size_t)(runs - 1) * x_run;
+    const size_t unit = x_unit(t->grouped), units = (n + unit - 1) / unit;
+    const bool mins = t->grouped->mins;
+#pragma GCC unroll 12
+    for (int r = 0; r < m * runs; r++) {
+        const int row = r % m, u = r / m;
+        const float *scale = at->scale + u * (mins ? 2 : 1) * PANEL;
+        float all = 0, *c = t->c + row * PANEL;
+        if (mins)
+            all = sum_of(at->sums + (size_t)u * units * 4 + (size_t)row * X_ROW, units);
+        add_run(sum[r][0], scale, mins, all, c);
+        add_run(sum[r][1], scale + 16, mins, all, c + 16);
+    }
+    at->scale += runs * (mins ? 2 : 1) * PANEL;
+    at->sums += (size_t)runs * units * 4;
+}
+
+INLINE void tile(const struct tile *t, const int m, const bool four, const bool wide)
+{
+    const int together = m == 1 ? 4 : m == 2 ? 2 : 1;
+    const size_t inputs = t->grouped->inputs;
+    struct place at = {t->w, t->x, t->prefetch, t->x_next, t->sums, t->scale};
+    if (t->first)
+        memset(t->c, 0, (size_t)m * PANEL * sizeof *t->c);
+    for (size_t left = t->k, passed = t->passed, n; left; left -= n, passed = 0) {
+        n = inputs - passed;
+        if (together > 1 && n == inputs && left >= (size_t)together * n) {
+            add_runs(t, &at, m, together, four, wide, n);
+            n *= (size_t)together;
+            continue;
+        }
+        n = left < n ? left : n;
+        add_runs(t, &at, m, 1, four, wide, n);
+    }
+}
+
+/* ---- one function per number of rows --------------------------------------------------------- */
+
+#define TILE(name, m, four, wide)                                                                  \
+    static void name##_##m(const struct tile *t)                                                   \
+    {                                                                                              \
+        tile(t, m, four, wide);                                                                    \
+    }
+#define TILES_10(name, ...)                                                                        \
+    TILE(name, 1, __VA_ARGS__)                                                                     \
+    TILE(name, 2, __VA_ARGS__)                                                                     \
+    TILE(name, 3, __VA_ARGS__)                                                                     \
+    TILE(name, 4, __VA_ARGS__)                                                                     \
+    TILE(name, 5, __VA_ARGS__)                                                                     \
+    TILE(name, 6, __VA_ARGS__)                                                                     \
+    TILE(name, 7, __VA_ARGS__)                                                                     \
+    TILE(name, 8, __VA_ARGS__)                                                                     \
+    TILE(name, 9, __VA_ARGS__)                                                                     \
+    TILE(name, 10, __VA_ARGS__)
+#define NAMES_10(name)                                                                             \
+    NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8,          \
+        name##_9, name##_10
+
+/* Rows of f32 need both inputs of a pair unpacked, and leave room for fewer. */
+#define FAMILY_WIDE(name, four, format)                                                            \
+    TILES_10(name, four, true)                                                                     \
+    static tile_fn *const name##_fn[] = {NAMES_10(name)};                                          \
+    static const struct tiles name##_set = {name##_fn, 10, format, X_F32};
+#define FAMILY(name, four, format)                                                                 \
+    TILES_10(name, four, false)                                                                    \
+    TILE(name, 11, four, false)                                                                    \
+    TILE(name, 12, four, false)                                                                    \
+    static tile_fn *const name##_fn[] = {NAMES_10(name), name##_11, name##_12};                    \
+    static const struct tiles name##_set = {name##_fn, ROWS, format, X_BF16};
+
+FAMILY(tile_g8, false, W_G8)
+FAMILY_WIDE(tile_g8_f32, false, W_G8)
+FAMILY(tile_g4, true, W_G4)
+FAMILY_WIDE(tile_g4_f32, true, W_G4)
+
+#define PANEL_OF(name)                                                                             \
+    void avx512_panel_##name(const struct panel *p)                                                \
+    {                                                                                              \
+        tile_panel(p, &tile_##name##_set);                                                         \
+    }
+
+PANEL_OF(g8)
+PANEL_OF(g8_f32)
+PANEL_OF(g4)
+PANEL_OF(g4_f32)
+
+TARGET_END
+#endif
