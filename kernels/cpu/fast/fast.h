@@ -43,10 +43,9 @@ struct partial {
     float *most, *total, *sum;
 };
 
-#define DOTS_TOGETHER 8 /* experts; EIGHT_TIMES in rows_body.h */
-
 /* What the sampler counts (kernels/mass.h). */
-#define SAMPLE_BINS 1024
+#define SAMPLE_BINS  1024
+#define SAMPLE_BLOCK 128
 struct sample_bin {
     uint64_t mass, count;
 };
@@ -119,8 +118,9 @@ struct isa {
     void (*residual)(float *x, enum dtype dtype, const void *part, size_t n);
     void (*norm)(enum dtype from, const void *x, const float *gain, float eps, size_t n,
                  enum dtype to, void *y);
-    /* p[e] = gate[e] . x, experts <= DOTS_TOGETHER */
-    void (*dots)(const float *gate, size_t experts, const float *x, size_t n, float *p);
+    /* p[i * stride + e] = gate[e] . x[i], of n numbers each */
+    void (*dots)(const float *gate, size_t experts, const float *x, size_t rows, size_t n, float *p,
+                 size_t stride);
     /* One row from f32 or bf16 to FP8 with a scale per ROWS_GROUP columns, and back. */
     void (*encode)(enum dtype from, const void *x, size_t n, void *codes, float *scales);
     void (*decode)(const void *codes, const float *scales, size_t n, enum dtype to, void *x);
@@ -128,13 +128,18 @@ struct isa {
     void (*convert)(enum dtype from, const void *x, size_t n, enum dtype to, void *y);
 
     /* ---- sampling (sample.c) ---- */
-    float (*most)(const float *x, size_t n, float *least, bool *has_nan);
+    /* tops: of every SAMPLE_BLOCK numbers the largest, or NULL. */
+    float (*most)(const float *x, size_t n, float *least, bool *has_nan, float *tops);
     double (*mass)(const float *x, size_t n, float most, float factor); /* lane_mass() */
     /* Adds all candidates to bins [SAMPLE_BINS][2]: each to one of the two of its bin. */
     void (*spread)(const float *x, size_t n, const struct spread *s, struct sample_bin *bins);
     /* The candidates of one bin, by rising token; returns how many. */
     size_t (*collect)(const float *x, size_t n, const struct spread *s, size_t bin,
                       struct sample_candidate *list);
+    /* The candidates that are at least `from`, by rising token; returns how many. */
+    size_t (*above)(const float *x, size_t n, const struct spread *s, float from,
+                    struct sample_candidate *list);
+    uint64_t (*masses)(const float *x, size_t n, const struct spread *s); /* of all candidates */
     /* How many x - most are at least -within. */
     size_t (*near)(const float *x, size_t n, float most, float within);
     size_t (*find)(const float *x, size_t n, float value); /* the first at least as large */

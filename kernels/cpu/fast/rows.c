@@ -92,20 +92,24 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
 
 size_t fast_rows_scratch(const struct device_config *c)
 {
-    size_t row = mem_mul(ROUTE_ROWS, c->limits.hidden + MAX_EXPERTS);
-    return cpu_scratch_size(mem_mul((size_t)c->threads, row), sizeof(float));
+    size_t rows = (size_t)c->threads * ROUTE_ROWS;
+    return cpu_scratch_size(mem_mul(rows, c->limits.hidden), sizeof(float)) +
+           cpu_scratch_size(rows * MAX_EXPERTS, sizeof(float));
 }
 
-/* p[i][e] = gate[e] . x[i] for a few rows. */
-static void score(const struct device *d, const float *gate, size_t experts, const uint8_t *x,
-                  size_t rows, size_t width, float *wide, float *p)
+/* p[i][e] = gate[e] . x[i] for a few rows and the experts first .. end - 1. */
+static void score(const struct device *d, const float *gate, size_t experts, size_t first,
+                  size_t end, const uint8_t *x, size_t rows, size_t width, float *wide, float *p)
 {
     d->isa->convert(d->config.act, x, rows * width, DTYPE_F32, wide);
-    for (size_t e = 0; e < experts; e += DOTS_TOGETHER) {
-        size_t count = experts - e < DOTS_TOGETHER ? experts - e : DOTS_TOGETHER;
-        for (size_t i = 0; i < rows; i++)
-            d->isa->dots(gate + e * width, count, wide + i * width, width, p + i * experts + e);
-    }
+    d->isa->dots(gate + first * width, end - first, wide, rows, width, p + first, experts);
+}
+
+static void choose(const struct router_spec *spec, const float *bias, float *p, int32_t *ids,
+                   float *weights)
+{
+    plain_scores(spec, bias, p);
+    plain_choose(spec, p, bias, ids, weights);
 }
 
 void fast_route(struct device *d, struct stream *s, const struct router_spec *spec,
@@ -117,27 +121,31 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
         die("a router with %d of %d experts cannot be run (at most %d)", spec->topk, spec->experts,
             MAX_EXPERTS);
     size_t width = (size_t)hidden, topk = (size_t)spec->topk, experts = (size_t)spec->experts;
-    size_t rows = (size_t)n, threads = (size_t)d->threads, room = width + MAX_EXPERTS;
-    size_t together = (rows + threads - 1) / threads;
-    if (together > ROUTE_ROWS)
-        together = ROUTE_ROWS;
+    size_t rows = (size_t)n, threads = (size_t)d->threads;
+    size_t row_bytes = width * dtype_size(d->config.act);
+    size_t together = (rows + threads - 1) / threads; /* 0 of 0 rows */
+    together = together < 1 ? 1 : together < ROUTE_ROWS ? together : ROUTE_ROWS;
+    /* Of few rows each thread takes some experts. p is the thread's own, or else belongs to the rows. */
+    size_t groups = (rows + together - 1) / together, pieces = groups < threads ? threads : 1;
     cpu_scratch_begin(d);
-    float *scratch = cpu_scratch(d, mem_mul(threads, ROUTE_ROWS * room), sizeof(float));
+    float *wides = cpu_scratch(d, mem_mul(threads, ROUTE_ROWS * width), sizeof(float));
+    float *ps = cpu_scratch(d, threads * ROUTE_ROWS * MAX_EXPERTS, sizeof(float));
     struct team team = team_begin(d, TEAM_ROWS, rows * width * experts / 8);
 #pragma omp parallel for num_threads(team.threads) schedule(static)
-    for (size_t first = 0; first < rows; first += together) {
-        size_t count = rows - first < together ? rows - first : together;
-        float *wide = scratch + (size_t)omp_get_thread_num() * ROUTE_ROWS * room;
-        float *p = wide + ROUTE_ROWS * width;
-        score(d, gate, experts, (const uint8_t *)x + first * width * dtype_size(d->config.act),
-              count, width, wide, p);
-        for (size_t i = 0; i < count; i++) {
-            plain_scores(spec, bias, p + i * experts);
-            plain_choose(spec, p + i * experts, bias, ids + (first + i) * topk,
-                         weights + (first + i) * topk);
-        }
+    for (size_t i = 0; i < groups * pieces; i++) {
+        size_t thread = (size_t)omp_get_thread_num(), piece = i % pieces;
+        size_t first = i / pieces * together,
+               end = first + together < rows ? first + together : rows;
+        float *p = ps + (pieces > 1 ? first * experts : thread * ROUTE_ROWS * MAX_EXPERTS);
+        score(d, gate, experts, piece * experts / pieces, (piece + 1) * experts / pieces,
+              (const uint8_t *)x + first * row_bytes, end - first, width,
+              wides + thread * ROUTE_ROWS * width, p);
+        for (size_t r = first; r < end && pieces == 1; r++)
+            choose(spec, bias, p + (r - first) * experts, ids + r * topk, weights + r * topk);
     }
     team_end(&team);
+    for (size_t r = 0; r < rows && pieces > 1; r++)
+        choose(spec, bias, ps + r * experts, ids + r * topk, weights + r * topk);
 }
 
 /* ---- copies --------------------------------------------------------------------------------- */

@@ -6,9 +6,6 @@
  * must not hang on the backend.
  */
 
-/* Names instead of arrays: compilers keep arrays of vectors in memory. */
-#define EIGHT_TIMES(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
-
 static void rotate(enum dtype act, void *head, const float *angles, size_t dim)
 {
     size_t half = dim / 2;
@@ -50,27 +47,57 @@ static void norm(enum dtype from, const void *x, const float *gain, float eps, s
     }
 }
 
-/* Up to DOTS_TOGETHER experts: their chains of additions hide each other's latency. */
+/* Names instead of arrays: compilers keep arrays of vectors in memory. */
+#if DOTS == 4
+#define EACH_DOT(DO) DO(0) DO(1) DO(2) DO(3)
+#define EACH_PAIR(DO)                                                                              \
+    DO(0, 0)                                                                                       \
+    DO(0, 1)                                                                                       \
+    DO(0, 2) DO(0, 3) DO(1, 0) DO(1, 1) DO(1, 2) DO(1, 3) DO(2, 0) DO(2, 1) DO(2, 2) DO(2, 3)      \
+        DO(3, 0) DO(3, 1) DO(3, 2) DO(3, 3)
+#else
+#define EACH_DOT(DO)  DO(0) DO(1)
+#define EACH_PAIR(DO) DO(0, 0) DO(0, 1) DO(1, 0) DO(1, 1)
+#endif
 
-static void dots(const float *gate, size_t experts, const float *x, size_t n, float *p)
+/* sums[i][e] of DOTS rows and experts, each number read once for all that it is multiplied with. Where there are
+ * fewer, the first of them again. */
+INLINE void dots_some(const float *gate, size_t experts, const float *x, size_t rows, size_t n,
+                      float sums[DOTS][DOTS])
 {
     size_t whole = n / 16 * 16, end = n - whole;
-#define DOT_BEGIN(j)                                                                               \
-    const float *g##j = gate + (j < experts ? j : 0) * n;                                          \
-    v16 s##j = v_set(0);
-#define DOT_STEP(j) s##j = v_add(s##j, v_mul(v_load(g##j + i), v));
-#define DOT_END(j)                                                                                 \
-    if (end)                                                                                       \
-        s##j = v_add(s##j, v_mul(v_load_n(g##j + whole, end), v_load_n(x + whole, end)));          \
-    sums[j] = v_sum(s##j);
-    float sums[DOTS_TOGETHER];
-    EIGHT_TIMES(DOT_BEGIN)
-    for (size_t i = 0; i < whole; i += 16) {
-        v16 v = v_load(x + i);
-        EIGHT_TIMES(DOT_STEP)
+#define DOT_PLACE(j)                                                                               \
+    const float *g##j = gate + (j < experts ? j : 0) * n, *x##j = x + (j < rows ? j : 0) * n;
+#define DOT_BEGIN(i, e) v16 s##i##e = v_set(0);
+#define DOT_READ(j)     v16 w##j = v_load(g##j + at), v##j = v_load(x##j + at);
+#define DOT_READ_END(j) v16 w##j = v_load_n(g##j + at, end), v##j = v_load_n(x##j + at, end);
+#define DOT_STEP(i, e)  s##i##e = v_add(s##i##e, v_mul(w##e, v##i));
+#define DOT_END(i, e)   sums[i][e] = v_sum(s##i##e);
+    EACH_DOT(DOT_PLACE)
+    EACH_PAIR(DOT_BEGIN)
+    size_t at = 0;
+    for (; at < whole; at += 16) {
+        EACH_DOT(DOT_READ)
+        EACH_PAIR(DOT_STEP)
     }
-    EIGHT_TIMES(DOT_END)
-    memcpy(p, sums, experts * sizeof *p);
+    if (end) {
+        EACH_DOT(DOT_READ_END)
+        EACH_PAIR(DOT_STEP)
+    }
+    EACH_PAIR(DOT_END)
+}
+
+static void dots(const float *gate, size_t experts, const float *x, size_t rows, size_t n, float *p,
+                 size_t stride)
+{
+    for (size_t e = 0; e < experts; e += DOTS)
+        for (size_t i = 0; i < rows; i += DOTS) {
+            float sums[DOTS][DOTS];
+            size_t count = experts - e < DOTS ? experts - e : DOTS;
+            dots_some(gate + e * n, count, x + i * n, rows - i, n, sums);
+            for (size_t j = 0; j < DOTS && i + j < rows; j++)
+                memcpy(p + (i + j) * stride + e, sums[j], count * sizeof *p);
+        }
 }
 
 static void encode(enum dtype from, const void *x, size_t n, void *codes, float *scales)
@@ -108,16 +135,23 @@ INLINE v16 logits_at(const float *x, size_t m)
     return m == 16 ? v_load(x) : v_keep(v_load_n(x, m), m, -INFINITY);
 }
 
-static float most_of(const float *x, size_t n, float *least, bool *has_nan)
+static float most_of(const float *x, size_t n, float *least, bool *has_nan, float *tops)
 {
     v16 most = v_set(-INFINITY), below = v_set(INFINITY);
     unsigned nan = 0;
-    for (size_t i = 0; i < n; i += 16) {
-        size_t m = up_to_16(n - i);
-        v16 v = logits_at(x + i, m);
-        nan |= v_nan(v);
-        most = v_max(v, most);
-        below = v_min(m == 16 ? v : v_keep(v, m, INFINITY), below);
+    for (size_t first = 0; first < n; first += SAMPLE_BLOCK) {
+        size_t end = n - first < SAMPLE_BLOCK ? n : first + SAMPLE_BLOCK;
+        v16 top = v_set(-INFINITY);
+        for (size_t i = first; i < end; i += 16) {
+            size_t m = up_to_16(end - i);
+            v16 v = logits_at(x + i, m);
+            nan |= v_nan(v);
+            top = v_max(v, top);
+            below = v_min(m == 16 ? v : v_keep(v, m, INFINITY), below);
+        }
+        most = v_max(top, most);
+        if (tops)
+            tops[first / SAMPLE_BLOCK] = v_most(top);
     }
     *has_nan = nan != 0;
     *least = -v_most(v_sub(v_set(0), below));
@@ -146,9 +180,15 @@ INLINE v16 places_of(const struct spread *s, v16 below)
     return v_min(v_mul(below, v_set(-s->grain)), v_set(SAMPLE_BINS - 1));
 }
 
+/* Masses of logits, `below` the largest: whole numbers once their fractions are dropped. */
+INLINE v16 masses_of(const struct spread *s, v16 below)
+{
+    return v_mul(v_exp(v_mul(below, v_set(s->factor))), v_set(MASS_STEPS));
+}
+
 static void spread(const float *x, size_t n, const struct spread *s, struct sample_bin *bins)
 {
-    const v16 most = v_set(s->most), factor = v_set(s->factor), last = v_set(SAMPLE_BINS - 1);
+    const v16 most = v_set(s->most), last = v_set(SAMPLE_BINS - 1);
     for (size_t i = 0; i < n; i += 16) {
         size_t m = up_to_16(n - i);
         v16 below = v_sub(logits_at(x + i, m), most), place = places_of(s, below);
@@ -156,7 +196,7 @@ static void spread(const float *x, size_t n, const struct spread *s, struct samp
             continue;
         float places[16], masses[16];
         v_store(places, place);
-        v_store(masses, v_mul(v_exp(v_mul(below, factor)), v_set(MASS_STEPS)));
+        v_store(masses, masses_of(s, below));
         int at[16];
         for (size_t j = 0; j < 16; j++)
             at[j] = (int)places[j];
@@ -170,27 +210,63 @@ static void spread(const float *x, size_t n, const struct spread *s, struct samp
     }
 }
 
+/* The candidates x[i + j] for the bits j of `in` are put to the list; returns how many it has then. */
+INLINE size_t list_those(const float *x, size_t i, unsigned in, v16 mass,
+                         struct sample_candidate *list, size_t count)
+{
+    float masses[16];
+    v_store(masses, mass);
+    for (; in; in &= in - 1) {
+        size_t j = (size_t)__builtin_ctz(in);
+        list[count++] = (struct sample_candidate){sample_key(x[i + j], (int32_t)(i + j)),
+                                                  (uint64_t)(int64_t)masses[j]};
+    }
+    return count;
+}
+
 static size_t collect(const float *x, size_t n, const struct spread *s, size_t bin,
                       struct sample_candidate *list)
 {
-    const v16 most = v_set(s->most), factor = v_set(s->factor);
-    const v16 from = v_set((float)bin), to = v_set((float)(bin + 1));
+    const v16 most = v_set(s->most), from = v_set((float)bin), to = v_set((float)(bin + 1));
     size_t count = 0;
     for (size_t i = 0; i < n; i += 16) {
         size_t m = up_to_16(n - i);
-        v16 v = logits_at(x + i, m), below = v_sub(v, most), place = places_of(s, below);
+        v16 below = v_sub(logits_at(x + i, m), most), place = places_of(s, below);
         unsigned in = v_at_least(place, from) & ~v_at_least(place, to) & ((1u << m) - 1u);
-        if (!in)
-            continue;
-        float masses[16];
-        v_store(masses, v_mul(v_exp(v_mul(below, factor)), v_set(MASS_STEPS)));
-        for (; in; in &= in - 1) {
-            size_t j = (size_t)__builtin_ctz(in);
-            list[count++] = (struct sample_candidate){sample_key(x[i + j], (int32_t)(i + j)),
-                                                      (uint64_t)(int64_t)masses[j]};
-        }
+        if (in)
+            count = list_those(x, i, in, masses_of(s, below), list, count);
     }
     return count;
+}
+
+static size_t above(const float *x, size_t n, const struct spread *s, float from,
+                    struct sample_candidate *list)
+{
+    const v16 least = v_set(from);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        size_t m = up_to_16(n - i);
+        v16 v = logits_at(x + i, m);
+        unsigned in = v_at_least(v, least) & ((1u << m) - 1u);
+        if (in)
+            count = list_those(x, i, in, masses_of(s, v_sub(v, v_set(s->most))), list, count);
+    }
+    return count;
+}
+
+static uint64_t masses(const float *x, size_t n, const struct spread *s)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        v16 mass = masses_of(s, v_sub(logits_at(x + i, up_to_16(n - i)), v_set(s->most)));
+        if (!v_at_least(mass, v_set(1)))
+            continue;
+        float each[16];
+        v_store(each, mass);
+        for (size_t j = 0; j < 16; j++)
+            total += (uint64_t)(int64_t)each[j];
+    }
+    return total;
 }
 
 static size_t near(const float *x, size_t n, float most, float within)

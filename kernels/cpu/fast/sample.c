@@ -4,6 +4,10 @@
  * masses (kernels/mass.h), exceeds a bound. One pass spreads the candidates over bins in their order and adds
  * up each bin; a search then looks through the bins, picks out the candidates of the one in which the bound is
  * passed, and halves these until one is left. Masses are whole numbers: nothing hangs on the order.
+ *
+ * Most bounds are passed among the first candidates, and spreading all takes most of the time. So these are tried
+ * first: of the largest logits of blocks of SAMPLE_BLOCK, the k-th largest has at least k candidates before it or
+ * equal to it, and few more.
  */
 #include "kernels/cpu/fast/fast.h"
 #include "kernels/cpu/lane.h"
@@ -18,9 +22,14 @@
 
 #define BINS_BYTES (2 * SAMPLE_BINS * sizeof(struct sample_bin))
 
+static size_t blocks_of(size_t vocab)
+{
+    return (vocab + SAMPLE_BLOCK - 1) / SAMPLE_BLOCK;
+}
+
 static size_t row_scratch(size_t vocab)
 {
-    return cpu_scratch_size(BINS_BYTES, 1) +
+    return cpu_scratch_size(BINS_BYTES, 1) + cpu_scratch_size(blocks_of(vocab), sizeof(float)) +
            cpu_scratch_size(vocab, sizeof(struct sample_candidate));
 }
 
@@ -36,7 +45,11 @@ struct draw {
     size_t vocab;
     struct spread spread;
     struct sample_bin *bins;       /* [SAMPLE_BINS][2], then their sums in the first half */
+    bool filled;                   /* are they? */
+    float *tops;                   /* [blocks] the largest logit of each */
     struct sample_candidate *list; /* [vocab] */
+    size_t listed;                 /* of them, the first candidates of all; 0: others, or none */
+    uint64_t listed_mass;
 };
 
 /* What is exceeded: a count or a mass. */
@@ -119,24 +132,18 @@ static void halve(struct sample_candidate *c, size_t n, enum measure by, uint64_
     walk(c, n, by, bound, r);
 }
 
-/* The first candidate whose running sum or count exceeds the bound, and what that is then. false: none with a
- * mass does, and r->mass is that of all. */
-static bool search(const struct draw *w, enum measure by, uint64_t bound, struct reached *r)
+/* Lists the first candidates: k of them (1 .. blocks), or some more. */
+static void list_first(struct draw *w, size_t k)
 {
-    *r = (struct reached){0, 0, -1};
-    size_t end = SAMPLE_BINS - w->spread.last_is_empty, bin = 0;
-    for (; bin < end; bin++) {
-        uint64_t mass = r->mass + w->bins[bin].mass, count = r->count + w->bins[bin].count;
-        if (passes(by, bound, mass, count))
-            break;
-        r->mass = mass;
-        r->count = count;
-    }
-    if (bin == end)
-        return false;
-    size_t n = w->isa->collect(w->logits, w->vocab, &w->spread, bin, w->list);
-    halve(w->list, n, by, bound, r);
-    return true;
+    size_t blocks = blocks_of(w->vocab);
+    struct reached r = {0, 0, -1};
+    for (size_t i = 0; i < blocks; i++)
+        w->list[i] = (struct sample_candidate){sample_key(w->tops[i], (int32_t)i), 0};
+    halve(w->list, blocks, BY_COUNT, k - 1, &r);
+    w->listed = w->isa->above(w->logits, w->vocab, &w->spread, w->tops[r.token], w->list);
+    w->listed_mass = 0;
+    for (size_t i = 0; i < w->listed; i++)
+        w->listed_mass += w->list[i].mass;
 }
 
 static void fill_bins(const struct draw *w)
@@ -149,16 +156,51 @@ static void fill_bins(const struct draw *w)
     }
 }
 
-/* min_p and top_k, top_p, then the draw. */
-static int32_t draw(const struct draw *w, const struct sample_params *p)
+static void search_bins(struct draw *w, enum measure by, uint64_t bound, struct reached *r)
 {
-    struct reached r;
-    size_t kept = p->top_k > 0 ? (size_t)p->top_k : w->vocab;
+    size_t end = SAMPLE_BINS - w->spread.last_is_empty, bin = 0;
+    if (!w->filled)
+        fill_bins(w);
+    w->filled = true;
+    for (; bin < end; bin++) {
+        uint64_t mass = r->mass + w->bins[bin].mass, count = r->count + w->bins[bin].count;
+        if (passes(by, bound, mass, count))
+            break;
+        r->mass = mass;
+        r->count = count;
+    }
+    if (bin == end)
+        return;
+    size_t n = w->isa->collect(w->logits, w->vocab, &w->spread, bin, w->list);
+    w->listed = w->listed_mass = 0;
+    halve(w->list, n, by, bound, r);
+}
+
+/* The first candidate whose running sum or count exceeds the bound, and what that is then; where none with a
+ * mass does, r->mass is that of all. */
+static void search(struct draw *w, enum measure by, uint64_t bound, struct reached *r)
+{
+    *r = (struct reached){0, 0, -1};
+    if (passes(by, bound, w->listed_mass, w->listed))
+        halve(w->list, w->listed, by, bound, r);
+    else
+        search_bins(w, by, bound, r);
+}
+
+/* min_p and top_k, top_p, then the draw. */
+static int32_t draw(struct draw *w, const struct sample_params *p)
+{
+    struct reached r = {0, 0, -1};
+    size_t kept = p->top_k > 0 ? (size_t)p->top_k : w->vocab, blocks = blocks_of(w->vocab);
     size_t near = p->within > 0 ? w->isa->near(w->logits, w->vocab, w->spread.most, p->within)
                                 : w->vocab; /* the first candidates, as top_k keeps them */
     kept = near < kept ? near : kept;
-    fill_bins(w);
-    search(w, BY_COUNT, kept < w->vocab ? kept - 1 : UINT64_MAX, &r);
+    if (kept <= blocks || kept >= w->vocab)
+        list_first(w, kept <= blocks ? kept : (blocks + 1) / 2);
+    if (kept < w->vocab)
+        search(w, BY_COUNT, kept - 1, &r);
+    else
+        r.mass = w->isa->masses(w->logits, w->vocab, &w->spread);
     if (p->top_p < 1.0f)
         search(w, BY_MASS, mass_enough(r.mass, p->top_p) - 1, &r);
     search(w, BY_MASS, mass_share(r.mass, p->uniform), &r);
@@ -181,19 +223,24 @@ static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
                        float *logprob)
 {
     bool has_nan;
-    float least, most = isa->most(logits, vocab, &least, &has_nan);
+    float *tops = (float *)(void *)(scratch + cpu_scratch_size(BINS_BYTES, 1));
+    size_t tops_bytes = cpu_scratch_size(blocks_of(vocab), sizeof(float));
+    float least, most = isa->most(logits, vocab, &least, &has_nan, tops);
     *token = -1;
     *logprob = NAN;
     if (has_nan || !isfinite(most))
         return;
     if (params->temperature > 0) {
         struct draw w = {
-            isa,
-            logits,
-            vocab,
-            spread_over(most, least, params->temperature),
-            (struct sample_bin *)(void *)scratch,
-            (struct sample_candidate *)(void *)(scratch + cpu_scratch_size(BINS_BYTES, 1))};
+            .isa = isa,
+            .logits = logits,
+            .vocab = vocab,
+            .spread = spread_over(most, least, params->temperature),
+            .bins = (struct sample_bin *)(void *)scratch,
+            .tops = tops,
+            .list = (struct sample_candidate *)(void *)(scratch + cpu_scratch_size(BINS_BYTES, 1) +
+                                                        tops_bytes),
+        };
         *token = draw(&w, params);
     } else {
         *token = (int32_t)isa->find(logits, vocab, most);

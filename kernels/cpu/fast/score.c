@@ -17,7 +17,7 @@ void fast_score(struct device *d, struct stream *s, const float *logits, int n, 
         int32_t *list = top + (size_t)i * (size_t)k;
         float *list_logprobs = logprobs + (size_t)i * (size_t)k;
         bool has_nan;
-        float least, most = d->isa->most(row, width, &least, &has_nan);
+        float least, most = d->isa->most(row, width, &least, &has_nan, NULL);
         own[i] = NAN;
         for (int j = 0; j < k; j++) {
             list[j] = -1;

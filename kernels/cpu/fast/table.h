@@ -7,6 +7,6 @@
     .add = add, .store = store, .softmax = softmax, .merge = merge, .finish = finish,              \
     .rotate = rotate, .residual = residual, .norm = norm, .dots = dots, .encode = encode,          \
     .decode = decode, .convert = convert, .most = most_of, .mass = mass, .spread = spread,         \
-    .collect = collect, .near = near, .find = find
+    .collect = collect, .above = above, .masses = masses, .near = near, .find = find
 
 #endif

@@ -8,6 +8,8 @@ typedef struct {
     __m256 a, b;
 } v16;
 
+#define DOTS 2 /* rows and experts of the router at a time: their sums stay in registers */
+
 INLINE v16 v_set(float x)
 {
     return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)};

@@ -9,6 +9,8 @@
 
 typedef __m512 v16;
 
+#define DOTS 4 /* rows and experts of the router at a time: their sums stay in registers */
+
 INLINE __mmask16 v_first(size_t n)
 {
     return (__mmask16)((1u << n) - 1u);

@@ -15,6 +15,8 @@ typedef float32x4x4_t v16;
         }                                                                                          \
     }
 
+#define DOTS 2 /* rows and experts of the router at a time: their sums stay in registers */
+
 INLINE v16 v_set(float x)
 {
     float32x4_t v = vdupq_n_f32(x);

@@ -175,7 +175,8 @@ static void attend_head(const struct head *h, size_t head, struct space *w)
     }
     if (h->spec->sinks)
         w->all.total += lane_exp2(h->spec->sinks[head] * 1.4426950408889634f - w->all.most);
-    float by = 1 / w->all.total; /* a product where a quotient takes 2 % of a short context's time */
+    float by =
+        1 / w->all.total; /* a product where a quotient takes 2 % of a short context's time */
     for (size_t j = 0; j < values; j++)
         w->all.sum[j] *= by;
 }
