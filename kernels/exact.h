@@ -20,9 +20,9 @@
  * 2^-24 of a residual stream of 1/512. Sums beyond 2^20 lose nothing of their accuracy, which is that of a
  * double, only the promise that orders agree. NaN and infinity come through.
  *
- * CUDA adds in f32, experts in their order, when what comes out is bf16 and the matrices are TILED
- * (kernels/cuda/ffn_down.cu): a sum that is rounded to bf16 on every rank depends on their number anyway, and
- * slices cost time there. For other matrices (kernels/cuda/plain.cu) it adds exactly whatever comes out.
+ * CUDA adds in f32, the shared expert first and the others in their order, when what comes out is bf16 and the
+ * matrices are TILED (kernels/cuda/ffn_down.cu): a sum that is rounded to bf16 on every rank depends on their
+ * number anyway, and slices cost time there. For other matrices (kernels/cuda/plain.cu) it adds exactly whatever comes out.
  */
 #ifndef TANDEM_KERNELS_EXACT_H
 #define TANDEM_KERNELS_EXACT_H

@@ -333,10 +333,10 @@ struct down {
 };
 
 static void down_tiled(struct device *d, struct stream *s, const struct ffn *f,
-                       const struct down *w, int topk, int n, int slice)
+                       const struct down *w, int topk, int n, int slice, void *out)
 {
     cuda_ffn_down_tiled(s->cuda, f->mlp, w->g, f->down_type, w->h, w->stride, w->h_shared,
-                        w->shared_stride, f->hidden, n, topk, slice, w->shares, w->shared,
+                        w->shared_stride, f->hidden, n, topk, slice, w->shares, w->shared, out,
                         d->processors);
 }
 
@@ -348,7 +348,7 @@ static void add_slices(struct device *d, struct stream *s, const struct ffn *f,
     double *sums = scratch_take(s, (size_t)n, (size_t)f->hidden * sizeof *sums);
     for (int c = 0; c == 0 || c < slices; c++) {
         if (c < slices)
-            down_tiled(d, s, f, w, topk, n, c);
+            down_tiled(d, s, f, w, topk, n, c, NULL);
         cuda_ffn_add_exact(s->cuda, w->g, topk, c < f->slices ? w->shares : NULL,
                            c < f->shared_slices ? w->shared : NULL, f->hidden, n, sums, c == 0,
                            c + 1 < slices ? NULL : out, (int)out_dtype);
@@ -368,13 +368,15 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     g.count = scratch_take(s, experts, sizeof *g.count);
     g.start = scratch_take(s, experts, sizeof *g.start);
     g.entry = scratch_take(s, experts * rows, sizeof *g.entry);
-    g.place = scratch_take(s, rows * (size_t)topk, sizeof *g.place);
+    g.place = scratch_take(s, GROUP_STRIDE(rows) * (size_t)topk, sizeof *g.place);
     g.weight = scratch_take(s, rows * (size_t)topk, sizeof *g.weight);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
     size_t share = (size_t)FFN_STRIDE(f->hidden) * sizeof(float);
     float *shares = scratch_take(s, rows * held, share);
-    float *shared = f->inter_shared > 0 ? scratch_take(s, rows, share) : NULL;
+    bool joins = out_dtype == DTYPE_BF16 &&
+                 cuda_ffn_joins(f->n_experts, n, topk, f->hidden, f->inter_shared);
+    float *shared = f->inter_shared > 0 && !joins ? scratch_take(s, rows, share) : NULL;
     if (f->n_experts > 0)
         cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);
     cuda_ffn_up_tiled(s->cuda, f->mlp, &g, f->type, x, f->hidden, n, topk, h, stride, h_shared,
@@ -384,8 +386,9 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
         add_slices(d, s, f, &w, topk, n, out, out_dtype);
         return;
     }
-    down_tiled(d, s, f, &w, topk, n, -1);
-    cuda_ffn_add(s->cuda, &g, topk, shares, shared, f->hidden, n, out, (int)out_dtype);
+    down_tiled(d, s, f, &w, topk, n, -1, joins ? out : NULL);
+    if (!joins)
+        cuda_ffn_add(s->cuda, &g, topk, shares, shared, f->hidden, n, out);
 }
 
 static void ffn_plain(struct device *d, struct stream *s, const struct ffn *f, const void *x,

@@ -1,23 +1,46 @@
 /* ffn_down.cu - out = sum of weight x down h over the experts, and the shared expert (ops.h: ffn).
  *
- * Two kernels. The first makes every product on its own, all at the same time, and leaves weight x
- * product as f32: `shares`, a row for each row of each expert, in the order of h, and behind them those
- * of the shared expert. The second adds what a row has, in the order of the experts. Shares of few
- * rows stay in the L2 cache; those of many cost memory traffic (2,048 rows of Step-3: two fifths of a
- * layer's), but a chain of experts, one after the other in each block, would cost a round of latencies
- * for each of them.
+ * The first kernel makes products on their own, all at the same time, and leaves weight x product as f32:
+ * `shares`, a row for each row of each expert, in the order of h. Of many rows these cost memory traffic,
+ * but a chain of experts, one after the other in each block, would cost a round of latencies for each of them.
+ * What comes behind adds what a row has, the shared expert's first and then in the order of the experts: the
+ * kernel of the shared expert's products, which then never go through memory; or, where there is no such expert,
+ * or so few rows that shares stay in the L2 cache and a launch is what counts, a kernel of its own, with the same
+ * bits.
  *
- * Sums that are to be exact (kernels/exact.h) need the product with every slice of the columns by itself: both
- * run once for each slice, the second adding up doubles. */
+ * Sums that are to be exact (kernels/exact.h) need the product with every slice of the columns by itself: all
+ * products and the sum of doubles run once for each slice. */
 #include "kernels/cuda/grouped.cuh"
 
 #define ADD_THREADS 256
 
+/* Where column c of a row of shares is: the four columns of 32 that a lane has of a product lie side by side. */
+static __device__ __forceinline__ int share_place(int c)
+{
+    return c / 32 * 32 + c % 8 * 4 + c % 32 / 8;
+}
+
+static __device__ __forceinline__ void add_share(float sum[4], const float *from)
+{
+    float4 v = *(const float4 *)from;
+    sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
+}
+
+/* What one launch makes. */
+struct down_part {
+    int hidden, slice; /* -1: all columns */
+    int topk;
+    float *shares, *shared_shares;
+    uint16_t
+        *out; /* NULL: shares; else the shared expert's products and with them the sums of all */
+};
+
 template <int TYPE, typename SHAPE> struct down_work {
     grouped<SHAPE> all;
     const uint16_t *h, *h_shared;
-    int h_stride, h_shared_stride, hidden, slice;
-    float *shares, *shared_shares;
+    int h_stride, h_shared_stride;
+    down_part part;
+    bool fetches; /* what store() will add, to the L2 cache when an item begins */
 
     __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
 
@@ -44,7 +67,7 @@ template <int TYPE, typename SHAPE> struct down_work {
         t.w_step = tile_bytes<SHAPE>(w);
         t.w_tiles = left < 0 ? 0 : left > SHAPE::tiles ? SHAPE::tiles : left;
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
-        int first = 0, last = w.k;
+        int first = 0, last = w.k, slice = part.slice;
         if (slice >= 0) {
             const int32_t *cuts = all.mlp[all.expert].cuts;
             first = slice > 0 ? cuts[slice - 1] : 0;
@@ -69,41 +92,112 @@ template <int TYPE, typename SHAPE> struct down_work {
 #pragma unroll
         for (int i = 0; i < SHAPE::tiles * 2; i++)
             t.scale_at[i / 2][i % 2] = scale_row<TYPE>(w, t.a + i * 8 + at.lane / 4);
+        if (fetches && part.out)
+            fetch(t, piece * SHAPE::rows);
         return true;
+    }
+
+    /* Lines of 32 numbers. Loops are the same for all lanes: what they share in a turn is quick only then. */
+    __device__ __forceinline__ void fetch(const gemm_tile<SHAPE> &t, int column)
+    {
+        const int lines = SHAPE::rows / 32, stride = FFN_STRIDE(part.hidden);
+        column += (int)threadIdx.x % lines * 32;
+#pragma unroll
+        for (int i = 0; i < SHAPE::tokens * lines / SHAPE::threads; i++) {
+            int token = (int)threadIdx.x / lines + i * (SHAPE::threads / lines);
+            bool there = token < t.tokens && column < stride;
+            const int32_t *place = all.g.place + t.b + token;
+#pragma unroll 1
+            for (int k = 0; k < part.topk; k++, place += GROUP_STRIDE(all.g.capacity)) {
+                int at = there ? *place : -1;
+                if (at >= 0)
+                    prefetch(part.shares + (size_t)(unsigned)at * (unsigned)stride + column);
+            }
+        }
     }
 
     __device__ __forceinline__ void store(const gemm_tile<SHAPE> &t,
                                           const float (*sums)[SHAPE::groups][4])
     {
+        static_assert(SHAPE::tiles == 2, "of a warp, 32 columns");
         const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
-        bool routed = t.c < all.g.experts;
-        const float *biases = slice > 0 ? NULL : all.mlp[t.c].down_bias;
-        const cuda_entry *entry = all.g.entry + (size_t)t.c * all.g.capacity + t.b;
-        int odd = at.lane / 4 % 2, column = t.a + at.lane / 4 - odd;
-        int left = FFN_STRIDE(hidden) - column;
-        float *to = routed ? shares : shared_shares, bias[SHAPE::tiles * 2][2];
-        to += (size_t)(all.start_of(t.c) + t.b) * (unsigned)FFN_STRIDE(hidden) + column;
+        const float *biases = part.slice > 0 ? NULL : all.mlp[t.c].down_bias;
+        float bias[4];
 #pragma unroll
-        for (int i = 0; i < SHAPE::tiles * 4; i++) {
-            int c = i / 2 * 8 + i % 2;
-            bias[i / 2][i % 2] = column + c < hidden ? bias_at(biases, column + c) : 0.0f;
+        for (int i = 0; i < 4; i++) {
+            int c = t.a + at.lane / 4 + i * 8;
+            bias[i] = c < part.hidden ? bias_at(biases, c) : 0.0f;
+        }
+        if (part.out)
+            store_sums(t, at, sums, bias);
+        else
+            store_shares(t, at, sums, bias);
+    }
+
+    __device__ __forceinline__ void store_shares(const gemm_tile<SHAPE> &t,
+                                                 const gemm_place<SHAPE> &at,
+                                                 const float (*sums)[SHAPE::groups][4],
+                                                 const float bias[4])
+    {
+        const bool routed = t.c < all.g.experts, weighted = routed && part.slice < 0;
+        const unsigned stride = FFN_STRIDE(part.hidden) * (unsigned)sizeof(float);
+        const int first = at.lane % 4 * 2, there = t.a < part.hidden ? t.tokens - first : 0;
+        const unsigned entry = (unsigned)(t.c * all.g.capacity + t.b + first);
+        float *shares = routed ? part.shares : part.shared_shares;
+        unsigned char *to = (unsigned char *)(shares + (t.a + at.lane / 4 * 4)) +
+                            (size_t)(unsigned)(all.start_of(t.c) + t.b + first) * stride;
+#pragma unroll
+        for (int i = 0; i < SHAPE::groups * 2; i++) {
+            int group = i / 2, odd = i % 2, token = at.token(group) + odd;
+            if (i % 4 == 0) /* not too many loads ahead: registers are scarce */
+                __syncwarp();
+            float weight =
+                weighted && token < there ? all.g.entry[entry + (unsigned)token].weight : 1.0f;
+            if (token < there)
+                *(float4 *)(to + (size_t)(unsigned)token *
+                                     stride) = {weight * (sums[0][group][odd] + bias[0]),
+                                                weight * (sums[0][group][odd + 2] + bias[1]),
+                                                weight * (sums[1][group][odd] + bias[2]),
+                                                weight * (sums[1][group][odd + 2] + bias[3])};
+        }
+    }
+
+    /* The sums begin with the products: what they are added to needs no registers of its own. */
+    __device__ __forceinline__ void store_sums(const gemm_tile<SHAPE> &t,
+                                               const gemm_place<SHAPE> &at,
+                                               const float (*products)[SHAPE::groups][4],
+                                               const float bias[4])
+    {
+        const unsigned char *shares =
+            (const unsigned char *)(part.shares + (t.a + at.lane / 4 * 4));
+        const unsigned stride = FFN_STRIDE(part.hidden) * (unsigned)sizeof(float);
+        const int first = at.lane % 4 * 2, there = t.a < part.hidden ? t.tokens - first : 0;
+        const int32_t *place = all.g.place + t.b + first;
+        const int odd = at.lane / 4 % 2, column = t.a + at.lane / 4 - odd;
+        float sums[SHAPE::groups * 2][4]; /* of a token */
+#pragma unroll
+        for (int i = 0; i < SHAPE::groups * 8; i++)
+            sums[i / 4][i % 4] = products[i % 4 / 2][i / 8][i % 2 * 2 + i / 4 % 2] + bias[i % 4];
+#pragma unroll 1
+        for (int k = 0; k < part.topk; k++, place += GROUP_STRIDE(all.g.capacity)) {
+#pragma unroll
+            for (int i = 0; i < SHAPE::groups * 2; i++) {
+                int token = at.token(i / 2) + i % 2, from = -1;
+                if (i % 4 == 0)
+                    __syncwarp();
+                if (token < there)
+                    from = place[token];
+                if (from >= 0)
+                    add_share(sums[i], (const float *)(shares + (size_t)(unsigned)from * stride));
+            }
         }
 #pragma unroll
-        for (int group = 0; group < SHAPE::groups; group++) {
-            int token = at.token(group) + at.lane % 4 * 2 + odd;
-            int there = token < t.tokens ? left : 0;
-            float *row = to + (size_t)(unsigned)token * (unsigned)FFN_STRIDE(hidden), weight = 1.0f;
-            if (routed && slice < 0 && token < t.tokens)
-                weight = entry[token].weight;
-#pragma unroll
-            for (int i = 0; i < SHAPE::tiles * 2; i++) {
-                float v[2] = {sums[i / 2][group][i % 2 * 2], sums[i / 2][group][i % 2 * 2 + 1]};
-                gemm_turn(at.lane, v);
-                v[0] = weight * (v[0] + bias[i][0]);
-                v[1] = weight * (v[1] + bias[i][1]);
-                if (i * 8 < there)
-                    *(float2 *)(row + i * 8) = {v[0], v[1]};
-            }
+        for (int i = 0; i < SHAPE::groups * 4; i++) {
+            int group = i / 4, c = i % 4, token = at.token(group) + at.lane % 4 * 2 + odd;
+            uint32_t both = gemm_turn(at.lane, sums[group * 2][c], sums[group * 2 + 1][c]);
+            if (token < t.tokens && column + c * 8 < part.hidden)
+                *(uint32_t *)(part.out + (size_t)(unsigned)(t.b + token) * part.hidden + column +
+                              c * 8) = both;
         }
     }
 };
@@ -112,8 +206,7 @@ template <int TYPE, int FRAME>
 static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
                                          (gemm_shape<TYPE, FRAME>::blocks))
     down_kernel(const cuda_mlp *mlp, cuda_groups g, const uint16_t *h, int h_stride,
-                const uint16_t *h_shared, int h_shared_stride, int hidden, int n, int slice,
-                float *shares, float *shared_shares)
+                const uint16_t *h_shared, int h_shared_stride, int n, down_part part)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     grid_begin();
@@ -121,56 +214,36 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
     grouped<shape> all = {mlp, g, n, items, 0, 0};
     /* A shared expert without columns has nothing to add, nor has an expert without the slice. */
     all.count([=](int e) {
-        bool none = slice < 0 ? e == g.experts && mlp[e].up.n == 0 : slice >= mlp[e].n_cuts;
-        return none ? 0 : (hidden + shape::rows - 1) / shape::rows;
+        bool none = e < g.experts ? part.out != NULL
+                                  : mlp[e].up.n == 0 || (!part.out && !part.shared_shares);
+        none = none || part.slice >= (part.slice < 0 ? 0 : mlp[e].n_cuts);
+        return none ? 0 : (part.hidden + shape::rows - 1) / shape::rows;
     });
-    down_work<TYPE, shape> work = {all,    h,     h_shared, h_stride,     h_shared_stride,
-                                   hidden, slice, shares,   shared_shares},
+    down_work<TYPE, shape> work = {all, h, h_shared, h_stride, h_shared_stride, part, true},
                            load = work;
+    load.fetches = false;
     gemm_run<TYPE, shape, true>(load, work);
 }
 
 /* shared_shares: NULL when there is no shared expert. */
 static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
-                                  const float *shared_shares, int hidden, void *out, int out_type)
+                                  const float *shared_shares, int hidden, uint16_t *out)
 {
     grid_begin();
     size_t row = blockIdx.x, stride = FFN_STRIDE(hidden);
-    int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x) * 4;
-    const int32_t *place = g.place + row * topk;
-    if (column >= hidden)
-        return;
+    unsigned at = (blockIdx.y * ADD_THREADS + threadIdx.x) * 4;
+    const int32_t *place = g.place + row;
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    int many = hidden - column < 4 ? hidden - column : 4;
-    bool whole = hidden % 4 == 0;
-    for (int k = 0; k <= topk; k++) {
-        const float *from = shared_shares + row * stride;
-        if (k < topk) {
-            int at = g.experts > 0 ? place[k] : -1;
-            if (at < 0)
-                continue;
-            from = shares + (size_t)at * stride;
-        } else if (!shared_shares) {
-            break;
-        }
-        float share[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (whole) {
-            float4 v = *(const float4 *)(from + column);
-            share[0] = v.x, share[1] = v.y, share[2] = v.z, share[3] = v.w;
-        } else {
-            for (int i = 0; i < many; i++)
-                share[i] = from[column + i];
-        }
-        for (int i = 0; i < 4; i++)
-            sum[i] = k == 0 ? share[i] : sum[i] + share[i];
-    }
-    if (whole) {
-        float4 v = {sum[0], sum[1], sum[2], sum[3]};
-        store_number4(out, row * hidden + column, out_type, v);
+    if (at >= stride)
         return;
-    }
-    for (int i = 0; i < many; i++)
-        store_number(out, row * hidden + column + i, out_type, sum[i]);
+    if (shared_shares)
+        add_share(sum, shared_shares + row * stride + at);
+    for (int k = 0; k < topk && *place >= 0; k++, place += GROUP_STRIDE(g.capacity))
+        add_share(sum, shares + (size_t)*place * stride + at);
+    int column = (int)(at / 32 * 32 + at % 32 / 4);
+    for (int i = 0; i < 4; i++)
+        if (column + i * 8 < hidden)
+            out[row * hidden + column + i * 8] = bf16_round(sum[i]);
 }
 
 static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *shares,
@@ -178,17 +251,17 @@ static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *sh
                                         int first, void *out, int out_type)
 {
     size_t row = blockIdx.x, stride = FFN_STRIDE(hidden);
-    int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x);
+    int column = (int)(blockIdx.y * ADD_THREADS + threadIdx.x), at = share_place(column);
     if (column >= hidden)
         return;
     double sum = first ? 0.0 : sums[row * hidden + column];
     for (int k = 0; k < topk && shares; k++) {
-        int from = g.place[row * topk + k];
+        int from = g.place[k * GROUP_STRIDE(g.capacity) + row];
         if (from >= 0)
-            sum += exact_share(g.weight[row * topk + k], shares[(size_t)from * stride + column]);
+            sum += exact_share(g.weight[row * topk + k], shares[(size_t)from * stride + at]);
     }
     if (shared_shares)
-        sum += exact_share(1.0f, shared_shares[row * stride + column]);
+        sum += exact_share(1.0f, shared_shares[row * stride + at]);
     if (out)
         store_exact(out, row * hidden + column, out_type, sum);
     else
@@ -197,34 +270,42 @@ static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *sh
 
 template <int TYPE, int FRAME>
 static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct cuda_groups *g,
-                  const void *h, int h_stride, const void *h_shared, int h_shared_stride,
-                  int hidden, int n, int slice, float *shares, float *shared_shares, int processors)
+                  const void *h, int h_stride, const void *h_shared, int h_shared_stride, int n,
+                  const down_part &part, int processors)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     launch_early(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
                  shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h,
-                 h_stride, (const uint16_t *)h_shared, h_shared_stride, hidden, n, slice, shares,
-                 shared_shares);
+                 h_stride, (const uint16_t *)h_shared, h_shared_stride, n, part);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                                     const struct cuda_groups *g, int type, const void *h,
                                     int h_stride, const void *h_shared, int h_shared_stride,
                                     int hidden, int n, int topk, int slice, float *shares,
-                                    float *shared_shares, int processors)
+                                    float *shared_shares, void *out, int processors)
 {
     auto run = GROUPED_START(start, type, grouped_few(g->experts, n, topk));
-    run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, hidden, n, slice, shares,
-        shared_shares, processors);
+    down_part part = {hidden, slice, topk, shares, out ? NULL : shared_shares, NULL};
+    if (!out || g->experts > 0)
+        run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);
+    part.out = (uint16_t *)out;
+    if (out)
+        run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);
+}
+
+extern "C" int cuda_ffn_joins(int experts, int n, int topk, int hidden, int shared)
+{
+    return shared > 0 && hidden % 2 == 0 && (experts == 0 || !grouped_few(experts, n, topk));
 }
 
 extern "C" void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk,
                              const float *shares, const float *shared_shares, int hidden, int n,
-                             void *out, int out_type)
+                             void *out)
 {
-    dim3 grid(n, (hidden + ADD_THREADS * 4 - 1) / (ADD_THREADS * 4));
+    dim3 grid(n, (FFN_STRIDE(hidden) + ADD_THREADS * 4 - 1) / (ADD_THREADS * 4));
     launch_early(add_kernel, grid, ADD_THREADS, 0, stream, *g, topk, shares, shared_shares, hidden,
-                 out, out_type);
+                 (uint16_t *)out);
 }
 
 extern "C" void cuda_ffn_add_exact(cudaStream_t stream, const struct cuda_groups *g, int topk,

@@ -80,15 +80,13 @@ template <int TYPE, typename SHAPE> struct up_work {
             int c = column + own * 8;
             const float *g = &sums[own / 2 * 2][group][half],
                         *u = &sums[own / 2 * 2 + 1][group][half];
-            float v[2];
-            v[0] = swiglu(alpha, limit, g[0] + gate[own], u[0] + up[own]);
-            v[1] = swiglu(alpha, limit, g[1] + gate[own], u[1] + up[own]);
-            gemm_turn(at.lane, v);
+            uint32_t both =
+                gemm_turn(at.lane, swiglu(alpha, limit, g[0] + gate[own], u[0] + up[own]),
+                          swiglu(alpha, limit, g[1] + gate[own], u[1] + up[own]));
             int token = at.token(group) + at.lane % 4 * 2 + pair;
             /* Rows of h are a multiple of 8 long. */
             if (token < t.tokens && c - pair < inter)
-                *(uint32_t *)(to + (size_t)(t.b + token) * stride + c - pair) =
-                    pack_bf16(v[0], v[1]);
+                *(uint32_t *)(to + (size_t)(t.b + token) * stride + c - pair) = both;
         }
     }
 };

@@ -354,14 +354,12 @@ static __device__ __forceinline__ void gemm_rescale(const float scale[SHAPE::til
             scale[i / 4 / SHAPE::groups][i % 4 / 2];
 }
 
-/* v: row g of tokens 2t and 2t + 1 of a group; afterwards rows g & ~1 and g | 1 of token 2t + g % 2. By all
- * lanes of a warp. */
-static __device__ __forceinline__ void gemm_turn(int lane, float v[2])
+/* a, b: row g of tokens 2t and 2t + 1 of a group. Gives rows g & ~1 and g | 1 of token 2t + g % 2, as bf16. By
+ * all lanes of a warp. */
+static __device__ __forceinline__ uint32_t gemm_turn(int lane, float a, float b)
 {
-    bool odd = lane / 4 % 2 == 1;
-    float other = warp_xor(odd ? v[0] : v[1], 4);
-    v[0] = odd ? other : v[0];
-    v[1] = odd ? v[1] : other;
+    uint32_t own = pack_bf16(a, b), other = warp_xor(own, 4);
+    return byte_perm(own, other, lane / 4 % 2 == 1 ? 0x3276 : 0x5410);
 }
 
 /* What the queue takes first of the weights, which no kernel writes, to the L2 cache. */

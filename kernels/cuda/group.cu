@@ -64,14 +64,14 @@ static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const flo
     sum_before(before, scratch, &start);
     for (int row = from; row < to; row++) {
         look l = look_at(ids + (size_t)row * topk, topk, first_expert, g.experts, e);
-        int32_t *place = g.place + (size_t)row * topk;
+        const size_t stride = GROUP_STRIDE(g.capacity);
         for (int k = l.held; k < topk && e == 0; k++)
-            place[k] = -1;
+            g.place[k * stride + row] = -1;
         if (l.choice < 0)
             continue;
         cuda_entry entry = {row, weights[(size_t)row * topk + l.choice]};
         g.entry[(size_t)e * g.capacity + own] = entry;
-        place[l.before] = start + own;
+        g.place[l.before * stride + row] = start + own;
         g.weight[(size_t)row * topk + l.before] = entry.weight;
         own++;
     }

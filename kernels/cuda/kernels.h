@@ -200,9 +200,11 @@ struct cuda_groups {
     int32_t *count;           /* [experts] rows of each list */
     int32_t *start;           /* [experts] rows of the lists before it */
     struct cuda_entry *entry; /* [experts][capacity] */
-    int32_t *place; /* [row][topk] the numbers of a row, in the order of the experts; then -1, */
-    float *weight;  /* and their weights */
+    int32_t *
+        place; /* [topk][GROUP_STRIDE(capacity)] the numbers of a row, in the order of the experts; then -1, */
+    float *weight; /* and [row][topk] their weights */
 };
+#define GROUP_STRIDE(capacity) (((capacity) + 1) / 2 * 2)
 
 void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
                 const float *weights, int topk, int n, int first_expert);
@@ -215,20 +217,23 @@ void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const st
                        int type, const void *x, int hidden, int n, int topk, void *h, int h_stride,
                        void *h_shared, int h_shared_stride, int processors);
 
-/* Numbers from one row of shares to the next. */
-#define FFN_STRIDE(hidden) (((hidden) + 1) / 2 * 2)
+/* Numbers from one row of shares to the next: whole runs of 32 columns, in each of which column c
+ * stands at c % 8 x 4 + c / 8. */
+#define FFN_STRIDE(hidden) (((hidden) + 31) / 32 * 32)
 
 /* shares, f32 [rows of the experts][stride]: weight x down h; shared_shares [n][stride]: down
  * h_shared, not written when the shared expert has no columns. slice: the columns of that slice alone, and
- * without the weights; -1: all columns. */
+ * without the weights; -1: all columns. out: NULL, or bf16, where cuda_ffn_joins(): what cuda_ffn_add() would make of
+ * all shares; those of the shared expert are not written then. */
+int cuda_ffn_joins(int experts, int n, int topk, int hidden, int inter_shared);
 void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                          const struct cuda_groups *g, int type, const void *h, int h_stride,
                          const void *h_shared, int h_shared_stride, int hidden, int n, int topk,
-                         int slice, float *shares, float *shared_shares, int processors);
+                         int slice, float *shares, float *shared_shares, void *out, int processors);
 
-/* out = the shares of a row in the order of the experts, then the shared one's; NULL: there is none. */
+/* out, bf16 = the share of the shared expert, NULL: there is none, and those of a row's experts, in their order. */
 void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk, const float *shares,
-                  const float *shared_shares, int hidden, int n, void *out, int out_type);
+                  const float *shared_shares, int hidden, int n, void *out);
 
 /* A slice's terms, as kernels/exact.h has them, join sums [n][hidden], which begin with the `first`; out: the
  * sums, or NULL: there are more slices. Without shares or shared_shares there are none of them. */

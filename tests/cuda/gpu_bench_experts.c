@@ -83,19 +83,24 @@ static void do_up(struct bench *b, const void *what)
                       m->h, m->f->inter, m->h_shared, m->f->inter_shared, b->d->processors);
 }
 
+static bool joins(const struct mixture *m)
+{
+    return cuda_ffn_joins(m->g.experts, m->n, m->deal->topk, HIDDEN, m->f->inter_shared);
+}
+
+/* With the sums, where a kernel of products makes them. */
 static void do_down(struct bench *b, const void *what)
 {
     const struct mixture *m = what;
     cuda_ffn_down_tiled(b->s->cuda, m->f->mlp, &m->g, m->f->type, m->h, m->f->inter, m->h_shared,
                         m->f->inter_shared, HIDDEN, m->n, m->deal->topk, -1, m->shares, m->shared,
-                        b->d->processors);
+                        joins(m) ? b->y : NULL, b->d->processors);
 }
 
 static void do_add(struct bench *b, const void *what)
 {
     const struct mixture *m = what;
-    cuda_ffn_add(b->s->cuda, &m->g, m->deal->topk, m->shares, m->shared, HIDDEN, m->n, b->y,
-                 DTYPE_BF16);
+    cuda_ffn_add(b->s->cuda, &m->g, m->deal->topk, m->shares, m->shared, HIDDEN, m->n, b->y);
 }
 
 static void do_ffn_layer(struct bench *b, const void *what)
@@ -134,6 +139,8 @@ static void mixture(struct bench *b, struct mixture *m, int n, enum choice choic
     bench_show(b, name, do_up, m, up);
     snprintf(name, sizeof name, "%sffn down, %s, %d rows", of, names[choice], n);
     bench_show(b, name, do_down, m, down);
+    if (joins(m))
+        return;
     snprintf(name, sizeof name, "%sffn add, %s, %d rows", of, names[choice], n);
     bench_show_bytes(b, name, do_add, m, (m->held + n) * HIDDEN * 4.0 + n * HIDDEN * 2.0);
 }

@@ -7,8 +7,10 @@
 # Dynamic shared memory is chosen at the launch and stands in kernels/cuda/*.cuh.
 # timeout: 900
 set -u
-nvcc=${NVCC:-nvcc}
-command -v "$nvcc" >/dev/null || { echo "$nvcc was not found; set NVCC"; exit 77; }
+nvcc=${NVCC:-nvcc} # may be two words, as of a compiler's cache
+for word in $nvcc; do
+    command -v "$word" >/dev/null || { echo "$word was not found; set NVCC"; exit 77; }
+done
 # shellcheck disable=SC2086
 set -- ${CUDA_ARCHS:-80 90 100}
 flags=(-O3 -fmad=false -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra -Xptxas -v,-warn-spills)
@@ -19,7 +21,7 @@ logs=${BUILD:-build}/ptxas objects=${BUILD:-build}/sm-$(IFS=-; echo "$*")
 mkdir -p "$logs" || exit 2
 headers=$(echo kernels/*.h kernels/*/*.h kernels/cuda/*.cuh src/base/*.h) # all that a kernel can include
 # shellcheck disable=SC2086
-key=$({ "$nvcc" --version; echo "${flags[@]}"; cat $headers; } | sha256sum)
+key=$({ $nvcc --version; echo "${flags[@]}"; cat $headers; } | sha256sum)
 
 # said FILE - the log of this file: of the build if it is newer than all sources.
 said() {
@@ -36,7 +38,7 @@ compile() {
     [ -e "$log" ] && return
     rm -f "$logs/$(basename "$1" .cu)".*
     # shellcheck disable=SC2086
-    if "$nvcc" $nvcc_flags -fatbin -o /dev/null "$1" >"$log.new" 2>&1 && ! grep -qi warning "$log.new"; then
+    if $nvcc $nvcc_flags -fatbin -o /dev/null "$1" >"$log.new" 2>&1 && ! grep -qi warning "$log.new"; then
         mv "$log.new" "$log"
     else
         cat "$log.new"

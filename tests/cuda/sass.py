@@ -11,7 +11,7 @@ through the loop: `run` are the instructions, and the pipes in sass.txt those, o
 and copies to shared memory, in as few other instructions as can be: that of a full tile without a mask,
 whose sums are not rescaled. Loops inside count as often as they run. `scaled`: the block that multiplies
 the sums by a new scale, where there is one; `border`: what more runs when a work item ends, on the path with
-most stores.
+most stores, and `shares` on that with most of 16 bytes.
 Fails when a loop or a turn is more than 2 % longer than tests/cuda/sass.txt says, or keeps something in
 local memory; --write writes that file anew. Counts belong to a compiler: another version of nvcc than the one in the
 file is not compared. OBJECTS: the folder of a build with code for sm_90 (build/sm-80-90-100/kernels/cuda), to take its kernels
@@ -30,7 +30,7 @@ SM = "90"
 FILES = ("linear", "ffn_up", "ffn_down", "attend", "attend_latent", "heads")
 KNOWN = "tests/cuda/sass.txt"
 MEASURED, MEASURED_SASS = "tests/cuda/measured.txt", "tests/cuda/measured_sass.txt"
-COLUMNS = ("turn", "loop", "run", "scaled", "border", "hmma", "integer", "half", "float", "registers")  # of sass.txt
+COLUMNS = ("turn", "loop", "run", "scaled", "border", "hmma", "integer", "half", "float", "registers", "shares")  # of sass.txt
 PIPES = (  # the first that begins the opcode
     ("hmma", ("HMMA",)),
     ("shared", ("LDS", "STS", "ATOMS")),  # LDSM (ldmatrix) too
@@ -121,7 +121,8 @@ class Block:
         op, to, conditional = code[end - 1]
         self.begin, self.end, self.times = begin, end, 1
         self.counts = pipes(code[begin:end])
-        self.stores = sum(op.startswith(("ST.", "STG")) for op, _, _ in code[begin:end])
+        stores = [op for op, _, _ in code[begin:end] if op.startswith(("ST.", "STG"))]
+        self.stores, self.wide = len(stores), sum(".128" in op for op in stores)
         jumps = op.startswith("BRA")
         self.next = {labels[to]} if jumps else set()
         if not op.startswith(("EXIT", "RET")) and not (jumps and not conditional):
@@ -182,13 +183,18 @@ def count(kernel, code, labels, loop):
             hmma, copies = (sum(b.counts[n] for b in inside) for n in ("hmma", "copy"))
             for b in inside:
                 b.times = sass_model.times(kernel, hmma, copies)
-    way = path(blocks, lambda b: 1000 * (b.counts["hmma"] + b.counts["copy"]) - (b.end - b.begin))
-    border = path(blocks, lambda b: 1000 * (b.counts["hmma"] + b.counts["copy"]) + 300 * b.stores + 50 * b.counts["special"] - (b.end - b.begin))
+
+    def longest(*worth):
+        """The path that has most of the products, the copies, and what else worth() names."""
+        return path(blocks, lambda b: 1000 * (b.counts["hmma"] + b.counts["copy"]) + sum(w(b) for w in worth) - (b.end - b.begin))
+
+    way = longest()
+    border, shares = longest(lambda b: 300 * b.stores + 50 * b.counts["special"]), longest(lambda b: 300 * b.wide)
     scaled = [b for b in blocks if b.counts["float"] >= 32 and not b.counts["hmma"] and not b.stores
               and b.counts["float"] > (b.end - b.begin) / 2]
     of_run = pipes_of(way)
     of_run["run"] = sum(of_run.values())
-    of_run["border"] = sum(pipes_of(border).values()) - of_run["run"]
+    of_run["border"], of_run["shares"] = (sum(pipes_of(w).values()) - of_run["run"] for w in (border, shares))
     of_run["scaled"] = scaled[0].end - scaled[0].begin if scaled else 0
     counts["of_run"] = of_run
     return counts

@@ -22,6 +22,7 @@ L2_BYTES = 37.0
 DRAM_SHARE = 0.92            # of what is printed on the card
 LAUNCH, GAP, FILL = 2.8, 0.6, 2.4  # us: a kernel, one more in a graph, until the first data are there
 HMMA_FLOP = 4096.0
+SHARE = 14  # instructions by which a lane adds one share of a token, 4 columns (ffn_down.cu)
 
 
 class Card:
@@ -134,11 +135,11 @@ class Loops:
             return max(hmma * card.wgmma, issued - 1.25 * hmma, others)
         return max(hmma * card.mma + SERIAL * issued, others)
 
-    def turns(self, kernel, count, each, hmma, l2, bytes_read, warps=4, experts=128):
-        """`count` items of `each` turns, dealt out to all blocks; l2: bytes a turn."""
+    def turns(self, kernel, count, each, hmma, l2, bytes_read, warps=4, experts=128, border=None):
+        """`count` items of `each` turns, dealt out to all blocks; l2: bytes a turn; border: instructions of an item's end."""
         card, clocks = self.card, self.turn(kernel, hmma)
         at_once = max(1, blocks(kernel, self.found[kernel]["registers"], card.shared, warps, experts))
-        epilogue = EPILOGUE * self.found[kernel]["border"]
+        epilogue = EPILOGUE * (self.found[kernel]["border"] if border is None else border)
         each_has = math.ceil(count / card.processors) if count < 4 * card.processors else count / card.processors
         all_at = each_has * (each * clocks + epilogue) * warps / 4
         last = math.ceil(count / (card.processors * at_once)) * (each * clocks / ALONE + epilogue)
@@ -206,7 +207,7 @@ class Loops:
         return us * 1.755 / self.card.ghz
 
     def experts(self, rows, held, inter, hidden, topk, of, shared, kind=FP8):
-        """up, down and add of a rank that holds `held` of `of` experts, rows chosen evenly."""
+        """up, down, and what adds: a kernel, or that of the shared expert. Of a rank with `held` of `of` experts, rows chosen evenly."""
         each = rows * topk / of
         tokens = 32 if rows * topk <= 32 * held else 64
         tiles = max(1.0, each / tokens + (0.5 if each > tokens else 0))  # chosen evenly is not equally
@@ -222,11 +223,22 @@ class Loops:
         t_up = self.turns(up, up_items, -(-hidden // 64), hmma, x, 2 * weights, experts=held)
         pieces = -(-hidden // 128)
         routed, common = held * tiles * pieces, shared_tiles * pieces
-        turns = (routed * -(-inter // 64) + common * -(-shared // 64)) / max(routed + common, 1)
-        shares = (rows * topk * held / of + (rows if shared else 0)) * hidden * 4
-        t_down = self.turns(down, routed + common, turns, hmma, x, weights + shares, experts=held)
-        t_add = (shares + rows * hidden * 2) / self.card.tbs / 1e6 + FILL
-        return t_up, t_down, t_add
+        some, few = rows * topk * held / of, rows * topk <= 32 * held
+        stores = self.found[down].get("shares")
+
+        def write(n):
+            return n * hidden * 4
+
+        if not shared or few or self.as_measured:
+            turns = (routed * -(-inter // 64) + common * -(-shared // 64)) / max(routed + common, 1)
+            shares = write(some + (rows if shared else 0))
+            t_down = self.turns(down, routed + common, turns, hmma, x, weights + shares, experts=held, border=stores)
+            return t_up, t_down, (shares + rows * hidden * 2) / self.card.tbs / 1e6 + FILL
+        t_down = self.turns(down, routed, -(-inter // 64), hmma, x, held * inter * hidden * size + write(some), experts=held, border=stores)
+        sums = self.found[down]["border"] + topk * SHARE * tokens // 4
+        t_sums = self.turns(down, common, -(-shared // 64), 16 * tokens // 16, x,
+                            shared * hidden * size + write(some) + rows * hidden * 2, experts=held, border=sums)
+        return t_up, t_down, t_sums
 
 
 # Stand-alone on the H200, less a launch: kernels that wait more than they work.

@@ -50,10 +50,13 @@ struct traffic_experts {
 };
 
 /* bf16 in and out; the numbers of rows are the expected ones, all experts have some. What lies between
- * the kernels is written and read once: h, the shares of all rows of experts, and the lists. */
+ * the kernels is written and read once: h, the shares of all rows of experts, those of the shared one where its
+ * kernel does not add them itself, and the lists. */
 static inline struct traffic traffic_ffn(int n, const struct traffic_experts *x)
 {
-    double held = (double)x->topk * x->here / x->all, pairs = n * (held + (x->shared > 0));
+    bool joins = cuda_ffn_joins(x->here, n, x->topk, x->hidden, x->shared);
+    double held = (double)x->topk * x->here / x->all,
+           pairs = n * (held + (x->shared > 0 && !joins));
     double weights = 3.0 * x->hidden * (x->here * x->inter + x->shared) * (1 + 4.0 / 128 / 128);
     double middle = n * (held * x->inter + x->shared) * 2;
     struct traffic t = {.flops = 6.0 * n * x->hidden * (held * x->inter + x->shared)};
