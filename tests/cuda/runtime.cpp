@@ -87,7 +87,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *about, int device)
         getenv("TANDEM_EMU_UNLIKE"); /* from this device on they are of another kind */
     snprintf(about->name, sizeof about->name, "emulation%s",
              unlike && device >= atoi(unlike) ? " of another card" : "");
-    about->major = 8;
     const char *shared = getenv("TANDEM_EMU_SHARED"), *count = getenv("TANDEM_EMU_PROCESSORS");
     emu::the_card = emu::card();
     if (shared)
@@ -101,6 +100,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *about, int device)
     about->uuid.bytes[15] = (char)device;
     about->multiProcessorCount = emu::the_card.processors;
     about->sharedMemPerBlockOptin = emu::the_card.shared;
+    about->major = emu::the_card.shared > 163 * 1024 ? 9 : 8; /* the least that has so much */
     return cudaSuccess;
 }
 
