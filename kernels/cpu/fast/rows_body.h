@@ -49,12 +49,9 @@ static void norm(enum dtype from, const void *x, const float *gain, float eps, s
 
 /* Names instead of arrays: compilers keep arrays of vectors in memory. */
 #if DOTS == 4
-#define EACH_DOT(DO) DO(0) DO(1) DO(2) DO(3)
-#define EACH_PAIR(DO)                                                                              \
-    DO(0, 0)                                                                                       \
-    DO(0, 1)                                                                                       \
-    DO(0, 2) DO(0, 3) DO(1, 0) DO(1, 1) DO(1, 2) DO(1, 3) DO(2, 0) DO(2, 1) DO(2, 2) DO(2, 3)      \
-        DO(3, 0) DO(3, 1) DO(3, 2) DO(3, 3)
+#define EACH_DOT(DO)  DO(0) DO(1) DO(2) DO(3)
+#define OF_ROW(i, DO) DO(i, 0) DO(i, 1) DO(i, 2) DO(i, 3)
+#define EACH_PAIR(DO) OF_ROW(0, DO) OF_ROW(1, DO) OF_ROW(2, DO) OF_ROW(3, DO)
 #else
 #define EACH_DOT(DO)  DO(0) DO(1)
 #define EACH_PAIR(DO) DO(0, 0) DO(0, 1) DO(1, 0) DO(1, 1)
@@ -254,17 +251,24 @@ static size_t above(const float *x, size_t n, const struct spread *s, float from
     return count;
 }
 
+/* Sums of whole numbers below 2^41, in double exact for so many vectors. */
+#define MASSES_RUN (16 * 2048)
+
 static uint64_t masses(const float *x, size_t n, const struct spread *s)
 {
     uint64_t total = 0;
-    for (size_t i = 0; i < n; i += 16) {
-        v16 mass = masses_of(s, v_sub(logits_at(x + i, up_to_16(n - i)), v_set(s->most)));
-        if (!v_at_least(mass, v_set(1)))
-            continue;
-        float each[16];
-        v_store(each, mass);
+    for (size_t first = 0; first < n; first += MASSES_RUN) {
+        size_t end = n - first < MASSES_RUN ? n : first + MASSES_RUN;
+        double sums[16] = {0};
+        for (size_t i = first; i < end; i += 16) {
+            v16 mass = masses_of(s, v_sub(logits_at(x + i, up_to_16(end - i)), v_set(s->most)));
+            float each[16];
+            v_store(each, v_sub(mass, v_fraction(mass)));
+            v_add_wide(sums, each);
+            v_add_wide(sums + 8, each + 8);
+        }
         for (size_t j = 0; j < 16; j++)
-            total += (uint64_t)(int64_t)each[j];
+            total += (uint64_t)sums[j];
     }
     return total;
 }

@@ -132,9 +132,10 @@ static void halve(struct sample_candidate *c, size_t n, enum measure by, uint64_
     walk(c, n, by, bound, r);
 }
 
-/* Lists the first candidates: k of them (1 .. blocks), or some more. */
-static void list_first(struct draw *w, size_t k)
+/* Lists the first candidates: k of them (1 .. blocks), or some more. Returns the least of their masses. */
+static uint64_t list_first(struct draw *w, size_t k)
 {
+    uint64_t least = UINT64_MAX;
     size_t blocks = blocks_of(w->vocab);
     struct reached r = {0, 0, -1};
     for (size_t i = 0; i < blocks; i++)
@@ -142,8 +143,11 @@ static void list_first(struct draw *w, size_t k)
     halve(w->list, blocks, BY_COUNT, k - 1, &r);
     w->listed = w->isa->above(w->logits, w->vocab, &w->spread, w->tops[r.token], w->list);
     w->listed_mass = 0;
-    for (size_t i = 0; i < w->listed; i++)
+    for (size_t i = 0; i < w->listed; i++) {
         w->listed_mass += w->list[i].mass;
+        least = w->list[i].mass < least ? w->list[i].mass : least;
+    }
+    return least;
 }
 
 static void fill_bins(const struct draw *w)
@@ -187,6 +191,22 @@ static void search(struct draw *w, enum measure by, uint64_t bound, struct reach
         search_bins(w, by, bound, r);
 }
 
+/* Times the mass of the first ones, if all others had as much as the last of these. */
+#define FLAT 64.0
+
+/* list_first() without top_k, where that is worth a try: of flat rows the first ones have too little. Returns the mass
+ * of all candidates. */
+static uint64_t list_heavy(struct draw *w)
+{
+    struct reached r;
+    double rest = (double)list_first(w, (blocks_of(w->vocab) + 1) / 2) * (double)w->vocab;
+    if (rest < FLAT * (double)w->listed_mass)
+        return w->isa->masses(w->logits, w->vocab, &w->spread);
+    w->listed = w->listed_mass = 0;
+    search(w, BY_COUNT, UINT64_MAX, &r);
+    return r.mass;
+}
+
 /* min_p and top_k, top_p, then the draw. */
 static int32_t draw(struct draw *w, const struct sample_params *p)
 {
@@ -195,12 +215,12 @@ static int32_t draw(struct draw *w, const struct sample_params *p)
     size_t near = p->within > 0 ? w->isa->near(w->logits, w->vocab, w->spread.most, p->within)
                                 : w->vocab; /* the first candidates, as top_k keeps them */
     kept = near < kept ? near : kept;
-    if (kept <= blocks || kept >= w->vocab)
-        list_first(w, kept <= blocks ? kept : (blocks + 1) / 2);
+    if (kept <= blocks)
+        list_first(w, kept);
     if (kept < w->vocab)
         search(w, BY_COUNT, kept - 1, &r);
     else
-        r.mass = w->isa->masses(w->logits, w->vocab, &w->spread);
+        r.mass = list_heavy(w);
     if (p->top_p < 1.0f)
         search(w, BY_MASS, mass_enough(r.mass, p->top_p) - 1, &r);
     search(w, BY_MASS, mass_share(r.mass, p->uniform), &r);

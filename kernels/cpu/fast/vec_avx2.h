@@ -153,6 +153,14 @@ INLINE float v_most(v16 x)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* sum[0..7] += x[0..7] */
+INLINE void v_add_wide(double *sum, const float *x)
+{
+    for (size_t j = 0; j < 8; j += 4)
+        _mm256_storeu_pd(
+            sum + j, _mm256_add_pd(_mm256_loadu_pd(sum + j), _mm256_cvtps_pd(_mm_loadu_ps(x + j))));
+}
+
 /* sum[j] += exact_term(weight, product[j]) for eight j. */
 INLINE void v_add_terms(double *sum, const float *product, double weight)
 {

@@ -132,6 +132,12 @@ INLINE float v_most(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* sum[0..7] += x[0..7] */
+INLINE void v_add_wide(double *sum, const float *x)
+{
+    _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), _mm512_cvtps_pd(_mm256_loadu_ps(x))));
+}
+
 INLINE void v_add_terms(double *sum, const float *product, double weight)
 {
     __m512d w = _mm512_set1_pd(weight), shift = _mm512_set1_pd(EXACT_SHIFT);

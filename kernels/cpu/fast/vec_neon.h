@@ -160,6 +160,13 @@ INLINE float v_most(v16 x)
     return vgetq_lane_f32(v_larger(c, vextq_f32(c, c, 1)), 0);
 }
 
+/* sum[0..7] += x[0..7] */
+INLINE void v_add_wide(double *sum, const float *x)
+{
+    for (size_t j = 0; j < 8; j += 2)
+        vst1q_f64(sum + j, vaddq_f64(vld1q_f64(sum + j), vcvt_f64_f32(vld1_f32(x + j))));
+}
+
 /* sum[j] += exact_term(weight, product[j]) for eight j. */
 INLINE void v_add_terms(double *sum, const float *product, double weight)
 {
