@@ -189,6 +189,7 @@ struct row_work {
     float *values;
     struct form_group *groups;
     bool sizes; /* struct isa */
+    bool least; /* is any -128? */
 };
 
 /* Code `code` of input i, counted with those before the part. */
@@ -207,14 +208,16 @@ static void put_code(const struct weight *w, bool sizes, uint8_t *panel, size_t 
 
 /* One output of a grouped form: codes, scale and what is subtracted of every run. */
 static void fill_grouped(const struct weight *w, const struct weight_part *p, size_t row,
-                         size_t output, size_t panel, const struct row_work *work)
+                         size_t output, size_t panel, struct row_work *work)
 {
     uint8_t *to = w->data + panel * w->panel_bytes;
     float *scale = w->scale + panel * w->panel_scales;
     struct weight_form f = weight_form(p, w->keep);
     weight_row_grouped(p, w->keep, &f, row, work->codes, work->groups, work->values);
-    for (size_t i = 0; i < w->k; i++)
+    for (size_t i = 0; i < w->k; i++) {
         put_code(w, work->sizes, to, output, w->k_before + i, work->codes[i]);
+        work->least |= work->codes[i] == -128;
+    }
     size_t run = w->grouped.inputs;
     for (size_t at = 0; at < w->k_before + w->k; at += run) {
         size_t input = at > w->k_before ? at - w->k_before : 0;
@@ -223,7 +226,7 @@ static void fill_grouped(const struct weight *w, const struct weight_part *p, si
 }
 
 static void fill_panel_integers(const struct weight *w, const struct source *from, size_t panel,
-                                const struct row_work *work)
+                                struct row_work *work)
 {
     const struct weight_part *p;
     size_t row;
@@ -259,10 +262,11 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
 {
     w->data = memory;
     w->scale = (float *)(void *)(memory + data_bytes(w));
-#pragma omp parallel num_threads(d->threads)
+    bool least = false;
+#pragma omp parallel num_threads(d->threads) reduction(|| : least)
     {
         struct row_work work = {mem_new(w->k, 1), mem_new(w->k, sizeof(float)),
-                                mem_new(w->k, sizeof(struct form_group)), d->isa->sizes};
+                                mem_new(w->k, sizeof(struct form_group)), d->isa->sizes, false};
 #pragma omp for schedule(dynamic)
         for (size_t panel = 0; panel < w->panels; panel++) {
             memset(w->data + panel * w->panel_bytes, 0, w->panel_bytes);
@@ -271,10 +275,12 @@ void packed_fill(const struct device *d, struct weight *w, const struct source *
             else
                 fill_panel(w, from, panel);
         }
+        least = work.least;
         free(work.codes);
         free(work.values);
         free(work.groups);
     }
+    w->grouped.least = least;
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */

@@ -120,6 +120,7 @@ struct grouped {
     bool mins;            /* is there something to subtract? */
     const int8_t *values; /* g4, q4: [16]; else NULL */
     struct scales scales; /* their groups are the runs */
+    bool least;           /* g8: is any -128? */
 };
 
 /* The sums that follow a row of k inputs are of so many each. */
