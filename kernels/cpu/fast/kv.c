@@ -165,10 +165,15 @@ static void append_head(const struct device *d, const struct kv *kv, uint8_t *pl
 
 /* Zeros for the values of every block that gets its first token: what the sequence before left
  * there may be anything, and 0 x NaN is not 0. (Scores of tokens that are not there are masked.)
- * Keys that values are made of are cleared likewise. */
+ * Keys that values are made of are cleared likewise. In most decode steps nothing begins. */
 static void clear_begun(const struct device *d, const struct kv *kv, int layer,
                         const struct attn_batch *batch)
 {
+    int begun = 0;
+    for (int i = 0; i < batch->rows; i++)
+        begun += batch->row_pos[i] % KV_BLOCK == 0;
+    if (!begun)
+        return;
     struct team team = team_begin(d, TEAM_ROWS, (size_t)batch->rows * kv->key_dim);
 #pragma omp parallel for num_threads(team.threads) schedule(static)
     for (size_t i = 0; i < (size_t)batch->rows; i++) {
