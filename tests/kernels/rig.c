@@ -124,7 +124,14 @@ static void follow(struct rig *r, const void *bytes, size_t n)
 {
     uint64_t hash = 0xcbf29ce484222325u;
     const unsigned char *b = bytes;
-    for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    for (uint64_t word; i + sizeof word <= n; i += sizeof word) {
+        memcpy(&word, b + i, sizeof word);
+        hash ^= word;
+        hash = (hash << 29 | hash >> 35) *
+               0x100000001b3u; /* what differs in the highest bit spreads, too */
+    }
+    for (; i < n; i++)
         hash = (hash ^ b[i]) * 0x100000001b3u;
     if (tracing) {
         if (trace->n == trace->room) {
@@ -429,7 +436,7 @@ void rig_round_row(const float *x, size_t k, float *rounded)
         size_t end = first + 32 < k ? first + 32 : k;
         float most = 0;
         for (size_t i = first; i < end; i++)
-            most = fmaxf(most, fabsf(x[i]));
+            most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
         for (size_t i = first; i < end; i++)
             rounded[i] = most > 0 ? nearbyintf(x[i] / (most / 127)) * (most / 127) : 0;
     }
