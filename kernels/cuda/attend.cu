@@ -148,13 +148,13 @@ static __device__ __forceinline__ void step(const unsigned char *query, const un
 /* One chunk of `shared` rows of one segment, beginning with `row`. */
 template <int D, int TYPE>
 static __device__ __forceinline__ void run_chunk(const attend_args &a, int row, int shared,
-                                                 int local, int kv_head, int head, int left)
+                                                 int warp, int local, int kv_head, int head,
+                                                 int left)
 {
     typedef attend_shape<D, TYPE> shape;
     const int chunk = ATTEND_CHUNK(TYPE);
     unsigned char *stages = shared_memory();
-    unsigned char *query =
-        stages + shape::stages * shape::stage_bytes + (int)threadIdx.x / 32 * shape::query_bytes;
+    unsigned char *query = stages + shape::stages * shape::stage_bytes + warp * shape::query_bytes;
     int first = first_token(a, row), seg = a.batch.row_seg[row]; /* of the first row: the lowest */
     int start = (first / chunk + (int)blockIdx.y) * chunk;
     int end = a.batch.row_pos[row + shared - 1] + 1; /* of the last row: the longest */
@@ -208,7 +208,10 @@ static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1
     attend_kernel(attend_args a)
 {
     grid_begin();
-    int warp = (int)threadIdx.x / 32, group = a.heads / a.kv.kv_heads;
+    /* From one lane: so the compiler sees that it, and what comes of it, is the same for all. Code for processors
+     * before 9.0, where nothing begins early, has no registers left for that. */
+    const int own = (int)threadIdx.x / 32, warp = can_begin_early() ? warp_from(own, 0) : own;
+    int group = a.heads / a.kv.kv_heads;
     int head_blocks = (group + 16 * a.tiles - 1) / (16 * a.tiles);
     int kv_head = (int)blockIdx.z / head_blocks;
     int in_group = ((int)blockIdx.z % head_blocks * a.tiles + warp % a.tiles) * 16;
@@ -220,7 +223,7 @@ static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1
         while (row + shared < end && a.batch.row_seg[row + shared] == a.batch.row_seg[row])
             shared++;
         if (!a.apart || in_prompt(a.batch, row) == (ROWS > 1))
-            run_chunk<D, TYPE>(a, row, shared, warp / a.tiles - (row - first), kv_head,
+            run_chunk<D, TYPE>(a, row, shared, warp, warp / a.tiles - (row - first), kv_head,
                                kv_head * group + in_group, group - in_group);
         row += shared;
     }
