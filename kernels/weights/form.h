@@ -82,11 +82,11 @@ static inline size_t form_run(const struct weight_form *f)
     return form_is_grouped(f->kind) && run < FORM_RUN ? run : FORM_RUN;
 }
 
-/* Inputs of its first run that lie before a part that begins at a column; as far as slices begin at
- * multiples of 16. */
+/* Inputs of its first run that lie before a part that begins at a column of the checkpoint's tensor; as far as
+ * slices begin at multiples of 16. Shorter runs are of groups, which a part begins. */
 static inline size_t form_before(const struct weight_form *f, size_t column)
 {
-    return column % form_run(f) / 16 * 16;
+    return form_run(f) == FORM_RUN ? column % FORM_RUN / 16 * 16 : 0;
 }
 
 /* The group of a whole row of k inputs. */

@@ -230,7 +230,7 @@ static int add_small(struct identity *id, const struct inputs *in, struct err *e
     if (strcmp(in->job.device, "cuda") == 0)
         identity_add(id, "sums", "exact, as since version 0.2.0");
     /* Earlier versions scaled every weight of a group before it was multiplied. */
-    else if (in->integer_weights && in->job.precision.products == JOB_PRODUCTS_EXACT)
+    else if (in->scaled_sums)
         identity_add(id, "scales", "of sums, as since version 0.2.0");
     return add_config(id, in, e);
 }

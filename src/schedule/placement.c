@@ -104,7 +104,7 @@ size_t placement_granule(size_t width, int parts, size_t least)
     static const size_t granules[] = {128, 32};
     if (placement_whole(width, parts, least))
         return slice_unit(width, least);
-    least = least ? least : 1;
+    least = least > 16 ? least : 16;
     for (size_t i = 0; i < sizeof granules / sizeof *granules; i++)
         if (granules[i] % least == 0 && width / granules[i] >= (size_t)parts)
             return granules[i];

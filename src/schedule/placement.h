@@ -80,8 +80,8 @@ size_t placement_cuts(size_t width, size_t least, struct span mine,
 bool placement_whole(size_t width, int parts, size_t least);
 
 /* The multiple in which a dimension is cut for `parts` ranks: that of the slices when each rank gets
- * whole ones. Else 128 when every part still gets some, else 32, else 1; always a multiple of `least`
- * (0: any), even if some parts then get nothing. */
+ * whole ones. Else 128 when every part still gets some, else 32, else 16; always a multiple of `least`
+ * (0: any). Some parts may then get nothing. */
 size_t placement_granule(size_t width, int parts, size_t least);
 
 /* The experts of instance p. */

@@ -69,16 +69,17 @@ static struct mlp new_mlp(struct rig *r, enum dtype t, const struct shape *s, si
     return m;
 }
 
-/* Slices at any even places, also within a block of FP8 scales or a run; of integers and of groups (which
- * both begin one) in multiples of 32. */
+/* Slices at any even places, also within a block of FP8 scales or a run; of integers in multiples of 32, of
+ * groups, which they begin, of 16. */
 static struct mlp_part parts_of(const struct rig *r, const struct mlp *m, size_t cuts[8])
 {
-    static const size_t at[][5] = {{2, 30, 48, 128, 354}, {32, 64, 128, 160, 352}};
+    static const size_t at[][5] = {
+        {2, 30, 48, 128, 354}, {32, 64, 128, 160, 352}, {16, 64, 112, 160, 352}};
     size_t inter = m->gate.part.n, n = 0;
-    bool groups = r->int8_products || m->down.part.codec == &codec_packed4 ||
-                  m->down.part.codec == &codec_packed8;
-    for (size_t i = 0; i < COUNT(*at) && at[groups][i] < inter; i++)
-        cuts[n++] = at[groups][i];
+    bool groups = m->down.part.codec == &codec_packed4 || m->down.part.codec == &codec_packed8;
+    const size_t *ends = at[r->int8_products ? 1 : groups ? 2 : 0];
+    for (size_t i = 0; i < COUNT(*at) && ends[i] < inter; i++)
+        cuts[n++] = ends[i];
     cuts[n++] = inter;
     return (struct mlp_part){.gate = m->gate.part,
                              .up = m->up.part,
@@ -295,9 +296,35 @@ static int check_mixed(const struct backend *b)
     return failures;
 }
 
+/* Gate and up of FP8 that begin at rows of which only one is a multiple of 16: both are numbers, on all
+ * processors. */
+static int check_rows_apart(const struct backend *b)
+{
+    static const struct shape shape = {SHAPE(330, 65, 33, 0, 2, 2, 1)};
+    int failures = 0;
+    for (size_t i = 0; i < 4; i++) {
+        struct rig r;
+        struct device_limits limits = limits_of(&shape, 5);
+        rig_open(&r, b, shape_acts[i % 2], DTYPE_BF16, 2, &limits);
+        struct ffn_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+        rig_at(&r, "ffn: fp8, %s begins at row 8", i / 2 ? "up" : "gate");
+        fill_inputs(&r, &in, &shape, DTYPE_F8E4M3, 5);
+        for (int e = 0; e < shape.held; e++) {
+            struct mlp *m = &in.experts[e];
+            m->gate = rig_weight(&r, DTYPE_F8E4M3, 65, 330, i / 2 ? 0 : 8, 0);
+            m->up = rig_weight(&r, DTYPE_F8E4M3, 65, 330, i / 2 ? 8 : 0, 0);
+            in.parts[e] = parts_of(&r, m, in.cuts[0]);
+        }
+        rig_keep(&r);
+        check_ffn(&r, &in, 5);
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
 int case_ffn(const struct backend *b)
 {
-    int failures = check_mixed(b);
+    int failures = check_mixed(b) + check_rows_apart(b);
     for (size_t a = 0; a < COUNT(shape_acts); a++)
         for (size_t f = 0; f < COUNT(forms); f++)
             for (size_t i = 0; i < COUNT(shapes); i++)

@@ -284,10 +284,13 @@ static void check_groups(struct rig *r, bool integers)
         in.w = rig_packed(r, bits, group, type, zeros, 37, 330);
         check_linear(r, &in, n);
     }
-    for (size_t k = 40; k < 400; k += 300) {
-        rig_at(r, "linear: weights bf16 as int4, n 66, k %zu, rows 70", k);
-        struct linear_inputs in = {rig_weight(r, DTYPE_BF16, 66, k, 3, 5), WEIGHT_INT4, DTYPE_F32,
-                                   NULL, integers};
+    static const size_t columns[] = {5, 16, 24}; /* that begin groups */
+    for (size_t i = 0; i < COUNT(columns); i++) {
+        size_t k = i == 1 ? 40 : 340;
+        rig_at(r, "linear: weights bf16 as int4, n 66, k %zu from (3, %zu), rows 70", k,
+               columns[i]);
+        struct linear_inputs in = {rig_weight(r, DTYPE_BF16, 66, k, 3, columns[i]), WEIGHT_INT4,
+                                   DTYPE_F32, NULL, integers};
         rig_set_values(r, &in.w, in.keep);
         check_linear(r, &in, 70);
     }

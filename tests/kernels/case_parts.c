@@ -170,11 +170,13 @@ static bool check_ranks(struct rig *r, const struct layer *all, const float *x, 
 static bool fits(const struct weight_part *down, const size_t *at)
 {
     struct weight_form f = weight_form(down, WEIGHT_KEEP);
-    size_t run = form_run(&f) < 32 ? form_run(&f) : 32;
+    size_t unit = f.inner < INTER ? f.inner : 16;
+    if (!form_is_grouped(f.kind))
+        return true;
     bool begins = at[1] % weight_granule(down) == 0;
     for (size_t i = 0; i + 1 < CUTS; i++)
-        begins = begins && at[i] % run == 0;
-    return begins || !form_is_grouped(f.kind);
+        begins = begins && at[i] % unit == 0;
+    return begins;
 }
 
 /* Returns the failures. Experts of one format are shared out as they like where ranks have whole groups. */

@@ -15,7 +15,9 @@
  */
 #include "kernels/cpu/fast/packed.h"
 
+#include "base/err.h"
 #include "base/mem.h"
+#include "kernels/cpu/integer.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -89,17 +91,30 @@ static void biases_create(struct mlp *m, const struct mlp_part *p)
     }
 }
 
+/* Ends in the middle of what kernels take at a time would give other inputs' weights. */
+static void cuts_create(const struct device *d, struct mlp *m, const struct mlp_part *p)
+{
+    const struct weight *w = &m->down;
+    size_t unit = w->grouped.mins ? x_unit(&w->grouped) : w->format == W_G4 ? K_ALIGN : 2;
+    if (packed_x_format(d, w) == X_INTEGERS)
+        unit = INTEGER_GROUP;
+    m->n_cuts = p->n_cuts ? p->n_cuts : 1;
+    m->cuts = mem_new(m->n_cuts, sizeof *m->cuts);
+    for (size_t i = 0; i + 1 < m->n_cuts; i++) {
+        m->cuts[i] = w->k_before + p->cuts[i];
+        if (m->cuts[i] % unit)
+            die("ffn: a slice ends before input %zu, no multiple of %zu", p->cuts[i], unit);
+    }
+    m->cuts[m->n_cuts - 1] = w->k_padded;
+}
+
 static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_part *p,
                        enum weight_keep keep)
 {
     plan(d, m, p, keep);
     if (m->inter == 0)
         return;
-    m->n_cuts = p->n_cuts ? p->n_cuts : 1;
-    m->cuts = mem_new(m->n_cuts, sizeof *m->cuts);
-    for (size_t i = 0; i + 1 < m->n_cuts; i++)
-        m->cuts[i] = m->down.k_before + p->cuts[i];
-    m->cuts[m->n_cuts - 1] = m->down.k_padded;
+    cuts_create(d, m, p);
     m->memory = mem_aligned(packed_bytes(&m->gate_up) + packed_bytes(&m->down), 1);
     packed_fill(d, &m->gate_up, &(struct source){&p->gate, &p->up}, m->memory);
     packed_fill(d, &m->down, &(struct source){&p->down, NULL},

@@ -32,10 +32,11 @@ static struct mlp mlp_create(struct device *d, const struct mlp_part *m, enum we
         return packed;
     packed.gate = plain_weight_create(d, &m->gate, keep);
     packed.up = plain_weight_create(d, &m->up, keep);
-    if (!form_alike(&packed.gate->form, &packed.up->form)) {
+    bool alike = form_alike(&packed.gate->form, &packed.up->form);
+    if (!alike)
         packed.gate->integers = packed.up->integers = false;
+    if (!alike || packed.gate->run != packed.up->run || packed.gate->before != packed.up->before)
         packed.gate->run = packed.up->run = 0;
-    }
     packed.down = plain_weight_create(d, &m->down, keep);
     packed.gate_bias = bias_copy(m->gate_bias, m->gate.n);
     packed.up_bias = bias_copy(m->up_bias, m->up.n);
