@@ -58,6 +58,11 @@ struct ffn_part {
 
 struct ffn; /* packed */
 
+/* Which bits the operations of a device give: the plain, AVX2, AVX-512 and NEON kernels the same. Whoever moves the
+ * last bit of anything raises the number; a job goes on only with what it began with (roles/identity.h). */
+#define OPS_BITS_CPU  "of CPUs, 2"
+#define OPS_BITS_CUDA "of CUDA, 2"
+
 /* ---- rows ----------------------------------------------------------------------------------- */
 
 /* Rows of numbers that know their format. f8e4m3: a row of `width` has ceil(width / ROWS_GROUP)

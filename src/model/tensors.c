@@ -142,14 +142,11 @@ static void look(void *context, const struct member *member, size_t layer)
     bool down =
         kind == TENSOR_DENSE_DOWN || kind == TENSOR_EXPERT_DOWN || kind == TENSOR_SHARED_DOWN;
     bool head = member->use == USE_HEAD || (kind == TENSOR_EMBED && s->m->tied);
-    if (member->use != USE_LINEAR && !head)
-        return; /* no matrix */
+    if ((member->use != USE_LINEAR && !head) || member->as == AS_HEADS)
+        return; /* not rows times a matrix */
     struct weight_part p = tensors_part(s->m, s->c, kind, layer, 0);
     struct weight_form f = weight_form(&p, s->keep);
-    bool of_heads =
-        member->as == AS_HEADS || member->as == AS_HEAD_KEYS || member->as == AS_HEAD_VALUES;
-    bool *found = of_heads ? &s->found.head_integers : &s->found.integers;
-    *found = *found || form_is_grouped(f.kind);
+    s->found.integers = s->found.integers || form_is_grouped(f.kind);
     if (down && s->keep == WEIGHT_KEEP && p.codec->codes) /* FP8 may be cut anywhere */
         s->found.granule = common_multiple(s->found.granule, weight_granule(&p));
 }
@@ -157,8 +154,7 @@ static void look(void *context, const struct member *member, size_t layer)
 struct tensors_forms tensors_forms(const struct model *m, const struct checkpoint *c,
                                    enum weight_keep keep, size_t least)
 {
-    struct survey s = {
-        m, c, keep, {common_multiple(keep == WEIGHT_INT4 ? 32 : 1, least), false, false}};
+    struct survey s = {m, c, keep, {common_multiple(keep == WEIGHT_INT4 ? 32 : 1, least), false}};
     members_visit(m, look, &s);
     if (m->drafts > 0)
         members_visit_mtp(m, look, &s);

@@ -34,11 +34,10 @@ const struct tensor **tensors_used(const struct model *m, const struct checkpoin
 
 /* What the matrices of a model become when they are kept by `keep`. granule: the columns of down-projections may be
  * cut at its multiples without cutting a group of packed weights, or of those that `keep` makes, and of `least`; 1: anywhere.
- * Are any kept as integers (kernels/weights/form.h), of those that rows are multiplied with, of those of MLA's
- * heads? Only after model_check(). */
+ * integers: is any kept as integers (kernels/weights/form.h)? Only after model_check(). */
 struct tensors_forms {
     size_t granule;
-    bool integers, head_integers;
+    bool integers;
 };
 struct tensors_forms tensors_forms(const struct model *m, const struct checkpoint *c,
                                    enum weight_keep keep, size_t least);

@@ -221,17 +221,9 @@ static int add_small(struct identity *id, const struct inputs *in, struct err *e
         die("the sampling section is no JSON: %.200s", sampling);
     free(sampling);
     add_split(id, in);
-    /* The kernels of all processors have the reference's bits; a journal that says "avx512" is of a version whose
-     * AVX-512 had been seen in emulation only. */
     identity_add(id, "device", in->job.device);
-    identity_add(id, "kernels", "as the reference");
+    identity_add(id, "kernels", strcmp(in->job.device, "cuda") == 0 ? OPS_BITS_CUDA : OPS_BITS_CPU);
     identity_add(id, "cublas", in->job.cublas ? "true" : "false");
-    /* Earlier versions rounded in between on GPUs, also for sums in bf16: what they began has no such entry. */
-    if (strcmp(in->job.device, "cuda") == 0)
-        identity_add(id, "sums", "exact, as since version 0.2.0");
-    /* Earlier versions scaled every weight of a group before it was multiplied. */
-    else if (in->scaled_sums)
-        identity_add(id, "scales", "of sums, as since version 0.2.0");
     return add_config(id, in, e);
 }
 

@@ -81,7 +81,6 @@ static int open_model(struct inputs *in, struct err *e)
                        "%s: precision.products: int8 multiplies weights that are integers, and %s "
                        "has none; leave it out, or make them so by precision.weights: int8 or int4",
                        in->job.path, in->job.model);
-    in->scaled_sums = forms.head_integers || (forms.integers && !rounded);
     in->job.layout.granule = forms.granule;
     size_t wanted = in->job.schedule.max_context;
     if (wanted > in->model.context)

@@ -20,8 +20,6 @@
 struct inputs {
     struct job job;
     struct model model;
-    bool
-        scaled_sums; /* are inputs multiplied with integers, and their sums scaled (form.h: form_run)? */
     struct checkpoint *checkpoint;
     struct prompts *prompts; /* NULL: this rank reads none, and prompting is empty */
     struct prompting prompting;

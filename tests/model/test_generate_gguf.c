@@ -216,29 +216,6 @@ static void test_formats(void **state)
     }
 }
 
-/* Which matrices are integers: rows of 32 numbers are blocks of Q8_0, of which only MLA's heads have such here. */
-static void test_forms(void **state)
-{
-    (void)state;
-    static const char *const ranks[] = {"43", "64"};
-    for (size_t i = 0; i < 2; i++) {
-        struct made *made = make_model(
-            "m.gguf",
-            (const char *const[]){"family", "deepseek_v3", SIZES,  "q_rank",      "34", "kv_rank",
-                                  ranks[i], "nope_dim",    "11",   "rope_dim",    "6",  "value_dim",
-                                  "13",     "groups",      "1",    "topk_groups", "1",  "shared",
-                                  "39",     "dtype",       "q8_0", NULL,          NULL});
-        struct tensors_forms own = tensors_forms(&made->m, made->c, WEIGHT_KEEP, 1);
-        struct tensors_forms int8 = tensors_forms(&made->m, made->c, WEIGHT_INT8, 1);
-        assert_false(own.integers);
-        assert_int_equal(own.head_integers, i == 1);
-        assert_true(int8.integers && int8.head_integers);
-        drop(made);
-        fixture_remove(directory);
-        fixture_make(directory);
-    }
-}
-
 static void expect_error(const char *name, const char *text, const char *const *settings)
 {
     struct generate_options o;
@@ -288,7 +265,7 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_families),
-                                       cmocka_unit_test(test_formats), cmocka_unit_test(test_forms),
+                                       cmocka_unit_test(test_formats),
                                        cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, make, clean);
 }
