@@ -30,6 +30,7 @@ int case_linear_large(const struct backend *b);
 int case_linear_together(const struct backend *b);
 int case_linear_grouped(const struct backend *b);
 int case_linear_bits(const struct backend *b);
+int case_linear_cancels(const struct backend *b);
 int case_linear_integers(const struct backend *b);
 int case_linear_integers_edges(const struct backend *b);
 int case_ffn_integers(const struct backend *b);
