@@ -10,7 +10,8 @@
  * NaN or an infinity has a scale of NaN and codes of 0: all outputs of the row then are NaN.
  *
  * Inputs that share the scales of both factors are a run: a group of 32 or, where the weights' own
- * groups (kernels/weights/form.h) are no multiple of 32 inputs, each half of it. In the order of their inputs the runs go into one chain of f32, each step rounded once:
+ * groups (kernels/weights/form.h) are no multiple of 32 inputs, each half of it. In the order of their inputs
+ * the runs go into one chain of f32, each step rounded once:
  *
  *     y += weight scale * (scale * sum of code * value)      values are the weights' integers
  *     y -= weight minimum * (scale * sum of code)            where there are minima
@@ -38,12 +39,6 @@ struct integers {
     float term_all; /* scale * all */
     int32_t unused;
 };
-
-/* Are the products with weights of this form such products? */
-static inline bool integer_form(const struct weight_form *f)
-{
-    return f->kind == FORM_I8 || f->kind == FORM_I4;
-}
 
 static inline size_t integer_groups(size_t k)
 {

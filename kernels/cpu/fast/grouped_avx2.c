@@ -18,6 +18,7 @@ TARGET_BEGIN(TARGET_AVX2)
 #define FEW  5   /* rows that make values as they go; twice as many in two tiles */
 #define MANY 6   /* rows of a tile of kept ones */
 #define KEEP 128 /* inputs: whole runs */
+_Static_assert(KEEP % FORM_RUN == 0, "kept values are whole runs");
 
 INLINE float loadf(const uint8_t *p)
 {

@@ -23,7 +23,7 @@ static enum w_format format_of_part(const struct device *d, const struct weight_
                                     enum weight_keep keep)
 {
     struct weight_form f = weight_form(p, keep);
-    if (d->config.int8_products && integer_form(&f))
+    if (d->config.int8_products && form_is_grouped(f.kind))
         return f.kind == FORM_I8 ? W_Q8 : W_Q4;
     if (f.kind == FORM_F8)
         return f8_fits(p) ? W_F8 : W_F32;

@@ -75,8 +75,9 @@ struct decoder {
     __m512i low0, low1, high0, high1, sign;
 };
 
-INLINE struct decoder decoder(const struct code_table *t)
+INLINE struct decoder decoder(void)
 {
+    const struct code_table *t = &f8_table;
     return (struct decoder){
         _mm512_loadu_si512(t->low),   _mm512_loadu_si512(t->low + 64),
         _mm512_loadu_si512(t->high),  _mm512_loadu_si512(t->high + 64),
@@ -215,11 +216,10 @@ INLINE void tile_bf16_f32(const struct tile *t, const int m)
     }                                                                                              \
     w += 64;
 
-/* Codes without scales (FP8 of the KV cache), or whose scales come later (int8). */
-INLINE void tile_codes(const struct tile *t, const int m, const struct code_table *table,
-                       const bool wide)
+/* FP8 without scales (of the KV cache). */
+INLINE void tile_codes(const struct tile *t, const int m, const bool wide)
 {
-    const struct decoder d = decoder(table);
+    const struct decoder d = decoder();
     BEGIN_TILE
     EACH_STEP(2, TIMES_CODES);
     EACH_ROW(PUT_BACK)
@@ -229,7 +229,7 @@ INLINE void tile_codes(const struct tile *t, const int m, const struct code_tabl
  * begins with a block. */
 INLINE void tile_scaled(const struct tile *t, const int m, const bool wide)
 {
-    const struct decoder d = decoder(&f8_table);
+    const struct decoder d = decoder();
     const uint8_t *w = t->w, *x = t->x, *fetch = t->prefetch, *x_fetch = t->x_next;
     size_t fetch_step = t->prefetch_step, x_step = t->x_step;
     const float *scale = t->scale;
@@ -257,12 +257,12 @@ INLINE void tile_scaled(const struct tile *t, const int m, const bool wide)
 
 INLINE void tile_f8(const struct tile *t, const int m)
 {
-    tile_codes(t, m, &f8_table, false);
+    tile_codes(t, m, false);
 }
 
 INLINE void tile_f8_f32(const struct tile *t, const int m)
 {
-    tile_codes(t, m, &f8_table, true);
+    tile_codes(t, m, true);
 }
 
 INLINE void tile_f8_scaled(const struct tile *t, const int m)

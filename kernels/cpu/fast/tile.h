@@ -1,9 +1,9 @@
 /* tile.h - what the panel functions of all instruction sets share: how rows are cut into blocks,
- * inputs into chunks, and where to prefetch. Included once by each panel_*.c.
+ * inputs into chunks, and where to prefetch. Included once by each file of panel functions.
  *
  * A tile is some rows (few enough to keep their sums in registers) times one panel over one chunk
  * of inputs; the sums are put back into c and taken up again by the next chunk, which changes
- * nothing: they are f32 in both places.
+ * nothing: they are f32 in both places. Where runs have scales, c takes the sums of each run.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_TILE_H
 #define TANDEM_KERNELS_CPU_FAST_TILE_H
@@ -16,6 +16,9 @@
 
 /* Bytes of weights that several blocks of rows go over in turn: half of a first cache of 32 KB. */
 #define SHARED 16384
+
+_Static_assert(F8_BLOCK % FORM_RUN == 0, "a chunk cuts no run");
+_Static_assert(X_CHUNK / sizeof(float) % F8_BLOCK == 0, "a chunk of rows cuts no block");
 
 /* q8; q4 whose codes count up by one; q4 with codes that stand for any values. */
 enum integer_kind { BYTES, CODES, VALUES };
@@ -112,7 +115,7 @@ static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, 
         len = round_up(left - last, F8_BLOCK);
     if (len >= left)
         return left;
-    size_t end = (k + len) / F8_BLOCK * F8_BLOCK; /* blocks of scales stay whole */
+    size_t end = (k + len) / F8_BLOCK * F8_BLOCK; /* blocks of scales and runs stay whole */
     return end > k ? end - k : len;
 }
 

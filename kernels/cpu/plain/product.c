@@ -2,10 +2,10 @@
  * CPU keeps (kernels/cpu/fast/panel.h).
  *
  * The inputs of one output are one chain of multiply-adds, each rounded once, in the order 1, 0, 3,
- * 2, 5, 4, ...: the second of each pair first, as VDPBF16PS takes them; last inputs that are no sixteen are
- * filled up with zeros, so that -0 becomes 0. Codes (FP8, and the integers of
- * grouped forms) are such a chain from 0 for every run of inputs under one scale (form_run), and the output
- * is a chain over the runs, each step rounded once:
+ * 2, 5, 4, ...: the second of each pair first, as VDPBF16PS takes them; last inputs that are no sixteen
+ * are filled up with zeros, so that -0 becomes 0. Codes (FP8, and the integers of grouped forms) are such a
+ * chain from 0 for every run of inputs under one scale (form_run), and the output is a chain over the runs,
+ * each step rounded once:
  *
  *     y += scale * the run's chain       scale = d * scale and min = m * min are rounded products
  *     y -= min * sum of the run's x      where there are minima
@@ -13,8 +13,8 @@
  * That sum adds up sixteen inputs by halves (lane_sum), and one sixteen after the other.
  *
  * Where |min| is much larger than |w| and inputs have a mean, both terms of a run nearly cancel, and their
- * roundings do not: an output is exact for the size of its terms, the sum of (|scale value| + |min|) |x|. It is off by no
- * more than 2 (run + number of runs) 2^-24 of that.
+ * roundings do not: an output is exact for the size of its terms, the sum of (|scale value| + |min|) |x|. It
+ * is off by no more than 2 (run + number of runs) 2^-24 of that.
  */
 #include "kernels/cpu/lane.h"
 #include "kernels/cpu/plain/kept.h"

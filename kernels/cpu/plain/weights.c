@@ -190,7 +190,7 @@ struct weight *plain_weight_create(struct device *d, const struct weight_part *w
         kept->form.kind == FORM_F8 && w->row0 % PLAIN_OUTPUTS == 0 && w->col0 % 16 == 0;
     kept->run = form_is_grouped(kept->form.kind) || blocks_fit ? form_run(&kept->form) : 0;
     kept->before = form_before(&kept->form, w->col0);
-    kept->integers = d->config.int8_products && integer_form(&kept->form);
+    kept->integers = d->config.int8_products && form_is_grouped(kept->form.kind);
     kept->n = w->n;
     kept->k = w->k;
     kept->data = mem_aligned(mem_mul(w->n, data_row_bytes(kept)), 1);
