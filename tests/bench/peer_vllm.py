@@ -41,6 +41,8 @@ def measure(engine, prompt, n):
         engine.add_request(name, {"prompt_token_ids": prompt + [token()]}, drawn)
     lengths, times, begun = {}, [], None
     while len(times) < SKIPPED + 5 or (len(times) < STEPS and time.perf_counter() - begun < SECONDS):
+        if not engine.has_unfinished_requests():
+            sys.exit(f"peer_vllm: of {n} sequences only {len(times)} steps brought each a token")
         start = time.perf_counter()
         said = engine.step()
         took = time.perf_counter() - start

