@@ -13,7 +13,7 @@ const struct kernel_case kernel_cases[] = {
     {.name = "linear_together", .run = case_linear_together, .cpu_only = true},
     {.name = "linear_grouped", .run = case_linear_grouped},
     {.name = "linear_bits", .run = case_linear_bits, .cpu_only = true},
-    {.name = "linear_cancels", .run = case_linear_cancels},
+    {.name = "linear_cancels", .run = case_linear_cancels, .cpu_only = true},
     {.name = "linear_integers", .run = case_linear_integers, .cpu_only = true},
     {.name = "linear_integers_edges", .run = case_linear_integers_edges, .cpu_only = true},
     {.name = "ffn_integers", .run = case_ffn_integers, .cpu_only = true},
