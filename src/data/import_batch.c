@@ -43,6 +43,13 @@ static bool is_known(const char *name)
     return is_setting(name);
 }
 
+/* One answer for a line, the best of one: what it gets unasked. */
+static bool is_default(const char *name, const json_t *value)
+{
+    return (strcmp(name, "n") == 0 || strcmp(name, "best_of") == 0) &&
+           json_integer_value(value) == 1;
+}
+
 void import_batch_count(struct import *m, json_t *record)
 {
     const char *name;
@@ -50,7 +57,7 @@ void import_batch_count(struct import *m, json_t *record)
     m->batch_lines++;
     json_object_foreach(json_object_get(record, "body"), name, value)
     {
-        if (json_is_null(value) || is_known(name))
+        if (json_is_null(value) || is_known(name) || is_default(name, value))
             continue;
         if (!m->unused)
             m->unused = json_object();

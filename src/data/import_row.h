@@ -21,14 +21,15 @@ struct import {
     const char *id_field, *limit_field;
     struct early *early;
     size_t n_early;
-    json_t *large;      /* fields of the first record that are not kept unasked */
-    bool messages;      /* text_field holds conversations */
-    bool batch;         /* messages or the prompt are in `body`, as OpenAI's lines have them */
-    size_t batch_lines; /* read so far; */
-    json_t
-        *unused; /* in how many of them a field of `body` was that means nothing here, by name; */
-    bool more_unused;        /* and others, beyond the first */
-    const char *tools_field; /* beside it; NULL */
+    json_t *large; /* fields of the first record that are not kept unasked */
+    bool messages; /* text_field holds conversations */
+    bool batch;    /* messages or the prompt are in `body`, as OpenAI's lines have them */
+    /* Lines of `body` read so far; in how many of them a field was that means nothing here, by name;
+     * and whether there were more names than are counted. */
+    size_t batch_lines;
+    json_t *unused;
+    bool more_unused;
+    const char *tools_field; /* beside text_field; NULL */
     bool want_id, all_integers;
     struct h5_output output;
     hid_t string_type;
