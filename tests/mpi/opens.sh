@@ -133,4 +133,6 @@ rm -f "$OPENS"
 tests/mpirun 2 "$work/rank" "$tandem" run tests/mpi/job.yaml --set model="$work/one.gguf" --set prompts.file="$work/t.h5" \
     --set prompts.count=all --set output.file="$work/one.h5" >"$work/log" 2>&1 || fail "a GGUF file: $(cat "$work/log")"
 [ "$(opened 0 one.gguf)" = 4 ] || fail "the first rank opens a GGUF file $(opened 0 one.gguf) times"
+[ "$(opened 1 one.gguf)" = 3 ] || # without the tokenizer
+    fail "the second rank opens a GGUF file $(opened 1 one.gguf) times"
 echo "one rank reads what is small"
