@@ -4,9 +4,9 @@
  * `shares`, a row for each row of each expert, in the order of h. Of many rows these cost memory traffic,
  * but a chain of experts, one after the other in each block, would cost a round of latencies for each of them.
  * What comes behind adds what a row has, the shared expert's first and then in the order of the experts: the
- * kernel of the shared expert's products, which then never go through memory; or, where there is no such expert,
- * or so few rows that shares stay in the L2 cache and a launch is what counts, a kernel of its own, with the same
- * bits.
+ * kernel of the shared expert's products, which then never go through memory (also where that is the only expert:
+ * a dense layer); or, where there is no such expert, `hidden` is odd, or rows are so few that shares stay in the L2
+ * cache and a launch is what counts, a kernel of its own, with the same bits.
  *
  * Sums that are to be exact (kernels/exact.h) need the product with every slice of the columns by itself: all
  * products and the sum of doubles run once for each slice. */
@@ -233,11 +233,13 @@ static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
     size_t row = blockIdx.x, stride = FFN_STRIDE(hidden);
     unsigned at = (blockIdx.y * ADD_THREADS + threadIdx.x) * 4;
     const int32_t *place = g.place + row;
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (at >= stride)
         return;
+    /* As store_sums() begins: with what the shared expert has, not with its sum with 0, which is never -0. */
+    float4 begin = {0.0f, 0.0f, 0.0f, 0.0f};
     if (shared_shares)
-        add_share(sum, shared_shares + row * stride + at);
+        begin = *(const float4 *)(shared_shares + row * stride + at);
+    float sum[4] = {begin.x, begin.y, begin.z, begin.w};
     for (int k = 0; k < topk && *place >= 0; k++, place += GROUP_STRIDE(g.capacity))
         add_share(sum, shares + (size_t)*place * stride + at);
     int column = (int)(at / 32 * 32 + at % 32 / 4);
@@ -294,9 +296,9 @@ extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *
         run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);
 }
 
-extern "C" int cuda_ffn_joins(int experts, int n, int topk, int hidden, int shared)
+extern "C" int cuda_ffn_joins(int experts, int n, int topk, int hidden, int inter_shared)
 {
-    return shared > 0 && hidden % 2 == 0 && (experts == 0 || !grouped_few(experts, n, topk));
+    return inter_shared > 0 && hidden % 2 == 0 && (experts == 0 || !grouped_few(experts, n, topk));
 }
 
 extern "C" void cuda_ffn_add(cudaStream_t stream, const struct cuda_groups *g, int topk,

@@ -223,8 +223,11 @@ void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const st
 
 /* shares, f32 [rows of the experts][stride]: weight x down h; shared_shares [n][stride]: down
  * h_shared, not written when the shared expert has no columns. slice: the columns of that slice alone, and
- * without the weights; -1: all columns. out: NULL, or bf16, where cuda_ffn_joins(): what cuda_ffn_add() would make of
- * all shares; those of the shared expert are not written then. */
+ * without the weights; -1: all columns. out: NULL, or, with slice -1 and where cuda_ffn_joins(), bf16 at a multiple
+ * of 4 bytes: what cuda_ffn_add() would make of all shares; those of the shared expert are not written then.
+ *
+ * cuda_ffn_joins(): there is a shared expert, hidden is even (two columns are stored at once), and rows are not
+ * few for the experts, or there are none but the shared one: a dense layer, of any n. */
 int cuda_ffn_joins(int experts, int n, int topk, int hidden, int inter_shared);
 void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
                          const struct cuda_groups *g, int type, const void *h, int h_stride,

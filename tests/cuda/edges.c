@@ -264,7 +264,6 @@ static void attention_in_windows(void **state)
     }
 }
 
-/* One KV head of 576 whose first 512 numbers are the values. */
 /* Whether all is tried, as in CI (.ci/run). */
 static bool often(void)
 {
@@ -272,7 +271,8 @@ static bool often(void)
     return (said && *said) || !rig_emulated(&backend_cuda);
 }
 
-/* Emulated, 40 heads take longer than all else here: other_cards() has them, too. */
+/* One KV head of 576 whose first 512 numbers are the values. Emulated, 40 heads take longer than all else
+ * here: other_cards() has them, too. */
 static void attention_in_keys(void **state)
 {
     static const int heads[] = {3, 16, 40};
