@@ -143,14 +143,13 @@ static int check_card(const struct device_config *config, const struct cudaDevic
 }
 
 /* Name, place, and the number that no other card in the world has: host names and places may be the
- * same on two hosts, and two parts of one card (MIG) have one place. And whether kernels overlap there. */
+ * same on two hosts, and two parts of one card (MIG) have one place. */
 static void describe_card(struct device *d, const struct cudaDeviceProp *about)
 {
     char bus[32] = "";
     snprintf(d->sort, sizeof d->sort, "%.63s", about->name);
     cuda_check(cudaDeviceGetPCIBusId(bus, sizeof bus, d->config.index), "asking for its place");
-    int at = snprintf(d->text, sizeof d->text, "%.50s %.20s%s ", about->name, bus,
-                      cuda_overlap_wanted() && about->major >= 9 ? ", kernels overlap," : "");
+    int at = snprintf(d->text, sizeof d->text, "%.50s %.20s ", about->name, bus);
     for (size_t i = 0; i < sizeof about->uuid.bytes; i++)
         at += snprintf(d->text + at, sizeof d->text - (size_t)at, "%02x",
                        (unsigned)(unsigned char)about->uuid.bytes[i]);

@@ -12,7 +12,6 @@ if [ -n "${REAL:-}" ]; then
         skip "kernels are set up early from compute capability 9.0 on, here is ${capability:-none}"
 else
     GPUS=${GPUS:-2} tries=(1)
-    export TANDEM_EMU_SHARED=227 # as 9.0 has
 fi
 [ "$GPUS" -ge 1 ] || skip "there are no GPUs"
 export TANDEM_EMU_DEVICES=$GPUS
@@ -29,12 +28,10 @@ for layout in "1 0 0" "1 1 1" "1 2 1" "2 1 2"; do
         # shellcheck disable=SC2086
         TANDEM_OVERLAP=0 gpu "off-$name" $layout "${with[@]}"
         grep -q 'launched as CUDA graphs' "$work/off-$name.log" || { cat "$work/off-$name.log"; fail "off-$name: no graphs"; }
-        ! grep 'kernels overlap' "$work/off-$name.log" || fail "off-$name: the job says that kernels overlap"
         for try in "${tries[@]}"; do
             # shellcheck disable=SC2086
             TANDEM_OVERLAP=1 gpu "on$try-$name" $layout "${with[@]}"
             same "off-$name" "on$try-$name"
-            grep -q 'kernels overlap' "$work/on$try-$name.log" || fail "on$try-$name: the job does not say that kernels overlap"
         done
     done
 done
