@@ -47,7 +47,7 @@ kill_one() {
     decodes "$work/log" $pid || { cat "$work/log"; fail "the job did not start"; }
     sleep 0.3
     local rank
-    rank=$(pgrep -f "run $job --set output.file=$work/k.h5" | tail -n 1)
+    rank=$(pgrep -f "^[^ ]*tandem run $job --set output.file=$work/k.h5" | tail -n 1)
     start=$SECONDS
     kill -KILL "$rank"
     wait $pid
