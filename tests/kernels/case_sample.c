@@ -352,6 +352,44 @@ int case_sample_equal(const struct backend *b)
     return failures;
 }
 
+/* Rows whose masks leave 1, 2 or 10 tokens of one block or of two neighbours, far apart, near, or equal over the
+ * block's edge; top_k about the number of blocks. */
+int case_sample_masked(const struct backend *b)
+{
+    enum { VOCAB = 33000, BLOCK = 128, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK, ROWS = 36 };
+    static const size_t allowed[] = {1, 2, 10};
+    static const int32_t top_k[] = {0, BLOCKS - 1, BLOCKS, BLOCKS + 1};
+    static const float scales[] = {8, 0.01f, 0};
+    struct rig of[2];
+    struct device_limits limits = limits_of(VOCAB, ROWS);
+    const struct drawn *got[2];
+    for (int i = 0; i < 2; i++) {
+        struct rig *r = &of[i];
+        rig_open(r, i ? b : backend_all()[0], DTYPE_F32, DTYPE_F32, 2, &limits);
+        rig_at(r, "sample, masked");
+        float *logits = rig_values(r, DTYPE_F32, (size_t)ROWS * VOCAB, 1);
+        struct sample_params *params = random_params(r, ROWS);
+        for (size_t row = 0; row < ROWS; row++) {
+            size_t first = 100 * BLOCK - row % 2 * 5, end = first + allowed[row % 3];
+            params[row].top_k = top_k[row / 3 % 4];
+            params[row].temperature = 1;
+            params[row].within = 0;
+            params[row].uniform = 0x1.fffffep-1f - (float)(row / 12) * 0.25f;
+            for (size_t t = 0; t < VOCAB; t++) {
+                float *l = &logits[row * VOCAB + t];
+                *l = t >= first && t < end ? *l * scales[row / 12] : -INFINITY;
+            }
+        }
+        struct sample_inputs in = {VOCAB, logits, params};
+        got[i] = draw_all(r, &in, ROWS);
+    }
+    for (int row = 0; row < ROWS; row++)
+        if (got[0][row].token != got[1][row].token)
+            rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
+                     got[0][row].token);
+    return rig_close(&of[0]) + rig_close(&of[1]);
+}
+
 int case_sample_invariance(const struct backend *b)
 {
     int failures = 0, total = 131;

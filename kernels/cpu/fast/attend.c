@@ -3,11 +3,11 @@
  * The query heads that share a KV head (all of them in MFA), of one row or of a few consecutive
  * rows of a prompt, are the rows of these products. A sequence is cut every CPU_STRETCH tokens: a
  * task is some rows x one KV head x one stretch, and ends in running maximum, sum and weighted
- * values (online softmax). The stretches of a row are then merged from first to last; a lone stretch is
- * the result. Where the
- * cuts are depends on positions alone, so a row's bits do not depend on threads, on the batch, or
- * on whether it is decoded or part of a prompt's chunk: tokens a row does not see have probability
- * exactly 0, and adding 0 changes nothing. What lies before the windows of all rows is left out.
+ * values (online softmax). The stretches of a row are then merged from first to last; a lone
+ * stretch is the result. Where the cuts are depends on positions alone, so a row's bits do not
+ * depend on threads, on the batch, or on whether it is decoded or part of a prompt's chunk: tokens
+ * a row does not see have probability exactly 0, and adding 0 times a finite value changes nothing.
+ * What lies before the windows of all rows is left out.
  */
 #include "kernels/cpu/fast/kv.h"
 

@@ -165,7 +165,8 @@ static void append_head(const struct device *d, const struct kv *kv, uint8_t *pl
 
 /* Zeros for the values of every block that gets its first token: what the sequence before left
  * there may be anything, and 0 x NaN is not 0. (Scores of tokens that are not there are masked.)
- * Keys that values are made of are cleared likewise. In most decode steps nothing begins. */
+ * Keys that values are made of are cleared likewise. In decode steps of few sequences
+ * mostly nothing begins. */
 static void clear_begun(const struct device *d, const struct kv *kv, int layer,
                         const struct attn_batch *batch)
 {

@@ -108,7 +108,7 @@ INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m51
         EACH_ROW(TAKE_UP)                                                                          \
     }
 
-/* Rows that are always a single block (tile_blocks()). */
+/* The most rows of a block that is taken for a single one. (Sets of 10 rows are two such blocks.) */
 #define ALONE 5
 
 /* One or two lines of the weights to come, and what is due of the rows: weights to the second cache, because the

@@ -132,7 +132,8 @@ static void halve(struct sample_candidate *c, size_t n, enum measure by, uint64_
     walk(c, n, by, bound, r);
 }
 
-/* Lists the first candidates: k of them (1 .. blocks), or some more. Returns the least of their masses. */
+/* Lists the first candidates: k of them (1 .. blocks) or some more, or fewer where no other has a mass (of a row
+ * whose masks leave few). Returns the most that any other may have. */
 static uint64_t list_first(struct draw *w, size_t k)
 {
     uint64_t least = UINT64_MAX;
@@ -141,13 +142,14 @@ static uint64_t list_first(struct draw *w, size_t k)
     for (size_t i = 0; i < blocks; i++)
         w->list[i] = (struct sample_candidate){sample_key(w->tops[i], (int32_t)i), 0};
     halve(w->list, blocks, BY_COUNT, k - 1, &r);
-    w->listed = w->isa->above(w->logits, w->vocab, &w->spread, w->tops[r.token], w->list);
+    float top = w->tops[r.token], far = w->spread.most - MASS_FAR / w->spread.factor;
+    w->listed = w->isa->above(w->logits, w->vocab, &w->spread, fmaxf(top, far), w->list);
     w->listed_mass = 0;
     for (size_t i = 0; i < w->listed; i++) {
         w->listed_mass += w->list[i].mass;
         least = w->list[i].mass < least ? w->list[i].mass : least;
     }
-    return least;
+    return top < far ? 0 : least;
 }
 
 static void fill_bins(const struct draw *w)
