@@ -40,7 +40,8 @@ rm -f "$folder"/*.[0-9].json "$folder"/*.turns "$folder"/*.version
 for way in $ways; do
     format=${way#*-} name=${way%%-*}
     [ "$name" = vllm ] && model "$format" "" || model "$format" .gguf
-    [ "$name" = vllm ] && program=("$vllm" tests/bench/peer_vllm.py) || program=("$python" tests/bench/peer_llama.py)
+    # vLLM compiles, but not with what make was given
+    [ "$name" = vllm ] && program=(env -u CC -u CXX "$vllm" tests/bench/peer_vllm.py) || program=("$python" tests/bench/peer_llama.py)
     # shellcheck disable=SC2086
     coproc PEER { exec taskset -c "0-$((threads - 1))" "${program[@]}" "$path" "$vocab" "$threads" 512 $batches 2>"$folder/$name.log"; }
     peer=$PEER_PID
