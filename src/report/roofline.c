@@ -31,7 +31,7 @@ static int measure_all(struct roofline *r, const struct stats *s, struct limits_
     }
     if (n > 0)
         snprintf(r->source, sizeof r->source,
-                 "%.1f GB/s, %.0f GFLOP/s (%s, %d thread%s), measured now\n%22son %.40s%s%s",
+                 "%.1f GB/s, %.0f GFLOP/s (%s, %d thread%s), just now\n%22son %.40s%s%s",
                  all[0].bandwidth / 1e9, all[0].peak / 1e9, all[0].unit, all[0].threads,
                  all[0].threads == 1 ? "" : "s", "", host,
                  elsewhere ? ", which is NOT where the job ran" : "",
