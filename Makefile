@@ -174,7 +174,7 @@ bench: all $(BUILD)/tests/bench/bench_kernels $(BUILD)/tests/bench/bench_decode 
 	@"$(or $(PYTHON),python3)" tests/bench/table.py $(BUILD)/bench
 	@$(if $(FULL),BUILD=$(BUILD) tests/bench/forecast.sh)
 
-bench-peers: all ## beside llama.cpp and vLLM, installed by pip into build/bench-peers (30 minutes, 7 GB; QUICK=1: llama.cpp alone, 7)
+bench-peers: all ## beside llama.cpp and vLLM, installed by pip into build/bench-peers (7 GB; QUICK=1: llama.cpp alone, 5 minutes once it is there)
 	@BUILD=$(BUILD) tests/bench/peers.sh $(if $(QUICK),quick)
 
 tests: $(TESTS) ## test programs, build/tests/<area>/<name>

@@ -104,13 +104,15 @@ INLINE __m512 second_of(__m512i pairs)
     return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
 }
 
+typedef int32_t pair_of_row __attribute__((may_alias, aligned(1)));
+
 /* As an instruction, because gcc would rather broadcast once for both halves, which takes a unit that shuffles
  * (Zen 4), as looking up does; of an operand in memory it takes none. */
 INLINE __m512 add_product(__m512 sum, __m512i w, const uint8_t *x)
 {
     __asm__("vdpbf16ps %2%{1to16%}, %1, %0"
             : "+v"(sum)
-            : "v"(w), "m"(*(const int32_t *)(const void *)x));
+            : "v"(w), "m"(*(const pair_of_row *)(const void *)x));
     return sum;
 }
 
@@ -136,15 +138,6 @@ struct place {
     const uint8_t *w, *x, *fetch, *x_fetch, *sums;
     const float *scale;
 };
-
-/* The sum of a run's inputs. */
-INLINE float sum_of(const uint8_t *sums, const size_t n)
-{
-    float sum = loadf(sums);
-    for (size_t i = 1; i < n; i++)
-        sum += loadf(sums + 4 * i);
-    return sum;
-}
 
 /* c += scale x sum, less min x `all`, of sixteen outputs. */
 INLINE void add_run(__m512 sum, const float *scale, const bool mins, float all, float *c)
@@ -200,7 +193,7 @@ INLINE void add_runs(const struct tile *t, struct place *at, const int m, const 
         const float *scale = at->scale + u * (mins ? 2 : 1) * PANEL;
         float all = 0, *c = t->c + row * PANEL;
         if (mins)
-            all = sum_of(at->sums + (size_t)u * units * 4 + (size_t)row * X_ROW, units);
+            all = tile_run_sum(at->sums + (size_t)u * units * 4 + (size_t)row * X_ROW, units);
         add_run(sum[r][0], scale, mins, all, c);
         add_run(sum[r][1], scale + 16, mins, all, c + 16);
     }
