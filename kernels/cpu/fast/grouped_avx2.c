@@ -81,6 +81,15 @@ INLINE __m256 value_of(const bool four, __m256i octet, const int input)
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
+/* The sum of a run's inputs. */
+INLINE float sum_of(const uint8_t *sums, const size_t n)
+{
+    float sum = loadf(sums);
+    for (size_t i = 1; i < n; i++)
+        sum += loadf(sums + 4 * i);
+    return sum;
+}
+
 /* c += scale x sum, less min x `all`, of eight outputs. */
 INLINE void add_run(__m256 sum, const float *scale, const bool mins, float all, float *c)
 {
@@ -104,7 +113,7 @@ INLINE void add_runs(const struct tile *t, const struct place *p, const int m, c
     const bool mins = t->grouped->mins;
 #pragma GCC unroll 6
     for (int r = 0; r < m; r++) {
-        float all = mins ? tile_run_sum(p->sums + (size_t)r * X_ROW, units) : 0;
+        float all = mins ? sum_of(p->sums + (size_t)r * X_ROW, units) : 0;
 #pragma GCC unroll 4
         for (int v = 0; v < octets; v++)
             add_run(sum[r][v], p->scale + at + 8 * v, mins, all, t->c + r * PANEL + at + 8 * v);

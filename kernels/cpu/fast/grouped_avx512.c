@@ -139,6 +139,15 @@ struct place {
     const float *scale;
 };
 
+/* The sum of a run's inputs. */
+INLINE float sum_of(const uint8_t *sums, const size_t n)
+{
+    float sum = loadf(sums);
+    for (size_t i = 1; i < n; i++)
+        sum += loadf(sums + 4 * i);
+    return sum;
+}
+
 /* c += scale x sum, less min x `all`, of sixteen outputs. */
 INLINE void add_run(__m512 sum, const float *scale, const bool mins, float all, float *c)
 {
@@ -193,7 +202,7 @@ INLINE void add_runs(const struct tile *t, struct place *at, const int m, const 
         const float *scale = at->scale + u * (mins ? 2 : 1) * PANEL;
         float all = 0, *c = t->c + row * PANEL;
         if (mins)
-            all = tile_run_sum(at->sums + (size_t)u * units * 4 + (size_t)row * X_ROW, units);
+            all = sum_of(at->sums + (size_t)u * units * 4 + (size_t)row * X_ROW, units);
         add_run(sum[r][0], scale, mins, all, c);
         add_run(sum[r][1], scale + 16, mins, all, c + 16);
     }

@@ -165,13 +165,22 @@ INLINE v16 wide_g4(const uint8_t *w, int half, int input, int8x16_t values)
          vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(b)))}};
 }
 
+/* The sum of a run's inputs. */
+INLINE float sum_of(const uint8_t *sums, size_t n)
+{
+    float sum = input_of(sums, 0, 0);
+    for (size_t i = 1; i < n; i++)
+        sum += input_of(sums, 0, (int)i);
+    return sum;
+}
+
 #define ADD_RUN(r)                                                                                 \
     if (m > r) {                                                                                   \
         float *c = sums + r * PANEL;                                                               \
         a##r = v_fma(v_load(scale), a##r, first ? v_set(0) : v_load(c));                           \
         if (mins)                                                                                  \
             a##r = v_fma(v_mul(v_set(-1), v_load(scale + PANEL)),                                  \
-                         v_set(tile_run_sum(all + r * X_ROW, units)), a##r);                             \
+                         v_set(sum_of(all + r * X_ROW, units)), a##r);                             \
         v_store(c, a##r);                                                                          \
     }
 

@@ -11,8 +11,6 @@
 #include "kernels/cpu/fast/panel.h"
 #include "kernels/cpu/fast/scales.h"
 
-#include <string.h>
-
 /* A single block of rows reads each weight once: this far ahead the memory has to be asked. */
 #define AHEAD 8192
 
@@ -136,18 +134,6 @@ static inline const uint8_t *tile_sums(const struct panel *p, enum x_format x, s
 {
     bool any = p->grouped && p->grouped->mins && x != X_INTEGERS;
     return any ? p->x + x_sum(x, p->chunk, p->inputs, k / x_unit(p->grouped)) : p->x;
-}
-
-/* The sum of a run's inputs, of its n units (panel.h). */
-static inline float tile_run_sum(const uint8_t *sums, size_t n)
-{
-    float sum, unit;
-    memcpy(&sum, sums, sizeof sum);
-    for (size_t i = 1; i < n; i++) {
-        memcpy(&unit, sums + i * sizeof unit, sizeof unit);
-        sum += unit;
-    }
-    return sum;
 }
 
 /* kept: tiles take scales as the panel has them. */
