@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define EMULATED_AVX512
 #undef TARGET_AVX512 /* kernels/cpu/fast/target.h, which comes before this */
 #define TARGET_AVX512                   "avx2,fma"
 #define __builtin_cpu_supports(feature) 1
@@ -51,6 +52,11 @@ EMU void emu_storeu_ps(void *p, __m512 a)
     memcpy(p, &a, sizeof a);
 }
 
+EMU void emu_storeu_si512(void *p, __m512i a)
+{
+    memcpy(p, &a, sizeof a);
+}
+
 EMU __m512 emu_maskz_loadu_ps(__mmask16 k, const void *p)
 {
     emu_f16 r = {0};
@@ -75,6 +81,13 @@ EMU void emu_mask_storeu_epi16(void *p, __mmask16 k, __m256i a)
     uint16_t r[16];
     memcpy(r, &a, sizeof r);
     EMU_EACH(16) if (EMU_BIT(k, i))((uint16_t *)p)[i] = r[i];
+}
+
+EMU __m512i emu_wide_maskz_loadu_epi8(__mmask64 k, const void *p)
+{
+    uint8_t r[64] = {0};
+    EMU_EACH(64) if (EMU_BIT(k, i)) r[i] = ((const uint8_t *)p)[i];
+    return emu_loadu_si512(r);
 }
 
 EMU __m128i emu_maskz_loadu_epi8(__mmask16 k, const void *p)
@@ -121,6 +134,25 @@ EMU __m256 emu_extractf32x8_ps(__m512 a, int half)
 EMU __m256 emu_castps512_ps256(__m512 a)
 {
     return emu_extractf32x8_ps(a, 0);
+}
+
+EMU __m512i emu_join_si512(__m256i low, __m256i high)
+{
+    uint8_t r[64];
+    memcpy(r, &low, 32);
+    memcpy(r + 32, &high, 32);
+    return emu_loadu_si512(r);
+}
+
+EMU __m512i emu_inserti64x4(__m512i a, __m256i b, int half)
+{
+    memcpy((char *)&a + 32 * half, &b, sizeof b);
+    return a;
+}
+
+EMU __m256i emu_castsi512_si256(__m512i a)
+{
+    return _mm256_loadu_si256((const __m256i *)&a);
 }
 
 /* ---- f32 ------------------------------------------------------------------------------------ */
@@ -316,6 +348,41 @@ EMU __m512i emu_permutex2var_epi8(__m512i a, __m512i places, __m512i b)
     return emu_loadu_si512(r);
 }
 
+EMU __m512i emu_permutexvar_epi16(__m512i places, __m512i a)
+{
+    uint16_t from[32], at[32], r[32];
+    memcpy(from, &a, 64);
+    memcpy(at, &places, 64);
+    EMU_EACH(32) r[i] = from[at[i] & 31];
+    return emu_loadu_si512(r);
+}
+
+EMU __m512i emu_srli_epi16(__m512i a, int n)
+{
+    uint16_t r[32];
+    memcpy(r, &a, 64);
+    EMU_EACH(32) r[i] = (uint16_t)(r[i] >> n);
+    return emu_loadu_si512(r);
+}
+
+EMU __mmask64 emu_test_epi8_mask(__m512i a, __m512i b)
+{
+    uint8_t x[64], y[64];
+    __mmask64 k = 0;
+    memcpy(x, &a, 64);
+    memcpy(y, &b, 64);
+    EMU_EACH(64) k |= (__mmask64)((x[i] & y[i]) != 0) << i;
+    return k;
+}
+
+EMU __m512i emu_maskz_mov_epi8(__mmask64 k, __m512i a)
+{
+    uint8_t r[64];
+    memcpy(r, &a, 64);
+    EMU_EACH(64) if (!EMU_BIT(k, i)) r[i] = 0;
+    return emu_loadu_si512(r);
+}
+
 EMU __m512i emu_unpack(__m512i a, __m512i b, int high)
 {
     uint8_t x[64], y[64], r[64];
@@ -441,11 +508,19 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
     return emu_cvtepi32_epi16((__m512i)((r & ~nan) | ((u >> 16 | 0x40u) & nan)));
 }
 
+/* b's sixteen, then a's. */
+EMU __m512bh emu_cvtne2ps_pbh(__m512 a, __m512 b)
+{
+    return EMU_AS(__m512bh, emu_join_si512(emu_cvtneps_pbh(b), emu_cvtneps_pbh(a)));
+}
+
 #pragma GCC pop_options
 
 /* ---- the manual's names --------------------------------------------------------------------- */
 
 #undef _mm512_castps_si512
+#undef _mm512_inserti64x4
+#undef _mm512_srli_epi16
 #undef _mm512_castsi512_ps
 #undef _mm512_extractf32x8_ps
 #undef _mm512_roundscale_ps
@@ -517,5 +592,15 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #define _mm512_cvtepi32_epi8       emu_cvtepi32_epi8
 #define _mm512_dpbf16_ps           emu_dpbf16_ps
 #define _mm512_cvtneps_pbh         emu_cvtneps_pbh
+#define _mm512_castsi512_si256     emu_castsi512_si256
+#define _mm512_cvtne2ps_pbh        emu_cvtne2ps_pbh
+#define _mm512_inserti64x4         emu_inserti64x4
+#define _mm512_maskz_loadu_epi8    emu_wide_maskz_loadu_epi8
+#define _mm512_maskz_mov_epi8      emu_maskz_mov_epi8
+#define _mm512_permutexvar_epi16   emu_permutexvar_epi16
+#define _mm512_srli_epi16          emu_srli_epi16
+#define _mm512_storeu_si512        emu_storeu_si512
+#define _mm512_test_epi8_mask      emu_test_epi8_mask
+#define _mm512_castsi256_si512(a)  emu_join_si512(a, _mm256_setzero_si256())
 
 #endif

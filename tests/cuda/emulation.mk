@@ -87,7 +87,7 @@ $(EMU_PLANTED): %: %.o $(BUILD)/src/main.o $(EMU)/libtandem_emu.a
 
 # The avx512 backend on a processor without AVX-512: its sources with tests/avx512 in place of the
 # compiler's header. Every download of every parity case must be what plain gives, bit for bit.
-EMU_AVX512 := $(EMU)/avx512/avx512.o $(EMU)/avx512/panel_avx512.o $(EMU)/avx512/integer_avx512.o
+EMU_AVX512 := $(patsubst kernels/cpu/fast/%.c,$(EMU)/avx512/%.o,$(wildcard kernels/cpu/fast/*avx512.c))
 $(EMU_AVX512): $(EMU)/avx512/%.o: kernels/cpu/fast/%.c tests/avx512/immintrin.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,EMU   $<)$(CC) $(ALL_CFLAGS) -O1 -Wno-psabi -isystem tests/avx512 -MMD -MP -c -o $@ $<

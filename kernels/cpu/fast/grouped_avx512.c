@@ -110,9 +110,12 @@ typedef int32_t pair_of_row __attribute__((may_alias, aligned(1)));
  * (Zen 4), as looking up does; of an operand in memory it takes none. */
 INLINE __m512 add_product(__m512 sum, __m512i w, const uint8_t *x)
 {
-    __asm__("vdpbf16ps %2%{1to16%}, %1, %0"
-            : "+v"(sum)
-            : "v"(w), "m"(*(const pair_of_row *)(const void *)x));
+    const pair_of_row *pair = (const void *)x;
+#ifdef EMULATED_AVX512 /* tests/avx512 */
+    sum = _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32(*pair));
+#else
+    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*pair));
+#endif
     return sum;
 }
 
