@@ -27,11 +27,13 @@ ours() {
         --set sampling.top_p=0.95 "${@:3}" >"$folder/$1.json" || exit 1
 }
 
-# model FORMAT SUFFIX - the file or directory of random weights, made where it is not there.
+# model FORMAT SUFFIX - the file or directory of random weights, made where it is not there; beside it until it is whole.
 model() {
     path=$folder/model-$(echo "$sizes $1" | cksum | cut -d' ' -f1)$2
+    [ -e "$path" ] && return
+    rm -rf "$folder/half$2"
     # shellcheck disable=SC2086
-    [ -e "$path" ] || "$BUILD/tandem" generate "$path" family=qwen3_moe dtype="$1" $sizes || exit 1
+    "$BUILD/tandem" generate "$folder/half$2" family=qwen3_moe dtype="$1" $sizes && mv "$folder/half$2" "$path" || exit 1
 }
 
 trap 'kill ${peer:-} 2>/dev/null' EXIT

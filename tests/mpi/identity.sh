@@ -92,6 +92,11 @@ cp "$demo/tokenizer_config.json" model
 printf '\001' | dd of=model/model.safetensors bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
 refused weights
 cp "$demo/model.safetensors" model
+# A program whose kernels give other bits: this one, with another number of them (OPS_BITS_CPU).
+LC_ALL=C sed 's/of CPUs, [0-9]/of CPUs, x/g' "$tandem" >"$work/tandem" && chmod +x "$work/tandem" || fail "no copy of the program"
+ours=$tandem tandem=$work/tandem
+refused 'kernels of CPUs, [0-9]* instead of of CPUs, x'
+tandem=$ours
 again --set schedule.time_limit=1s
 status=$?
 [ $status = 75 ] || fail "everything is as it was, and the job does not go on: $(cat "$work/log")"
