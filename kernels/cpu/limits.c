@@ -15,16 +15,18 @@
 #define AVX512 __attribute__((target("avx512f,avx512bf16"), noinline))
 #define AVX2   __attribute__((target("avx2,fma"), noinline))
 
+/* Of a dozen forms (more streams, no prefetch, other distances, the first cache) the one that is the fastest on
+ * Zen 4 wherever its two cores lie. */
 AVX512 static void read_avx512(const unsigned char *p, size_t bytes)
 {
     __m512i s[4];
     for (size_t j = 0; j < 4; j++)
         s[j] = _mm512_setzero_si512();
     for (size_t i = 0; i < bytes; i += 256) {
-        _mm_prefetch((const char *)p + i + 4096, _MM_HINT_T0);
-        _mm_prefetch((const char *)p + i + 4160, _MM_HINT_T0);
-        _mm_prefetch((const char *)p + i + 4224, _MM_HINT_T0);
-        _mm_prefetch((const char *)p + i + 4288, _MM_HINT_T0);
+        _mm_prefetch((const char *)p + i + 4096, _MM_HINT_T1);
+        _mm_prefetch((const char *)p + i + 4160, _MM_HINT_T1);
+        _mm_prefetch((const char *)p + i + 4224, _MM_HINT_T1);
+        _mm_prefetch((const char *)p + i + 4288, _MM_HINT_T1);
         s[0] = _mm512_or_si512(s[0], _mm512_load_si512(p + i));
         s[1] = _mm512_or_si512(s[1], _mm512_load_si512(p + i + 64));
         s[2] = _mm512_or_si512(s[2], _mm512_load_si512(p + i + 128));
@@ -224,11 +226,18 @@ static int sorted(const struct limits_series *s, double values[LIMITS_KEPT])
     return n;
 }
 
-double limits_median(const struct limits_series *s)
+struct limits_spread limits_spread(const struct limits_series *s)
 {
     double values[LIMITS_KEPT];
     int n = sorted(s, values);
-    return n > 0 ? values[n / 2] : 0;
+    if (n == 0)
+        return (struct limits_spread){0, 0, 0};
+    return (struct limits_spread){values[n / 10], values[n / 2], values[n - 1 - n / 10]};
+}
+
+double limits_median(const struct limits_series *s)
+{
+    return limits_spread(s).middle;
 }
 
 double limits_slots(const struct limits *l)

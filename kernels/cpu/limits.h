@@ -44,7 +44,12 @@ void limits_close(struct limits *l);
 double limits_bandwidth(struct limits *l, double seconds);
 double limits_peak(struct limits *l, double seconds);
 
-/* The median of all pieces so far: of bandwidth, of peak. */
+/* Of all pieces so far, of bandwidth or of peak: what a tenth of them falls below, the median, what a tenth passes.
+ * A machine whose threads move between caches has several speeds of memory. */
+struct limits_spread {
+    double low, middle, high;
+};
+struct limits_spread limits_spread(const struct limits_series *s);
 double limits_median(const struct limits_series *s);
 
 /* Both, the best of some pieces in about a second: a roof is what can be reached. cores: see limits_cores(). */

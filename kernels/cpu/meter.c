@@ -7,14 +7,14 @@
 
 void meter_again(struct metering *g)
 {
-    g->bandwidth = limits_bandwidth(g->meter->limits, METER_PIECE);
-    g->peak = limits_peak(g->meter->limits, METER_PIECE / 2);
+    g->bandwidth = limits_bandwidth(g->limits, METER_PIECE);
+    g->peak = limits_peak(g->limits, METER_PIECE / 2);
 }
 
-void meter_begin(struct metering *g, struct meter *m, const struct meter_task *t)
+void meter_begin(struct metering *g, struct limits *l, const struct meter_task *t)
 {
     double start = clock_now();
-    *g = (struct metering){.meter = m, .task = t};
+    *g = (struct metering){.limits = l, .task = t};
     while (clock_now() - start < WARM_SECONDS || g->next == 0)
         t->run(t->context, g->next++);
     double once = (clock_now() - start) / (double)g->next;
@@ -30,8 +30,9 @@ double meter_round(struct metering *g)
         t->run(t->context, g->next++);
     double seconds = (clock_now() - start) / (double)g->runs;
     meter_again(g);
-    double read = t->bytes / (0.5 * (before + g->bandwidth) * g->meter->faster_memory);
-    double calculate = t->flops / (0.5 * (peak_before + g->peak));
+    g->read[g->n] = 0.5 * (before + g->bandwidth);
+    g->made[g->n] = 0.5 * (peak_before + g->peak);
+    double read = t->bytes / g->read[g->n], calculate = t->flops / g->made[g->n];
     g->by_memory += read > calculate;
     g->share[g->n] = (read > calculate ? read : calculate) / seconds;
     g->seconds[g->n++] = seconds;
@@ -44,10 +45,12 @@ struct metered meter_end(struct metering *g)
     bool memory = 2 * g->by_memory > n;
     double share = median(g->share, (int)n), seconds = median(g->seconds, (int)n);
     double more = memory && share > 1 ? share : 1;
-    g->meter->faster_memory *= more;
     return (struct metered){.seconds = seconds,
                             .low = g->share[n / 4] / more,
                             .share = share / more,
                             .high = g->share[n - 1 - n / 4] / more,
-                            .memory = memory};
+                            .memory = memory,
+                            .bandwidth = median(g->read, (int)n),
+                            .peak = median(g->made, (int)n),
+                            .faster = more};
 }

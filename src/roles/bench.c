@@ -25,7 +25,6 @@ struct run {
     struct stepper s;
     struct lengths lengths;
     struct limits limits;
-    struct meter meter;
     struct roofs roofs;
     struct bench_result result;
     double *active; /* [layers] */
@@ -77,7 +76,7 @@ static struct round run_round(struct run *r, const struct bench_step *b, double 
     peak = (peak + limits_peak(&r->limits, LIMIT_PIECE)) / 2;
     struct round o = {.times = {median(a, n), median(f, n), median(d, n)},
                       .seconds = median(all, n)};
-    o.roof = roofs_step(&r->roofs, bandwidth * r->meter.faster_memory, peak, b->batch, b->context,
+    o.roof = roofs_step(&r->roofs, bandwidth * r->result.faster_memory, peak, b->batch, b->context,
                         r->active);
     o.share = (o.roof.attention + o.roof.ffn + o.roof.head) / o.seconds;
     return o;
@@ -204,15 +203,13 @@ static int measure_all(struct run *r, struct forecast_job *job, const struct ben
                        struct err *e)
 {
     limits_open(&r->limits, r->s.engine.backend->name, r->s.threads, LIMITS_BYTES);
-    r->meter = (struct meter){&r->limits, 1};
     roofs_open(&r->roofs, &r->s.engine);
     r->active = mem_zeroed(r->roofs.n, sizeof *r->active);
     describe(r, o);
-    bench_operations(&r->s, &r->meter, 0.3 * o->seconds, &r->result);
+    bench_operations(&r->s, &r->limits, 0.3 * o->seconds, &r->result);
     measure_steps(r, 0.4 * o->seconds);
     int status = choose_layout(r, job, 0.25 * o->seconds, e);
     r->result.cores = limits_cores(&r->limits);
-    r->result.faster_memory = r->meter.faster_memory;
     limits_close(&r->limits);
     roofs_close(&r->roofs);
     free(r->active);

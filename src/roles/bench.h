@@ -56,7 +56,9 @@ struct bench_result {
     double bandwidth, peak; /* bytes, operations a second */
     double cores;           /* that threads got (limits.h) */
     double weights;         /* bytes */
-    double faster_memory;   /* the best kernel's reading over the read loop's */
+    /* The best kernel's reading over the read loop's where weights stay in caches, which is then the limit of all
+     * that reads; else 1. */
+    double faster_memory;
     struct bench_operation operation[BENCH_OPERATIONS];
     size_t operations;
     struct bench_step step[BENCH_ROWS * BENCH_CONTEXTS];
@@ -66,8 +68,8 @@ struct bench_result {
     size_t layouts;
 };
 
-/* bench_operations.c: fills operation[], in about so many seconds. */
-void bench_operations(struct stepper *s, struct meter *meter, double seconds,
+/* bench_operations.c: fills operation[] and faster_memory, in about so many seconds. */
+void bench_operations(struct stepper *s, struct limits *limits, double seconds,
                       struct bench_result *r);
 
 /* bench_print.c */

@@ -18,7 +18,7 @@ static void print_machine(const struct bench_result *r, FILE *out)
     if (r->cores < LIMITS_QUIET)
         fprintf(out, "         others were at work, so that the figures say little\n");
     fprintf(out, "model    %s: %.2f GB of weights\n", r->what, r->weights / 1e9);
-    if (r->faster_memory > 1.1)
+    if (r->faster_memory > 1)
         fprintf(out,
                 "         its kernels read %.1f times as fast as memory is read: weights\n"
                 "         stay in caches, and that speed is their limit here\n",

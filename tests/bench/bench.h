@@ -4,8 +4,8 @@
  * of ours. The result is the median of its times divided by ours: above 1, ours is faster.
  *
  * Results go to a table on stdout, and with --json FILE to a file: an object with the machine's
- * figures and an array "results", where such others are an array "peers". faster_memory: of a result, over
- * how many times the read loop's bandwidth its share was taken; of the whole, what the best kernel came to.
+ * figures and an array "results", where such others are an array "peers". A result has the limits of its own rounds,
+ * and "faster" as meter.h has it.
  */
 #ifndef TANDEM_TESTS_BENCH_BENCH_H
 #define TANDEM_TESTS_BENCH_BENCH_H
@@ -25,7 +25,7 @@ struct bench {
     FILE *json;          /* or NULL */
     bool json_first;
     struct limits limits;
-    struct meter meter;
+    double faster; /* the most of all results */
 };
 
 /* Somebody else's implementation of a task. */

@@ -1,10 +1,10 @@
-/* bench_decode JOB.yaml BATCH:CONTEXT... [prompt:TOKENS...] [--steps N] [--faster R] [--json FILE]
+/* bench_decode JOB.yaml BATCH:CONTEXT... [prompt:TOKENS...] [--steps N] [--json FILE]
  * [--set KEY=VALUE]... [--colocated] - one decode step end to end, under mpirun, with the job's model and layout,
  * and no prompts; or a step that reads in the first TOKENS tokens of one prompt (one attention rank, one micro-batch).
  *
  * BATCH sequences in all, each with CONTEXT tokens in the cache, decode one token: the plan of a
  * step is made by hand, so nothing has to be prefilled; the cache is full of numbers by chance. A case
- * is measured as limits, steps, limits, steps, ROUNDS times; the limits are those of all cores together,
+ * is measured as limits, steps, limits, ROUNDS times, and each round is held against its own limits; these are those of all cores together,
  * while no rank works. A last line says how much of the cores the threads of these limits really got: less
  * than 98 % means that others were at work, and that the figures say little.
  *
@@ -15,9 +15,8 @@
  *   tokens/s  median over the steps, and (spread) the slowest and the fastest round's
  *   roof      what the operations of the step need at least, one after the other, on all cores
  *             together (each the larger of bytes / bandwidth and flops / peak; experts that no row
- *             chose are not read), over the step's time. The bandwidth is the read loop's, times R where
- *             a kernel has read faster (bench_kernels says by how much). Of a prompt: its operations at
- *             the peak, whatever has to be read
+ *             chose are not read), over the step's time. Of a prompt: its operations at the peak,
+ *             whatever has to be read
  *   A wait    share of the step in which an attention rank waited for the FFN ranks
  *   F wait    the same the other way round
  *   send      share of the step spent posting rows and partial sums
@@ -46,14 +45,12 @@ struct arguments {
     const char *set[SET_MAX + 1]; /* one is added */
     size_t n_set;
     int batch[CASES_MAX], context[CASES_MAX], cases, steps; /* batch 0: a prompt */
-    double faster;
     bool colocated;
 };
 
 /* What the layouts that are measured in turns share. */
 struct machine {
     struct limits limits; /* of the first rank */
-    double faster;        /* than the read loop memory is */
     FILE *json;
 };
 
@@ -81,13 +78,11 @@ static void stop(const char *text)
 
 static void read_arguments(struct arguments *a, int argc, char **argv)
 {
-    *a = (struct arguments){.steps = 10, .faster = 1};
+    *a = (struct arguments){.steps = 10};
     for (int i = 1; i < argc; i++) {
         int b = 0, c = 0;
         if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc)
             a->steps = atoi(argv[++i]);
-        else if (strcmp(argv[i], "--faster") == 0 && i + 1 < argc)
-            a->faster = atof(argv[++i]);
         else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
             a->json = argv[++i];
         else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc && a->n_set < SET_MAX)
@@ -103,12 +98,10 @@ static void read_arguments(struct arguments *a, int argc, char **argv)
             a->job = argv[i];
         else
             stop("usage: bench_decode JOB.yaml BATCH:CONTEXT... [prompt:TOKENS...] [--steps N] "
-                 "[--faster R] [--json FILE] [--set KEY=VALUE]... [--colocated]");
+                 "[--json FILE] [--set KEY=VALUE]... [--colocated]");
     }
     if (!a->job || a->cases == 0 || a->steps < 1 || a->steps > STEPS_MAX)
         stop("a job file and at least one BATCH:CONTEXT are wanted");
-    if (!(a->faster >= 1))
-        stop("--faster wants a number from 1 up");
 }
 
 /* ---- the engine, as a run makes it ---------------------------------------------------------- */
@@ -224,7 +217,7 @@ static double least_seconds(const struct bench *b, struct speeds s, int batch, i
     const double *active = b->taken.active;
     struct roof r;
     if (batch > 0) {
-        r = roofs_step(&b->roofs, s.bandwidth * b->machine->faster, s.peak, batch, context, active);
+        r = roofs_step(&b->roofs, s.bandwidth, s.peak, batch, context, active);
         return r.attention + r.ffn + r.head;
     }
     /* Token i sees i + 1; one row has logits. */
@@ -440,7 +433,6 @@ static void open_machine(struct machine *m, const struct arguments *a, const cha
     cpu_set_t mask;
     cores_mask(&mask);
     limits_open(&m->limits, backend, cores_count(&mask), LIMITS_BYTES);
-    m->faster = a->faster;
     m->json = a->json ? fopen(a->json, "a") : NULL;
     printf("%-12s %2s %6s %8s %10s %10s %17s %9s %9s %9s %8s %8s %22s\n", "layout", "mb", "batch",
            "context", "step ms", "tokens/s", "(spread)", "roof", "A wait", "F wait", "send",

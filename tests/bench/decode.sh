@@ -14,9 +14,6 @@ export GOMP_SPINCOUNT=${GOMP_SPINCOUNT-2000} # as tandem sets it for itself
 json=$folder/decode.jsonl
 rm -f "$json" "$folder/kinds.jsonl"
 
-# How much faster than the read loop bench_kernels saw memory read, on a quiet machine.
-faster=$(awk '/"faster_memory": [0-9.]*}$/ { gsub(/[,}]/, ""); for (i = 1; i < NF; i++) { if ($i == "\"cores\":") c = $(i + 1); if ($i == "\"faster_memory\":") f = $(i + 1) } if (c >= .98) print f }' "$folder/kernels.json" 2>/dev/null)
-
 # model NAME KEY=VALUE... - a random checkpoint, made on the first call, and again by another version of the program or with
 # other settings.
 model() {
@@ -40,7 +37,7 @@ cases() {
     done
     shift 2
     tests/mpirun "$ranks" "$BUILD/tests/bench/bench_decode" tests/bench/decode.yaml "$@" \
-        --steps 3 --faster "${faster:-1}" --json "$json" --set model="$folder/model" \
+        --steps 3 --json "$json" --set model="$folder/model" \
         --set prompts.file="$folder/prompts.h5" --set schedule.slots=256 "${set[@]}" || exit 1
 }
 

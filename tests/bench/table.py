@@ -4,8 +4,8 @@ FOLDER; into FOLDER/readme.md, and in place of those that the README has of the 
 "<!-- begin: make bench avx2 -->" and "<!-- end: make bench avx2 -->": what others measured stands beside it.
 
 Shares are percent of the limit that binds: medians, and in brackets the least and the greatest of them over shapes
-or turns, or, where there is one shape, the quarters of its rounds. Memory's limit is the read loop's, or what the
-best kernel of the whole run read, if that was faster: shares that were taken before it are put right here."""
+or turns, or, where there is one shape, the quarters of its rounds. Each share was taken round by round against the
+limits right before and after it (kernels/cpu/meter.h), and nothing here holds it against another's."""
 import json
 import os
 import statistics
@@ -14,25 +14,19 @@ import sys
 QUIET = 0.98  # of the cores (LIMITS_QUIET)
 
 
-def share(r, best, peak):
-    """(quarter, median, quarter) of a result, of the final limits. Only products of integers may pass theirs: what else
-    does was held against a peak that was measured while others had the cores, and is held against the run's."""
-    by = r["faster_memory"] / best if r["limit"] == "bandwidth" else 1
-    turned = by < 1  # to the other limit, where that is higher now
-    least = r["flops"] / peak / r["seconds"]
-    most = max(1, least) if r["dtype"].endswith("x8") and r["limit"] == "peak" else 1
-    if r["share"] > most:
-        by = least / r["share"]
-    return [min(max(by * r[name], least if turned else 0), most) for name in ("share_low", "share", "share_high")]
+def share(r):
+    """(quarter, median, quarter) of a result. Only products of integers may pass the peak."""
+    most = float("inf") if r["dtype"].endswith("x8") and r["limit"] == "peak" else 1
+    return [min(r[name], most) for name in ("share_low", "share", "share_high")]
 
 
 class Loops:
     """What the machine code of products allows (loops.py), from loops.json, which may not be there."""
 
-    def __init__(self, path, k):
-        self.k, self.reach = k, {}
+    def __init__(self, path, backend):
+        self.reach = {}
         for r in json.load(open(path)) if os.path.exists(path) else []:
-            if r["backend"] == k["backend"]:
+            if r["backend"] == backend:
                 self.reach.setdefault(r["form"], {})[r["rows"]] = r["reach"]
 
     def of_rows(self, dtype, rows):
@@ -55,8 +49,8 @@ class Loops:
         reach = self.attention(r) if r["group"] == "attention" else self.of_rows(dtype, r["rows"])
         if r["group"] == "moe":  # three of 16 experts a row, and one that all rows have
             reach = 1 / (0.75 / self.of_rows(dtype, max(1, r["rows"] * 3 / 16)) + 0.25 / reach)
-        read = r["bytes"] / self.k["read_bytes_per_s"] / self.k["faster_memory"]
-        calculate = r["flops"] / self.k["peak_flops_per_s"]
+        read = r["bytes"] / r["read_bytes_per_s"] / r["faster"]
+        calculate = r["flops"] / r["peak_flops_per_s"]
         return max(read, calculate) / max(read, calculate / reach)
 
 
@@ -81,14 +75,15 @@ def table(head, rows, out):
 
 
 def kernels(k, loops, out):
-    best, peak, dtypes = k["faster_memory"], k["peak_flops_per_s"], ["bf16", "fp8", "int8", "int4", "int8x8", "int4x8"]
+    low, read, high = (f"{v / 1e9:.0f}" for v in k["read_bytes_per_s"])
+    dtypes = ["bf16", "fp8", "int8", "int4", "int8x8", "int4x8"]
 
     def find(group, rows, shape=""):
         def of(dtype):
             found = [
                 r for r in k["results"] if r["group"] == group and r["rows"] in rows and r["dtype"] == dtype and r["shape"].startswith(shape)
             ]
-            return cell([share(r, best, peak) for r in found], [loops.most(r) for r in found])
+            return cell([share(r) for r in found], [loops.most(r) for r in found])
 
         return of
 
@@ -102,8 +97,8 @@ def kernels(k, loops, out):
         lines.append((f"{mechanism}, 16 x 4096", find("attention", [16], mechanism + ", 4096")))
     lines += [(f"lm_head, {rows} row{'s' * (rows > 1)}", find("lm_head", [rows])) for rows in (1, 16, 64)]
     out.append(
-        f"{k['backend']}, {k['threads']} threads: reads {k['read_bytes_per_s'] / 1e9:.0f} GB/s, {k['peak_flops_per_s'] / 1e9:.0f} GFLOP/s "
-        f"({k['peak_unit']}); the best kernel read {best:.2f} times as fast as the read loop. Products of "
+        f"{k['backend']}, {k['threads']} threads: reads {read} GB/s (of ten pieces eight {low} to {high}), {k['peak_flops_per_s'] / 1e9:.0f} GFLOP/s "
+        f"({k['peak_unit']}); the best kernel read {k['faster']:.2f} times as fast as the read loop beside it. Products of "
         "integers are held against the same peak, which they may pass."
         + (" Behind ≤ what the instructions of the loops allow." if loops.reach else "")
     )
@@ -178,7 +173,7 @@ def main():
         cores.append(k["cores"])
         backend = k["backend"]
         slots = k.get("slots", 1)
-        kernels(k, Loops(os.path.join(folder, "loops.json"), k), out)
+        kernels(k, Loops(os.path.join(folder, "loops.json"), backend), out)
         peers(k, out)
     path = os.path.join(folder, "decode.jsonl")
     if os.path.exists(path):
