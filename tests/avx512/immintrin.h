@@ -21,7 +21,7 @@
 
 #pragma GCC diagnostic ignored "-Wpsabi" /* all callers are here */
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 
 #define EMU             static __attribute__((noinline, unused))
 #define EMU_EACH(n)     for (int i = 0; i < (n); i++)
@@ -290,6 +290,11 @@ EMU __m512i emu_dpbusd_epi32(__m512i sum, __m512i u, __m512i s)
     return (__m512i)r;
 }
 
+EMU __m512i emu_mullo_epi32(__m512i a, __m512i b)
+{
+    return (__m512i)((emu_u16)a * (emu_u16)b);
+}
+
 EMU __m512i emu_slli_epi32(__m512i a, int n)
 {
     return (__m512i)((emu_u16)a << n);
@@ -404,6 +409,17 @@ EMU __m512i emu_cvtepu16_epi32(__m256i a)
     memcpy(from, &a, sizeof from);
     EMU_EACH(16) r[i] = from[i];
     return (__m512i)r;
+}
+
+EMU __m512 emu_cvtph_ps(__m256i a)
+{
+    __m256i from[1] = {a};
+    emu_f16 r;
+    for (int h = 0; h < 2; h++) {
+        __m256 half = _mm256_cvtph_ps(((const __m128i *)from)[h]);
+        memcpy((char *)&r + 32 * h, &half, sizeof half);
+    }
+    return (__m512)r;
 }
 
 EMU __m512i emu_cvtepi8_epi32(__m128i a)
@@ -576,6 +592,7 @@ EMU __m512bh emu_cvtne2ps_pbh(__m512 a, __m512 b)
 #define _mm512_or_si512            emu_or_si512
 #define _mm512_slli_epi32          emu_slli_epi32
 #define _mm512_srli_epi32          emu_srli_epi32
+#define _mm512_mullo_epi32         emu_mullo_epi32
 #define _mm512_cmpgt_epi32_mask    emu_cmpgt_epi32_mask
 #define _mm512_cvtepi32_ps         emu_cvtepi32_ps
 #define _mm512_cmpeq_epi32_mask    emu_cmpeq_epi32_mask
@@ -587,6 +604,7 @@ EMU __m512bh emu_cvtne2ps_pbh(__m512 a, __m512 b)
 #define _mm512_unpackhi_epi8(a, b) emu_unpack(a, b, 1)
 #define _mm512_cvtepu16_epi32      emu_cvtepu16_epi32
 #define _mm512_cvtepi8_epi32       emu_cvtepi8_epi32
+#define _mm512_cvtph_ps            emu_cvtph_ps
 #define _mm512_cvtepu8_epi32       emu_cvtepu8_epi32
 #define _mm512_cvtepi32_epi16      emu_cvtepi32_epi16
 #define _mm512_cvtepi32_epi8       emu_cvtepi32_epi8

@@ -85,20 +85,6 @@ INLINE __m256i add_quad(const enum integer_kind kind, const bool first, __m256i 
     return first ? fours : _mm256_add_epi32(sum, fours);
 }
 
-/* c += one run's products of eight outputs. more: what its sums lack, offset x the sum of the row's
- * codes; term: scale x that sum. */
-INLINE void add_run(const enum integer_kind kind, bool mins, __m256i sum, __m256 x_scale,
-                    __m256i more, __m256 term, __m256 scale, __m256 min, float *c)
-{
-    if (kind == CODES)
-        sum = _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), more);
-    __m256 part = _mm256_mul_ps(x_scale, _mm256_cvtepi32_ps(sum));
-    __m256 y = _mm256_fmadd_ps(part, scale, _mm256_loadu_ps(c));
-    if (mins)
-        y = _mm256_fnmadd_ps(term, min, y);
-    _mm256_storeu_ps(c, y);
-}
-
 /* Outputs `at` .. at + 7 of what is multiplied (second: subtracted), as f32. */
 INLINE __m256 scale_at(const enum integer_scales kept, const struct scales_at *s, int at,
                        const bool second)
@@ -113,11 +99,66 @@ INLINE __m256 scale_at(const enum integer_scales kept, const struct scales_at *s
     return _mm256_mul_ps(v, _mm256_cvtepi32_ps(small));
 }
 
-/* Quads first .. end - 1 of m rows times 8 x octets outputs from `at` on. */
-INLINE void run(const enum integer_kind kind, const enum integer_scales kept, bool mins,
-                const int m, const int octets, const struct common *common, const uint8_t *w,
-                const uint8_t *x, const int first, const int end, const struct scales_at *scale,
-                int at, float *c)
+/* What integers of a run are multiplied with, and what is subtracted: 8 x octets outputs from `at` on. */
+struct factors {
+    __m256 scale[PANEL / 8], min[PANEL / 8];
+};
+
+INLINE void factors_at(enum integer_scales kept, bool mins, const int octets,
+                       const struct scales_at *s, int at, struct factors *f)
+{
+#pragma GCC unroll 4
+    for (int o = 0; o < octets; o++) {
+        f->scale[o] = scale_at(kept, s, at + 8 * o, false);
+        if (mins)
+            f->min[o] = scale_at(kept, s, at + 8 * o, true);
+    }
+}
+
+/* c += one run's products, of a half of a group or of all of it, of 8 x octets outputs. */
+INLINE void add_run(const enum integer_kind kind, const bool mins, const int m, const int octets,
+                    const bool all, const int half, __m256i sum[][PANEL / 8],
+                    const struct common *common, const uint8_t *x, const struct factors *f,
+                    float *c)
+{
+#pragma GCC unroll 4
+    for (int r = 0; r < m; r++) {
+        const struct integers *row = (const void *)(x + r * X_ROW);
+        __m256i more = _mm256_set1_epi32(common->offset * (all ? row->all : row->sum[half]));
+        __m256 scale = _mm256_set1_ps(row->scale);
+        __m256 term = _mm256_set1_ps(all ? row->term_all : row->term[half]);
+#pragma GCC unroll 4
+        for (int o = 0; o < octets; o++) {
+            __m256i fours = sum[r][o];
+            if (kind == CODES)
+                fours = _mm256_add_epi32(_mm256_madd_epi16(fours, _mm256_set1_epi16(1)), more);
+            float *to = c + r * PANEL + 8 * o;
+            __m256 part = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(fours));
+            __m256 y = _mm256_fmadd_ps(part, f->scale[o], _mm256_loadu_ps(to));
+            if (mins)
+                y = _mm256_fnmadd_ps(term, f->min[o], y);
+            _mm256_storeu_ps(to, y);
+        }
+    }
+}
+
+/* A line of the weights to come for each that a quad reads. One row of bytes goes over memory as fast as a
+ * core can: the processor fetches ahead better by itself. */
+INLINE void fetch_quad(const enum integer_kind kind, const int m, const int octets,
+                       const struct integers_at *at, int q, int from)
+{
+    const char *fetch = (const char *)at->fetch + q * at->step + 4 * from;
+    if (kind == BYTES ? m == 1 : q % 2)
+        return;
+    _mm_prefetch(fetch, _MM_HINT_T1);
+    if (octets == 4)
+        _mm_prefetch(fetch + 64, _MM_HINT_T1);
+}
+
+/* Quads first .. end - 1 of m rows times 8 x octets outputs from `from` on. */
+INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+                const int octets, const struct common *common, const struct integers_at *at,
+                const int first, const int end, const struct scales_at *scale, int from, float *c)
 {
     __m256i sum[INTEGER_ROWS][PANEL / 8];
 #pragma GCC unroll 8
@@ -125,12 +166,13 @@ INLINE void run(const enum integer_kind kind, const enum integer_scales kept, bo
         __m256i quad[PANEL / 8], size[PANEL / 8];
 #pragma GCC unroll 4
         for (int o = 0; o < octets; o++) {
-            quad[o] = quad_at(kind, w + 4 * at + 32 * o, q, common);
+            quad[o] = quad_at(kind, at->w + 4 * from + 32 * o, q, common);
             size[o] = kind == CODES ? quad[o] : _mm256_abs_epi8(quad[o]);
         }
+        fetch_quad(kind, m, octets, at, q, from);
 #pragma GCC unroll 4
         for (int r = 0; r < m; r++) {
-            __m256i four = broadcast((const int8_t *)x + r * X_ROW + 4 * q);
+            __m256i four = broadcast((const int8_t *)at->x + r * X_ROW + 4 * q);
 #pragma GCC unroll 4
             for (int o = 0; o < octets; o++) {
                 sum[r][o] = add_quad(kind, q == first, sum[r][o], quad[o], size[o], four);
@@ -139,36 +181,28 @@ INLINE void run(const enum integer_kind kind, const enum integer_scales kept, bo
         }
     }
     const bool all = end - first == QUADS;
-    __m256 scales[PANEL / 8], subtracted[PANEL / 8];
-#pragma GCC unroll 4
-    for (int o = 0; o < octets; o++) {
-        scales[o] = scale_at(kept, scale, at + 8 * o, false);
-        subtracted[o] = mins ? scale_at(kept, scale, at + 8 * o, true) : scales[o];
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < m; r++) {
-        const struct integers *row = (const void *)(x + r * X_ROW);
-        int more = common->offset * (all ? row->all : row->sum[first > 0]);
-        float term = all ? row->term_all : row->term[first > 0];
-#pragma GCC unroll 4
-        for (int o = 0; o < octets; o++)
-            add_run(kind, mins, sum[r][o], _mm256_set1_ps(row->scale), _mm256_set1_epi32(more),
-                    _mm256_set1_ps(term), scales[o], subtracted[o], c + r * PANEL + at + 8 * o);
+    struct factors f;
+    if (mins) {
+        factors_at(kept, true, octets, scale, from, &f);
+        add_run(kind, true, m, octets, all, first > 0, sum, common, at->x, &f, c + from);
+    } else {
+        factors_at(kept, false, octets, scale, from, &f);
+        add_run(kind, false, m, octets, all, first > 0, sum, common, at->x, &f, c + from);
     }
 }
 
-INLINE void group(const enum integer_kind kind, const enum integer_scales kept, bool mins,
-                  const int m, const struct common *common, const uint8_t *w, const uint8_t *x,
+INLINE void group(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+                  const struct common *common, const struct integers_at *at,
                   const struct scales_at *scale, const struct scales_at *next, float *c)
 {
     const int octets = m > 1 ? 2 : 4, half = QUADS / 2;
 #pragma GCC unroll 1
-    for (int at = 0; at < PANEL; at += 8 * octets) {
+    for (int o = 0; o < PANEL; o += 8 * octets) {
         if (!next) {
-            run(kind, kept, mins, m, octets, common, w, x, 0, QUADS, scale, at, c);
+            run(kind, kept, mins, m, octets, common, at, 0, QUADS, scale, o, c);
         } else {
-            run(kind, kept, mins, m, octets, common, w, x, 0, half, scale, at, c);
-            run(kind, kept, mins, m, octets, common, w, x, half, QUADS, next, at, c);
+            run(kind, kept, mins, m, octets, common, at, 0, half, scale, o, c);
+            run(kind, kept, mins, m, octets, common, at, half, QUADS, next, o, c);
         }
     }
 }

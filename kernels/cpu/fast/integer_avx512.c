@@ -25,18 +25,22 @@
 TARGET_BEGIN(TARGET_AVX512)
 
 #define INTEGER_ROWS 8
-#define QUADS        (INTEGER_GROUP / 4) /* of inputs in a group */
+#define INTEGER_KEPT
+#define QUADS (INTEGER_GROUP / 4) /* of inputs in a group */
+
+/* Blocks of so few rows go over memory as fast as a core can: the processor fetches ahead better by itself. */
+#define LEFT_ALONE 2
 
 /* What all groups of a tile have in common. */
 struct common {
     __m512i values; /* VALUES: the table, 128 too large, four times */
-    int offset;     /* integer = what is multiplied + offset */
+    __m512i offset; /* integer = what is multiplied + offset */
 };
 
 INLINE struct common common_of(const enum integer_kind kind, const struct grouped *g)
 {
     uint8_t table[64] = {0};
-    struct common c = {.offset = kind == CODES ? g->values[0] : -128};
+    struct common c = {.offset = _mm512_set1_epi32(kind == CODES ? g->values[0] : -128)};
     for (int i = 0; i < 64 && kind == VALUES; i++)
         table[i] = (uint8_t)(g->values[i % 16] + 128);
     c.values = _mm512_loadu_si512(table);
@@ -57,67 +61,109 @@ INLINE __m512i quad_at(const enum integer_kind kind, const uint8_t *w, int q, in
     return kind == VALUES ? _mm512_shuffle_epi8(c->values, code) : code;
 }
 
-INLINE __m512i broadcast(const int8_t *four)
+INLINE __m512i broadcast(const void *four)
 {
     int v;
     memcpy(&v, four, sizeof v);
     return _mm512_set1_epi32(v);
 }
 
-/* c += one run's products of sixteen outputs: of codes whose sum is `all`. */
-INLINE void add_run(bool mins, const struct common *common, __m512i sum, const struct integers *x,
-                    int all, float term, const float *scale, float *c)
+/* What integers of a run are multiplied with, and what is subtracted, as f32. */
+struct factors {
+    __m512 scale[2], min[2];
+};
+
+/* Of sixteen outputs from `at` on. */
+INLINE __m512 half_at(const struct scales_at *s, int at, bool small)
 {
-    sum = _mm512_add_epi32(sum, _mm512_set1_epi32(all * common->offset));
-    __m512 part = _mm512_mul_ps(_mm512_set1_ps(x->scale), _mm512_cvtepi32_ps(sum));
-    __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(scale), part, _mm512_loadu_ps(c));
-    if (mins)
-        y = _mm512_fnmadd_ps(_mm512_loadu_ps(scale + PANEL), _mm512_set1_ps(term), y);
-    _mm512_storeu_ps(c, y);
+    __m512 v = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(s->factors + 2 * at)));
+    if (!small)
+        return v;
+    __m128i bytes = _mm_loadu_si128((const void *)(s->small + at));
+    return _mm512_mul_ps(v, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
+}
+
+INLINE void factors_at(enum integer_scales kept, bool mins, const struct scales_at *s,
+                       struct factors *f)
+{
+    const float *wide = (const void *)s->factors;
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        f->scale[h] =
+            kept == WIDE ? _mm512_loadu_ps(wide + 16 * h) : half_at(s, 16 * h, kept == SMALL);
+        if (mins)
+            f->min[h] = kept == WIDE ? _mm512_loadu_ps(wide + PANEL + 16 * h)
+                                     : half_at(s, PANEL + 16 * h, kept == SMALL);
+    }
+}
+
+/* c += one run's products, of halves of a group or of all. */
+INLINE void add_run(bool mins, const int m, const bool all, const int half, __m512i sum[][2],
+                    const uint8_t *x, const struct factors *f, float *c)
+{
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++) {
+        const struct integers *row = (const void *)(x + r * X_ROW);
+        __m512 scale = _mm512_set1_ps(row->scale);
+        __m512 term = _mm512_set1_ps(all ? row->term_all : row->term[half]);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            float *to = c + r * PANEL + 16 * h;
+            __m512 part = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum[r][h]));
+            __m512 y = _mm512_fmadd_ps(f->scale[h], part, _mm512_loadu_ps(to));
+            if (mins)
+                y = _mm512_fnmadd_ps(f->min[h], term, y);
+            _mm512_storeu_ps(to, y);
+        }
+    }
 }
 
 /* Quads first .. end - 1 of m rows. */
-INLINE void run(const enum integer_kind kind, bool mins, const int m, const struct common *common,
-                const uint8_t *w, const uint8_t *x, const int first, const int end,
-                const float *scale, float *c)
+INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+                const struct common *common, const struct integers_at *at, const int first,
+                const int end, const struct scales_at *scale, float *c)
 {
     const bool all = end - first == QUADS;
     __m512i sum[INTEGER_ROWS][2];
 #pragma GCC unroll 8
-    for (int r = 0; r < m; r++)
-        sum[r][0] = sum[r][1] = _mm512_set1_epi32(0);
+    for (int r = 0; r < m; r++) {
+        const struct integers *row = (const void *)(at->x + r * X_ROW);
+        const int32_t *codes = all ? &row->all : &row->sum[first > 0];
+        sum[r][0] = sum[r][1] = _mm512_mullo_epi32(broadcast(codes), common->offset);
+    }
 #pragma GCC unroll 8
     for (int q = first; q < end; q++) {
-        __m512i low = quad_at(kind, w, q, 0, common), high = quad_at(kind, w, q, 1, common);
+        __m512i low = quad_at(kind, at->w, q, 0, common), high = quad_at(kind, at->w, q, 1, common);
+        if (m > LEFT_ALONE && (kind == BYTES || q % 2 == 0)) {
+            _mm_prefetch((const char *)at->fetch + q * at->step, _MM_HINT_T1);
+            _mm_prefetch((const char *)at->fetch + q * at->step + 64, _MM_HINT_T1);
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < m; r++) {
-            __m512i four = broadcast((const int8_t *)x + r * X_ROW + 4 * q);
+            __m512i four = broadcast(at->x + r * X_ROW + 4 * q);
             sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], low, four);
             sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], high, four);
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < m; r++) {
-        const struct integers *row = (const void *)(x + r * X_ROW);
-        int codes = all ? row->all : row->sum[first > 0];
-        float term = all ? row->term_all : row->term[first > 0];
-        for (int h = 0; h < 2; h++)
-            add_run(mins, common, sum[r][h], row, codes, term, scale + 16 * h,
-                    c + r * PANEL + 16 * h);
+    struct factors f;
+    if (mins) {
+        factors_at(kept, true, scale, &f);
+        add_run(true, m, all, first > 0, sum, at->x, &f, c);
+    } else {
+        factors_at(kept, false, scale, &f);
+        add_run(false, m, all, first > 0, sum, at->x, &f, c);
     }
 }
 
-INLINE void group(const enum integer_kind kind, const enum integer_scales kept, bool mins,
-                  const int m, const struct common *common, const uint8_t *w, const uint8_t *x,
+INLINE void group(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+                  const struct common *common, const struct integers_at *at,
                   const struct scales_at *scale, const struct scales_at *next, float *c)
 {
-    const float *first = (const void *)scale->factors;
-    (void)kept;
     if (next) {
-        run(kind, mins, m, common, w, x, 0, QUADS / 2, first, c);
-        run(kind, mins, m, common, w, x, QUADS / 2, QUADS, (const void *)next->factors, c);
+        run(kind, kept, mins, m, common, at, 0, QUADS / 2, scale, c);
+        run(kind, kept, mins, m, common, at, QUADS / 2, QUADS, next, c);
     } else {
-        run(kind, mins, m, common, w, x, 0, QUADS, first, c);
+        run(kind, kept, mins, m, common, at, 0, QUADS, scale, c);
     }
 }
 

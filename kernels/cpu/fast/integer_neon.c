@@ -52,14 +52,17 @@ static void add_run(int8_t w[INTEGER_GROUP][PANEL], const struct integers *x, si
 }
 
 static void group(enum integer_kind kind, enum integer_scales kept, bool mins, int m,
-                  const struct common *common, const uint8_t *w, const uint8_t *x,
+                  const struct common *common, const struct integers_at *at,
                   const struct scales_at *scale, const struct scales_at *next, float *c)
 {
     int8_t integers[INTEGER_GROUP][PANEL];
+    const uint8_t *x = at->x;
     const size_t half = INTEGER_GROUP / 2;
     const float *first = (const void *)scale->factors;
     (void)kept;
-    integers_of(kind, w, common->values, integers);
+    for (size_t line = 0; line < INTEGER_GROUP / 4 * at->step; line += 64)
+        __builtin_prefetch(at->fetch + line);
+    integers_of(kind, at->w, common->values, integers);
     for (int r = 0; r < m; r++, x += X_ROW, c += PANEL) {
         const struct integers *row = (const void *)x;
         if (next) {

@@ -26,6 +26,13 @@ enum integer_kind { BYTES, CODES, VALUES };
 /* How their tiles find scales: f32; f16 d, and m where there are mins; f16 with bytes for each group. */
 enum integer_scales { WIDE, HALF, SMALL };
 
+/* Where a tile of integers is: at a group of 32 inputs. While a group's eight quads of inputs are multiplied, each is
+ * to fetch `step` bytes of the weights to come. */
+struct integers_at {
+    const uint8_t *w, *x, *fetch;
+    size_t step;
+};
+
 struct tile {
     const uint8_t *w;
     const uint8_t *const *more; /* parts(): the next pieces, each `piece` inputs; else NULL */
