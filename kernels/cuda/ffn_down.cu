@@ -40,7 +40,6 @@ template <int TYPE, typename SHAPE> struct down_work {
     const uint16_t *h, *h_shared;
     int h_stride, h_shared_stride;
     down_part part;
-    bool fetches; /* what store() will add, to the L2 cache when an item begins */
 
     __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
 
@@ -69,9 +68,9 @@ template <int TYPE, typename SHAPE> struct down_work {
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
         int first = 0, last = w.k, slice = part.slice;
         if (slice >= 0) {
-            const int32_t *cuts = all.mlp[all.expert].cuts;
-            first = slice > 0 ? cuts[slice - 1] : 0;
-            last = cuts[slice];
+            const int32_t *cut = all.mlp[all.expert].cuts + slice;
+            first = slice > 0 ? cut[-1] : 0;
+            last = *cut;
         }
         t.k = last - first;
         t.lead = w.lead + first;
@@ -83,18 +82,30 @@ template <int TYPE, typename SHAPE> struct down_work {
         t.x = (routed ? h : h_shared) + first +
               (size_t)(all.start_of(all.expert) + t.b) * (unsigned)stride;
 #pragma unroll
-        for (int i = 0; i < SHAPE::passes; i++) {
+        for (int i = 0; i < SHAPE::passes && t.loads; i++) {
             int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i;
-            t.x_at[i] = token < t.tokens ? (uint32_t)token * (uint32_t)stride * 2 : 0;
+            t.x_at.put(i, token < t.tokens ? (uint32_t)token * (uint32_t)stride * 2 : 0);
         }
         t.scale = w.scale;
         t.ratios = w.scale_stride;
 #pragma unroll
         for (int i = 0; i < SHAPE::tiles * 2; i++)
             t.scale_at[i / 2][i % 2] = scale_row<TYPE>(w, t.a + i * 8 + at.lane / 4);
-        if (fetches && part.out)
+        if (!t.loads && part.out) /* what store() will add, to the L2 cache when an item begins */
             fetch(t, piece * SHAPE::rows);
         return true;
+    }
+
+    /* Whether a row of the tile has another share: place is that of the tile's first row. By all lanes of a warp. */
+    static __device__ __forceinline__ bool any_left(const int32_t *place, int lane, int tokens)
+    {
+        int most = -1;
+#pragma unroll
+        for (int i = 0; i < SHAPE::tokens; i += 32) {
+            int token = lane + i, at = token < tokens ? place[token] : -1;
+            most = at > most ? at : most;
+        }
+        return warp_ballot(most >= 0) != 0;
     }
 
     /* Lines of 32 numbers. Loops are the same for all lanes: what they share in a turn is quick only then. */
@@ -179,11 +190,12 @@ template <int TYPE, typename SHAPE> struct down_work {
         for (int i = 0; i < SHAPE::groups * 8; i++)
             sums[i / 4][i % 4] = products[i % 4 / 2][i / 8][i % 2 * 2 + i / 4 % 2] + bias[i % 4];
 #pragma unroll 1
-        for (int k = 0; k < part.topk; k++, place += GROUP_STRIDE(all.g.capacity)) {
+        for (int k = 0; k < part.topk && any_left(place - first, at.lane, t.tokens);
+             k++, place += GROUP_STRIDE(all.g.capacity)) {
 #pragma unroll
             for (int i = 0; i < SHAPE::groups * 2; i++) {
                 int token = at.token(i / 2) + i % 2, from = -1;
-                if (i % 4 == 0)
+                if (i % 2 == 0)
                     __syncwarp();
                 if (token < there)
                     from = place[token];
@@ -210,7 +222,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     grid_begin();
-    int *items = (int *)(shared_memory() + shape::queue);
+    int *items = (int *)(shared_memory() + shape::shared);
     grouped<shape> all = {mlp, g, n, items, 0, 0};
     /* A shared expert without columns has nothing to add, nor has an expert without the slice. */
     all.count([=](int e) {
@@ -219,9 +231,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
         none = none || part.slice >= (part.slice < 0 ? 0 : mlp[e].n_cuts);
         return none ? 0 : (part.hidden + shape::rows - 1) / shape::rows;
     });
-    down_work<TYPE, shape> work = {all, h, h_shared, h_stride, h_shared_stride, part, true},
-                           load = work;
-    load.fetches = false;
+    down_work<TYPE, shape> work = {all, h, h_shared, h_stride, h_shared_stride, part}, load = work;
     gemm_run<TYPE, shape, true>(load, work);
 }
 
@@ -277,7 +287,7 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     launch_early(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
-                 shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h,
+                 shape::shared + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h,
                  h_stride, (const uint16_t *)h_shared, h_shared_stride, n, part);
 }
 
@@ -287,7 +297,8 @@ extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *
                                     int hidden, int n, int topk, int slice, float *shares,
                                     float *shared_shares, void *out, int processors)
 {
-    auto run = GROUPED_START(start, type, grouped_few(g->experts, n, topk));
+    auto run = GROUPED_START(start, type, grouped_few(g->experts, n, topk),
+                             grouped_many(g->experts, n, topk, 1));
     down_part part = {hidden, slice, topk, shares, out ? NULL : shared_shares, NULL};
     if (!out || g->experts > 0)
         run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);

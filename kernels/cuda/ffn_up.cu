@@ -38,11 +38,11 @@ template <int TYPE, typename SHAPE> struct up_work {
         t.end = m.up.chunks;
         t.x = x;
 #pragma unroll
-        for (int i = 0; i < SHAPE::passes; i++) {
+        for (int i = 0; i < SHAPE::passes && t.loads; i++) {
             int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i, row = t.b + token;
             if (token < t.tokens && expert < all.g.experts)
                 row = all.g.entry[(size_t)expert * all.g.capacity + row].row;
-            t.x_at[i] = token < t.tokens ? (uint32_t)row * (uint32_t)hidden * 2 : 0;
+            t.x_at.put(i, token < t.tokens ? (uint32_t)row * (uint32_t)hidden * 2 : 0);
         }
         t.scale = m.up.scale;
         t.ratios = m.up.scale_stride;
@@ -99,7 +99,7 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     grid_begin();
-    int *items = (int *)(shared_memory() + shape::queue);
+    int *items = (int *)(shared_memory() + shape::shared);
     grouped<shape> all = {mlp, g, n, items, 0, 0};
     all.count([=](int e) { return (2 * mlp[e].up.n + shape::rows - 1) / shape::rows; });
     up_work<TYPE, shape> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared},
@@ -110,9 +110,11 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 extern "C" size_t cuda_ffn_shared(int experts)
 {
     int most = 0;
-    for (int queue : {gemm_shape<NUMBER_BF16, 64>::queue, gemm_shape<NUMBER_F8E4M3, 64>::queue,
-                      gemm_shape<MATRIX_GROUP4, 64>::queue, gemm_shape<MATRIX_GROUP8, 64>::queue})
-        most = queue > most ? queue : most;
+    for (int shared :
+         {gemm_shape<NUMBER_BF16, 64>::shared, gemm_shape<NUMBER_F8E4M3, 64>::shared,
+          gemm_shape<NUMBER_F8E4M3, 128>::shared, gemm_shape<MATRIX_GROUP4, 64>::shared,
+          gemm_shape<MATRIX_GROUP8, 64>::shared})
+        most = shared > most ? shared : most;
     return (size_t)most + grouped_bytes(experts);
 }
 
@@ -131,7 +133,7 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
     launch_early(aligned(hidden, x) ? up_kernel<TYPE, FRAME, true>
                                     : up_kernel<TYPE, FRAME, FRAME != 64>,
                  processors * shape::blocks, shape::threads,
-                 shape::queue + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)x,
+                 shape::shared + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)x,
                  hidden, n, (uint16_t *)h, h_stride, (uint16_t *)h_shared, h_shared_stride);
 }
 
@@ -140,7 +142,9 @@ extern "C" void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *ml
                                   int n, int topk, void *h, int h_stride, void *h_shared,
                                   int h_shared_stride, int processors)
 {
-    bool few = aligned(hidden, x) && grouped_few(g->experts, n, topk);
-    auto run = GROUPED_START(start, type, few);
+    /* Items are long, so that the last ones, which leave processors idle, must be few among many. */
+    bool can = aligned(hidden, x);
+    auto run = GROUPED_START(start, type, can && grouped_few(g->experts, n, topk),
+                             can && grouped_many(g->experts, n, topk, 4));
     run(stream, mlp, g, x, hidden, n, h, h_stride, h_shared, h_shared_stride, processors);
 }

@@ -2,9 +2,9 @@
  *
  * W is the left operand of mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and
  * not a whole tile. A FRAME says how a block's warps share its part of the result. A narrow frame, for
- * up to 32 or 64 tokens: 4 warps, each two tiles of W. The wide one, for many tokens: 128 of them,
- * warps side by side too, each four tiles of W, so that what is read from shared memory serves more
- * products.
+ * up to 32 or 64 tokens: 4 warps, each two tiles of W. The wide one, for many tokens: 128 of them; of bf16
+ * warps stand side by side too, each with four tiles of W, so that what is read from shared memory serves more
+ * products; where weights must be turned into bf16 first, each warp has all tokens, so that they are turned once.
  *
  * Weights and tokens wait in a queue of stages in shared memory, one chunk of columns each; tokens are
  * swizzled for ldmatrix. What the next 16 columns need is read while these are multiplied, over the
@@ -35,13 +35,15 @@
 template <int TYPE, int FRAME> struct gemm_shape {
     static const bool wide = FRAME > 64;
     static const int tokens = FRAME;
-    static const int tiles = wide ? 4 : 2;  /* of W, of a warp */
-    static const int down = wide ? 2 : 4;   /* warps that share tokens, */
-    static const int across = wide ? 2 : 1; /* and that share rows of W */
+    static const int across = wide && TYPE == NUMBER_BF16 ? 2 : 1; /* warps that share rows of W, */
+    static const int down = 4 / across;                            /* and that share tokens */
+    static const int tiles = 2 * across;                           /* of W, of a warp */
     static const int threads = down * across * 32;
     static const int rows = down * tiles * MATRIX_TILE; /* of W, of a block */
     static const int pairs = tokens / 16 / across;      /* of groups of 8 tokens, of a warp */
     static const int groups = 2 * pairs;
+    static const int ahead =
+        pairs > 4 ? 2 : pairs; /* pairs that are read while others are multiplied */
     static const int passes = tokens * 8 / threads; /* 16 bytes of tokens a thread */
     static const int x_bytes = tokens * MATRIX_CHUNK * 2;
     static const bool grouped = TYPE == MATRIX_GROUP4 || TYPE == MATRIX_GROUP8;
@@ -55,8 +57,11 @@ template <int TYPE, int FRAME> struct gemm_shape {
     static const int stage = x_bytes + down * tiles * tile;
     static const int share = GEMM_SHARED / blocks < GEMM_QUEUE ? GEMM_SHARED / blocks : GEMM_QUEUE;
     static const int most = share / stage;
-    static const int stages = most > 6 ? 6 : most;
+    static const int stages = most > (wide ? 3 : 6) ? (wide ? 3 : 6) : most;
     static const int queue = stages * stage;
+    /* And, where registers are too few for them, of the places that threads copy tokens from (gemm_places). */
+    static const int places = passes > 4 && pairs > 4 ? tokens * 8 * 4 : 0;
+    static const int shared = queue + places;
 };
 
 /* Where a warp stands in its block. */
@@ -77,23 +82,56 @@ template <typename SHAPE> struct gemm_place {
     }
 };
 
-/* What a thread knows of one work item. */
+/* Where the tokens of an item begin that a thread copies, which are thread / 8 + i threads / 8: bytes behind t.x. */
+template <typename SHAPE> struct gemm_places {
+    uint32_t own[SHAPE::passes];
+
+    static __device__ __forceinline__ uint4 *kept(int i)
+    {
+        return (uint4 *)(shared_memory() + SHAPE::queue) + i / 4 * SHAPE::threads + threadIdx.x;
+    }
+
+    __device__ __forceinline__ void put(int i, uint32_t at)
+    {
+        if (SHAPE::places)
+            ((uint32_t *)kept(i))[i % 4] = at;
+        else
+            own[i] = at;
+    }
+
+    __device__ __forceinline__ void get(uint32_t at[SHAPE::passes]) const
+    {
+#pragma unroll
+        for (int i = 0; i < SHAPE::passes; i++) {
+            if (SHAPE::places && i % 4 == 0)
+                memcpy(at + i, kept(i), 16);
+            else if (!SHAPE::places)
+                at[i] = own[i];
+        }
+    }
+};
+
+/* What a thread knows of one work item: `loads`, one whose chunks are copied, or one that is multiplied. */
 template <typename SHAPE> struct gemm_tile {
     const uint8_t *w;   /* the warp's first tile, chunk 0; of what is loaded: gemm_begin */
-    size_t w_step;      /* bytes to its next tile */
+    uint32_t w_step;    /* bytes to its next tile */
     int w_tiles;        /* of its tiles, how many exist */
     const float *scale; /* of the matrix, */
     int scale_at[SHAPE::tiles][2]; /* of rows g and g + 8 of each tile, */
     int ratios;                    /* and from a scale to its ratio */
-    const uint16_t *x;             /* rows of tokens, and how many bytes behind it begins */
-    uint32_t x_at[SHAPE::passes];  /* that of token thread / 8 + i threads / 8, or another */
+    const uint16_t *x;             /* rows of tokens, */
+    gemm_places<SHAPE> x_at;       /* and of the one that is copied where each begins */
     cuda_form form;
     int k, lead;    /* columns of x, and where they begin among the packed columns */
     int begin, end; /* chunks */
     int whole,
         many; /* from the end, the first chunk that gemm_copy may take as whole, and how many do */
+    int behind;  /* the column that this thread would copy of the chunk behind the end */
     int tokens;  /* 1 to those of the frame */
     int a, b, c; /* for the epilogue */
+    const bool loads;
+
+    __device__ __forceinline__ explicit gemm_tile(bool loads_) : loads(loads_) {}
 };
 
 /* Where a thread copies to and reads from in a stage. */
@@ -117,7 +155,7 @@ template <typename SHAPE> struct gemm_lane {
 /* The tokens of a tile whose columns are being multiplied, and the weights as they lie in memory. */
 template <typename SHAPE> struct gemm_operands {
     uint4 w[SHAPE::tiles];
-    uint32_t x[SHAPE::pairs][4];
+    uint32_t x[SHAPE::ahead][4];
 };
 
 /* Bytes of one tile of w. */
@@ -152,6 +190,7 @@ template <typename SHAPE> static __device__ __forceinline__ void gemm_begin(gemm
     t.w += (size_t)(unsigned)t.begin * (unsigned)chunk_bytes(t) +
            (unsigned)(at.across * GEMM_PIECE + at.lane * 16);
     t.x += first;
+    t.behind = first + (t.end - t.begin) * MATRIX_CHUNK;
     t.whole = t.end - from;
     t.many = t.w_tiles == SHAPE::tiles && to > from ? to - from : 0;
 }
@@ -165,6 +204,7 @@ static __device__ __forceinline__ void gemm_copy(unsigned char *stage, const gem
                                                  const gemm_tile<SHAPE> &t, int left)
 {
     unsigned char *to = stage + lane.w_to, *place = stage + lane.x_to;
+    uint32_t x_at[SHAPE::passes];
     const uint8_t *w = t.w, *x = (const uint8_t *)t.x;
 #pragma unroll
     for (int m = 0; m < SHAPE::tiles; m++, w += t.w_step) {
@@ -176,21 +216,22 @@ static __device__ __forceinline__ void gemm_copy(unsigned char *stage, const gem
             cp_async16(to + m * SHAPE::tile + SHAPE::pieces * GEMM_PIECE,
                        w + SHAPE::pieces * GEMM_PIECE, bytes);
     }
+    t.x_at.get(x_at);
     int token = (int)(threadIdx.x / 8);
-    int first = (t.end - left) * MATRIX_CHUNK + (int)(threadIdx.x % 8) * 8 - t.lead;
+    int first = t.behind - left * MATRIX_CHUNK;
     int count = first < 0 || first >= t.k ? 0 : t.k - first < 8 ? (t.k - first) * 2 : 16;
 #pragma unroll
     for (int i = 0; i < SHAPE::passes; i++, place += SHAPE::threads / 8 * MATRIX_CHUNK * 2) {
         bool there = token + SHAPE::threads / 8 * i < t.tokens;
         if (WHOLE) {
-            cp_async16(place, x + t.x_at[i], 16);
+            cp_async16(place, x + x_at[i], 16);
         } else if (ALIGNED) {
-            cp_async16(place, x + t.x_at[i], there ? count : 0);
+            cp_async16(place, x + x_at[i], there ? count : 0);
         } else {
             uint32_t v[4] = {0, 0, 0, 0};
             for (int c = 0; c < 8; c++)
                 if (there && first + c >= 0 && first + c < t.k)
-                    v[c / 2] |= (uint32_t)((const uint16_t *)(x + t.x_at[i]))[c] << (c % 2 * 16);
+                    v[c / 2] |= (uint32_t)((const uint16_t *)(x + x_at[i]))[c] << (c % 2 * 16);
             *(uint4 *)place = make_uint4(v[0], v[1], v[2], v[3]);
         }
     }
@@ -222,14 +263,23 @@ gemm_read_weights(int stage, int kk, const gemm_lane<SHAPE> &lane, uint4 w[SHAPE
 }
 
 /* The swizzle of columns 16 kk is that of the first ones, two bits turned: stages begin at multiples of 128. */
-template <typename SHAPE, int PAIRS>
-static __device__ __forceinline__ void
-gemm_read_tokens(int stage, int kk, const gemm_lane<SHAPE> &lane, uint32_t x[SHAPE::pairs][4])
+template <typename SHAPE>
+static __device__ __forceinline__ void gemm_read_tokens(int stage, int kk, int pair,
+                                                        const gemm_lane<SHAPE> &lane, uint32_t x[4])
 {
     const unsigned char *from = shared_memory() + ((stage + lane.x_from) ^ (kk * 32));
+    ldmatrix_x4(x, from + pair * SHAPE::across * 16 * (MATRIX_CHUNK * 2));
+}
+
+/* What a stage begins with. */
+template <int TYPE, typename SHAPE>
+static __device__ __forceinline__ void gemm_read_first(int stage, const gemm_lane<SHAPE> &lane,
+                                                       gemm_operands<SHAPE> &ready)
+{
 #pragma unroll
-    for (int pair = 0; pair < PAIRS; pair++)
-        ldmatrix_x4(x[pair], from + pair * SHAPE::across * 16 * (MATRIX_CHUNK * 2));
+    for (int pair = 0; pair < SHAPE::ahead; pair++)
+        gemm_read_tokens<SHAPE>(stage, 0, pair, lane, ready.x[pair]);
+    gemm_read_weights<TYPE, SHAPE>(stage, 0, lane, ready.w);
 }
 
 /* The weights of a tile and of 16 columns, the left or the right ones of an 8-bit piece, as bf16. */
@@ -259,31 +309,31 @@ static __device__ __forceinline__ void
 gemm_multiply_pairs(int stage, int next, const gemm_lane<SHAPE> &lane, gemm_operands<SHAPE> &ready,
                     float acc[SHAPE::tiles][SHAPE::groups][4])
 {
-    uint32_t x[2][SHAPE::pairs][4];
+    const int steps = 4 * PAIRS, ahead = PAIRS < SHAPE::ahead ? PAIRS : SHAPE::ahead;
+    uint32_t x[steps][4], a[SHAPE::tiles][4];
 #pragma unroll
-    for (int i = 0; i < PAIRS * 4; i++)
-        x[0][i / 4][i % 4] = ready.x[i / 4][i % 4];
+    for (int i = 0; i < ahead * 4; i++)
+        x[i / 4][i % 4] = ready.x[i / 4][i % 4];
 #pragma unroll
-    for (int kk = 0; kk < 4; kk++) {
-        uint32_t a[SHAPE::tiles][4];
+    for (int step = 0; step < steps; step++) {
+        const int kk = step / PAIRS, pair = step % PAIRS, then = step + ahead;
 #pragma unroll
-        for (int m = 0; m < SHAPE::tiles; m++)
+        for (int m = 0; m < SHAPE::tiles && pair == 0; m++)
             gemm_weights<TYPE>(ready.w[m], kk % 2 == 1, a[m]);
-        if (kk == 3) {
+        if (then == steps) {
             /* All have read this stage; the next one is there. */
             cp_async_wait<SHAPE::stages - 2>();
             __syncthreads();
-            gemm_read_tokens<SHAPE, SHAPE::pairs>(next, 0, lane, ready.x);
-        } else {
-            gemm_read_tokens<SHAPE, PAIRS>(stage, kk + 1, lane, x[(kk + 1) % 2]);
+            gemm_read_first<TYPE, SHAPE>(next, lane, ready);
+        } else if (then < steps) {
+            gemm_read_tokens<SHAPE>(stage, then / PAIRS, then % PAIRS, lane, x[then]);
         }
-        if (TYPE == NUMBER_BF16 || kk % 2 == 1)
-            gemm_read_weights<TYPE, SHAPE>(kk == 3 ? next : stage, (kk + 1) % 4, lane, ready.w);
+        if (pair == 0 && kk < 3 && (TYPE == NUMBER_BF16 || kk == 1))
+            gemm_read_weights<TYPE, SHAPE>(stage, kk + 1, lane, ready.w);
 #pragma unroll
-        for (int i = 0; i < PAIRS * 2 * SHAPE::tiles; i++) {
-            int m = i % SHAPE::tiles, group = i / SHAPE::tiles;
-            mma_bf16(acc[m][group], a[m], x[kk % 2][group / 2][group % 2 * 2],
-                     x[kk % 2][group / 2][group % 2 * 2 + 1]);
+        for (int i = 0; i < 2 * SHAPE::tiles; i++) {
+            int m = i % SHAPE::tiles, half = i / SHAPE::tiles;
+            mma_bf16(acc[m][pair * 2 + half], a[m], x[step][half * 2], x[step][half * 2 + 1]);
         }
     }
 }
@@ -303,20 +353,16 @@ gemm_multiply_some(int stage, int next, const gemm_lane<SHAPE> &lane, const cuda
     }
 }
 
-template <int TYPE, typename SHAPE>
+/* PAIRS: at least as many as have tokens. */
+template <int TYPE, typename SHAPE, int PAIRS = SHAPE::pairs>
 static __device__ __forceinline__ void
 gemm_multiply(int stage, int next, const gemm_lane<SHAPE> &lane, const gemm_tile<SHAPE> &t,
               gemm_operands<SHAPE> &ready, float acc[SHAPE::tiles][SHAPE::groups][4])
 {
-    const int pair = 16 * SHAPE::across, three = SHAPE::pairs < 3 ? SHAPE::pairs : 3;
-    if (SHAPE::pairs > 3 && t.tokens > 3 * pair)
-        gemm_multiply_some<TYPE, SHAPE, SHAPE::pairs>(stage, next, lane, t.form, ready, acc);
-    else if (SHAPE::pairs > 2 && t.tokens > 2 * pair)
-        gemm_multiply_some<TYPE, SHAPE, three>(stage, next, lane, t.form, ready, acc);
-    else if (t.tokens > pair)
-        gemm_multiply_some<TYPE, SHAPE, 2>(stage, next, lane, t.form, ready, acc);
+    if (PAIRS == 1 || t.tokens > (PAIRS - 1) * 16 * SHAPE::across)
+        gemm_multiply_some<TYPE, SHAPE, PAIRS>(stage, next, lane, t.form, ready, acc);
     else
-        gemm_multiply_some<TYPE, SHAPE, 1>(stage, next, lane, t.form, ready, acc);
+        gemm_multiply<TYPE, SHAPE, (PAIRS > 1 ? PAIRS - 1 : 1)>(stage, next, lane, t, ready, acc);
 }
 
 template <typename SHAPE>
@@ -366,7 +412,7 @@ static __device__ __forceinline__ uint32_t gemm_turn(int lane, float a, float b)
 template <typename SHAPE, typename WORK>
 static __device__ __forceinline__ void gemm_prefetch(WORK &work)
 {
-    gemm_tile<SHAPE> t;
+    gemm_tile<SHAPE> t(false);
     if (!work.first(t))
         return;
     int chunks = t.end - t.begin < SHAPE::stages ? t.end - t.begin : SHAPE::stages;
@@ -386,7 +432,7 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
 {
     unsigned char *memory = shared_memory();
     const gemm_lane<SHAPE> lane;
-    gemm_tile<SHAPE> load, use;
+    gemm_tile<SHAPE> load(true), use(false);
     gemm_operands<SHAPE> ready;
     float acc[SHAPE::tiles][SHAPE::groups][4], scale[SHAPE::tiles][2];
     bool live = work.first(use);
@@ -412,10 +458,8 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
                 continue;
             cp_async_wait<SHAPE::stages - 2>();
             __syncthreads();
-            if (!SHAPE::grouped) {
-                gemm_read_weights<TYPE, SHAPE>(0, 0, lane, ready.w);
-                gemm_read_tokens<SHAPE, SHAPE::pairs>(0, 0, lane, ready.x);
-            }
+            if (!SHAPE::grouped)
+                gemm_read_first<TYPE, SHAPE>(0, lane, ready);
             continue;
         }
 
@@ -431,8 +475,8 @@ static __device__ __forceinline__ void gemm_run(WORK &load_work, WORK &work)
         if (++chunk < use.end)
             continue;
         work.store(use, acc);
-        gemm_clear<SHAPE>(acc);
         live = work.next(use);
+        gemm_clear<SHAPE>(acc);
         chunk = use.begin;
         if (live)
             due = gemm_scales<TYPE>(use, chunk, scale);

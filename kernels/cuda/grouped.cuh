@@ -22,6 +22,13 @@ static inline bool grouped_few(int experts, int n, int topk)
     return experts > 0 ? n * topk <= 32 * experts : n <= 32;
 }
 
+/* Whether they take tiles of 128, where a type has them: `times` what a tile of each expert holds. Before, there are
+ * too few items for the processors, of a dense layer above all. */
+static inline bool grouped_many(int experts, int n, int topk, int times)
+{
+    return experts > 0 ? n * topk / 128 > times * experts : n > 256 * times;
+}
+
 /* The instance of start<TYPE, FRAME>() for weights of `type`. */
 #define GROUPED_OF(start, type, frame)                                                             \
     ((type) == NUMBER_BF16     ? start<NUMBER_BF16, frame>                                         \
@@ -29,8 +36,11 @@ static inline bool grouped_few(int experts, int n, int topk)
      : (type) == NUMBER_I8     ? start<NUMBER_I8, frame>                                           \
      : (type) == MATRIX_GROUP4 ? start<MATRIX_GROUP4, frame>                                       \
                                : start<MATRIX_GROUP8, frame>)
-#define GROUPED_START(start, type, few)                                                            \
-    ((few) ? GROUPED_OF(start, type, 32) : GROUPED_OF(start, type, 64))
+#define GROUPED_START(start, type, few, many)                                                      \
+    ((few)                               ? GROUPED_OF(start, type, 32)                             \
+     : (many) && (type) == NUMBER_F8E4M3 ? start<NUMBER_F8E4M3, 128>                               \
+     : (many) && (type) == NUMBER_I8     ? start<NUMBER_I8, 128>                                   \
+                                         : GROUPED_OF(start, type, 64))
 
 template <typename SHAPE> struct grouped {
     const cuda_mlp *mlp; /* [experts + 1] */

@@ -38,7 +38,8 @@ template <int TYPE, typename SHAPE> struct linear_work {
         t.w_tiles = tiles < 0 ? 0 : tiles > SHAPE::tiles ? SHAPE::tiles : tiles;
         t.form = w.form;
         t.w_step = tile_bytes<SHAPE>(w);
-        t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? row / MATRIX_TILE * t.w_step : 0);
+        t.w =
+            (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)(row / MATRIX_TILE) * t.w_step : 0);
         t.k = w.k;
         t.lead = w.lead;
         t.begin = (int)((long long)w.chunks * split / splits);
@@ -48,9 +49,9 @@ template <int TYPE, typename SHAPE> struct linear_work {
         t.tokens = n - t.b < SHAPE::tokens ? n - t.b : SHAPE::tokens;
         t.x = x + (size_t)t.b * w.k;
 #pragma unroll
-        for (int i = 0; i < SHAPE::passes; i++) {
+        for (int i = 0; i < SHAPE::passes && t.loads; i++) {
             int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i;
-            t.x_at[i] = token < t.tokens ? (uint32_t)token * (uint32_t)w.k * 2 : 0;
+            t.x_at.put(i, token < t.tokens ? (uint32_t)token * (uint32_t)w.k * 2 : 0);
         }
         t.scale = w.scale;
         t.ratios = w.scale_stride;
@@ -68,7 +69,7 @@ template <int TYPE, typename SHAPE> struct linear_work {
     __device__ void store(const gemm_tile<SHAPE> &t, const float (*sums)[SHAPE::groups][4])
     {
         const gemm_place<SHAPE> at((unsigned)opaque((int)threadIdx.x));
-        size_t base = ((size_t)split * n + t.b) * w.n;
+        size_t base = ((size_t)opaque(split) * n + t.b) * w.n;
 #pragma unroll
         for (int i = 0; i < SHAPE::tiles * SHAPE::groups * 4; i++) {
             int group = i / 4 % SHAPE::groups, m = i / 4 / SHAPE::groups;
@@ -161,7 +162,7 @@ static void start_frame(cudaStream_t stream, const struct cuda_linear *l, int y_
     all.early = overlaps((const void *)linear_kernel<TYPE, FRAME, ALIGNED>);
     launch_early(linear_kernel<TYPE, FRAME, ALIGNED>,
                  dim3((l->n + shape::tokens - 1) / shape::tokens, blocks), shape::threads,
-                 shape::queue, stream, l->w[0], (const uint16_t *)l->x, l->n, y_type, all);
+                 shape::shared, stream, l->w[0], (const uint16_t *)l->x, l->n, y_type, all);
 }
 
 /* Whether the wide frame is faster: when its blocks fill the processors nearly always. e4m3 in narrow ones
@@ -177,8 +178,7 @@ template <int TYPE>
 static void start(cudaStream_t stream, const struct cuda_linear *l, int y_type,
                   const linear_sides &all, int blocks)
 {
-    /* Integers have no wide frame. */
-    const bool may = TYPE == NUMBER_BF16 || TYPE == NUMBER_F8E4M3;
+    const bool may = TYPE <= NUMBER_I8; /* weights in groups have no wide frame */
     const int wide = may ? 128 : 64;
     bool aligned = l->w[0].k % 8 == 0 && l->w[0].lead % 8 == 0 && ((uintptr_t)l->x & 15) == 0;
     if (!aligned)

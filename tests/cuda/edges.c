@@ -403,6 +403,15 @@ static void matrices_with_split_columns(void **state)
     check_linear(DTYPE_BF16, WEIGHT_INT8, 20, 1500, 0, 0, false);
 }
 
+/* Of many blocks, so that the frames are wide. */
+static void matrices_in_wide_frames(void **state)
+{
+    (void)state;
+    check_linear(DTYPE_F8E4M3, WEIGHT_KEEP, 10160, 200, 64, 0, false);
+    check_linear(DTYPE_BF16, WEIGHT_INT8, 10160, 136, 0, 0, false);
+    check_linear(DTYPE_BF16, WEIGHT_KEEP, 10160, 72, 0, 0, false);
+}
+
 static void matrices_through_cublas(void **state)
 {
     (void)state;
@@ -520,11 +529,17 @@ static void other_cards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention_of_step3),   cmocka_unit_test(attention_of_other_shapes),
-        cmocka_unit_test(attention_in_windows), cmocka_unit_test(attention_in_keys),
-        cmocka_unit_test(scales_of_all_sizes),  cmocka_unit_test(matrices_with_split_columns),
-        cmocka_unit_test(matrices_together),    cmocka_unit_test(matrices_through_cublas),
-        cmocka_unit_test(one_expert_gets_all),  cmocka_unit_test(other_cards),
+        cmocka_unit_test(attention_of_step3),
+        cmocka_unit_test(attention_of_other_shapes),
+        cmocka_unit_test(attention_in_windows),
+        cmocka_unit_test(attention_in_keys),
+        cmocka_unit_test(scales_of_all_sizes),
+        cmocka_unit_test(matrices_with_split_columns),
+        cmocka_unit_test(matrices_together),
+        cmocka_unit_test(matrices_in_wide_frames),
+        cmocka_unit_test(matrices_through_cublas),
+        cmocka_unit_test(one_expert_gets_all),
+        cmocka_unit_test(other_cards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

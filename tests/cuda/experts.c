@@ -20,7 +20,7 @@ extern const struct backend backend_cuda, backend_plain;
 #define INTER    72
 #define FIRST    7 /* expert held */
 #define HELD     5
-#define MANY     613 /* rows of the large batch */
+#define MANY     677 /* rows of the large batch: with 4 choices, also up has tiles of 128 */
 #define MOST     700
 #define MOST_TOP 4
 

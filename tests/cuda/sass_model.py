@@ -58,12 +58,14 @@ class Shape:
 
     def __init__(self, kind, frame):
         self.wide, grouped = frame > 64, kind in (16, 17)
-        self.step = 32 if self.wide else 16
-        self.sums = (4 if self.wide else 2) * (frame // 8) // (2 if self.wide else 1) * 4  # of a thread
+        self.step = 32 if self.wide and kind == BF16 else 16  # tokens that are multiplied at once,
+        self.hmma = self.step  # and how many HMMA a warp has for them in a chunk
+        self.sums = frame  # of a thread
         pieces = 4 if kind == BF16 else 1 if kind == 16 else 2
         self.blocks = 2 if self.wide else (3 if frame == 64 else 4) - (kind == BF16 or grouped)
         stage = frame * 128 + 8 * (pieces * 512 + (FORM if grouped else 0))
-        self.queue = min(min(216 * 1024 // self.blocks, 96 * 1024) // stage, 6) * stage
+        self.queue = min(min(216 * 1024 // self.blocks, 96 * 1024) // stage, 3 if self.wide else 6) * stage
+        self.queue += frame * 32 if self.wide and kind != BF16 else 0
 
 
 def times(kernel, hmma, copies):
@@ -111,6 +113,17 @@ def blocks(kernel, registers, shared_kb, warps=4, experts=128):
     by_registers = 65536 // (max(registers, 24) * threads)
     by_shared = shared_kb * 1024 // (shared_bytes(kernel, experts) + 1024)
     return min(by_registers, by_shared, 32)
+
+
+def expected_tiles(rows, chance, tokens):
+    """Of an expert that each row chooses with that chance: tiles, and of one the steps of 16 tokens."""
+    def of_count(r):  # how likely r rows are
+        if chance >= 1:
+            return r == rows
+        return math.exp(math.lgamma(rows + 1) - math.lgamma(r + 1) - math.lgamma(rows - r + 1)
+                        + r * math.log(chance) + (rows - r) * math.log(1 - chance))
+    tiles = sum(of_count(r) * -(-r // tokens) for r in range(rows + 1))
+    return tiles, sum(of_count(r) * -(-r // 16) for r in range(rows + 1)) / tiles
 
 
 class Loops:
@@ -182,7 +195,7 @@ class Loops:
         frame = 128 if is_wide else 64
         shape, tiles, kernel = Shape(kind, frame), -(-rows // frame), "linear_kernel<%d, %d, true>" % (kind, frame)
         tokens = min(rows, frame)
-        hmma = 16 * min(-(-tokens // shape.step), 4) * (2 if is_wide else 1)
+        hmma = shape.hmma * -(-tokens // shape.step)
         weights = n * k * (2 if kind == BF16 else 1)
         l2 = (16384 if kind == BF16 else 8192) + tokens * 128
         t = self.turns(kernel, count * tiles, turns, hmma, l2, weights)
@@ -208,20 +221,23 @@ class Loops:
 
     def experts(self, rows, held, inter, hidden, topk, of, shared, kind=FP8):
         """up, down, and what adds: a kernel, or that of the shared expert. Of a rank with `held` of `of` experts, rows chosen evenly."""
-        each = rows * topk / of
-        tokens = 32 if rows * topk <= 32 * held else 64
-        tiles = max(1.0, each / tokens + (0.5 if each > tokens else 0))  # chosen evenly is not equally
-        steps = min(tokens // 16, max(1.0, (each / 16 + 0.5) / tiles if each > 8 else 1.0))
-        size = 2 if kind == BF16 else 1
-        hmma = 16 * steps
-        shared_tiles = -(-rows // tokens)
-        x = (16384 if kind == BF16 else 8192) + tokens * 128
-        up = "up_kernel<%d, %d, true>" % (kind, tokens)
-        down = "down_kernel<%d, %d>" % (kind, tokens)
+        def frame(times):  # grouped_few(), grouped_many()
+            few, wide = rows * topk <= 32 * held, rows * topk // 128 > times * held and kind == FP8
+            return 32 if few else 128 if wide and not self.as_measured else 64
+
+        def items(tokens):  # of an expert in a piece of the columns, of the shared one, HMMA of a turn, bytes of one
+            tiles, steps = expected_tiles(rows, topk / of, tokens)
+            return tiles, -(-rows // tokens), 16 * steps, (16384 if kind == BF16 else 8192) + tokens * 128
+
+        size, tokens = 2 if kind == BF16 else 1, frame(4)
+        tiles, shared_tiles, hmma, x = items(tokens)
         up_items = held * tiles * -(-inter // 64) + shared_tiles * -(-shared // 64)
         weights = (held * inter + shared) * hidden * size
+        up = "up_kernel<%d, %d, true>" % (kind, tokens)
         t_up = self.turns(up, up_items, -(-hidden // 64), hmma, x, 2 * weights, experts=held)
-        pieces = -(-hidden // 128)
+        tokens = frame(1)
+        tiles, shared_tiles, hmma, x = items(tokens)
+        down, pieces = "down_kernel<%d, %d>" % (kind, tokens), -(-hidden // 128)
         routed, common = held * tiles * pieces, shared_tiles * pieces
         some, few = rows * topk * held / of, rows * topk <= 32 * held
         stores = self.found[down].get("shares")
