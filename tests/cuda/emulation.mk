@@ -95,14 +95,23 @@ $(EMU_AVX512): $(EMU)/avx512/%.o: kernels/cpu/fast/%.c tests/avx512/immintrin.h 
 $(EMU)/avx512/parity: $(BUILD)/tests/kernels/parity.o $(call helpers,tests/kernels/parity.c) $(EMU_AVX512) $(BUILD)/libtandem.a
 	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
+# The same as quickly as it compiles: tests/kernels/avx512.sh runs it in every `make test`.
+EMU_AVX512_QUICK := $(EMU_AVX512:$(EMU)/avx512/%=$(EMU)/avx512/quick/%)
+$(EMU_AVX512_QUICK): $(EMU)/avx512/quick/%.o: kernels/cpu/fast/%.c tests/avx512/immintrin.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,EMU   $< (quickly))$(CC) $(ALL_CFLAGS) -O0 -g0 -Wno-psabi -isystem tests/avx512 -MMD -MP -c -o $@ $<
+
+$(EMU)/avx512/quick/parity: $(BUILD)/tests/kernels/parity.o $(call helpers,tests/kernels/parity.c) $(EMU_AVX512_QUICK) $(BUILD)/libtandem.a
+	$(call say,LINK  $@)$(CC) $(CFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
 test-avx512: $(EMU)/avx512/parity ## the kernels of AVX-512, emulated where the processor has none
 	@$(if $(X86),OMP_WAIT_POLICY=passive $< plain avx512,echo "SKIPPED: the kernels of AVX-512 are for x86-64")
 .PHONY: test-avx512
 
-emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED) $(if $(SAN),,$(EMU)/counted/tandem)
+emu-tests: $(EMU_TESTS) $(EMU)/tandem $(EMU_PLANTED) $(if $(SAN),,$(EMU)/counted/tandem $(if $(X86),$(EMU)/avx512/quick/parity))
 .PHONY: emu-tests
 
--include $(EMU_OBJ:.o=.d) $(COUNTED_CU:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d)
+-include $(EMU_OBJ:.o=.d) $(EMU_AVX512:.o=.d) $(EMU_AVX512_QUICK:.o=.d) $(COUNTED_CU:.o=.d) $(EMU_MAIN:%.c=$(EMU)/%.d)
 
 # For a real GPU: parity, edges, then times; tests/cuda/gpu.sh runs them. Not part of any test run.
 ifeq ($(USE_CUDA),1)
