@@ -87,8 +87,10 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
 
 #define MAX_EXPERTS 1024
 
-/* Rows that a thread takes through the gate together: the gate is larger than a cache level. */
-#define ROUTE_ROWS 8
+/* Rows that a thread takes through the gate together: the gate is larger than a cache level. So few rows go through
+ * it only once, each thread with its share of the experts, in whole multiples of what dots() takes at a time. */
+#define ROUTE_ROWS    8
+#define ROUTE_EXPERTS 4
 
 size_t fast_rows_scratch(const struct device_config *c)
 {
@@ -123,29 +125,37 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
     size_t width = (size_t)hidden, topk = (size_t)spec->topk, experts = (size_t)spec->experts;
     size_t rows = (size_t)n, threads = (size_t)d->threads;
     size_t row_bytes = width * dtype_size(d->config.act);
-    size_t together = (rows + threads - 1) / threads; /* 0 of 0 rows */
-    together = together < 1 ? 1 : together < ROUTE_ROWS ? together : ROUTE_ROWS;
-    /* Of few rows each thread takes some experts. p is the thread's own, or else belongs to the rows. */
-    size_t groups = (rows + together - 1) / together, pieces = groups < threads ? threads : 1;
+    size_t share = (rows + threads - 1) / threads; /* 0 of 0 rows */
+    bool few = rows <= ROUTE_ROWS;                 /* p belongs to the rows, or else to the thread */
+    size_t together = few || share > ROUTE_ROWS ? ROUTE_ROWS : share;
+    size_t groups = (rows + together - 1) / together;
+    size_t quads = (experts + ROUTE_EXPERTS - 1) / ROUTE_EXPERTS;
     cpu_scratch_begin(d);
     float *wides = cpu_scratch(d, mem_mul(threads, ROUTE_ROWS * width), sizeof(float));
     float *ps = cpu_scratch(d, threads * ROUTE_ROWS * MAX_EXPERTS, sizeof(float));
     struct team team = team_begin(d, TEAM_ROWS, rows * width * experts / 8);
-#pragma omp parallel for num_threads(team.threads) schedule(static)
-    for (size_t i = 0; i < groups * pieces; i++) {
-        size_t thread = (size_t)omp_get_thread_num(), piece = i % pieces;
-        size_t first = i / pieces * together,
-               end = first + together < rows ? first + together : rows;
-        float *p = ps + (pieces > 1 ? first * experts : thread * ROUTE_ROWS * MAX_EXPERTS);
-        score(d, gate, experts, piece * experts / pieces, (piece + 1) * experts / pieces,
-              (const uint8_t *)x + first * row_bytes, end - first, width,
-              wides + thread * ROUTE_ROWS * width, p);
-        for (size_t r = first; r < end && pieces == 1; r++)
-            choose(spec, bias, p + (r - first) * experts, ids + r * topk, weights + r * topk);
+    size_t pieces = few ? (size_t)team.threads : 1;
+#pragma omp parallel num_threads(team.threads)
+    {
+        size_t thread = (size_t)omp_get_thread_num();
+        float *p = ps + (few ? 0 : thread * ROUTE_ROWS * MAX_EXPERTS);
+#pragma omp for schedule(static)
+        for (size_t i = 0; i < groups * pieces; i++) {
+            size_t from = i % pieces * quads / pieces * ROUTE_EXPERTS;
+            size_t to = (i % pieces + 1) * quads / pieces * ROUTE_EXPERTS;
+            size_t first = i / pieces * together,
+                   end = first + together < rows ? first + together : rows;
+            score(d, gate, experts, from, to < experts ? to : experts,
+                  (const uint8_t *)x + first * row_bytes, end - first, width,
+                  wides + thread * ROUTE_ROWS * width, p);
+            for (size_t r = first; r < end && !few; r++)
+                choose(spec, bias, p + (r - first) * experts, ids + r * topk, weights + r * topk);
+        }
+#pragma omp for schedule(static)
+        for (size_t r = 0; r < (few ? rows : 0); r++)
+            choose(spec, bias, p + r * experts, ids + r * topk, weights + r * topk);
     }
     team_end(&team);
-    for (size_t r = 0; r < rows && pieces > 1; r++)
-        choose(spec, bias, ps + r * experts, ids + r * topk, weights + r * topk);
 }
 
 /* ---- copies --------------------------------------------------------------------------------- */
