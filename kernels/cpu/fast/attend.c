@@ -261,6 +261,7 @@ static void tile(const struct device *d, const struct work *w, const struct item
             .chunk = rows * X_ROW,
             .rows = rows,
             .k = kv->key_width,
+            .scattered = true,
             .c = space->scores + j * rows * PANEL,
         };
         d->isa->panel[kv->format][w->format](&p);

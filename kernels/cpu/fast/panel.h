@@ -154,6 +154,7 @@ struct panel {
     size_t inputs;                 /* of a whole row, padded */
     size_t rows, from, k;          /* from even; g4, and where there are minima: a multiple of 16 */
     bool more;                     /* c holds the sums of the inputs before `from` */
+    bool scattered;                /* `next` mostly lies elsewhere, as blocks of the KV cache do */
     float *c;                      /* [rows][32] */
 };
 typedef void panel_fn(const struct panel *p);

@@ -115,11 +115,12 @@ INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m51
  * first can wait for few lines at a time. A single block of few rows with two lines a step goes over memory as fast
  * as a core can: it is left to the processor, who fetches ahead better by itself. Measured on Zen 4 (two quiet
  * cores, cold), time over that with all of it fetched to the first cache: bf16 with 1 row .91, 4 rows .89, 8 rows
- * .92, 16 rows .85; FP8 with 1 row .97, 4 rows .88, 8 rows .94, 16 and 64 rows 1.00. */
-#define FETCH(lines)                                                                               \
-    if ((lines) == 1 || m > ALONE)                                                                 \
+ * .92, 16 rows .85; FP8 with 1 row .97, 4 rows .88, 8 rows .94, 16 and 64 rows 1.00. But not where every few KB lie
+ * elsewhere (scattered: the KV cache): there fetching takes .88 (4 rows) and .92 (2 rows) of the time without. */
+#define FETCH(lines, scattered)                                                                    \
+    if ((lines) == 1 || m > ALONE || (scattered))                                                  \
         prefetch_far(fetch);                                                                       \
-    if ((lines) == 2 && m > ALONE)                                                                 \
+    if ((lines) == 2 && (m > ALONE || (scattered)))                                                \
         prefetch_far(fetch + 64);                                                                  \
     if (m > ALONE)                                                                                 \
         prefetch(x_fetch);                                                                         \
@@ -127,7 +128,7 @@ INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m51
     x_fetch += x_step;
 
 /* bf16 weights x bf16 rows. */
-INLINE void tile_bf16(const struct tile *t, const int m)
+INLINE void bf16_times_bf16(const struct tile *t, const int m, const bool scattered)
 {
     BEGIN_TILE
 #define DOT(r)                                                                                     \
@@ -137,8 +138,18 @@ INLINE void tile_bf16(const struct tile *t, const int m)
         b##r = bf16_dot(b##r, w1, v);                                                              \
     }
     EACH_STEP(2, __m512i w0 = _mm512_loadu_si512(w); __m512i w1 = _mm512_loadu_si512(w + 64);
-              FETCH(2) EACH_ROW(DOT) w += 128; x += 4;);
+              FETCH(2, scattered) EACH_ROW(DOT) w += 128; x += 4;);
     EACH_ROW(PUT_BACK)
+}
+
+INLINE void tile_bf16(const struct tile *t, const int m)
+{
+    bf16_times_bf16(t, m, false);
+}
+
+INLINE void tile_bf16_scattered(const struct tile *t, const int m)
+{
+    bf16_times_bf16(t, m, true);
 }
 
 #define MULTIPLY(r)                                                                                \
@@ -162,10 +173,10 @@ INLINE void tile_f32(const struct tile *t, const int m)
         2,
         {
             __m512 w0 = _mm512_loadu_ps(w + 128), w1 = _mm512_loadu_ps(w + 192);
-            FETCH(2) EACH_ROW(MULTIPLY_SECOND)
+            FETCH(2, false) EACH_ROW(MULTIPLY_SECOND)
         } {
             __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 64);
-            FETCH(2) EACH_ROW(MULTIPLY)
+            FETCH(2, false) EACH_ROW(MULTIPLY)
         } w += 256;
         x += 8;);
     EACH_ROW(PUT_BACK)
@@ -198,7 +209,7 @@ INLINE void tile_bf16_f32(const struct tile *t, const int m)
 {
     BEGIN_TILE
     EACH_STEP(2, __m512i p0 = _mm512_loadu_si512(w); __m512i p1 = _mm512_loadu_si512(w + 64);
-              FETCH(2) TIMES_F32 w += 128;);
+              FETCH(2, false) TIMES_F32 w += 128;);
     EACH_ROW(PUT_BACK)
 }
 
@@ -206,7 +217,7 @@ INLINE void tile_bf16_f32(const struct tile *t, const int m)
 #define TIMES_CODES                                                                                \
     __m512i p0, p1;                                                                                \
     decode(&d, w, &p0, &p1);                                                                       \
-    FETCH(1)                                                                                       \
+    FETCH(1, false)                                                                                \
     if (wide) {                                                                                    \
         TIMES_F32                                                                                  \
     } else {                                                                                       \
@@ -318,11 +329,32 @@ FAMILY_12(tile_bf16_f32, W_BF16, X_F32)
 FAMILY_10(tile_f8_f32, W_F8, X_F32)
 FAMILY_10(tile_f8_f32_scaled, W_F8, X_F32)
 
+/* With more rows the same as tile_bf16. */
+TILE(tile_bf16_scattered, 1)
+TILE(tile_bf16_scattered, 2)
+TILE(tile_bf16_scattered, 3)
+TILE(tile_bf16_scattered, 4)
+TILE(tile_bf16_scattered, 5)
+static tile_fn *const scattered_fn[] = {NULL,
+                                        tile_bf16_scattered_1,
+                                        tile_bf16_scattered_2,
+                                        tile_bf16_scattered_3,
+                                        tile_bf16_scattered_4,
+                                        tile_bf16_scattered_5,
+                                        tile_bf16_6,
+                                        tile_bf16_7,
+                                        tile_bf16_8,
+                                        tile_bf16_9,
+                                        tile_bf16_10,
+                                        tile_bf16_11,
+                                        tile_bf16_12};
+static const struct tiles tile_bf16_scattered_set = {scattered_fn, 12, W_BF16, X_BF16};
+
 /* ---- what fast.h asks for ------------------------------------------------------------------- */
 
 void avx512_panel_bf16(const struct panel *p)
 {
-    tile_panel(p, &tile_bf16_set);
+    tile_panel(p, p->scattered ? &tile_bf16_scattered_set : &tile_bf16_set);
 }
 
 void avx512_panel_f8(const struct panel *p)
@@ -347,7 +379,7 @@ void avx512_panel_f8_f32(const struct panel *p)
 
 void avx512_parts_bf16(const struct parts *p)
 {
-    tile_parts(p, &tile_bf16_set);
+    tile_parts(p, &tile_bf16_scattered_set);
 }
 
 void avx512_parts_f8(const struct parts *p)

@@ -126,7 +126,7 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
     size_t rows = (size_t)n, threads = (size_t)d->threads;
     size_t row_bytes = width * dtype_size(d->config.act);
     size_t share = (rows + threads - 1) / threads; /* 0 of 0 rows */
-    bool few = rows <= ROUTE_ROWS;                 /* p belongs to the rows, or else to the thread */
+    bool few = rows <= ROUTE_ROWS; /* p belongs to the rows, or else to the thread */
     size_t together = few || share > ROUTE_ROWS ? ROUTE_ROWS : share;
     size_t groups = (rows + together - 1) / together;
     size_t quads = (experts + ROUTE_EXPERTS - 1) / ROUTE_EXPERTS;
