@@ -146,8 +146,8 @@ struct router_spec {
     int groups, topk_groups;
 };
 
-/* Sampling of one row; a device array of these. temperature 0: greedy (the rest is not looked at).
- */
+/* Sampling of one row; a device array of these. temperature: 0 is greedy (the rest is not looked at), else at
+ * least FLT_MIN. */
 struct sample_params {
     float temperature;
     float top_p;   /* keep the smallest set of most probable tokens with sum >= top_p; 1: all */

@@ -97,9 +97,11 @@ struct sample_params request_params(struct request *r, const struct sequence *q,
         r->prompt = hash_bytes(HASH_START, q->tokens, q->n_prompt * sizeof *q->tokens);
         r->hashed = true;
     }
-    float within = r->min_p > 0 ? fmaxf(-r->temperature * logf(r->min_p), FLT_MIN) : 0;
+    /* CPUs take subnormal numbers for 0, GPUs do not. */
+    float temperature = r->temperature >= FLT_MIN ? r->temperature : 0;
+    float within = r->min_p > 0 ? fmaxf(-temperature * logf(r->min_p), FLT_MIN) : 0;
     return (struct sample_params){
-        .temperature = r->temperature,
+        .temperature = temperature,
         .top_p = r->top_p,
         .top_k = r->top_k,
         .within = within,

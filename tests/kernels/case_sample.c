@@ -3,6 +3,7 @@
 #include "tests/kernels/rig.h"
 #include "tests/kernels/shapes.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -379,6 +380,39 @@ int case_sample_masked(const struct backend *b)
                 float *l = &logits[row * VOCAB + t];
                 *l = t >= first && t < end ? *l * scales[row / 12] : -INFINITY;
             }
+        }
+        struct sample_inputs in = {VOCAB, logits, params};
+        got[i] = draw_all(r, &in, ROWS);
+    }
+    for (int row = 0; row < ROWS; row++)
+        if (got[0][row].token != got[1][row].token)
+            rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
+                     got[0][row].token);
+    return rig_close(&of[0]) + rig_close(&of[1]);
+}
+
+/* Temperatures down to the least that is not taken for 0, over logits that differ by no more: bins are finer than
+ * their number can say. */
+int case_sample_least(const struct backend *b)
+{
+    enum { VOCAB = 5000, ROWS = 48 };
+    static const float temperatures[] = {FLT_MIN, 1.2e-38f, 2e-38f, 1e-37f, 1e-36f, 1e-35f};
+    static const float scales[] = {1e-38f, 1e-37f, 1e-36f, 1e-34f};
+    struct rig of[2];
+    struct device_limits limits = limits_of(VOCAB, ROWS);
+    const struct drawn *got[2];
+    for (int i = 0; i < 2; i++) {
+        struct rig *r = &of[i];
+        rig_open(r, i ? b : backend_all()[0], DTYPE_F32, DTYPE_F32, 2, &limits);
+        rig_at(r, "sample, least temperatures");
+        float *logits = rig_values(r, DTYPE_F32, (size_t)ROWS * VOCAB, 1);
+        struct sample_params *params = random_params(r, ROWS);
+        for (size_t row = 0; row < ROWS; row++) {
+            params[row] = (struct sample_params){.temperature = temperatures[row % 6],
+                                                 .top_p = row < 24 ? 1 : 0.9f,
+                                                 .uniform = 0x1.fffffep-1f};
+            for (size_t t = 0; t < VOCAB; t++)
+                logits[row * VOCAB + t] *= scales[row / 6 % 4];
         }
         struct sample_inputs in = {VOCAB, logits, params};
         got[i] = draw_all(r, &in, ROWS);

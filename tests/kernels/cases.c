@@ -34,6 +34,7 @@ const struct kernel_case kernel_cases[] = {
     {.name = "sample_ties", .run = case_sample_ties},
     {.name = "sample_equal", .run = case_sample_equal},
     {.name = "sample_masked", .run = case_sample_masked},
+    {.name = "sample_least", .run = case_sample_least},
     {.name = "rows_invariance", .run = case_rows_invariance},
     {.name = "linear_invariance", .run = case_linear_invariance},
     {.name = "attend_invariance", .run = case_attend_invariance},

@@ -51,6 +51,7 @@ int case_sample_large(const struct backend *b);
 int case_sample_ties(const struct backend *b);
 int case_sample_equal(const struct backend *b);
 int case_sample_masked(const struct backend *b);
+int case_sample_least(const struct backend *b);
 int case_rows_invariance(const struct backend *b);
 int case_linear_invariance(const struct backend *b);
 int case_attend_invariance(const struct backend *b);
