@@ -28,8 +28,11 @@ TARGET_BEGIN(TARGET_AVX512)
 #define INTEGER_KEPT
 #define QUADS (INTEGER_GROUP / 4) /* of inputs in a group */
 
-/* Blocks of so few rows go over memory as fast as a core can: the processor fetches ahead better by itself. */
+/* Blocks of so few rows of bytes go over memory as fast as a core can: the processor fetches ahead better by itself. */
 #define LEFT_ALONE 2
+
+/* Bytes ahead of them that scales of groups are fetched. */
+#define FACTORS_AHEAD 1024
 
 /* What all groups of a tile have in common. */
 struct common {
@@ -47,12 +50,24 @@ INLINE struct common common_of(const enum integer_kind kind, const struct groupe
     return c;
 }
 
+/* A line of bytes. For few rows in two halves: twice the instructions, so that the core looks half as far ahead
+ * and leaves its first cache's queue to what the processor fetches by itself. Measured on Zen 4, cold, one row of bytes:
+ * .91 of the time. */
+INLINE __m512i line_at(const uint8_t *w, const int m)
+{
+    if (m > LEFT_ALONE)
+        return _mm512_loadu_si512(w);
+    __m256i low = _mm256_loadu_si256((const void *)w);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low),
+                              _mm256_loadu_si256((const void *)(w + 32)), 1);
+}
+
 /* Four inputs each of sixteen outputs: quad q of a group, outputs from 16 half. */
-INLINE __m512i quad_at(const enum integer_kind kind, const uint8_t *w, int q, int half,
+INLINE __m512i quad_at(const enum integer_kind kind, const uint8_t *w, const int m, int q, int half,
                        const struct common *c)
 {
     if (kind == BYTES)
-        return _mm512_xor_si512(_mm512_loadu_si512(w + 4 * PANEL * q + 64 * half),
+        return _mm512_xor_si512(line_at(w + 4 * PANEL * q + 64 * half, m),
                                 _mm512_set1_epi8((char)0x80));
     __m512i both = _mm512_loadu_si512(w + 4 * PANEL * (q / 2) + 64 * half);
     if (q % 2)
@@ -66,6 +81,13 @@ INLINE __m512i broadcast(const void *four)
     int v;
     memcpy(&v, four, sizeof v);
     return _mm512_set1_epi32(v);
+}
+
+/* Two lines of the weights to come, to the second cache: the first can wait for few lines at a time. */
+INLINE void fetch_two(const uint8_t *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T1);
+    _mm_prefetch((const char *)p + 64, _MM_HINT_T1);
 }
 
 /* What integers of a run are multiplied with, and what is subtracted, as f32. */
@@ -133,11 +155,10 @@ INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool min
     }
 #pragma GCC unroll 8
     for (int q = first; q < end; q++) {
-        __m512i low = quad_at(kind, at->w, q, 0, common), high = quad_at(kind, at->w, q, 1, common);
-        if (m > LEFT_ALONE && (kind == BYTES || q % 2 == 0)) {
-            _mm_prefetch((const char *)at->fetch + q * at->step, _MM_HINT_T1);
-            _mm_prefetch((const char *)at->fetch + q * at->step + 64, _MM_HINT_T1);
-        }
+        __m512i low = quad_at(kind, at->w, m, q, 0, common);
+        __m512i high = quad_at(kind, at->w, m, q, 1, common);
+        if (kind == BYTES ? m > LEFT_ALONE : q % 2 == 0)
+            fetch_two(at->fetch + q * at->step);
 #pragma GCC unroll 8
         for (int r = 0; r < m; r++) {
             __m512i four = broadcast(at->x + r * X_ROW + 4 * q);
@@ -145,6 +166,8 @@ INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool min
             sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], high, four);
         }
     }
+    if (kind != BYTES)
+        fetch_two(scale->factors + FACTORS_AHEAD);
     struct factors f;
     if (mins) {
         factors_at(kept, true, scale, &f);
