@@ -4,7 +4,7 @@
  * Values become bf16, which holds them exactly, and are multiplied like bf16; the scale comes once a run. Of
  * codes of 4 bits VPERMW looks up 32 in one instruction, since it passes over all but the lowest bits of its
  * places: four shifts of a line of 128 codes are all that they need. Integers of 8 bits are looked up as FP8
- * is (panel_avx512.c). Sums over runs wait in the first cache.
+ * is (panel_avx512.c). Sums over runs stay in registers where rows are few, else they wait in the first cache.
  *
  * One or two rows are too few chains of additions to keep the multipliers busy, and where runs are long the
  * processor does not look ahead from one to the next: then several runs are under way at once.
@@ -85,6 +85,9 @@ INLINE void decode(const struct decoder *d, const enum codes codes, const uint8_
         pair[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(code, 12), d->table[0]);
         return;
     }
+#ifndef EMULATED_AVX512
+    __asm__("" : "+v"(code)); /* or gcc loads it three times: each lookup writes over its places */
+#endif
     __m512i low = _mm512_permutex2var_epi8(d->table[0], code, d->table[1]);
     __m512i high = _mm512_permutex2var_epi8(d->table[2], code, d->table[3]);
     if (codes == LEAST)
@@ -136,10 +139,12 @@ INLINE void multiply(__m512 sum[2], const __m512i pair[2], const uint8_t *x, con
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
+#define FEW        4  /* rows at most that are alone with their weights */
+#define AHEAD_RUNS 16 /* that scales are asked for ahead: as far as codes of runs of 32 inputs */
+
 /* How far a tile has come. */
 struct place {
-    const uint8_t *w, *x, *fetch, *x_fetch, *sums;
-    const float *scale;
+    const uint8_t *w, *x, *fetch, *x_fetch, *sums, *scale;
 };
 
 /* The sum of a run's inputs. */
@@ -151,21 +156,76 @@ INLINE float sum_of(const uint8_t *sums, const size_t n)
     return sum;
 }
 
-/* c += scale x sum, less min x `all`, of sixteen outputs. */
-INLINE void add_run(__m512 sum, const float *scale, const bool mins, float all, float *c)
+/* Bytes of what a run of 32 outputs is multiplied with, or of what is subtracted. */
+INLINE size_t scale_bytes(const enum integer_scales kept)
 {
-    __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(scale), sum, _mm512_loadu_ps(c));
-    if (mins)
-        y = _mm512_fnmadd_ps(_mm512_loadu_ps(scale + PANEL), _mm512_set1_ps(all), y);
-    _mm512_storeu_ps(c, y);
+    return PANEL * (kept == HALF ? sizeof(f16_t) : sizeof(float));
+}
+
+INLINE __m512 scale_at(const enum integer_scales kept, const uint8_t *p, const int half)
+{
+    if (kept == HALF)
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * half)));
+    return _mm512_loadu_ps(p + 64 * half);
+}
+
+/* Sums over runs, of m rows: few stay in registers, more wait in c. */
+INLINE void load_sums(const float *c, const int m, __m512 y[][2])
+{
+#pragma GCC unroll 4
+    for (int r = 0; r < m; r++)
+        for (int h = 0; h < 2; h++)
+            y[r][h] = _mm512_loadu_ps(c + r * PANEL + 16 * h);
+}
+
+INLINE void store_sums(float *c, const int m, __m512 y[][2])
+{
+#pragma GCC unroll 4
+    for (int r = 0; r < m; r++)
+        for (int h = 0; h < 2; h++)
+            _mm512_storeu_ps(c + r * PANEL + 16 * h, y[r][h]);
+}
+
+/* Adds a run's scales x its sums, less minima x the sum of its inputs. */
+INLINE void scale_run(const struct tile *t, const struct place *at, const int m,
+                      const enum integer_scales kept, const bool mins, const size_t units,
+                      __m512 sum[][2], __m512 y[][2])
+{
+    const uint8_t *behind = at->scale + (mins ? scale_bytes(kept) : 0);
+    const __m512 scale[2] = {scale_at(kept, at->scale, 0), scale_at(kept, at->scale, 1)};
+    const __m512 min[2] = {scale_at(kept, behind, 0), scale_at(kept, behind, 1)};
+#pragma GCC unroll 12
+    for (int r = 0; r < m; r++) {
+        float all = mins ? sum_of(at->sums + (size_t)r * X_ROW, units) : 0;
+        if (m > FEW)
+            load_sums(t->c + r * PANEL, 1, y);
+        __m512 *of_row = m > FEW ? y[0] : y[r];
+        for (int h = 0; h < 2; h++) {
+            of_row[h] = _mm512_fmadd_ps(scale[h], sum[r][h], of_row[h]);
+            if (mins)
+                of_row[h] = _mm512_fnmadd_ps(min[h], _mm512_set1_ps(all), of_row[h]);
+        }
+        if (m > FEW)
+            store_sums(t->c + r * PANEL, 1, y);
+    }
+}
+
+/* Few rows wait for memory, which the second cache asks more of at a time than the first. */
+INLINE void fetch_line(struct place *at, const int m, const size_t step)
+{
+    if (m <= FEW)
+        _mm_prefetch((const char *)at->fetch, _MM_HINT_T1);
+    else
+        _mm_prefetch((const char *)at->fetch, _MM_HINT_T0);
+    at->fetch += step;
 }
 
 /* `runs` runs of n inputs each. */
-INLINE void add_runs(const struct tile *t, struct place *at, const int m, const int runs,
-                     const enum codes codes, const bool wide, const size_t n)
+INLINE void add_runs(const struct tile *t, const struct decoder *d, struct place *at, const int m,
+                     const int runs, const enum codes codes, const bool wide,
+                     const enum integer_scales kept, const size_t n, __m512 y[][2])
 {
     const bool four = codes == FOUR;
-    const struct decoder d = decoder(codes, t->grouped);
     const size_t inputs = four ? 4 : 2, step = t->prefetch_step * inputs / 2;
     const size_t w_run = n * (four ? PANEL / 2 : PANEL), x_run = n * (wide ? 4 : 2);
     __m512 sum[ROWS][2];
@@ -176,12 +236,11 @@ INLINE void add_runs(const struct tile *t, struct place *at, const int m, const 
 #pragma GCC unroll 4
         for (int u = 0; u < runs; u++) {
             __m512i pair[4];
-            decode(&d, codes, at->w + (size_t)u * w_run, pair);
-            _mm_prefetch((const char *)at->fetch, _MM_HINT_T0);
-            at->fetch += step;
+            decode(d, codes, at->w + (size_t)u * w_run, pair);
+            fetch_line(at, m, step);
 #pragma GCC unroll 2
             for (size_t j = 0; j < inputs / 2; j++) {
-                if (m > 2) { /* fewer are alone with the weights, and stay near */
+                if (m > FEW) {
                     _mm_prefetch((const char *)at->x_fetch, _MM_HINT_T0);
                     at->x_fetch += t->x_step;
                 }
@@ -198,46 +257,55 @@ INLINE void add_runs(const struct tile *t, struct place *at, const int m, const 
     at->w += (size_t)(runs - 1) * w_run;
     at->x += (size_t)(runs - 1) * x_run;
     const size_t unit = x_unit(t->grouped), units = (n + unit - 1) / unit;
-    const bool mins = t->grouped->mins;
-#pragma GCC unroll 12
-    for (int r = 0; r < m * runs; r++) {
-        const int row = r % m, u = r / m;
-        const float *scale = at->scale + u * (mins ? 2 : 1) * PANEL;
-        float all = 0, *c = t->c + row * PANEL;
-        if (mins)
-            all = sum_of(at->sums + (size_t)u * units * 4 + (size_t)row * X_ROW, units);
-        add_run(sum[r][0], scale, mins, all, c);
-        add_run(sum[r][1], scale + 16, mins, all, c + 16);
+    const size_t scales = scale_bytes(kept) * (t->grouped->mins ? 2 : 1);
+#pragma GCC unroll 4
+    for (int u = 0; u < runs; u++) {
+        if (kept == HALF)
+            for (size_t line = 0; line < scales; line += 64)
+                _mm_prefetch((const char *)at->scale + AHEAD_RUNS * scales + line, _MM_HINT_T1);
+        if (t->grouped->mins)
+            scale_run(t, at, m, kept, true, units, sum + u * m, y);
+        else
+            scale_run(t, at, m, kept, false, units, sum + u * m, y);
+        at->scale += scales;
+        at->sums += units * 4;
     }
-    at->scale += runs * (mins ? 2 : 1) * PANEL;
-    at->sums += (size_t)runs * units * 4;
 }
 
-INLINE void tile(const struct tile *t, const int m, const enum codes codes, const bool wide)
+INLINE void tile(const struct tile *t, const int m, const enum codes codes, const bool wide,
+                 const enum integer_scales kept)
 {
-    const int together = m == 1 ? 4 : m == 2 ? 2 : 1;
+    const int together = m == 1 ? 4 : m <= 3 ? 2 : 1;
     const size_t inputs = t->grouped->inputs;
-    struct place at = {t->w, t->x, t->prefetch, t->x_next, t->sums, t->scale};
+    const struct decoder d = decoder(codes, t->grouped);
+    const size_t scales = kept == HALF ? scale_bytes(HALF) * (t->grouped->mins ? 2 : 1) : 0;
+    struct place at = {t->w,      t->x,    t->prefetch,
+                       t->x_next, t->sums, (const uint8_t *)t->scale + t->group * scales};
+    __m512 y[FEW][2];
     if (t->first)
         memset(t->c, 0, (size_t)m * PANEL * sizeof *t->c);
+    if (m <= FEW)
+        load_sums(t->c, m, y);
     for (size_t left = t->k, passed = t->passed, n; left; left -= n, passed = 0) {
         n = inputs - passed;
         if (together > 1 && n == inputs && left >= (size_t)together * n) {
-            add_runs(t, &at, m, together, codes, wide, n);
+            add_runs(t, &d, &at, m, together, codes, wide, kept, n, y);
             n *= (size_t)together;
             continue;
         }
         n = left < n ? left : n;
-        add_runs(t, &at, m, 1, codes, wide, n);
+        add_runs(t, &d, &at, m, 1, codes, wide, kept, n, y);
     }
+    if (m <= FEW)
+        store_sums(t->c, m, y);
 }
 
 /* ---- one function per number of rows --------------------------------------------------------- */
 
-#define TILE(name, m, codes, wide)                                                                 \
+#define TILE(name, m, codes, wide, kept)                                                           \
     static void name##_##m(const struct tile *t)                                                   \
     {                                                                                              \
-        tile(t, m, codes, wide);                                                                   \
+        tile(t, m, codes, wide, kept);                                                             \
     }
 #define TILES_10(name, ...)                                                                        \
     TILE(name, 1, __VA_ARGS__)                                                                     \
@@ -256,32 +324,53 @@ INLINE void tile(const struct tile *t, const int m, const enum codes codes, cons
 
 /* Rows of f32 need both inputs of a pair unpacked, and leave room for fewer. */
 #define FAMILY_WIDE(name, codes, format)                                                           \
-    TILES_10(name, codes, true)                                                                    \
+    TILES_10(name, codes, true, WIDE)                                                              \
     static tile_fn *const name##_fn[] = {NAMES_10(name)};                                          \
     static const struct tiles name##_set = {name##_fn, 10, format, X_F32};
-#define FAMILY(name, codes, format)                                                                \
-    TILES_10(name, codes, false)                                                                   \
-    TILE(name, 11, codes, false)                                                                   \
-    TILE(name, 12, codes, false)                                                                   \
+#define FAMILY(name, codes, format, kept)                                                          \
+    TILES_10(name, codes, false, kept)                                                             \
+    TILE(name, 11, codes, false, kept)                                                             \
+    TILE(name, 12, codes, false, kept)                                                             \
     static tile_fn *const name##_fn[] = {NAMES_10(name), name##_11, name##_12};                    \
     static const struct tiles name##_set = {name##_fn, ROWS, format, X_BF16};
 
-FAMILY(tile_g8, EIGHT, W_G8)
-FAMILY(tile_g8_least, LEAST, W_G8)
+FAMILY(tile_g8, EIGHT, W_G8, WIDE)
+FAMILY(tile_g8_half, EIGHT, W_G8, HALF)
+FAMILY(tile_g8_least, LEAST, W_G8, WIDE)
+FAMILY(tile_g8_least_half, LEAST, W_G8, HALF)
 FAMILY_WIDE(tile_g8_f32, LEAST, W_G8)
-FAMILY(tile_g4, FOUR, W_G4)
+FAMILY(tile_g4, FOUR, W_G4, WIDE)
+FAMILY(tile_g4_half, FOUR, W_G4, HALF)
 FAMILY_WIDE(tile_g4_f32, FOUR, W_G4)
 
-#define PANEL_OF(name, set)                                                                        \
-    void avx512_panel_##name(const struct panel *p)                                                \
-    {                                                                                              \
-        tile_panel(p, set);                                                                        \
-    }
+INLINE void panel(const struct panel *p, const struct tiles *wide, const struct tiles *half)
+{
+    bool kept = tile_scales_kept(&p->grouped->scales) == HALF;
+    tile_panel_as(p, kept ? half : wide, kept);
+}
 
-PANEL_OF(g8, p->grouped->least ? &tile_g8_least_set : &tile_g8_set)
-PANEL_OF(g8_f32, &tile_g8_f32_set)
-PANEL_OF(g4, &tile_g4_set)
-PANEL_OF(g4_f32, &tile_g4_f32_set)
+void avx512_panel_g8(const struct panel *p)
+{
+    if (p->grouped->least)
+        panel(p, &tile_g8_least_set, &tile_g8_least_half_set);
+    else
+        panel(p, &tile_g8_set, &tile_g8_half_set);
+}
+
+void avx512_panel_g4(const struct panel *p)
+{
+    panel(p, &tile_g4_set, &tile_g4_half_set);
+}
+
+void avx512_panel_g8_f32(const struct panel *p)
+{
+    tile_panel(p, &tile_g8_f32_set);
+}
+
+void avx512_panel_g4_f32(const struct panel *p)
+{
+    tile_panel(p, &tile_g4_f32_set);
+}
 
 TARGET_END
 #endif

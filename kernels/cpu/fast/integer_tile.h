@@ -16,11 +16,7 @@
 static enum integer_scales kept_as(const struct scales *s)
 {
 #ifdef INTEGER_KEPT
-    if (s->factor != DTYPE_F16 || s->own_min != s->mins)
-        return WIDE;
-    if (s->scale && s->min == s->mins)
-        return SMALL;
-    return !s->scale && !s->min && s->groups == 1 ? HALF : WIDE;
+    return tile_scales_kept(s);
 #else
     (void)s;
     return WIDE;

@@ -23,7 +23,7 @@ _Static_assert(X_CHUNK / sizeof(float) % F8_BLOCK == 0, "a chunk of rows cuts no
 /* q8; q4 whose codes count up by one; q4 with codes that stand for any values. */
 enum integer_kind { BYTES, CODES, VALUES };
 
-/* How their tiles find scales: f32; f16 d, and m where there are mins; f16 with bytes for each group. */
+/* How tiles find scales: f32; f16 d, and m where there are mins; f16 with bytes for each group. */
 enum integer_scales { WIDE, HALF, SMALL };
 
 /* Where a tile of integers is: at a group of 32 inputs. While a group's eight quads of inputs are multiplied, each is
@@ -106,10 +106,17 @@ static inline void tile_blocks(const struct tiles *set, struct tile *t, size_t r
     }
 }
 
+/* Does what is read next lie right behind the panel? */
+static inline bool tile_goes_on(const struct panel *p, const struct tiles *set)
+{
+    return p->next == p->w + p->k * w_input(set->w);
+}
+
 /* Inputs of the next chunk. A lone block of rows prefetches AHEAD; its last chunk begins that far
- * before the end, because what follows the panel may lie elsewhere. Several blocks share a chunk:
+ * before the end where what follows the panel lies elsewhere. Several blocks share a chunk:
  * it should stay in the first cache level beside the rows and the chunk that is being fetched. */
-static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, size_t k, bool lone)
+static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, size_t k, bool lone,
+                                bool goes_on)
 {
     size_t whole = X_CHUNK / x_size(set->x), left = p->k - k;
     size_t last = round_up(AHEAD / (w_input(set->w)), F8_BLOCK);
@@ -118,7 +125,7 @@ static inline size_t tile_chunk(const struct panel *p, const struct tiles *set, 
         len = SHARED / (w_input(set->w));
     if (len > left)
         len = left;
-    if (lone && left > last && len > left - last)
+    if (lone && !goes_on && left > last && len > left - last)
         len = round_up(left - last, F8_BLOCK);
     if (len >= left)
         return left;
@@ -136,6 +143,16 @@ static inline const float *tile_scales(const struct panel *p, size_t k, size_t n
     return scales_wide(&p->grouped->scales, p->scale, first, last + 1 - first, room);
 }
 
+/* How a tile could take scales as the panel has them; WIDE: it cannot. */
+static inline enum integer_scales tile_scales_kept(const struct scales *s)
+{
+    if (s->factor != DTYPE_F16 || s->own_min != s->mins)
+        return WIDE;
+    if (s->scale && s->min == s->mins)
+        return SMALL;
+    return !s->scale && !s->min && s->groups == 1 ? HALF : WIDE;
+}
+
 /* The sums of inputs k and on, of row 0; where there are none, any address. */
 static inline const uint8_t *tile_sums(const struct panel *p, enum x_format x, size_t k)
 {
@@ -146,11 +163,11 @@ static inline const uint8_t *tile_sums(const struct panel *p, enum x_format x, s
 /* kept: tiles take scales as the panel has them. */
 static inline void tile_panel_as(const struct panel *p, const struct tiles *set, bool kept)
 {
-    bool lone = p->rows <= set->most_rows;
+    bool lone = p->rows <= set->most_rows, goes_on = tile_goes_on(p, set);
     size_t whole = X_CHUNK / x_size(set->x), len;
     float scales[SCALES_ROOM];
     for (size_t k = p->from; k < p->k; k += len) {
-        len = tile_chunk(p, set, k, lone);
+        len = tile_chunk(p, set, k, lone, goes_on);
         size_t bytes = len * w_input(set->w), left = p->k - k - len;
         size_t ahead = left < len ? left : len; /* inputs of the chunk after this one */
         size_t after = left ? k + len : p->from;
@@ -167,7 +184,7 @@ static inline void tile_panel_as(const struct panel *p, const struct tiles *set,
             .first = k == p->from && !p->more,
         };
         if (lone)
-            t.prefetch = left ? t.w + AHEAD : p->next;
+            t.prefetch = left || goes_on ? t.w + AHEAD : p->next;
         else
             t.prefetch = left ? t.w + bytes : p->next;
         tile_blocks(set, &t, p->rows, (left ? ahead : len) * w_input(set->w),
