@@ -516,12 +516,6 @@ EMU __m512d emu_fmadd_pd(__m512d a, __m512d b, __m512d c)
     return c;
 }
 
-EMU __m512 emu_cvtph_ps(__m256i a)
-{
-    return emu_join(_mm256_cvtph_ps(_mm256_castsi256_si128(a)),
-                    _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1)));
-}
-
 /* To the nearest bf16, subnormal numbers to 0. */
 EMU __m256i emu_cvtneps_pbh(__m512 a)
 {
@@ -616,7 +610,6 @@ EMU __m512bh emu_cvtne2ps_pbh(__m512 a, __m512 b)
 #define _mm512_cvtepi32_epi8       emu_cvtepi32_epi8
 #define _mm512_dpbf16_ps           emu_dpbf16_ps
 #define _mm512_cvtneps_pbh         emu_cvtneps_pbh
-#define _mm512_cvtph_ps            emu_cvtph_ps
 #define _mm512_castsi512_si256     emu_castsi512_si256
 #define _mm512_cvtne2ps_pbh        emu_cvtne2ps_pbh
 #define _mm512_inserti64x4         emu_inserti64x4
