@@ -103,7 +103,8 @@ else
 SRC := $(filter-out src/exchange/nccl%,$(SRC))
 endif
 # The inner loops of the CPU kernels lost a tenth of their speed when a link moved them off their cache lines.
-ALIGN := -falign-functions=64 -falign-loops=64
+# Lines without variables for a debugger: those of thousands of inlined functions were half of the time to compile them.
+ALIGN := -falign-functions=64 -falign-loops=64 $(if $(filter -g,$(CFLAGS)),-g1)
 NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
     -Xptxas -v,-warn-spills $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
