@@ -209,8 +209,8 @@ static __global__ void __launch_bounds__(ROWS *WARPS_ROW * 32, ROWS == 1 ? 2 : 1
 {
     grid_begin();
     /* From one lane: so the compiler sees that it, and what comes of it, is the same for all. Code for processors
-     * before 9.0, where nothing begins early, has no registers left for that. */
-    const int own = (int)threadIdx.x / 32, warp = can_begin_early() ? warp_from(own, 0) : own;
+     * before 9.0 spills with it. */
+    const int own = (int)threadIdx.x / 32, warp = code_since(90) ? warp_from(own, 0) : own;
     int group = a.heads / a.kv.kv_heads;
     int head_blocks = (group + 16 * a.tiles - 1) / (16 * a.tiles);
     int kv_head = (int)blockIdx.z / head_blocks;

@@ -368,7 +368,7 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     g.count = scratch_take(s, experts, sizeof *g.count);
     g.start = scratch_take(s, experts, sizeof *g.start);
     g.entry = scratch_take(s, experts * rows, sizeof *g.entry);
-    g.place = scratch_take(s, GROUP_STRIDE(rows) * (size_t)topk, sizeof *g.place);
+    g.place = scratch_take(s, rows * (size_t)topk, sizeof *g.place);
     g.weight = scratch_take(s, rows * (size_t)topk, sizeof *g.weight);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);

@@ -119,7 +119,7 @@ template <int TYPE, typename SHAPE> struct down_work {
             bool there = token < t.tokens && column < stride;
             const int32_t *place = all.g.place + t.b + token;
 #pragma unroll 1
-            for (int k = 0; k < part.topk; k++, place += GROUP_STRIDE(all.g.capacity)) {
+            for (int k = 0; k < part.topk; k++, place += all.g.capacity) {
                 int at = there ? *place : -1;
                 if (at >= 0)
                     prefetch(part.shares + (size_t)(unsigned)at * (unsigned)stride + column);
@@ -191,11 +191,11 @@ template <int TYPE, typename SHAPE> struct down_work {
             sums[i / 4][i % 4] = products[i % 4 / 2][i / 8][i % 2 * 2 + i / 4 % 2] + bias[i % 4];
 #pragma unroll 1
         for (int k = 0; k < part.topk && any_left(place - first, at.lane, t.tokens);
-             k++, place += GROUP_STRIDE(all.g.capacity)) {
+             k++, place += all.g.capacity) {
 #pragma unroll
             for (int i = 0; i < SHAPE::groups * 2; i++) {
                 int token = at.token(i / 2) + i % 2, from = -1;
-                if (i % 2 == 0)
+                if (i % (SHAPE::wide ? 8 : 2) == 0)
                     __syncwarp();
                 if (token < there)
                     from = place[token];
@@ -250,7 +250,7 @@ static __global__ void add_kernel(cuda_groups g, int topk, const float *shares,
     if (shared_shares)
         begin = *(const float4 *)(shared_shares + row * stride + at);
     float sum[4] = {begin.x, begin.y, begin.z, begin.w};
-    for (int k = 0; k < topk && *place >= 0; k++, place += GROUP_STRIDE(g.capacity))
+    for (int k = 0; k < topk && *place >= 0; k++, place += g.capacity)
         add_share(sum, shares + (size_t)*place * stride + at);
     int column = (int)(at / 32 * 32 + at % 32 / 4);
     for (int i = 0; i < 4; i++)
@@ -268,7 +268,7 @@ static __global__ void add_exact_kernel(cuda_groups g, int topk, const float *sh
         return;
     double sum = first ? 0.0 : sums[row * hidden + column];
     for (int k = 0; k < topk && shares; k++) {
-        int from = g.place[k * GROUP_STRIDE(g.capacity) + row];
+        int from = g.place[(size_t)k * g.capacity + row];
         if (from >= 0)
             sum += exact_share(g.weight[row * topk + k], shares[(size_t)from * stride + at]);
     }

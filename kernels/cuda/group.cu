@@ -64,7 +64,7 @@ static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const flo
     sum_before(before, scratch, &start);
     for (int row = from; row < to; row++) {
         look l = look_at(ids + (size_t)row * topk, topk, first_expert, g.experts, e);
-        const size_t stride = GROUP_STRIDE(g.capacity);
+        const size_t stride = g.capacity;
         for (int k = l.held; k < topk && e == 0; k++)
             g.place[k * stride + row] = -1;
         if (l.choice < 0)

@@ -200,11 +200,9 @@ struct cuda_groups {
     int32_t *count;           /* [experts] rows of each list */
     int32_t *start;           /* [experts] rows of the lists before it */
     struct cuda_entry *entry; /* [experts][capacity] */
-    int32_t *
-        place; /* [topk][GROUP_STRIDE(capacity)] the numbers of a row, in the order of the experts; then -1, */
-    float *weight; /* and [row][topk] their weights */
+    int32_t *place; /* [topk][capacity] a row's numbers, in the order of the experts; then -1, */
+    float *weight;  /* and [row][topk] their weights */
 };
-#define GROUP_STRIDE(capacity) (((capacity) + 1) / 2 * 2)
 
 void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
                 const float *weights, int topk, int n, int first_expert);

@@ -118,14 +118,20 @@ static __device__ __forceinline__ void grid_begin()
 #endif
 }
 
+/* Whether this code is for processors of that compute capability, 90 for 9.0, or a later one. */
+static __device__ constexpr bool code_since(int capability)
+{
+#ifdef __CUDA_ARCH__
+    return __CUDA_ARCH__ >= capability * 10;
+#else
+    return capability < 0; /* the compiler's pass for the host */
+#endif
+}
+
 /* Whether this code is for processors on which grid_begin() can have to wait. */
 static __device__ constexpr bool can_begin_early()
 {
-#if __CUDA_ARCH__ >= 900
-    return true;
-#else
-    return false;
-#endif
+    return code_since(90);
 }
 
 /* Brings the line of *p to the L2 cache. */

@@ -71,15 +71,15 @@ static size_t held(const struct device_limits *l)
 
 size_t ffn_slice(const struct device_limits *l)
 {
-    size_t row = mem_mul(held(l) + 1, l->hidden * sizeof(float)) + l->hidden * sizeof(double);
+    size_t row =
+        mem_mul(held(l) + 1, FFN_STRIDE(l->hidden) * sizeof(float)) + l->hidden * sizeof(double);
     return min(max(l->rows, 1), max(ffn_shares / (row ? row : 1), 256));
 }
 
 static size_t ffn_bytes(const struct device_limits *l)
 {
     size_t inter = (l->inter + 7) / 8 * 8, rows = ffn_slice(l), pairs = mem_mul(rows, held(l));
-    size_t lists = 2 * bytes_of(l->experts, 4) + bytes_of(rows, l->topk * 4) +
-                   bytes_of(GROUP_STRIDE(rows), l->topk * 4) +
+    size_t lists = 2 * bytes_of(l->experts, 4) + 2 * bytes_of(rows, l->topk * 4) +
                    bytes_of(mem_mul(l->experts, rows), sizeof(struct cuda_entry));
     size_t tiled = lists + bytes_of(pairs, mem_mul(inter, 2)) + bytes_of(rows, mem_mul(inter, 2)) +
                    bytes_of(pairs, mem_mul(FFN_STRIDE(l->hidden), 4)) +

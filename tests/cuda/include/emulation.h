@@ -148,6 +148,10 @@ static inline bool overlaps(const void *)
 {
     return true;
 }
+static inline bool code_since(int)
+{
+    return true;
+}
 static inline bool can_begin_early()
 {
     return true;
