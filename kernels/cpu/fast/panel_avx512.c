@@ -131,7 +131,7 @@ INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m51
 
 /* bf16 weights x bf16 rows. Few rows ask for one line of four where all lies in order. Measured on Zen 4 (cold, in
  * turns), time over that without: experts of 1, 4 and 16 rows .98, .94, .96, products with 1 and 4 rows .94 to 1.01
- * (one of eight medians 1.09). One line of two .85 to 1.06, all lines 1.03 to 1.23, 8 rows with one line of two 1.5. */
+ * (one of eight medians 1.09). One line of two .85 to 1.17, all lines 1.03 to 1.23, 8 rows with one line of two 1.5. */
 INLINE void bf16_times_bf16(const struct tile *t, const int m, const bool scattered)
 {
     BEGIN_TILE
