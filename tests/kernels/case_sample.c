@@ -392,12 +392,12 @@ int case_sample_masked(const struct backend *b)
 }
 
 /* Temperatures down to the least that is not taken for 0, over logits that differ by no more: bins are finer than
- * their number can say. */
+ * their number can say. Logits are multiples of FLT_MIN, since CPUs take subnormal differences for 0. */
 int case_sample_least(const struct backend *b)
 {
     enum { VOCAB = 5000, ROWS = 48 };
     static const float temperatures[] = {FLT_MIN, 1.2e-38f, 2e-38f, 1e-37f, 1e-36f, 1e-35f};
-    static const float scales[] = {1e-38f, 1e-37f, 1e-36f, 1e-34f};
+    static const float steps[] = {FLT_MIN, 8 * FLT_MIN, 64 * FLT_MIN, 8192 * FLT_MIN};
     struct rig of[2];
     struct device_limits limits = limits_of(VOCAB, ROWS);
     const struct drawn *got[2];
@@ -412,7 +412,7 @@ int case_sample_least(const struct backend *b)
                                                  .top_p = row < 24 ? 1 : 0.9f,
                                                  .uniform = 0x1.fffffep-1f};
             for (size_t t = 0; t < VOCAB; t++)
-                logits[row * VOCAB + t] *= scales[row / 6 % 4];
+                logits[row * VOCAB + t] = steps[row / 6 % 4] * rintf(logits[row * VOCAB + t] * 4);
         }
         struct sample_inputs in = {VOCAB, logits, params};
         got[i] = draw_all(r, &in, ROWS);
