@@ -157,7 +157,8 @@ int case_route(const struct backend *b)
                 /* A rank that routes holds no experts: limits.experts is 0. */
                 struct device_limits limits = {
                     .rows = 64, .hidden = (size_t)shape_widths[w], .topk = (size_t)specs[s].topk};
-                rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &limits);
+                /* 5 threads share the experts of 17 rows, 2 do not. */
+                rig_open(&r, b, shape_acts[a], DTYPE_BF16, w % 2 ? 2 : 5, &limits);
                 for (size_t i = 0; i < COUNT(shape_rows); i++) {
                     int n = shape_rows[i];
                     rig_at(&r, "route: %d of %d experts, hidden %d, rows %d", specs[s].topk,

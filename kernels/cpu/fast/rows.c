@@ -87,8 +87,8 @@ void fast_sum(struct device *d, struct stream *s, const void *const *parts, int 
 
 #define MAX_EXPERTS 1024
 
-/* Rows that a thread takes through the gate together: the gate is larger than a cache level. So few rows go through
- * it only once, each thread with its share of the experts, in whole multiples of what dots() takes at a time. */
+/* Rows that go through the gate together: it is larger than a cache level. Where that makes fewer groups of rows than
+ * there are threads, each thread takes a share of the experts, in whole multiples of what dots() takes at a time. */
 #define ROUTE_ROWS    8
 #define ROUTE_EXPERTS 4
 
@@ -126,7 +126,8 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
     size_t rows = (size_t)n, threads = (size_t)d->threads;
     size_t row_bytes = width * dtype_size(d->config.act);
     size_t share = (rows + threads - 1) / threads; /* 0 of 0 rows */
-    bool few = rows <= ROUTE_ROWS; /* p belongs to the rows, or else to the thread */
+    /* Scores of few rows stay until all threads are done; else they are one thread's, which chooses at once. */
+    bool few = (rows + ROUTE_ROWS - 1) / ROUTE_ROWS < threads;
     size_t together = few || share > ROUTE_ROWS ? ROUTE_ROWS : share;
     size_t groups = (rows + together - 1) / together;
     size_t quads = (experts + ROUTE_EXPERTS - 1) / ROUTE_EXPERTS;
@@ -138,13 +139,13 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
 #pragma omp parallel num_threads(team.threads)
     {
         size_t thread = (size_t)omp_get_thread_num();
-        float *p = ps + (few ? 0 : thread * ROUTE_ROWS * MAX_EXPERTS);
 #pragma omp for schedule(static)
         for (size_t i = 0; i < groups * pieces; i++) {
             size_t from = i % pieces * quads / pieces * ROUTE_EXPERTS;
             size_t to = (i % pieces + 1) * quads / pieces * ROUTE_EXPERTS;
             size_t first = i / pieces * together,
                    end = first + together < rows ? first + together : rows;
+            float *p = ps + (few ? first * experts : thread * ROUTE_ROWS * MAX_EXPERTS);
             score(d, gate, experts, from, to < experts ? to : experts,
                   (const uint8_t *)x + first * row_bytes, end - first, width,
                   wides + thread * ROUTE_ROWS * width, p);
@@ -153,7 +154,7 @@ void fast_route(struct device *d, struct stream *s, const struct router_spec *sp
         }
 #pragma omp for schedule(static)
         for (size_t r = 0; r < (few ? rows : 0); r++)
-            choose(spec, bias, p + r * experts, ids + r * topk, weights + r * topk);
+            choose(spec, bias, ps + r * experts, ids + r * topk, weights + r * topk);
     }
     team_end(&team);
 }
