@@ -4,9 +4,9 @@
  *
  * BATCH sequences in all, each with CONTEXT tokens in the cache, decode one token: the plan of a
  * step is made by hand, so nothing has to be prefilled; the cache is full of numbers by chance. A case
- * is measured as limits, steps, limits, ROUNDS times, and each round is held against its own limits; these are those of all cores together,
- * while no rank works. A last line says how much of the cores the threads of these limits really got: less
- * than 98 % means that others were at work, and that the figures say little.
+ * is measured as limits, steps, limits, ROUNDS times, and each round is held against its own limits; these are
+ * those of all cores together, while no rank works. A last line says how much of the cores the threads of these
+ * limits really got: less than 98 % means that others were at work, and that the figures say little.
  *
  * --colocated: the first rank holds the same model once more, as a single colocated rank with all cores, and
  * takes its steps in turns with the job's layout, while the other ranks sleep: what one is over the other is

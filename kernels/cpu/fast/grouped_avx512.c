@@ -6,7 +6,7 @@
  * places: four shifts of a line of 128 codes are all that they need. Integers of 8 bits are looked up as FP8
  * is (panel_avx512.c). Sums over runs stay in registers where rows are few, else they wait in the first cache.
  *
- * One or two rows are too few chains of additions to keep the multipliers busy, and where runs are long the
+ * Up to three rows are too few chains of additions to keep the multipliers busy, and where runs are long the
  * processor does not look ahead from one to the next: then several runs are under way at once.
  */
 #ifdef __x86_64__
@@ -139,8 +139,9 @@ INLINE void multiply(__m512 sum[2], const __m512i pair[2], const uint8_t *x, con
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
-#define FEW        4  /* rows at most that are alone with their weights */
-#define AHEAD_RUNS 16 /* that scales are asked for ahead: as far as codes of runs of 32 inputs */
+#define FEW 4 /* rows at most that are alone with their weights */
+#define AHEAD_RUNS                                                                                 \
+    16 /* that scales are asked for ahead: of 4 bits and 32 inputs, as far as their codes (AHEAD) */
 
 /* How far a tile has come. */
 struct place {
@@ -157,12 +158,12 @@ INLINE float sum_of(const uint8_t *sums, const size_t n)
 }
 
 /* Bytes of what a run of 32 outputs is multiplied with, or of what is subtracted. */
-INLINE size_t scale_bytes(const enum integer_scales kept)
+INLINE size_t scale_bytes(const enum scales_kept kept)
 {
     return PANEL * (kept == HALF ? sizeof(f16_t) : sizeof(float));
 }
 
-INLINE __m512 scale_at(const enum integer_scales kept, const uint8_t *p, const int half)
+INLINE __m512 scale_at(const enum scales_kept kept, const uint8_t *p, const int half)
 {
     if (kept == HALF)
         return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * half)));
@@ -188,7 +189,7 @@ INLINE void store_sums(float *c, const int m, __m512 y[][2])
 
 /* Adds a run's scales x its sums, less minima x the sum of its inputs. */
 INLINE void scale_run(const struct tile *t, const struct place *at, const int m,
-                      const enum integer_scales kept, const bool mins, const size_t units,
+                      const enum scales_kept kept, const bool mins, const size_t units,
                       __m512 sum[][2], __m512 y[][2])
 {
     const uint8_t *behind = at->scale + (mins ? scale_bytes(kept) : 0);
@@ -223,7 +224,7 @@ INLINE void fetch_line(struct place *at, const int m, const size_t step)
 /* `runs` runs of n inputs each. */
 INLINE void add_runs(const struct tile *t, const struct decoder *d, struct place *at, const int m,
                      const int runs, const enum codes codes, const bool wide,
-                     const enum integer_scales kept, const size_t n, __m512 y[][2])
+                     const enum scales_kept kept, const size_t n, __m512 y[][2])
 {
     const bool four = codes == FOUR;
     const size_t inputs = four ? 4 : 2, step = t->prefetch_step * inputs / 2;
@@ -273,7 +274,7 @@ INLINE void add_runs(const struct tile *t, const struct decoder *d, struct place
 }
 
 INLINE void tile(const struct tile *t, const int m, const enum codes codes, const bool wide,
-                 const enum integer_scales kept)
+                 const enum scales_kept kept)
 {
     const int together = m == 1 ? 4 : m <= 3 ? 2 : 1;
     const size_t inputs = t->grouped->inputs;
@@ -345,8 +346,10 @@ FAMILY_WIDE(tile_g4_f32, FOUR, W_G4)
 
 INLINE void panel(const struct panel *p, const struct tiles *wide, const struct tiles *half)
 {
-    bool kept = tile_scales_kept(&p->grouped->scales) == HALF;
-    tile_panel_as(p, kept ? half : wide, kept);
+    if (tile_scales_kept(&p->grouped->scales) == HALF)
+        tile_panel_as(p, half, HALF);
+    else
+        tile_panel(p, wide);
 }
 
 void avx512_panel_g8(const struct panel *p)

@@ -86,7 +86,7 @@ INLINE __m256i add_quad(const enum integer_kind kind, const bool first, __m256i 
 }
 
 /* Outputs `at` .. at + 7 of what is multiplied (second: subtracted), as f32. */
-INLINE __m256 scale_at(const enum integer_scales kept, const struct scales_at *s, int at,
+INLINE __m256 scale_at(const enum scales_kept kept, const struct scales_at *s, int at,
                        const bool second)
 {
     at += second ? PANEL : 0;
@@ -104,7 +104,7 @@ struct factors {
     __m256 scale[PANEL / 8], min[PANEL / 8];
 };
 
-INLINE void factors_at(enum integer_scales kept, bool mins, const int octets,
+INLINE void factors_at(enum scales_kept kept, bool mins, const int octets,
                        const struct scales_at *s, int at, struct factors *f)
 {
 #pragma GCC unroll 4
@@ -156,7 +156,7 @@ INLINE void fetch_quad(const enum integer_kind kind, const int m, const int octe
 }
 
 /* Quads first .. end - 1 of m rows times 8 x octets outputs from `from` on. */
-INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+INLINE void run(const enum integer_kind kind, enum scales_kept kept, bool mins, const int m,
                 const int octets, const struct common *common, const struct integers_at *at,
                 const int first, const int end, const struct scales_at *scale, int from, float *c)
 {
@@ -191,7 +191,7 @@ INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool min
     }
 }
 
-INLINE void group(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+INLINE void group(const enum integer_kind kind, enum scales_kept kept, bool mins, const int m,
                   const struct common *common, const struct integers_at *at,
                   const struct scales_at *scale, const struct scales_at *next, float *c)
 {

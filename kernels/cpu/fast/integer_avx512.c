@@ -105,7 +105,7 @@ INLINE __m512 half_at(const struct scales_at *s, int at, bool small)
     return _mm512_mul_ps(v, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
 }
 
-INLINE void factors_at(enum integer_scales kept, bool mins, const struct scales_at *s,
+INLINE void factors_at(enum scales_kept kept, bool mins, const struct scales_at *s,
                        struct factors *f)
 {
     const float *wide = (const void *)s->factors;
@@ -141,7 +141,7 @@ INLINE void add_run(bool mins, const int m, const bool all, const int half, __m5
 }
 
 /* Quads first .. end - 1 of m rows. */
-INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+INLINE void run(const enum integer_kind kind, enum scales_kept kept, bool mins, const int m,
                 const struct common *common, const struct integers_at *at, const int first,
                 const int end, const struct scales_at *scale, float *c)
 {
@@ -178,7 +178,7 @@ INLINE void run(const enum integer_kind kind, enum integer_scales kept, bool min
     }
 }
 
-INLINE void group(const enum integer_kind kind, enum integer_scales kept, bool mins, const int m,
+INLINE void group(const enum integer_kind kind, enum scales_kept kept, bool mins, const int m,
                   const struct common *common, const struct integers_at *at,
                   const struct scales_at *scale, const struct scales_at *next, float *c)
 {

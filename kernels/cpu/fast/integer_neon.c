@@ -51,7 +51,7 @@ static void add_run(int8_t w[INTEGER_GROUP][PANEL], const struct integers *x, si
     }
 }
 
-static void group(enum integer_kind kind, enum integer_scales kept, bool mins, int m,
+static void group(enum integer_kind kind, enum scales_kept kept, bool mins, int m,
                   const struct common *common, const struct integers_at *at,
                   const struct scales_at *scale, const struct scales_at *next, float *c)
 {

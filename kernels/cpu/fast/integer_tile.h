@@ -13,7 +13,7 @@
  * the CPU kernels, and were no faster.
  */
 
-static enum integer_scales kept_as(const struct scales *s)
+static enum scales_kept kept_as(const struct scales *s)
 {
 #ifdef INTEGER_KEPT
     return tile_scales_kept(s);
@@ -24,7 +24,7 @@ static enum integer_scales kept_as(const struct scales *s)
 }
 
 /* The group after `at`; step: bytes of a group, unless SMALL. */
-INLINE void pass(enum integer_scales kept, const struct tile *t, size_t step, struct scales_at *at)
+INLINE void pass(enum scales_kept kept, const struct tile *t, size_t step, struct scales_at *at)
 {
     if (kept == SMALL)
         scales_next(&t->grouped->scales, at);
@@ -35,7 +35,7 @@ INLINE void pass(enum integer_scales kept, const struct tile *t, size_t step, st
 /* halves: a run is half a group. */
 INLINE void tile(const struct tile *t, const enum integer_kind kind, const bool halves, const int m)
 {
-    const enum integer_scales kept = kept_as(&t->grouped->scales);
+    const enum scales_kept kept = kept_as(&t->grouped->scales);
     const bool mins = t->grouped->mins;
     const size_t step = (mins ? 2 : 1) * PANEL * (kept == WIDE ? sizeof(float) : sizeof(f16_t));
     const size_t half = INTEGER_GROUP / 2, inputs = t->grouped->inputs;
@@ -116,7 +116,7 @@ static bool count_up(const int8_t *values)
 
 static void multiply(const struct panel *p, const struct tiles *whole, const struct tiles *halves)
 {
-    tile_panel_as(p, in_halves(p) ? halves : whole, kept_as(&p->grouped->scales) != WIDE);
+    tile_panel_as(p, in_halves(p) ? halves : whole, kept_as(&p->grouped->scales));
 }
 
 void INTEGER_PANEL(q8)(const struct panel *p)

@@ -113,12 +113,11 @@ INLINE void decode(const struct decoder *d, const uint8_t *w, __m512i *w0, __m51
 
 /* One or two lines of the weights to come, and what is due of the rows: weights to the second cache, because the
  * first can wait for few lines at a time. A single block of few rows with two lines a step goes over memory as fast
- * as a core can: it is left to the processor, who fetches ahead better by itself (bf16 asks for one line of four
- * beyond: bf16_times_bf16). Measured on Zen 4 (two quiet
- * cores, cold), time over that with all of it fetched to the first cache: bf16 with 1 row .91, 4 rows .89, 8 rows
- * .92, 16 rows .85; FP8 with 1 row .97, 4 rows .88, 8 rows .94, 16 and 64 rows 1.00. But not where every few KB lie
- * elsewhere (scattered: the KV cache): there fetching takes .88 (4 rows) and .92 (2 rows) of the time without. Rows
- * are near there: not fetching them takes .97 (8 rows, two chiplets; else 1.00). */
+ * as a core can: it is left to the processor, who fetches ahead better by itself (but see bf16_times_bf16()).
+ * Measured on Zen 4 (two quiet cores, cold), time over that with all of it fetched to the first cache: bf16 with 1
+ * row .91, 4 rows .89, 8 rows .92, 16 rows .85; FP8 with 1 row .97, 4 rows .88, 8 rows .94, 16 and 64 rows 1.00. But
+ * not where every few KB lie elsewhere (scattered: the KV cache): there fetching takes .88 (4 rows) and .92 (2 rows)
+ * of the time without. Rows are near there: not fetching them takes .97 (8 rows, two chiplets; else 1.00). */
 #define FETCH(lines, scattered)                                                                    \
     if ((lines) == 1 || m > ALONE || (scattered))                                                  \
         prefetch_far(fetch);                                                                       \

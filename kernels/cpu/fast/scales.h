@@ -6,9 +6,10 @@
  *
  *     block  [d of 32 outputs] [m] then for each group that shares them [scale: 32 bytes] [min: 32 bytes]
  *
- * where the form has them. Tiles want f32, [groups][32], with mins [groups][2][32]: d * scale and
- * m * min, each rounded as form_value() does it. They are made for a chunk of inputs before its tiles
- * (tile.h), once for all rows. Two matrices in one panel that keep them differently keep them as f32.
+ * where the form has them. Some tiles read the commonest as they are (tile_scales_kept() in tile.h). Others want f32,
+ * [groups][32], with mins [groups][2][32]: d * scale and m * min, each rounded as form_value() does it. They are made
+ * for a chunk of inputs before its tiles (tile.h), once for all rows. Two matrices in one panel that keep them
+ * differently keep them as f32.
  */
 #ifndef TANDEM_KERNELS_CPU_FAST_SCALES_H
 #define TANDEM_KERNELS_CPU_FAST_SCALES_H

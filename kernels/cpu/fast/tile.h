@@ -24,7 +24,7 @@ _Static_assert(X_CHUNK / sizeof(float) % F8_BLOCK == 0, "a chunk of rows cuts no
 enum integer_kind { BYTES, CODES, VALUES };
 
 /* How tiles find scales: f32; f16 d, and m where there are mins; f16 with bytes for each group. */
-enum integer_scales { WIDE, HALF, SMALL };
+enum scales_kept { WIDE, HALF, SMALL };
 
 /* Where a tile of integers is: at a group of 32 inputs. While a group's eight quads of inputs are multiplied, each is
  * to fetch `step` bytes of the weights to come. */
@@ -39,8 +39,8 @@ struct tile {
     size_t offset, piece;       /* of the pieces */
     const uint8_t *x;
     size_t k; /* inputs */
-    /* fp8: of the first block; grouped: of the first run, [runs][32], with mins [runs][2][32]; or
-     * tile_panel_as() */
+    /* fp8: of the first block; grouped: WIDE of the first run, [runs][32], with mins [runs][2][32], else all that
+     * the panel has (scales.h) */
     const float *scale;
     const struct grouped *grouped;
     const uint8_t *sums; /* g8, g4 with mins: of the first run, of row 0 (x_unit) */
@@ -144,7 +144,7 @@ static inline const float *tile_scales(const struct panel *p, size_t k, size_t n
 }
 
 /* How a tile could take scales as the panel has them; WIDE: it cannot. */
-static inline enum integer_scales tile_scales_kept(const struct scales *s)
+static inline enum scales_kept tile_scales_kept(const struct scales *s)
 {
     if (s->factor != DTYPE_F16 || s->own_min != s->mins)
         return WIDE;
@@ -160,8 +160,9 @@ static inline const uint8_t *tile_sums(const struct panel *p, enum x_format x, s
     return any ? p->x + x_sum(x, p->chunk, p->inputs, k / x_unit(p->grouped)) : p->x;
 }
 
-/* kept: tiles take scales as the panel has them. */
-static inline void tile_panel_as(const struct panel *p, const struct tiles *set, bool kept)
+/* kept: how the set's tiles take scales. */
+static inline void tile_panel_as(const struct panel *p, const struct tiles *set,
+                                 enum scales_kept kept)
 {
     bool lone = p->rows <= set->most_rows, goes_on = tile_goes_on(p, set);
     size_t whole = X_CHUNK / x_size(set->x), len;
@@ -175,7 +176,7 @@ static inline void tile_panel_as(const struct panel *p, const struct tiles *set,
             .w = p->w + k * w_input(set->w),
             .x = p->x + k / whole * p->chunk + k % whole * x_size(set->x),
             .k = len,
-            .scale = kept ? p->scale : tile_scales(p, k, len, scales),
+            .scale = kept == WIDE ? tile_scales(p, k, len, scales) : p->scale,
             .group = p->grouped ? k / p->grouped->inputs : 0,
             .grouped = p->grouped,
             .sums = tile_sums(p, set->x, k),
@@ -194,7 +195,7 @@ static inline void tile_panel_as(const struct panel *p, const struct tiles *set,
 
 static inline void tile_panel(const struct panel *p, const struct tiles *set)
 {
-    tile_panel_as(p, set, false);
+    tile_panel_as(p, set, WIDE);
 }
 
 static inline void tile_parts(const struct parts *p, const struct tiles *set)
