@@ -60,8 +60,8 @@ struct ffn; /* packed */
 
 /* Which bits the operations of a device give: the plain, AVX2, AVX-512 and NEON kernels the same. Whoever moves the
  * last bit of anything raises the number; a job goes on only with what it began with (roles/identity.h). */
-#define OPS_BITS_CPU  "of CPUs, 2"
-#define OPS_BITS_CUDA "of CUDA, 2"
+#define OPS_BITS_CPU  "edition 2 of CPUs"
+#define OPS_BITS_CUDA "edition 2 of CUDA"
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
