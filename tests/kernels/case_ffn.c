@@ -11,6 +11,7 @@
 
 struct mlp {
     struct rig_weight gate, up, down;
+    const double *kept[3]; /* of these three: what rig_kept() says */
     const float *gate_bias, *up_bias, *down_bias;
     float limit, alpha;
 };
@@ -170,20 +171,18 @@ static void round_mids(double *mids, size_t n, float *part)
 }
 
 /* sum += factor x mlp(x); squares: of the terms, as large as they are before anything cancels. */
-static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep keep, const float *x,
+static void reference_mlp(struct rig *r, const struct mlp *m, bool integers, const float *x,
                           double factor, double *sum, double *squares)
 {
     size_t inter = m->gate.part.n, hidden = m->gate.part.k;
     double *mids = rig_host(r, inter, sizeof *mids);
     float *rounded = rig_host(r, hidden > inter ? hidden : inter, sizeof *rounded);
-    bool integers = r->int8_products && keep == WEIGHT_INT8;
     if (integers) {
         rig_round_row(x, hidden, rounded);
         x = rounded;
     }
     double *sizes = rig_host(r, inter, sizeof *sizes);
-    const double *gate = rig_kept(r, &m->gate, keep), *up = rig_kept(r, &m->up, keep);
-    const double *down = rig_kept(r, &m->down, keep);
+    const double *gate = m->kept[0], *up = m->kept[1], *down = m->kept[2];
     for (size_t h = 0; m->down_bias && inter && h < hidden; h++)
         sum[h] += factor * (double)m->down_bias[h];
     for (size_t i = 0; i < inter; i++) {
@@ -209,7 +208,14 @@ static void reference_mlp(struct rig *r, const struct mlp *m, enum weight_keep k
         }
 }
 
-static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
+static void keep_mlp(struct rig *r, struct mlp *m, enum weight_keep keep)
+{
+    m->kept[0] = rig_kept(r, &m->gate, keep);
+    m->kept[1] = rig_kept(r, &m->up, keep);
+    m->kept[2] = rig_kept(r, &m->down, keep);
+}
+
+static void check_ffn(struct rig *r, struct ffn_inputs *in, int n)
 {
     int rows[RIG_PICKED], *all = rig_host(r, (size_t)n, sizeof *all);
     size_t hidden = in->hidden, picked = (size_t)rig_some_rows(n, rows);
@@ -218,7 +224,13 @@ static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
     double *want = rig_host(r, picked * hidden, sizeof *want);
     double *size = rig_host(r, picked, sizeof *size);
     const float *got = (const float *)(const void *)run_ffn(r, in, all, n);
+    if (rig_settled(r))
+        return;
     got = rig_pick(r, got, hidden, rows, (int)picked);
+    bool integers = r->int8_products && in->keep == WEIGHT_INT8;
+    for (int e = 0; e < in->part.n_experts; e++)
+        keep_mlp(r, &in->experts[e], in->keep);
+    keep_mlp(r, &in->shared, in->keep);
     rig_keep(r);
     for (size_t p = 0; p < picked; p++) {
         size_t i = (size_t)rows[p];
@@ -226,9 +238,9 @@ static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
         for (int e = 0; e < in->part.n_experts; e++)
             for (size_t k = 0; k < in->topk; k++)
                 if (in->ids[i * in->topk + k] == in->part.first_expert + e)
-                    reference_mlp(r, &in->experts[e], in->keep, in->x + i * hidden,
+                    reference_mlp(r, &in->experts[e], integers, in->x + i * hidden,
                                   (double)in->weights[i * in->topk + k], sum, squares);
-        reference_mlp(r, &in->shared, in->keep, in->x + i * hidden, 1, sum, squares);
+        reference_mlp(r, &in->shared, integers, in->x + i * hidden, 1, sum, squares);
         for (size_t h = 0; h < hidden; h++)
             size[p] = fmax(size[p], fmax(fabs(sum[h]), sqrt(squares[h])));
         size[p] =
@@ -236,7 +248,6 @@ static void check_ffn(struct rig *r, const struct ffn_inputs *in, int n)
         rig_clear(r);
     }
     /* An intermediate that is off by its last bit may be rounded to the next integer. */
-    bool integers = r->int8_products && in->keep == WEIGHT_INT8;
     bool coarser = r->act == DTYPE_BF16 || integers;
     enum dtype coarse = coarser ? DTYPE_BF16 : in->out;
     rig_compare(r, "out", got, want, picked, hidden, size,

@@ -120,6 +120,11 @@ void rig_trace_begin(const struct backend *b, const char *name)
         trace->name = name;
 }
 
+bool rig_settled(const struct rig *r)
+{
+    return r->followed && r->failures == 0;
+}
+
 static void follow(struct rig *r, const void *bytes, size_t n)
 {
     uint64_t hash = 0xcbf29ce484222325u;
@@ -141,6 +146,7 @@ static void follow(struct rig *r, const void *bytes, size_t n)
         trace->hashes[trace->n++] = hash;
     } else if (comparing) {
         size_t at = trace->at++;
+        r->followed = true;
         if (at >= trace->n || trace->hashes[at] != hash)
             rig_fail(r, "download %zu of %zu bytes differs from %s", at, n, backend_all()[0]->name);
     }

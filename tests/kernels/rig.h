@@ -30,6 +30,7 @@ struct rig {
     bool int8_products;
     uint64_t random; /* state of the generator; any value */
     int failures;
+    bool followed;  /* has a download been compared with the first processor's? */
     char what[256]; /* the shape at hand, for messages */
     struct rig_buffer buffers[64];
     int n_buffers, kept_buffers;
@@ -66,6 +67,10 @@ bool rig_skips(size_t i);
  * downloaded from another must be equal to it. Between rig_trace_begin(name) and the next one only
  * one case runs; a GPU, or a case that has not run on the first processor, is not compared. */
 void rig_trace_begin(const struct backend *b, const char *name);
+
+/* Whether all that this rig has downloaded has been compared so, and is equal: a reference, which the first
+ * processor's was compared with, need not be made again. */
+bool rig_settled(const struct rig *r);
 
 /* What is tested now; printed before a failure. */
 void rig_at(struct rig *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
