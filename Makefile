@@ -104,7 +104,7 @@ SRC := $(filter-out src/exchange/nccl%,$(SRC))
 endif
 # The inner loops of the CPU kernels lost a tenth of their speed when a link moved them off their cache lines.
 # Lines without variables for a debugger: those of thousands of inlined functions were half of the time to compile them.
-ALIGN := -falign-functions=64 -falign-loops=64 $(if $(filter -g,$(CFLAGS)),-g1)
+VECTOR_CFLAGS := -falign-functions=64 -falign-loops=64 $(if $(filter -g,$(CFLAGS)),-g1)
 NVCCFLAGS := -O3 -fmad=false -g -lineinfo -std=c++17 -DTANDEM_CUDA -Isrc -I. -Xcompiler -Wall,-Wextra \
     -Xptxas -v,-warn-spills $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
@@ -241,9 +241,9 @@ $(BUILD)/flags: FORCE
 	@echo "not found: $(strip $(MISSING))"; tests/packages.sh --print build; exit 1
 else
 $(BUILD)/flags: FORCE
-	$(call stamp,$(CC) $(ALL_CFLAGS) $(ALIGN) $(SYSTEM) $(LDFLAGS) $(LIBS) $(EMU_CXXFLAGS))
+	$(call stamp,$(CC) $(ALL_CFLAGS) $(VECTOR_CFLAGS) $(SYSTEM) $(LDFLAGS) $(LIBS) $(EMU_CXXFLAGS))
 endif
-$(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(ALIGN)
+$(BUILD)/kernels/cpu/fast/%.o: private ALL_CFLAGS += $(VECTOR_CFLAGS)
 ifneq ($(findstring address,$(SAN)),)
 # Checks written out in these would take gcc minutes: calls instead.
 ASAN_CALLS := $(shell $(CC) --param=asan-instrumentation-with-call-threshold=0 -fsyntax-only -x c /dev/null 2>/dev/null && \

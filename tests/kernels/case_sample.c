@@ -324,6 +324,16 @@ static float *logits_of_kinds(struct rig *r, size_t n, size_t width)
     return logits;
 }
 
+/* Closes both; the second must have drawn the first one's tokens. */
+static int close_same(struct rig of[2], const struct drawn *const got[2], int rows)
+{
+    for (int row = 0; row < rows; row++)
+        if (got[0][row].token != got[1][row].token)
+            rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
+                     got[0][row].token);
+    return rig_close(&of[0]) + rig_close(&of[1]);
+}
+
 /* From equal logits every backend draws the token that the first one, the definition, draws. */
 int case_sample_equal(const struct backend *b)
 {
@@ -343,12 +353,7 @@ int case_sample_equal(const struct backend *b)
                                        random_params(&of[i], (size_t)n)};
             got[i] = draw_all(&of[i], &in, n);
         }
-        for (int row = 0; row < n; row++)
-            if (got[0][row].token != got[1][row].token)
-                rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
-                         got[0][row].token);
-        failures += rig_close(&of[0]);
-        failures += rig_close(&of[1]);
+        failures += close_same(of, got, n);
     }
     return failures;
 }
@@ -384,11 +389,7 @@ int case_sample_masked(const struct backend *b)
         struct sample_inputs in = {VOCAB, logits, params};
         got[i] = draw_all(r, &in, ROWS);
     }
-    for (int row = 0; row < ROWS; row++)
-        if (got[0][row].token != got[1][row].token)
-            rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
-                     got[0][row].token);
-    return rig_close(&of[0]) + rig_close(&of[1]);
+    return close_same(of, got, ROWS);
 }
 
 /* Temperatures down to the least that is not taken for 0, over logits that differ by no more: bins are finer than
@@ -417,11 +418,7 @@ int case_sample_least(const struct backend *b)
         struct sample_inputs in = {VOCAB, logits, params};
         got[i] = draw_all(r, &in, ROWS);
     }
-    for (int row = 0; row < ROWS; row++)
-        if (got[0][row].token != got[1][row].token)
-            rig_fail(&of[1], "row %d: token %d, by definition %d", row, got[1][row].token,
-                     got[0][row].token);
-    return rig_close(&of[0]) + rig_close(&of[1]);
+    return close_same(of, got, ROWS);
 }
 
 int case_sample_invariance(const struct backend *b)

@@ -93,9 +93,9 @@ printf '\001' | dd of=model/model.safetensors bs=1 seek=$((size / 2)) conv=notru
 refused weights
 cp "$demo/model.safetensors" model
 # A program whose kernels give other bits: this one, with another number of them (OPS_BITS_CPU).
-LC_ALL=C sed 's/edition [0-9] of CPUs/edition x of CPUs/g' "$tandem" >"$work/tandem" && chmod +x "$work/tandem" || fail "no copy of the program"
+LC_ALL=C sed 's/edition \([0-9]*\)[0-9] of CPUs/edition \1x of CPUs/g' "$tandem" >"$work/tandem" && chmod +x "$work/tandem" || fail "no copy of the program"
 ours=$tandem tandem=$work/tandem
-refused 'kernels edition [0-9]* of CPUs instead of edition x of CPUs'
+refused 'kernels edition [0-9]* of CPUs instead of edition [0-9]*x of CPUs'
 tandem=$ours
 again --set schedule.time_limit=1s
 status=$?

@@ -140,8 +140,9 @@ INLINE void multiply(__m512 sum[2], const __m512i pair[2], const uint8_t *x, con
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
 #define FEW 4 /* rows at most that are alone with their weights */
-#define AHEAD_RUNS                                                                                 \
-    16 /* that scales are asked for ahead: of 4 bits and 32 inputs, as far as their codes (AHEAD) */
+
+/* Runs that scales are asked for ahead: of 4 bits and 32 inputs, as far as their codes (AHEAD). */
+#define AHEAD_RUNS 16
 
 /* How far a tile has come. */
 struct place {
