@@ -169,7 +169,7 @@ const struct key keys[] = {
      .choices = products,
      .help = "exact: rows are multiplied as they are; int8: where weights are integers of 8 or 4 "
              "bits, rows are rounded to 8 bits too, in groups of 32 (device cpu): faster with 4 "
-             "bits, and with 8 from 4 rows on"},
+             "bits, and with 8 from 4 (AVX2) or 8 rows (AVX-512) on"},
 
     {"schedule", "slots", KEY_INT, IN(schedule.slots), PRESET("16"), RANGE(1, ROWS_MAX),
      .help = "sequences an attention rank decodes at once"},

@@ -91,14 +91,18 @@ bool request_changes(const struct request *r)
 
 /* ---- drawing -------------------------------------------------------------------------------- */
 
+float request_temperature(double asked)
+{
+    return (float)asked >= FLT_MIN ? (float)asked : 0;
+}
+
 struct sample_params request_params(struct request *r, const struct sequence *q, size_t at)
 {
     if (r->by_prompt && !r->hashed) {
         r->prompt = hash_bytes(HASH_START, q->tokens, q->n_prompt * sizeof *q->tokens);
         r->hashed = true;
     }
-    /* CPUs take subnormal numbers for 0, GPUs do not. */
-    float temperature = r->temperature >= FLT_MIN ? r->temperature : 0;
+    float temperature = request_temperature(r->temperature);
     float within = r->min_p > 0 ? fmaxf(-temperature * logf(r->min_p), FLT_MIN) : 0;
     return (struct sample_params){
         .temperature = temperature,

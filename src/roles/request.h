@@ -81,6 +81,9 @@ int request_forced(struct request *r, const struct sequence *q, int32_t *tokens,
  * format says behind each of them is worked out beside it. */
 void request_guess(struct request *r, const struct sequence *q, int n);
 
+/* As sampling takes it (ops.h): CPUs count subnormal numbers as 0, GPUs do not. */
+float request_temperature(double asked);
+
 /* How the token of q with the index `at` is drawn (its next one, or one behind guesses). */
 struct sample_params request_params(struct request *r, const struct sequence *q, size_t at);
 

@@ -6,6 +6,7 @@
 #include "base/philox.h"
 #include "roles/cores.h"
 #include "roles/handover.h"
+#include "roles/request.h"
 
 #include <stdlib.h>
 
@@ -174,10 +175,11 @@ int stepper_open(struct stepper *s, int slots, struct err *e)
     schedule_batch_init(l, &s->batch);
     s->params = mem_zeroed((size_t)sampled, sizeof *s->params);
     for (int i = 0; i < sampled; i++)
-        s->params[i] = (struct sample_params){.temperature = (float)job->sampling.temperature,
-                                              .top_p = (float)job->sampling.top_p,
-                                              .top_k = job->sampling.top_k,
-                                              .uniform = 0.5f};
+        s->params[i] =
+            (struct sample_params){.temperature = request_temperature(job->sampling.temperature),
+                                   .top_p = (float)job->sampling.top_p,
+                                   .top_k = job->sampling.top_k,
+                                   .uniform = 0.5f};
     return 0;
 }
 
