@@ -75,6 +75,10 @@ struct device_ops {
      * 12.8, CUDA 12.6", and TANDEM_OVERLAP=1. NULL: nothing is known that way (CPU). */
     void (*sort)(const struct device *d, char *text, size_t size);
 
+    /* What came of asking for kernels that are set up while the ones before them run (TANDEM_OVERLAP=1); "":
+     * nobody asked. NULL: there is no such thing (CPU). */
+    const char *(*overlap)(const struct device *d);
+
     /* Opens device `config->index`. Returns 0, or -1 with what is missing (no driver, no such GPU).
      */
     int (*open)(const struct device_config *config, struct device **out, struct err *e);

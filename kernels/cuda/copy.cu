@@ -45,3 +45,8 @@ extern "C" void cuda_copy(cudaStream_t stream, const struct cuda_rows *from,
     launch_early(copy_kernel, (unsigned)((jobs + WARPS - 1) / WARPS), THREADS, 0, stream, *from,
                  *to, n, width);
 }
+
+extern "C" int cuda_copy_overlaps(void)
+{
+    return overlaps((const void *)copy_kernel);
+}

@@ -24,16 +24,21 @@ void cuda_check(cudaError_t code, const char *what)
         cuda_fail(what, (int)code);
 }
 
+static bool overlap_asked(void)
+{
+    const char *is = getenv("TANDEM_OVERLAP");
+    return is && strcmp(is, "1") == 0;
+}
+
 /* Whether the environment asks for it, TANDEM_OVERLAP=1, and the CUDA of program and driver records it in
  * graphs (launch.cuh: overlaps()). Not without being asked: what a graph does in which an NCCL kernel of
  * another stream stands beside such a launch is not documented. */
 int cuda_overlap_wanted(void)
 {
     static int wanted = -1;
-    const char *is = getenv("TANDEM_OVERLAP");
     int driver = 0, runtime = 0;
     if (wanted < 0)
-        wanted = is && strcmp(is, "1") == 0 && cudaDriverGetVersion(&driver) == cudaSuccess &&
+        wanted = overlap_asked() && cudaDriverGetVersion(&driver) == cudaSuccess &&
                  cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver >= 12030 &&
                  runtime >= 12030;
     return wanted;
@@ -213,6 +218,18 @@ static void sort(const struct device *d, char *text, size_t size)
              cuda_overlap_wanted() ? ", TANDEM_OVERLAP=1" : "");
 }
 
+static const char *overlap(const struct device *d)
+{
+    (void)d;
+    if (!overlap_asked())
+        return "";
+    if (!cuda_overlap_wanted())
+        return "TANDEM_OVERLAP=1 does nothing here: CUDA or its driver is older than 12.3";
+    if (!cuda_copy_overlaps())
+        return "TANDEM_OVERLAP=1 does nothing here: kernels or card are older than 9.0";
+    return "kernels are set up while others run (TANDEM_OVERLAP=1)";
+}
+
 static size_t device_scratch_bytes(const struct device *d)
 {
     return d->scratch_bytes + (d->config.blas ? BLAS_WORKSPACE : 0);
@@ -348,6 +365,7 @@ static const struct device_ops cuda_device = {
     .close = device_close,
     .describe = describe,
     .sort = sort,
+    .overlap = overlap,
     .memory_free = memory_free,
     .scratch_bytes = device_scratch_bytes,
     .ffn_rows = device_ffn_rows,

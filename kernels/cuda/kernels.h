@@ -119,6 +119,8 @@ void cuda_gather(cudaStream_t stream, const float *x, const int32_t *index, int 
                  float *y);
 void cuda_copy(cudaStream_t stream, const struct cuda_rows *from, const struct cuda_rows *to, int n,
                int width);
+/* Whether that kernel, and so every other, is set up while another runs where that is asked for. */
+int cuda_copy_overlaps(void);
 void cuda_bias(cudaStream_t stream, const float *bias, int n, int width, void *x, int type);
 void cuda_gate(cudaStream_t stream, const float *g, int n, int heads, int width, void *x, int act);
 

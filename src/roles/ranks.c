@@ -12,7 +12,7 @@
 struct rank_line {
     int32_t index, threads, cores, online; /* online: cores of the host */
     cpu_set_t mask;
-    char role[16], cores_text[64], device[128];
+    char role[16], cores_text[64], device[128], overlap[80];
     double weights, kv, buffers, widened; /* bytes */
 };
 
@@ -25,6 +25,8 @@ static struct rank_line describe(const struct comm *c, const struct engine *g)
     cores_text(&line.mask, line.cores_text, sizeof line.cores_text);
     snprintf(line.role, sizeof line.role, "%s", place_role(&c->place));
     g->backend->device->describe(g->device, line.device, sizeof line.device);
+    if (g->backend->device->overlap)
+        snprintf(line.overlap, sizeof line.overlap, "%s", g->backend->device->overlap(g->device));
     line.weights = (double)g->memory.weights;
     line.kv = (double)g->memory.kv;
     line.buffers = (double)g->memory.buffers;
@@ -36,9 +38,9 @@ static void print_line(FILE *f, const struct peer *p, const struct rank_line *l)
 {
     char name[32];
     snprintf(name, sizeof name, "%s %d", l->role, l->index);
-    fprintf(f, "%4d  %-16s %-13s %7d  %-10s %9.1f %9.1f %9.1f  %s\n", p->rank, p->name, name,
+    fprintf(f, "%4d  %-16s %-13s %7d  %-10s %9.1f %9.1f %9.1f  %s%s%s\n", p->rank, p->name, name,
             l->threads, l->cores_text, l->weights / 0x1p20, l->kv / 0x1p20, l->buffers / 0x1p20,
-            l->device);
+            l->device, *l->overlap ? "; " : "", l->overlap);
 }
 
 static void print_table(FILE *f, const struct comm *c, const struct rank_line *lines)
@@ -90,18 +92,24 @@ static void print_group(const struct comm *c, const struct rank_line *lines, int
            sum.kv / 0x1p20, sum.buffers / 0x1p20);
 }
 
-/* A line for ranks that follow each other and have the same device. */
+static bool same_device(const struct rank_line *a, const struct rank_line *b)
+{
+    return strcmp(a->device, b->device) == 0 && strcmp(a->overlap, b->overlap) == 0;
+}
+
+/* A line for ranks that follow each other and have the same device, and one for what more is to be said of it. */
 static void print_devices(const struct comm *c, const struct rank_line *lines)
 {
     for (int begin = 0, end; begin < c->world.size; begin = end) {
         char ranks[32];
-        for (end = begin + 1;
-             end < c->world.size && strcmp(lines[end].device, lines[begin].device) == 0;)
+        for (end = begin + 1; end < c->world.size && same_device(&lines[begin], &lines[end]);)
             end++;
         range_text(ranks, sizeof ranks, c->peers[begin].rank, c->peers[end - 1].rank);
         if (begin == 0 && end == c->world.size)
             snprintf(ranks, sizeof ranks, "all");
         printf("%5s  %.70s\n", ranks, lines[begin].device);
+        if (*lines[begin].overlap)
+            printf("%5s  %.73s\n", "", lines[begin].overlap);
     }
 }
 
