@@ -98,7 +98,7 @@ ALL_CFLAGS += -DTANDEM_CUDA
 SYSTEM += -isystem $(CUDA_HOME)/include $(if $(filter-out $(CUDA_HOME),$(NCCL_HOME)),-isystem $(NCCL_HOME)/include)
 CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
 LIBS += $(foreach d,$(CUDA_LIB) $(wildcard $(filter-out $(CUDA_HOME)/lib,$(NCCL_HOME)/lib)),-L$(d) -Wl,-rpath,$(d)) \
-    -lcudart -lcublas -lcublasLt -lnccl -lstdc++
+    -lcudart -lnccl -lstdc++ -ldl
 else
 SRC := $(filter-out src/exchange/nccl%,$(SRC))
 endif

@@ -169,6 +169,9 @@ static int device_open(const struct device_config *config, struct device **out, 
     cuda_check(cudaGetDeviceProperties(&about, config->index), "asking for its properties");
     if (check_card(config, &about, e) != 0)
         return -1;
+    struct blas *blas = config->blas ? cuda_blas_open(e) : NULL;
+    if (config->blas && !blas)
+        return -1;
 
     struct device *d = mem_zeroed(1, sizeof *d);
     d->config = *config;
@@ -177,8 +180,7 @@ static int device_open(const struct device_config *config, struct device **out, 
     describe_card(d, &about);
     d->scratch_bytes = scratch_bytes(config);
     d->loading = make_stream(0, false);
-    if (config->blas && cublasCreate(&d->blas) != CUBLAS_STATUS_SUCCESS)
-        die("cuBLAS cannot be started");
+    d->blas = blas;
     *out = d;
     return 0;
 }
@@ -200,8 +202,7 @@ static void device_close(struct device *d)
     if (!d)
         return;
     stream_destroy(d, d->loading);
-    if (d->blas)
-        cublasDestroy(d->blas);
+    cuda_blas_close(d->blas);
     free(d);
 }
 

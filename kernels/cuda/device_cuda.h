@@ -11,8 +11,6 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/ops.h"
 
-#include <cublas_v2.h>
-
 #if defined(CUDART_VERSION) && CUDART_VERSION < 12000
 #error "CUDA 12.0 or later is needed (cudaGraphInstantiate with flags); or say make CUDA=0"
 #endif
@@ -25,7 +23,7 @@ struct device {
     char sort[64];  /* its name alone */
     size_t scratch_bytes;
     struct stream *loading; /* for weights; has no scratch */
-    cublasHandle_t blas;    /* only with config.blas */
+    struct blas *blas;      /* only with config.blas */
 };
 
 struct stream {
@@ -79,6 +77,12 @@ void cuda_capture_begin(struct device *d, struct stream *s);
 struct graph *cuda_capture_end(struct device *d, struct stream *s);
 void cuda_graph_launch(struct device *d, struct stream *s, struct graph *g);
 void cuda_graph_destroy(struct device *d, struct graph *g);
+
+/* cuBLAS (blas.c), opened; NULL: it is not there. y = W x for BLAS_PANEL rows. */
+struct blas *cuda_blas_open(struct err *e);
+void cuda_blas_close(struct blas *b);
+void cuda_blas_panel(struct device *d, struct stream *s, const struct cuda_matrix *m, const void *x,
+                     void *y, enum dtype y_dtype);
 
 /* Scratch of an operation: begin, then take; 256-byte aligned. */
 void scratch_begin(struct stream *s);

@@ -79,24 +79,6 @@ void cuda_weight_destroy(struct device *d, struct weight *w)
     free(w);
 }
 
-/* y^T = W x^T: cuBLAS counts columns first. */
-static void blas_panel(struct device *d, struct stream *s, const struct cuda_matrix *m,
-                       const void *x, void *y, enum dtype y_dtype)
-{
-    const float one = 1, zero = 0;
-    cublasStatus_t status = cublasSetStream(d->blas, s->cuda);
-    /* Which took the workspace away: while a graph is captured cuBLAS would take a new one for it. */
-    if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasSetWorkspace(d->blas, s->blas, BLAS_WORKSPACE);
-    if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasGemmEx(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, m->n, BLAS_PANEL, m->k, &one,
-                              m->data, CUDA_R_16BF, m->k, x, CUDA_R_16BF, m->k, &zero, y,
-                              y_dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF, m->n,
-                              CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-    if (status != CUBLAS_STATUS_SUCCESS)
-        die("cuBLAS: status %d for a product of %d x %d", (int)status, m->n, m->k);
-}
-
 static void linear_blas(struct device *d, struct stream *s, const struct cuda_matrix *m,
                         const unsigned char *x, int n, unsigned char *y, enum dtype y_dtype)
 {
@@ -106,7 +88,7 @@ static void linear_blas(struct device *d, struct stream *s, const struct cuda_ma
         unsigned char *to = y + (size_t)row * out;
         size_t rows = (size_t)(n - row);
         if (rows >= BLAS_PANEL) {
-            blas_panel(d, s, m, from, to, y_dtype);
+            cuda_blas_panel(d, s, m, from, to, y_dtype);
             continue;
         }
         scratch_begin(s);
@@ -115,7 +97,7 @@ static void linear_blas(struct device *d, struct stream *s, const struct cuda_ma
         cuda_check(cudaMemsetAsync(padded, 0, BLAS_PANEL * in, s->cuda), "padding rows");
         cuda_check(cudaMemcpyAsync(padded, from, rows * in, cudaMemcpyDeviceToDevice, s->cuda),
                    "padding rows");
-        blas_panel(d, s, m, padded, result, y_dtype);
+        cuda_blas_panel(d, s, m, padded, result, y_dtype);
         cuda_check(cudaMemcpyAsync(to, result, rows * out, cudaMemcpyDeviceToDevice, s->cuda),
                    "padding rows");
     }

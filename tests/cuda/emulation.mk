@@ -15,7 +15,8 @@ EMU_CXXFLAGS := -std=gnu++17 $(CFLAGS) -g1 $(EMU_NATIVE) -ffp-contract=off -Wall
 # CUDA's own include path must not be seen: C files get the flags without it.
 EMU_CFLAGS := $(filter-out -DTANDEM_CUDA,$(ALL_CFLAGS)) $(EMU_INCLUDE)
 EMU_SYSTEM := $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(foreach p,$(SMALL),$(call pkg,$(p),cflags)))
-EMU_LIBS := $(MPI_LIBS) $(HDF5_LIBS) $(foreach p,$(SMALL),$(call pkg,$(p),libs)) -lstdc++ -lpthread -lm
+# cuBLAS is looked for by name.
+EMU_LIBS := -Wl,--export-dynamic-symbol='cublas*' $(MPI_LIBS) $(HDF5_LIBS) $(foreach p,$(SMALL),$(call pkg,$(p),libs)) -lstdc++ -ldl -lpthread -lm
 
 # Only what sees CUDA or asks whether it is there is compiled again: the rest is that of the program.
 EMU_C := $(sort $(shell grep -l 'TANDEM_CUDA' $(SRC)) $(wildcard src/exchange/nccl*.c) $(wildcard kernels/cuda/*.c))

@@ -5,6 +5,8 @@
 
 #include <cuda_runtime_api.h>
 
+#define CUBLAS_LIBRARY NULL /* the program itself (kernels/cuda/blas.c) */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
