@@ -90,7 +90,7 @@ endif
 
 ARM := $(filter aarch64%,$(shell $(CC) -dumpmachine 2>/dev/null))
 
-SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/weights/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
+SRC := $(filter-out src/main.c,$(wildcard src/*/*.c)) $(wildcard kernels/*.c kernels/weights/*.c kernels/card/*.c kernels/cpu/*.c kernels/cpu/*/*.c)
 ifeq ($(USE_CUDA),1)
 SRC += $(wildcard kernels/cuda/*.c)
 CU := $(wildcard kernels/cuda/*.cu)

@@ -200,6 +200,13 @@ struct ops {
     bool (*ffn_same)(enum dtype act, const struct ffn_part *whole, const struct ffn_part *part,
                      enum weight_keep keep);
 
+    /* What keeps a matrix, or a layer's FFN, from the kernels that the device's activations otherwise have; others that are
+     * many times slower multiply it then. NULL: nothing does. As *_bytes. Optional, both or none (CPU). */
+    const char *(*weight_obstacle)(const struct device *d, const struct weight_part *w,
+                                   enum weight_keep keep);
+    const char *(*ffn_obstacle)(const struct device *d, const struct ffn_part *f,
+                                enum weight_keep keep);
+
     size_t (*kv_bytes)(const struct device *d, const struct kv_shape *shape);
     struct kv *(*kv_create)(struct device *d, const struct kv_shape *shape);
     void (*kv_destroy)(struct device *d, struct kv *kv);

@@ -8,6 +8,8 @@
 #ifndef TANDEM_CUDA_DEVICE_CUDA_H
 #define TANDEM_CUDA_DEVICE_CUDA_H
 
+#include "kernels/card/pack.h"
+#include "kernels/card/pack_ffn.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/ops.h"
 
@@ -84,10 +86,9 @@ void cuda_blas_close(struct blas *b);
 void cuda_blas_panel(struct device *d, struct stream *s, const struct cuda_matrix *m, const void *x,
                      void *y, enum dtype y_dtype);
 
-/* Scratch of an operation: begin, then take; 256-byte aligned. */
+/* Scratch of an operation: begin, then take; aligned as card_round() has it. */
 void scratch_begin(struct stream *s);
 void *scratch_take(struct stream *s, size_t count, size_t size);
-size_t scratch_round(size_t bytes);
 
 /* The scratch every operation needs at most (scratch.c). */
 size_t scratch_bytes(const struct device_config *config);
@@ -104,6 +105,8 @@ extern size_t ffn_shares;
 /* Operations (linear.c, ffn.c, attention.c), in the shape of ops.h. */
 size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w,
                          enum weight_keep keep);
+const char *cuda_weight_obstacle(const struct device *d, const struct weight_part *w,
+                                 enum weight_keep keep);
 struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
                                   enum weight_keep keep);
 void cuda_weight_destroy(struct device *d, struct weight *w);
@@ -114,10 +117,10 @@ struct weight_heads *cuda_heads_create(struct device *d, const struct weight_par
                                        enum weight_keep keep);
 void cuda_heads_destroy(struct device *d, struct weight_heads *w);
 size_t cuda_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep);
+const char *cuda_ffn_obstacle(const struct device *d, const struct ffn_part *f,
+                              enum weight_keep keep);
 struct ffn *cuda_ffn_create(struct device *d, const struct ffn_part *f, enum weight_keep keep);
 void cuda_ffn_destroy(struct device *d, struct ffn *f);
-bool cuda_ffn_same(enum dtype act, const struct ffn_part *whole, const struct ffn_part *part,
-                   enum weight_keep keep);
 void cuda_linear_op(struct device *d, struct stream *s, const struct weight *w, const void *x,
                     int n, void *y, enum dtype y_dtype);
 void cuda_linears_op(struct device *d, struct stream *s, const struct linear_part *parts, int count,
@@ -137,43 +140,5 @@ void cuda_rope_op(struct device *d, struct stream *s, const struct attn_spec *sp
 void cuda_attend_op(struct device *d, struct stream *s, const struct attn_spec *spec,
                     const struct kv *kv, int layer, const struct attn_batch *batch, const void *q,
                     void *out);
-
-/* ---- packing (pack.c) -------------------------------------------------------------------------
- */
-
-/* The number format a part is kept in, but in TILED matrices: grouped forms become f32. */
-enum dtype pack_type(const struct weight_part *w, enum weight_keep keep);
-
-/* The type of the part in a TILED matrix; F32: it cannot be one. read: scales of e4m3 may be looked at; else they
- * count as even. */
-int pack_tiled_type(const struct weight_part *w, enum weight_keep keep, bool read);
-
-/* Whether the scales of an e4m3 part, if it has them already, are near enough to each other for TILED. */
-bool pack_even(const struct weight_part *w);
-
-/* Fills everything but the pointers. */
-void pack_describe(const struct weight_part *w, enum weight_keep keep, int type, int layout,
-                   struct cuda_matrix *m);
-
-/* Of GROUP4 and GROUP8 (pack_groups.c): the form of a matrix of `type`, where GROUP8 also holds codes of 4
- * bits; the bytes of a tile's chunk; and row r of a tile, written from its codes and groups. */
-void pack_form(const struct weight_part *w, enum weight_keep keep, int type,
-               struct cuda_form *form);
-size_t pack_group_bytes(const struct cuda_matrix *m);
-void pack_group_row(const struct cuda_matrix *m, const struct weight_form *f, size_t tile, int r,
-                    const int8_t *codes, const struct form_group *groups, void *data);
-
-/* Where the 64 columns of a chunk go within their tile's chunk, in elements of `size` bytes, for row r of
- * the tile (kernels.h: MATRIX_TILED). */
-void pack_places(int r, size_t size, uint16_t place[MATRIX_CHUNK]);
-
-/* Bytes of weights and of scales; 256-byte multiples. */
-size_t pack_data_bytes(const struct cuda_matrix *m);
-size_t pack_scale_bytes(const struct cuda_matrix *m);
-
-/* Writes the part in m's layout to `data` (zeroed before) and its scales to `scale`, with the threads
- * of the rank. TILED: tile i becomes tile i * step + offset of `data`. */
-void pack_write(const struct device *d, const struct weight_part *w, enum weight_keep keep,
-                const struct cuda_matrix *m, int step, int offset, void *data, float *scale);
 
 #endif

@@ -13,21 +13,17 @@ static size_t matrix_bytes(const struct cuda_matrix *m)
     return pack_data_bytes(m) + pack_scale_bytes(m);
 }
 
-/* On tensor cores all matrices are bf16, whatever the checkpoint has: a matrix has a few scales only. */
 static void describe_head(const struct device *d, const struct weight_part *w,
                           enum weight_keep keep, struct cuda_matrix *m)
 {
-    if (d->config.act == DTYPE_BF16 && w->k < INT_MAX &&
-        cuda_linear_heads_can((int)w->k, d->shared))
-        pack_describe(w, keep, DTYPE_BF16, MATRIX_TILED, m);
-    else
-        pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);
+    bool can = w->k < INT_MAX && cuda_linear_heads_can((int)w->k, d->shared);
+    pack_head(&d->config, w, keep, can, m);
 }
 
 size_t cuda_heads_bytes(const struct device *d, const struct weight_part *w, int heads,
                         enum weight_keep keep)
 {
-    size_t bytes = scratch_round((size_t)heads * sizeof(struct cuda_matrix));
+    size_t bytes = card_round((size_t)heads * sizeof(struct cuda_matrix));
     for (int h = 0; h < heads; h++) {
         struct cuda_matrix m;
         describe_head(d, &w[h], keep, &m);
@@ -51,7 +47,8 @@ struct weight_heads *cuda_heads_create(struct device *d, const struct weight_par
         struct cuda_matrix *m = &table[h];
         describe_head(d, &w[h], keep, m);
         size_t scales = at + pack_data_bytes(m);
-        pack_write(d, &w[h], keep, m, 1, 0, host + at, (float *)(void *)(host + scales));
+        pack_write(d->config.threads, &w[h], keep, m, 1, 0, host + at,
+                   (float *)(void *)(host + scales));
         m->data = (unsigned char *)all->memory + at;
         m->scale = (const float *)(void *)((unsigned char *)all->memory + scales);
         at += matrix_bytes(m);

@@ -16,23 +16,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The packed matrix without its pointers. */
-static void describe(const struct device *d, const struct weight_part *w, enum weight_keep keep,
-                     struct cuda_matrix *m)
-{
-    int type = d->config.act == DTYPE_BF16 ? pack_tiled_type(w, keep, true) : DTYPE_F32;
-    bool blas = d->config.blas && type == DTYPE_BF16;
-    if (type == DTYPE_F32)
-        pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);
-    else
-        pack_describe(w, keep, type, blas ? MATRIX_ROWS : MATRIX_TILED, m);
-}
-
 size_t cuda_weight_bytes(const struct device *d, const struct weight_part *w, enum weight_keep keep)
 {
     struct cuda_matrix m;
-    describe(d, w, keep, &m);
+    pack_linear(&d->config, w, keep, &m);
     return pack_data_bytes(&m) + pack_scale_bytes(&m);
+}
+
+const char *cuda_weight_obstacle(const struct device *d, const struct weight_part *w,
+                                 enum weight_keep keep)
+{
+    return d->config.act == DTYPE_BF16 ? pack_obstacle(w, keep) : NULL;
 }
 
 static struct weight *create(struct device *d, const struct weight_part *w, enum weight_keep keep,
@@ -43,7 +37,7 @@ static struct weight *create(struct device *d, const struct weight_part *w, enum
     *m = *as;
     size_t data = pack_data_bytes(m), bytes = data + pack_scale_bytes(m);
     unsigned char *host = mem_zeroed(bytes ? bytes : 1, 1);
-    pack_write(d, w, keep, m, 1, 0, host, (float *)(void *)(host + data));
+    pack_write(d->config.threads, w, keep, m, 1, 0, host, (float *)(void *)(host + data));
     cuda_check(cudaMalloc(&packed->memory, bytes ? bytes : 1), "taking memory for weights");
     cuda_check(
         cudaMemcpyAsync(packed->memory, host, bytes, cudaMemcpyHostToDevice, d->loading->cuda),
@@ -59,7 +53,7 @@ struct weight *cuda_weight_create(struct device *d, const struct weight_part *w,
                                   enum weight_keep keep)
 {
     struct cuda_matrix m;
-    describe(d, w, keep, &m);
+    pack_linear(&d->config, w, keep, &m);
     return create(d, w, keep, &m);
 }
 
@@ -113,7 +107,7 @@ static size_t partial_bytes(const struct cuda_matrix *m)
 /* Rows whose parts there is scratch for: one at least (scratch.c), and whole blocks of rows where one is full. */
 static int panel_of(const struct stream *s, const struct cuda_linear *l)
 {
-    size_t row = 0, most = LINEAR_PANEL, rounded = (size_t)l->count * scratch_round(1);
+    size_t row = 0, most = LINEAR_PANEL, rounded = (size_t)l->count * card_round(1);
     for (int i = 0; i < l->count; i++)
         row += partial_bytes(&l->w[i]);
     if (row == 0)

@@ -171,15 +171,17 @@ static void score(struct device *d, struct stream *s, const float *logits, int n
 extern const struct ops cuda_ops;
 const struct ops cuda_ops = {
     .weight_bytes = cuda_weight_bytes,
+    .weight_obstacle = cuda_weight_obstacle,
     .weight_create = cuda_weight_create,
     .weight_destroy = cuda_weight_destroy,
     .heads_bytes = cuda_heads_bytes,
     .heads_create = cuda_heads_create,
     .heads_destroy = cuda_heads_destroy,
     .ffn_bytes = cuda_ffn_bytes,
+    .ffn_obstacle = cuda_ffn_obstacle,
     .ffn_create = cuda_ffn_create,
     .ffn_destroy = cuda_ffn_destroy,
-    .ffn_same = cuda_ffn_same,
+    .ffn_same = pack_ffn_same,
     .kv_bytes = cuda_kv_bytes,
     .kv_create = cuda_kv_create,
     .kv_destroy = cuda_kv_destroy,

@@ -3,18 +3,11 @@
 
 #include "base/mem.h"
 
-#define ALIGN 256
-
 size_t ffn_shares = (size_t)512 << 20;
-
-size_t scratch_round(size_t bytes)
-{
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
-}
 
 static size_t bytes_of(size_t count, size_t size)
 {
-    return scratch_round(mem_mul(count, size));
+    return card_round(mem_mul(count, size));
 }
 
 void scratch_begin(struct stream *s)
@@ -49,7 +42,8 @@ static size_t linear_bytes(const struct device_limits *l, bool blas)
 {
     /* Matrices side by side have fewer rows at a time where they need more, but one each at least. */
     size_t rows = max(min(max(l->rows, l->logit_rows), LINEAR_PANEL), LINEAR_BESIDE);
-    size_t bytes = bytes_of(rows * LINEAR_MOST, 2 * 64 * sizeof(float)) + LINEAR_BESIDE * ALIGN;
+    size_t bytes =
+        bytes_of(rows * LINEAR_MOST, 2 * 64 * sizeof(float)) + LINEAR_BESIDE * CARD_ALIGN;
     size_t in = max(max(l->hidden, l->q_width), l->inter), out = max(in, l->vocab);
     return blas ? max(bytes, bytes_of(in, BLAS_PANEL * 2) + bytes_of(out, BLAS_PANEL * 4)) : bytes;
 }

@@ -212,13 +212,32 @@ static bool wanted(const struct weights_plan *p, const struct member *member, si
            member->wanted(p->model, &p->model->layer[layer]);
 }
 
-static size_t list_bytes(const struct weights_plan *p, struct members list, size_t layer)
+/* Of members that are wanted. */
+struct sum {
+    size_t bytes;
+    struct weights_slow slow;
+};
+
+static const char *member_obstacle(const struct weights_plan *p, const struct member *member,
+                                   size_t layer)
 {
-    size_t bytes = 0;
-    for (size_t i = 0; i < list.n; i++)
-        if (wanted(p, &list.list[i], layer))
-            bytes += member_bytes(p, &list.list[i], layer);
-    return bytes;
+    struct weight_part part = member_part(p, member, layer);
+    if (member->as != AS_MATRIX || !p->backend->ops->weight_obstacle)
+        return NULL;
+    return p->backend->ops->weight_obstacle(p->device, &part, p->keep);
+}
+
+static void add_list(struct sum *sum, const struct weights_plan *p, struct members list,
+                     size_t layer)
+{
+    for (size_t i = 0; i < list.n; i++) {
+        if (!wanted(p, &list.list[i], layer))
+            continue;
+        const char *why = member_obstacle(p, &list.list[i], layer);
+        sum->bytes += member_bytes(p, &list.list[i], layer);
+        sum->slow.count += why != NULL;
+        sum->slow.why = sum->slow.why ? sum->slow.why : why;
+    }
 }
 
 static void load_list(struct loader *l, struct members list, size_t layer, void *base)
@@ -249,18 +268,30 @@ static size_t angles_bytes(const struct rope_spec *rope, size_t context)
     return mem_mul(mem_mul(context, rope->dim), sizeof(float));
 }
 
-size_t attention_weights_bytes(const struct weights_plan *p)
+static struct sum sum_members(const struct weights_plan *p)
 {
     const struct model *m = p->model;
-    size_t bytes = list_bytes(p, model_members, 0);
+    struct sum sum = {0};
+    add_list(&sum, p, model_members, 0);
     for (size_t l = m->layers; l < weights_layers(m); l++)
-        bytes += list_bytes(p, mtp_members, l);
+        add_list(&sum, p, mtp_members, l);
     for (int i = 0; i < m->n_ropes; i++)
-        bytes += angles_bytes(&m->ropes[i], p->context);
-    for (size_t l = 0; l < weights_layers(m); l++)
-        bytes += list_bytes(p, layer_members, l) +
-                 list_bytes(p, block_members(m->layer[l].attention.block), l);
-    return bytes;
+        sum.bytes += angles_bytes(&m->ropes[i], p->context);
+    for (size_t l = 0; l < weights_layers(m); l++) {
+        add_list(&sum, p, layer_members, l);
+        add_list(&sum, p, block_members(m->layer[l].attention.block), l);
+    }
+    return sum;
+}
+
+size_t attention_weights_bytes(const struct weights_plan *p)
+{
+    return sum_members(p).bytes;
+}
+
+struct weights_slow attention_weights_slow(const struct weights_plan *p)
+{
+    return sum_members(p).slow;
 }
 
 static void load_angles(struct loader *l, const struct rope_spec *rope, float **to)

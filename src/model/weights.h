@@ -55,6 +55,15 @@ size_t ffn_weights_bytes(const struct weights_plan *p);
  * the bytes above come on top of those that the two formats would take. */
 size_t ffn_weights_widened(const struct weights_plan *p);
 
+/* Matrices, or layers' FFNs, that the device has far slower kernels for than for others (ops.h: ffn_obstacle), and why the
+ * first is one. */
+struct weights_slow {
+    int count;
+    const char *why; /* NULL: count is 0 */
+};
+struct weights_slow attention_weights_slow(const struct weights_plan *p);
+struct weights_slow ffn_weights_slow(const struct weights_plan *p);
+
 /* Whether every FFN rank comes to the terms (kernels/exact.h) that one rank with all layers' FFNs would, where ranks
  * have whole slices. Of the plan neither device nor rank is looked at; act: of the device. */
 bool ffn_weights_same(const struct weights_plan *p, enum dtype act);

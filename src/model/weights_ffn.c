@@ -271,6 +271,22 @@ size_t ffn_weights_widened(const struct weights_plan *p)
     return more;
 }
 
+struct weights_slow ffn_weights_slow(const struct weights_plan *p)
+{
+    struct weights_slow slow = {0};
+    if (!p->backend->ops->ffn_obstacle)
+        return slow;
+    struct layer_room room = layer_room(p->model, false);
+    for (size_t i = 0; i < weights_layers(p->model); i++) {
+        struct ffn_part f = layer_part(p, i, &room);
+        const char *why = p->backend->ops->ffn_obstacle(p->device, &f, p->keep);
+        slow.count += why != NULL;
+        slow.why = slow.why ? slow.why : why;
+    }
+    layer_room_free(&room);
+    return slow;
+}
+
 bool ffn_weights_same(const struct weights_plan *p, enum dtype act)
 {
     struct layout one = {.expert = 1, .tensor = 1, .granule = p->layout->granule};

@@ -4,6 +4,7 @@
 #include "base/host_memory.h"
 #include "base/mem.h"
 #include "model/generation_config.h"
+#include "roles/card.h"
 #include "roles/engine.h"
 #include "roles/survey.h"
 
@@ -64,19 +65,27 @@ static int plan_rank(struct engine *g, const struct inputs *in,
     return engine_plan(g, in, &place, threads, transport, e);
 }
 
-/* What all ranks together take of a host's memory. */
-static int sum_tenants(const struct inputs *in, const struct exchange_ops *transport,
-                       struct engine_tenant *all, size_t *widened, struct err *e)
+/* What all ranks together take of a host's memory, and what is to be said of their weights. */
+struct ranks_sum {
+    struct engine_tenant all;
+    size_t widened;
+    struct engine_slow slow;
+};
+
+static int sum_ranks(const struct inputs *in, const struct exchange_ops *transport,
+                     struct ranks_sum *sum, struct err *e)
 {
-    *widened = 0;
+    *sum = (struct ranks_sum){0};
     for (int rank = 0; rank < layout_ranks(&in->job.layout); rank++) {
         struct engine g;
         int status = plan_rank(&g, in, transport, rank, e);
         if (status == 0) {
             struct engine_tenant one = engine_tenant(&g);
-            all->bytes += one.bytes;
-            all->caches += one.caches;
-            *widened += g.memory.widened;
+            struct engine_slow slow = engine_slow(&g);
+            sum->all.bytes += one.bytes;
+            sum->all.caches += one.caches;
+            sum->widened += g.memory.widened;
+            engine_slow_add(&sum->slow, &slow);
         }
         engine_close(&g);
         if (status != 0)
@@ -114,20 +123,20 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
 {
     double mib = (double)host_memory_free("") / 0x1p20;
     char *table = NULL;
-    size_t bytes = 0, widened;
+    size_t bytes = 0;
     if (!in->backend->device->count)
         fprintf(out, "memory      %.1f MiB may be used here (free, and allowed by the container)\n",
                 mib);
-    struct engine_tenant all = {0};
-    char kv[KV_TEXT] = "", more[ENGINE_WIDENED_TEXT];
-    if (sum_tenants(in, transport, &all, &widened, e) != 0)
+    struct ranks_sum sum;
+    char kv[KV_TEXT] = "", more[ENGINE_WIDENED_TEXT], slow[ENGINE_SLOW_TEXT];
+    if (sum_ranks(in, transport, &sum, e) != 0)
         return -1;
     FILE *rows = open_memstream(&table, &bytes); /* all of them, or none */
     if (!rows)
         die("out of memory");
     int status = 0;
     for (int rank = 0; rank < layout_ranks(&in->job.layout) && status == 0; rank++)
-        status = print_rank(in, transport, rank, &all, rows, kv, e);
+        status = print_rank(in, transport, rank, &sum.all, rows, kv, e);
     if (fclose(rows) != 0)
         die("out of memory");
     if (status == 0)
@@ -135,8 +144,10 @@ static int print_memory(const struct inputs *in, const struct exchange_ops *tran
                 "memory in MiB (all ranks of a cell on one host)\n%4s  %-9s %4s %12s %12s %12s\n%s"
                 "KV cache    %s\n",
                 "rank", "role", "", "weights", "KV cache", "buffers", table, kv);
-    if (status == 0 && *engine_describe_widened(widened, more))
+    if (status == 0 && *engine_describe_widened(sum.widened, more))
         fprintf(out, "WARNING     %s\n", more);
+    if (status == 0 && *engine_describe_slow(&sum.slow, slow))
+        fprintf(out, "WARNING     %s\n", slow);
     free(table);
     return status;
 }
@@ -231,37 +242,7 @@ static void print_first_prompt(struct inputs *in, FILE *out)
     prompt_free(&prompt);
 }
 
-/* ---- a card that is elsewhere --------------------------------------------------------------- */
-
-#define CARD_KEEPS ((size_t)1 << 30) /* what a card's driver takes for itself */
-
-static size_t card_bytes;
-
-static size_t card_free(const struct device *d)
-{
-    (void)d;
-    return card_bytes;
-}
-
-static int one_card(void)
-{
-    return 1;
-}
-
-/* The reference kernels with the memory of a card: sizes are those of host memory, which are a card's but
- * for scratch. */
-static const struct backend *card_backend(size_t bytes)
-{
-    static struct device_ops device;
-    static struct backend backend;
-    backend = *backend_all()[0];
-    device = *backend.device;
-    device.memory_free = card_free;
-    device.count = one_card;
-    backend.device = &device;
-    card_bytes = bytes > CARD_KEEPS ? bytes - CARD_KEEPS : 0;
-    return &backend;
-}
+/* ---- all of it ------------------------------------------------------------------------------ */
 
 static const struct exchange_ops *transport_of(const struct inputs *in,
                                                const struct check_options *o, struct err *e)
@@ -269,8 +250,6 @@ static const struct exchange_ops *transport_of(const struct inputs *in,
     const struct exchange_ops *transport = engine_transport(&in->job, true, e);
     return !transport && o->card && !*e->text ? exchange_find("mpi") : transport;
 }
-
-/* ---- all of it ------------------------------------------------------------------------------ */
 
 static int open_job(struct inputs *in, const char *path, const struct check_options *o,
                     struct err *e)

@@ -261,6 +261,7 @@ static void plan_memory(struct engine *g)
     g->memory.buffers = scratch + g->exchange_ops->bytes(&g->shape, &g->place) + graphs_bytes(g);
     if (g->place.attention) {
         g->memory.weights += attention_weights_bytes(&weights);
+        g->memory.slow_matrices = attention_weights_slow(&weights);
         g->memory.buffers += attention_bytes(&side, &g->limits);
         for (int i = 0; i < g->limits.pools && g->limits.fill; i++) /* of dead rows */
             g->memory.buffers +=
@@ -269,6 +270,7 @@ static void plan_memory(struct engine *g)
     if (g->place.ffn) {
         g->memory.weights += ffn_weights_bytes(&weights);
         g->memory.widened = ffn_weights_widened(&weights);
+        g->memory.slow_ffns = ffn_weights_slow(&weights);
         g->memory.buffers += ffn_bytes(&side);
     }
     /* Copies of slices are gone before most of the buffers come. */
@@ -429,6 +431,40 @@ const char *engine_describe_widened(size_t bytes, char text[ENGINE_WIDENED_TEXT]
                  "gate and up matrices whose formats differ are kept in a wider one that holds "
                  "both: %s more",
                  size_text(bytes, size));
+    return text;
+}
+
+struct engine_slow engine_slow(const struct engine *g)
+{
+    const struct weights_slow *m = &g->memory.slow_matrices, *f = &g->memory.slow_ffns;
+    struct engine_slow slow = {.matrices = m->count, .ffns = f->count};
+    snprintf(slow.why, sizeof slow.why, "%s", f->why ? f->why : m->why ? m->why : "");
+    return slow;
+}
+
+void engine_slow_add(struct engine_slow *most, const struct engine_slow *rank)
+{
+    if (!*most->why || (most->ffns == 0 && rank->ffns > 0))
+        memcpy(most->why, rank->why, sizeof most->why);
+    most->matrices = rank->matrices > most->matrices ? rank->matrices : most->matrices;
+    most->ffns = rank->ffns > most->ffns ? rank->ffns : most->ffns;
+}
+
+const char *engine_describe_slow(const struct engine_slow *most, char text[ENGINE_SLOW_TEXT])
+{
+    char matrices[48] = "", ffns[48] = "";
+    if (most->matrices > 0)
+        snprintf(matrices, sizeof matrices, "%d matri%s", most->matrices,
+                 most->matrices == 1 ? "x" : "ces");
+    if (most->ffns > 0)
+        snprintf(ffns, sizeof ffns, "the FFN of %d layer%s", most->ffns,
+                 most->ffns == 1 ? "" : "s");
+    text[0] = '\0';
+    if (*matrices || *ffns)
+        snprintf(text, ENGINE_SLOW_TEXT,
+                 "%s%s%s of a rank cannot use tensor cores and will be many times slower (%s); "
+                 "precision.weights: int8 or int4 would bring them there",
+                 ffns, *matrices && *ffns ? " and " : "", matrices, most->why);
     return text;
 }
 

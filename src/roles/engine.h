@@ -19,6 +19,7 @@ struct engine_memory {
      * if that is more. */
     size_t weights, kv, buffers;
     size_t widened; /* of the weights: ffn_weights_widened() */
+    struct weights_slow slow_matrices, slow_ffns;
 };
 
 struct engine {
@@ -77,6 +78,16 @@ void engine_describe_kv(const struct engine *g, char *text, size_t size);
 /* What is to be said of weights that became `bytes` wider; "" where that is nothing. */
 #define ENGINE_WIDENED_TEXT 200
 const char *engine_describe_widened(size_t bytes, char text[ENGINE_WIDENED_TEXT]);
+
+/* The same of weights whose kernels are slow: the most that a rank has of them. */
+struct engine_slow {
+    int matrices, ffns; /* of how many layers */
+    char why[100];      /* the first of them */
+};
+#define ENGINE_SLOW_TEXT 400
+void engine_slow_add(struct engine_slow *most, const struct engine_slow *rank);
+struct engine_slow engine_slow(const struct engine *g);
+const char *engine_describe_slow(const struct engine_slow *most, char text[ENGINE_SLOW_TEXT]);
 
 /* Loads the weights and makes everything else. Collective where the transport is: all ranks of
  * `cell`, in the order of the layout. */

@@ -14,6 +14,7 @@ struct rank_line {
     cpu_set_t mask;
     char role[16], cores_text[64], device[128], overlap[80];
     double weights, kv, buffers, widened; /* bytes */
+    struct engine_slow slow;
 };
 
 static struct rank_line describe(const struct comm *c, const struct engine *g)
@@ -31,6 +32,7 @@ static struct rank_line describe(const struct comm *c, const struct engine *g)
     line.kv = (double)g->memory.kv;
     line.buffers = (double)g->memory.buffers;
     line.widened = (double)g->memory.widened;
+    line.slow = engine_slow(g);
     return line;
 }
 
@@ -194,12 +196,17 @@ static void warn_about_divided_hosts(const struct comm *c, const struct rank_lin
 
 static void warn_about_weights(const struct comm *c, const struct rank_line *lines)
 {
-    char text[ENGINE_WIDENED_TEXT];
+    char text[ENGINE_WIDENED_TEXT], more[ENGINE_SLOW_TEXT];
+    struct engine_slow slow = {0};
     double bytes = 0;
-    for (int i = 0; i < c->world.size; i++)
+    for (int i = 0; i < c->world.size; i++) {
         bytes += lines[i].widened;
+        engine_slow_add(&slow, &lines[i].slow);
+    }
     if (*engine_describe_widened((size_t)bytes, text))
         fprintf(stderr, "tandem: warning: %s\n", text);
+    if (*engine_describe_slow(&slow, more))
+        fprintf(stderr, "tandem: warning: %s\n", more);
 }
 
 static struct rank_line *gather_lines(struct comm *c, const struct engine *g)

@@ -177,6 +177,47 @@ int case_linear_large(const struct backend *b)
     return failures;
 }
 
+/* FP8 whose scales are 2^span apart from one block of columns to the next; rows of odd number have nothing but zeros in
+ * the blocks of large scales, so that the small ones count too. */
+static void check_far_scales(struct rig *r, int span, int n)
+{
+    enum { N = 40, K = 600, BLOCKS = 5 };
+    int all[RIG_PICKED];
+    struct linear_inputs in = {.keep = WEIGHT_KEEP, .out = DTYPE_F32};
+    in.w = rig_weight(r, DTYPE_F8E4M3, N, K, 0, 0);
+    float *scale = rig_values(r, DTYPE_F32, BLOCKS, 1);
+    float *x = rig_values(r, r->act, (size_t)n * K, 1);
+    for (int b = 0; b < BLOCKS; b++)
+        scale[b] = ldexpf(((const float *)in.w.part.scale)[b], b % 2 ? span / 2 : span / 2 - span);
+    for (size_t i = 0; i < N * K; i++)
+        in.w.value[i] = ldexp(in.w.value[i], i % K / 128 % 2 ? span / 2 : span / 2 - span);
+    for (size_t i = 0; i < (size_t)n * K; i++)
+        x[i] = i / K % 2 && i % K / 128 % 2 ? 0 : x[i];
+    for (int i = 0; i < n; i++)
+        all[i] = i;
+    in.w.part.scale = scale;
+    in.x = x;
+    check_outputs(r, &in, n, (const float *)(const void *)run_linear(r, &in, all, n));
+    rig_clear(r);
+}
+
+int case_linear_far_scales(const struct backend *b)
+{
+    static const int spans[] = {20, 63, 70, 140}, rows[] = {1, 4, 16};
+    int failures = 0;
+    for (size_t a = 0; a < COUNT(shape_acts); a++) {
+        struct rig r;
+        rig_open(&r, b, shape_acts[a], DTYPE_BF16, 2, &rig_limits);
+        for (size_t i = 0; i < COUNT(spans) * COUNT(rows); i++) {
+            int span = spans[i / COUNT(rows)], n = rows[i % COUNT(rows)];
+            rig_at(&r, "linear: weights fp8, scales 2^%d apart, n 40, k 600, rows %d", span, n);
+            check_far_scales(&r, span, n);
+        }
+        failures += rig_close(&r);
+    }
+    return failures;
+}
+
 /* All rows; one of them has the same bits alone. */
 static void check_together(struct rig *r, struct linear_inputs *in, int n, int one)
 {

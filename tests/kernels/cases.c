@@ -10,6 +10,7 @@ const struct kernel_case kernel_cases[] = {
     {.name = "wire", .run = case_wire},
     {.name = "linear", .run = case_linear},
     {.name = "linear_large", .run = case_linear_large},
+    {.name = "linear_far_scales", .run = case_linear_far_scales},
     {.name = "linear_together", .run = case_linear_together, .cpu_only = true},
     {.name = "linear_grouped", .run = case_linear_grouped},
     {.name = "linear_bits", .run = case_linear_bits, .cpu_only = true},

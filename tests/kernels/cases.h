@@ -27,6 +27,7 @@ int case_gather(const struct backend *b);
 int case_wire(const struct backend *b);
 int case_linear(const struct backend *b);
 int case_linear_large(const struct backend *b);
+int case_linear_far_scales(const struct backend *b);
 int case_linear_together(const struct backend *b);
 int case_linear_grouped(const struct backend *b);
 int case_linear_bits(const struct backend *b);

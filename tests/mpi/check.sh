@@ -79,6 +79,8 @@ mixed() {
     fi
     check --set output.file="$work/y.h5" --set model="$work/mixed" --set kernels=plain || fail "plain: $(cat "$work/said")"
     grep -q 'formats differ' "$work/said" && fail "the plain kernels keep gate and up apart"
+    check --set output.file="$work/y.h5" --set model="$work/mixed" --set device=cuda --set precision.activations=bf16 --for h800 || fail "mixed, --for h800: $(cat "$work/said")"
+    says "an FFN without tensor cores" '^WARNING  *the FFN of [0-9]* layers of a rank cannot use tensor cores .*(numbers of 32 bits'
 
     # How the publisher would draw.
     echo '{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 1.0, "eos_token_id": 1}' >"$work/mixed/generation_config.json"
@@ -94,12 +96,16 @@ else
 fi
 
 # For GPUs that are elsewhere.
+ffn_mib() { awk '$2 == "ffn" { print $4 }' "$work/said"; }
 cuda=(--set output.file="$work/gpu.h5" --set device=cuda --set precision.activations=bf16)
 check "${cuda[@]}" --for h800 || fail "--for h800: $(cat "$work/said")"
 says "a card" '^device  *as on h800, 80 GB a card'
-grep -q 'kept as f32' "$work/said" && fail "bf16 needs no word on f32: $(cat "$work/said")"
+grep -q -e 'kept as f32' -e 'tensor cores' "$work/said" && fail "bf16 needs no word on f32: $(cat "$work/said")"
 check "${cuda[@]}" --for h800 --set precision.activations=f32 --set precision.weights=int4 || fail "--for h800: $(cat "$work/said")"
 says "integers with f32" '^note  *weights of 4 and 8 bits in groups are kept as f32 on a GPU'
+wide=$(ffn_mib)
+check "${cuda[@]}" --for h800 || fail "--for h800: $(cat "$work/said")"
+awk "BEGIN { exit !($wide > 1.9 * $(ffn_mib)) }" || fail "f32 counts as $wide MiB, bf16 as $(ffn_mib)"
 check "${cuda[@]}" --for auto || fail "--for auto: $(cat "$work/said")"
 says "any card" '^device  *as on [a-z0-9]*, [0-9]* GB'
 wrong "a card that is too small" "GiB of KV cache for a rank, but there is room for" "${cuda[@]}" --for l20 --set schedule.slots=100000 --set schedule.max_context=512 --set schedule.kv_memory=900GiB

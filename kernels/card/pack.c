@@ -1,5 +1,4 @@
-/* pack.c - checkpoint matrices into the layouts of kernels.h, on the host. */
-#include "kernels/cuda/device_cuda.h"
+#include "kernels/card/pack.h"
 
 #include "base/mem.h"
 
@@ -51,6 +50,27 @@ void pack_describe(const struct weight_part *w, enum weight_keep keep, int type,
     m->chunks = m->chunks > 0 ? m->chunks : 1;
 }
 
+void pack_linear(const struct device_config *c, const struct weight_part *w, enum weight_keep keep,
+                 struct cuda_matrix *m)
+{
+    int type = c->act == DTYPE_BF16 ? pack_tiled_type(w, keep, true) : DTYPE_F32;
+    bool blas = c->blas && type == DTYPE_BF16;
+    if (type == DTYPE_F32)
+        pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);
+    else
+        pack_describe(w, keep, type, blas ? MATRIX_ROWS : MATRIX_TILED, m);
+}
+
+/* On tensor cores all matrices are bf16, whatever the checkpoint has: a matrix has a few scales only. */
+void pack_head(const struct device_config *c, const struct weight_part *w, enum weight_keep keep,
+               bool can, struct cuda_matrix *m)
+{
+    if (c->act == DTYPE_BF16 && can)
+        pack_describe(w, keep, DTYPE_BF16, MATRIX_TILED, m);
+    else
+        pack_describe(w, keep, (int)pack_type(w, keep), MATRIX_PLAIN, m);
+}
+
 size_t pack_data_bytes(const struct cuda_matrix *m)
 {
     size_t rows = (size_t)m->n, columns = (size_t)m->k;
@@ -60,8 +80,8 @@ size_t pack_data_bytes(const struct cuda_matrix *m)
         columns = (size_t)m->chunks * MATRIX_CHUNK;
     }
     if (grouped(m))
-        return scratch_round(mem_mul(rows / MATRIX_TILE * (size_t)m->chunks, pack_group_bytes(m)));
-    return scratch_round(mem_mul(mem_mul(rows, columns), dtype_size((enum dtype)m->type)));
+        return card_round(mem_mul(rows / MATRIX_TILE * (size_t)m->chunks, pack_group_bytes(m)));
+    return card_round(mem_mul(mem_mul(rows, columns), dtype_size((enum dtype)m->type)));
 }
 
 static size_t scale_count(const struct cuda_matrix *m)
@@ -76,7 +96,7 @@ static size_t scale_count(const struct cuda_matrix *m)
 
 size_t pack_scale_bytes(const struct cuda_matrix *m)
 {
-    return scratch_round(mem_mul(scale_count(m), sizeof(float)));
+    return card_round(mem_mul(scale_count(m), sizeof(float)));
 }
 
 void pack_places(int r, size_t size, uint16_t place[MATRIX_CHUNK])
@@ -271,14 +291,14 @@ static void write_rows(const struct weight_part *w, enum weight_keep keep,
 }
 
 /* Rows of a tile lie together in `data`, so each is one thread's. */
-void pack_write(const struct device *d, const struct weight_part *w, enum weight_keep keep,
+void pack_write(int threads, const struct weight_part *w, enum weight_keep keep,
                 const struct cuda_matrix *m, int step, int offset, void *data, float *scale)
 {
     if (w->k == 0)
         return;
     if (m->type == DTYPE_F8E4M3)
         copy_scales(w, m, scale);
-#pragma omp parallel for num_threads(d->config.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (size_t tile = 0; tile < (w->n + MATRIX_TILE - 1) / MATRIX_TILE; tile++) {
         size_t from = tile * MATRIX_TILE, left = w->n - from;
         write_rows(w, keep, m, from, from + (left < MATRIX_TILE ? left : MATRIX_TILE), step, offset,

@@ -1,5 +1,5 @@
-/* pack_groups.c - grouped forms of checkpoints (kernels/weights/form.h) as GROUP4 and GROUP8 (kernels.h). */
-#include "kernels/cuda/device_cuda.h"
+/* pack_groups.c - grouped forms of checkpoints (kernels/weights/form.h) as GROUP4 and GROUP8 (matrix.h). */
+#include "kernels/card/pack.h"
 
 #include <string.h>
 
@@ -58,6 +58,21 @@ int pack_tiled_type(const struct weight_part *w, enum weight_keep keep, bool rea
         return DTYPE_I8;
     int type = f.kind == FORM_I4 ? MATRIX_GROUP4 : MATRIX_GROUP8;
     return form_of(&f, w->k, type, &form) ? type : DTYPE_F32;
+}
+
+const char *pack_obstacle(const struct weight_part *w, enum weight_keep keep)
+{
+    if (pack_tiled_type(w, keep, true) != DTYPE_F32)
+        return NULL;
+    switch (weight_form(w, keep).kind) {
+    case FORM_F8:
+        return "FP8 scales of a row that are 2^64 apart, or none that a sum can have";
+    case FORM_I8:
+    case FORM_I4:
+        return "groups of a kind that tensor cores' kernels do not know";
+    default:
+        return "numbers of 32 bits, which F16 becomes too";
+    }
 }
 
 void pack_form(const struct weight_part *w, enum weight_keep keep, int type, struct cuda_form *form)
