@@ -1,9 +1,8 @@
-/* fast.c - what the vector backends share: their table, and the sharing out of work. */
+/* fast.c - what the vector backends share: their table. */
 #include "kernels/cpu/fast/fast.h"
 
 #include "kernels/cpu/plain/plain.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 static size_t larger(size_t a, size_t b)
@@ -24,21 +23,6 @@ int fast_open(const struct isa *isa, const struct device_config *c, struct devic
         return -1;
     (*out)->isa = isa;
     return 0;
-}
-
-bool fast_take(struct shares *s, size_t *first, size_t *end)
-{
-    size_t at = atomic_load_explicit(&s->next, memory_order_relaxed), run;
-    do {
-        if (at >= s->total)
-            return false;
-        run = (s->total - at) / (4 * s->threads);
-        run = run ? run : 1;
-    } while (!atomic_compare_exchange_weak_explicit(&s->next, &at, at + run, memory_order_relaxed,
-                                                    memory_order_relaxed));
-    *first = at;
-    *end = at + run;
-    return true;
 }
 
 /* Copies of rows are as fast as they can be without us. */

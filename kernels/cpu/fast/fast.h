@@ -152,18 +152,6 @@ int fast_open(const struct isa *isa, const struct device_config *config, struct 
               struct err *e);
 extern const struct ops fast_ops;
 
-/* ---- sharing work out ----------------------------------------------------------------------- */
-
-/* Units 0..total-1 handed out in runs: long ones first, single ones at the end, so that threads
- * that are slowed down (by others, or by colder memory) take less. */
-struct shares {
-    _Atomic size_t next;
-    size_t total, threads;
-};
-
-/* The next run [*first, *end) for the calling thread; false when nothing is left. */
-bool fast_take(struct shares *s, size_t *first, size_t *end);
-
 /* ---- the operations (ops.h), one group a file ------------------------------------------------ */
 
 size_t fast_weight_bytes(const struct device *d, const struct weight_part *w,

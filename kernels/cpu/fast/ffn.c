@@ -14,6 +14,7 @@
  * rows, and no longer its weights, are what the caches have to keep.
  */
 #include "kernels/cpu/fast/packed.h"
+#include "kernels/cpu/fast/shares.h"
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -179,9 +180,10 @@ struct work {
     double *sum;         /* [threads][columns][rows][32] */
     uint8_t *to;
     enum dtype to_dtype;
-    bool lacks;     /* do intermediates lack something (packed_mid)? */
-    size_t turns;   /* pass 1 goes round the groups this often */
-    size_t columns; /* panels of a unit of pass 2 */
+    bool lacks;              /* do intermediates lack something (packed_mid)? */
+    size_t turns;            /* pass 1 goes round the groups this often */
+    size_t columns;          /* panels of a unit of pass 2 */
+    struct share *up, *down; /* [threads] of each pass */
 };
 
 static size_t most_pairs(const struct device_config *c, size_t rows)
@@ -205,7 +207,8 @@ size_t fast_ffn_scratch(const struct device_config *c)
                     cpu_scratch_size(l->experts + 1, sizeof(size_t)) +
                     cpu_scratch_size(pairs, sizeof(size_t)) +
                     2 * cpu_scratch_size(pairs, sizeof(float));
-    return counts + cpu_scratch_size(mem_mul(row_chunks(l->hidden + pad), pairs), X_ROW) +
+    size_t shares = 2 * cpu_scratch_size((size_t)c->threads, sizeof(struct share));
+    return counts + shares + cpu_scratch_size(mem_mul(row_chunks(l->hidden + pad), pairs), X_ROW) +
            cpu_scratch_size(mem_mul(row_chunks(l->inter + pad), pairs), X_ROW) +
            (1 + 2 * MOST_COLUMNS) *
                cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
@@ -300,6 +303,8 @@ static void take_memory(struct device *d, struct work *w)
     w->c = cpu_scratch(d, tile, sizeof(float));
     plan_units(d, w, panels);
     w->sum = cpu_scratch(d, mem_mul(tile, w->columns), sizeof *w->sum);
+    w->up = cpu_scratch(d, (size_t)d->threads, sizeof *w->up);
+    w->down = cpu_scratch(d, (size_t)d->threads, sizeof *w->down);
 }
 
 /* Brings one pair's input into the form its expert wants. */
@@ -433,20 +438,19 @@ static size_t work_of(const struct work *w)
 
 static void run(const struct device *d, const struct work *w)
 {
-    size_t threads = (size_t)d->threads;
-    struct shares up = {.total = w->turns * w->groups, .threads = threads};
     size_t panels = (w->hidden + PANEL - 1) / PANEL;
-    struct shares down = {.total = (panels + w->columns - 1) / w->columns, .threads = threads};
     struct team team = team_begin(d, TEAM_FFN, work_of(w));
+    size_t threads = (size_t)team.threads;
+    struct shares up = shares_of(w->up, w->turns * w->groups, threads);
+    struct shares down = shares_of(w->down, (panels + w->columns - 1) / w->columns, threads);
 #pragma omp parallel num_threads(team.threads)
     {
-        size_t mine = (size_t)omp_get_thread_num() * w->rows * PANEL, first, end;
+        size_t thread = (size_t)omp_get_thread_num(), mine = thread * w->rows * PANEL, unit;
 #pragma omp for schedule(static)
         for (size_t pair = 0; pair < w->pairs; pair++)
             pack_input(d, w, pair);
-        while (fast_take(&up, &first, &end))
-            for (size_t unit = first; unit < end; unit++)
-                up_unit(d, w, unit, w->c + mine);
+        while (shares_take(&up, thread, &unit))
+            up_unit(d, w, unit, w->c + mine);
 #pragma omp barrier
         if (w->lacks) { /* once for all panels of `down` */
 #pragma omp for schedule(static)
@@ -454,12 +458,11 @@ static void run(const struct device *d, const struct work *w)
                 packed_mid(d, &w->group[w->group_of[pair]].m->down, w->mid + pair * X_ROW,
                            w->chunk);
         }
-        while (fast_take(&down, &first, &end))
-            for (size_t unit = first; unit < end; unit++) {
-                size_t i = unit * w->columns, most = panels - i;
-                down_unit(d, w, i, i + (most < w->columns ? most : w->columns), w->c + mine,
-                          w->sum + mine * w->columns);
-            }
+        while (shares_take(&down, thread, &unit)) {
+            size_t i = unit * w->columns, most = panels - i;
+            down_unit(d, w, i, i + (most < w->columns ? most : w->columns), w->c + mine,
+                      w->sum + mine * w->columns);
+        }
     }
     team_end(&team);
 }

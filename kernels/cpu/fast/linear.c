@@ -7,6 +7,7 @@
  * 2048 inputs and more, nothing below.
  */
 #include "kernels/cpu/fast/packed.h"
+#include "kernels/cpu/fast/shares.h"
 
 #include "base/mem.h"
 
@@ -24,7 +25,8 @@ size_t fast_linear_scratch(const struct device_config *c)
     if (rows > SLAB_ROWS)
         rows = SLAB_ROWS;
     k = (k > l->inter ? k : l->inter) + F8_BLOCK + K_ALIGN;
-    return cpu_scratch_size(mem_mul(x_chunks(X_F32, k) + x_sum_chunks(k), rows), X_ROW) +
+    return cpu_scratch_size((size_t)c->threads, sizeof(struct share)) +
+           cpu_scratch_size(mem_mul(x_chunks(X_F32, k) + x_sum_chunks(k), rows), X_ROW) +
            cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), TOGETHER * PANEL),
                             sizeof(float));
 }
@@ -37,8 +39,9 @@ struct slab {
     size_t rows;
     uint8_t *x; /* packed */
     size_t chunk;
-    size_t together; /* panels of a unit of work */
-    float *c;        /* [threads][together][rows][32] */
+    size_t together;     /* panels of a unit of work */
+    float *c;            /* [threads][together][rows][32] */
+    struct share *share; /* [threads] */
     uint8_t *to;
     enum dtype to_dtype;
 };
@@ -114,22 +117,21 @@ static void multiply_unit(const struct device *d, const struct slab *b, size_t f
 
 static void run(struct device *d, const struct slab *b)
 {
-    size_t panels = b->w->panels, threads = (size_t)d->threads;
-    struct shares shares = {.total = (panels + b->together - 1) / b->together, .threads = threads};
+    size_t panels = b->w->panels, units = (panels + b->together - 1) / b->together;
     size_t from_bytes = b->w->k * dtype_size(d->config.act);
     struct team team = team_begin(d, TEAM_LINEAR, b->w->n * b->w->k * (1 + b->rows / 16));
+    struct shares shares = shares_of(b->share, units, (size_t)team.threads);
 #pragma omp parallel num_threads(team.threads)
     {
-        size_t unit, units_end;
+        size_t thread = (size_t)omp_get_thread_num(), unit;
 #pragma omp for schedule(static)
         for (size_t i = 0; i < b->rows; i++)
             packed_row(d, b->w, b->from + i * from_bytes, b->x + i * X_ROW, b->chunk);
-        float *c = b->c + (size_t)omp_get_thread_num() * b->together * b->rows * PANEL;
-        while (fast_take(&shares, &unit, &units_end))
-            for (; unit < units_end; unit++) {
-                size_t first = unit * b->together, end = first + b->together;
-                multiply_unit(d, b, first, end < panels ? end : panels, c);
-            }
+        float *c = b->c + thread * b->together * b->rows * PANEL;
+        while (shares_take(&shares, thread, &unit)) {
+            size_t first = unit * b->together, end = first + b->together;
+            multiply_unit(d, b, first, end < panels ? end : panels, c);
+        }
     }
     team_end(&team);
 }
@@ -145,6 +147,7 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
     b.together = fast_linear_together(d, w, most);
     b.c = cpu_scratch(d, mem_mul(mem_mul((size_t)d->threads, most), b.together * PANEL),
                       sizeof(float));
+    b.share = cpu_scratch(d, (size_t)d->threads, sizeof *b.share);
     for (size_t row = 0; row < rows; row += b.rows) {
         b.rows = rows - row < most ? rows - row : most;
         b.chunk = b.rows * X_ROW;
