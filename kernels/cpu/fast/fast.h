@@ -46,8 +46,12 @@ struct partial {
 /* What the sampler counts (kernels/mass.h). */
 #define SAMPLE_BINS  1024
 #define SAMPLE_BLOCK 128
-struct sample_bin {
-    uint64_t mass, count;
+
+/* Each bin has two turns: neighbours in a row are often neighbours in value, and an addition to what has just been
+ * added to waits for it. */
+struct sample_bins {
+    uint64_t mass[SAMPLE_BINS][2];
+    uint32_t count[SAMPLE_BINS][2];
 };
 
 /* How a row's candidates are spread over the bins: bin = (most - logit) x grain, rounded down and at most the
@@ -131,8 +135,9 @@ struct isa {
     /* tops: of every SAMPLE_BLOCK numbers the largest, or NULL. */
     float (*most)(const float *x, size_t n, float *least, bool *has_nan, float *tops);
     double (*mass)(const float *x, size_t n, float most, float factor); /* lane_mass() */
-    /* Adds all candidates to bins [SAMPLE_BINS][2]: each to one of the two of its bin. */
-    void (*spread)(const float *x, size_t n, const struct spread *s, struct sample_bin *bins);
+    /* Adds the masses of all candidates to the bins, and counts them if wanted. */
+    void (*spread)(const float *x, size_t n, const struct spread *s, struct sample_bins *bins,
+                   bool counts);
     /* The candidates of one bin, by rising token; returns how many. */
     size_t (*collect)(const float *x, size_t n, const struct spread *s, size_t bin,
                       struct sample_candidate *list);

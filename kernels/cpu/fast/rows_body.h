@@ -183,7 +183,20 @@ INLINE v16 masses_of(const struct spread *s, v16 below)
     return v_mul(v_exp(v_mul(below, v_set(s->factor))), v_set(MASS_STEPS));
 }
 
-static void spread(const float *x, size_t n, const struct spread *s, struct sample_bin *bins)
+/* m candidates of these places and masses. */
+INLINE void add_to_bins(const int *places, const float *masses, size_t m, struct sample_bins *bins,
+                        bool counts)
+{
+#pragma GCC unroll 16
+    for (size_t j = 0; j < m; j++) {
+        bins->mass[places[j]][j % 2] += (uint64_t)(int64_t)masses[j];
+        if (counts)
+            bins->count[places[j]][j % 2]++;
+    }
+}
+
+INLINE void spread_some(const float *x, size_t n, const struct spread *s, struct sample_bins *bins,
+                        bool counts)
 {
     const v16 most = v_set(s->most), last = v_set(SAMPLE_BINS - 1);
     for (size_t i = 0; i < n; i += 16) {
@@ -197,14 +210,20 @@ static void spread(const float *x, size_t n, const struct spread *s, struct samp
         int at[16];
         for (size_t j = 0; j < 16; j++)
             at[j] = (int)places[j];
-        for (size_t j = 0; j < m; j++) {
-            /* two turns: neighbours in a row are often neighbours in value, and an addition to what has
-             * just been added to waits for it */
-            struct sample_bin *bin = bins + 2 * (size_t)at[j] + j % 2;
-            bin->mass += (uint64_t)(int64_t)masses[j];
-            bin->count++;
-        }
+        if (m == 16)
+            add_to_bins(at, masses, 16, bins, counts);
+        else
+            add_to_bins(at, masses, m, bins, counts);
     }
+}
+
+static void spread(const float *x, size_t n, const struct spread *s, struct sample_bins *bins,
+                   bool counts)
+{
+    if (counts)
+        spread_some(x, n, s, bins, true);
+    else
+        spread_some(x, n, s, bins, false);
 }
 
 /* The candidates x[i + j] for the bits j of `in` are put to the list; returns how many it has then. */
@@ -261,11 +280,8 @@ static uint64_t masses(const float *x, size_t n, const struct spread *s)
         size_t end = n - first < MASSES_RUN ? n : first + MASSES_RUN;
         double sums[16] = {0};
         for (size_t i = first; i < end; i += 16) {
-            v16 mass = masses_of(s, v_sub(logits_at(x + i, up_to_16(end - i)), v_set(s->most)));
-            float each[16];
-            v_store(each, v_sub(mass, v_fraction(mass)));
-            v_add_wide(sums, each);
-            v_add_wide(sums + 8, each + 8);
+            v16 below = v_sub(logits_at(x + i, up_to_16(end - i)), v_set(s->most));
+            v_add_floors(sums, masses_of(s, below));
         }
         for (size_t j = 0; j < 16; j++)
             total += (uint64_t)sums[j];

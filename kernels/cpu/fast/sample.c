@@ -20,8 +20,6 @@
 #include <omp.h>
 #include <string.h>
 
-#define BINS_BYTES (2 * SAMPLE_BINS * sizeof(struct sample_bin))
-
 static size_t blocks_of(size_t vocab)
 {
     return (vocab + SAMPLE_BLOCK - 1) / SAMPLE_BLOCK;
@@ -29,7 +27,8 @@ static size_t blocks_of(size_t vocab)
 
 static size_t row_scratch(size_t vocab)
 {
-    return cpu_scratch_size(BINS_BYTES, 1) + cpu_scratch_size(blocks_of(vocab), sizeof(float)) +
+    return cpu_scratch_size(1, sizeof(struct sample_bins)) +
+           cpu_scratch_size(blocks_of(vocab), sizeof(float)) +
            cpu_scratch_size(vocab, sizeof(struct sample_candidate));
 }
 
@@ -44,8 +43,8 @@ struct draw {
     const float *logits;
     size_t vocab;
     struct spread spread;
-    struct sample_bin *bins;       /* [SAMPLE_BINS][2], then their sums in the first half */
-    bool filled;                   /* are they? */
+    struct sample_bins *bins;
+    bool filled;                   /* are they? Counts only where the first search needed them */
     float *tops;                   /* [blocks] the largest logit of each */
     struct sample_candidate *list; /* [vocab] */
     size_t listed;                 /* of them, the first candidates of all; 0: others, or none */
@@ -152,24 +151,22 @@ static uint64_t list_first(struct draw *w, size_t k)
     return top < far ? 0 : least;
 }
 
-static void fill_bins(const struct draw *w)
+/* Only a row's first search is for a count; those after it are for masses. */
+static void fill_bins(struct draw *w, bool counts)
 {
-    memset(w->bins, 0, BINS_BYTES);
-    w->isa->spread(w->logits, w->vocab, &w->spread, w->bins);
-    for (size_t i = 0; i < SAMPLE_BINS; i++) {
-        const struct sample_bin *two = &w->bins[2 * i];
-        w->bins[i] = (struct sample_bin){two[0].mass + two[1].mass, two[0].count + two[1].count};
-    }
+    memset(w->bins, 0, sizeof *w->bins);
+    w->isa->spread(w->logits, w->vocab, &w->spread, w->bins, counts);
+    w->filled = true;
 }
 
 static void search_bins(struct draw *w, enum measure by, uint64_t bound, struct reached *r)
 {
     size_t end = SAMPLE_BINS - w->spread.last_is_empty, bin = 0;
     if (!w->filled)
-        fill_bins(w);
-    w->filled = true;
+        fill_bins(w, by == BY_COUNT);
     for (; bin < end; bin++) {
-        uint64_t mass = r->mass + w->bins[bin].mass, count = r->count + w->bins[bin].count;
+        uint64_t mass = r->mass + w->bins->mass[bin][0] + w->bins->mass[bin][1];
+        uint64_t count = r->count + w->bins->count[bin][0] + w->bins->count[bin][1];
         if (passes(by, bound, mass, count))
             break;
         r->mass = mass;
@@ -205,7 +202,7 @@ static uint64_t list_heavy(struct draw *w)
     if (rest < FLAT * (double)w->listed_mass)
         return w->isa->masses(w->logits, w->vocab, &w->spread);
     w->listed = w->listed_mass = 0;
-    search(w, BY_COUNT, UINT64_MAX, &r);
+    search(w, BY_MASS, UINT64_MAX, &r);
     return r.mass;
 }
 
@@ -245,7 +242,7 @@ static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
                        float *logprob)
 {
     bool has_nan;
-    float *tops = (float *)(void *)(scratch + cpu_scratch_size(BINS_BYTES, 1));
+    float *tops = (float *)(void *)(scratch + cpu_scratch_size(1, sizeof(struct sample_bins)));
     size_t tops_bytes = cpu_scratch_size(blocks_of(vocab), sizeof(float));
     float least, most = isa->most(logits, vocab, &least, &has_nan, tops);
     *token = -1;
@@ -258,9 +255,11 @@ static void sample_row(const struct isa *isa, const float *logits, size_t vocab,
             .logits = logits,
             .vocab = vocab,
             .spread = spread_over(most, least, params->temperature),
-            .bins = (struct sample_bin *)(void *)scratch,
+            .bins = (struct sample_bins *)(void *)scratch,
             .tops = tops,
-            .list = (struct sample_candidate *)(void *)(scratch + cpu_scratch_size(BINS_BYTES, 1) +
+            .list = (struct sample_candidate *)(void *)(scratch +
+                                                        cpu_scratch_size(
+                                                            1, sizeof(struct sample_bins)) +
                                                         tops_bytes),
         };
         *token = draw(&w, params);

@@ -153,12 +153,20 @@ INLINE float v_most(v16 x)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
-/* sum[0..7] += x[0..7] */
-INLINE void v_add_wide(double *sum, const float *x)
+INLINE void v_add_half_floors(double *sum, __m256 a)
 {
-    for (size_t j = 0; j < 8; j += 4)
-        _mm256_storeu_pd(
-            sum + j, _mm256_add_pd(_mm256_loadu_pd(sum + j), _mm256_cvtps_pd(_mm_loadu_ps(x + j))));
+    a = _mm256_floor_ps(a);
+    __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+    _mm256_storeu_pd(sum, _mm256_add_pd(_mm256_loadu_pd(sum), low));
+    _mm256_storeu_pd(sum + 4, _mm256_add_pd(_mm256_loadu_pd(sum + 4), high));
+}
+
+/* sum[0..15] += floor(a[0..15]) */
+INLINE void v_add_floors(double *sum, v16 a)
+{
+    v_add_half_floors(sum, a.a);
+    v_add_half_floors(sum + 8, a.b);
 }
 
 /* sum[j] += exact_term(weight, product[j]) for eight j. */

@@ -132,10 +132,14 @@ INLINE float v_most(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
-/* sum[0..7] += x[0..7] */
-INLINE void v_add_wide(double *sum, const float *x)
+/* sum[0..15] += floor(a[0..15]) */
+INLINE void v_add_floors(double *sum, v16 a)
 {
-    _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), _mm512_cvtps_pd(_mm256_loadu_ps(x))));
+    a = _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+    __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
+    _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), low));
+    _mm512_storeu_pd(sum + 8, _mm512_add_pd(_mm512_loadu_pd(sum + 8), high));
 }
 
 INLINE void v_add_terms(double *sum, const float *product, double weight)

@@ -160,11 +160,14 @@ INLINE float v_most(v16 x)
     return vgetq_lane_f32(v_larger(c, vextq_f32(c, c, 1)), 0);
 }
 
-/* sum[0..7] += x[0..7] */
-INLINE void v_add_wide(double *sum, const float *x)
+/* sum[0..15] += floor(a[0..15]) */
+INLINE void v_add_floors(double *sum, v16 a)
 {
-    for (size_t j = 0; j < 8; j += 2)
-        vst1q_f64(sum + j, vaddq_f64(vld1q_f64(sum + j), vcvt_f64_f32(vld1_f32(x + j))));
+    for (size_t j = 0; j < 4; j++, sum += 4) {
+        float32x4_t whole = vrndmq_f32(a.val[j]);
+        vst1q_f64(sum, vaddq_f64(vld1q_f64(sum), vcvt_f64_f32(vget_low_f32(whole))));
+        vst1q_f64(sum + 2, vaddq_f64(vld1q_f64(sum + 2), vcvt_high_f64_f32(whole)));
+    }
 }
 
 /* sum[j] += exact_term(weight, product[j]) for eight j. */
