@@ -176,8 +176,8 @@ struct work {
     const uint8_t *from; /* [rows][hidden] in act */
     size_t chunk;        /* bytes between chunks of packed rows */
     uint8_t *x, *mid;    /* packed: inputs and intermediates of each pair */
-    float *c;            /* [threads][rows][32] */
-    double *sum;         /* [threads][columns][rows][32] */
+    uint8_t *c;          /* [threads][sums_bytes()], each [rows][32] of f32 */
+    uint8_t *sum; /* [threads][2 x columns x sums_bytes()], each [columns][rows][32] of double */
     uint8_t *to;
     enum dtype to_dtype;
     bool lacks;              /* do intermediates lack something (packed_mid)? */
@@ -198,6 +198,12 @@ static size_t row_chunks(size_t k)
     return x_chunks(X_F32, k) + x_sum_chunks(k);
 }
 
+/* Of one thread, [rows][32] of f32; a panel's sums take twice as many. */
+static size_t sums_bytes(size_t rows)
+{
+    return shares_apart(mem_mul(rows, PANEL * sizeof(float)));
+}
+
 size_t fast_ffn_scratch(const struct device_config *c)
 {
     const struct device_limits *l = &c->limits;
@@ -210,8 +216,7 @@ size_t fast_ffn_scratch(const struct device_config *c)
     size_t shares = 2 * cpu_scratch_size((size_t)c->threads, sizeof(struct share));
     return counts + shares + cpu_scratch_size(mem_mul(row_chunks(l->hidden + pad), pairs), X_ROW) +
            cpu_scratch_size(mem_mul(row_chunks(l->inter + pad), pairs), X_ROW) +
-           (1 + 2 * MOST_COLUMNS) *
-               cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), PANEL), sizeof(float));
+           (1 + 2 * MOST_COLUMNS) * cpu_scratch_size((size_t)c->threads, sums_bytes(rows));
 }
 
 /* The expert's place in f, or n_experts: not here. */
@@ -299,10 +304,9 @@ static void take_memory(struct device *d, struct work *w)
     w->chunk = w->pairs * X_ROW;
     w->x = cpu_scratch(d, mem_mul(x_most, w->pairs), X_ROW);
     w->mid = cpu_scratch(d, mem_mul(mid_most, w->pairs), X_ROW);
-    size_t tile = mem_mul(mem_mul((size_t)d->threads, w->rows), PANEL);
-    w->c = cpu_scratch(d, tile, sizeof(float));
+    w->c = cpu_scratch(d, (size_t)d->threads, sums_bytes(w->rows));
     plan_units(d, w, panels);
-    w->sum = cpu_scratch(d, mem_mul(tile, w->columns), sizeof *w->sum);
+    w->sum = cpu_scratch(d, 2 * w->columns * (size_t)d->threads, sums_bytes(w->rows));
     w->up = cpu_scratch(d, (size_t)d->threads, sizeof *w->up);
     w->down = cpu_scratch(d, (size_t)d->threads, sizeof *w->down);
 }
@@ -432,7 +436,7 @@ static size_t work_of(const struct work *w)
 {
     size_t work = 0;
     for (size_t g = 0; g < w->groups; g++)
-        work += 3 * w->hidden * w->group[g].m->inter * (1 + w->group[g].rows / 16);
+        work += 3 * w->hidden * w->group[g].m->inter * (4 + w->group[g].rows) / 4;
     return work;
 }
 
@@ -445,12 +449,14 @@ static void run(const struct device *d, const struct work *w)
     struct shares down = shares_of(w->down, (panels + w->columns - 1) / w->columns, threads);
 #pragma omp parallel num_threads(team.threads)
     {
-        size_t thread = (size_t)omp_get_thread_num(), mine = thread * w->rows * PANEL, unit;
+        size_t thread = (size_t)omp_get_thread_num(), mine = thread * sums_bytes(w->rows), unit;
+        float *c = (float *)(void *)(w->c + mine);
+        double *sum = (double *)(void *)(w->sum + 2 * w->columns * mine);
 #pragma omp for schedule(static)
         for (size_t pair = 0; pair < w->pairs; pair++)
             pack_input(d, w, pair);
         while (shares_take(&up, thread, &unit))
-            up_unit(d, w, unit, w->c + mine);
+            up_unit(d, w, unit, c);
 #pragma omp barrier
         if (w->lacks) { /* once for all panels of `down` */
 #pragma omp for schedule(static)
@@ -460,8 +466,7 @@ static void run(const struct device *d, const struct work *w)
         }
         while (shares_take(&down, thread, &unit)) {
             size_t i = unit * w->columns, most = panels - i;
-            down_unit(d, w, i, i + (most < w->columns ? most : w->columns), w->c + mine,
-                      w->sum + mine * w->columns);
+            down_unit(d, w, i, i + (most < w->columns ? most : w->columns), c, sum);
         }
     }
     team_end(&team);

@@ -17,6 +17,12 @@
 #define TOGETHER_ROWS 128               /* at a time, at most */
 #define NEAR          ((size_t)2 << 20) /* bytes of rows up to which panels are taken one by one */
 
+/* Of one thread. */
+static size_t sums_bytes(size_t rows, size_t together)
+{
+    return shares_apart(mem_mul(rows, together * PANEL * sizeof(float)));
+}
+
 size_t fast_linear_scratch(const struct device_config *c)
 {
     const struct device_limits *l = &c->limits;
@@ -27,8 +33,7 @@ size_t fast_linear_scratch(const struct device_config *c)
     k = (k > l->inter ? k : l->inter) + F8_BLOCK + K_ALIGN;
     return cpu_scratch_size((size_t)c->threads, sizeof(struct share)) +
            cpu_scratch_size(mem_mul(x_chunks(X_F32, k) + x_sum_chunks(k), rows), X_ROW) +
-           cpu_scratch_size(mem_mul(mem_mul((size_t)c->threads, rows), TOGETHER * PANEL),
-                            sizeof(float));
+           cpu_scratch_size((size_t)c->threads, sums_bytes(rows, TOGETHER));
 }
 
 /* A slab of rows on its way through a matrix. */
@@ -40,7 +45,7 @@ struct slab {
     uint8_t *x; /* packed */
     size_t chunk;
     size_t together;     /* panels of a unit of work */
-    float *c;            /* [threads][together][rows][32] */
+    uint8_t *c;          /* [threads][sums_bytes()], each [together][rows][32] of f32 */
     struct share *share; /* [threads] */
     uint8_t *to;
     enum dtype to_dtype;
@@ -119,7 +124,7 @@ static void run(struct device *d, const struct slab *b)
 {
     size_t panels = b->w->panels, units = (panels + b->together - 1) / b->together;
     size_t from_bytes = b->w->k * dtype_size(d->config.act);
-    struct team team = team_begin(d, TEAM_LINEAR, b->w->n * b->w->k * (1 + b->rows / 16));
+    struct team team = team_begin(d, TEAM_LINEAR, b->w->n * b->w->k * (4 + b->rows) / 4);
     struct shares shares = shares_of(b->share, units, (size_t)team.threads);
 #pragma omp parallel num_threads(team.threads)
     {
@@ -127,7 +132,7 @@ static void run(struct device *d, const struct slab *b)
 #pragma omp for schedule(static)
         for (size_t i = 0; i < b->rows; i++)
             packed_row(d, b->w, b->from + i * from_bytes, b->x + i * X_ROW, b->chunk);
-        float *c = b->c + thread * b->together * b->rows * PANEL;
+        float *c = (float *)(void *)(b->c + thread * sums_bytes(b->rows, b->together));
         while (shares_take(&shares, thread, &unit)) {
             size_t first = unit * b->together, end = first + b->together;
             multiply_unit(d, b, first, end < panels ? end : panels, c);
@@ -145,8 +150,7 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
     cpu_scratch_begin(d);
     b.x = cpu_scratch(d, mem_mul(packed_row_chunks(d, w), most), X_ROW);
     b.together = fast_linear_together(d, w, most);
-    b.c = cpu_scratch(d, mem_mul(mem_mul((size_t)d->threads, most), b.together * PANEL),
-                      sizeof(float));
+    b.c = cpu_scratch(d, (size_t)d->threads, sums_bytes(most, b.together));
     b.share = cpu_scratch(d, (size_t)d->threads, sizeof *b.share);
     for (size_t row = 0; row < rows; row += b.rows) {
         b.rows = rows - row < most ? rows - row : most;
