@@ -66,7 +66,14 @@ done
 echo "$(wc -l <<<"$kernels") kernels: a number that is wrong and a block left out are seen in each"
 
 # ---- in a job -----------------------------------------------------------------------------------
-job=tests/mpi/job.yaml
+# Of a small model: a self-test takes the shapes of its job.
+"$tandem" generate "$work/model" family=step3 hidden=64 layers=3 vocab=301 context=160 heads=4 head_dim=32 q_rank=48 dense=96 \
+    experts=8 topk=3 expert=40 shared=64 moe_layers=1 >"$work/log" || { cat "$work/log"; fail "generate"; }
+echo '{"tokens": [0, 3, 7]}
+{"tokens": [0, 5]}' >"$work/prompts.jsonl"
+"$tandem" import "$work/prompts.jsonl" "$work/in.h5" --format jsonl --tokens tokens >/dev/null || fail "import"
+job=$work/job.yaml
+sed "s|^model: .*|model: $work/model\ntokenizer: none|; s|file: input/prompts.h5|file: $work/in.h5|" tests/mpi/job.yaml >"$job"
 export TANDEM_EMU_DEVICES=8
 small=(device=cuda layout.threads=1 prompts.count=2 sampling.max_new_tokens=3)
 TANDEM_EMU_FAULT=rope.cu:rope_kernel/block decode broken 2 "${small[@]}" >/dev/null && fail "a broken GPU decodes"
