@@ -123,6 +123,10 @@ struct device_ops {
     /* Seconds between two events that have happened (CPU: clock at the record). Needs config.timed. */
     double (*event_seconds)(struct device *d, struct event *from, struct event *to);
 
+    /* Optional (CUDA: NULL). work(context) on all threads of the device at once, for a wait in which they leave their
+     * cores to others: the operation after it finds them awake. */
+    void (*together)(struct device *d, void (*work)(void *), void *context);
+
     /* Optional, all or none (CPU: NULL). From capture_begin to capture_end what is enqueued on
      * s, and on streams that wait for events recorded there, is not run but kept in a graph; those
      * streams must have been waited for by s at the end. Meanwhile the host may not wait for any of

@@ -193,3 +193,11 @@ double cpu_device_event_seconds(struct device *d, struct event *from, struct eve
     (void)d;
     return to->at - from->at;
 }
+
+void cpu_device_together(struct device *d, void (*work)(void *), void *context)
+{
+    if (d->threads > 1)
+        seats_take(d->seats);
+#pragma omp parallel num_threads(d->threads)
+    work(context);
+}

@@ -71,6 +71,7 @@ void cpu_device_event_destroy(struct device *d, struct event *e);
 void cpu_device_event_record(struct device *d, struct event *e, struct stream *s);
 bool cpu_device_event_done(struct device *d, struct event *e);
 double cpu_device_event_seconds(struct device *d, struct event *from, struct event *to);
+void cpu_device_together(struct device *d, void (*work)(void *), void *context);
 
 #define CPU_DEVICE_OPS(open_function)                                                              \
     {                                                                                              \
@@ -84,7 +85,7 @@ double cpu_device_event_seconds(struct device *d, struct event *from, struct eve
         .stream_sync = cpu_device_stream_sync, .stream_wait = cpu_device_stream_wait,              \
         .event_create = cpu_device_event_create, .event_destroy = cpu_device_event_destroy,        \
         .event_record = cpu_device_event_record, .event_done = cpu_device_event_done,              \
-        .event_seconds = cpu_device_event_seconds,                                                 \
+        .event_seconds = cpu_device_event_seconds, .together = cpu_device_together,                \
     }
 
 #endif

@@ -10,14 +10,17 @@
  * there, so every FFN rank has read layer l; partials of l + 1 are written after the rows of l + 1
  * are there, so their owners have added layer l; and between steps stands the step contract.
  *
- * A wait spins briefly, then sleeps on the flag (futex), so a waiting rank gives its core away.
+ * A wait spins briefly, then sleeps on the flag (futex), so a waiting rank gives its core away. Where ranks take
+ * turns on the same cores, turns.h says how.
  */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exchange/call.h"
 #include "exchange/exchange.h"
+#include "exchange/turns.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,14 +28,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE         64 /* bytes of a cache line: one flag each */
-#define SPIN_SECONDS 20e-6
+#define LINE          64 /* bytes of a cache line: one flag each */
+#define SPIN_SECONDS  20e-6
+#define YIELD_SECONDS 5e-3 /* a longer wait may end as late as threads wake */
 
 /* Counts (step, layer) pairs; comparisons are modulo 2^32. */
 struct flag {
     _Atomic uint32_t value;
     _Atomic uint32_t sleepers;
-    char pad[LINE - 8];
+    double raised; /* clock_now() */
+    char pad[LINE - 16];
 };
 
 struct exchange {
@@ -43,6 +48,7 @@ struct exchange {
     struct wire wire[MICRO_BATCHES_MAX]; /* rows of all attention ranks */
     char *partial[MICRO_BATCHES_MAX];    /* [ffn][all rows][H] */
     size_t partial_bytes;                /* of one FFN rank and micro-batch */
+    struct turns turns;
     /* Attention: */
     char *sum[MICRO_BATCHES_MAX]; /* [instance][rows][H], when an instance has several ranks */
     const void **sums[MICRO_BATCHES_MAX]; /* [instance], what collect() returns */
@@ -59,6 +65,7 @@ struct exchange {
 
 static void flag_raise(struct flag *f, uint32_t value)
 {
+    f->raised = clock_now();
     atomic_store(&f->value, value);
     if (atomic_load(&f->sleepers) > 0)
         syscall(SYS_futex, &f->value, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
@@ -79,15 +86,37 @@ static void flag_sleep(struct flag *f, uint32_t value)
     atomic_fetch_sub(&f->sleepers, 1);
 }
 
-static void flag_wait(struct flag *f, uint32_t value)
+struct wait {
+    struct flag *flag;
+    uint32_t value;
+    double spin; /* seconds awake */
+    bool yields;
+};
+
+static void wait_here(void *context)
 {
+    const struct wait *w = context;
+    double start = clock_now();
+    while (!reached(w->flag, w->value))
+        if (clock_now() - start > w->spin)
+            flag_sleep(w->flag, w->value);
+        else if (w->yields)
+            sched_yield();
+}
+
+static void flag_wait(struct exchange *x, struct flag *f, uint32_t value)
+{
+    const struct device_ops *dev = x->end.backend->device;
+    bool turns = x->end.place.shared_cores && dev->together;
     if (reached(f, value))
         return;
-    double start = clock_now();
     mpi_waiting();
-    while (!reached(f, value))
-        if (clock_now() - start > SPIN_SECONDS)
-            flag_sleep(f, value);
+    if (turns && turns_awake(&x->turns)) {
+        dev->together(x->end.device, wait_here, &(struct wait){f, value, YIELD_SECONDS, true});
+        turns_learn(&x->turns, clock_now() - f->raised);
+    } else {
+        wait_here(&(struct wait){f, value, SPIN_SECONDS, false});
+    }
     mpi_working();
 }
 
@@ -259,7 +288,7 @@ static const void *const *shared_collect(struct exchange *x, int layer, int m)
 {
     const struct layout *l = &x->end.place.layout;
     for (int f = 0; f < layout_ffn_ranks(l); f++)
-        flag_wait(&x->done[f * x->shape.micro_batches + m], count_of(x, layer));
+        flag_wait(x, &x->done[f * x->shape.micro_batches + m], count_of(x, layer));
     for (int p = 0; p < layout_instances(l); p++)
         x->sums[m][p] = instance_sum(x, m, p);
     return x->sums[m];
@@ -269,7 +298,7 @@ static struct wire shared_receive(struct exchange *x, int layer, int m)
 {
     for (int a = 0; a < x->end.place.layout.attention; a++)
         if (rows_of(x, a, m) > 0)
-            flag_wait(&x->sent[a * x->shape.micro_batches + m], count_of(x, layer));
+            flag_wait(x, &x->sent[a * x->shape.micro_batches + m], count_of(x, layer));
     return wire_at(&x->shape, &x->wire[m], 0, x->total[m]);
 }
 

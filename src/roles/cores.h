@@ -6,9 +6,9 @@
  * all ranks of the host unless the job says otherwise, and the start table warns.
  *
  * Where attention and FFN ranks may run on the same cores, they take turns: each role has threads
- * for all of them, and waits asleep while the other works. Cutting a step into micro-batches gains
- * nothing there, since nothing can overlap, and costs another reading of all weights for each; so
- * `micro_batches: auto` is 1. Where each role has cores of its own it is 2.
+ * for all of them, and leaves them to the other while that works (exchange/turns.h). Cutting a step
+ * into micro-batches gains nothing there, since nothing can overlap, and costs another reading of
+ * all weights for each; so `micro_batches: auto` is 1. Where each role has cores of its own it is 2.
  */
 #ifndef TANDEM_ROLES_CORES_H
 #define TANDEM_ROLES_CORES_H

@@ -3,8 +3,10 @@
 #include "kernels/cpu/team.h"
 
 #include "base/philox.h"
+#include "kernels/device.h"
 
 #include <math.h>
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -134,10 +136,35 @@ static void test_job_changes(void **state)
     }
 }
 
+enum { THREADS = 3 };
+
+static void note_thread(void *context)
+{
+    int *calls = context;
+    calls[omp_get_thread_num()]++;
+}
+
+/* A wait of the whole team. */
+static void test_together(void **state)
+{
+    struct device_config config = {.threads = THREADS, .act = DTYPE_F32, .kv = DTYPE_F32};
+    struct device *d;
+    struct err e;
+    int calls[THREADS] = {0};
+    (void)state;
+    const struct backend *b = backend_find("cpu", "plain", &e);
+    assert_int_equal(b->device->open(&config, &d, &e), 0);
+    b->device->together(d, note_thread, calls);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(calls[i], 1);
+    b->device->close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_faster_way),
                                        cmocka_unit_test(test_changes), cmocka_unit_test(test_jobs),
-                                       cmocka_unit_test(test_job_changes)};
+                                       cmocka_unit_test(test_job_changes),
+                                       cmocka_unit_test(test_together)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
