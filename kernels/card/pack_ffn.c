@@ -59,7 +59,9 @@ static const char *obstacle(enum dtype act, const struct ffn_part *f, enum weigh
         int gate = pack_tiled_type(&m->gate, keep, read), up = pack_tiled_type(&m->up, keep, read);
         int down = pack_tiled_type(&m->down, keep, read), type = common_type(gate, up);
         if (gate == DTYPE_F32 || up == DTYPE_F32 || down == DTYPE_F32)
-            return pack_obstacle(gate == DTYPE_F32 ? &m->gate : up == DTYPE_F32 ? &m->up : &m->down,
+            return pack_obstacle(gate == DTYPE_F32 ? &m->gate
+                                 : up == DTYPE_F32 ? &m->up
+                                                   : &m->down,
                                  keep);
         p->type = known ? common_type(p->type, type) : type;
         p->down_type = known ? common_type(p->down_type, down) : down;
@@ -75,8 +77,8 @@ static const char *obstacle(enum dtype act, const struct ffn_part *f, enum weigh
     return NULL;
 }
 
-static void describe_mlp(const struct mlp_part *part, const struct ffn_plan *p, enum weight_keep keep,
-                         struct cuda_mlp *m)
+static void describe_mlp(const struct mlp_part *part, const struct ffn_plan *p,
+                         enum weight_keep keep, struct cuda_mlp *m)
 {
     struct weight_part gate = part->gate, up = part->up, down = part->down;
     if (absent(part)) {
@@ -174,9 +176,12 @@ enum { AT_GATE, AT_UP, AT_DOWN, AT_SCALES, AT_EXTRAS = AT_SCALES + 3, AT_END };
 static void places(const struct ffn_plan *p, const struct ffn_part *f, int i, size_t at[AT_END + 1])
 {
     const struct cuda_mlp *m = &p->mlp[i];
-    const size_t size[AT_END] = {gate_bytes(&m->gate),       up_bytes(&m->up),
-                                 pack_data_bytes(&m->down),  pack_scale_bytes(&m->gate),
-                                 pack_scale_bytes(&m->up),   pack_scale_bytes(&m->down),
+    const size_t size[AT_END] = {gate_bytes(&m->gate),
+                                 up_bytes(&m->up),
+                                 pack_data_bytes(&m->down),
+                                 pack_scale_bytes(&m->gate),
+                                 pack_scale_bytes(&m->up),
+                                 pack_scale_bytes(&m->down),
                                  extra_bytes(part_of(f, i), slices_of(p, i))};
     at[0] = 0;
     for (int k = 0; k < AT_END; k++)

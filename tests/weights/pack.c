@@ -46,8 +46,7 @@ static void test_matrices(void **state)
 {
     (void)state;
     const struct weight_part bf16 = part(&codec_bf16), f32 = part(&codec_f32),
-                             f16 = part(&codec_f16), fp8 = part(&codec_fp8),
-                             q4 = part(&codec_q4_0);
+                             f16 = part(&codec_f16), fp8 = part(&codec_fp8), q4 = part(&codec_q4_0);
     assert_says(pack_obstacle(&bf16, WEIGHT_KEEP), NULL);
     assert_says(pack_obstacle(&q4, WEIGHT_KEEP), NULL);
     assert_says(pack_obstacle(&fp8, WEIGHT_KEEP), NULL);
