@@ -57,8 +57,7 @@ static __device__ __forceinline__ void gemm_groups(const unsigned char *ws, cons
         int from = i * 8 + lane / 4;
         of[i / 2][i % 2].scale = warp_from(own.scale, from);
         of[i / 2][i % 2].zero = warp_from(own.zero, from);
-        if (f.less)
-            of[i / 2][i % 2].less = warp_from(own.less, from);
+        of[i / 2][i % 2].less = warp_from(own.less, from);
     }
 }
 
@@ -98,45 +97,89 @@ static __device__ __forceinline__ void gemm_codes(const unsigned char *ws, const
     }
 }
 
-/* total += scale acc, and less the sums of tokens over steps [from, to] of 16 columns; acc = 0 if `clear`. */
-template <typename SHAPE, int PAIRS>
+/* total += scale acc, and less the sums of the tokens in b, of PAIRS x 16 tokens and STEPS x 16 columns. */
+template <typename SHAPE, int PAIRS, int STEPS>
 static __device__ __forceinline__ void
-gemm_add_group(const unsigned char *xs, const cuda_form &f, int from, int to,
-               const gemm_group of[SHAPE::tiles][2], float acc[SHAPE::tiles][PAIRS * 2][4],
-               float total[SHAPE::tiles][SHAPE::groups][4], bool clear)
+gemm_add_groups(bool less, const gemm_group of[SHAPE::tiles][2], const uint32_t b[PAIRS][STEPS][4],
+                const float acc[SHAPE::tiles][PAIRS * 2][4], float (*total)[SHAPE::groups][4],
+                int group)
 {
-    int lane = (int)threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < SHAPE::tiles * PAIRS * 8; i++) {
-        int m = i / (PAIRS * 8), group = i / 4 % (PAIRS * 2), c = i % 4;
-        total[m][group][c] = fmaf(of[m][c / 2].scale, acc[m][group][c], total[m][group][c]);
-        if (clear)
-            acc[m][group][c] = 0.0f;
-    }
-    if (!f.less)
-        return;
     const uint32_t ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
 #pragma unroll
-    for (int pair = 0; pair < PAIRS; pair++) {
-        float sum[2][4] = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};
-        for (int kk = from; kk <= to; kk++) {
-            uint32_t b[4];
-            int part = (kk * 2 + lane / 8 % 2) ^ (lane & 7);
-            ldmatrix_x4(b, xs + pair * 16 * (MATRIX_CHUNK * 2) + part * 16);
-            mma_bf16(sum[0], ones, b[0], b[1]);
-            mma_bf16(sum[1], ones, b[2], b[3]);
-        }
+    for (int i = 0; i < SHAPE::tiles * PAIRS * 8; i++) {
+        int m = i / (PAIRS * 8), g = i / 4 % (PAIRS * 2), c = i % 4;
+        float *to = &total[m][group + g][c];
+        *to = fmaf(of[m][c / 2].scale, acc[m][g][c], *to);
+    }
+    if (!less)
+        return;
+    float sum[PAIRS * 2][4];
 #pragma unroll
-        for (int i = 0; i < SHAPE::tiles * 8; i++) {
-            int m = i / 8, c = i % 4;
-            float *t = &total[m][pair * 2 + i / 4 % 2][c];
-            *t = fmaf(-of[m][c / 2].less, sum[i / 4 % 2][c], *t);
-        }
+    for (int i = 0; i < STEPS * PAIRS * 2; i++) {
+        int step = i / (PAIRS * 2), g = i % (PAIRS * 2);
+        const uint32_t *x = &b[g / 2][step][g % 2 * 2];
+        if (step == 0)
+            mma_bf16_first(sum[g], ones, x[0], x[1]);
+        else
+            mma_bf16(sum[g], ones, x[0], x[1]);
+    }
+#pragma unroll
+    for (int i = 0; i < SHAPE::tiles * PAIRS * 8; i++) {
+        int m = i / (PAIRS * 8), g = i / 4 % (PAIRS * 2), c = i % 4;
+        float *to = &total[m][group + g][c];
+        *to = fmaf(-of[m][c / 2].less, sum[g][c], *to);
     }
 }
 
-/* total += W x of one chunk, for the first PAIRS x 16 tokens; a half of the chunk at a time, so that the
- * code stays short. */
+/* total += W x of a unit, the STEPS x 16 columns from 16 kk of a chunk on, for PAIRS x 16 tokens from `first` x 16
+ * on; a: its codes. */
+template <typename SHAPE, int PAIRS, int STEPS>
+static __device__ __forceinline__ void
+gemm_multiply_unit(const unsigned char *xs, int kk, int first, bool less,
+                   const gemm_group of[SHAPE::tiles][2], const uint32_t a[STEPS][SHAPE::tiles][4],
+                   float total[SHAPE::tiles][SHAPE::groups][4])
+{
+    int lane = (int)threadIdx.x % 32;
+    uint32_t b[PAIRS][STEPS][4];
+    float acc[SHAPE::tiles][PAIRS * 2][4];
+#pragma unroll
+    for (int i = 0; i < PAIRS * STEPS; i++) {
+        int part = ((kk + i % STEPS) * 2 + lane / 8 % 2) ^ (lane & 7);
+        ldmatrix_x4(b[i / STEPS][i % STEPS],
+                    xs + (first + i / STEPS) * 16 * (MATRIX_CHUNK * 2) + part * 16);
+    }
+#pragma unroll
+    for (int i = 0; i < STEPS * PAIRS * 2 * SHAPE::tiles; i++) {
+        int step = i / (PAIRS * 2 * SHAPE::tiles), m = i % SHAPE::tiles;
+        int g = i / SHAPE::tiles % (PAIRS * 2);
+        const uint32_t *x = &b[g / 2][step][g % 2 * 2];
+        if (step == 0)
+            mma_bf16_first(acc[m][g], a[step][m], x[0], x[1]);
+        else
+            mma_bf16(acc[m][g], a[step][m], x[0], x[1]);
+    }
+    gemm_add_groups<SHAPE, PAIRS, STEPS>(less, of, b, acc, total, first * 2);
+}
+
+/* The same for all of the first PAIRS x 16 tokens, of which two pairs are on their way together. */
+template <int TYPE, typename SHAPE, int PAIRS, int STEPS>
+static __device__ __forceinline__ void
+gemm_multiply_codes(const unsigned char *ws, const unsigned char *xs, int kk, const cuda_form &f,
+                    const gemm_group of[SHAPE::tiles][2],
+                    float total[SHAPE::tiles][SHAPE::groups][4])
+{
+    uint32_t a[STEPS][SHAPE::tiles][4];
+#pragma unroll
+    for (int s = 0; s < STEPS; s++)
+        gemm_codes<TYPE, SHAPE>(ws, f, kk + s, of, a[s]);
+#pragma unroll
+    for (int first = 0; first + 1 < PAIRS; first += 2)
+        gemm_multiply_unit<SHAPE, 2, STEPS>(xs, kk, first, f.less, of, a, total);
+    if (PAIRS % 2 == 1)
+        gemm_multiply_unit<SHAPE, 1, STEPS>(xs, kk, PAIRS - 1, f.less, of, a, total);
+}
+
+/* total += W x of one chunk; a unit at a time, so that the code stays short. */
 template <int TYPE, typename SHAPE, int PAIRS>
 static __device__ __forceinline__ void
 gemm_multiply_groups(const unsigned char *stage, const cuda_form &f,
@@ -145,34 +188,20 @@ gemm_multiply_groups(const unsigned char *stage, const cuda_form &f,
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     const unsigned char *ws = stage + SHAPE::x_bytes + warp * SHAPE::tiles * SHAPE::tile;
     const unsigned char *xs = stage + (lane / 16 * 8 + lane % 8) * (MATRIX_CHUNK * 2);
-    bool fine = f.groups == 4;
+    gemm_group of[SHAPE::tiles][2];
+    if (f.groups == 4) {
 #pragma unroll 1
-    for (int half = 0; half < 2; half++) {
-        float acc[SHAPE::tiles][PAIRS * 2][4];
-        gemm_group of[SHAPE::tiles][2];
-#pragma unroll
-        for (int step = 0; step < 2; step++) {
-            int kk = half * 2 + step, part = (kk * 2 + lane / 8 % 2) ^ (lane & 7);
-            uint32_t a[SHAPE::tiles][4], b[PAIRS][4];
-#pragma unroll
-            for (int pair = 0; pair < PAIRS; pair++)
-                ldmatrix_x4(b[pair], xs + pair * 16 * (MATRIX_CHUNK * 2) + part * 16);
-            if (step == 0 || fine)
-                gemm_groups<TYPE, SHAPE>(ws, f, kk, of);
-            gemm_codes<TYPE, SHAPE>(ws, f, kk, of, a);
-#pragma unroll
-            for (int i = 0; i < PAIRS * 2 * SHAPE::tiles; i++) {
-                int m = i % SHAPE::tiles, group = i / SHAPE::tiles;
-                uint32_t *x = &b[group / 2][group % 2 * 2];
-                if (step == 0)
-                    mma_bf16_first(acc[m][group], a[m], x[0], x[1]);
-                else
-                    mma_bf16(acc[m][group], a[m], x[0], x[1]);
-            }
-            if (step == 1 || fine)
-                gemm_add_group<SHAPE, PAIRS>(xs, f, fine ? kk : kk - 1, kk, of, acc, total,
-                                             step == 0);
+        for (int kk = 0; kk < 4; kk++) {
+            gemm_groups<TYPE, SHAPE>(ws, f, kk, of);
+            gemm_multiply_codes<TYPE, SHAPE, PAIRS, 1>(ws, xs, kk, f, of, total);
         }
+        return;
+    }
+#pragma unroll 1
+    for (int kk = 0; kk < 4; kk += 2) {
+        if (kk == 0 || f.groups + f.outers > 2) /* they change in a chunk */
+            gemm_groups<TYPE, SHAPE>(ws, f, kk, of);
+        gemm_multiply_codes<TYPE, SHAPE, PAIRS, 2>(ws, xs, kk, f, of, total);
     }
 }
 
