@@ -38,6 +38,7 @@ extern const int bench_rows[BENCH_ROWS], bench_contexts[BENCH_CONTEXTS];
 struct bench_operation {
     char name[24], shape[32];
     double bytes;                     /* of all layers' weights or caches */
+    bool cached;                      /* so few that they stay in the processor's caches */
     struct metered share[BENCH_ROWS]; /* seconds 0: not measured */
 };
 
@@ -56,8 +57,8 @@ struct bench_result {
     double bandwidth, peak; /* bytes, operations a second */
     double cores;           /* that threads got (limits.h) */
     double weights;         /* bytes */
-    /* The best kernel's reading over the read loop's where weights stay in caches, which is then the limit of all
-     * that reads; else 1. */
+    /* How many times as fast as the read loop the best kernel reads from the processor's caches, where the whole model
+     * stays there: then steps are held against that; else 1. */
     double faster_memory;
     struct bench_operation operation[BENCH_OPERATIONS];
     size_t operations;
@@ -71,6 +72,10 @@ struct bench_result {
 /* bench_operations.c: fills operation[] and faster_memory, in about so many seconds. */
 void bench_operations(struct stepper *s, struct limits *limits, double seconds,
                       struct bench_result *r);
+
+/* Finds the operations that read caches, of which the first `matrices` are weights: what has no more bytes than
+ * one that read faster than memory. They are held against the best of them. */
+void bench_caches(struct bench_result *r, size_t matrices);
 
 /* bench_print.c */
 void bench_print(const struct bench_result *r, FILE *out);

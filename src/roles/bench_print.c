@@ -25,18 +25,24 @@ static void print_machine(const struct bench_result *r, FILE *out)
                 r->faster_memory);
 }
 
+static const char *limit_of(const struct bench_operation *o, const struct metered *m)
+{
+    return !m->memory ? "peak" : o->cached ? "caches" : "memory";
+}
+
 /* Above 1000 others were at work. */
-static void print_share(const struct metered *m, FILE *out)
+static void print_share(const struct bench_operation *o, const struct metered *m, FILE *out)
 {
     if (m->seconds > 0)
-        fprintf(out, " %5.1f %c", fmin(100 * m->share, 999.9), m->memory ? 'm' : 'p');
+        fprintf(out, " %5.1f %c", fmin(100 * m->share, 999.9), *limit_of(o, m));
     else
         fprintf(out, " %5s  ", "-");
 }
 
 static void print_operations(const struct bench_result *r, FILE *out)
 {
-    fprintf(out, "\nOperations, %% of their limit: m of reading memory, p of the peak\n%40s",
+    fprintf(out,
+            "\nOperations, %% of their limit: m of reading memory, c caches, p of the peak\n%40s",
             "rows");
     for (int i = 0; i < BENCH_ROWS; i++)
         fprintf(out, " %5d  ", bench_rows[i]);
@@ -45,7 +51,7 @@ static void print_operations(const struct bench_result *r, FILE *out)
         const struct bench_operation *o = &r->operation[i];
         fprintf(out, "%-20s %-19s", o->name, o->shape);
         for (int j = 0; j < BENCH_ROWS; j++)
-            print_share(&o->share[j], out);
+            print_share(o, &o->share[j], out);
         fprintf(out, "\n");
     }
 }
@@ -103,10 +109,10 @@ static json_t *operation_json(const struct bench_operation *o)
     for (int i = 0; i < BENCH_ROWS; i++) {
         const struct metered *m = &o->share[i];
         if (m->seconds > 0)
-            json_array_append_new(rows, json_pack("{s:i, s:f, s:f, s:f, s:f, s:s}", "rows",
-                                                  bench_rows[i], "seconds", m->seconds, "share",
-                                                  m->share, "low", m->low, "high", m->high, "limit",
-                                                  m->memory ? "memory" : "peak"));
+            json_array_append_new(rows,
+                                  json_pack("{s:i, s:f, s:f, s:f, s:f, s:s}", "rows", bench_rows[i],
+                                            "seconds", m->seconds, "share", m->share, "low", m->low,
+                                            "high", m->high, "limit", limit_of(o, m)));
     }
     return json_pack("{s:s, s:s, s:f, s:o}", "name", o->name, "shape", o->shape, "bytes", o->bytes,
                      "measured", rows);

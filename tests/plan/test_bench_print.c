@@ -71,9 +71,41 @@ static void refuses_what_json_cannot_hold(void **state)
     refuses(&layout);
 }
 
+static void reads(struct bench_operation *o, double bytes, double faster)
+{
+    *o = (struct bench_operation){.bytes = bytes};
+    o->share[0] = (struct metered){.seconds = 1, .share = 1, .memory = true, .faster = faster};
+}
+
+/* A matrix that stays in caches says nothing of those that do not, nor of steps. */
+static void tells_caches_from_memory(void **state)
+{
+    (void)state;
+    struct bench_result r = {.operations = 4};
+    reads(&r.operation[0], 6e6, 2.8);
+    reads(&r.operation[1], 5e6, 1.4);
+    reads(&r.operation[2], 500e6, 1.05);
+    reads(&r.operation[3], 900e6, 1);
+    bench_caches(&r, 3);
+    static const bool cached[] = {true, true, false, false};
+    static const double share[] = {1, 0.5, 1, 1};
+    for (size_t i = 0; i < r.operations; i++) {
+        assert_int_equal(r.operation[i].cached, cached[i]);
+        assert_true(fabs(r.operation[i].share[0].share - share[i]) < 1e-12);
+    }
+    assert_true(r.faster_memory == 1);
+
+    /* All weights do, whatever attention reads. */
+    reads(&r.operation[0], 6e6, 2.8);
+    reads(&r.operation[2], 5e6, 1);
+    bench_caches(&r, 3);
+    assert_true(r.faster_memory == 2.8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(prints_all),
-                                       cmocka_unit_test(refuses_what_json_cannot_hold)};
+                                       cmocka_unit_test(refuses_what_json_cannot_hold),
+                                       cmocka_unit_test(tells_caches_from_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
