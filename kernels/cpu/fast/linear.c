@@ -16,6 +16,13 @@
 #define TOGETHER      8                 /* panels, at most */
 #define TOGETHER_ROWS 128               /* at a time, at most */
 #define NEAR          ((size_t)2 << 20) /* bytes of rows up to which panels are taken one by one */
+#define OWN_ROWS      16                /* up to which every thread packs all rows for itself */
+
+/* Does every thread pack all rows? Not where integers are made of them, which costs more than it saves. */
+static bool packs_own(enum x_format format, size_t rows)
+{
+    return rows <= OWN_ROWS && format != X_INTEGERS;
+}
 
 /* Of one thread. */
 static size_t sums_bytes(size_t rows, size_t together)
@@ -31,8 +38,10 @@ size_t fast_linear_scratch(const struct device_config *c)
     if (rows > SLAB_ROWS)
         rows = SLAB_ROWS;
     k = (k > l->inter ? k : l->inter) + F8_BLOCK + K_ALIGN;
+    size_t own = (size_t)c->threads * (rows < OWN_ROWS ? rows : OWN_ROWS);
+    size_t kept = own > rows ? own : rows; /* packed rows of all threads */
     return cpu_scratch_size((size_t)c->threads, sizeof(struct share)) +
-           cpu_scratch_size(mem_mul(x_chunks(X_F32, k) + x_sum_chunks(k), rows), X_ROW) +
+           cpu_scratch_size(mem_mul(x_chunks(X_F32, k) + x_sum_chunks(k), kept), X_ROW) +
            cpu_scratch_size((size_t)c->threads, sums_bytes(rows, TOGETHER));
 }
 
@@ -42,7 +51,8 @@ struct slab {
     enum x_format format;
     const uint8_t *from; /* [rows][k] in act */
     size_t rows;
-    uint8_t *x; /* packed */
+    uint8_t *x;      /* packed: once, or for each thread */
+    size_t x_thread; /* bytes of one thread's; 0: they are there once */
     size_t chunk;
     size_t together;     /* panels of a unit of work */
     uint8_t *c;          /* [threads][sums_bytes()], each [together][rows][32] of f32 */
@@ -69,7 +79,7 @@ struct piece {
 };
 
 static void multiply(const struct device *d, const struct slab *b, const struct piece *piece,
-                     float *c)
+                     const uint8_t *x, float *c)
 {
     const struct weight *w = b->w;
     size_t from = piece->from * w_input(w->format);
@@ -77,7 +87,7 @@ static void multiply(const struct device *d, const struct slab *b, const struct 
         const uint8_t *after = w->data + (piece->panel + i + 1) * w->panel_bytes + from;
         struct panel p =
             packed_panel(w, piece->panel + i, i + 1 < piece->panels ? after : piece->next);
-        p.x = b->x + piece->row * X_ROW;
+        p.x = x + piece->row * X_ROW;
         p.chunk = b->chunk;
         p.rows = piece->rows;
         p.from = piece->from;
@@ -90,7 +100,7 @@ static void multiply(const struct device *d, const struct slab *b, const struct 
 
 /* All inputs and rows of a unit, piece by piece. */
 static void multiply_unit(const struct device *d, const struct slab *b, size_t first, size_t end,
-                          float *c)
+                          const uint8_t *x, float *c)
 {
     const struct weight *w = b->w;
     bool whole = b->together == 1;
@@ -110,7 +120,7 @@ static void multiply_unit(const struct device *d, const struct slab *b, size_t f
                                   .next = w->data + first * w->panel_bytes + after};
             if (last && k == w->k_padded)
                 piece.next = w->data + end * w->panel_bytes;
-            multiply(d, b, &piece, c);
+            multiply(d, b, &piece, x, c);
         }
     }
     for (size_t i = first; i < end; i++, c += b->rows * PANEL) {
@@ -120,22 +130,37 @@ static void multiply_unit(const struct device *d, const struct slab *b, size_t f
     }
 }
 
+static void pack(const struct device *d, const struct slab *b, size_t row, uint8_t *x)
+{
+    const uint8_t *from = b->from + row * b->w->k * dtype_size(d->config.act);
+    packed_row(d, b->w, from, x + row * X_ROW, b->chunk);
+}
+
+/* A few rows every thread packs for itself: fetched out of another core's cache a line at a time, as a tile comes to
+ * them, they cost more (two chiplets, 1024 inputs: 4 rows 4 us, 16 rows 10), and so does waiting for each other. Time
+ * over that with rows packed once (Zen 4, cold, two chiplets): FP8 of 1024 x 5120 .94, .91, .90, .91 with 1, 4, 8, 16
+ * rows, of 5120 x 1024 .98 to 1.00; on one chiplet 1.00; integers made of 16 rows would take 1.05. */
 static void run(struct device *d, const struct slab *b)
 {
     size_t panels = b->w->panels, units = (panels + b->together - 1) / b->together;
-    size_t from_bytes = b->w->k * dtype_size(d->config.act);
     struct team team = team_begin(d, TEAM_LINEAR, b->w->n * b->w->k * (4 + b->rows) / 4);
     struct shares shares = shares_of(b->share, units, (size_t)team.threads);
 #pragma omp parallel num_threads(team.threads)
     {
         size_t thread = (size_t)omp_get_thread_num(), unit;
+        uint8_t *x = b->x + thread * b->x_thread;
+        if (b->x_thread) {
+            for (size_t i = 0; i < b->rows; i++)
+                pack(d, b, i, x);
+        } else {
 #pragma omp for schedule(static)
-        for (size_t i = 0; i < b->rows; i++)
-            packed_row(d, b->w, b->from + i * from_bytes, b->x + i * X_ROW, b->chunk);
+            for (size_t i = 0; i < b->rows; i++)
+                pack(d, b, i, x);
+        }
         float *c = (float *)(void *)(b->c + thread * sums_bytes(b->rows, b->together));
         while (shares_take(&shares, thread, &unit)) {
             size_t first = unit * b->together, end = first + b->together;
-            multiply_unit(d, b, first, end < panels ? end : panels, c);
+            multiply_unit(d, b, first, end < panels ? end : panels, x, c);
         }
     }
     team_end(&team);
@@ -148,13 +173,16 @@ void fast_linear(struct device *d, struct stream *s, const struct weight *w, con
     size_t rows = (size_t)n, most = rows < SLAB_ROWS ? rows : SLAB_ROWS;
     struct slab b = {.w = w, .format = packed_x_format(d, w), .to_dtype = y_dtype};
     cpu_scratch_begin(d);
-    b.x = cpu_scratch(d, mem_mul(packed_row_chunks(d, w), most), X_ROW);
+    bool own = packs_own(b.format, most);
+    size_t chunks = packed_row_chunks(d, w);
+    b.x = cpu_scratch(d, mem_mul(chunks, own ? most * (size_t)d->threads : most), X_ROW);
     b.together = fast_linear_together(d, w, most);
     b.c = cpu_scratch(d, (size_t)d->threads, sums_bytes(most, b.together));
     b.share = cpu_scratch(d, (size_t)d->threads, sizeof *b.share);
     for (size_t row = 0; row < rows; row += b.rows) {
         b.rows = rows - row < most ? rows - row : most;
         b.chunk = b.rows * X_ROW;
+        b.x_thread = own ? chunks * b.chunk : 0;
         b.from = (const uint8_t *)x + row * w->k * dtype_size(d->config.act);
         b.to = (uint8_t *)y + row * w->n * dtype_size(y_dtype);
         run(d, &b);
