@@ -9,6 +9,7 @@
 #ifndef TANDEM_KERNELS_CPU_DEVICE_H
 #define TANDEM_KERNELS_CPU_DEVICE_H
 
+#include "base/pool.h"
 #include "kernels/cpu/team.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
@@ -29,6 +30,7 @@ struct device {
     const struct isa *isa;       /* vector backends: their instruction set's kernels */
     struct teams *teams;         /* team.h */
     struct seats *seats;         /* seats.h, or NULL */
+    struct pool weights;         /* vector backends: matrices */
 
     /* Scratch memory: a bump arena that every operation begins empty. */
     unsigned char *scratch;

@@ -30,13 +30,13 @@ struct mlp {
     struct weight gate_up, down;
     size_t *cuts; /* [n_cuts] ends of the slices of down, among its packed inputs */
     size_t n_cuts;
-    uint8_t *memory;  /* of both matrices */
     float *up_bias;   /* [panels of gate_up][PANEL], as a panel's results stand, or NULL */
     float *down_bias; /* [panels of down][PANEL] or NULL */
 };
 
 struct ffn {
     size_t hidden;
+    uint8_t *memory; /* of all matrices */
     int first_expert, n_experts;
     struct mlp *experts; /* [n_experts] */
     struct mlp shared;
@@ -57,14 +57,17 @@ static void plan(const struct device *d, struct mlp *m, const struct mlp_part *p
     packed_plan(d, &m->down, &(struct source){&p->down, NULL}, keep);
 }
 
+static size_t matrix_bytes(const struct mlp *m)
+{
+    return m->inter ? packed_bytes(&m->gate_up) + packed_bytes(&m->down) : 0;
+}
+
 static size_t mlp_bytes(const struct device *d, const struct mlp_part *p, enum weight_keep keep)
 {
     struct mlp m;
     plan(d, &m, p, keep);
     size_t biases = (p->gate_bias ? m.gate_up.panels : 0) + (p->down_bias ? m.down.panels : 0);
-    return m.inter
-               ? packed_bytes(&m.gate_up) + packed_bytes(&m.down) + biases * PANEL * sizeof(float)
-               : 0;
+    return m.inter ? matrix_bytes(&m) + biases * PANEL * sizeof(float) : 0;
 }
 
 size_t fast_ffn_bytes(const struct device *d, const struct ffn_part *f, enum weight_keep keep)
@@ -109,17 +112,15 @@ static void cuts_create(const struct device *d, struct mlp *m, const struct mlp_
     m->cuts[m->n_cuts - 1] = w->k_padded;
 }
 
+/* m is planned. */
 static void mlp_create(const struct device *d, struct mlp *m, const struct mlp_part *p,
-                       enum weight_keep keep)
+                       uint8_t *memory)
 {
-    plan(d, m, p, keep);
     if (m->inter == 0)
         return;
     cuts_create(d, m, p);
-    m->memory = mem_aligned(packed_bytes(&m->gate_up) + packed_bytes(&m->down), 1);
-    packed_fill(d, &m->gate_up, &(struct source){&p->gate, &p->up}, m->memory);
-    packed_fill(d, &m->down, &(struct source){&p->down, NULL},
-                m->memory + packed_bytes(&m->gate_up));
+    packed_fill(d, &m->gate_up, &(struct source){&p->gate, &p->up}, memory);
+    packed_fill(d, &m->down, &(struct source){&p->down, NULL}, memory + packed_bytes(&m->gate_up));
     biases_create(m, p);
 }
 
@@ -130,25 +131,33 @@ struct ffn *fast_ffn_create(struct device *d, const struct ffn_part *f, enum wei
     packed->first_expert = f->first_expert;
     packed->n_experts = f->n_experts;
     packed->experts = mem_zeroed((size_t)f->n_experts, sizeof *packed->experts);
-    for (int e = 0; e < f->n_experts; e++)
-        mlp_create(d, &packed->experts[e], &f->experts[e], keep);
-    mlp_create(d, &packed->shared, &f->shared, keep);
+    plan(d, &packed->shared, &f->shared, keep);
+    size_t bytes = matrix_bytes(&packed->shared);
+    for (int e = 0; e < f->n_experts; e++) {
+        plan(d, &packed->experts[e], &f->experts[e], keep);
+        bytes += matrix_bytes(&packed->experts[e]);
+    }
+    uint8_t *at = packed->memory = pool_take(&d->weights, bytes);
+    for (int e = 0; e < f->n_experts; e++) {
+        mlp_create(d, &packed->experts[e], &f->experts[e], at);
+        at += matrix_bytes(&packed->experts[e]);
+    }
+    mlp_create(d, &packed->shared, &f->shared, at);
     return packed;
 }
 
 void fast_ffn_destroy(struct device *d, struct ffn *f)
 {
-    (void)d;
     if (!f)
         return;
     for (int e = -1; e < f->n_experts; e++) {
         struct mlp *m = e < 0 ? &f->shared : &f->experts[e];
-        free(m->memory);
         free(m->up_bias);
         free(m->down_bias);
         free(m->cuts);
     }
     free(f->experts);
+    pool_give(&d->weights, f->memory);
     free(f);
 }
 

@@ -363,36 +363,34 @@ struct weight *fast_weight_create(struct device *d, const struct weight_part *p,
     struct source from = {p, NULL};
     struct weight *w = mem_new(1, sizeof *w);
     packed_plan(d, w, &from, keep);
-    packed_fill(d, w, &from, mem_aligned(packed_bytes(w), 1));
+    packed_fill(d, w, &from, pool_take(&d->weights, packed_bytes(w)));
     return w;
 }
 
 void fast_weight_destroy(struct device *d, struct weight *w)
 {
-    (void)d;
     if (!w)
         return;
-    free(w->data);
+    pool_give(&d->weights, w->data);
     free(w);
 }
 
 /* Whole rows stay as they stand in the checkpoint; anything else is kept as numbers. */
 struct weight *fast_table_create(struct device *d, const struct weight_part *p)
 {
-    (void)d;
     struct weight *w = mem_zeroed(1, sizeof *w);
     w->table = true;
     w->n = p->n;
     w->k = p->k;
     if (p->codec->block_bytes && !p->scale && p->k == p->stride) {
         size_t bytes = weight_data_bytes(p, p->n);
-        w->data = mem_aligned(bytes, 1);
+        w->data = pool_take(&d->weights, bytes);
         if (bytes)
             memcpy(w->data, codec_block(p, p->row0, 0), bytes);
         w->part = *p;
         w->part.row0 = 0;
     } else {
-        float *rows = mem_aligned(mem_mul(p->n, p->k), sizeof *rows);
+        float *rows = pool_take(&d->weights, mem_mul(mem_mul(p->n, p->k), sizeof *rows));
         for (size_t row = 0; row < p->n; row++)
             weight_row(p, row, rows + row * p->k);
         w->data = (uint8_t *)rows;
