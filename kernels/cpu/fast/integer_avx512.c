@@ -83,11 +83,23 @@ INLINE __m512i broadcast(const void *four)
     return _mm512_set1_epi32(v);
 }
 
-/* Two lines of the weights to come, to the second cache: the first can wait for few lines at a time. */
+/* Two lines to the second cache: the first can wait for few lines at a time. */
 INLINE void fetch_two(const uint8_t *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T1);
     _mm_prefetch((const char *)p + 64, _MM_HINT_T1);
+}
+
+/* Of the weights to come. But one row of 4 bits asks the first: measured on Zen 4, cold, .85 of the time on one core,
+ * .92 on two whose memory gives 60 GB/s; two and four rows 1.09 and 1.34. */
+INLINE void fetch_weights(const enum integer_kind kind, const int m, const uint8_t *p)
+{
+    if (kind == BYTES || m > 1) {
+        fetch_two(p);
+        return;
+    }
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+    _mm_prefetch((const char *)p + 64, _MM_HINT_T0);
 }
 
 /* What integers of a run are multiplied with, and what is subtracted, as f32. */
@@ -158,7 +170,7 @@ INLINE void run(const enum integer_kind kind, enum scales_kept kept, bool mins, 
         __m512i low = quad_at(kind, at->w, m, q, 0, common);
         __m512i high = quad_at(kind, at->w, m, q, 1, common);
         if (kind == BYTES ? m > LEFT_ALONE : q % 2 == 0)
-            fetch_two(at->fetch + q * at->step);
+            fetch_weights(kind, m, at->fetch + q * at->step);
 #pragma GCC unroll 8
         for (int r = 0; r < m; r++) {
             __m512i four = broadcast(at->x + r * X_ROW + 4 * q);
