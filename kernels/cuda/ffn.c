@@ -123,12 +123,15 @@ static void ffn_tiled(struct device *d, struct stream *s, const struct ffn *f, c
     g.entry = scratch_take(s, experts * rows, sizeof *g.entry);
     g.place = scratch_take(s, rows * (size_t)topk, sizeof *g.place);
     g.weight = scratch_take(s, rows * (size_t)topk, sizeof *g.weight);
+    g.n_turns = FFN_TURNS(f->hidden);
+    g.turns = scratch_take(s, (size_t)g.n_turns, sizeof *g.turns);
     void *h = scratch_take(s, rows * held, (size_t)stride * 2);
     void *h_shared = scratch_take(s, rows, (size_t)shared_stride * 2);
-    size_t share = (size_t)FFN_STRIDE(f->hidden) * sizeof(float);
-    float *shares = scratch_take(s, rows * held, share);
     bool joins = out_dtype == DTYPE_BF16 &&
                  cuda_ffn_joins(f->n_experts, n, topk, f->hidden, f->inter_shared);
+    size_t share =
+        (size_t)(joins ? FFN_RING_STRIDE(f->hidden) : FFN_STRIDE(f->hidden)) * sizeof(float);
+    float *shares = scratch_take(s, rows * held, share);
     float *shared = f->inter_shared > 0 && !joins ? scratch_take(s, rows, share) : NULL;
     if (f->n_experts > 0)
         cuda_group(s->cuda, &g, ids, weights, topk, n, f->first_expert);

@@ -3,16 +3,25 @@
  * The first kernel makes products on their own, all at the same time, and leaves weight x product as f32:
  * `shares`, a row for each row of each expert, in the order of h. Of many rows these cost memory traffic,
  * but a chain of experts, one after the other in each block, would cost a round of latencies for each of them.
- * What comes behind adds what a row has, the shared expert's first and then in the order of the experts: the
- * kernel of the shared expert's products, which then never go through memory (also where that is the only expert:
- * a dense layer); or, where there is no such expert, `hidden` is odd, or rows are so few that shares stay in the L2
- * cache and a launch is what counts, a kernel of its own, with the same bits.
+ * What a row has is added up, the shared expert's first and then in the order of the experts: by the block that
+ * makes the shared expert's products, in the same launch, where rows are many; or, where there is no such expert,
+ * `hidden` is odd, or rows are so few that a launch is what counts, by a kernel of its own, with the same bits.
+ *
+ * In the same launch shares are for slabs of SLAB pieces of the columns, and stay in the L2 cache: of the columns
+ * there is room for a ring of SLABS of them. Blocks take items one after the other, as they come to them, in an order
+ * in which those that wait for others come behind these: the products of a slab, and LAG slabs later the sums of it.
+ * So the items that an item waits for have all been taken by blocks that run, and the first that is not done waits
+ * for none. Each warp counts what it has done of a piece: products, which the sums wait for, and sums, which the
+ * products wait for that take the same place of the ring.
  *
  * Sums that are to be exact (kernels/exact.h) need the product with every slice of the columns by itself: all
  * products and the sum of doubles run once for each slice. */
 #include "kernels/cuda/grouped.cuh"
 
 #define ADD_THREADS 256
+#define SLAB        4 /* pieces */
+#define LAG         (FFN_SLABS - 1)
+#define PIECE       (FFN_RING / FFN_SLABS / SLAB)
 
 /* Where column c of a row of shares is: the four columns of 32 that a lane has of a product lie side by side. */
 static __device__ __forceinline__ int share_place(int c)
@@ -22,17 +31,17 @@ static __device__ __forceinline__ int share_place(int c)
 
 static __device__ __forceinline__ void add_share(float sum[4], const float *from)
 {
-    float4 v = *(const float4 *)from;
+    float4 v = load_far((const float4 *)from);
     sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
 }
 
 /* What one launch makes. */
 struct down_part {
     int hidden, slice; /* -1: all columns */
-    int topk;
+    int topk, stride;  /* of shares */
     float *shares, *shared_shares;
-    uint16_t
-        *out; /* NULL: shares; else the shared expert's products and with them the sums of all */
+    uint16_t *out;   /* NULL: shares; else the sums of all */
+    uint32_t *turns; /* of g, where they and the shares are made in the same launch */
 };
 
 template <int TYPE, typename SHAPE> struct down_work {
@@ -41,34 +50,67 @@ template <int TYPE, typename SHAPE> struct down_work {
     int h_stride, h_shared_stride;
     down_part part;
 
-    __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
-
-    __device__ bool next(gemm_tile<SHAPE> &t)
+    __device__ grouped_item find(int turn) const
     {
-        all.item += (int)gridDim.x;
-        return describe(t);
+        if (!part.turns)
+            return all.find((int)(blockIdx.x + (unsigned)turn * gridDim.x));
+        grouped_item item;
+        do { /* the last slab may have fewer pieces */
+            item = find_in_slabs(global_add(part.turns, 1));
+        } while (item.piece * SHAPE::rows >= part.hidden);
+        return item;
     }
 
-    __device__ __forceinline__ bool describe(gemm_tile<SHAPE> &t)
+    /* Rounds: the products of a slab, and the sums of the one LAG before it. */
+    __device__ grouped_item find_in_slabs(unsigned item) const
+    {
+        int e = all.g.experts;
+        const unsigned slabs = ((unsigned)part.hidden + SLAB * PIECE - 1) / (SLAB * PIECE);
+        const unsigned lag = LAG < slabs ? LAG : slabs;
+        const unsigned made = (unsigned)all.items()[e] * SLAB;
+        const unsigned both = made + (unsigned)all.tiles_of(e) * SLAB;
+        for (unsigned i = 0; i < lag; i++) /* the first rounds have no sums, */
+            item += item >= i * both + made ? both - made : 0;
+        for (unsigned i = slabs; i < slabs + lag; i++) /* and the last ones no products */
+            item += item >= i * both ? made : 0;
+        unsigned slab = item / both, at = item % both;
+        if (slab >= slabs + lag)
+            return {0, 0, 0, 0};
+        if (at < made) {
+            e = all.expert_of((int)(at / SLAB));
+            at -= (unsigned)all.items()[e] * SLAB;
+        } else {
+            at -= made;
+            slab -= lag;
+        }
+        const unsigned tiles = (unsigned)all.tiles_of(e);
+        return all.tile(e, slab * SLAB + at / tiles, at % tiles);
+    }
+
+    __device__ bool first(gemm_tile<SHAPE> &t) { return next(t); }
+
+    __device__ __forceinline__ bool next(gemm_tile<SHAPE> &t)
     {
         const gemm_place<SHAPE> at(threadIdx.x);
-        int piece;
+        const grouped_item item = all.take(*this, t.loads);
         t.begin = t.end = 0;
-        if (!all.find(&piece, &t.b, &t.tokens))
+        if (item.many == 0)
             return false;
-        bool routed = all.expert < all.g.experts;
-        int tile = (piece * SHAPE::rows + at.row()) / MATRIX_TILE;
-        const cuda_matrix &w = all.mlp[all.expert].down;
+        bool routed = item.expert < all.g.experts;
+        int tile = (item.piece * SHAPE::rows + at.row()) / MATRIX_TILE;
+        const cuda_matrix &w = all.mlp[item.expert].down;
         int left = (w.n + MATRIX_TILE - 1) / MATRIX_TILE - tile;
         t.a = tile * MATRIX_TILE;
-        t.c = all.expert;
+        t.b = item.row;
+        t.c = item.expert;
+        t.tokens = item.many;
         t.form = w.form;
         t.w_step = tile_bytes<SHAPE>(w);
         t.w_tiles = left < 0 ? 0 : left > SHAPE::tiles ? SHAPE::tiles : left;
         t.w = (const uint8_t *)w.data + (t.w_tiles > 0 ? (size_t)tile * t.w_step : 0);
         int first = 0, last = w.k, slice = part.slice;
         if (slice >= 0) {
-            const int32_t *cut = all.mlp[all.expert].cuts + slice;
+            const int32_t *cut = all.mlp[item.expert].cuts + slice;
             first = slice > 0 ? cut[-1] : 0;
             last = *cut;
         }
@@ -80,7 +122,7 @@ template <int TYPE, typename SHAPE> struct down_work {
                           : 1; /* an empty one: zeros */
         int stride = routed ? h_stride : h_shared_stride;
         t.x = (routed ? h : h_shared) + first +
-              (size_t)(all.start_of(all.expert) + t.b) * (unsigned)stride;
+              (size_t)(all.start_of(item.expert) + t.b) * (unsigned)stride;
 #pragma unroll
         for (int i = 0; i < SHAPE::passes && t.loads; i++) {
             int token = (int)threadIdx.x / 8 + SHAPE::threads / 8 * i;
@@ -91,8 +133,6 @@ template <int TYPE, typename SHAPE> struct down_work {
 #pragma unroll
         for (int i = 0; i < SHAPE::tiles * 2; i++)
             t.scale_at[i / 2][i % 2] = scale_row<TYPE>(w, t.a + i * 8 + at.lane / 4);
-        if (!t.loads && part.out) /* what store() will add, to the L2 cache when an item begins */
-            fetch(t, piece * SHAPE::rows);
         return true;
     }
 
@@ -108,25 +148,6 @@ template <int TYPE, typename SHAPE> struct down_work {
         return warp_ballot(most >= 0) != 0;
     }
 
-    /* Lines of 32 numbers. Loops are the same for all lanes: what they share in a turn is quick only then. */
-    __device__ __forceinline__ void fetch(const gemm_tile<SHAPE> &t, int column)
-    {
-        const int lines = SHAPE::rows / 32, stride = FFN_STRIDE(part.hidden);
-        column += (int)threadIdx.x % lines * 32;
-#pragma unroll
-        for (int i = 0; i < SHAPE::tokens * lines / SHAPE::threads; i++) {
-            int token = (int)threadIdx.x / lines + i * (SHAPE::threads / lines);
-            bool there = token < t.tokens && column < stride;
-            const int32_t *place = all.g.place + t.b + token;
-#pragma unroll 1
-            for (int k = 0; k < part.topk; k++, place += all.g.capacity) {
-                int at = there ? *place : -1;
-                if (at >= 0)
-                    prefetch(part.shares + (size_t)(unsigned)at * (unsigned)stride + column);
-            }
-        }
-    }
-
     __device__ __forceinline__ void store(const gemm_tile<SHAPE> &t,
                                           const float (*sums)[SHAPE::groups][4])
     {
@@ -139,10 +160,29 @@ template <int TYPE, typename SHAPE> struct down_work {
             int c = t.a + at.lane / 4 + i * 8;
             bias[i] = c < part.hidden ? bias_at(biases, c) : 0.0f;
         }
-        if (part.out)
+        const bool adds = part.out && t.c == all.g.experts;
+        const int piece = t.a / SHAPE::rows;
+        const unsigned warps = SHAPE::threads / 32;
+        /* What is done of each piece: products, and sums. */
+        uint32_t *made = part.turns + 1 + piece,
+                 *added = part.turns + FFN_TURNS(part.hidden) / 2 + 1 + piece;
+        if (part.turns && adds)
+            warp_await(made, warps * (unsigned)all.items()[all.g.experts]);
+        else if (part.turns && piece >= FFN_SLABS * SLAB)
+            warp_await(added - FFN_SLABS * SLAB, warps * (unsigned)all.tiles_of(all.g.experts));
+        if (adds)
             store_sums(t, at, sums, bias);
         else
             store_shares(t, at, sums, bias);
+        if (part.turns)
+            warp_count(adds ? added : made);
+    }
+
+    /* Where the lane's columns of a row of shares begin. */
+    __device__ __forceinline__ int share_column(const gemm_tile<SHAPE> &t,
+                                                const gemm_place<SHAPE> &at) const
+    {
+        return (part.stride == FFN_RING ? t.a % FFN_RING : t.a) + at.lane / 4 * 4;
     }
 
     __device__ __forceinline__ void store_shares(const gemm_tile<SHAPE> &t,
@@ -151,11 +191,11 @@ template <int TYPE, typename SHAPE> struct down_work {
                                                  const float bias[4])
     {
         const bool routed = t.c < all.g.experts, weighted = routed && part.slice < 0;
-        const unsigned stride = FFN_STRIDE(part.hidden) * (unsigned)sizeof(float);
+        const unsigned stride = (unsigned)part.stride * (unsigned)sizeof(float);
         const int first = at.lane % 4 * 2, there = t.a < part.hidden ? t.tokens - first : 0;
         const unsigned entry = (unsigned)(t.c * all.g.capacity + t.b + first);
         float *shares = routed ? part.shares : part.shared_shares;
-        unsigned char *to = (unsigned char *)(shares + (t.a + at.lane / 4 * 4)) +
+        unsigned char *to = (unsigned char *)(shares + share_column(t, at)) +
                             (size_t)(unsigned)(all.start_of(t.c) + t.b + first) * stride;
 #pragma unroll
         for (int i = 0; i < SHAPE::groups * 2; i++) {
@@ -179,9 +219,8 @@ template <int TYPE, typename SHAPE> struct down_work {
                                                const float (*products)[SHAPE::groups][4],
                                                const float bias[4])
     {
-        const unsigned char *shares =
-            (const unsigned char *)(part.shares + (t.a + at.lane / 4 * 4));
-        const unsigned stride = FFN_STRIDE(part.hidden) * (unsigned)sizeof(float);
+        const unsigned char *shares = (const unsigned char *)(part.shares + share_column(t, at));
+        const unsigned stride = (unsigned)part.stride * (unsigned)sizeof(float);
         const int first = at.lane % 4 * 2, there = t.a < part.hidden ? t.tokens - first : 0;
         const int32_t *place = all.g.place + t.b + first;
         const int odd = at.lane / 4 % 2, column = t.a + at.lane / 4 - odd;
@@ -222,16 +261,18 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     grid_begin();
-    int *items = (int *)(shared_memory() + shape::shared);
-    grouped<shape> all = {mlp, g, n, items, 0, 0};
+    static_assert(shape::rows == PIECE, "slabs of whole pieces");
+    grouped<shape> all = {mlp, g, n, 0};
     /* A shared expert without columns has nothing to add, nor has an expert without the slice. */
     all.count([=](int e) {
-        bool none = e < g.experts ? part.out != NULL
-                                  : mlp[e].up.n == 0 || (!part.out && !part.shared_shares);
+        if (part.turns)
+            return e < g.experts ? 1 : 0;
+        bool none = e == g.experts && (mlp[e].up.n == 0 || (!part.out && !part.shared_shares));
         none = none || part.slice >= (part.slice < 0 ? 0 : mlp[e].n_cuts);
         return none ? 0 : (part.hidden + shape::rows - 1) / shape::rows;
     });
     down_work<TYPE, shape> work = {all, h, h_shared, h_stride, h_shared_stride, part}, load = work;
+    all.begin(work);
     gemm_run<TYPE, shape, true>(load, work);
 }
 
@@ -286,9 +327,9 @@ static void start(cudaStream_t stream, const struct cuda_mlp *mlp, const struct 
                   const down_part &part, int processors)
 {
     typedef gemm_shape<TYPE, FRAME> shape;
-    launch_early(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
-                 shape::shared + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h,
-                 h_stride, (const uint16_t *)h_shared, h_shared_stride, n, part);
+    launch_waiting(down_kernel<TYPE, FRAME>, processors * shape::blocks, shape::threads,
+                   shape::shared + grouped_bytes(g->experts), stream, mlp, *g, (const uint16_t *)h,
+                   h_stride, (const uint16_t *)h_shared, h_shared_stride, n, part);
 }
 
 extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *mlp,
@@ -299,12 +340,15 @@ extern "C" void cuda_ffn_down_tiled(cudaStream_t stream, const struct cuda_mlp *
 {
     auto run = GROUPED_START(start, type, grouped_few(g->experts, n, topk),
                              grouped_many(g->experts, n, topk, 1));
-    down_part part = {hidden, slice, topk, shares, out ? NULL : shared_shares, NULL};
-    if (!out || g->experts > 0)
-        run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);
-    part.out = (uint16_t *)out;
-    if (out)
-        run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);
+    down_part part = {hidden,
+                      slice,
+                      topk,
+                      out ? FFN_RING_STRIDE(hidden) : FFN_STRIDE(hidden),
+                      shares,
+                      shared_shares,
+                      (uint16_t *)out,
+                      out && g->experts > 0 ? g->turns : NULL};
+    run(stream, mlp, g, h, h_stride, h_shared, h_shared_stride, n, part, processors);
 }
 
 extern "C" int cuda_ffn_joins(int experts, int n, int topk, int hidden, int inter_shared)

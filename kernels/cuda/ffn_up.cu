@@ -8,24 +8,25 @@ template <int TYPE, typename SHAPE> struct up_work {
     int hidden, h_stride, h_shared_stride;
     uint16_t *h, *h_shared;
 
-    __device__ bool first(gemm_tile<SHAPE> &t) { return describe(t); }
-
-    __device__ bool next(gemm_tile<SHAPE> &t)
+    __device__ grouped_item find(int turn) const
     {
-        all.item += (int)gridDim.x;
-        return describe(t);
+        return all.find((int)(blockIdx.x + (unsigned)turn * gridDim.x));
     }
 
-    __device__ __forceinline__ bool describe(gemm_tile<SHAPE> &t)
+    __device__ bool first(gemm_tile<SHAPE> &t) { return next(t); }
+
+    __device__ __forceinline__ bool next(gemm_tile<SHAPE> &t)
     {
         const gemm_place<SHAPE> at(threadIdx.x);
-        int piece;
+        const grouped_item item = all.take(*this, t.loads);
         t.begin = t.end = 0;
-        if (!all.find(&piece, &t.b, &t.tokens))
+        if (item.many == 0)
             return false;
-        int expert = all.expert;
+        int expert = item.expert;
         const cuda_mlp &m = all.mlp[expert];
-        t.a = (piece * SHAPE::rows + at.row()) / 2;
+        t.a = (item.piece * SHAPE::rows + at.row()) / 2;
+        t.b = item.row;
+        t.tokens = item.many;
         t.c = expert;
         int left = 2 * ((m.up.n + MATRIX_TILE - 1) / MATRIX_TILE - t.a / MATRIX_TILE);
         t.form = m.up.form;
@@ -99,11 +100,11 @@ static __global__ void __launch_bounds__((gemm_shape<TYPE, FRAME>::threads),
 {
     typedef gemm_shape<TYPE, FRAME> shape;
     grid_begin();
-    int *items = (int *)(shared_memory() + shape::shared);
-    grouped<shape> all = {mlp, g, n, items, 0, 0};
+    grouped<shape> all = {mlp, g, n, 0};
     all.count([=](int e) { return (2 * mlp[e].up.n + shape::rows - 1) / shape::rows; });
     up_work<TYPE, shape> work = {all, x, hidden, h_stride, h_shared_stride, h, h_shared},
                          load = work;
+    all.begin(work);
     gemm_run<TYPE, shape, ALIGNED>(load, work);
 }
 

@@ -79,6 +79,8 @@ static __global__ void group_kernel(cuda_groups g, const int32_t *ids, const flo
         g.count[e] = count;
         g.start[e] = start;
     }
+    for (int i = e * THREADS + (int)threadIdx.x; i < g.n_turns; i += g.experts * THREADS)
+        g.turns[i] = 0;
 }
 
 extern "C" void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,

@@ -136,6 +136,9 @@ struct cuda_groups {
     struct cuda_entry *entry; /* [experts][capacity] */
     int32_t *place; /* [topk][capacity] a row's numbers, in the order of the experts; then -1, */
     float *weight;  /* and [row][topk] their weights */
+    uint32_t *
+        turns; /* [n_turns], which cuda_group makes 0: what blocks of cuda_ffn_down_tiled() tell each other */
+    int n_turns;
 };
 
 void cuda_group(cudaStream_t stream, const struct cuda_groups *g, const int32_t *ids,
@@ -153,10 +156,17 @@ void cuda_ffn_up_tiled(cudaStream_t stream, const struct cuda_mlp *mlp, const st
  * stands at c % 8 x 4 + c / 8. */
 #define FFN_STRIDE(hidden) (((hidden) + 31) / 32 * 32)
 
+/* Where the sums are made at once a row of shares has no more columns than these: FFN_SLABS slabs of them. */
+#define FFN_SLABS               3
+#define FFN_RING                1536
+#define FFN_RING_STRIDE(hidden) (FFN_STRIDE(hidden) < FFN_RING ? FFN_STRIDE(hidden) : FFN_RING)
+#define FFN_TURNS(hidden)       (1 + ((hidden) + 127) / 128 * 2)
+
 /* shares, f32 [rows of the experts][stride]: weight x down h; shared_shares [n][stride]: down
  * h_shared, not written when the shared expert has no columns. slice: the columns of that slice alone, and
  * without the weights; -1: all columns. out: NULL, or, with slice -1 and where cuda_ffn_joins(), bf16 at a multiple
- * of 4 bytes: what cuda_ffn_add() would make of all shares; those of the shared expert are not written then.
+ * of 4 bytes: what cuda_ffn_add() would make of all shares; those of the shared expert are not written then, the
+ * others are scratch, FFN_RING_STRIDE apart, and g has FFN_TURNS.
  *
  * cuda_ffn_joins(): there is a shared expert, hidden is even (two columns are stored at once), and rows are not
  * few for the experts, or there are none but the shared one: a dense layer, of any n. */

@@ -106,6 +106,10 @@ inline void launch_as(bool early, void (*kernel)(P...), dim3 grid, dim3 block, s
 #define launch(...)       launch_as(false, __VA_ARGS__)
 #define launch_early(...) launch_as(true, __VA_ARGS__)
 
+/* The same for a kernel whose blocks wait for one another (warp_await()): only for what blocks do that have begun, or
+ * there could be no room for those that are waited for. */
+#define launch_waiting(...) launch_as(true, __VA_ARGS__)
+
 /* Waits until all kernels before this one in the stream have ended and what they wrote is seen; then the
  * blocks of the next one may be set up, behind which it waits the same way. So never more than two kernels
  * are there, and without launch_early() nothing happens. */
@@ -365,6 +369,42 @@ static __device__ __forceinline__ int bit_count(uint32_t bits)
 static __device__ __forceinline__ uint32_t block_add(uint32_t *shared, uint32_t value)
 {
     return atomicAdd(shared, value);
+}
+
+/* The same, of all blocks. */
+static __device__ __forceinline__ uint32_t global_add(uint32_t *p, uint32_t value)
+{
+    return atomicAdd(p, value);
+}
+
+/* By all lanes of a warp: adds 1 when all that they have read and written is done, for those to see that
+ * warp_await() it. */
+static __device__ __forceinline__ void warp_count(uint32_t *p)
+{
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        asm volatile("red.release.gpu.global.add.u32 [%0], 1;\n" ::"l"(p) : "memory");
+}
+
+/* By all lanes of a warp: goes on when *p is `count` or more. What it counted is then read by load_far(). */
+static __device__ __forceinline__ void warp_await(const uint32_t *p, uint32_t count)
+{
+    if (threadIdx.x % 32 == 0) {
+        uint32_t seen;
+        for (;;) {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(seen) : "l"(p) : "memory");
+            if (seen >= count)
+                break;
+            __nanosleep(100);
+        }
+    }
+    __syncwarp();
+}
+
+/* *p as the L2 cache has it, which other blocks have written. */
+static __device__ __forceinline__ float4 load_far(const float4 *p)
+{
+    return __ldcg(p);
 }
 
 #else

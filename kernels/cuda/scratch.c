@@ -74,7 +74,8 @@ static size_t ffn_bytes(const struct device_limits *l)
 {
     size_t inter = (l->inter + 7) / 8 * 8, rows = ffn_slice(l), pairs = mem_mul(rows, held(l));
     size_t lists = 2 * bytes_of(l->experts, 4) + 2 * bytes_of(rows, l->topk * 4) +
-                   bytes_of(mem_mul(l->experts, rows), sizeof(struct cuda_entry));
+                   bytes_of(mem_mul(l->experts, rows), sizeof(struct cuda_entry)) +
+                   bytes_of(FFN_TURNS(l->hidden), 4);
     size_t tiled = lists + bytes_of(pairs, mem_mul(inter, 2)) + bytes_of(rows, mem_mul(inter, 2)) +
                    bytes_of(pairs, mem_mul(FFN_STRIDE(l->hidden), 4)) +
                    bytes_of(rows, mem_mul(FFN_STRIDE(l->hidden), 4)) +

@@ -16,7 +16,9 @@
 
 extern const struct backend backend_cuda, backend_plain;
 
-#define HIDDEN   264
+#define HIDDEN 264
+#define SLABS                                                                                      \
+    2632 /* 21 pieces of 128 columns: more than the ring of shares has, and a slab with one */
 #define INTER    72
 #define FIRST    7 /* expert held */
 #define HELD     5
@@ -26,7 +28,7 @@ extern const struct backend backend_cuda, backend_plain;
 
 static const struct device_limits limits = {
     .rows = MOST,
-    .hidden = HIDDEN,
+    .hidden = SLABS,
     .experts = HELD,
     .topk = MOST_TOP,
     .inter = 320,
@@ -47,6 +49,7 @@ struct layer {
     enum dtype dtype;
     enum weight_keep keep;
     enum dtype out;
+    int hidden;
 };
 
 struct inputs {
@@ -57,11 +60,12 @@ struct inputs {
     int32_t *ids;
 };
 
-static struct mlp_part make_mlp(struct rig *r, enum dtype t, size_t inter)
+static struct mlp_part make_mlp(struct rig *r, const struct layer *l, size_t inter)
 {
-    return (struct mlp_part){.gate = rig_weight(r, t, inter, HIDDEN, 72, 0).part,
-                             .up = rig_weight(r, t, inter, HIDDEN, 72, 0).part,
-                             .down = rig_weight(r, t, HIDDEN, inter, 0, 72).part};
+    size_t hidden = (size_t)l->hidden;
+    return (struct mlp_part){.gate = rig_weight(r, l->dtype, inter, hidden, 72, 0).part,
+                             .up = rig_weight(r, l->dtype, inter, hidden, 72, 0).part,
+                             .down = rig_weight(r, l->dtype, hidden, inter, 0, 72).part};
 }
 
 /* topk different experts: a part of a shuffled list. */
@@ -84,12 +88,12 @@ static void make_inputs(struct rig *r, struct inputs *in, const struct layer *l)
     size_t chosen = (size_t)MOST * (size_t)(l->topk > 0 ? l->topk : 1);
     *in = (struct inputs){.layer = l};
     for (int e = 0; e < l->held; e++)
-        in->experts[e] = make_mlp(r, l->dtype, INTER);
+        in->experts[e] = make_mlp(r, l, INTER);
     in->part = (struct ffn_part){.first_expert = FIRST,
                                  .n_experts = l->held,
                                  .experts = in->experts,
-                                 .shared = make_mlp(r, l->dtype, (size_t)l->shared)};
-    in->x = rig_values(r, DTYPE_BF16, (size_t)MOST * HIDDEN, 1);
+                                 .shared = make_mlp(r, l, (size_t)l->shared)};
+    in->x = rig_values(r, DTYPE_BF16, (size_t)MOST * (size_t)l->hidden, 1);
     in->weights = rig_values(r, DTYPE_F32, chosen, 1);
     in->ids = rig_host(r, chosen, sizeof *in->ids);
     for (int i = 0; i < MOST; i++)
@@ -102,12 +106,13 @@ static float *run(struct rig *r, const struct inputs *in, const struct ffn *f, i
 {
     const struct layer *l = in->layer;
     size_t rows = (size_t)n, chosen = rows * (size_t)l->topk, at = (size_t)(first * l->topk);
-    void *x = rig_put_values(r, DTYPE_BF16, in->x + (size_t)first * HIDDEN, rows * HIDDEN);
+    size_t hidden = (size_t)l->hidden;
+    void *x = rig_put_values(r, DTYPE_BF16, in->x + (size_t)first * hidden, rows * hidden);
     int32_t *ids = l->topk ? rig_put(r, in->ids + at, chosen * sizeof *ids) : NULL;
     float *weights = l->topk ? rig_put(r, in->weights + at, chosen * sizeof *weights) : NULL;
-    void *out = rig_room(r, rows * HIDDEN * dtype_size(l->out));
+    void *out = rig_room(r, rows * hidden * dtype_size(l->out));
     r->ops->ffn(r->d, r->s, f, x, ids, weights, l->topk, n, out, l->out);
-    float *got = rig_get_values(r, l->out, out, rows * HIDDEN);
+    float *got = rig_get_values(r, l->out, out, rows * hidden);
     r->kept_host = r->n_host; /* what was read stays, buffers go */
     rig_clear(r);
     return got;
@@ -119,16 +124,17 @@ static void check_reference(struct rig *r, const struct inputs *in, const float 
     rig_open(&plain, &backend_plain, DTYPE_BF16, DTYPE_BF16, 2, &limits);
     struct ffn *f = plain.ops->ffn_create(plain.d, &in->part, in->layer->keep);
     const float *values = run(&plain, in, f, 0, n);
-    double *want = rig_host(r, (size_t)n * HIDDEN, sizeof *want), largest = 0;
+    size_t hidden = (size_t)in->layer->hidden;
+    double *want = rig_host(r, (size_t)n * hidden, sizeof *want), largest = 0;
     double *size = rig_host(r, (size_t)n, sizeof *size);
-    for (int i = 0; i < n * HIDDEN; i++) {
+    for (size_t i = 0; i < (size_t)n * hidden; i++) {
         want[i] = (double)values[i];
         largest = fmax(largest, fabs(want[i]));
     }
     assert_true(largest > 0 || (in->layer->choice == NOWHERE && in->layer->shared == 0));
     for (int i = 0; i < n; i++)
         size[i] = largest; /* some rows are 0 */
-    rig_compare(r, "out", got, want, (size_t)n, HIDDEN, size, rig_tolerance(DTYPE_BF16));
+    rig_compare(r, "out", got, want, (size_t)n, hidden, size, rig_tolerance(DTYPE_BF16));
     plain.ops->ffn_destroy(plain.d, f);
     assert_int_equal(rig_close(&plain), 0);
 }
@@ -153,8 +159,8 @@ static void check_layer(const struct layer *l)
     for (int i = 0; first < n; i++) {
         int count = pieces[i % 6] < n - first ? pieces[i % 6] : n - first;
         const float *some = run(&r, &in, f, first, count);
-        rig_same_bytes(&r, "rows in a small batch", some, all + (size_t)first * HIDDEN,
-                       (size_t)count * HIDDEN * sizeof *all);
+        rig_same_bytes(&r, "rows in a small batch", some, all + (size_t)first * (size_t)l->hidden,
+                       (size_t)count * (size_t)l->hidden * sizeof *all);
         first += count;
     }
     r.ops->ffn_destroy(r.d, f);
@@ -164,14 +170,14 @@ static void check_layer(const struct layer *l)
 static void many_rows(void **state)
 {
     static const struct layer layers[] = {
-        {"some experts here", RANDOM, 4, 5, 40, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
-        {"some experts here", RANDOM, 4, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16},
-        {"all experts here", ALL_HERE, 3, 5, 70, DTYPE_BF16, WEIGHT_INT8, DTYPE_F32},
-        {"some experts here", RANDOM, 3, 5, 300, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16},
-        {"all experts here", ALL_HERE, 3, 5, 320, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
-        {"some experts here", RANDOM, 4, 5, 320, DTYPE_F8E4M3, WEIGHT_INT8, DTYPE_BF16},
-        {"some experts here", RANDOM, 4, 5, 40, DTYPE_BF16, WEIGHT_INT4, DTYPE_F32},
-        {"all experts here", ALL_HERE, 1, 5, 0, DTYPE_F32, WEIGHT_INT4, DTYPE_BF16},
+        {"some experts here", RANDOM, 4, 5, 40, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
+        {"some experts here", RANDOM, 4, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16, HIDDEN},
+        {"all experts here", ALL_HERE, 3, 5, 70, DTYPE_BF16, WEIGHT_INT8, DTYPE_F32, HIDDEN},
+        {"some experts here", RANDOM, 3, 5, 300, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16, HIDDEN},
+        {"all experts here", ALL_HERE, 3, 5, 320, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
+        {"some experts here", RANDOM, 4, 5, 320, DTYPE_F8E4M3, WEIGHT_INT8, DTYPE_BF16, HIDDEN},
+        {"some experts here", RANDOM, 4, 5, 40, DTYPE_BF16, WEIGHT_INT4, DTYPE_F32, HIDDEN},
+        {"all experts here", ALL_HERE, 1, 5, 0, DTYPE_F32, WEIGHT_INT4, DTYPE_BF16, HIDDEN},
     };
     (void)state;
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
@@ -181,16 +187,30 @@ static void many_rows(void **state)
 static void odd_choices(void **state)
 {
     static const struct layer layers[] = {
-        {"one choice a row", RANDOM, 1, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
-        {"all rows on one expert", ALL_ONE, 2, 5, 40, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16},
-        {"all rows on one expert", ALL_ONE, 1, 5, 320, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32},
-        {"all experts elsewhere", NOWHERE, 3, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16},
-        {"all experts elsewhere", NOWHERE, 3, 5, 320, DTYPE_BF16, WEIGHT_INT8, DTYPE_F32},
-        {"no shared expert", RANDOM, 3, 5, 0, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
-        {"nothing for anyone", NOWHERE, 2, 5, 0, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
-        {"one expert held", RANDOM, 2, 1, 40, DTYPE_BF16, WEIGHT_INT8, DTYPE_BF16},
-        {"dense", RANDOM, 0, 0, 100, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16},
-        {"dense, with choices", RANDOM, 3, 0, 100, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32},
+        {"one choice a row", RANDOM, 1, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
+        {"all rows on one expert", ALL_ONE, 2, 5, 40, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16, HIDDEN},
+        {"all rows on one expert", ALL_ONE, 1, 5, 320, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_F32,
+         HIDDEN},
+        {"all experts elsewhere", NOWHERE, 3, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16, HIDDEN},
+        {"all experts elsewhere", NOWHERE, 3, 5, 320, DTYPE_BF16, WEIGHT_INT8, DTYPE_F32, HIDDEN},
+        {"no shared expert", RANDOM, 3, 5, 0, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
+        {"nothing for anyone", NOWHERE, 2, 5, 0, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
+        {"one expert held", RANDOM, 2, 1, 40, DTYPE_BF16, WEIGHT_INT8, DTYPE_BF16, HIDDEN},
+        {"dense", RANDOM, 0, 0, 100, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16, HIDDEN},
+        {"dense, with choices", RANDOM, 3, 0, 100, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        check_layer(&layers[i]);
+}
+
+/* Blocks wait for one another: for shares, and for their places. Few rows have a kernel that adds. */
+static void slabs(void **state)
+{
+    static const struct layer layers[] = {
+        {"slabs", RANDOM, 4, 5, 40, DTYPE_F8E4M3, WEIGHT_KEEP, DTYPE_BF16, SLABS},
+        {"slabs, nothing for them", NOWHERE, 2, 5, 40, DTYPE_BF16, WEIGHT_KEEP, DTYPE_BF16, SLABS},
+        {"two slabs", ALL_HERE, 3, 5, 70, DTYPE_BF16, WEIGHT_INT8, DTYPE_BF16, 600},
     };
     (void)state;
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
@@ -200,8 +220,8 @@ static void odd_choices(void **state)
 /* More rows than their shares have room for: the same bits, slice after slice. */
 static void slices(void **state)
 {
-    static const struct layer layer = {"slices of rows", RANDOM,      4,         5, 40,
-                                       DTYPE_F8E4M3,     WEIGHT_KEEP, DTYPE_BF16};
+    static const struct layer layer = {"slices of rows", RANDOM,      4,          5,     40,
+                                       DTYPE_F8E4M3,     WEIGHT_KEEP, DTYPE_BF16, HIDDEN};
     size_t usual = ffn_shares;
     struct rig r, small;
     struct inputs in;
@@ -228,6 +248,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_rows),
         cmocka_unit_test(odd_choices),
+        cmocka_unit_test(slabs),
         cmocka_unit_test(slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,11 +73,20 @@ struct copy {
 
 enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
+/* A block that runs; several do side by side where they wait for one another. */
+struct seat {
+    std::vector<unsigned char> memory;
+    unsigned char *memory_start;
+    uint3 block;
+    int number, live, at_barrier;
+};
+
 /* One line of the cache: every switch looks at two of them. */
 struct alignas(64) fiber {
     void *sp;
     unsigned char *stack; /* NULL: it has not begun */
     void *fake_stack;     /* of AddressSanitizer */
+    struct seat *seat;
     uint3 index;
     int number;
     enum state state;
@@ -105,8 +114,7 @@ std::vector<warp> warps;
  * that were woken for the next. */
 std::vector<int> round_now, round_next;
 size_t round_at;
-std::vector<unsigned char> memory;
-unsigned char *memory_start;
+std::vector<seat> seats;
 fiber *self;
 void *main_sp;
 #ifdef __SANITIZE_ADDRESS__
@@ -116,7 +124,6 @@ size_t main_stack_size;
 #endif
 const std::function<void()> *body;
 bool starts_early; /* the launch that runs */
-int live, at_barrier;
 uint64_t chance = 1;
 
 /* What the fiber that comes after this one needs: stacks of a block are more than the nearest cache holds. */
@@ -137,6 +144,7 @@ fiber *advance()
         return self = NULL;
     self = &fibers[(size_t)round_now[round_at++]];
     now.thread = self->index;
+    now.block = self->seat->block;
     fetch_ahead();
     return self;
 }
@@ -204,7 +212,7 @@ void thread_main()
         if (too_early())
             broken("a kernel of launch_early() ends without grid_begin()");
         from->state = DONE;
-        live--;
+        from->seat->live--;
         to = advance();
         if (to && !to->stack) { /* one that has not begun can have this stack at once */
             to->stack = from->stack;
@@ -231,69 +239,100 @@ void make_fibers()
         stacks.push_back(all + (i - 1) * STACK_BYTES);
 }
 
-void prepare(size_t count, dim3 block)
+/* A block takes a seat, and its fibers go into the next round. */
+void prepare(struct seat *to, size_t count, dim3 block, uint3 index)
 {
-    if (fibers.empty())
-        make_fibers();
+    std::fill(to->memory.begin(), to->memory.end(), 0xff);
+    to->block = index;
+    to->live = (int)count;
+    to->at_barrier = 0;
     for (size_t i = 0; i < count; i++) {
-        fiber &f = fibers[i];
+        size_t number = (size_t)to->number * count + i;
+        fiber &f = fibers[number];
         f.stack = NULL;
+        f.seat = to;
         f.index = {(unsigned)i % block.x, (unsigned)i / block.x % block.y,
                    (unsigned)i / block.x / block.y};
-        f.number = (int)i;
+        f.number = (int)number;
         f.state = READY;
         f.begun = false;
         if (f.copied) {
-            pendings[i].copies.clear();
-            pendings[i].groups.clear();
+            pendings[number].copies.clear();
+            pendings[number].groups.clear();
             f.copied = false;
         }
+        round_next.push_back(f.number);
     }
-    warps.assign(count / 32, warp());
-    live = (int)count;
-    at_barrier = 0;
+    for (size_t w = 0; w < count / 32; w++)
+        warps[(size_t)to->number * count / 32 + w] = warp();
 }
 
 /* Everyone who is at the barrier goes on. */
-void open_barrier()
+void open_barrier(struct seat *of)
 {
-    at_barrier = 0;
-    for (size_t i = 0; i < warps.size() * 32; i++)
+    size_t count = warps.size() * 32 / seats.size(), first = (size_t)of->number * count;
+    of->at_barrier = 0;
+    for (size_t i = first; i < first + count; i++)
         if (fibers[i].state == AT_BARRIER)
             wake(&fibers[i]);
 }
 
-void run_block(size_t count, dim3 block)
+/* Of blocks side by side one runs for a while, of any length, as if the others had been stopped. */
+struct seat *favored;
+uint64_t rounds_left;
+
+void favor_another()
 {
-    prepare(count, block);
-    round_next.clear();
-    for (size_t i = 0; i < count; i++)
-        round_next.push_back((int)i);
-    while (live > 0) {
-        if (round_next.empty() && at_barrier == live)
-            open_barrier(); /* the others have ended */
-        if (round_next.empty())
-            broken("threads wait for others that will never come");
-        round_now.swap(round_next);
-        round_next.clear();
-        uint64_t turn = next_chance();
-        std::rotate(round_now.begin(), round_now.begin() + (long)((turn >> 1) % round_now.size()),
-                    round_now.end());
-        if (turn & 1)
-            std::reverse(round_now.begin(), round_now.end());
-        round_at = 0;
-        switch_from(NULL, advance());
-    }
+    favored = &seats[(size_t)next_chance() % seats.size()];
+    while (favored->live == 0)
+        favored = &seats[((size_t)favored->number + 1) % seats.size()];
+    rounds_left = (uint64_t)1 << next_chance() % 16;
+}
+
+void run_round()
+{
+    for (seat &s : seats)
+        if (s.live > 0 && s.at_barrier == s.live)
+            open_barrier(&s); /* the others have ended */
+    if (round_next.empty())
+        broken("threads wait for others that will never come");
+    if (!favored || favored->live == 0 || rounds_left-- == 0)
+        favor_another();
+    auto others = std::stable_partition(round_next.begin(), round_next.end(),
+                                        [](int f) { return fibers[(size_t)f].seat == favored; });
+    round_now.assign(round_next.begin(), others);
+    round_next.erase(round_next.begin(), others);
+    if (round_now.empty())
+        broken("threads of a block wait for others that will never come");
+    uint64_t turn = next_chance();
+    std::rotate(round_now.begin(), round_now.begin() + (long)((turn >> 1) % round_now.size()),
+                round_now.end());
+    if (turn & 1)
+        std::reverse(round_now.begin(), round_now.end());
+    round_at = 0;
+    switch_from(NULL, advance());
 }
 } // namespace
 
 void barrier()
 {
+    struct seat *of = self->seat;
     self->state = AT_BARRIER;
-    at_barrier++;
-    if (at_barrier == live) /* the last one too goes on when its turn comes */
-        open_barrier();
+    of->at_barrier++;
+    if (of->at_barrier == of->live) /* the last one too goes on when its turn comes */
+        open_barrier(of);
     leave();
+}
+
+void await(const uint32_t *p, uint32_t count)
+{
+    for (int rounds = 0; *(const volatile uint32_t *)p < count; rounds++) {
+        if (rounds == 1000000)
+            broken("a block waits for what none of those that have begun will do");
+        rounds_left = 0;
+        wake(self);
+        leave();
+    }
 }
 
 void collective(void (*op)(void **args), void *arg)
@@ -317,7 +356,7 @@ void collective(void (*op)(void **args), void *arg)
 
 unsigned char *shared()
 {
-    return memory_start;
+    return self->seat->memory_start;
 }
 
 void copy_later(void *to, const void *from, int bytes)
@@ -386,30 +425,57 @@ struct gpu_numbers {
     ~gpu_numbers() { __builtin_ia32_ldmxcsr(host); }
 };
 
+/* Blocks that run side by side. */
+#define TOGETHER 3
+
+/* Memories of their own length, so that AddressSanitizer sees their ends. */
+static void make_seats(size_t n, size_t threads, size_t shared_bytes)
+{
+    if (fibers.empty())
+        make_fibers();
+    seats.clear();
+    seats.resize(n);
+    for (size_t i = 0; i < n; i++) {
+        std::vector<unsigned char> fresh(shared_bytes + 128);
+        seats[i].memory.swap(fresh);
+        unsigned char *start = seats[i].memory.data();
+        seats[i].memory_start = start + (128 - (uintptr_t)start % 128) % 128;
+        seats[i].number = (int)i;
+    }
+    warps.assign(n * threads / 32, warp());
+    round_next.clear();
+    favored = NULL;
+}
+
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
-              bool early, bool without_first)
+              enum start start, bool without_first)
 {
     gpu_numbers numbers;
-    starts_early = early;
+    size_t threads = (size_t)block.x * block.y * block.z;
+    starts_early = start != ALONE;
     now.block_size = block;
     now.grid_size = grid;
     body = &thread;
-    /* A vector of its own length, so that AddressSanitizer sees its end. */
-    std::vector<unsigned char> fresh(shared_bytes + 128);
-    memory.swap(fresh);
-    memory_start = memory.data() + (128 - (uintptr_t)memory.data() % 128) % 128;
+    make_seats(start == WAITING ? std::min((size_t)TOGETHER, MOST_FIBERS / threads) : 1, threads,
+               shared_bytes);
     /* All blocks, in an order of chance: from anywhere, in steps of any length that meets all. */
     uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, at = next_chance() % blocks;
-    uint64_t step = next_chance() % blocks;
+    uint64_t step = next_chance() % blocks, left = blocks;
     while (std::gcd(step, blocks) != 1)
         step++;
-    for (uint64_t i = 0; i < blocks; i++, at = (at + step) % blocks) {
-        if (without_first && at == 0)
-            continue;
-        memset(memory.data(), 0xff, memory.size());
-        now.block = {(unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y),
-                     (unsigned)(at / grid.x / grid.y)};
-        run_block((size_t)block.x * block.y * block.z, block);
+    for (;;) {
+        bool live = false;
+        for (seat &s : seats) {
+            for (; s.live == 0 && left > 0; left--, at = (at + step) % blocks)
+                if (!without_first || at != 0)
+                    prepare(&s, threads, block,
+                            {(unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y),
+                             (unsigned)(at / grid.x / grid.y)});
+            live = live || s.live > 0;
+        }
+        if (!live)
+            break;
+        run_round();
     }
 }
 } // namespace emu

@@ -169,6 +169,8 @@ static struct mixture make(struct bench *b, const struct deal *deal)
     m.g.entry = b->dev->alloc(b->d, held * MOST * sizeof *m.g.entry);
     m.g.place = b->dev->alloc(b->d, pairs * 4);
     m.g.weight = b->dev->alloc(b->d, pairs * 4);
+    m.g.n_turns = FFN_TURNS(HIDDEN);
+    m.g.turns = b->dev->alloc(b->d, (size_t)m.g.n_turns * 4);
     m.h = bench_numbers(b, pairs * (size_t)deal->inter * 2, true);
     m.h_shared = bench_numbers(b, MOST * (size_t)deal->shared * 2, true);
     m.shares = b->dev->alloc(b->d, pairs * HIDDEN * 4);
@@ -178,8 +180,8 @@ static struct mixture make(struct bench *b, const struct deal *deal)
 
 static void drop(struct bench *b, struct mixture *m)
 {
-    void *all[] = {m->g.count, m->g.start,  m->g.entry, m->g.place, m->g.weight,
-                   m->h,       m->h_shared, m->shares,  m->shared};
+    void *all[] = {m->g.count, m->g.start, m->g.entry,  m->g.place, m->g.weight,
+                   m->g.turns, m->h,       m->h_shared, m->shares,  m->shared};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         b->dev->release(b->d, all[i]);
     b->ops->ffn_destroy(b->d, m->f);

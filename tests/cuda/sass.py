@@ -11,7 +11,7 @@ through the loop: `run` are the instructions, and the pipes in sass.txt those, o
 and copies to shared memory, in as few other instructions as can be: that of a full tile without a mask,
 whose sums are not rescaled. Loops inside count as often as they run. `scaled`: the block that multiplies
 the sums by a new scale, where there is one; `border`: what more runs when a work item ends, on the path with
-most stores, and `shares` on that with most of 16 bytes.
+most stores, and `shares` on that with most of 16 bytes; without the divisions by which one thread finds the next item.
 Fails when a loop or a turn is more than 2 % longer than tests/cuda/sass.txt says, or keeps something in
 local memory; --write writes that file anew. Counts belong to a compiler: another version of nvcc than the one in the
 file is not compared. OBJECTS: the folder of a build with code for sm_90 (build/sm-80-90-100/kernels/cuda), to take its kernels
@@ -105,13 +105,16 @@ def functions(text):
 
 
 def main_loop(code, labels):
-    """First and last instruction of the smallest loop that has every HMMA, or None."""
+    """First and last instruction of the smallest loop that runs every HMMA, or None."""
     at = [i for i, (op, _, _) in enumerate(code) if op.startswith("HMMA")]
     if not at:
         return None
     loops = [(labels[to], i) for i, (op, to, _) in enumerate(code)
              if op.startswith("BRA") and to in labels and labels[to] <= at[0] and i >= at[-1]]
-    return min(loops, key=lambda l: l[1] - l[0]) if loops else None
+    for loop in sorted(loops, key=lambda l: l[1] - l[0]):  # not one in which some are only behind its end
+        if sum(b.counts["hmma"] for b in blocks_of(code, labels, loop)) == len(at):
+            return loop
+    return None
 
 
 class Block:
@@ -123,35 +126,66 @@ class Block:
         self.counts = pipes(code[begin:end])
         stores = [op for op, _, _ in code[begin:end] if op.startswith(("ST.", "STG"))]
         self.stores, self.wide = len(stores), sum(".128" in op for op in stores)
+        self.divides = any(op.startswith(("I2F", "F2I")) for op, _, _ in code[begin:end])
         jumps = op.startswith("BRA")
         self.next = {labels[to]} if jumps else set()
         if not op.startswith(("EXIT", "RET")) and not (jumps and not conditional):
             self.next.add(end)
-        self.back = {n for n in self.next if loop[0] < n <= begin}
-        self.next = {n for n in self.next if begin < n <= loop[1]}
+        self.next = {n for n in self.next if loop[0] <= n <= loop[1]}
+        self.back = set()  # of them, where loops inside begin
 
 
 def blocks_of(code, labels, loop):
+    """In an order in which each comes before those behind it; the first one is where the loop begins."""
     ends = {loop[0], loop[1] + 1} | {i for i in labels.values() if loop[0] < i <= loop[1]}
     ends |= {i + 1 for i in range(loop[0], loop[1] + 1) if code[i][0].startswith(("BRA", "EXIT", "RET"))}
     ends = sorted(ends)
-    return [Block(code, labels, loop, b, e) for b, e in zip(ends, ends[1:])]
+    blocks = {b: Block(code, labels, loop, b, e) for b, e in zip(ends, ends[1:])}
+    done, open_ones, stack = [], {loop[0]}, [(loop[0], iter(sorted(blocks[loop[0]].next)))]
+    met = {loop[0]}
+    while stack:
+        at, others = stack[-1]
+        for n in others:
+            if n in open_ones and n != loop[0]:
+                blocks[at].back.add(n)
+            if n not in met:
+                met.add(n)
+                open_ones.add(n)
+                stack.append((n, iter(sorted(blocks[n].next))))
+                break
+        else:
+            open_ones.discard(at)
+            done.append(blocks[at])
+            stack.pop()
+    return done[::-1]
+
+
+def inside_of(blocks, first, last):
+    """The blocks of the loop that begins at `first` and goes back to it from `last`."""
+    found, wanted = {first}, [last.begin]
+    while wanted:
+        at = wanted.pop()
+        if at not in found:
+            found.add(at)
+            wanted += [b.begin for b in blocks if at in b.next]
+    return [b for b in blocks if b.begin in found]
 
 
 def path(blocks, worth):
-    """The blocks of the path through the loop for which the sum of worth(block) is largest."""
-    best = {blocks[0].begin: (0, [])}
+    """The blocks of the path through the loop, back to where it begins or out of it, for which the sum of worth(block) is
+    largest."""
+    best, ends = {blocks[0].begin: (0, [])}, []
     for block in blocks:
         if block.begin not in best:
             continue
         value, way = best[block.begin]
         found = value + worth(block) * block.times, way + [block]
-        for n in block.next or {None}:
-            if n not in best or best[n][0] < found[0]:
+        for n in (block.next or {blocks[0].begin}) - block.back:
+            if n == blocks[0].begin:
+                ends.append(found)
+            elif n not in best or best[n][0] < found[0]:
                 best[n] = found
-        if block is blocks[-1]:
-            return found[1]
-    return best[None][1]
+    return max(ends, key=lambda e: e[0])[1]
 
 
 def pipes_of(way):
@@ -179,7 +213,7 @@ def count(kernel, code, labels, loop):
     blocks = blocks_of(code, labels, loop)
     for last in blocks:
         for first in last.back:
-            inside = [b for b in blocks if first <= b.begin <= last.begin]
+            inside = inside_of(blocks, first, last)
             hmma, copies = (sum(b.counts[n] for b in inside) for n in ("hmma", "copy"))
             for b in inside:
                 b.times = sass_model.times(kernel, hmma, copies)
@@ -189,13 +223,13 @@ def count(kernel, code, labels, loop):
         return path(blocks, lambda b: 1000 * (b.counts["hmma"] + b.counts["copy"]) + sum(w(b) for w in worth) - (b.end - b.begin))
 
     way = longest()
-    border, shares = longest(lambda b: 300 * b.stores + 50 * b.counts["special"]), longest(lambda b: 300 * b.wide)
+    border, shares = longest(lambda b: 300 * b.stores + 50 * b.counts["special"] * (not b.divides)), longest(lambda b: 300 * b.wide)
     scaled = [b for b in blocks if b.counts["float"] >= 32 and not b.counts["hmma"] and not b.stores
               and b.counts["float"] > (b.end - b.begin) / 2]
     of_run = pipes_of(way)
     of_run["run"] = sum(of_run.values())
     of_run["border"], of_run["shares"] = (sum(pipes_of(w).values()) - of_run["run"] for w in (border, shares))
-    of_run["scaled"] = scaled[0].end - scaled[0].begin if scaled else 0
+    of_run["scaled"] = min((b.begin, b.end - b.begin) for b in scaled)[1] if scaled else 0
     counts["of_run"] = of_run
     return counts
 

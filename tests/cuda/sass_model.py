@@ -23,6 +23,7 @@ DRAM_SHARE = 0.92            # of what is printed on the card
 LAUNCH, GAP, FILL = 2.8, 0.6, 2.4  # us: a kernel, one more in a graph, until the first data are there
 HMMA_FLOP = 4096.0
 SHARE = 14  # instructions by which a lane adds one share of a token, 4 columns (ffn_down.cu)
+RING = 1536  # FFN_RING
 
 
 class Card:
@@ -90,7 +91,7 @@ def shared_bytes(kernel, experts=128):
     a rank, whose lists (grouped_bytes) the experts' kernels have."""
     name = kernel.partition("<")[0]
     if is_product(kernel):
-        return Shape(*arguments(kernel)[:2]).queue + (0 if name == "linear_kernel" else 4 * (experts + 2))
+        return Shape(*arguments(kernel)[:2]).queue + (0 if name == "linear_kernel" else 256 + 4 * (experts + 2))
     if name == "attend_kernel":
         dim, kind, rows = arguments(kernel)
         stage = 2 * 32 * dim * (2 if kind == BF16 else 1)
@@ -150,20 +151,28 @@ class Loops:
 
     def turns(self, kernel, count, each, hmma, l2, bytes_read, warps=4, experts=128, border=None):
         """`count` items of `each` turns, dealt out to all blocks; l2: bytes a turn; border: instructions of an item's end."""
-        card, clocks = self.card, self.turn(kernel, hmma)
-        at_once = max(1, blocks(kernel, self.found[kernel]["registers"], card.shared, warps, experts))
-        epilogue = EPILOGUE * (self.found[kernel]["border"] if border is None else border)
+        return self.sorts(kernel, [(count, each, hmma, l2, border)], bytes_read, warps, experts)
+
+    def sorts(self, kernel, items, bytes_read, warps=4, experts=128):
+        """The same for items of several sorts."""
+        card, found = self.card, self.found[kernel]
+        at_once = max(1, blocks(kernel, found["registers"], card.shared, warps, experts))
+        count = sum(i[0] for i in items)
         each_has = math.ceil(count / card.processors) if count < 4 * card.processors else count / card.processors
-        all_at = each_has * (each * clocks + epilogue) * warps / 4
-        last = math.ceil(count / (card.processors * at_once)) * (each * clocks / ALONE + epilogue)
+
+        def mean(of):
+            return sum(i[0] * of(*i[1:]) for i in items) / count
+        clocks = mean(lambda each, hmma, l2, border: each * self.turn(kernel, hmma))
+        epilogue = EPILOGUE * mean(lambda each, hmma, l2, border: found["border"] if border is None else border)
+        all_at = each_has * (clocks + epilogue) * warps / 4
+        last = math.ceil(count / (card.processors * at_once)) * (clocks / ALONE + epilogue)
         compute, memory = card.us(max(all_at, last)), bytes_read / card.tbs / 1e6
-        cached = card.us(each_has * each * l2 / L2_BYTES)
+        cached = card.us(each_has * mean(lambda each, hmma, l2, border: each * l2) / L2_BYTES)
         taken = max((compute ** BESIDE + memory ** BESIDE) ** (1 / BESIDE), cached) + FILL
         share = warps / 4 * count / card.processors  # as if no processor ever waited for the others
-        tensor = card.us(share * each * hmma * (card.wgmma if self.wgmma else card.mma))
-        ends = card.us(share * epilogue)
-        self.pieces.append((kernel, taken, memory, tensor, card.us(share * each * clocks) - tensor, ends,
-                            compute - card.us(share * (each * clocks + epilogue)), cached))
+        tensor = card.us(share * mean(lambda each, hmma, l2, border: each * hmma) * (card.wgmma if self.wgmma else card.mma))
+        self.pieces.append((kernel, taken, memory, tensor, card.us(share * clocks) - tensor, card.us(share * epilogue),
+                            compute - card.us(share * (clocks + epilogue)), cached))
         return taken
 
     def splits(self, n, k):
@@ -220,7 +229,8 @@ class Loops:
         return us * 1.755 / self.card.ghz
 
     def experts(self, rows, held, inter, hidden, topk, of, shared, kind=FP8):
-        """up, down, and what adds: a kernel, or that of the shared expert. Of a rank with `held` of `of` experts, rows chosen evenly."""
+        """up, down, and the kernel that adds, 0: down does. Of a rank with `held` of `of` experts, rows chosen evenly. That
+        blocks of down wait for each other is not in it; its ring of shares is written to memory once."""
         def frame(times):  # grouped_few(), grouped_many()
             few, wide = rows * topk <= 32 * held, rows * topk // 128 > times * held and kind == FP8
             return 32 if few else 128 if wide and not self.as_measured else 64
@@ -250,11 +260,11 @@ class Loops:
             shares = write(some + (rows if shared else 0))
             t_down = self.turns(down, routed + common, turns, hmma, x, weights + shares, experts=held, border=stores)
             return t_up, t_down, (shares + rows * hidden * 2) / self.card.tbs / 1e6 + FILL
-        t_down = self.turns(down, routed, -(-inter // 64), hmma, x, held * inter * hidden * size + write(some), experts=held, border=stores)
         sums = self.found[down]["border"] + topk * SHARE * tokens // 4
-        t_sums = self.turns(down, common, -(-shared // 64), 16 * tokens // 16, x,
-                            shared * hidden * size + write(some) + rows * hidden * 2, experts=held, border=sums)
-        return t_up, t_down, t_sums
+        share = 128 * 4 * tokens  # bytes of an item's, through the L2 cache
+        read = weights + some * min(hidden, RING) * 4 + rows * hidden * 2
+        return t_up, self.sorts(down, [(routed, -(-inter // 64), hmma, x + share / -(-inter // 64), stores),
+                                       (common, -(-shared // 64), tokens, x + topk * held / of * share / -(-shared // 64), sums)], read, experts=held), 0
 
 
 # Stand-alone on the H200, less a launch: kernels that wait more than they work.
@@ -277,7 +287,8 @@ def attention_layer(l, kind, context, rows=64, model="Step-3"):
 def ffn_layer(l, rows, model="Step-3"):
     held, inter, hidden, topk, of, shared = {"Step-3": (24, 640, 7168, 3, 48, 320), "DeepSeek-V3": (256, 256, 7168, 8, 256, 256),
                                              "Qwen3-235B": (128, 192, 4096, 8, 128, 0)}[model]
-    return sum(l.experts(rows, held, inter, hidden, topk, of, shared)) + l.small(GROUP * (1 + rows / 400)) + 4 * GAP
+    parts = l.experts(rows, held, inter, hidden, topk, of, shared)
+    return sum(parts) + l.small(GROUP * (1 + rows / 400)) + (1 + sum(p > 0 for p in parts)) * GAP
 
 
 def roof_attention(card, context, size, rows=64, cache=512):

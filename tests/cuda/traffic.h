@@ -50,18 +50,20 @@ struct traffic_experts {
 };
 
 /* bf16 in and out; the numbers of rows are the expected ones, all experts have some. What lies between
- * the kernels is written and read once: h, the shares of all rows of experts, those of the shared one where its
- * kernel does not add them itself, and the lists. */
+ * the kernels is written and read once: h, the shares of all rows of experts and of the shared one, and the lists. Where
+ * shares are made and added in one kernel there are no more of them than its ring has columns for, and none of the
+ * shared one. */
 static inline struct traffic traffic_ffn(int n, const struct traffic_experts *x)
 {
     bool joins = cuda_ffn_joins(x->here, n, x->topk, x->hidden, x->shared);
     double held = (double)x->topk * x->here / x->all,
            pairs = n * (held + (x->shared > 0 && !joins));
+    int columns = joins ? FFN_RING_STRIDE(x->hidden) : FFN_STRIDE(x->hidden);
     double weights = 3.0 * x->hidden * (x->here * x->inter + x->shared) * (1 + 4.0 / 128 / 128);
     double middle = n * (held * x->inter + x->shared) * 2;
     struct traffic t = {.flops = 6.0 * n * x->hidden * (held * x->inter + x->shared)};
     t.least = weights + 2.0 * n * x->hidden * 2;
-    t.moved = t.least + 2 * middle + 2 * pairs * x->hidden * 4 +
+    t.moved = t.least + 2 * middle + 2 * pairs * columns * 4 +
               n * (3 * held * (double)sizeof(struct cuda_entry) + 4.0 * x->topk * 4);
     return t;
 }

@@ -1,7 +1,7 @@
 /* emulation.h - CUDA kernels as C++ on a CPU, for tests. kernels/cuda/launch.cuh includes it where
  * nvcc would have had its own.
  *
- * The blocks of a launch run one after another; the threads of a block are fibers that give way at
+ * The blocks of a launch run one after another, or, where they wait for one another, some of them side by side; the threads of a block are fibers that give way at
  * barriers and warp functions. Every value comes out as on a GPU, up to the order in which an mma
  * adds; nothing is said about speed. What can be wrong is made to be wrong: shared memory begins as
  * NaN, asynchronous copies happen only when they are waited for, streams run as late and in as odd
@@ -82,6 +82,8 @@ unsigned char *shared();
 void copy_later(void *to, const void *from, int bytes); /* of 16; the rest is 0 */
 void copy_commit();
 void copy_wait(int left);
+/* Lets others run until *p is `count` or more. */
+void await(const uint32_t *p, uint32_t count);
 
 /* Puts work into a stream. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
@@ -94,10 +96,12 @@ void finish();
 bool capturing();
 uint64_t random();
 int device();
-/* early: launch_early() starts it. Nothing waits in grid_begin() here, where one launch runs after another; but
- * every thread must call it, once, and kernels that are counted touch no device memory before. */
+/* EARLY: launch_early() starts it. Nothing waits in grid_begin() here, where one launch runs after another; but
+ * every thread must call it, once, and kernels that are counted touch no device memory before. WAITING: and
+ * its blocks wait for one another. */
+enum start { ALONE, EARLY, WAITING };
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread,
-              bool early, bool without_first);
+              enum start start, bool without_first);
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes);
 void begin_grid();
 /* Whether a thread runs that should have called it by now. */
@@ -120,19 +124,21 @@ struct counted {
 #define blockDim  (emu::now.block_size)
 #define gridDim   (emu::now.grid_size)
 
-#define launch(...)       launch_as(false, __FILE__, #__VA_ARGS__, __VA_ARGS__)
-#define launch_early(...) launch_as(true, __FILE__, #__VA_ARGS__, __VA_ARGS__)
+#define launch(...)         launch_as(emu::ALONE, __FILE__, #__VA_ARGS__, __VA_ARGS__)
+#define launch_early(...)   launch_as(emu::EARLY, __FILE__, #__VA_ARGS__, __VA_ARGS__)
+#define launch_waiting(...) launch_as(emu::WAITING, __FILE__, #__VA_ARGS__, __VA_ARGS__)
 
 template <typename... P, typename... A>
-inline void launch_as(bool early, const char *file, const char *text, void (*kernel)(P...),
-                      dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... args)
+inline void launch_as(enum emu::start start, const char *file, const char *text,
+                      void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                      cudaStream_t stream, A... args)
 {
     std::tuple<P...> values(static_cast<P>(args)...);
     emu::check_launch(grid, block, shared);
     emu::enqueue(stream, [=]() {
         emu::counted run(file, text);
         emu::run_grid(
-            grid, block, shared, [&]() { std::apply(kernel, values); }, early, run.skip_block);
+            grid, block, shared, [&]() { std::apply(kernel, values); }, start, run.skip_block);
     });
 }
 
@@ -438,6 +444,30 @@ static inline uint32_t block_add(uint32_t *shared, uint32_t value)
     uint32_t before = *shared;
     *shared += value;
     return before;
+}
+
+static inline uint32_t global_add(uint32_t *p, uint32_t value)
+{
+    return block_add(p, value);
+}
+
+static inline void warp_count(uint32_t *p)
+{
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        block_add(p, 1);
+}
+
+static inline void warp_await(const uint32_t *p, uint32_t count)
+{
+    if (threadIdx.x % 32 == 0)
+        emu::await(p, count);
+    __syncwarp();
+}
+
+static inline float4 load_far(const float4 *p)
+{
+    return *p;
 }
 
 #endif
