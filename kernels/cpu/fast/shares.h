@@ -16,8 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Two lines of the cache: they come in pairs. Scratch memory begins at a line. */
 struct share {
-    _Alignas(128) _Atomic uint64_t left; /* the first unit, and the end << 32 */
+    _Atomic uint64_t left; /* the first unit, and the end << 32 */
+    uint64_t apart[15];
 };
 
 struct shares {
