@@ -181,8 +181,9 @@ static void look(const struct work *w, const struct item *it, const struct space
 }
 
 /* The blocks of a tile's keys, and where their values are: behind them, or made of them. */
-static void open_blocks(const struct work *w, const struct item *it, const struct space *space,
-                        size_t first, size_t tokens, const uint8_t **block, const uint8_t **values)
+static void open_blocks(const struct device *d, const struct work *w, const struct item *it,
+                        const struct space *space, size_t first, size_t tokens,
+                        const uint8_t **block, const uint8_t **values)
 {
     const struct kv *kv = w->kv;
     for (size_t b = 0; b * KV_BLOCK < tokens; b++) {
@@ -190,7 +191,7 @@ static void open_blocks(const struct work *w, const struct item *it, const struc
         block[b] = block_of(w, it, first + b * KV_BLOCK);
         values[b] = kv->value_bytes ? block[b] + kv->key_bytes : turned;
         if (!kv->value_bytes)
-            kv_turn(kv, block[b], turned);
+            kv_turn(d->isa, kv, block[b], turned);
     }
 }
 
@@ -252,7 +253,7 @@ static void tile(const struct device *d, const struct work *w, const struct item
     size_t rows = it->rows * w->group, tokens = round_up(n, PANEL);
     size_t panel_bytes = kv->key_bytes / 2;
     const uint8_t *block[TILE_BLOCKS], *values[TILE_BLOCKS];
-    open_blocks(w, it, space, first, tokens, block, values);
+    open_blocks(d, w, it, space, first, tokens, block, values);
     for (size_t j = 0; j < tokens / PANEL; j++) {
         struct panel p = {
             .w = block[j / 2] + j % 2 * panel_bytes,

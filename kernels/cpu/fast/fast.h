@@ -109,6 +109,8 @@ struct isa {
     void (*store)(const float *c, size_t rows, size_t n, enum dtype dtype, void *to, size_t stride);
 
     /* ---- attention ---- */
+    /* Sixteen dimensions of the 32 tokens of a panel of keys in bf16 become inputs of a panel of values (kv.h). */
+    void (*turn)(const uint8_t *keys, uint8_t *values);
     void (*softmax)(const struct softmax *s);
     /* Of [panels][rows][32], rows first..end-1 of `from` are added to `to`. */
     void (*merge)(const struct partial *to, const struct partial *from, size_t rows, size_t first,

@@ -72,33 +72,22 @@ static inline void scatter_value(enum w_format format, size_t size, const uint8_
 /* Sixteen bytes of keys: some tokens, of each the dimensions 2 i and 2 i + 1. */
 typedef uint64_t some_keys __attribute__((vector_size(16)));
 
-/* Two tokens' pairs of dimensions become two dimensions' pairs of tokens: of every four numbers of 8 or 16
- * bits, those in the middle change places. */
-static inline some_keys turn_pairs(const uint8_t *from, const int bits)
+/* Two tokens' pairs of dimensions become two dimensions' pairs of tokens: of every four codes, those in the middle
+ * change places. */
+static inline some_keys turn_pairs(const uint8_t *from)
 {
     some_keys x, up = {0}, outer;
     memcpy(&x, from, sizeof x);
-    up += bits == 16 ? 0x00000000ffff0000u : 0x0000ff000000ff00u;
-    outer = ~(up | up << bits);
-    return (x & outer) | (x & up) << bits | (x >> bits & up);
+    up += 0x0000ff000000ff00u;
+    outer = ~(up | up << 8);
+    return (x & outer) | (x & up) << 8 | (x >> 8 & up);
 }
 
-/* Dimensions 2 i and 2 i + 1 of the 32 tokens of a panel of keys, from token `first` of the block on. */
-static inline void turn_bf16(const uint8_t *panel, size_t i, size_t first, uint8_t *values)
-{
-    for (size_t t = 0; t < PANEL; t += 4) {
-        some_keys x = turn_pairs(panel + panel_place(W_BF16, t, 2 * i) * 2, 16);
-        uint8_t *to = values + panel_place(W_BF16, 2 * i % PANEL, first + t) * 2;
-        memcpy(to, &x, 8);
-        memcpy(to + 4 * PANEL, (uint8_t *)&x + 8, 8);
-    }
-}
-
-/* Sixteen codes are those of tokens t .. t + 3 and t + 16 .. t + 19. */
+/* Dimensions 2 i and 2 i + 1 of the 32 tokens of a panel of keys, from token `first` of the block on. Sixteen codes are those of tokens t .. t + 3 and t + 16 .. t + 19. */
 static inline void turn_f8(const uint8_t *panel, size_t i, size_t first, uint8_t *values)
 {
     for (size_t t = 0; t < PANEL / 2; t += 4) {
-        some_keys x = turn_pairs(panel + panel_place(W_F8, t, 2 * i), 8);
+        some_keys x = turn_pairs(panel + panel_place(W_F8, t, 2 * i));
         for (size_t pair = 0; pair < 4; pair++) {
             size_t token = first + t + pair / 2 * 16 + pair % 2 * 2;
             memcpy(values + panel_place(W_F8, 2 * i % PANEL, token), (uint8_t *)&x + 4 * pair, 4);
@@ -114,19 +103,20 @@ static inline void turn_f32(const uint8_t *panel, size_t i, size_t first, uint8_
                    panel + panel_place(W_F32, t, j) * 4, 4);
 }
 
-void kv_turn(const struct kv *kv, const uint8_t *keys, uint8_t *values)
+void kv_turn(const struct isa *isa, const struct kv *kv, const uint8_t *keys, uint8_t *values)
 {
-    size_t panel_bytes = kv->turned_bytes / kv->value_panels;
-    for (size_t i = 0; i < (kv->value_dim + 1) / 2; i++)
+    size_t panel_bytes = kv->turned_bytes / kv->value_panels, step = kv->format == W_BF16 ? 16 : 2;
+    for (size_t i = 0; i < kv->value_dim; i += step)
         for (size_t half = 0; half < 2; half++) {
             const uint8_t *panel = keys + half * (kv->key_bytes / 2);
-            uint8_t *to = values + 2 * i / PANEL * panel_bytes;
+            uint8_t *to = values + i / PANEL * panel_bytes;
             if (kv->format == W_BF16)
-                turn_bf16(panel, i, half * PANEL, to);
+                isa->turn(panel + panel_place(W_BF16, 0, i) * 2,
+                          to + panel_place(W_BF16, i % PANEL, half * PANEL) * 2);
             else if (kv->format == W_F8)
-                turn_f8(panel, i, half * PANEL, to);
+                turn_f8(panel, i / 2, half * PANEL, to);
             else
-                turn_f32(panel, i, half * PANEL, to);
+                turn_f32(panel, i / 2, half * PANEL, to);
         }
 }
 

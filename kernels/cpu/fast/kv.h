@@ -44,7 +44,7 @@ static inline size_t kv_block(const struct attn_batch *batch, size_t segment, si
 }
 
 /* The values within the keys of one block, as a cache keeps values (turned_bytes). */
-void kv_turn(const struct kv *kv, const uint8_t *keys, uint8_t *values);
+void kv_turn(const struct isa *isa, const struct kv *kv, const uint8_t *keys, uint8_t *values);
 
 /* The rows that are multiplied with the cache. */
 static inline enum x_format kv_x_format(const struct device *d, const struct kv *kv)

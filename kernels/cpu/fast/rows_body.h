@@ -23,6 +23,13 @@ static void rotate(enum dtype act, void *head, const float *angles, size_t dim)
     }
 }
 
+static void turn(const uint8_t *keys, uint8_t *values)
+{
+    for (size_t pairs = 0; pairs < 8; pairs += 4)
+        for (size_t tokens = 0; tokens < PANEL / 2; tokens += 4)
+            v_turn(keys + pairs * TURN_ROW + tokens * 8, values + tokens * TURN_ROW + pairs * 8);
+}
+
 static void residual(float *x, enum dtype dtype, const void *part, size_t n)
 {
     for (size_t i = 0; i < n; i += 16) {

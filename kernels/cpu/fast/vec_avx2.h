@@ -4,6 +4,8 @@
 #ifndef TANDEM_KERNELS_CPU_FAST_VEC_AVX2_H
 #define TANDEM_KERNELS_CPU_FAST_VEC_AVX2_H
 
+#include "kernels/cpu/fast/turn_avx2.h"
+
 typedef struct {
     __m256 a, b;
 } v16;

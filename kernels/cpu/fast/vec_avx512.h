@@ -7,6 +7,8 @@
 #ifndef TANDEM_KERNELS_CPU_FAST_VEC_AVX512_H
 #define TANDEM_KERNELS_CPU_FAST_VEC_AVX512_H
 
+#include "kernels/cpu/fast/turn_avx2.h"
+
 typedef __m512 v16;
 
 #define DOTS 4 /* rows and experts of the router at a time: their sums stay in registers */

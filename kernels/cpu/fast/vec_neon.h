@@ -160,6 +160,28 @@ INLINE float v_most(v16 x)
     return vgetq_lane_f32(v_larger(c, vextq_f32(c, c, 1)), 0);
 }
 
+#define TURN_ROW ((size_t)4 * PANEL) /* bytes of a pair of inputs in a panel of bf16 */
+
+/* Of two tokens two dimensions each: those in the middle change places. */
+INLINE uint64x2_t v_turn_pairs(const uint8_t *from)
+{
+    const uint8x16_t order = {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15};
+    return vreinterpretq_u64_u8(vqtbl1q_u8(vld1q_u8(from), order));
+}
+
+/* Four pairs of dimensions of four pairs of tokens. */
+INLINE void v_turn(const uint8_t *from, uint8_t *to)
+{
+    for (size_t pair = 0; pair < 4; pair += 2)
+        for (size_t token = 0; token < 4; token += 2) {
+            const uint8_t *x = from + pair * TURN_ROW + token * 8;
+            uint8_t *y = to + token * TURN_ROW + pair * 8;
+            uint64x2_t a = v_turn_pairs(x), b = v_turn_pairs(x + TURN_ROW);
+            vst1q_u8(y, vreinterpretq_u8_u64(vzip1q_u64(a, b)));
+            vst1q_u8(y + TURN_ROW, vreinterpretq_u8_u64(vzip2q_u64(a, b)));
+        }
+}
+
 /* sum[0..15] += floor(a[0..15]) */
 INLINE void v_add_floors(double *sum, v16 a)
 {
