@@ -3,8 +3,8 @@
 CC := aarch64-linux-gnu-gcc
 OUT := $(BUILD)/aarch64
 SRC := $(wildcard kernels/*.c kernels/weights/*.c kernels/cpu/*.c kernels/cpu/*/*.c) \
-    $(filter-out %/registry.c %/seats.c %/series.c %/team.c,$(wildcard tests/kernels/*.c)) \
-    $(addprefix src/base/,clock.c dtype.c err.c hash.c host_memory.c median.c mem.c philox.c utf8.c)
+    $(filter-out %/registry.c %/seats.c %/series.c %/shares.c %/team.c,$(wildcard tests/kernels/*.c)) \
+    $(addprefix src/base/,clock.c dtype.c err.c hash.c host_memory.c median.c mem.c philox.c pool.c utf8.c)
 OBJ := $(SRC:%.c=$(OUT)/%.o)
 FLAGS := -std=gnu17 -O2 -fopenmp -ffp-contract=off -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror \
     -D_GNU_SOURCE -Isrc -I. -isystem tests/aarch64
