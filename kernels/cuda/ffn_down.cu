@@ -8,7 +8,7 @@
  * `hidden` is odd, or rows are so few that a launch is what counts, by a kernel of its own, with the same bits.
  *
  * In the same launch shares are for slabs of SLAB pieces of the columns, and stay in the L2 cache: of the columns
- * there is room for a ring of SLABS of them. Blocks take items one after the other, as they come to them, in an order
+ * there is room for a ring of FFN_SLABS of them. Blocks take items one after the other, as they come to them, in an order
  * in which those that wait for others come behind these: the products of a slab, and LAG slabs later the sums of it.
  * So the items that an item waits for have all been taken by blocks that run, and the first that is not done waits
  * for none. Each warp counts what it has done of a piece: products, which the sums wait for, and sums, which the
