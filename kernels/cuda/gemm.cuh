@@ -1,4 +1,4 @@
-/* gemm.cuh - the core of linear and of the experts: y = W x over TILED matrices (kernels.h).
+/* gemm.cuh - the core of linear and of the experts: y = W x over TILED matrices (card/matrix.h).
  *
  * W is the left operand of mma.m16n8k16, tokens are its columns, so a few tokens cost a few columns and
  * not a whole tile. A FRAME says how a block's warps share its part of the result. A narrow frame, for

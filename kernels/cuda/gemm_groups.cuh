@@ -1,4 +1,4 @@
-/* gemm_groups.cuh - the product of one chunk with weights in groups (kernels.h: GROUP4, GROUP8); a part
+/* gemm_groups.cuh - the product of one chunk with weights in groups (card/matrix.h: GROUP4, GROUP8); a part
  * of gemm.cuh.
  *
  * A unit is what shares the numbers of its group: 32 columns, or 16 where groups are that small. Of its two

@@ -136,8 +136,8 @@ struct cuda_groups {
     struct cuda_entry *entry; /* [experts][capacity] */
     int32_t *place; /* [topk][capacity] a row's numbers, in the order of the experts; then -1, */
     float *weight;  /* and [row][topk] their weights */
-    uint32_t *
-        turns; /* [n_turns], which cuda_group makes 0: what blocks of cuda_ffn_down_tiled() tell each other */
+    /* [n_turns], which cuda_group makes 0: what blocks of cuda_ffn_down_tiled() tell each other. */
+    uint32_t *turns;
     int n_turns;
 };
 

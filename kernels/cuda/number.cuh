@@ -51,7 +51,7 @@ static __device__ __forceinline__ uint8_t e4m3_round(float f)
     return sign | (uint8_t)(code > 0x7e ? 0x7e : code);
 }
 
-/* Four e4m3 to bf16, packed so that it is quick (pack.c: split_code): two have their sign at bit 15 and
+/* Four e4m3 to bf16, packed so that it is quick (card/pack.c: split_code): two have their sign at bit 15 and
  * the rest at 4 to 10 of either half, where bf16 wants them; of the others the sign is at bit 11, the
  * next three bits at 12 and the last four at 0. NaN codes become 480. */
 static __device__ __forceinline__ void e4m3x4_split(uint32_t v, uint32_t *lo, uint32_t *hi)

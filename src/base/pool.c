@@ -6,9 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#ifdef __SANITIZE_ADDRESS__
-#define CHUNK                                                                                      \
-    ((size_t)8) /* every block is large, and has its own: what is read behind it is noticed */
+#ifdef __SANITIZE_ADDRESS__ /* every block is large, and has its own: what is read behind it is noticed */
+#define CHUNK ((size_t)8)
 #else
 #define CHUNK ((size_t)32 << 20)
 #endif

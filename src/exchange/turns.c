@@ -13,8 +13,8 @@ bool turns_awake(struct turns *t)
 
 void turns_learn(struct turns *t, double late)
 {
+    /* A try that ended in time: one that does not, and it sleeps again. */
     if (t->late > TURNS_LATE && late < TURNS_LATE)
-        t->late =
-            TURNS_LATE / 2; /* a try that ended in time: one that does not, and it sleeps again */
+        t->late = TURNS_LATE / 2;
     t->late += ((late < MOST ? late : MOST) - t->late) / REMEMBERS;
 }

@@ -83,7 +83,8 @@ static inline some_keys turn_pairs(const uint8_t *from)
     return (x & outer) | (x & up) << 8 | (x >> 8 & up);
 }
 
-/* Dimensions 2 i and 2 i + 1 of the 32 tokens of a panel of keys, from token `first` of the block on. Sixteen codes are those of tokens t .. t + 3 and t + 16 .. t + 19. */
+/* Dimensions 2 i and 2 i + 1 of the 32 tokens of a panel of keys, from token `first` of the block on. Sixteen
+ * codes are those of tokens t .. t + 3 and t + 16 .. t + 19. */
 static inline void turn_f8(const uint8_t *panel, size_t i, size_t first, uint8_t *values)
 {
     for (size_t t = 0; t < PANEL / 2; t += 4) {
