@@ -16,9 +16,8 @@
 
 extern const struct backend backend_cuda, backend_plain;
 
-#define HIDDEN 264
-#define SLABS                                                                                      \
-    2632 /* 21 pieces of 128 columns: more than the ring of shares has, and a slab with one */
+#define HIDDEN   264
+#define SLABS    2632 /* 21 pieces of 128 columns: the ring of shares has 12, and a slab one only */
 #define INTER    72
 #define FIRST    7 /* expert held */
 #define HELD     5
