@@ -2,11 +2,11 @@
  * nvcc would have had its own.
  *
  * The blocks of a launch run one after another, or, where they wait for one another, some of them side by side;
- * the threads of a block are fibers that give way at barriers and warp functions. Every value comes out as on a GPU, up to the order in which an mma
- * adds; nothing is said about speed. What can be wrong is made to be wrong: shared memory begins as
- * NaN, asynchronous copies happen only when they are waited for, streams run as late and in as odd
- * an order as their events allow (TANDEM_EMU_SEED), lanes take turns in changing order, and a
- * barrier that not all threads reach ends the program.
+ * the threads of a block are fibers that give way at barriers and warp functions. Every value comes
+ * out as on a GPU, up to the order in which an mma adds; nothing is said about speed. What can be
+ * wrong is made to be wrong: shared memory begins as NaN, asynchronous copies happen only when they
+ * are waited for, streams run as late and in as odd an order as their events allow (TANDEM_EMU_SEED),
+ * lanes take turns in changing order, and a barrier that not all threads reach ends the program.
  */
 #ifndef TANDEM_TESTS_CUDA_EMULATION_H
 #define TANDEM_TESTS_CUDA_EMULATION_H
