@@ -166,6 +166,12 @@ static void check_layer(const struct layer *l)
     assert_int_equal(rig_close(&r), 0);
 }
 
+static void check_layers(const struct layer *layers, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        check_layer(&layers[i]);
+}
+
 static void many_rows(void **state)
 {
     static const struct layer layers[] = {
@@ -179,8 +185,7 @@ static void many_rows(void **state)
         {"all experts here", ALL_HERE, 1, 5, 0, DTYPE_F32, WEIGHT_INT4, DTYPE_BF16, HIDDEN},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
-        check_layer(&layers[i]);
+    check_layers(layers, sizeof layers / sizeof *layers);
 }
 
 static void odd_choices(void **state)
@@ -199,8 +204,7 @@ static void odd_choices(void **state)
         {"dense, with choices", RANDOM, 3, 0, 100, DTYPE_BF16, WEIGHT_KEEP, DTYPE_F32, HIDDEN},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
-        check_layer(&layers[i]);
+    check_layers(layers, sizeof layers / sizeof *layers);
 }
 
 /* Blocks wait for one another: for shares, and for their places. Few rows have a kernel that adds. */
@@ -212,8 +216,7 @@ static void slabs(void **state)
         {"two slabs", ALL_HERE, 3, 5, 70, DTYPE_BF16, WEIGHT_INT8, DTYPE_BF16, 600},
     };
     (void)state;
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
-        check_layer(&layers[i]);
+    check_layers(layers, sizeof layers / sizeof *layers);
 }
 
 /* More rows than their shares have room for: the same bits, slice after slice. */
